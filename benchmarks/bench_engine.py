@@ -1,0 +1,142 @@
+"""The embedded engine through its client against a bare llama.cpp batch loop.
+
+Same model, same prompts, same threads, greedy, alternating rounds in one run; reports the median
+of each and of their ratio. `scripts/bench engine [--model PATH] [--rounds N]`.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from runtime import EngineConfig, LlamaCppConfig, Request, SamplingParams, Supervisor
+from runtime.models import default_folder
+
+PROMPT_TOKENS = 32
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+class BareProcess:
+    """`bare_loop.py` in a child, without repacked weights where those kernels crash."""
+
+    def __init__(self, model: str, num_threads: int) -> None:
+        for extra_bufts in ("1", "0"):
+            script = str(Path(__file__).with_name("bare_loop.py"))
+            self._process = subprocess.Popen(
+                [sys.executable, script, model, str(num_threads), extra_bufts],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._in, self._out = self._process.stdin, self._process.stdout
+            if self._out.readline().strip() == "ready":
+                return
+        raise SystemExit("the bare loop does not start")
+
+    def run(self, prompts: list[list[int]], num_tokens: int) -> float:
+        self._in.write(json.dumps({"prompts": prompts, "num_tokens": num_tokens}) + "\n")
+        self._in.flush()
+        return float(self._out.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+async def run_engine(supervisor: Supervisor, prompts: list[list[int]], num_tokens: int) -> float:
+    """Seconds from the first submission to the last token, all prompts at once."""
+    sampling = SamplingParams(max_tokens=num_tokens, temperature=0.0, ignore_eos=True)
+    started = time.perf_counter()
+    streams = [
+        supervisor.client.submit(
+            [
+                Request(
+                    request_id=f"{time.monotonic_ns()}-{number}",
+                    prompt_token_ids=prompt,
+                    sampling=sampling,
+                )
+            ]
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    for stream in streams:
+        async for _ in stream:
+            pass
+    return time.perf_counter() - started
+
+
+def make_prompts(count: int, seed: int) -> list[list[int]]:
+    generator = random.Random(seed)
+    return [[generator.randrange(1000, 50_000) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
+
+
+async def start_engine(model: str, num_threads: int) -> Supervisor:
+    config = EngineConfig(llama_cpp=LlamaCppConfig(num_threads=num_threads))
+    supervisor = Supervisor(config, model)
+    await supervisor.start()
+    while supervisor.client.state in ("starting", "restarting"):  # noqa: ASYNC110 -- no event
+        await asyncio.sleep(0.1)
+    if supervisor.client.state != "ready":
+        raise SystemExit(supervisor.client.state_reason)
+    return supervisor
+
+
+async def measure(arguments: argparse.Namespace) -> list[dict[str, float]]:
+    supervisor = await start_engine(arguments.model, arguments.threads)
+    bare = BareProcess(arguments.model, arguments.threads)
+    rows = []
+    try:
+        for num_streams in arguments.streams:
+            ours, floor = [], []
+            for number in range(arguments.rounds):
+                prompts = make_prompts(num_streams, seed=number)
+                total = num_streams * arguments.tokens
+                floor.append(total / bare.run(prompts, arguments.tokens))
+                ours.append(total / await run_engine(supervisor, prompts, arguments.tokens))
+            ratios = [a / b for a, b in zip(ours, floor, strict=True)]
+            rows.append(
+                {
+                    "streams": num_streams,
+                    "engine_tokens_per_second": statistics.median(ours),
+                    "bare_tokens_per_second": statistics.median(floor),
+                    "ratio": statistics.median(ratios),
+                }
+            )
+    finally:
+        bare.close()
+        await supervisor.stop()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=str(default_folder() / DEFAULT_MODEL))
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = asyncio.run(measure(arguments))
+    table = Table(title="engine through its client / bare llama.cpp loop")
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" for value in row.values()))
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

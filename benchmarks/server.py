@@ -1,0 +1,136 @@
+"""Servers to be measured: started as child processes on a free port, ended by their ids."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """`pid` is the process whose CPU time is measured; `model` is the name to ask for."""
+
+    name: str
+    pid: int
+    port: int
+    model: str
+
+    def cpu_seconds(self) -> float:
+        """User and system time of that process so far, its children's not included."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def memory_bytes(self) -> int:
+        """Resident memory of that process."""
+        return psutil.Process(self.pid).memory_info().rss
+
+
+@contextlib.contextmanager
+def gateway(settings: Mapping[str, str], *, timeout: float = 60.0) -> Iterator[RunningServer]:
+    """This tree's own gateway on the scripted engine, ready for requests.
+
+    `settings` are dotted paths and values (`{"engine.max_num_seqs": "256"}`).
+    """
+    with starting_gateway(settings) as server:
+        wait_for(server.port, "/health/ready", timeout)
+        yield server
+
+
+@contextlib.contextmanager
+def starting_gateway(settings: Mapping[str, str]) -> Iterator[RunningServer]:
+    """Like `gateway`, at the moment when the command has just been started."""
+    port = free_port()
+    command = [sys.executable, "-m", "gateway", "serve"]
+    with running(command, _environment({**settings, "server.port": str(port)})) as process:
+        yield RunningServer("lockgate", process.pid, port, "scripted")
+
+
+def wait_for(port: int, path: str, timeout: float, accept: Callable[[bytes], bool] = bool) -> None:
+    """Return at the first status 200 with an acceptable body. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout
+    while not accept(_get(port, path)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} on port {port} did not answer 200 within {timeout:g} s")
+        time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child process; when the block fails, the end of what it wrote is added to the error."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        except Exception as error:
+            error.add_note(f"{' '.join(command)} wrote: {_tail(output)}")
+            raise
+        finally:
+            _end(process)
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The caller's, but with these settings alone: no settings file, no other variables."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("LOCKGATE")}
+    ours = {
+        "LOCKGATE__" + path.upper().replace(".", "__"): value for path, value in settings.items()
+    }
+    base = {
+        "LOCKGATE_CONFIG": os.devnull,
+        "LOCKGATE__ENGINE__NAME": "scripted",
+        "PYTHONPATH": str(ROOT),
+    }
+    return {**others, **base, **ours}
+
+
+def _get(port: int, path: str) -> bytes:
+    """The body of a reply with status 200, else nothing."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        return body if response.status == 200 else b""
+    except (OSError, HTTPException):
+        return b""
+    finally:
+        connection.close()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read()[-2000:].decode(errors="replace") or "nothing"

@@ -1,0 +1,15 @@
+"""Small statistics for benchmarks: plain lists of floats in, one float out."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+__all__ = ["median", "percentile"]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which `percent` of the values lie, by the nearest rank; NaN of nothing."""
+    if not values:
+        return math.nan
+    rank = max(math.ceil(len(values) * percent / 100), 1)
+    return sorted(values)[rank - 1]

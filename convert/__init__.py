@@ -1,0 +1,1 @@
+"""Offline work on checkpoints: it stands on `runtime` and never on `gateway`."""

@@ -1,0 +1,1 @@
+"""The HTTP side of Lockgate: OpenAI's shapes, chat semantics, streaming. It never sees a batch."""

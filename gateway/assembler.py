@@ -1,0 +1,159 @@
+"""Engine deltas to an answer: the same events make the stream and, folded, the whole answer."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from gateway.protocol import CompletionTokensDetails, PromptTokensDetails, Usage
+from runtime import FinishReason, RequestOutput
+
+
+class ChoiceStart(Struct, frozen=True, gc=False):
+    """The first sign of a choice."""
+
+    index: int
+
+
+class TextDelta(Struct, frozen=True, gc=False):
+    """More text of a choice; never empty."""
+
+    index: int
+    text: str
+
+
+class ChoiceEnd(Struct, frozen=True, gc=False):
+    """Nothing more comes for this choice."""
+
+    index: int
+    finish_reason: FinishReason
+
+
+class AnswerEnd(Struct, frozen=True):
+    """Every choice has ended."""
+
+    usage: Usage
+
+
+Event = ChoiceStart | TextDelta | ChoiceEnd | AnswerEnd
+
+
+class Choice(Struct, frozen=True):
+    """One finished choice."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer, choices by index."""
+
+    choices: list[Choice]
+    usage: Usage
+
+
+class _ChoiceState:
+    __slots__ = ("finish_reason", "index", "num_cached_tokens", "pieces", "prefix", "started")
+
+    def __init__(self, index: int, prefix: str) -> None:
+        self.index = index
+        self.prefix = prefix
+        self.pieces: list[str] = []
+        self.started = False
+        self.num_cached_tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+
+class Assembler:
+    """Folds the deltas of one answer.
+
+    `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
+    with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
+    `prefixes` are texts that each prompt's choices begin with (`echo`). Events of a choice come
+    as ChoiceStart, TextDelta*, ChoiceEnd; AnswerEnd is the last event of all. The concatenated
+    text does not depend on how the deltas were cut.
+    """
+
+    def __init__(
+        self,
+        request_ids: Sequence[str],
+        prompt_lengths: Sequence[int],
+        prefixes: Sequence[str] = (),
+    ) -> None:
+        self._per_prompt = len(request_ids) // len(prompt_lengths)
+        self._prompt_lengths = prompt_lengths
+        self._choices = {
+            request_id: _ChoiceState(index, prefixes[index // self._per_prompt] if prefixes else "")
+            for index, request_id in enumerate(request_ids)
+        }
+        self._num_unfinished = len(request_ids)
+        self._usage: Usage | None = None
+        self.num_completion_tokens = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self._num_unfinished == 0
+
+    @property
+    def finish_reasons(self) -> list[FinishReason]:
+        """Of the choices that have ended."""
+        reasons = (choice.finish_reason for choice in self._choices.values())
+        return [reason for reason in reasons if reason is not None]
+
+    def push(self, outputs: Sequence[RequestOutput]) -> list[Event]:
+        """Take deltas in, in the order in which they came; say what they mean for the client."""
+        events: list[Event] = []
+        for output in outputs:
+            choice = self._choices[output.request_id]
+            self.num_completion_tokens += len(output.token_ids)
+            if output.num_cached_tokens > choice.num_cached_tokens:
+                choice.num_cached_tokens = output.num_cached_tokens
+            text = output.text
+            if not choice.started:
+                choice.started = True
+                events.append(ChoiceStart(choice.index))
+                text = choice.prefix + text
+            if text:
+                choice.pieces.append(text)
+                events.append(TextDelta(choice.index, text))
+            if output.finish_reason is not None:
+                self._end(choice, output.finish_reason, events)
+        return events
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the whole answer. Every choice must have ended."""
+        assert self._usage is not None, "usage before the end: this is a bug"
+        return self._usage
+
+    def result(self) -> Answer:
+        """The whole answer. Every choice must have ended."""
+        choices = []
+        for choice in self._choices.values():
+            assert choice.finish_reason is not None, "result() before the end: this is a bug"
+            choices.append(Choice(choice.index, "".join(choice.pieces), choice.finish_reason))
+        return Answer(choices, self.usage)
+
+    def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
+        assert choice.finish_reason is None, "a choice ended twice: this is a bug"
+        choice.finish_reason = reason
+        self._num_unfinished -= 1
+        events.append(ChoiceEnd(choice.index, reason))
+        if self._num_unfinished == 0:
+            self._usage = self._total()
+            events.append(AnswerEnd(self._usage))
+
+    def _total(self) -> Usage:
+        prompt_tokens = sum(self._prompt_lengths)
+        first_choices = list(self._choices.values())[:: self._per_prompt]
+        cached_tokens = sum(
+            min(choice.num_cached_tokens, prompt_length)  # a resumed request may have more cached
+            for choice, prompt_length in zip(first_choices, self._prompt_lengths, strict=True)
+        )
+        return Usage(
+            prompt_tokens,
+            self.num_completion_tokens,
+            prompt_tokens + self.num_completion_tokens,
+            PromptTokensDetails(cached_tokens),
+            CompletionTokensDetails(),
+        )

@@ -1,0 +1,57 @@
+"""Request bodies: JSON and nothing else, decoded straight into a Struct.
+
+Not by Litestar's `data` parameter: it decodes to plain objects first and converts those leniently,
+so that the text "1" would pass for a number.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+from litestar import Request
+from litestar.exceptions import ClientException, InternalServerException
+from msgspec import Struct
+
+from gateway.errors import UnsupportedMediaType
+from gateway.protocol import to_invalid_request, unknown_fields
+
+log = structlog.get_logger(__name__)
+
+MAX_NOTED_FIELDS = 1000
+
+T = TypeVar("T", bound=Struct)
+
+_noted_fields: set[str] = set()
+
+
+async def read_json(
+    request: Request[Any, Any, Any], decode: Callable[[bytes], T], kind: type[T]
+) -> T:
+    """The body as `kind`. Raises InvalidRequest with the path of the mistake."""
+    for name, value in request.scope["headers"]:  # `request.headers` copies them all first
+        if name == b"content-type":
+            _check_content_type(value.decode("latin-1"))
+    try:
+        body = await request.body()
+    except InternalServerException as error:
+        raise ClientException("The client left before its request was complete.") from error
+    try:
+        data = decode(body)
+    except (ValueError, RecursionError) as error:
+        raise to_invalid_request(error) from error
+    _note_unknown(unknown_fields(body, kind))
+    return data
+
+
+def _check_content_type(content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(media_type)
+
+
+def _note_unknown(names: set[str]) -> None:
+    """Fields that the API does not know are ignored; the log names each once."""
+    for name in sorted(names - _noted_fields):
+        if len(_noted_fields) < MAX_NOTED_FIELDS:
+            _noted_fields.add(name)
+            log.info("unknown_field_ignored", field=name[:100])

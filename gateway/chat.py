@@ -1,0 +1,58 @@
+"""POST /v1/chat/completions."""
+
+import secrets
+import time
+
+from litestar import post
+from litestar.types import ASGIApp
+
+from gateway.assembler import Assembler
+from gateway.body import read_json
+from gateway.context import AnyRequest, context_of
+from gateway.frames import ChatShape, Head
+from gateway.protocol import ChatCompletionRequest, decode_chat_completion
+from gateway.registry import ServedModel
+from gateway.streaming import EventStream, WholeAnswer
+from gateway.translate import chat_requests, check_chat, template_messages
+
+
+@post("/v1/chat/completions", status_code=200)
+async def create_chat_completion(request: AnyRequest) -> ASGIApp:
+    """Answer a conversation, as a stream or in one piece."""
+    data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
+    context = context_of(request)
+    model = context.models.get(data.model)
+    check_chat(data)
+    prompt = await _prompt(data, model)
+    head = _head(data, model)
+    requests = chat_requests(data, prompt, answer_id=head.id, max_model_len=model.max_model_len)
+    assembler = Assembler([request.request_id for request in requests], [len(prompt)])
+    options = data.stream_options
+    shape = ChatShape(head, include_usage=bool(options and options.include_usage))
+    if not data.stream:
+        return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
+    return EventStream(
+        lambda: model.client.submit(requests),
+        assembler,
+        shape,
+        context.metrics,
+        context.settings.server.keep_alive_interval,
+    )
+
+
+async def _prompt(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
+    template = model.template
+    messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
+    text = template.render(messages)
+    (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
+    return prompt
+
+
+def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:
+    return Head(
+        id=f"chatcmpl-{secrets.token_hex(16)}",
+        created=int(time.time()),
+        model=model.name,
+        system_fingerprint=model.system_fingerprint,
+        service_tier=None if data.service_tier is None else "default",
+    )

@@ -1,0 +1,321 @@
+"""`lockgate chat`: talk to a model in the terminal.
+
+Talks to the server that runs at the address of the settings. When none does, it starts one of its
+own on a free port and ends it afterwards.
+"""
+
+import argparse
+import http.client
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.commands.models_on_disk import ensure_model
+from gateway.commands.options import add_server_options, add_settings_options, settings_of
+from gateway.settings import Settings
+from runtime import LockgateError, SetupError
+
+_CONNECT_TIMEOUT = 2.0
+# a silent stream gets a comment every few seconds; this long a silence is a lost server
+_READ_TIMEOUT = 300.0
+_POLL_SECONDS = 0.1
+_URL = re.compile(r"http://(?P<host>\S+):(?P<port>\d+)/v1\b")
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_HELP = "/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."
+
+
+class ChatError(LockgateError):
+    """The server refused or broke off an answer. The conversation can go on."""
+
+
+class _Delta(Struct):
+    content: str | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta
+
+
+class _Error(Struct):
+    message: str
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] = []
+    error: _Error | None = None
+
+
+class _Model(Struct):
+    id: str
+
+
+class _ModelList(Struct):
+    data: list[_Model]
+
+
+class Message(Struct, frozen=True):
+    """One turn of the conversation."""
+
+    role: str
+    content: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lockgate chat`."""
+    parser.add_argument("--message", metavar="TEXT", help="ask this, print the answer and leave")
+    parser.add_argument("--system", metavar="TEXT", help="the system message")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer in tokens")
+    parser.add_argument("--temperature", type=float, metavar="T", help="0 is always the same")
+    add_server_options(parser)
+    add_settings_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One question with `--message`, a conversation otherwise."""
+    settings = settings_of(arguments)
+    with _server(arguments, settings) as address:
+        conversation = Conversation(address, _model_to_use(arguments, address), arguments)
+        if arguments.message is None:
+            _talk(conversation)
+        else:
+            _ask_once(conversation, arguments.message)
+    return 0
+
+
+class Conversation:
+    """The messages so far. `model` is the name that the server knows."""
+
+    def __init__(self, address: "Address", model: str, options: argparse.Namespace) -> None:
+        self.address = address
+        self.model = model
+        self._options: dict[str, Any] = {
+            name: value
+            for name in ("max_tokens", "temperature")
+            if (value := getattr(options, name)) is not None
+        }
+        self._system = [Message("system", options.system)] if options.system else []
+        self.messages = list(self._system)
+
+    def reset(self) -> None:
+        """Forgets everything but the system message."""
+        self.messages = list(self._system)
+
+    def ask(self, text: str) -> Generator[str, None, None]:
+        """The pieces of the answer. One that is broken off stays in the conversation as it is;
+        one that the server refuses leaves nothing. Raises `ChatError`."""
+        question = Message("user", text)
+        body = {
+            "model": self.model,
+            "messages": [*self.messages, question],
+            "stream": True,
+            **self._options,
+        }
+        pieces: list[str] = []
+        try:
+            for piece in _stream(self.address, body):
+                pieces.append(piece)
+                yield piece
+        finally:
+            if pieces:
+                self.messages += [question, Message("assistant", "".join(pieces))]
+
+
+class Address(Struct, frozen=True):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection that is opened by its first request."""
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+
+    def status_of(self, path: str) -> int:
+        """The status that the server answers with, 0 when there is no server."""
+        connection = self.connect(_CONNECT_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+
+def _talk(conversation: Conversation) -> None:
+    with suppress(ImportError):
+        import_module("readline")  # line editing and history, where Python has it
+    print(f"{conversation.model}. {_HELP}")
+    while (text := _read_line()) is not None:
+        if text == "/exit":
+            return
+        if text == "/reset":
+            conversation.reset()
+        elif text.startswith("/"):
+            print(_HELP)
+        elif text:
+            _print_answer(conversation, text)
+
+
+def _read_line() -> str | None:
+    """What the user typed; None when there will be no more."""
+    try:
+        return input("> ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+
+
+def _print_answer(conversation: Conversation, text: str) -> None:
+    # closing ends the connection, and with it the server's work on an answer nobody wants
+    with closing(conversation.ask(text)) as answer:
+        try:
+            for piece in answer:
+                print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            print(" (stopped)", end="")
+        except ChatError as error:
+            print(f"lockgate: {error}", file=sys.stderr)
+    print()
+
+
+def _ask_once(conversation: Conversation, text: str) -> None:
+    try:
+        for piece in conversation.ask(text):
+            print(piece, end="", flush=True)
+    except ChatError as error:
+        raise SetupError(str(error)) from error
+    print()
+
+
+def _stream(address: Address, body: dict[str, Any]) -> Iterator[str]:
+    connection = address.connect(_READ_TIMEOUT)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request(
+            "POST", "/v1/chat/completions", msgspec.json.encode(body), headers=headers
+        )
+        response = connection.getresponse()
+        if response.status != http.HTTPStatus.OK:
+            raise ChatError(_refusal(response))
+        yield from _pieces(response)
+    except (OSError, http.client.HTTPException) as error:
+        raise ChatError(f"the server is gone: {error}") from error
+    finally:
+        connection.close()
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[str]:
+    for line in response:
+        name, _, data = line.strip().partition(b": ")
+        if name != b"data":
+            continue
+        if data == b"[DONE]":
+            return
+        chunk = msgspec.json.decode(data, type=_Chunk)
+        if chunk.error is not None:
+            raise ChatError(chunk.error.message)
+        for choice in chunk.choices:
+            if choice.delta.content:
+                yield choice.delta.content
+    raise ChatError("the server broke off the answer")
+
+
+def _refusal(response: http.client.HTTPResponse) -> str:
+    try:
+        chunk = msgspec.json.decode(response.read(), type=_Chunk)
+    except msgspec.DecodeError:
+        chunk = _Chunk()
+    return chunk.error.message if chunk.error else f"the server answered {response.status}"
+
+
+def _model_to_use(arguments: argparse.Namespace, address: Address) -> str:
+    """The server's model. With `--model` it has to be that one."""
+    connection = address.connect(_CONNECT_TIMEOUT)
+    try:
+        connection.request("GET", "/v1/models")
+        body = connection.getresponse().read()
+        names = [model.id for model in msgspec.json.decode(body, type=_ModelList).data]
+    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+        raise SetupError(f"{address.host}:{address.port} lists no models: {error}") from error
+    finally:
+        connection.close()
+    wanted = getattr(arguments, "model.name_or_path")
+    matching = [name for name in names if wanted in (None, name) or Path(wanted).stem == name]
+    if not matching:
+        raise SetupError(
+            f"the server at {address.host}:{address.port} serves {', '.join(names) or 'no model'}, "
+            f"not {wanted}; leave --model out or choose another --port"
+        )
+    return matching[0]
+
+
+@contextmanager
+def _server(arguments: argparse.Namespace, settings: Settings) -> Iterator[Address]:
+    """A server that is ready: the one that runs, else one that lives as long as the block."""
+    host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
+    address = Address(host, settings.server.port)
+    if settings.server.port and address.status_of("/health/live"):
+        yield address
+        return
+    if settings.engine.name == "llama_cpp":
+        ensure_model(settings)
+    process = _start(arguments)
+    try:
+        yield _wait_until_ready(process, settings.engine.start_timeout)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gateway", "serve", *_passed_on(arguments)]
+    command += ["--host", "127.0.0.1", "--port", "0", "--until-stdin-ends"]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"LOCKGATE__LOG__LEVEL": "error", **os.environ},
+        # Ctrl-C stops an answer, not the server
+        start_new_session=os.name == "posix",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _passed_on(arguments: argparse.Namespace) -> list[str]:
+    options = [word for item in arguments.set for word in ("--set", item)]
+    for flag, value in (
+        ("--config", arguments.config),
+        ("--model", getattr(arguments, "model.name_or_path")),
+        ("--engine", getattr(arguments, "engine.name")),
+    ):
+        if value is not None:
+            options += [flag, value]
+    return options
+
+
+def _wait_until_ready(process: subprocess.Popen[str], timeout: float) -> Address:
+    assert process.stdout is not None, "the server is started with a pipe"
+    greeting = _URL.search(process.stdout.readline())
+    if greeting is None:
+        raise SetupError("the server did not start; its message is above")
+    address = Address(greeting["host"], int(greeting["port"]))
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if address.status_of("/health/ready") == http.HTTPStatus.OK:
+            return address
+        if process.poll() is not None:
+            raise SetupError("the server ended while it loaded the model; its message is above")
+        time.sleep(_POLL_SECONDS)
+    raise SetupError(f"the model was not loaded within {timeout:g} seconds")

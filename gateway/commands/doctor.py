@@ -1,0 +1,282 @@
+"""`lockgate doctor`: one screen about this machine, and which engines can run on it."""
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import psutil
+import pynvml
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from gateway.commands.models_on_disk import open_store
+from gateway.commands.options import add_settings_options, settings_of
+from gateway.settings import Settings
+from runtime import ModelStore, __version__
+
+_IMPORT_TIMEOUT = 60
+
+
+class GpuReport(Struct, frozen=True, kw_only=True):
+    """One NVIDIA GPU. Memory in bytes, 0 where the driver does not tell."""
+
+    name: str
+    memory_total: int
+    memory_free: int
+    compute_capability: str
+
+
+class DriverReport(Struct, frozen=True, kw_only=True):
+    """What the NVIDIA driver says; `problem` is why it says nothing."""
+
+    version: str = ""
+    cuda: str = ""
+    gpus: tuple[GpuReport, ...] = ()
+    problem: str = ""
+
+
+class EngineReport(Struct, frozen=True, kw_only=True):
+    """Whether an engine can run here. `problems` is empty when it can; `advice` is what to do."""
+
+    name: str
+    can_run: bool
+    version: str = ""
+    problems: tuple[str, ...] = ()
+    advice: str = ""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """All that `doctor` finds out. Sizes in bytes."""
+
+    lockgate: str
+    python: str
+    python_path: str
+    system: str
+    cpu: str
+    physical_cores: int
+    usable_cores: int
+    memory_total: int
+    memory_available: int
+    model_folder: str
+    disk_free: int
+    models: dict[str, bool]
+    driver: DriverReport
+    engines: tuple[EngineReport, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lockgate doctor`."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_settings_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the report."""
+    report = examine(settings_of(arguments))
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        _print_report(report)
+    return 0
+
+
+def examine(settings: Settings) -> Report:
+    """Looks at this machine. Takes a second or two: engines are really imported."""
+    store = open_store(settings)
+    memory = psutil.virtual_memory()
+    driver = _examine_driver()
+    return Report(
+        lockgate=__version__,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        python_path=sys.executable,
+        system=platform.platform(),
+        cpu=_cpu_name(),
+        physical_cores=psutil.cpu_count(logical=False) or 0,
+        usable_cores=_usable_cores(),
+        memory_total=memory.total,
+        memory_available=memory.available,
+        model_folder=str(store.folder),
+        disk_free=_disk_free(store.folder),
+        models=_models(store),
+        driver=driver,
+        engines=(_examine_llama_cpp(), _examine_tensorrt_llm(driver), _SCRIPTED),
+    )
+
+
+def _models(store: ModelStore) -> dict[str, bool]:
+    return {model.name: model.is_present for model in store.models()}
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.stdout.strip():
+            return answer.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _disk_free(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _examine_driver() -> DriverReport:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return DriverReport(problem=_driver_problem(error))
+    try:
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        return DriverReport(
+            version=pynvml.nvmlSystemGetDriverVersion(),
+            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+            gpus=tuple(_examine_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())),
+        )
+    except pynvml.NVMLError as error:
+        return DriverReport(problem=f"the NVIDIA driver answers with an error: {error}")
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _driver_problem(error: Exception) -> str:
+    if isinstance(error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded):
+        return "no NVIDIA driver on this machine"
+    return f"the NVIDIA driver cannot be used: {error}"
+
+
+def _examine_gpu(index: int) -> GpuReport:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        total, free = memory.total, memory.free
+    except pynvml.NVMLError_NotSupported:
+        total = free = 0  # memory shared with the CPU
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return GpuReport(
+        name=pynvml.nvmlDeviceGetName(handle),
+        memory_total=total,
+        memory_free=free,
+        compute_capability=f"{major}.{minor}",
+    )
+
+
+_SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
+_LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]' (it needs a C++ compiler)"
+
+
+def _examine_llama_cpp() -> EngineReport:
+    if importlib.util.find_spec("llama_cpp") is None:
+        return _llama_cpp_fails("the package llama-cpp-python is not installed")
+    # in a process of its own: a library built for another CPU ends the process that loads it
+    command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
+    try:
+        probe = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_IMPORT_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return _llama_cpp_fails(f"importing llama_cpp takes more than {_IMPORT_TIMEOUT} seconds")
+    if probe.returncode:
+        return _llama_cpp_fails(_import_problem(probe))
+    return EngineReport(name="llama_cpp", can_run=True, version=probe.stdout.strip())
+
+
+def _llama_cpp_fails(problem: str) -> EngineReport:
+    return EngineReport(
+        name="llama_cpp", can_run=False, problems=(problem,), advice=_LLAMA_CPP_ADVICE
+    )
+
+
+def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
+    if probe.returncode < 0:
+        name = signal.Signals(-probe.returncode).name
+        return f"importing llama_cpp ends with {name}; it may be built for another CPU"
+    lines = probe.stderr.strip().splitlines() or ["no reason given"]
+    return f"importing llama_cpp fails: {lines[-1]}"
+
+
+def _examine_tensorrt_llm(driver: DriverReport) -> EngineReport:
+    problems = ["this version of Lockgate does not drive it yet"]
+    if sys.platform != "linux":
+        problems.append(f"it needs Linux, this is {platform.system()}")
+    if sys.version_info[:2] != (3, 12):
+        problems.append(f"it needs Python 3.12, this is {platform.python_version()}")
+    if not driver.gpus:
+        problems.append(f"it needs an NVIDIA GPU: {driver.problem or 'the driver sees none'}")
+    if importlib.util.find_spec("tensorrt_llm") is None:
+        problems.append("the package tensorrt_llm is not installed")
+    return EngineReport(
+        name="tensorrt_llm",
+        can_run=False,
+        problems=tuple(problems),
+        advice="use llama_cpp",
+    )
+
+
+def _print_report(report: Report) -> None:
+    console = Console(highlight=False)
+    facts = Table.grid("", "", padding=(0, 2))
+    for name, value in _facts(report):
+        facts.add_row(f"[bold]{name}[/bold]", value)
+    console.print(facts)
+    console.print()
+    engines = Table.grid("", "", padding=(0, 2))
+    for engine in report.engines:
+        engines.add_row(f"[bold]{engine.name}[/bold]", _verdict(engine))
+    console.print(engines)
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    models = [f"{name} ({'present' if here else 'absent'})" for name, here in report.models.items()]
+    return [
+        ("Lockgate", report.lockgate),
+        ("Python", f"{report.python}, {report.python_path}"),
+        ("System", report.system),
+        ("CPU", f"{report.cpu}, {report.physical_cores} cores, {report.usable_cores} usable"),
+        (
+            "Memory",
+            f"{_gigabytes(report.memory_total)}, {_gigabytes(report.memory_available)} available",
+        ),
+        ("Models", f"{report.model_folder}, {_gigabytes(report.disk_free)} free"),
+        ("", ", ".join(models)),
+        *_gpu_facts(report.driver),
+    ]
+
+
+def _gpu_facts(driver: DriverReport) -> list[tuple[str, str]]:
+    if driver.problem:
+        return [("GPU", driver.problem)]
+    facts = [("Driver", f"NVIDIA {driver.version}, CUDA {driver.cuda}")]
+    for gpu in driver.gpus:
+        memory = f"{_gigabytes(gpu.memory_total)}, {_gigabytes(gpu.memory_free)} free"
+        facts.append(("GPU", f"{gpu.name}, {memory}, compute {gpu.compute_capability}"))
+    return facts if driver.gpus else [*facts, ("GPU", "none")]
+
+
+def _verdict(engine: EngineReport) -> str:
+    if engine.can_run:
+        return f"[green]can run[/green], version {engine.version}"
+    return f"[red]cannot run[/red]: {'; '.join(engine.problems)}\n→ {engine.advice}"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

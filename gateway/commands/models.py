@@ -1,0 +1,75 @@
+"""`lockgate models`: the catalogue, and what of it is on this machine."""
+
+import argparse
+import sys
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from gateway.commands.models_on_disk import open_store
+from gateway.commands.options import add_settings_options, settings_of
+from runtime import Model, ModelStore
+
+State = Literal["present", "absent", "damaged"]
+
+
+class ModelRow(Struct, frozen=True, kw_only=True):
+    """One line of the list. `size` is in bytes."""
+
+    name: str
+    size: int
+    licence: str
+    state: State
+    path: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lockgate models`."""
+    parser.add_argument(
+        "--verify", action="store_true", help="read the files and check their SHA-256"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_settings_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the list. Exit code 1 when `--verify` finds a damaged file."""
+    store = open_store(settings_of(arguments))
+    rows = [_row(store, model, verify=arguments.verify) for model in store.models()]
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(rows)).decode())
+    else:
+        _print_table(rows)
+    return int(any(row.state == "damaged" for row in rows))
+
+
+def _row(store: ModelStore, model: Model, *, verify: bool) -> ModelRow:
+    assert model.entry is not None, "the catalogue has an entry for each of its models"
+    return ModelRow(
+        name=model.name,
+        size=model.entry.size,
+        licence=model.entry.licence,
+        state=_state(store, model, verify=verify),
+        path=str(model.path),
+    )
+
+
+def _state(store: ModelStore, model: Model, *, verify: bool) -> State:
+    assert model.entry is not None, "only models of the catalogue come here"
+    if not model.path.exists():
+        return "absent"
+    if not model.is_present or (verify and not store.is_intact(model.entry)):
+        return "damaged"
+    return "present"
+
+
+def _print_table(rows: list[ModelRow]) -> None:
+    table = Table("name", "size", "licence", "state", "path", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.name, f"{row.size / 1e6:,.0f} MB", row.licence, row.state, row.path)
+    # in a pipe nothing is cut off or wrapped, so that the list can be searched
+    width = None if sys.stdout.isatty() else 4096
+    Console(width=width, highlight=False).print(table, soft_wrap=width is not None)

@@ -1,0 +1,44 @@
+"""The model store as commands use it: opened by the settings, pulled with a progress bar."""
+
+import sys
+from pathlib import Path
+
+from gateway.settings import Settings
+from runtime import Model, ModelStore
+
+
+def open_store(settings: Settings) -> ModelStore:
+    """The store of the model folder that the settings name."""
+    return ModelStore(settings.model.folder)
+
+
+def ensure_model(settings: Settings) -> Model:
+    """The model that the settings name, pulled first if it is not there."""
+    store = open_store(settings)
+    model = store.find(settings.model.name_or_path)
+    if not model.is_present:
+        pull_with_progress(store, model.name)
+    return store.find(settings.model.name_or_path)
+
+
+def pull_with_progress(store: ModelStore, name: str) -> Path:
+    """Pulls a model and shows a bar on stderr while it does. Without a terminal: one line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal and not store.find(name).is_present:
+        print(f"Pulling {name} into {store.folder}", file=sys.stderr, flush=True)
+    columns = (
+        TextColumn("{task.fields[label]}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None, label=name)
+
+        def show(done: int, total: int, label: str) -> None:
+            bar.update(task, completed=done, total=total, label=f"{name}: {label}")
+
+        return store.pull(name, show)

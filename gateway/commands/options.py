@@ -1,0 +1,51 @@
+"""Options that every command has, and how they become settings."""
+
+import argparse
+
+from gateway.settings import Override, Settings, load_settings
+from runtime import SetupError
+
+
+def add_settings_options(parser: argparse.ArgumentParser) -> None:
+    """`--config` and `--set`; the latter reaches every setting there is."""
+    parser.add_argument(
+        "--config", metavar="PATH", help="the settings file (default: ./settings.toml)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting; may be given again",
+    )
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Shortcuts for the settings that are changed most."""
+    for flag, path, help_text in _SHORTCUTS:
+        parser.add_argument(flag, dest=path, metavar=flag[2:].upper(), help=help_text)
+
+
+_SHORTCUTS = (
+    ("--host", "server.host", "address to listen on"),
+    ("--port", "server.port", "TCP port; 0 takes a free one"),
+    ("--model", "model.name_or_path", "a name of the catalogue or the path of a .gguf file"),
+    ("--engine", "engine.name", "llama_cpp or scripted"),
+)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings with this command's options applied on top."""
+    overrides = [_override("--set " + item, item) for item in arguments.set]
+    for flag, path, _ in _SHORTCUTS:
+        text = getattr(arguments, path, None)
+        if text is not None:
+            overrides.append(Override(flag, tuple(path.split(".")), text))
+    return load_settings(arguments.config, options=overrides)
+
+
+def _override(origin: str, item: str) -> Override:
+    path, equals, text = item.partition("=")
+    if not equals or not path:
+        raise SetupError(f"{origin}: write it as SECTION.KEY=VALUE, such as server.port=8001")
+    return Override(f"--set {path}", tuple(path.strip().lower().split(".")), text.strip())

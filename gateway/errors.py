@@ -1,0 +1,139 @@
+"""Errors as HTTP: one table, one envelope, one place that writes them.
+
+The envelope is OpenAI's: `{"error": {"message", "type", "param", "code"}}`, for every status that
+is not a success, whether an endpoint, the router or the server itself refused.
+"""
+
+import math
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from msgspec import Struct
+
+from gateway.exchange import Exchange
+from gateway.protocol import ErrorBody, ErrorResponse, encode
+from runtime import (
+    MAX_RETRY_AFTER,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    InvalidRequest,
+    LockgateError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class UnknownModel(InvalidRequest):
+    """No model of this name is served."""
+
+    def __init__(self, name: str, served: list[str]) -> None:
+        names = ", ".join(f"`{name}`" for name in served)
+        super().__init__(
+            f"The model `{name}` does not exist. This server has: {names}.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(
+            f"The body has to be JSON, not `{content_type}`."
+            " Send the header `Content-Type: application/json`.",
+            param=None,
+            code="unsupported_media_type",
+        )
+
+
+TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
+    (UnknownModel, 404, "invalid_request_error", None),
+    (UnsupportedMediaType, 415, "invalid_request_error", None),
+    (InvalidRequest, 400, "invalid_request_error", None),
+    (EngineOverloaded, 429, "rate_limit_error", "engine_overloaded"),
+    (EngineUnavailable, 503, "server_error", "engine_unavailable"),
+    (EngineError, 500, "server_error", "engine_error"),
+)
+"""Error, status, `type`, `code` (None: the error has its own). The first match counts."""
+
+HTTP_CODES = {
+    404: ("unknown_url", "There is nothing at {method} {path}."),
+    405: ("method_not_allowed", "{path} does not take {method}."),
+    413: ("request_too_large", "The body is too large."),
+}
+"""What the router and the body reader refuse: status to `code` and message."""
+
+
+class ErrorReply(Struct, frozen=True):
+    """An error as it goes out."""
+
+    status: int
+    body: ErrorBody
+    headers: dict[str, str] = {}
+
+
+def to_reply(error: Exception, request_id: str) -> ErrorReply:
+    """What the client is told. Nothing of an unexpected error but the request's id."""
+    for kind, status, type_, code in TABLE:
+        if isinstance(error, kind):
+            return _reply(error, status, type_, code)
+    return ErrorReply(
+        500,
+        ErrorBody(
+            f"The server failed to process the request. Its log has more under {request_id}.",
+            "server_error",
+            None,
+            "internal_error",
+        ),
+    )
+
+
+def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    exchange = Exchange.of(request.scope)
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        reply = _http_reply(request, error)
+    else:
+        reply = to_reply(error, exchange.request_id)
+    exchange.error_code = reply.body.code
+    if reply.status == 500:
+        log.error("request_failed", request_id=exchange.request_id, exc_info=error)
+    return Response(
+        encode(ErrorResponse(reply.body)),
+        status_code=reply.status,
+        headers=reply.headers,
+        media_type="application/json",
+    )
+
+
+def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorReply:
+    code, message = HTTP_CODES.get(error.status_code, ("invalid_request", error.detail))
+    if error.status_code in HTTP_CODES:
+        message = message.format(method=request.method, path=request.scope["path"])
+    allow = (error.headers or {}).get("allow")
+    body = ErrorBody(message, "invalid_request_error", None, code)
+    return ErrorReply(error.status_code, body, {"allow": allow} if allow else {})
+
+
+def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> ErrorReply:
+    match error:
+        case InvalidRequest(param=param, code=own_code):
+            return ErrorReply(status, ErrorBody(str(error), type_, param, code or own_code))
+        case EngineOverloaded(retry_after=seconds) | EngineUnavailable(retry_after=seconds):
+            body = ErrorBody(str(error), type_, None, code)
+            return ErrorReply(status, body, retry_headers(seconds))
+        case _:
+            return ErrorReply(status, ErrorBody(str(error), type_, None, code))
+
+
+def retry_headers(seconds: float) -> dict[str, str]:
+    """When to come back. Clients that are told more than two minutes do not come back at all."""
+    seconds = min(max(seconds, 0.001), MAX_RETRY_AFTER)
+    return {
+        "retry-after": str(math.ceil(seconds)),
+        "retry-after-ms": str(math.ceil(seconds * 1000)),
+    }

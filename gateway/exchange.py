@@ -1,0 +1,47 @@
+"""One HTTP request and its response: identity, clock, outcome. Lives in the ASGI scope."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+_KEY = "lockgate.exchange"
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class Exchange:
+    """`started` is on the monotonic clock. `status` is 0 until the response begins."""
+
+    __slots__ = ("error_code", "request_id", "started", "status")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.started = time.monotonic()
+        self.request_id = _request_id(headers)
+        self.status = 0
+        self.error_code: str | None = None
+
+    def attach(self, scope: Any) -> None:
+        """Make this the exchange of an ASGI scope."""
+        scope[_KEY] = self
+
+    @staticmethod
+    def of(scope: Any) -> "Exchange":
+        """The exchange that `attach` put into this scope."""
+        return cast(Exchange, scope[_KEY])
+
+    def response_headers(self) -> list[tuple[bytes, bytes]]:
+        """What every response says about itself."""
+        elapsed = round((time.monotonic() - self.started) * 1000)
+        return [
+            (b"x-request-id", self.request_id.encode("ascii")),
+            (b"openai-processing-ms", b"%d" % elapsed),
+        ]
+
+
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own id when it is a plain token, so that its log and ours can be joined."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return value.decode("ascii")
+    return f"req_{secrets.token_hex(16)}"

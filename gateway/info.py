@@ -1,0 +1,108 @@
+"""Models, health and metrics: what can be asked without generating anything."""
+
+from litestar import Response, get
+from litestar.types import ASGIApp
+from msgspec import Struct
+
+from gateway.context import AnyRequest, context_of
+from gateway.errors import retry_headers
+from gateway.metrics import CONTENT_TYPE, render
+from gateway.protocol import Model, ModelList, encode
+from gateway.registry import LOADING_RETRY_SECONDS, ServedModel
+from gateway.streaming import JSONBytes
+from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, __version__
+
+
+class Readiness(Struct, frozen=True):
+    """`status` is "ok" when a request sent now would be taken."""
+
+    status: str
+    reason: str
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """The state of the server, for people and monitors."""
+
+    status: str
+    reason: str
+    state: EngineState
+    version: str
+    model: str
+    num_requests_in_flight: int
+    engine: EngineInfo | None
+    limits: EngineLimits | None
+    stats: dict[str, float]
+
+
+@get("/v1/models", sync_to_thread=False)
+def list_models(request: AnyRequest) -> ASGIApp:
+    """The models that are served."""
+    models = [_describe(model) for model in context_of(request).models]
+    return JSONBytes(encode(ModelList(data=models)))
+
+
+@get("/v1/models/{model_id:path}", sync_to_thread=False)
+def retrieve_model(request: AnyRequest) -> ASGIApp:
+    """One model. Names may contain slashes."""
+    model_id = str(request.path_params["model_id"]).removeprefix("/")
+    return JSONBytes(encode(_describe(context_of(request).models.get(model_id))))
+
+
+@get("/health/live", sync_to_thread=False)
+def live() -> ASGIApp:
+    """The process answers. Says nothing about the model."""
+    return JSONBytes(b'{"status":"ok"}')
+
+
+@get("/health/ready", sync_to_thread=False)
+def ready(request: AnyRequest) -> ASGIApp:
+    """Whether a request sent now would be taken: 200 or 503."""
+    model = context_of(request).model
+    return _health_response(model, Readiness(_status(model), model.state_reason))
+
+
+@get("/health", sync_to_thread=False)
+def health(request: AnyRequest) -> ASGIApp:
+    """All that the server knows about itself; the status is that of /health/ready."""
+    model = context_of(request).model
+    client = model.client
+    return _health_response(
+        model,
+        Health(
+            status=_status(model),
+            reason=model.state_reason,
+            state=client.state,
+            version=__version__,
+            model=model.name,
+            num_requests_in_flight=client.num_in_flight,
+            engine=client.info,
+            limits=client.limits,
+            stats=_stats(client.stats),
+        ),
+    )
+
+
+@get("/metrics", sync_to_thread=False)
+def metrics_text(request: AnyRequest) -> Response[bytes]:
+    """Prometheus text."""
+    context = context_of(request)
+    text = render(context.metrics, context.model.client, context.model.name)
+    return Response(text, media_type=CONTENT_TYPE)
+
+
+def _describe(model: ServedModel) -> Model:
+    return Model(id=model.name, created=model.created)
+
+
+def _status(model: ServedModel) -> str:
+    return "ok" if model.is_ready else "unavailable"
+
+
+def _stats(stats: EngineStats) -> dict[str, float]:
+    return {name: getattr(stats, name) for name in stats.__struct_fields__}
+
+
+def _health_response(model: ServedModel, body: Struct) -> ASGIApp:
+    if model.is_ready:
+        return JSONBytes(encode(body))
+    return JSONBytes(encode(body), 503, retry_headers(LOADING_RETRY_SECONDS))

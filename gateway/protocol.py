@@ -1,0 +1,308 @@
+"""What goes over the wire: OpenAI's shapes as Structs, and how a body becomes one.
+
+Requests declare every field of OpenAI's document, so that each can be honoured or refused on
+purpose (`gateway.translate` has the table); fields that the document does not know are ignored.
+In requests null and absent mean the same; in answers a field that may be absent is `UNSET`.
+"""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from runtime import FinishReason, InvalidRequest
+
+Unsupported = Any
+"""A field that is refused unless it has a neutral value: its inside is never looked at."""
+
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+TopP = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+NumChoices = Annotated[int, Meta(ge=1, le=128)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+StopString = Annotated[str, Meta(min_length=1)]
+StopStrings = Annotated[list[StopString], Meta(max_length=4)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(max_length=64)],
+        Annotated[str, Meta(max_length=512)],
+    ],
+    Meta(max_length=16),
+]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+
+
+class TextPart(Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class RefusalPart(Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+class ImagePart(Struct, tag_field="type", tag="image_url"):
+    image_url: Unsupported = None
+
+
+class AudioPart(Struct, tag_field="type", tag="input_audio"):
+    input_audio: Unsupported = None
+
+
+class FilePart(Struct, tag_field="type", tag="file"):
+    file: Unsupported = None
+
+
+Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
+Content = str | Annotated[list[Part], Meta(min_length=1)]
+
+
+class FunctionCall(Struct):
+    """A call that the model made earlier. `arguments` is JSON in a string."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct):
+    function: FunctionCall
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class DeveloperMessage(Struct, tag_field="role", tag="developer"):
+    content: Content
+    name: str | None = None
+
+
+class SystemMessage(Struct, tag_field="role", tag="system"):
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(Struct, tag_field="role", tag="user"):
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(Struct, tag_field="role", tag="assistant"):
+    content: Content | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: FunctionCall | None = None
+    audio: Unsupported = None
+
+
+class ToolMessage(Struct, tag_field="role", tag="tool"):
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+class FunctionMessage(Struct, tag_field="role", tag="function"):
+    name: str
+    content: str | None = None
+
+
+Message = (
+    DeveloperMessage
+    | SystemMessage
+    | UserMessage
+    | AssistantMessage
+    | ToolMessage
+    | FunctionMessage
+)
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class GenerationRequest(Struct, kw_only=True):
+    """What both endpoints take."""
+
+    model: str
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    n: NumChoices | None = None
+    stop: StopString | StopStrings | None = None
+    seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    logit_bias: Unsupported = None
+
+
+class ChatCompletionRequest(GenerationRequest, kw_only=True):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    service_tier: ServiceTier | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
+    prediction: Any = None
+    parallel_tool_calls: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Unsupported = None
+    tool_choice: Unsupported = None
+    functions: Unsupported = None
+    function_call: Unsupported = None
+    response_format: Unsupported = None
+    reasoning_effort: Unsupported = None
+    verbosity: Unsupported = None
+    modalities: Unsupported = None
+    audio: Unsupported = None
+    web_search_options: Unsupported = None
+    moderation: Unsupported = None
+
+
+class CompletionRequest(GenerationRequest, kw_only=True):
+    """The body of POST /v1/completions. `prompt` is a text, several, token ids, or several lists
+    of them; null is the empty text."""
+
+    prompt: str | list[str | int | list[int]] | None
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    echo: bool | None = None
+    best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    suffix: Unsupported = None
+
+
+class PromptTokensDetails(Struct, frozen=True):
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(Struct, frozen=True):
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
+class Usage(Struct, frozen=True):
+    """Tokens of a whole answer. A prompt counts once however many choices it has."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ChatMessage(Struct, frozen=True):
+    role: Literal["assistant"]
+    content: str
+    refusal: str | None = None
+    annotations: tuple[()] = ()
+
+
+class ChatChoice(Struct, frozen=True):
+    index: int
+    message: ChatMessage
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    service_tier: str | UnsetType = UNSET
+    system_fingerprint: str
+
+
+class CompletionChoice(Struct, frozen=True):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class Completion(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "lockgate"
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ErrorBody(Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(Struct, frozen=True):
+    error: ErrorBody
+
+
+T = TypeVar("T", bound=Struct)
+
+decode_chat_completion = msgspec.json.Decoder(ChatCompletionRequest).decode
+decode_completion = msgspec.json.Decoder(CompletionRequest).decode
+encode = msgspec.json.Encoder().encode
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_PATH = re.compile(r" - at `(?P<key>key in )?\$(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
+_WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
+
+
+def unknown_fields(body: bytes, known: type[Struct]) -> set[str]:
+    """Names at the top of a body that `known` does not declare. The body has been decoded."""
+    return _decode_fields(body).keys() - set(known.__struct_fields__)
+
+
+def to_invalid_request(error: Exception) -> InvalidRequest:
+    """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
+    if not isinstance(error, msgspec.ValidationError):
+        message = f"The body is not valid JSON: {error}."
+        return InvalidRequest(message, param=None, code="invalid_json")
+    return _wrong_shape(str(error))
+
+
+def _wrong_shape(text: str) -> InvalidRequest:
+    found = _PATH.search(text)
+    path = found["path"].removeprefix(".") if found else ""
+    reason = text[: found.start()] if found else text
+    if missing := _MISSING.match(reason):
+        name = f"{path}.{missing['field']}" if path else missing["field"]
+        message = f"`{name}` is required."
+        return InvalidRequest(message, param=name, code="missing_required_parameter")
+    code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
+    reason = reason[:1].lower() + reason[1:]
+    if not path:
+        return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
+    return InvalidRequest(f"`{path}` is wrong: {reason}.", param=path, code=code)

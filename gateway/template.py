@@ -1,0 +1,82 @@
+"""Chat templates: messages to the text that a model was trained on."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from runtime import InvalidRequest
+
+_PROBE = "toolresult7f3a"
+
+Renderer = Callable[[list[Mapping[str, Any]]], str]
+
+
+class ChatTemplate:
+    """One model's template, compiled.
+
+    `shows_tool_messages` tells whether what a `tool` message says reaches the prompt: templates
+    that do not know the role drop it without a word. Making one takes a second, most of it the
+    import of the template machinery; rendering takes microseconds.
+    """
+
+    def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
+        self._bos_token = bos_token
+        self._render = _compile(source, bos_token=bos_token, eos_token=eos_token)
+        self.shows_tool_messages = self._probe_tool_messages()
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The prompt for the next answer. What a template refuses is the messages' fault."""
+        try:
+            return self._render(list(messages))
+        except Exception as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot take these messages: {error}",
+                param="messages",
+            ) from error
+
+    def writes_bos(self, prompt: str) -> bool:
+        """Whether a rendered prompt begins with the model's first token, as some templates do."""
+        return bool(self._bos_token) and prompt.startswith(self._bos_token)
+
+    def _probe_tool_messages(self) -> bool:
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
+        try:
+            prompt = self.render(
+                [
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": "", "tool_calls": [call]},
+                    {"role": "tool", "content": _PROBE, "tool_call_id": "1", "name": "f"},
+                ]
+            )
+        except InvalidRequest:
+            return False
+        return _PROBE in prompt
+
+
+def _compile(source: str, *, bos_token: str, eos_token: str) -> Renderer:
+    render_jinja_template = _template_machinery()
+
+    def render(messages: list[Mapping[str, Any]]) -> str:
+        prompts, _ = render_jinja_template(
+            conversations=[messages],
+            chat_template=source,
+            add_generation_prompt=True,
+            bos_token=bos_token,
+            eos_token=eos_token,
+        )
+        prompt: str = prompts[0]
+        return prompt
+
+    return render
+
+
+def _template_machinery() -> Any:
+    # Imported here because it takes most of a second, which the loading thread has. Its advice to
+    # install a deep-learning framework would only worry the reader of our log.
+    advice = logging.getLogger("transformers")
+    advice.disabled = True
+    try:
+        from transformers.utils.chat_template_utils import render_jinja_template
+    finally:
+        advice.disabled = False
+    return render_jinja_template

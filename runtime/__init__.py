@@ -1,0 +1,65 @@
+"""The engine side of Lockgate: tokens, batches, processes. It never sees HTTP.
+
+What the gateway uses is exported here; everything else is private to the package.
+"""
+
+from runtime.client import MAX_RETRY_AFTER, EngineClient, EngineState
+from runtime.config import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    InvalidRequest,
+    LockgateError,
+    MissingExtra,
+    ModelFileError,
+    ModelNotFound,
+    PullError,
+    SetupError,
+)
+from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, StepOutput
+from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
+from runtime.request import FinishReason, Request, RequestOutput, SamplingParams
+from runtime.stream import TokenStream
+from runtime.supervisor import Supervisor
+from runtime.tokenizer import Tokenizer, load_tokenizer
+from runtime.version import __version__
+
+__all__ = [
+    "CATALOGUE",
+    "MAX_RETRY_AFTER",
+    "CatalogueEntry",
+    "ContextLengthExceeded",
+    "EngineClient",
+    "EngineConfig",
+    "EngineError",
+    "EngineInfo",
+    "EngineLimits",
+    "EngineOverloaded",
+    "EngineState",
+    "EngineStats",
+    "EngineUnavailable",
+    "FinishReason",
+    "FromEngine",
+    "InvalidRequest",
+    "LlamaCppConfig",
+    "LockgateError",
+    "MissingExtra",
+    "Model",
+    "ModelFileError",
+    "ModelNotFound",
+    "ModelStore",
+    "PullError",
+    "Request",
+    "RequestOutput",
+    "SamplingParams",
+    "ScriptedConfig",
+    "SetupError",
+    "StepOutput",
+    "Supervisor",
+    "TokenStream",
+    "Tokenizer",
+    "__version__",
+    "load_tokenizer",
+]

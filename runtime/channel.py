@@ -1,0 +1,62 @@
+"""The gateway's end of the ZeroMQ pair socket, driven by the event loop.
+
+`zmq.asyncio` costs a future and a task switch for every message; here the loop watches the
+socket's descriptor and everything that has come is handed on in one go. The loop must be able to
+watch descriptors: uvloop and asyncio's selector loops are, the Windows proactor loop is not.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+from runtime.messages import FromEngine, ToEngine, decode_from_engine, encode
+
+MAX_MESSAGES_PER_TURN = 16
+"""After so many messages the event loop gets its turn, so that readers keep up with the engine."""
+
+
+class Channel:
+    """One engine's socket. `send` and `close` are plain calls on the loop's thread."""
+
+    def __init__(self, address: str, on_message: Callable[[FromEngine], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_message = on_message
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        self._socket.set_hwm(0)
+        self._socket.set(zmq.RCVHWM, 100)  # past that the engine waits for the gateway
+        self._socket.bind(address)
+        self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
+        self._closed = False
+        descriptor = self._socket.get(zmq.FD)
+        assert isinstance(descriptor, int)
+        self._descriptor = descriptor
+        self._loop.add_reader(descriptor, self._on_readable)
+
+    def send(self, message: ToEngine) -> None:
+        """Queue a message for the engine; never blocks."""
+        self._socket.send(encode(message), zmq.NOBLOCK)
+        # The descriptor is edge-triggered: sending may have swallowed the edge of an arrival.
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[arg-type]
+            self._loop.call_soon(self._on_readable)
+
+    def close(self) -> None:
+        """Drop the socket and whatever it still holds."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._descriptor)
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def _on_readable(self) -> None:
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            if self._closed:
+                return
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._on_message(decode_from_engine(frame))
+        self._loop.call_soon(self._on_readable)

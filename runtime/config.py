@@ -1,0 +1,59 @@
+"""Settings of the runtime: frozen, and a key that nobody knows is refused with its path."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+EngineName = Literal["llama_cpp", "scripted"]
+Auto = Literal["auto"]
+
+
+class ScriptedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The deterministic engine for tests and front-end benchmarks."""
+
+    text: str = "The quick brown fox jumps over the lazy dog. "
+    num_tokens: Annotated[int, Meta(ge=0)] = 0
+    step_ms: Annotated[float, Meta(ge=0)] = 0.0
+    load_ms: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The embedded engine.
+
+    `use_extra_bufts` lets llama.cpp repack weights for the processor at hand (AMX, AVX-512);
+    "auto" tries, and does without when the engine dies of it.
+    """
+
+    num_threads: Annotated[int, Meta(ge=1)] | Auto = "auto"
+    num_gpu_layers: Annotated[int, Meta(ge=0)] = 0
+    use_extra_bufts: bool | Auto = "auto"
+
+
+class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the scheduler may use. Counts are in sequences or tokens, times in seconds.
+
+    `max_model_len` "auto" is the model's own context, as far as the memory for it allows;
+    `num_kv_tokens` "auto" is room for at least one sequence of that length.
+    """
+
+    name: EngineName = "llama_cpp"
+    max_model_len: Annotated[int, Meta(ge=16)] | Auto = "auto"
+    max_num_seqs: Annotated[int, Meta(ge=1, le=256)] = 16
+    max_num_waiting: Annotated[int, Meta(ge=0)] = 256
+    max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
+    max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
+    num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
+    start_timeout: Annotated[float, Meta(gt=0)] = 600.0
+    heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
+    max_restarts: Annotated[int, Meta(ge=0)] = 5
+    llama_cpp: LlamaCppConfig = LlamaCppConfig()
+    scripted: ScriptedConfig = ScriptedConfig()
+
+
+class WorkerConfig(Struct, frozen=True, kw_only=True):
+    """All that an engine process is told when it starts. `model_path` is empty for `scripted`
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway."""
+
+    address: str
+    model_path: str
+    engine: EngineConfig

@@ -1,0 +1,71 @@
+"""The one interface between the worker and whatever computes tokens."""
+
+from collections.abc import Sequence as SequenceOf
+from typing import Protocol
+
+from msgspec import Struct
+
+from runtime.config import EngineConfig
+from runtime.messages import EngineInfo, EngineLimits
+from runtime.request import FinishReason, Request
+from runtime.tokenizer import Tokenizer
+
+
+class SequenceOutput(Struct, frozen=True, gc=False):
+    """What one step sampled for one sequence.
+
+    `finish_reason` is "stop" after an end-of-sequence token (which is the last of `token_ids`) and
+    "length" when `max_tokens` or the context is used up. A finished sequence is gone from the
+    engine. Stop strings are not the engine's business: the worker aborts the sequence.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    num_cached_tokens: int = 0
+
+
+class EngineUsage(Struct, frozen=True, gc=False):
+    """Counts since the last call: tokens computed and sequences preempted. `kv_cache_usage` is
+    the share of cells in use now, 0 to 1."""
+
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    num_preempted: int = 0
+    kv_cache_usage: float = 0.0
+
+
+class Engine(Protocol):
+    """Runs sequences in one continuous batch. Single-threaded; every call returns soon.
+
+    `add` may be called while others run, and only when `can_add` says so. `abort` frees the
+    sequence at once, before the next step; an unknown id is ignored. `step` computes one batch and
+    returns what it sampled; with nothing to do it returns an empty list.
+    """
+
+    @property
+    def limits(self) -> EngineLimits: ...
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def num_running(self) -> int: ...
+
+    def can_add(self, request: Request) -> bool: ...
+
+    def add(self, request: Request) -> None: ...
+
+    def abort(self, request_id: str) -> None: ...
+
+    def step(self) -> SequenceOf[SequenceOutput]: ...
+
+    def take_usage(self) -> EngineUsage: ...
+
+    def close(self) -> None: ...
+
+
+class EngineFactory(Protocol):
+    """How an engine is made: its constructor loads the model."""
+
+    def __call__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine: ...

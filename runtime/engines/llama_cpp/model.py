@@ -1,0 +1,204 @@
+"""llama.cpp's model and context behind a few calls, through the low-level C API."""
+
+import contextlib
+import ctypes
+import os
+from typing import cast
+
+import llama_cpp
+import psutil
+
+from runtime.config import EngineConfig
+from runtime.engines.llama_cpp.sampler import Sampler, create_sampler
+from runtime.engines.llama_cpp.scheduler import Batch
+from runtime.errors import EngineError, ModelFileError
+from runtime.messages import EngineInfo
+from runtime.request import SamplingParams
+
+KV_MEMORY_SHARE = 0.25
+"""Of the memory that is available at the start, how much "auto" gives to the KV cache."""
+
+WARM_UP_TOKENS = 32
+"""Enough that llama.cpp takes its kernels for many rows as well as those for one."""
+
+CELL_MULTIPLE = 256
+"""llama.cpp pads the context to multiples of this."""
+
+LOG_LEVEL_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR of ggml.h."""
+
+_messages: list[str] = []
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    if level == LOG_LEVEL_ERROR:
+        _messages.append(text.decode(errors="replace").strip())
+        del _messages[:-5]
+
+
+class LlamaModel:
+    """A loaded model with one context for many sequences. Not thread-safe.
+
+    Raises ModelFileError when llama.cpp cannot load the file.
+    """
+
+    def __init__(self, config: EngineConfig, model_path: str) -> None:
+        llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        self.num_threads = _num_threads(config)
+        self._max_num_batched_tokens = config.max_num_batched_tokens
+        self._num_gpu_layers = config.llama_cpp.num_gpu_layers
+        self._closing = contextlib.ExitStack()
+        self._model = self._load(config, model_path)
+        self._closing.callback(llama_cpp.llama_model_free, self._model)
+        self.vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.max_model_len, self.num_cells = self._sizes(config)
+        self.context = self._create_context(config)
+        self._closing.callback(llama_cpp.llama_free, self.context)
+        self._memory = llama_cpp.llama_get_memory(self.context)
+        self._batch = llama_cpp.llama_batch_init(config.max_num_batched_tokens, 0, 1)
+        self._closing.callback(llama_cpp.llama_batch_free, self._batch)
+        self._warm_up()
+
+    def eog_token_ids(self) -> frozenset[int]:
+        """Every token that ends a generation, as llama.cpp sees it."""
+        return frozenset(
+            token_id
+            for token_id in range(self.num_vocab)
+            if llama_cpp.llama_vocab_is_eog(self.vocab, token_id)
+        )
+
+    def create_sampler(self, params: SamplingParams) -> Sampler:
+        """A sampler for one sequence, reading this context's logits."""
+        return create_sampler(self.context, self.num_vocab, params, self.max_model_len)
+
+    def describe(self, load_seconds: float) -> EngineInfo:
+        """What runs here, for logs and `/health`."""
+        return EngineInfo(
+            engine="llama_cpp",
+            version=llama_cpp.__version__,
+            device="cpu" if not self._num_gpu_layers else f"gpu ({self._num_gpu_layers} layers)",
+            num_threads=self.num_threads,
+            load_seconds=load_seconds,
+        )
+
+    def remove(self, slot: int) -> None:
+        """Free all KV cells of a slot."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    def decode(self, batch: Batch) -> list[int]:
+        """Compute a batch. Returns the logits row of every chunk that samples, in order.
+
+        Raises EngineError when llama.cpp refuses the batch.
+        """
+        rows = self._fill(batch)
+        status = llama_cpp.llama_decode(self.context, self._batch)
+        if status != 0:
+            raise EngineError(f"llama_decode failed with status {status}. {' '.join(_messages)}")
+        return rows
+
+    def close(self) -> None:
+        """Free everything that llama.cpp allocated."""
+        self._closing.close()
+
+    def _warm_up(self) -> None:
+        """Compute a small prompt and one token after it: pages the weights in, and a build of
+        llama.cpp whose fast kernels do not work on this processor dies here, where the supervisor
+        knows what to do about it."""
+        num_tokens = min(WARM_UP_TOKENS, self._max_num_batched_tokens)
+        for start, stop in ((0, num_tokens), (num_tokens, num_tokens + 1)):
+            self._clear_batch()
+            for position in range(start, stop):
+                self._put(0, position, slot=0)
+            status = llama_cpp.llama_decode(self.context, self._batch)
+            if status != 0:
+                raise EngineError(f"The first llama_decode failed with status {status}.")
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    def _fill(self, batch: Batch) -> list[int]:
+        self._clear_batch()
+        rows: list[int] = []
+        for chunk in batch.chunks:
+            seq = chunk.sequence
+            start = seq.num_computed_tokens
+            for position in range(start, start + chunk.num_tokens):
+                self._put(seq.token_ids[position], position, seq.slot)
+            if chunk.samples:
+                rows.append(self._batch.n_tokens - 1)
+                self._batch.logits[rows[-1]] = 1
+        return rows
+
+    def _clear_batch(self) -> None:
+        self._batch.n_tokens = 0
+
+    def _put(self, token_id: int, position: int, slot: int) -> None:
+        batch, row = self._batch, self._batch.n_tokens
+        batch.token[row] = token_id
+        batch.pos[row] = position
+        batch.n_seq_id[row] = 1
+        batch.seq_id[row][0] = slot
+        batch.logits[row] = 0
+        batch.n_tokens = row + 1
+
+    def _load(self, config: EngineConfig, model_path: str) -> ctypes.c_void_p:
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = config.llama_cpp.num_gpu_layers
+        params.use_extra_bufts = config.llama_cpp.use_extra_bufts is not False
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
+        if not model:
+            detail = " ".join(_messages) or "llama.cpp gave no reason."
+            raise ModelFileError(f"llama.cpp cannot load {model_path}: {detail}")
+        return cast(ctypes.c_void_p, model)
+
+    def _sizes(self, config: EngineConfig) -> tuple[int, int]:
+        """Longest sequence and cells of the cache, in tokens."""
+        trained = llama_cpp.llama_model_n_ctx_train(self._model)
+        wanted = trained if config.max_model_len == "auto" else config.max_model_len
+        if config.num_kv_tokens != "auto":
+            num_cells = config.num_kv_tokens
+        elif config.max_model_len != "auto":
+            num_cells = config.max_model_len
+        else:
+            affordable = KV_MEMORY_SHARE * psutil.virtual_memory().available
+            num_cells = min(wanted, int(affordable / self._kv_bytes_per_token()))
+        num_cells = max(CELL_MULTIPLE, -(-num_cells // CELL_MULTIPLE) * CELL_MULTIPLE)
+        return min(wanted, num_cells), num_cells
+
+    def _kv_bytes_per_token(self) -> int:
+        """Keys and values of all layers in 16 bits."""
+        head_size = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(
+            self._model
+        )
+        num_heads = llama_cpp.llama_model_n_head_kv(self._model)
+        num_layers = llama_cpp.llama_model_n_layer(self._model)
+        return int(2 * 2 * num_layers * num_heads * head_size)
+
+    def _create_context(self, config: EngineConfig) -> ctypes.c_void_p:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self.num_cells
+        params.n_batch = config.max_num_batched_tokens
+        params.n_ubatch = config.max_num_batched_tokens
+        params.n_seq_max = config.max_num_seqs
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = self.num_threads
+        params.no_perf = True
+        context = llama_cpp.llama_init_from_model(self._model, params)
+        if not context:
+            raise EngineError(
+                f"llama.cpp cannot set up a context of {self.num_cells} tokens: lower"
+                f" engine.num_kv_tokens. {' '.join(_messages)}"
+            )
+        return cast(ctypes.c_void_p, context)
+
+
+def _num_threads(config: EngineConfig) -> int:
+    if config.llama_cpp.num_threads != "auto":
+        return config.llama_cpp.num_threads
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or available
+    return max(1, min(available, physical))

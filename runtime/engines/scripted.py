@@ -1,0 +1,121 @@
+"""An engine that computes nothing: deterministic tokens at a set pace.
+
+It stands in for a model where the model does not matter: tests of everything above the engine,
+and benchmarks of the front end. Its answer depends on the prompt and on the position alone, so a
+stream that mixes up two requests, loses a token or repeats one is found out.
+"""
+
+import time
+
+from runtime.config import EngineConfig
+from runtime.engines.base import EngineUsage, SequenceOutput
+from runtime.messages import EngineInfo, EngineLimits
+from runtime.request import FinishReason, Request
+from runtime.tokenizer import Tokenizer
+from runtime.version import __version__
+
+DEFAULT_MODEL_LEN = 32_768
+"""Context in tokens where neither the settings nor the tokenizer's file name one."""
+
+
+class _Sequence:
+    """A running request: `num_output_tokens` of its answer have been handed out."""
+
+    def __init__(self, request: Request, script: list[int]) -> None:
+        self.request = request
+        self.num_output_tokens = len(request.output_token_ids)
+        self._script = script
+        self._offset = sum(request.prompt_token_ids)
+
+    def next_token(self) -> int:
+        token = self._script[(self._offset + self.num_output_tokens) % len(self._script)]
+        self.num_output_tokens += 1
+        return token
+
+
+class ScriptedEngine:
+    """Hands out one token a step to every running sequence. `num_tokens` of the settings, when
+    not 0, is the length after which an answer ends by itself."""
+
+    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+        started = time.monotonic()
+        time.sleep(config.scripted.load_ms / 1000)
+        self._config = config.scripted
+        self._script = tokenizer.encode(
+            config.scripted.text, add_special=False, parse_special=False
+        )
+        self._eos_token_id = tokenizer.eos_token_id
+        self._running: dict[str, _Sequence] = {}
+        self._num_prompt_tokens = 0
+        self._num_generation_tokens = 0
+        self.limits = _limits(config, tokenizer)
+        self.info = EngineInfo(
+            engine="scripted",
+            version=__version__,
+            device="none",
+            load_seconds=time.monotonic() - started,
+        )
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def can_add(self, request: Request) -> bool:
+        return len(self._running) < self.limits.max_num_seqs
+
+    def add(self, request: Request) -> None:
+        assert request.request_id not in self._running, "request added twice: this is a bug"
+        self._running[request.request_id] = _Sequence(request, self._script)
+        self._num_prompt_tokens += len(request.prompt_token_ids)
+
+    def abort(self, request_id: str) -> None:
+        self._running.pop(request_id, None)
+
+    def step(self) -> list[SequenceOutput]:
+        if not self._running:
+            return []
+        if self._config.step_ms:
+            time.sleep(self._config.step_ms / 1000)
+        outputs = [self._advance(sequence) for sequence in self._running.values()]
+        for output in outputs:
+            if output.finish_reason is not None:
+                del self._running[output.request_id]
+        self._num_generation_tokens += len(outputs)
+        return outputs
+
+    def take_usage(self) -> EngineUsage:
+        usage = EngineUsage(
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_generation_tokens=self._num_generation_tokens,
+            kv_cache_usage=len(self._running) / self.limits.max_num_seqs,
+        )
+        self._num_prompt_tokens = self._num_generation_tokens = 0
+        return usage
+
+    def close(self) -> None:
+        self._running.clear()
+
+    def _advance(self, sequence: _Sequence) -> SequenceOutput:
+        request = sequence.request
+        ends = self._config.num_tokens and sequence.num_output_tokens >= self._config.num_tokens
+        if ends and self._eos_token_id is not None and not request.sampling.ignore_eos:
+            sequence.num_output_tokens += 1
+            return SequenceOutput(request.request_id, [self._eos_token_id], "stop")
+        token = sequence.next_token()
+        reason: FinishReason | None = None
+        if sequence.num_output_tokens >= request.sampling.max_tokens:
+            reason = "length"
+        return SequenceOutput(request.request_id, [token], reason)
+
+
+def _limits(config: EngineConfig, tokenizer: Tokenizer) -> EngineLimits:
+    length = config.max_model_len
+    if length == "auto":
+        length = tokenizer.max_model_len or DEFAULT_MODEL_LEN
+    return EngineLimits(
+        max_model_len=length,
+        max_num_seqs=config.max_num_seqs,
+        max_num_waiting=config.max_num_waiting,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        num_kv_tokens=length * config.max_num_seqs,
+    )

@@ -1,0 +1,83 @@
+"""Every error that the runtime raises.
+
+::
+
+    LockgateError
+    ├── InvalidRequest             the request is wrong; names the parameter
+    │   └── ContextLengthExceeded  prompt (and max_tokens) do not fit the model's context
+    ├── EngineOverloaded           no room in the waiting queue; come back in `retry_after` seconds
+    ├── EngineUnavailable          the engine is starting, restarting, draining or has failed
+    ├── EngineError                the engine broke while it worked on this request
+    └── SetupError                 the machine, a file or a setting is wrong; a person must act
+        ├── MissingExtra           an optional package is not installed; names the extra
+        ├── ModelNotFound          no such name in the catalogue and no such file
+        ├── ModelFileError         a model file is unreadable, corrupt or not what it should be
+        └── PullError              no source could deliver the model
+"""
+
+
+class LockgateError(Exception):
+    """Base of all errors of this project. `str(error)` is a sentence for the user."""
+
+
+class InvalidRequest(LockgateError):
+    """The request cannot be served as it is. `param` names the field, `code` is OpenAI's slug."""
+
+    def __init__(self, message: str, *, param: str | None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The tokens asked for do not fit into the model's context."""
+
+    def __init__(self, message: str, *, param: str | None) -> None:
+        super().__init__(message, param=param, code="context_length_exceeded")
+
+
+class EngineOverloaded(LockgateError):
+    """The waiting queue is full. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineUnavailable(LockgateError):
+    """No engine is ready to take the request. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineError(LockgateError):
+    """The engine failed while it worked on the request."""
+
+
+class SetupError(LockgateError):
+    """Something outside the program is wrong: a file, a setting, a port, a missing package."""
+
+
+class MissingExtra(SetupError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed. Install it with: pip install 'lockgate[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+
+
+class ModelNotFound(SetupError):
+    """The name is neither in the catalogue nor a file."""
+
+
+class ModelFileError(SetupError):
+    """A model file cannot be read or is damaged. The message names the field."""
+
+
+class PullError(SetupError):
+    """A model could not be downloaded."""

@@ -1,0 +1,119 @@
+"""llama.cpp's own tokenizer, for every vocabulary that tiktoken cannot reproduce."""
+
+import ctypes
+import os
+import weakref
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import MissingExtra, ModelFileError
+from runtime.gguf import GGUFFile
+from runtime.special_tokens import clean_text
+
+_PIECE_BYTES = 64
+
+
+class LlamaVocabTokenizer:
+    """A model file opened by llama.cpp for its vocabulary alone; no weights are read."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        """Raises MissingExtra without llama-cpp-python, ModelFileError for an unusable file."""
+        _check(file)
+        self._llama = llama = load_llama_cpp()
+        model = _load_model(llama, file.path)
+        weakref.finalize(self, llama.llama_model_free, model).atexit = False
+        self._vocab = vocab = llama.llama_model_get_vocab(model)
+        self.vocab_size: int = llama.llama_vocab_n_tokens(vocab)
+        self.max_model_len = file.max_model_len
+        self.bos_token_id = self._token_or_none(llama.llama_vocab_bos(vocab))
+        self.eos_token_id = self._token_or_none(llama.llama_vocab_eos(vocab))
+        self.bos_token = self._text(self.bos_token_id)
+        self.eos_token = self._text(self.eos_token_id)
+        is_eog = llama.llama_vocab_is_eog
+        self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
+        self.chat_template = file.text("tokenizer.chat_template") or None
+        self._bytes: dict[int, bytes] = {}
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        data = clean_text(text).encode()
+        capacity = len(data) + 8
+        token_ids = (ctypes.c_int32 * capacity)()
+        args = (self._vocab, data, len(data), token_ids, capacity, add_special, parse_special)
+        count = self._llama.llama_tokenize(*args)
+        if count < 0:
+            # A vocabulary may need more tokens than bytes; llama.cpp says how many.
+            token_ids = (ctypes.c_int32 * -count)()
+            count = self._llama.llama_tokenize(*args[:3], token_ids, -count, *args[5:])
+        assert count >= 0, "llama_tokenize refused the size it asked for"
+        return list(token_ids[:count])
+
+    def token_bytes(self, token_id: int) -> bytes:
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._piece(token_id)
+        return known
+
+    def _piece(self, token_id: int) -> bytes:
+        if not 0 <= token_id < self.vocab_size:
+            raise IndexError(token_id)
+        size = _PIECE_BYTES
+        while True:
+            piece = ctypes.create_string_buffer(size)
+            args = (self._vocab, token_id, piece, size, 0, False)
+            count: int = self._llama.llama_token_to_piece(*args)
+            if count >= 0:
+                return piece.raw[:count]
+            size = -count
+
+    def _token_or_none(self, token_id: int) -> int | None:
+        return token_id if 0 <= token_id < self.vocab_size else None
+
+    def _text(self, token_id: int | None) -> str:
+        if token_id is None:
+            return ""
+        text: bytes = self._llama.llama_vocab_get_text(self._vocab, token_id)
+        return text.decode("utf-8", "replace")
+
+
+def load_llama_cpp() -> ModuleType:
+    """The `llama_cpp` module, with llama.cpp's log turned off. Raises MissingExtra without it."""
+    try:
+        import llama_cpp
+    except ImportError as error:
+        raise MissingExtra("llama-cpp-python", "cpu") from error
+    global _ignore_log
+    if _ignore_log is None:
+        _ignore_log = llama_cpp.llama_log_callback(_ignore)
+        llama_cpp.llama_log_set(_ignore_log, ctypes.c_void_p())
+        llama_cpp.llama_backend_init()
+    module: ModuleType = llama_cpp
+    return module
+
+
+# llama.cpp keeps a bare pointer to the callback: it must live as long as the process.
+_ignore_log: Any = None
+
+
+def _ignore(level: int, text: bytes, user_data: object) -> None:
+    """Drops a line of llama.cpp's log; what goes wrong is raised as an error of ours."""
+
+
+def _load_model(llama: ModuleType, path: str) -> Any:
+    params = llama.llama_model_default_params()
+    params.vocab_only = True
+    model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ModelFileError(f"{path}: llama.cpp cannot read the vocabulary of this file.")
+    return model
+
+
+def _check(file: GGUFFile) -> None:
+    """Refuse what would make llama.cpp abort the whole process."""
+    kind = file.text("tokenizer.ggml.model")
+    tokens = file.strings("tokenizer.ggml.tokens")
+    if not tokens or kind in ("none", "no_vocab"):
+        raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: there is no vocabulary.")
+    if len(set(tokens)) != len(tokens):
+        raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: a token is there twice.")
+    if kind in ("llama", "t5") and not {f"<0x{byte:02X}>" for byte in range(256)} <= set(tokens):
+        raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: byte tokens are missing.")

@@ -1,0 +1,111 @@
+"""What crosses the border between gateway process and engine process: msgpack, tagged, frozen."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from runtime.request import Request, RequestOutput
+
+
+class Submit(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: generate this."""
+
+    request: Request
+
+
+class Abort(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: forget this request. Unknown ids are ignored."""
+
+    request_id: str
+
+
+class Drain(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: take nothing new, finish what is there, then leave."""
+
+
+class Stop(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: leave now."""
+
+
+class EngineLimits(Struct, frozen=True, kw_only=True):
+    """What the engine can take.
+
+    `max_model_len` is in tokens, prompt and answer together. `max_num_waiting` counts requests
+    that may wait beside the `max_num_seqs` that run.
+    """
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_waiting: int
+    max_num_batched_tokens: int
+    num_kv_tokens: int
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What the engine is: for logs, `/health` and `lockgate doctor`."""
+
+    engine: str
+    version: str
+    device: str
+    num_threads: int = 0
+    load_seconds: float = 0.0
+
+
+class EngineStats(Struct, frozen=True, array_like=True, gc=False):
+    """The state after a step. Times in seconds, counts in requests or tokens.
+
+    `num_prompt_tokens` and `num_generation_tokens` are those of this step alone.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    num_preempted: int = 0
+    kv_cache_usage: float = 0.0
+    step_seconds: float = 0.0
+
+
+class Ready(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: the model is loaded."""
+
+    limits: EngineLimits
+    info: EngineInfo
+
+
+class StepOutput(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: all that one step produced. Without outputs it is the heartbeat."""
+
+    outputs: list[RequestOutput]
+    stats: EngineStats
+
+
+FailureKind = Literal["invalid", "overloaded", "internal"]
+
+
+class RequestFailed(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: this request ends here. `retry_after` in seconds, for `overloaded`."""
+
+    request_id: str
+    kind: FailureKind
+    message: str
+    param: str | None = None
+    code: str = "invalid_value"
+    retry_after: float = 0.0
+
+
+class Fatal(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: the last word of a dying engine."""
+
+    reason: str
+
+
+ToEngine = Submit | Abort | Drain | Stop
+FromEngine = Ready | StepOutput | RequestFailed | Fatal
+
+_encoder = msgspec.msgpack.Encoder()
+
+encode = _encoder.encode
+decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
+decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode

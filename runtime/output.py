@@ -1,0 +1,85 @@
+"""Token ids to text deltas and finish reasons: the only loop over a step's outputs."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from runtime.detokenizer import Detokenizer
+from runtime.engines.base import SequenceOutput
+from runtime.request import Request, RequestOutput
+from runtime.stop import StopChecker
+from runtime.tokenizer import Tokenizer
+
+
+class ProcessedStep(Struct, frozen=True):
+    """`stopped` are the sequences that ended by a stop string: the engine still has them."""
+
+    outputs: list[RequestOutput]
+    stopped: list[str]
+
+
+class _TextState:
+    """Text of one request. What has been sent depends on the tokens alone, not on how they were
+    cut into steps; so a resumed request continues where its client stands."""
+
+    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+        self.detokenizer = Detokenizer(tokenizer)
+        self.stop = StopChecker(request.sampling.stop) if request.sampling.stop else None
+        self.push(request.output_token_ids)
+
+    @property
+    def matched(self) -> str | None:
+        return None if self.stop is None else self.stop.matched
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        text = self.detokenizer.push(token_ids)
+        return text if self.stop is None else self.stop.push(text)
+
+    def flush(self) -> str:
+        text = self.detokenizer.flush()
+        return text if self.stop is None else self.stop.push(text) + self.stop.flush()
+
+
+class OutputProcessor:
+    """Holds a `_TextState` for every request between `add` and its end or `remove`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._states: dict[str, _TextState] = {}
+
+    def add(self, request: Request) -> None:
+        """Start a request; the tokens that a resumed one brings along make no new text."""
+        self._states[request.request_id] = _TextState(request, self._tokenizer)
+
+    def remove(self, request_id: str) -> None:
+        """Forget a request. Unknown ids are ignored."""
+        self._states.pop(request_id, None)
+
+    def process(self, outputs: Sequence[SequenceOutput]) -> ProcessedStep:
+        """One delta for every sequence that moved."""
+        step = ProcessedStep([], [])
+        for output in outputs:
+            delta = self._delta(output)
+            step.outputs.append(delta)
+            if delta.finish_reason is not None:
+                del self._states[output.request_id]
+                if output.finish_reason is None:
+                    step.stopped.append(output.request_id)
+        return step
+
+    def _delta(self, output: SequenceOutput) -> RequestOutput:
+        state = self._states[output.request_id]
+        text = state.push(output.token_ids)
+        finish_reason = output.finish_reason
+        if finish_reason is not None and state.matched is None:
+            text += state.flush()
+        if state.matched is not None:
+            finish_reason = "stop"
+        return RequestOutput(
+            output.request_id,
+            output.token_ids,
+            text,
+            finish_reason,
+            state.matched,
+            output.num_cached_tokens,
+        )

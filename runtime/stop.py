@@ -1,0 +1,83 @@
+"""Stop strings: found across piece borders, and nothing of one ever reaches the client."""
+
+from runtime.errors import InvalidRequest
+
+
+class StopChecker:
+    """Passes text through until a stop string is complete.
+
+    The stop string that ends first in the text wins, and of several that end at the same
+    character the longest. How the text was cut into pieces makes no difference. Only text that
+    may still become a stop string is held back. Cost is linear in the text, whatever the stops.
+    """
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        if not all(stop):
+            raise InvalidRequest("`stop` must not contain an empty string.", param="stop")
+        self.matched: str | None = None
+        self._prefixes = [_Prefix(text) for text in stop]
+        self._first = frozenset(text[0] for text in stop)
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """The text that is safe to send now; nothing more after a match."""
+        if self.matched is not None:
+            return ""
+        if not self._held and self._first.isdisjoint(text):
+            return text
+        pending = self._held + text
+        num_held = len(self._held)
+        for position, character in enumerate(text, num_held + 1):
+            complete = [p for p in self._prefixes if p.advance(character)]
+            if complete:
+                return self._stop_at(pending[:position], complete)
+        return self._hold(pending)
+
+    def flush(self) -> str:
+        """The text still held back, at the end of the generation."""
+        held, self._held = self._held, ""
+        return held
+
+    def _stop_at(self, text: str, complete: "list[_Prefix]") -> str:
+        self.matched = max((p.text for p in complete), key=len)
+        self._held = ""
+        return text.removesuffix(self.matched)
+
+    def _hold(self, pending: str) -> str:
+        keep = len(pending) - max(p.length for p in self._prefixes)
+        self._held = pending[keep:]
+        return pending[:keep]
+
+
+class _Prefix:
+    """The longest prefix of one stop string that the text ends with (Knuth, Morris, Pratt)."""
+
+    __slots__ = ("_borders", "length", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.length = 0
+        self._borders = _borders(text)
+
+    def advance(self, character: str) -> bool:
+        """Read one more character; True when the stop string is complete."""
+        length = self.length
+        while length and self.text[length] != character:
+            length = self._borders[length - 1]
+        if self.text[length] == character:
+            length += 1
+        self.length = length
+        return length == len(self.text)
+
+
+def _borders(text: str) -> list[int]:
+    """For each prefix, the length of its longest proper prefix that is also its suffix."""
+    borders = [0] * len(text)
+    length = 0
+    for index in range(1, len(text)):
+        while length and text[index] != text[length]:
+            length = borders[length - 1]
+        if text[index] == text[length]:
+            length += 1
+        borders[index] = length
+    return borders

@@ -1,0 +1,213 @@
+"""Life of the engine process: start it, watch it, start it again."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from runtime.channel import Channel
+from runtime.client import EngineClient
+from runtime.config import EngineConfig, WorkerConfig
+from runtime.engines import cautious, engine_environment
+from runtime.messages import Fatal, FromEngine, Ready, Stop
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 3.0
+"""How long an engine that was told to leave may take before it is killed."""
+
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 30.0
+
+HEALTHY_SECONDS = 600.0
+"""An engine that ran this long clears the count of restarts."""
+
+
+class Supervisor:
+    """Keeps one engine process alive and its client connected.
+
+    Every process gets a socket of its own, so that nothing of a dead engine is ever read as the
+    words of the next one. After `max_restarts` deaths without a healthy run in between the client
+    is told that the engine has failed, and no further one is started.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        on_event: Callable[[FromEngine], None] | None = None,
+    ) -> None:
+        self.client = EngineClient(config)
+        self.num_restarts = 0
+        self._config = config
+        self._model_path = model_path
+        self._on_event = on_event
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to keep an engine running. Returns at once: loading goes on in its process."""
+        assert self._task is None, "supervisor started twice: this is a bug"
+        self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+
+    async def stop(self) -> None:
+        """End the engine process and wait until it is gone."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        self.client.lost("failed", "The server has stopped.")
+
+    async def _keep_running(self) -> None:
+        deaths = 0
+        while True:
+            run = _EngineRun(self._config, self._model_path, self.client, self._on_event)
+            started = time.monotonic()
+            reason = await run.to_the_end()
+            if run.died_loading and (config := cautious(self._config)) is not None:
+                log.warning("engine_retries_without_extra_bufts", reason=reason)
+                self._config = config
+                continue
+            if time.monotonic() - started > HEALTHY_SECONDS:
+                deaths = 0
+            deaths += 1
+            log.error("engine_lost", reason=reason, deaths=deaths)
+            if run.hopeless or deaths > self._config.max_restarts:
+                self.client.lost("failed", reason)
+                return
+            self.client.lost("restarting", f"The engine is restarting: {reason}")
+            self.num_restarts += 1
+            await asyncio.sleep(min(FIRST_BACKOFF_SECONDS * 2 ** (deaths - 1), MAX_BACKOFF_SECONDS))
+
+
+class _EngineRun:
+    """One engine process from start to end."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        client: EngineClient,
+        on_event: Callable[[FromEngine], None] | None,
+    ) -> None:
+        self._config = config
+        self._model_path = model_path
+        self._client = client
+        self._on_event = on_event
+        self._ready = False
+        self._returncode = 0
+        self._fatal: str | None = None
+        self._last_heard = time.monotonic()
+        self._channel: Channel | None = None
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it said itself that it cannot load: another try would end the same."""
+        return self._fatal is not None and not self._ready
+
+    @property
+    def died_loading(self) -> bool:
+        """Whether a signal ended it before it was ready."""
+        return not self._ready and self._returncode < 0
+
+    async def to_the_end(self) -> str:
+        """Run an engine process until it ends. Returns why, as a sentence."""
+        with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
+            self._channel = Channel(_address(Path(folder)), self._receive)
+            process = _start(self._worker_config())
+            try:
+                return await self._watch(process)
+            finally:
+                _end(process)
+                self._channel.close()
+
+    def _worker_config(self) -> WorkerConfig:
+        assert self._channel is not None
+        return WorkerConfig(
+            address=self._channel.address, model_path=self._model_path, engine=self._config
+        )
+
+    async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
+        exited = asyncio.create_task(asyncio.to_thread(process.wait))
+        try:
+            while not exited.done():
+                await asyncio.wait([exited], timeout=0.5)
+                if not exited.done() and (late := self._too_late()):
+                    process.kill()
+                    await exited
+                    return late
+        except asyncio.CancelledError:
+            if self._ready and self._channel is not None:
+                self._channel.send(Stop())
+                await asyncio.wait([exited], timeout=STOP_SECONDS)
+            process.kill()
+            raise
+        self._returncode = exited.result()
+        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
+
+    def _receive(self, message: FromEngine) -> None:
+        self._last_heard = time.monotonic()
+        match message:
+            case Ready():
+                assert self._channel is not None
+                self._ready = True
+                self._client.connected(self._channel.send, message)
+                log.info("engine_ready", **msgspec.to_builtins(message.info))
+            case Fatal(reason):
+                self._fatal = reason
+            case _:
+                self._client.receive(message)
+        if self._on_event is not None:
+            self._on_event(message)
+
+    def _too_late(self) -> str | None:
+        silence = time.monotonic() - self._last_heard
+        if self._ready and silence > self._config.heartbeat_timeout:
+            return f"The engine has been silent for {silence:.0f} seconds."
+        if not self._ready and silence > self._config.start_timeout:
+            return f"The engine did not start within {self._config.start_timeout:.0f} seconds."
+        return None
+
+
+def _address(folder: Path) -> str:
+    if sys.platform == "win32":
+        return "tcp://127.0.0.1:*"
+    return f"ipc://{folder / 'engine.sock'}"
+
+
+def _start(config: WorkerConfig) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "runtime.worker"],
+        stdin=subprocess.PIPE,
+        env=_environment(config.engine),
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    encoded = msgspec.msgpack.encode(config)
+    process.stdin.write(len(encoded).to_bytes(4, "big") + encoded)
+    process.stdin.flush()  # and stays open: its end tells the engine that the gateway is gone
+    return process
+
+
+def _environment(config: EngineConfig) -> Mapping[str, str]:
+    return {**engine_environment(config), **os.environ}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _status(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"

@@ -1,0 +1,111 @@
+"""Text to token ids and back: what a tokenizer is, and the one that fits a model file."""
+
+from pathlib import Path
+from typing import Protocol
+
+from runtime.bpe import load_bpe_tokenizer
+from runtime.gguf import read_gguf
+from runtime.llama_vocab import LlamaVocabTokenizer
+from runtime.special_tokens import SpecialTokens, clean_text
+
+_CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+class Tokenizer(Protocol):
+    """Token ids are 0 to `vocab_size` - 1. All methods may be called from several threads.
+
+    `max_model_len` is the model's training context in tokens, 0 where the file does not say.
+    `eog_token_ids` are all tokens that end a generation. `bos_token` and `eos_token` are the texts
+    of these tokens, which chat templates ask for, and "" where there is none.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_id(self) -> int | None: ...
+
+    @property
+    def eog_token_ids(self) -> frozenset[int]: ...
+
+    @property
+    def chat_template(self) -> str | None: ...
+
+    @property
+    def bos_token(self) -> str: ...
+
+    @property
+    def eos_token(self) -> str: ...
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The ids of `text`. A lone surrogate counts as U+FFFD.
+
+        `add_special` puts the tokens before and after that the model file asks for.
+        `parse_special` reads the texts of control tokens as those tokens; without it they are
+        plain text.
+        """
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for: b"" for control tokens. They may be half a character.
+
+        Raises IndexError for an id outside the vocabulary.
+        """
+        ...
+
+
+class ByteTokenizer:
+    """One token per byte of UTF-8, and four control tokens. Needs no file."""
+
+    bos_token = "<|bos|>"
+    eos_token = "<|eos|>"
+    bos_token_id = 256
+    eos_token_id = 257
+    im_start_token_id = 258
+    im_end_token_id = 259
+    vocab_size = 260
+    max_model_len = 0
+    eog_token_ids = frozenset({eos_token_id, im_end_token_id})
+    chat_template = _CHATML
+
+    def __init__(self) -> None:
+        texts = (self.bos_token, self.eos_token, "<|im_start|>", "<|im_end|>")
+        self._special = SpecialTokens({text: 256 + index for index, text in enumerate(texts)})
+        self._bytes = (*(bytes((byte,)) for byte in range(256)), b"", b"", b"", b"")
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        text = clean_text(text)
+        token_ids = [self.bos_token_id] if add_special else []
+        for piece in self._special.split(text) if parse_special else (text,):
+            if isinstance(piece, int):
+                token_ids.append(piece)
+            else:
+                token_ids.extend(piece.encode())
+        return token_ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._bytes[token_id]
+
+
+def load_tokenizer(model_path: str | Path) -> Tokenizer:
+    """The tokenizer of a GGUF file; for "" the built-in `ByteTokenizer`.
+
+    Byte-level BPE vocabularies that tiktoken reproduces exactly get tiktoken; all others llama.cpp.
+    Raises ModelFileError for a file without a usable vocabulary, and MissingExtra where llama.cpp
+    is needed and not installed.
+    """
+    if not str(model_path):
+        return ByteTokenizer()
+    file = read_gguf(model_path)
+    return load_bpe_tokenizer(file) or LlamaVocabTokenizer(file)

@@ -1,0 +1,155 @@
+"""The engine process: receive, admit, step, send.
+
+Started by the supervisor with its configuration on standard input, which then stays open: its end
+means that the gateway is gone, however it went, and the process leaves at once with its socket's
+folder removed.
+"""
+
+import gc
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import msgspec
+import zmq
+
+from runtime.config import WorkerConfig
+from runtime.core import EngineCore
+from runtime.engines import create_engine
+from runtime.errors import LockgateError
+from runtime.messages import (
+    Abort,
+    Drain,
+    Fatal,
+    FromEngine,
+    Ready,
+    Stop,
+    Submit,
+    ToEngine,
+    decode_to_engine,
+    encode,
+)
+from runtime.tokenizer import load_tokenizer
+
+HEARTBEAT_SECONDS = 1.0
+"""Longest silence of an idle engine."""
+
+EXIT_FATAL = 70
+"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits)."""
+
+
+class Border(Protocol):
+    """The engine's side of the process border."""
+
+    def receive(self, timeout: float) -> list[ToEngine]:
+        """All messages that are there; waits at most `timeout` seconds for the first."""
+        ...
+
+    def send(self, message: FromEngine) -> None: ...
+
+
+class ZmqBorder:
+    """A ZeroMQ pair socket. `send` blocks while the gateway is a thousand messages behind."""
+
+    def __init__(self, address: str) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        self._socket.connect(address)
+
+    def receive(self, timeout: float) -> list[ToEngine]:
+        messages: list[ToEngine] = []
+        if timeout and not self._socket.poll(round(timeout * 1000)):
+            return messages
+        while True:
+            try:
+                messages.append(decode_to_engine(self._socket.recv(zmq.NOBLOCK)))
+            except zmq.Again:
+                return messages
+
+    def send(self, message: FromEngine) -> None:
+        self._socket.send(encode(message))
+
+    def close(self, linger_seconds: float = 1.0) -> None:
+        self._socket.close(linger=round(linger_seconds * 1000))
+        zmq.Context.instance().term()
+
+
+def serve(core: EngineCore, border: Border) -> None:
+    """Run until told to stop. A busy engine never waits for messages."""
+    draining = False
+    last_sent = time.monotonic()
+    while not (draining and not core.has_work):
+        for message in border.receive(0 if core.has_work else HEARTBEAT_SECONDS / 2):
+            match message:
+                case Submit(request):
+                    core.submit(request)
+                case Abort(request_id):
+                    core.abort(request_id)
+                case Drain():
+                    draining = True
+                case Stop():
+                    return
+        if core.has_work:
+            core.step()
+        elif time.monotonic() - last_sent >= HEARTBEAT_SECONDS / 2:
+            core.heartbeat()
+        for outgoing in core.take_messages():
+            border.send(outgoing)
+            last_sent = time.monotonic()
+
+
+def main() -> int:
+    """Entry point of the process; returns its exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the gateway's to handle
+    config = _read_config(sys.stdin.buffer)
+    _leave_with_parent(sys.stdin.buffer, config.address)
+    border = ZmqBorder(config.address)
+    try:
+        _load_and_serve(config, border)
+    except Exception as error:
+        reason = (
+            str(error) if isinstance(error, LockgateError) else f"{type(error).__name__}: {error}"
+        )
+        border.send(Fatal(reason))
+        border.close()
+        if isinstance(error, LockgateError):
+            return EXIT_FATAL
+        raise
+    border.close()
+    return 0
+
+
+def _load_and_serve(config: WorkerConfig, border: Border) -> None:
+    tokenizer = load_tokenizer(config.model_path)
+    engine = create_engine(config.engine, config.model_path, tokenizer)
+    try:
+        gc.collect()
+        gc.freeze()  # the vocabulary lives as long as the process: never walk it again
+        border.send(Ready(engine.limits, engine.info))
+        serve(EngineCore(engine, tokenizer), border)
+    finally:
+        engine.close()
+
+
+def _read_config(stream: BinaryIO) -> WorkerConfig:
+    size = int.from_bytes(stream.read(4), "big")
+    return msgspec.msgpack.decode(stream.read(size), type=WorkerConfig)
+
+
+def _leave_with_parent(stream: BinaryIO, address: str) -> None:
+    def watch() -> None:
+        # Not `stream.read()`: a buffered reader's lock must not be held when Python shuts down.
+        os.read(stream.fileno(), 1)
+        if address.startswith("ipc://"):
+            shutil.rmtree(Path(address.removeprefix("ipc://")).parent, ignore_errors=True)
+        os._exit(0)  # a step may run for seconds in native code; nothing is left to save
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

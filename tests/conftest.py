@@ -1,0 +1,32 @@
+"""Fixtures that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import write_tiny_model
+
+DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio, which is what the server runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of a few hundred kilobytes that llama.cpp loads."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def default_model_path() -> Path:
+    """The default model's file; tests that want it are skipped where it has not been pulled."""
+    folder = Path(os.environ.get("LOCKGATE_MODELS") or Path.home() / ".cache/lockgate/models")
+    path = folder / DEFAULT_MODEL_FILE
+    if not path.is_file():
+        pytest.skip("the default model has not been pulled: lockgate pull")
+    return path

@@ -1,0 +1,126 @@
+"""A real server on a free port, in a thread: the only way to see streams and disconnects."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from gateway.app import create_app
+from gateway.settings import ModelSettings, ServerSettings, Settings
+from runtime import EngineConfig, ScriptedConfig
+
+MODEL = "acme/parrot"
+PATIENCE = 20.0
+"""Seconds until a condition that should come at once counts as never coming."""
+
+
+def scripted_settings(
+    *, server: ServerSettings | None = None, engine: dict[str, Any] | None = None, **scripted: Any
+) -> Settings:
+    """The scripted engine with bytes for tokens, named MODEL."""
+    return Settings(
+        server=server or ServerSettings(),
+        model=ModelSettings(served_name=MODEL),
+        engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
+    )
+
+
+class RunningServer:
+    """Where the server is, and short ways to talk to it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.http.post(path, json={"model": MODEL, **body})
+
+    def chat(self, content: str = "hi", **body: Any) -> httpx.Response:
+        messages = [{"role": "user", "content": content}]
+        return self.post("/v1/chat/completions", messages=messages, **body)
+
+    def chunks(self, path: str, **body: Any) -> list[dict[str, Any]]:
+        """All chunks of a stream, whose end is checked."""
+        response = self.post(path, stream=True, **body)
+        assert response.status_code == 200, response.text
+        return parse_events(response.text)
+
+    def health(self) -> dict[str, Any]:
+        health: dict[str, Any] = self.http.get("/health").json()
+        return health
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels, or with the labels written out."""
+        for line in self.http.get("/metrics").text.splitlines():
+            if line.startswith(f"lockgate:{name} "):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError(f"no metric {name}")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+
+@contextmanager
+def running_server(settings: Settings, *, wait_until_ready: bool = True) -> Iterator[RunningServer]:
+    """Serve until the end of the block; nothing of it is left then."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings, ""),
+        lifespan="on",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    running = RunningServer(listener.getsockname()[1])
+    try:
+        wait_for(lambda: server.started)
+        if wait_until_ready:
+            wait_for(lambda: running.http.get("/health/ready").status_code == 200)
+        yield running
+    finally:
+        running.http.close()
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Ask until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def parse_events(text: str) -> list[dict[str, Any]]:
+    """The data of every event; the last one is [DONE]."""
+    assert text.endswith("\n\n")
+    events = [event for event in text[:-2].split("\n\n") if not event.startswith(":")]
+    assert all(event.startswith("data: ") and "\n" not in event for event in events)
+    data = [event.removeprefix("data: ") for event in events]
+    assert data.pop() == "[DONE]"
+    return [json.loads(item) for item in data]
+
+
+def raw_request(path: str, body: dict[str, Any], *headers: str) -> bytes:
+    """A POST as it goes down a socket."""
+    encoded = json.dumps({"model": MODEL, **body}).encode()
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: test",
+        "Content-Type: application/json",
+        f"Content-Length: {len(encoded)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + encoded

@@ -1,0 +1,341 @@
+"""The command line: what it prints, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.__main__ import main
+from gateway.commands.serve import bind
+from gateway.settings import ServerSettings
+from runtime import SetupError, __version__
+
+ROOT = Path(__file__).parents[1]
+NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
+SCRIPTED = ("--engine", "scripted", "--port", "0")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment without settings of the one who runs the tests."""
+    clean = {name: value for name, value in os.environ.items() if "LOCKGATE" not in name.upper()}
+    return {**clean, "PYTHONPATH": str(ROOT), **variables}
+
+
+def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def lockgate(
+    folder: Path, *arguments: str, typed: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    process = start(folder, *arguments, **variables)
+    output, errors = process.communicate(typed)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings file, no variables and no models but a test's own."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("LOCKGATE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        yield holder.getsockname()[1]
+
+
+def test_busy_port_is_one_line_and_exit_code_2(tmp_path: Path, taken_port: int) -> None:
+    answer = lockgate(tmp_path, "serve", "--engine", "scripted", "--port", str(taken_port))
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr == (
+        f"lockgate: cannot listen on 127.0.0.1 port {taken_port}: address already in use. "
+        "Stop what uses it, or choose another port with --port\n"
+    )
+
+
+MISTAKES = [
+    (("serve", "--model", "no/such.gguf"), "there is no model file no/such.gguf"),
+    (("serve", "--model", "qwen"), "no model named 'qwen'. Did you mean qwen2.5-coder-0.5b-inst"),
+    (("serve", "--port", "x"), "--port: $.server.port: expected a whole number, got 'x'"),
+    (("serve", "--engine", "vllm"), "--engine: $.engine.name: expected 'llama_cpp' or 'scripted'"),
+    (("serve", "--config", "none.toml"), "the settings file none.toml cannot be read: "),
+    (("serve", "--set", "server.prot=1"), "$.server.prot is not a setting; did you mean port?"),
+    (("serve", "--set", "server"), "--set server: write it as SECTION.KEY=VALUE"),
+    (("serve", "--set", "model.tokenizer=x"), "model.tokenizer is for the scripted engine alone"),
+    (("serve", *SCRIPTED, "--set", "model.tokenizer=x"), "there is no model named 'x'"),
+    (
+        ("serve", *SCRIPTED, "--set", f"model.tokenizer={NAMES[1]}"),
+        "model.tokenizer: pull it first with: lockgate pull gemma-3-270m",
+    ),
+    (("serve", "--host", "host.invalid", "--engine", "scripted"), "host.invalid is not an address"),
+    (("serve", "--prot", "1"), "unrecognized arguments: --prot 1 (see: lockgate --help)"),
+    (("pull", "nope"), "there is no model named 'nope'. Known names: " + ", ".join(NAMES)),
+    (("pull",), "the following arguments are required: NAME (see: lockgate pull --help)"),
+    (("chat", "--port", "0", "--model", "nope"), "there is no model named 'nope'"),
+    (("sreve",), "argument COMMAND: invalid choice: 'sreve'"),
+    ((), "the following arguments are required: COMMAND (see: lockgate --help)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistake_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("lockgate: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_bad_setting_in_a_variable_stops_the_start(tmp_path: Path) -> None:
+    answer = lockgate(tmp_path, "serve", LOCKGATE__ENGINE__MAX_SEQS="4")
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        "lockgate: LOCKGATE__ENGINE__MAX_SEQS: $.engine.max_seqs is not a setting; "
+        "did you mean max_num_seqs?\n"
+    )
+
+
+def test_file_that_is_no_model_stops_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.gguf").write_text("no model")
+    assert main(["serve", "--port", "0", "--model", "text.gguf"]) == 2
+    assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"lockgate {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "doctor"])
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert "--config PATH" in capsys.readouterr().out
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.commands.options.load_settings", interrupt)
+    assert main(["models"]) == 130
+
+
+def test_models_lists_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["name", "size", "licence", "state", "path"]
+    assert [row.split()[0] for row in rows] == NAMES
+    assert all("absent" in row and str(tmp_path / "models") in row for row in rows)
+    assert "491 MB" in rows[0]
+
+
+def test_models_sees_a_damaged_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "gemma-3-270m-q4_k_m.gguf").write_text("too short")
+    assert main(["models", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["state"]) for row in rows] == [
+        (NAMES[0], "absent"),
+        (NAMES[1], "damaged"),
+    ]
+
+
+def test_models_trusts_the_size_until_it_is_told_to_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    with (tmp_path / "models" / "gemma-3-270m-q4_k_m.gguf").open("wb") as file:
+        file.truncate(253_113_024)
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["state"] == "present"
+    assert main(["models", "--json", "--verify"]) == 1
+    assert json.loads(capsys.readouterr().out)[1]["state"] == "damaged"
+
+
+def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    engines = {engine["name"]: engine for engine in report["engines"]}
+    assert list(engines) == ["llama_cpp", "tensorrt_llm", "scripted"]
+    assert engines["scripted"]["can_run"]
+    for engine in engines.values():
+        assert engine["can_run"] or (engine["problems"] and engine["advice"])
+    assert report["memory_total"] > report["memory_available"] > 0
+    assert report["usable_cores"] >= 1
+    assert report["models"] == dict.fromkeys(NAMES, False)
+    assert bool(report["driver"]["gpus"]) != bool(report["driver"]["problem"])
+
+
+def test_doctor_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 40
+    for word in ("Python", "CPU", "Memory", "Models", "llama_cpp", "tensorrt_llm", "scripted"):
+        assert word in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
+    """A library built for another CPU ends the process that imports it."""
+    package = tmp_path / "llama_cpp"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    answer = lockgate(tmp_path, "doctor", "--json")
+    engine = json.loads(answer.stdout)["engines"][0]
+    assert not engine["can_run"]
+    assert engine["problems"] == [
+        "importing llama_cpp ends with SIGILL; it may be built for another CPU"
+    ]
+    assert "lockgate[cpu]" in engine["advice"]
+
+
+def test_doctor_shows_gpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = SimpleNamespace(total=80_000_000_000, free=79_000_000_000)
+    answers = {
+        "nvmlInit": None,
+        "nvmlShutdown": None,
+        "nvmlSystemGetDriverVersion": "580.65.06",
+        "nvmlSystemGetCudaDriverVersion_v2": 13_010,
+        "nvmlDeviceGetCount": 2,
+        "nvmlDeviceGetHandleByIndex": object(),
+        "nvmlDeviceGetName": "A GPU",
+        "nvmlDeviceGetMemoryInfo": memory,
+        "nvmlDeviceGetCudaComputeCapability": (9, 0),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(f"pynvml.{name}", lambda *_, answer=answer: answer)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "NVIDIA 580.65.06, CUDA 13.1" in text
+    assert text.count("A GPU, 80.0 GB, 79.0 GB free, compute 9.0") == 2
+
+
+def test_missing_engine_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["serve", "--port", "0"]) == 2
+    assert "pip install 'lockgate[cpu]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_bind_takes_a_free_port(host: str) -> None:
+    with bind(ServerSettings(host=host, port=0)) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_address_of_another_machine_cannot_be_bound() -> None:
+    # 192.0.2.0/24 is set aside for documentation: no machine has such an address
+    with pytest.raises(SetupError, match=r"cannot listen on 192\.0\.2\.1 port 0: "):
+        bind(ServerSettings(host="192.0.2.1", port=0))
+
+
+def greeting(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
+    process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
+    line = greeting(process)
+    process.send_signal(number)
+    output, errors = process.communicate()
+    assert re.fullmatch(r"Lockgate \S+ serves scripted at http://127\.0\.0\.1:\d+/v1 .*\n", line)
+    assert (output, errors, process.returncode) == ("", "", 0)
+
+
+def test_serve_ends_with_its_stdin_when_asked_to(tmp_path: Path) -> None:
+    process = start(tmp_path, "serve", *SCRIPTED, "--until-stdin-ends")
+    assert greeting(process)
+    process.communicate()
+    assert process.returncode == 0
+
+
+CHAT = ("chat", *SCRIPTED, "--set", "engine.scripted.text=abc")
+
+
+def test_chat_answers_one_message(tmp_path: Path) -> None:
+    answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "6")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert re.fullmatch("[abc]{6}\n", answer.stdout)
+
+
+def test_chat_reports_a_refusal(tmp_path: Path) -> None:
+    answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "0")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("lockgate: ")
+    assert "max_tokens" in answer.stderr
+
+
+def test_chat_holds_a_conversation(tmp_path: Path) -> None:
+    typed = "hello\n/what\n/reset\n\nhello again\n/exit\nnever read\n"
+    answer = lockgate(tmp_path, *CHAT, "--max-tokens", "6", typed=typed)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout.startswith("scripted. /reset forgets")
+    assert len(re.findall("> [abc]{6}\n", answer.stdout)) == 2
+    assert answer.stdout.count("/exit leaves") == 2
+
+
+def test_chat_ends_with_its_input(tmp_path: Path) -> None:
+    answer = lockgate(tmp_path, *CHAT, typed="")
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupt_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
+    process = start(tmp_path, *CHAT, "--set", "engine.scripted.step_ms=20")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("hello\n")
+    process.stdin.flush()
+    assert greeting(process)
+    assert process.stdout.read(6)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate("/exit\n")
+    assert " (stopped)\n> " in output
+    assert (errors, process.returncode) == ("", 0)
+
+
+def test_chat_uses_the_server_that_runs(tmp_path: Path) -> None:
+    server = start(tmp_path, "serve", *SCRIPTED, "--until-stdin-ends", LOCKGATE__LOG__LEVEL="error")
+    port = re.findall(r":(\d+)/v1", greeting(server))[0]
+    other = lockgate(tmp_path, "chat", "--port", port, "--model", "other", "--message", "hello")
+    server.communicate()
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "serves scripted, not other" in other.stderr

@@ -1,0 +1,135 @@
+"""Served models: what they say before, while and after they are loaded."""
+
+import pytest
+
+from gateway.app import create_app
+from gateway.context import Context
+from gateway.errors import UnknownModel
+from gateway.registry import ModelRegistry, ServedModel
+from gateway.settings import ModelSettings, Settings
+from runtime import (
+    EngineClient,
+    EngineConfig,
+    EngineInfo,
+    EngineLimits,
+    EngineUnavailable,
+    InvalidRequest,
+)
+from runtime.messages import Ready
+from runtime.tokenizer import ByteTokenizer
+
+READY = Ready(
+    EngineLimits(
+        max_model_len=100,
+        max_num_seqs=1,
+        max_num_waiting=0,
+        max_num_batched_tokens=1,
+        num_kv_tokens=100,
+    ),
+    EngineInfo(engine="none", version="1", device="none"),
+)
+
+
+def served_model() -> ServedModel:
+    return ServedModel("m", EngineClient(EngineConfig(name="scripted")))
+
+
+async def loaded_model() -> ServedModel:
+    model = served_model()
+    model.client.connected(lambda message: None, READY)
+    await model.load("")
+    return model
+
+
+def test_names():
+    models = ModelRegistry([ServedModel("a/b", served_model().client), served_model()])
+
+    assert [model.name for model in models] == ["a/b", "m"]
+    assert models.get("a/b").name == "a/b"
+    with pytest.raises(UnknownModel):
+        models.get("b")
+
+
+@pytest.mark.anyio
+async def test_before_it_is_loaded():
+    """Either half may be late: the engine or the tokenizer."""
+    tokenizer_only, engine_only = served_model(), served_model()
+    await tokenizer_only.load("")
+    engine_only.client.connected(lambda message: None, READY)
+    for model in (served_model(), tokenizer_only, engine_only):
+        assert not model.is_ready
+        assert model.state_reason
+        with pytest.raises(EngineUnavailable):
+            _ = model.template
+        with pytest.raises(EngineUnavailable):
+            await model.encode(["x"], add_special=True)
+
+
+@pytest.mark.anyio
+async def test_loaded():
+    model = await loaded_model()
+
+    assert model.is_ready
+    assert model.state_reason == ""
+    assert model.max_model_len == 100
+    assert model.decode([256, *"hé".encode()]) == "hé"
+
+
+@pytest.mark.anyio
+async def test_long_and_short_texts_are_encoded_alike():
+    model = await loaded_model()
+    text = "é" * 30_000
+
+    long, short = await model.encode([text, "x"], add_special=False)
+
+    assert long == list(text.encode())
+    assert [short] == await model.encode(["x"], add_special=False)
+
+
+@pytest.mark.anyio
+async def test_a_tokenizer_that_cannot_be_read(tmp_path):
+    """Said in the health report and to clients; the process lives."""
+    model = served_model()
+    model.client.connected(lambda message: None, READY)
+    await model.load(str(tmp_path / "missing.gguf"))
+
+    assert not model.is_ready
+    assert "tokenizer" in model.state_reason
+    with pytest.raises(EngineUnavailable, match="tokenizer"):
+        _ = model.tokenizer
+
+
+@pytest.mark.anyio
+async def test_a_model_without_a_chat_template(monkeypatch):
+    monkeypatch.setattr(ByteTokenizer, "chat_template", None)
+    model = await loaded_model()
+
+    with pytest.raises(InvalidRequest, match="/v1/completions") as caught:
+        _ = model.template
+    assert caught.value.param == "model"
+
+
+@pytest.mark.anyio
+async def test_fingerprint_changes_with_the_engine():
+    before = served_model().system_fingerprint
+
+    assert before.startswith("fp_")
+    assert (await loaded_model()).system_fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "path", "name"),
+    [
+        (ModelSettings(), "llama_cpp", "x.gguf", "qwen2.5-coder-0.5b-instruct"),
+        (ModelSettings(name_or_path="a/b.c.gguf"), "llama_cpp", "a/b.c.gguf", "b.c"),
+        (ModelSettings(served_name="n"), "llama_cpp", "x.gguf", "n"),
+        (ModelSettings(), "scripted", "", "scripted"),
+    ],
+)
+def test_served_name(model, engine, path, name):
+    settings = Settings(model=model, engine=EngineConfig(name=engine))
+
+    context = create_app(settings, path).state.context
+
+    assert isinstance(context, Context)
+    assert context.model.name == name

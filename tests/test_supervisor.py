@@ -1,0 +1,182 @@
+"""A real engine process behind a real socket, on the scripted engine."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import psutil
+import pytest
+
+from runtime import (
+    EngineConfig,
+    EngineError,
+    EngineOverloaded,
+    EngineUnavailable,
+    InvalidRequest,
+    Request,
+    SamplingParams,
+    ScriptedConfig,
+    Supervisor,
+    TokenStream,
+)
+
+pytestmark = pytest.mark.anyio
+
+TEXT = "abcdefghijklmnopqrstuvwxyz"
+
+
+def config(**settings: object) -> EngineConfig:
+    scripted = ScriptedConfig(text=TEXT, **settings.pop("scripted", {}))  # type: ignore[arg-type]
+    return EngineConfig(name="scripted", scripted=scripted, **settings)  # type: ignore[arg-type]
+
+
+def request(request_id: str = "r", max_tokens: int = 26, prompt: int = 0) -> Request:
+    return Request(
+        request_id=request_id,
+        prompt_token_ids=[prompt],
+        sampling=SamplingParams(max_tokens=max_tokens),
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 -- the process is watched from outside
+            await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(**settings: object) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(config(**settings), "")
+    await supervisor.start()
+    try:
+        await until(lambda: supervisor.client.state != "starting")
+        yield supervisor
+    finally:
+        await supervisor.stop()
+        assert engine_processes() == []
+
+
+def engine_processes() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "runtime.worker" in child.cmdline()
+    ]
+
+
+async def text_of(stream: TokenStream) -> str:
+    text = ""
+    async for outputs in stream:
+        text += "".join(output.text for output in outputs)
+    return text
+
+
+async def test_a_request_travels_to_the_engine_and_back():
+    async with running() as supervisor:
+        stream = supervisor.client.submit([request()])
+
+        assert await text_of(stream) == TEXT
+        assert supervisor.client.num_in_flight == 0
+
+
+async def test_before_the_engine_is_ready_requests_are_refused():
+    supervisor = Supervisor(config(scripted={"load_ms": 60_000}), "")
+    await supervisor.start()
+    try:
+        with pytest.raises(EngineUnavailable) as raised:
+            supervisor.client.submit([request()])
+        assert raised.value.retry_after > 0
+    finally:
+        await supervisor.stop()
+
+
+async def test_many_requests_at_once_each_get_their_own_text():
+    async with running(max_num_seqs=8) as supervisor:
+        streams = [
+            supervisor.client.submit([request(str(number), 200, number)]) for number in range(26)
+        ]
+
+        texts = [await text_of(stream) for stream in streams]
+
+    assert texts == [(TEXT * 10)[number : number + 200] for number in range(26)]
+
+
+async def test_a_closed_stream_frees_its_place():
+    async with running(max_num_seqs=1, scripted={"step_ms": 1}) as supervisor:
+        stream = supervisor.client.submit([request("first", max_tokens=1_000_000)])
+        await anext(stream)
+
+        stream.close()
+
+        assert await text_of(supervisor.client.submit([request("second")])) == TEXT
+        await until(lambda: supervisor.client.stats.num_running == 0)
+
+
+async def test_a_full_queue_refuses_with_a_time_to_come_back():
+    async with running(max_num_seqs=1, max_num_waiting=1, scripted={"step_ms": 5}) as supervisor:
+        streams = [supervisor.client.submit([request(str(n), 1000)]) for n in range(2)]
+
+        with pytest.raises(EngineOverloaded) as raised:
+            supervisor.client.submit([request("late")])
+        with pytest.raises(InvalidRequest, match="at most 2"):
+            supervisor.client.submit([request(f"many-{n}") for n in range(3)])
+
+        assert 0 < raised.value.retry_after <= 120
+        for stream in streams:
+            stream.close()
+        assert await text_of(supervisor.client.submit([request("next")])) == TEXT
+
+
+async def test_a_killed_engine_comes_back_and_the_stream_goes_on():
+    """The client sees a pause: nothing is missing, nothing comes twice."""
+    async with running(scripted={"step_ms": 2}) as supervisor:
+        stream = supervisor.client.submit([request(max_tokens=300)])
+        text = "".join(output.text for output in await anext(stream))
+
+        [process] = engine_processes()
+        process.send_signal(signal.SIGKILL)
+
+        assert text + await text_of(stream) == (TEXT * 12)[:300]
+        assert supervisor.num_restarts == 1
+
+
+async def test_a_hung_engine_is_replaced():
+    async with running(heartbeat_timeout=1.5, scripted={"step_ms": 2}) as supervisor:
+        stream = supervisor.client.submit([request(max_tokens=300)])
+        text = "".join(output.text for output in await anext(stream))
+
+        [process] = engine_processes()
+        process.send_signal(signal.SIGSTOP)
+
+        assert text + await text_of(stream) == (TEXT * 12)[:300]
+
+
+async def test_after_too_many_deaths_everything_in_flight_fails():
+    async with running(max_restarts=0, scripted={"step_ms": 2}) as supervisor:
+        stream = supervisor.client.submit([request(max_tokens=1000)])
+        await anext(stream)
+
+        [process] = engine_processes()
+        process.send_signal(signal.SIGKILL)
+
+        with pytest.raises(EngineError, match="signal 9"):
+            await text_of(stream)
+        assert supervisor.client.state == "failed"
+        with pytest.raises(EngineUnavailable):
+            supervisor.client.submit([request("next")])
+
+
+async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a model")
+    supervisor = Supervisor(config(), os.fspath(broken))
+    await supervisor.start()
+    try:
+        await until(lambda: supervisor.client.state != "starting")
+        assert supervisor.client.state == "failed"
+        assert "broken.gguf" in supervisor.client.state_reason
+        assert supervisor.num_restarts == 0
+    finally:
+        await supervisor.stop()

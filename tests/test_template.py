@@ -1,0 +1,67 @@
+"""Chat templates: rendering, refusals, and what a template leaves out."""
+
+import pytest
+
+from gateway.template import ChatTemplate
+from runtime import InvalidRequest, load_tokenizer
+
+PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+
+
+def template(source: str, bos_token: str = "<s>") -> ChatTemplate:
+    return ChatTemplate(source, bos_token=bos_token, eos_token="</s>")
+
+
+def test_render():
+    messages = [{"role": "user", "content": "hi"}]
+    source = PLAIN + "{{ bos_token }}{{ eos_token }}{% if add_generation_prompt %}bot:{% endif %}"
+
+    assert template(source).render(messages) == "user: hi\n<s></s>bot:"
+    assert messages == [{"role": "user", "content": "hi"}]
+
+
+def test_built_in_template():
+    tokenizer = load_tokenizer("")
+    assert tokenizer.chat_template
+    chatml = ChatTemplate(
+        tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token
+    )
+
+    assert chatml.render([{"role": "user", "content": "hi"}]) == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_what_a_template_refuses_is_the_messages_fault():
+    """Whether it says so itself or stumbles."""
+    for source, reason in (
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages[7].content }}", "no element 7"),
+        ("{{ 1 / 0 }}", "division by zero"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            template(source).render([{"role": "user", "content": "hi"}])
+        assert caught.value.param == "messages"
+        assert reason in str(caught.value)
+
+
+def test_first_token_is_not_written_twice():
+    writes = template("{{ bos_token }}" + PLAIN)
+    assert writes.writes_bos(writes.render([{"role": "user", "content": "hi"}]))
+    does_not = template(PLAIN)
+    assert not does_not.writes_bos(does_not.render([{"role": "user", "content": "hi"}]))
+    assert not template(PLAIN, bos_token="").writes_bos("anything")
+
+
+def test_templates_that_drop_tool_messages_are_known():
+    assert template(PLAIN).shows_tool_messages
+    users_only = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    assert not template(users_only).shows_tool_messages
+    strict = "{% if messages[-1].role == 'tool' %}{{ raise_exception('no') }}{% endif %}"
+    assert not template(strict).shows_tool_messages
+
+
+def test_user_text_is_not_a_template():
+    content = "{{ 7 * 7 }} {% raw %}"
+
+    assert content in template(PLAIN).render([{"role": "user", "content": content}])

@@ -1,0 +1,329 @@
+"""Requests of the API to requests of the runtime: defaults, limits, refusals."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import translate
+from gateway.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    decode_chat_completion,
+    decode_completion,
+)
+from runtime import ContextLengthExceeded, InvalidRequest, Request
+
+DECLARED_ONLY_HERE = {"model", "messages", "prompt"}
+HONOURED = {
+    *("temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty"),
+    *("stream", "stream_options", "max_tokens", "max_completion_tokens", "echo", "best_of"),
+}
+
+
+def chat(**fields: object) -> ChatCompletionRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    return decode_chat_completion(msgspec.json.encode(body))
+
+
+def completion(**fields: object) -> CompletionRequest:
+    return decode_completion(msgspec.json.encode({"model": "m", "prompt": "hi", **fields}))
+
+
+def chat_requests(prompt_length: int = 10, **fields: object) -> list[Request]:
+    data = chat(**fields)
+    translate.check_chat(data)
+    return translate.chat_requests(data, [1] * prompt_length, answer_id="a", max_model_len=100)
+
+
+def completion_requests(prompts: list[list[int]], **fields: object) -> list[Request]:
+    data = completion(**fields)
+    translate.check_completion(data)
+    return translate.completion_requests(data, prompts, answer_id="a", max_model_len=100)
+
+
+def refusal(**fields: object) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        chat_requests(**fields)
+    return caught.value
+
+
+def test_every_declared_field_has_one_fate():
+    """Honoured, harmless or refused: no field is dropped by accident."""
+    for kind, neutral in (
+        (ChatCompletionRequest, translate.NEUTRAL_IN_CHAT),
+        (CompletionRequest, translate.NEUTRAL_IN_COMPLETION),
+    ):
+        fields = set(kind.__struct_fields__) - DECLARED_ONLY_HERE
+        fates = [HONOURED & fields, translate.HARMLESS.keys() & fields, set(neutral)]
+        assert fields == set().union(*fates)
+        assert len(fields) == sum(len(fate) for fate in fates)
+
+
+def test_defaults():
+    (request,) = chat_requests()
+
+    assert request.request_id == "a-0"
+    assert request.sampling.max_tokens == 90
+    assert request.sampling.temperature == 1.0
+    assert request.sampling.top_p == 1.0
+    assert request.sampling.stop == ()
+    assert completion_requests([[1]])[0].sampling.max_tokens == 16
+
+
+def test_null_means_absent():
+    nulls = dict.fromkeys(ChatCompletionRequest.__struct_fields__)
+    for name in DECLARED_ONLY_HERE:
+        nulls.pop(name, None)
+
+    (request,) = chat_requests(**nulls)
+
+    assert request.sampling.max_tokens == 90
+
+
+def test_sampling_is_carried_over():
+    (request,) = chat_requests(
+        temperature=0, top_p=0.5, presence_penalty=-1, frequency_penalty=2, stop="\n", seed=7
+    )
+
+    assert request.sampling.temperature == 0.0
+    assert request.sampling.top_p == 0.5
+    assert request.sampling.presence_penalty == -1.0
+    assert request.sampling.frequency_penalty == 2.0
+    assert request.sampling.stop == ("\n",)
+    assert request.sampling.seed == 7
+
+
+def test_several_stops():
+    (request,) = chat_requests(stop=["a", "b", "c", "d"])
+
+    assert request.sampling.stop == ("a", "b", "c", "d")
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 8))
+def test_choices_have_neighbouring_seeds(seed, n):
+    """Every seed of 64 bits works, and the engine sees one that fits its own field."""
+    seeds = [request.sampling.seed for request in chat_requests(seed=seed, n=n)]
+
+    assert len(set(seeds)) == n
+    assert all(0 <= value < 2**63 for value in seeds)
+    assert seeds == [(seed + i) % 2**63 for i in range(n)]
+
+
+def test_without_seed_requests_differ():
+    assert chat_requests()[0].sampling.seed != chat_requests()[0].sampling.seed
+
+
+def test_choices_of_a_prompt_are_neighbours():
+    requests = completion_requests([[1], [2, 3]], n=2)
+
+    assert [request.prompt_token_ids for request in requests] == [[1], [1], [2, 3], [2, 3]]
+    assert [request.request_id for request in requests] == ["a-0", "a-1", "a-2", "a-3"]
+
+
+def test_both_names_of_max_tokens():
+    assert chat_requests(max_tokens=5)[0].sampling.max_tokens == 5
+    assert chat_requests(max_completion_tokens=5)[0].sampling.max_tokens == 5
+    assert chat_requests(max_tokens=5, max_completion_tokens=5)[0].sampling.max_tokens == 5
+    assert refusal(max_tokens=5, max_completion_tokens=6).param == "max_tokens"
+
+
+def test_context():
+    """A prompt that leaves no room, and a limit that is more than the room."""
+    assert chat_requests(99)[0].sampling.max_tokens == 1
+    too_long = refusal(prompt_length=100)
+    assert isinstance(too_long, ContextLengthExceeded)
+    assert too_long.param == "messages"
+    assert too_long.code == "context_length_exceeded"
+    assert "100" in str(too_long)
+    too_many = refusal(max_completion_tokens=91)
+    assert isinstance(too_many, ContextLengthExceeded)
+    assert too_many.param == "max_completion_tokens"
+    assert "90" in str(too_many)
+
+
+def test_context_of_completions():
+    """The default of 16 shrinks to what is left; a prompt may fill the context to be echoed."""
+    assert completion_requests([[1] * 95])[0].sampling.max_tokens == 5
+    assert completion_requests([[1] * 100], max_tokens=0)[0].sampling.max_tokens == 0
+    with pytest.raises(ContextLengthExceeded) as caught:
+        completion_requests([[1] * 100])
+    assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logprobs", True),
+        ("top_logprobs", 3),
+        ("logit_bias", {"1": 5}),
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("response_format", {"type": "json_object"}),
+        ("reasoning_effort", "high"),
+        ("verbosity", "low"),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "v", "format": "wav"}),
+        ("functions", [{"name": "f"}]),
+        ("function_call", {"name": "f"}),
+        ("web_search_options", {}),
+        ("moderation", {"model": "m"}),
+    ],
+)
+def test_unsupported_is_refused_by_name(name, value):
+    error = refusal(**{name: value})
+
+    assert error.param == name
+    assert error.code == "unsupported_parameter"
+    assert name in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logprobs", False),
+        ("top_logprobs", 0),
+        ("logit_bias", {}),
+        ("tools", []),
+        ("tool_choice", "none"),
+        ("response_format", {"type": "text"}),
+        ("verbosity", "medium"),
+        ("modalities", ["text"]),
+        ("parallel_tool_calls", False),
+        ("user", "u"),
+        ("metadata", {"a": "b"}),
+        ("store", True),
+        ("service_tier", "flex"),
+        ("safety_identifier", "s"),
+        ("prompt_cache_key", "k"),
+        ("prompt_cache_retention", "24h"),
+        ("prediction", {"type": "content", "content": "x"}),
+    ],
+)
+def test_what_asks_for_nothing_is_accepted(name, value):
+    assert len(chat_requests(**{name: value})) == 1
+
+
+def test_completion_parameters():
+    assert len(completion_requests([[1]], best_of=2, n=2)) == 2
+    for fields, param, code in (
+        ({"logprobs": 0}, "logprobs", "unsupported_parameter"),
+        ({"suffix": "x"}, "suffix", "unsupported_parameter"),
+        ({"best_of": 3}, "best_of", "unsupported_parameter"),
+        ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
+        ({"stream_options": {}}, "stream_options", "invalid_value"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            completion_requests([[1]], **fields)
+        assert (caught.value.param, caught.value.code) == (param, code)
+
+
+def test_stream_options_want_a_stream():
+    assert refusal(stream_options={"include_usage": True}).param == "stream_options"
+    assert chat_requests(stream=True, stream_options={"include_obfuscation": False})
+
+
+def test_prompts():
+    def prompts(prompt: object) -> object:
+        return translate.completion_prompts(completion(prompt=prompt))
+
+    assert prompts("a") == ["a"]
+    assert prompts(None) == [""]
+    assert prompts(["a", "b"]) == ["a", "b"]
+    assert prompts([1, 2]) == [[1, 2]]
+    assert prompts([[1], [2]]) == [[1], [2]]
+    for wrong in ([], ["a", 1], [1, [2]], [[1], "a"]):
+        with pytest.raises(InvalidRequest) as caught:
+            prompts(wrong)
+        assert caught.value.param == "prompt"
+
+
+def test_empty_prompt():
+    assert translate.empty_prompt(7) == [7]
+    with pytest.raises(InvalidRequest) as caught:
+        translate.empty_prompt(None)
+    assert caught.value.param == "prompt"
+
+
+def test_token_ids_outside_the_vocabulary():
+    translate.check_token_ids([[0, 9]], 10)
+    for prompts, param in (
+        ([[10]], "prompt"),
+        ([[-1]], "prompt"),
+        ([[1], [10]], "prompt[1]"),
+        ([[1], []], "prompt[1]"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            translate.check_token_ids(prompts, 10)
+        assert caught.value.param == param
+
+
+def messages(*given: dict[str, object], tool_messages: bool = True) -> list[dict[str, object]]:
+    data = chat(messages=list(given))
+    return translate.template_messages(data.messages, tool_messages=tool_messages)
+
+
+def test_messages_for_templates():
+    assert messages(
+        {"role": "developer", "content": "d"},
+        {"role": "system", "content": [{"type": "text", "text": "s"}]},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "user", "content": "u", "name": "Ann", "extra": 1},
+        {"role": "assistant", "content": None, "refusal": "no", "name": "Bob"},
+        {"role": "function", "name": "f", "content": "r"},
+    ) == [
+        {"role": "system", "content": "d"},
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "a\nb"},
+        {"role": "user", "content": "u", "name": "Ann"},
+        {"role": "assistant", "content": "no", "name": "Bob"},
+        {"role": "tool", "content": "r", "name": "f"},
+    ]
+
+
+def test_tool_calls_for_templates():
+    """Arguments become the object that templates print; broken JSON stays what it was."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    broken = {"id": "2", "type": "function", "function": {"name": "g", "arguments": "{"}}
+    assistant, tool = messages(
+        {"role": "assistant", "tool_calls": [call, broken]},
+        {"role": "tool", "tool_call_id": "1", "content": "r"},
+    )
+
+    arguments = [item["function"]["arguments"] for item in assistant["tool_calls"]]
+    assert arguments == [{"x": 1}, "{"]
+    assert assistant["content"] == ""
+    assert tool == {"role": "tool", "content": "r", "tool_call_id": "1"}
+    (old,) = messages({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}})
+    assert old["tool_calls"][0]["function"] == {"name": "f", "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
+            "messages[0].content[1]",
+        ),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "messages[0].content[0]"),
+        ({"role": "user", "content": [{"type": "file"}]}, "messages[0].content[0]"),
+        ({"role": "assistant", "audio": {"id": "x"}}, "messages[0].audio"),
+        ({"role": "assistant"}, "messages[0].content"),
+    ],
+)
+def test_messages_that_cannot_be_shown(message, param):
+    with pytest.raises(InvalidRequest) as caught:
+        messages(message)
+
+    assert caught.value.param == param
+
+
+def test_tool_messages_that_the_template_would_drop():
+    with pytest.raises(InvalidRequest) as caught:
+        messages(
+            {"role": "user", "content": "u"},
+            {"role": "tool", "tool_call_id": "1", "content": "r"},
+            tool_messages=False,
+        )
+
+    assert caught.value.param == "messages[1].role"

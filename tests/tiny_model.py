@@ -1,0 +1,123 @@
+"""A tiny random model in a GGUF file: loads in llama.cpp in milliseconds, speaks nonsense."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from runtime.bpe_ranks import spelling_of
+
+WIDTH, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, FEED_FORWARD = 64, 2, 4, 2, 128
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+USER_DEFINED_TOKENS = ("<tool_call>", "</tool_call>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_TEXT = (
+    "the quick brown fox jumps over the lazy dog and then the other dogs jump over the fox too . "
+    "there is nothing here that anyone would want to read ; the words only give the vocabulary "
+    "some tokens that are longer than one byte , as those of a real model are . "
+    "naïve café über straße 日本語 日本 中文 привет мир 👩‍👩‍👧 👍 \u00a0\u3000 "
+    "don't we'll it's 123 456 :: -> ==="
+)
+
+
+def write_tiny_model(
+    path: Path, *, seed: int = 0, n_vocab_extra: int = 300, context: int = 2048, pre: str = "qwen2"
+) -> Path:
+    """Write a llama-architecture model of random F32 weights, about 0.7 MB, and return its path.
+
+    The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, five special
+    ones. `context` is the training context in tokens.
+    """
+    merges = _train_merges(n_vocab_extra)
+    writer = gguf.GGUFWriter(path, "llama")
+    _add_shape(writer, context)
+    num_tokens = _add_vocabulary(writer, merges, pre)
+    for name, weights in _weights(np.random.default_rng(seed), num_tokens):
+        writer.add_tensor(name, weights)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_shape(writer: gguf.GGUFWriter, context: int) -> None:
+    writer.add_name("tiny")
+    writer.add_context_length(context)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(NUM_LAYERS)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(NUM_HEADS)
+    writer.add_head_count_kv(NUM_KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(WIDTH // NUM_HEADS)
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, merges: list[tuple[bytes, bytes]], pre: str) -> int:
+    normal = [bytes((byte,)) for byte in range(256)] + [left + right for left, right in merges]
+    tokens = [*map(spelling_of, normal), *CONTROL_TOKENS, *USER_DEFINED_TOKENS]
+    kinds = [gguf.TokenType.NORMAL] * len(normal)
+    kinds += [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
+    kinds += [gguf.TokenType.USER_DEFINED] * len(USER_DEFINED_TOKENS)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([f"{spelling_of(a)} {spelling_of(b)}" for a, b in merges])
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+    return len(tokens)
+
+
+def _weights(random: np.random.Generator, num_tokens: int) -> Iterator[tuple[str, np.ndarray]]:
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return random.standard_normal((rows, columns), dtype=np.float32) / columns**0.5
+
+    ones = np.ones(WIDTH, dtype=np.float32)
+    narrow = WIDTH // NUM_HEADS * NUM_KV_HEADS
+    yield "token_embd.weight", matrix(num_tokens, WIDTH)
+    yield "output_norm.weight", ones
+    yield "output.weight", matrix(num_tokens, WIDTH) * 2
+    for layer in range(NUM_LAYERS):
+        yield f"blk.{layer}.attn_norm.weight", ones
+        yield f"blk.{layer}.attn_q.weight", matrix(WIDTH, WIDTH) * 3
+        yield f"blk.{layer}.attn_k.weight", matrix(narrow, WIDTH)
+        yield f"blk.{layer}.attn_v.weight", matrix(narrow, WIDTH) * 2
+        yield f"blk.{layer}.attn_output.weight", matrix(WIDTH, WIDTH) * 2
+        yield f"blk.{layer}.ffn_norm.weight", ones
+        yield f"blk.{layer}.ffn_gate.weight", matrix(FEED_FORWARD, WIDTH)
+        yield f"blk.{layer}.ffn_up.weight", matrix(FEED_FORWARD, WIDTH)
+        yield f"blk.{layer}.ffn_down.weight", matrix(WIDTH, FEED_FORWARD) * 2
+
+
+def _train_merges(count: int) -> list[tuple[bytes, bytes]]:
+    """Plain BPE training on the words of a short text."""
+    words = [f" {word}" for word in _TEXT.split(" ")]
+    symbols = [[bytes((byte,)) for byte in word.encode()] for word in words]
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < count:
+        pairs = Counter(pair for word in symbols for pair in pairwise(word))
+        if not pairs:
+            break
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        symbols = [_merge(word, best) for word in symbols]
+    return merges
+
+
+def _merge(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
+    merged: list[bytes] = []
+    for symbol in word:
+        if merged and (merged[-1], symbol) == pair:
+            merged[-1] += symbol
+        else:
+            merged.append(symbol)
+    return merged
