@@ -7,6 +7,7 @@ seconds out. Greedy by numpy's argmax; all prompts in the first batch, then one 
 import json
 import sys
 import time
+from collections.abc import Iterator
 
 import llama_cpp
 import numpy as np
@@ -39,16 +40,35 @@ class BareLoop:
 
     def run(self, prompts: list[list[int]], num_tokens: int) -> float:
         """Generate `num_tokens` for every prompt; the seconds that it took."""
-        llama_cpp.llama_memory_clear(self._memory, False)
         started = time.perf_counter()
-        tokens = self._decode([(s, 0, prompt) for s, prompt in enumerate(prompts)])
-        for step in range(1, num_tokens):
-            tokens = self._decode(
-                [(s, len(prompts[s]) + step - 1, [token]) for s, token in enumerate(tokens)]
-            )
+        for _ in self._steps(prompts, num_tokens):
+            pass
         return time.perf_counter() - started
 
-    def _decode(self, pieces: list[tuple[int, int, list[int]]]) -> list[int]:
+    def trace(
+        self, prompts: list[list[int]], num_tokens: int
+    ) -> tuple[list[list[int]], list[list[np.ndarray]]]:
+        """The greedy tokens of every prompt, and copies of the logits that they were taken from."""
+        tokens: list[list[int]] = [[] for _ in prompts]
+        logits: list[list[np.ndarray]] = [[] for _ in prompts]
+        for rows in self._steps(prompts, num_tokens):
+            for slot, row in enumerate(rows):
+                tokens[slot].append(int(row.argmax()))
+                logits[slot].append(row.copy())
+        return tokens, logits
+
+    def _steps(self, prompts: list[list[int]], num_tokens: int) -> Iterator[list[np.ndarray]]:
+        llama_cpp.llama_memory_clear(self._memory, False)
+        rows = self._decode([(slot, 0, prompt) for slot, prompt in enumerate(prompts)])
+        for step in range(num_tokens - 1):
+            yield rows
+            tokens = [int(row.argmax()) for row in rows]
+            rows = self._decode(
+                [(slot, len(prompts[slot]) + step, [token]) for slot, token in enumerate(tokens)]
+            )
+        yield rows
+
+    def _decode(self, pieces: list[tuple[int, int, list[int]]]) -> list[np.ndarray]:
         batch, row, rows = self._batch, 0, []
         for slot, start, tokens in pieces:
             for offset, token in enumerate(tokens):
@@ -60,7 +80,7 @@ class BareLoop:
         batch.n_tokens = row
         if llama_cpp.llama_decode(self._context, batch) != 0:
             raise RuntimeError("llama_decode failed")
-        return [int(self._logits(row).argmax()) for row in rows]
+        return [self._logits(row) for row in rows]
 
     def _logits(self, row: int) -> np.ndarray:
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)

@@ -13,7 +13,7 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedMediaType
-from gateway.protocol import to_invalid_request, unknown_fields
+from gateway.protocol import MISTAKES, to_invalid_request, unknown_fields
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ async def read_json(
         raise ClientException("The client left before its request was complete.") from error
     try:
         data = decode(body)
-    except (ValueError, RecursionError) as error:
+    except MISTAKES as error:
         raise to_invalid_request(error) from error
     _note_unknown(unknown_fields(body, kind))
     return data

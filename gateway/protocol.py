@@ -283,6 +283,10 @@ def unknown_fields(body: bytes, known: type[Struct]) -> set[str]:
     return _decode_fields(body).keys() - set(known.__struct_fields__)
 
 
+MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for a body that is not what it should be."""
+
+
 def to_invalid_request(error: Exception) -> InvalidRequest:
     """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`."""
     if isinstance(error, RecursionError):

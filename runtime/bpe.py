@@ -1,12 +1,18 @@
 """Byte-level BPE with tiktoken, built from the tokens and merges of a GGUF file."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
 from runtime.bpe_ranks import NO_TOKEN, Ranks, build_ranks
 from runtime.bpe_vocab import BpeVocab, read_bpe_vocab
 from runtime.gguf import GGUFFile
 from runtime.pretokenizer import find_pretokenizer
 from runtime.special_tokens import SpecialTokens, clean_text
+
+# tiktoken's regex engine panics on a million blanks in a row.
+_MAX_PART = 400_000
+_MAX_BACK = 10_000
+_WORD_END = re.compile("[A-Za-z](?= )")
 
 
 class BpeTokenizer:
@@ -39,7 +45,8 @@ class BpeTokenizer:
             if isinstance(piece, int):
                 token_ids.append(piece)
             else:
-                token_ids += self._encode_text(piece)
+                for part in _parts(piece):
+                    token_ids += self._encode_text(part)
         if add_special:
             token_ids += self._suffix
         return token_ids
@@ -61,6 +68,18 @@ def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:
     merges = file.strings("tokenizer.ggml.merges")
     ranks = build_ranks(vocab.ids, merges, vocab.ordinary() if rule.whole_words else ())
     return None if ranks is None else BpeTokenizer(vocab, _text_encoder(rule.pattern, ranks))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts that tiktoken's regex engine can take, cut where a word ends anyway."""
+    start = 0
+    while len(text) - start > _MAX_PART:
+        end = start + _MAX_PART
+        word_ends = [found.end() for found in _WORD_END.finditer(text, end - _MAX_BACK, end)]
+        cut = word_ends[-1] if word_ends else end
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
 
 
 def _has_own_rules(file: GGUFFile) -> bool:

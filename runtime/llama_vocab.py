@@ -2,15 +2,21 @@
 
 import ctypes
 import os
+import re
 import weakref
 from types import ModuleType
 from typing import Any
 
-from runtime.errors import MissingExtra, ModelFileError
+from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
 from runtime.gguf import GGUFFile
+from runtime.pretokenizer import uses_std_regex
 from runtime.special_tokens import clean_text
 
 _PIECE_BYTES = 64
+# libstdc++'s std::regex takes some 300 bytes of stack for each character of a match and kills the
+# process at the end of the stack, which is 1 MiB in a thread on Windows and 8 MiB on Linux.
+_MAX_RUN = 2000
+_LONG_RUN = re.compile(rf"(?<!\S)\S{{{_MAX_RUN}}}\S+|(?<!\s)\s{{{_MAX_RUN}}}\s+")
 
 
 class LlamaVocabTokenizer:
@@ -32,10 +38,14 @@ class LlamaVocabTokenizer:
         is_eog = llama.llama_vocab_is_eog
         self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
         self.chat_template = file.text("tokenizer.chat_template") or None
+        self._longest_run = _LONG_RUN if _uses_std_regex(file) else None
         self._bytes: dict[int, bytes] = {}
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        data = clean_text(text).encode()
+        text = clean_text(text)
+        if self._longest_run is not None and (run := self._longest_run.search(text)):
+            raise InvalidRequest(_too_long(run.group()), param=None)
+        data = text.encode()
         capacity = len(data) + 8
         token_ids = (ctypes.c_int32 * capacity)()
         args = (self._vocab, data, len(data), token_ids, capacity, add_special, parse_special)
@@ -117,3 +127,13 @@ def _check(file: GGUFFile) -> None:
         raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: a token is there twice.")
     if kind in ("llama", "t5") and not {f"<0x{byte:02X}>" for byte in range(256)} <= set(tokens):
         raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: byte tokens are missing.")
+
+
+def _uses_std_regex(file: GGUFFile) -> bool:
+    kind, rule = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre")
+    return kind in ("whitespace", "hybriddna") or (kind == "gpt2" and uses_std_regex(rule))
+
+
+def _too_long(run: str) -> str:
+    what = "blanks" if run.isspace() else "characters without a blank between them"
+    return f"The text has {len(run)} {what}; the tokenizer of this model can take {_MAX_RUN}."

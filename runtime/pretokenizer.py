@@ -25,6 +25,11 @@ def find_pretokenizer(name: str) -> PreTokenizer | None:
     return _BY_NAME.get(name)
 
 
+def uses_std_regex(name: str) -> bool:
+    """Whether llama.cpp may cut with std::regex, which takes stack for each character of a word."""
+    return _BY_NAME.get(name) not in _WITHOUT_STD_REGEX
+
+
 def _classes(pattern: str) -> str:
     """Character classes as of Unicode 15.0, which llama.cpp's tables are made from."""
     for name in ("L", "M", "N", "P", "S"):
@@ -89,6 +94,27 @@ _GLM4 = PreTokenizer(_LLAMA3.pattern, whole_words=True, has_bos=False)
 _TEKKEN = PreTokenizer(_gpt4o_like(r"\p{N}", ""), whole_words=True, add_bos=True)
 _GPT4O = PreTokenizer(_gpt4o_like(r"\p{N}{1,3}", f"(?:{_CONTRACTION})?"))
 _DEEPSEEK_V3 = PreTokenizer(_deepseek_v3())
+_SEED_CODER = PreTokenizer(
+    _classes(
+        rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+|{_BLANKS}"
+    )
+)
+_BAILINGMOE = PreTokenizer(
+    _classes(
+        r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+    )
+)
+_EXAONE_MOE = PreTokenizer(
+    _classes(
+        rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+    )
+)
+_UFAKZEKA = PreTokenizer(
+    _classes(rf"[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_BLANKS}")
+)
+_WITHOUT_STD_REGEX = (_GPT2, _STARCODER, _QWEN2, _QWEN35, _LLAMA3, _DBRX, _CHATGLM, _GLM4)
 
 _BY_NAME = {
     name: pretokenizer
@@ -104,6 +130,10 @@ _BY_NAME = {
         (_GLM4, "glm4 glm5"),
         (_TEKKEN, "tekken"),
         (_GPT4O, "gpt-4o llama4 kanana2 talkie minimax-m2"),
+        (_SEED_CODER, "seed-coder"),
+        (_BAILINGMOE, "bailingmoe bailingmoe2 llada-moe"),
+        (_EXAONE_MOE, "exaone-moe"),
+        (_UFAKZEKA, "ufakzeka"),
         (_DEEPSEEK_V3, "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
     )
     for name in names.split()

@@ -24,6 +24,10 @@ _TEXT = (
     "naïve café über straße 日本語 日本 中文 привет мир 👩‍👩‍👧 👍 \u00a0\u3000 "
     "don't we'll it's 123 456 :: -> ==="
 )
+# Runs that only some pre-tokenizers leave whole.
+_RUNS = ("  ", "    ", "\n\n", " \n", "\r\n", "\t\t", "12", "!!", "'s") * 3
+# A token that no merge leads to: it is found only by rules that look at whole words first.
+_UNMERGED = b" quartz"
 
 
 def write_tiny_model(
@@ -31,8 +35,8 @@ def write_tiny_model(
 ) -> Path:
     """Write a llama-architecture model of random F32 weights, about 0.7 MB, and return its path.
 
-    The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, five special
-    ones. `context` is the training context in tokens.
+    The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, one that
+    is not merged, five special ones. `context` is the training context in tokens.
     """
     merges = _train_merges(n_vocab_extra)
     writer = gguf.GGUFWriter(path, "llama")
@@ -61,6 +65,7 @@ def _add_shape(writer: gguf.GGUFWriter, context: int) -> None:
 
 def _add_vocabulary(writer: gguf.GGUFWriter, merges: list[tuple[bytes, bytes]], pre: str) -> int:
     normal = [bytes((byte,)) for byte in range(256)] + [left + right for left, right in merges]
+    normal.append(_UNMERGED)
     tokens = [*map(spelling_of, normal), *CONTROL_TOKENS, *USER_DEFINED_TOKENS]
     kinds = [gguf.TokenType.NORMAL] * len(normal)
     kinds += [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
@@ -79,7 +84,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, merges: list[tuple[bytes, bytes]], 
 
 def _weights(random: np.random.Generator, num_tokens: int) -> Iterator[tuple[str, np.ndarray]]:
     def matrix(rows: int, columns: int) -> np.ndarray:
-        return random.standard_normal((rows, columns), dtype=np.float32) / columns**0.5
+        return random.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
 
     ones = np.ones(WIDTH, dtype=np.float32)
     narrow = WIDTH // NUM_HEADS * NUM_KV_HEADS
@@ -100,7 +105,7 @@ def _weights(random: np.random.Generator, num_tokens: int) -> Iterator[tuple[str
 
 def _train_merges(count: int) -> list[tuple[bytes, bytes]]:
     """Plain BPE training on the words of a short text."""
-    words = [f" {word}" for word in _TEXT.split(" ")]
+    words = [*(f" {word}" for word in _TEXT.split(" ")), *_RUNS]
     symbols = [[bytes((byte,)) for byte in word.encode()] for word in words]
     merges: list[tuple[bytes, bytes]] = []
     while len(merges) < count:

@@ -125,7 +125,7 @@ def _no_socket(server: ServerSettings, error: OSError) -> SetupError:
 def _uvicorn_config(settings: Settings, model_path: str) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings, model_path),
-        loop="uvloop" if _installed("uvloop") else "asyncio",
+        loop=_loop(),
         http="httptools" if _installed("httptools") else "h11",
         ws="none",
         lifespan="on",
@@ -133,9 +133,17 @@ def _uvicorn_config(settings: Settings, model_path: str) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         date_header=True,
+        proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.server.drain_timeout),
         timeout_keep_alive=settings.server.keep_alive_timeout,
     )
+
+
+def _loop() -> str:
+    """uvloop where there is one; on Windows the loop that can watch the engine's socket."""
+    if _installed("uvloop"):
+        return "uvloop"
+    return "asyncio:SelectorEventLoop" if os.name == "nt" else "asyncio"
 
 
 def _greeting(settings: Settings, listener: socket.socket) -> str:

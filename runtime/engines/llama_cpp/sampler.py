@@ -99,7 +99,13 @@ def _links(params: SamplingParams, num_vocab: int, max_model_len: int) -> list[c
         links.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
     if params.min_p > 0:
         links.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
-    return [*links, llama_cpp.llama_sampler_init_dist(params.seed & 0xFFFFFFFF)]
+    return [*links, llama_cpp.llama_sampler_init_dist(_seed32(params.seed))]
+
+
+def _seed32(seed: int) -> int:
+    """OpenAI's 64-bit seed for a 32-bit generator. llama.cpp takes the largest value for "choose
+    one at random", which would make that seed differ from run to run."""
+    return int(((seed ^ (seed >> 32)) & 0xFFFFFFFF) % llama_cpp.LLAMA_DEFAULT_SEED)
 
 
 def _logits(context: ctypes.c_void_p, row: int, num_vocab: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,79 @@
+"""The server as its users run it: the command, in a process of its own, with the default model."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+MODEL = "qwen2.5-coder-0.5b-instruct"
+START_SECONDS = 300.0
+"""The first start on a machine pulls the model."""
+
+
+class Server:
+    """A running `lockgate serve`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+        self.process = process
+        self.url = url
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    def engines(self) -> list[psutil.Process]:
+        """Engine processes of this server that run."""
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if "runtime.worker" in child.cmdline()
+        ]
+
+    def stats(self) -> dict[str, float]:
+        stats: dict[str, float] = self.http.get("/health").json()["stats"]
+        return stats
+
+
+@contextmanager
+def serve(*arguments: str) -> Iterator[Server]:
+    """Run `python -m gateway serve` on a free port until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={key: value for key, value in os.environ.items() if "LOCKGATE__" not in key},
+    )
+    assert process.stdout is not None
+    try:
+        found = re.search(r"http://[^/]+", process.stdout.readline())
+        assert found, "the server did not say where it listens"
+        server = Server(process, found[0])
+        until(lambda: server.http.get("/health/ready").status_code == 200)
+        yield server
+        server.http.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+def until(condition, seconds: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The default model on llama.cpp."""
+    pytest.importorskip("llama_cpp")
+    with serve() as running:
+        yield running

@@ -1,0 +1,112 @@
+"""What the scheduler computes against llama.cpp alone, log-probability by log-probability."""
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from benchmarks.bare_loop import BareLoop
+from runtime import (
+    EngineConfig,
+    LlamaCppConfig,
+    ModelStore,
+    Request,
+    SamplingParams,
+    Tokenizer,
+    load_tokenizer,
+)
+from runtime.engines.llama_cpp.engine import LlamaCppEngine
+from runtime.engines.llama_cpp.sampler import GreedySampler
+
+NUM_TOKENS = 16
+PROMPTS = [
+    "def quicksort(items):",
+    "The three laws of robotics are",
+    "SELECT name FROM users WHERE",
+    "Once upon a time there was",
+    "import numpy as np\n",
+    "In 1969 the first",
+    "<html><body>",
+    "Die Hauptstadt von Deutschland ist",
+]
+
+
+class Recorder(GreedySampler):
+    """Keeps the logits that each token was chosen from."""
+
+    def __init__(self, context, num_vocab: int, rows: list[np.ndarray]) -> None:
+        super().__init__(context, num_vocab)
+        self._rows = rows
+
+    def sample(self, row: int) -> int:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        self._rows.append(np.ctypeslib.as_array(pointer, shape=(self._num_vocab,)).copy())
+        return super().sample(row)
+
+
+@pytest.fixture(scope="module")
+def model_path(server) -> str:
+    """The server fixture has pulled the model."""
+    return str(ModelStore().find("qwen2.5-coder-0.5b-instruct").path)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_path: str) -> Tokenizer:
+    return load_tokenizer(model_path)
+
+
+@pytest.fixture(scope="module")
+def bare(model_path: str) -> BareLoop:
+    return BareLoop(model_path, num_threads=1, extra_bufts=False)
+
+
+@pytest.fixture
+def engine(model_path: str, tokenizer: Tokenizer, monkeypatch):
+    settings = LlamaCppConfig(num_threads=1, use_extra_bufts=False)
+    engine = LlamaCppEngine(
+        EngineConfig(llama_cpp=settings, num_kv_tokens=2048), model_path, tokenizer
+    )
+    engine.logits = {}
+    model = engine._model
+
+    def record(_params: SamplingParams) -> Recorder:
+        rows = engine.logits.setdefault(len(engine.logits), [])
+        return Recorder(model.context, model.num_vocab, rows)
+
+    monkeypatch.setattr(model, "create_sampler", record)
+    yield engine
+    engine.close()
+
+
+def generate(engine, prompts: list[list[int]]) -> list[list[int]]:
+    sampling = SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0, ignore_eos=True)
+    answers: list[list[int]] = [[] for _ in prompts]
+    for number, prompt in enumerate(prompts):
+        engine.add(Request(request_id=str(number), prompt_token_ids=prompt, sampling=sampling))
+    while engine.num_running:
+        for output in engine.step():
+            answers[int(output.request_id)].extend(output.token_ids)
+    return answers
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    return logits - np.logaddexp.reduce(logits.astype(np.float64))
+
+
+@pytest.mark.parametrize("count", [1, len(PROMPTS)])
+def test_the_engine_computes_what_llama_cpp_computes(engine, bare, tokenizer, count: int):
+    """The same prompts in the same batches: the same tokens, and log-probabilities of the likely
+    ones within 1e-2. Whether llama.cpp itself computes the same for one row as for eight depends
+    on its kernels for the processor at hand, and is not compared."""
+    prompts = [
+        tokenizer.encode(text, add_special=True, parse_special=True) for text in PROMPTS[:count]
+    ]
+
+    ours = generate(engine, prompts)
+    theirs, expected = bare.trace(prompts, NUM_TOKENS)
+
+    assert ours == theirs
+    for number in range(count):
+        for mine, reference in zip(engine.logits[number], expected[number], strict=True):
+            likely = np.argsort(reference)[-5:]
+            difference = log_probabilities(mine)[likely] - log_probabilities(reference)[likely]
+            assert np.abs(difference).max() < 1e-2

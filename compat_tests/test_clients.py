@@ -1,0 +1,115 @@
+"""The clients that people use, on the real model."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+
+from compat_tests.conftest import MODEL, Server
+
+PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+
+
+@pytest.fixture
+def client(server: Server):
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        _strict_response_validation=True,
+    ) as client:
+        yield client
+
+
+def test_openai_chats(client):
+    answer = client.chat.completions.create(
+        model=MODEL, messages=PARIS, temperature=0, max_tokens=24
+    )
+
+    assert "Paris" in answer.choices[0].message.content
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_openai_streams_what_it_says_whole(client):
+    whole = client.chat.completions.create(
+        model=MODEL, messages=PARIS, temperature=0, max_tokens=16
+    )
+    chunks = list(
+        client.chat.completions.create(
+            model=MODEL,
+            messages=PARIS,
+            temperature=0,
+            max_tokens=16,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert len(chunks) > 5
+
+
+def test_openai_completes_code(client):
+    answer = client.completions.create(
+        model=MODEL, prompt="def add(a, b):\n    return", temperature=0, max_tokens=6
+    )
+
+    assert "a + b" in answer.choices[0].text
+
+
+def test_openai_sees_the_right_exceptions(client):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.chat.completions.create(model="gpt-none", messages=PARIS)
+    with pytest.raises(openai.BadRequestError) as too_hot:
+        client.chat.completions.create(model=MODEL, messages=PARIS, temperature=3)
+    with pytest.raises(openai.BadRequestError) as too_long:
+        client.completions.create(model=MODEL, prompt=[10] * 40_000)
+
+    assert unknown.value.code == "model_not_found"
+    assert too_hot.value.param == "temperature"
+    assert too_long.value.code == "context_length_exceeded"
+
+
+def test_a_seed_repeats_an_answer(client):
+    def say(seed: int) -> str:
+        answer = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Invent a name for a ship."}],
+            temperature=1.5,
+            max_tokens=12,
+            seed=seed,
+        )
+        return answer.choices[0].message.content
+
+    assert say(7) == say(7)
+    assert len({say(seed) for seed in range(4)}) > 1
+
+
+def test_langchain_chats_and_streams(server):
+    model = ChatOpenAI(
+        base_url=f"{server.url}/v1", api_key="none", model=MODEL, temperature=0, max_tokens=24
+    )
+
+    assert "Paris" in model.invoke(PARIS).content
+    assert "Paris" in "".join(chunk.content for chunk in model.stream(PARIS))
+
+
+def test_the_readme_curl(server):
+    """The command of the README, word for word but for the port."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    command = re.findall(r"^```sh\n(curl .*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)[0]
+    command = command.replace("http://localhost:8000", server.url)
+
+    output = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+    assert len(json.loads(output)["choices"][0]["message"]["content"]) > 10
