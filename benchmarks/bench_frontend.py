@@ -79,6 +79,7 @@ class Sample:
     cpu_us: float
     per_second: float
     tokens_per_event: float
+    sent_whole: float
     ttft_p50: float
     ttft_p95: float
     tpot_p50: float
@@ -103,7 +104,7 @@ def chat(model: str, max_tokens: int, *, stream: bool) -> Call:
         message = {"role": "user", "content": prompt(number)}
         return _body(model, max_tokens, stream=stream) | {"messages": [message]}
 
-    return Call("/v1/chat/completions", body, stream)
+    return Call("/v1/chat/completions", body, stream, max_tokens)
 
 
 def completion(model: str, max_tokens: int) -> Call:
@@ -112,7 +113,7 @@ def completion(model: str, max_tokens: int) -> Call:
     def body(number: int) -> dict[str, Any]:
         return _body(model, max_tokens, stream=False) | {"prompt": prompt(number)}
 
-    return Call("/v1/completions", body, stream=False)
+    return Call("/v1/completions", body, stream=False, max_tokens=max_tokens)
 
 
 def _body(model: str, max_tokens: int, *, stream: bool) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def measures(model: str, parts: set[str]) -> list[Measure]:
     rows = []
     if "streams" in parts:
         call = chat(model, STREAM_TOKENS, stream=True)
-        for concurrency, num_requests in ((1, 32), (64, 256), (256, 512)):
+        for concurrency, num_requests in ((1, 64), (64, 256), (256, 512)):
             name = f"{concurrency} stream{'s'[: concurrency > 1]}"
             rows.append(Measure(name, call, num_requests, concurrency, "token", 15.0))
     if "short" in parts:
@@ -159,6 +160,7 @@ def take_sample(server: RunningServer, measure: Measure) -> Sample:
         cpu_us=cpu_seconds / max(units, 1) * 1e6,
         per_second=units / result.seconds,
         tokens_per_event=result.num_tokens / max(result.num_events, 1),
+        sent_whole=100 * result.num_sent_whole / max(len(result.replies), 1),
         **_latencies(result),
         prompt_tokens=max((reply.prompt_tokens for reply in result.replies), default=0),
         completion_tokens=result.num_tokens,
@@ -182,6 +184,7 @@ FIELDS = (
     ("CPU", "µs/{}", "cpu_us"),
     ("rate", "{}s/s", "per_second"),
     ("tokens per event", "", "tokens_per_event"),
+    ("sent in one event", "%", "sent_whole"),
     ("TTFT p50", "ms", "ttft_p50"),
     ("TTFT p95", "ms", "ttft_p95"),
     ("TPOT p50", "ms", "tpot_p50"),
@@ -189,7 +192,7 @@ FIELDS = (
 )
 """Label, unit and field of `Sample`: the rows of each measure."""
 
-STREAM_FIELDS = ("tokens_per_event", "tpot_p50", "tpot_p95")
+STREAM_FIELDS = ("tokens_per_event", "sent_whole", "tpot_p50", "tpot_p95")
 
 Samples = dict[str, dict[str, list[Sample]]]
 """By measure, then by server, one for each round."""

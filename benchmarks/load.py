@@ -13,11 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-try:
-    from uvloop import run as run_loop
-except ImportError:  # Windows
-    from asyncio import run as run_loop
-
 HOST = "127.0.0.1"
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_REQUESTS = 100_000
@@ -29,18 +24,20 @@ class BadReply(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """Requests to one endpoint. `body` makes the JSON body of the i-th request."""
+    """Requests to one endpoint. `body` makes the JSON body of the i-th request; every answer has
+    to be `max_tokens` long."""
 
     path: str
     body: Callable[[int], dict[str, Any]]
     stream: bool
+    max_tokens: int
 
 
 @dataclass(frozen=True)
 class Reply:
     """One good reply. Times in seconds; `tpot` is the mean gap between tokens after the first.
 
-    `events` counts server-sent events: fewer than tokens where the server joins tokens.
+    `events` counts events with text: fewer than tokens where the server joins tokens.
     """
 
     prompt_tokens: int
@@ -67,6 +64,11 @@ class LoadResult:
     def num_events(self) -> int:
         return sum(reply.events for reply in self.replies)
 
+    @property
+    def num_sent_whole(self) -> int:
+        """Streams of several tokens whose text came in a single event: they did not stream."""
+        return sum(reply.events == 1 < reply.completion_tokens for reply in self.replies)
+
 
 def run_load(
     port: int, call: Call, *, num_requests: int, concurrency: int, timeout: float = 120.0
@@ -77,7 +79,16 @@ def run_load(
     `timeout` seconds what is missing counts as failed.
     """
     assert 1 <= concurrency <= num_requests <= MAX_REQUESTS, "a load has bounds"
-    return run_loop(_load(port, call, num_requests, concurrency, timeout))
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        return runner.run(_load(port, call, num_requests, concurrency, timeout))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _load(
@@ -107,7 +118,7 @@ async def _client(port: int, call: Call, numbers: Iterator[int], result: LoadRes
                     result.connections += 1
                 started = time.perf_counter()
                 raw = await connection.exchange(_request(call, number))
-                result.replies.append(_read(raw, started, stream=call.stream))
+                result.replies.append(_read(raw, started, call))
             except (OSError, BadReply) as error:
                 result.failures.append(str(error) or type(error).__name__)
                 if connection is not None:
@@ -200,7 +211,14 @@ class _Connection(asyncio.Protocol):
             self._done.set_exception(BadReply("the server closed the connection in mid-reply"))
 
 
-def _read(raw: _Raw, started: float, *, stream: bool) -> Reply:
+def _read(raw: _Raw, started: float, call: Call) -> Reply:
+    reply = _read_reply(raw, started, stream=call.stream)
+    if reply.completion_tokens != call.max_tokens:
+        raise BadReply(f"{reply.completion_tokens} tokens instead of {call.max_tokens}")
+    return reply
+
+
+def _read_reply(raw: _Raw, started: float, *, stream: bool) -> Reply:
     joined = b"".join(raw.pieces)
     head, _, rest = joined.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1]
@@ -216,7 +234,8 @@ def _read(raw: _Raw, started: float, *, stream: bool) -> Reply:
     prompt_tokens, completion_tokens = _count_tokens(events)
     ttft = _time_of_first_text(raw, joined) - started
     tpot = (elapsed - ttft) / max(completion_tokens - 1, 1)
-    return Reply(prompt_tokens, completion_tokens, len(events), ttft, tpot)
+    num_texts = sum(_first_text(event) >= 0 for event in events)
+    return Reply(prompt_tokens, completion_tokens, num_texts, ttft, tpot)
 
 
 def _events(body: bytes) -> list[bytes]:
@@ -269,7 +288,8 @@ def _not_empty(data: bytes, mark: bytes) -> int:
 
 
 def _unchunk(rest: bytes) -> bytes:
-    parts, position = [], 0
+    parts: list[bytes] = []
+    position = 0
     while True:
         end = rest.index(b"\r\n", position)
         size = int(rest[position:end].split(b";")[0], 16)

@@ -32,11 +32,11 @@ class RunningServer:
     def cpu_seconds(self) -> float:
         """User and system time of that process so far, its children's not included."""
         times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
     def memory_bytes(self) -> int:
         """Resident memory of that process."""
-        return psutil.Process(self.pid).memory_info().rss
+        return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ class Server:
 @contextmanager
 def serve(*arguments: str) -> Iterator[Server]:
     """Run `python -m gateway serve` on a free port until the end of the block."""
+    server = None
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -57,8 +58,9 @@ def serve(*arguments: str) -> Iterator[Server]:
         server = Server(process, found[0])
         until(lambda: server.http.get("/health/ready").status_code == 200)
         yield server
-        server.http.close()
     finally:
+        if server is not None:
+            server.http.close()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
         process.stdout.close()

@@ -59,7 +59,9 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"lockgate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
         # a command is imported when it is the one to run: serving starts in well under a second
         if name == chosen:
             _load(name).add_arguments(command)

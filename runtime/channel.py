@@ -38,7 +38,9 @@ class Channel:
         """Queue a message for the engine; never blocks."""
         self._socket.send(encode(message), zmq.NOBLOCK)
         # The descriptor is edge-triggered: sending may have swallowed the edge of an arrival.
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[arg-type]
+        events = self._socket.get(zmq.EVENTS)
+        assert isinstance(events, int)
+        if events & zmq.POLLIN:
             self._loop.call_soon(self._on_readable)
 
     def close(self) -> None:

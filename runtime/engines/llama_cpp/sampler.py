@@ -30,7 +30,13 @@ class GreedySampler:
         self._num_vocab = num_vocab
 
     def sample(self, row: int) -> int:
-        return int(_logits(self._context, row, self._num_vocab).argmax())
+        return int(self.logits(row).argmax())
+
+    def logits(self, row: int) -> npt.NDArray[np.float32]:
+        """A view into llama.cpp's memory, of `num_vocab` values; valid until the next step."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        assert pointer, "no logits were asked for in this row: this is a bug"
+        return np.ctypeslib.as_array(pointer, shape=(self._num_vocab,))
 
     def accept(self, token_ids: list[int]) -> None:
         pass
@@ -106,9 +112,3 @@ def _seed32(seed: int) -> int:
     """OpenAI's 64-bit seed for a 32-bit generator. llama.cpp takes the largest value for "choose
     one at random", which would make that seed differ from run to run."""
     return int(((seed ^ (seed >> 32)) & 0xFFFFFFFF) % llama_cpp.LLAMA_DEFAULT_SEED)
-
-
-def _logits(context: ctypes.c_void_p, row: int, num_vocab: int) -> npt.NDArray[np.float32]:
-    pointer = llama_cpp.llama_get_logits_ith(context, row)
-    assert pointer, "no logits were asked for in this row: this is a bug"
-    return np.ctypeslib.as_array(pointer, shape=(num_vocab,))
