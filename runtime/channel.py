@@ -8,12 +8,16 @@ watch descriptors: uvloop and asyncio's selector loops are, the Windows proactor
 import asyncio
 from collections.abc import Callable
 
+import structlog
 import zmq
 
 from runtime.messages import FromEngine, ToEngine, decode_from_engine, encode
 
-MAX_MESSAGES_PER_TURN = 16
-"""After so many messages the event loop gets its turn, so that readers keep up with the engine."""
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGES_PER_TURN = 4
+"""After so many messages the event loop gets its turn, so that readers keep up with the engine.
+What comes faster than the loop turns is merged: four steps make one event of a stream at most."""
 
 
 class Channel:
@@ -29,19 +33,19 @@ class Channel:
         self._socket.bind(address)
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
         self._closed = False
+        self._outgoing: list[bytes] = []
+        self._turn_is_due = False
         descriptor = self._socket.get(zmq.FD)
         assert isinstance(descriptor, int)
         self._descriptor = descriptor
         self._loop.add_reader(descriptor, self._on_readable)
 
     def send(self, message: ToEngine) -> None:
-        """Queue a message for the engine; never blocks."""
-        self._socket.send(encode(message), zmq.NOBLOCK)
-        # The descriptor is edge-triggered: sending may have swallowed the edge of an arrival.
-        events = self._socket.get(zmq.EVENTS)
-        assert isinstance(events, int)
-        if events & zmq.POLLIN:
-            self._loop.call_soon(self._on_readable)
+        """Queue a message for the engine; never blocks. It leaves at the end of the loop's turn,
+        together with all others of that turn. A dead engine's messages are dropped."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(encode(message))
 
     def close(self) -> None:
         """Drop the socket and whatever it still holds."""
@@ -52,7 +56,35 @@ class Channel:
         self._socket.close(linger=0)
         self._context.term()
 
+    def _flush(self) -> None:
+        frames, self._outgoing = self._outgoing, []
+        if self._closed:
+            return
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            # Nobody is at the other end: the engine has just died. What was in flight goes to the
+            # next one through a channel of its own.
+            log.info("engine_not_listening", num_messages=len(frames))
+            return
+        # The descriptor is edge-triggered: sending may have swallowed the edge of an arrival.
+        events = self._socket.get(zmq.EVENTS)
+        assert isinstance(events, int)
+        if events & zmq.POLLIN:
+            self._take_a_turn_soon()
+
+    def _take_a_turn_soon(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._take_a_turn)
+
+    def _take_a_turn(self) -> None:
+        self._turn_is_due = False
+        self._on_readable()
+
     def _on_readable(self) -> None:
+        if self._turn_is_due:
+            return  # one chain of turns, or their number has no bound
         for _ in range(MAX_MESSAGES_PER_TURN):
             if self._closed:
                 return
@@ -61,4 +93,4 @@ class Channel:
             except zmq.Again:
                 return
             self._on_message(decode_from_engine(frame))
-        self._loop.call_soon(self._on_readable)
+        self._take_a_turn_soon()

@@ -39,6 +39,13 @@ from runtime.tokenizer import load_tokenizer
 HEARTBEAT_SECONDS = 1.0
 """Longest silence of an idle engine."""
 
+BURST_SECONDS = 0.001
+"""How long an engine that was idle waits for company: requests that come together are read in one
+batch, which takes a third less time than one after another."""
+
+MAX_BURST = 8
+"""Waits of that length at most; each follows a message that made the one before worthwhile."""
+
 EXIT_FATAL = 70
 """Exit status after a `Fatal` message (EX_SOFTWARE of sysexits)."""
 
@@ -83,7 +90,7 @@ def serve(core: EngineCore, border: Border) -> None:
     draining = False
     last_sent = time.monotonic()
     while not (draining and not core.has_work):
-        for message in border.receive(0 if core.has_work else HEARTBEAT_SECONDS / 2):
+        for message in _receive(border, idle=not core.has_work):
             match message:
                 case Submit(request):
                     core.submit(request)
@@ -100,6 +107,21 @@ def serve(core: EngineCore, border: Border) -> None:
         for outgoing in core.take_messages():
             border.send(outgoing)
             last_sent = time.monotonic()
+
+
+def _receive(border: Border, *, idle: bool) -> list[ToEngine]:
+    """A busy engine takes what is there; an idle one waits, and for the rest of a burst too."""
+    if not idle:
+        return border.receive(0)
+    messages = border.receive(HEARTBEAT_SECONDS / 2)
+    for _ in range(MAX_BURST):
+        if not messages:
+            break
+        more = border.receive(BURST_SECONDS)
+        messages += more
+        if not more:
+            break
+    return messages
 
 
 def main() -> int:

@@ -142,6 +142,17 @@ async def test_a_killed_engine_comes_back_and_the_stream_goes_on():
         assert supervisor.num_restarts == 1
 
 
+async def test_a_request_sent_to_a_dead_engine_is_answered_by_the_next():
+    """Nobody has noticed the death yet: the request is taken and not lost."""
+    async with running() as supervisor:
+        [process] = engine_processes()
+        process.send_signal(signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+        assert supervisor.client.state == "ready"
+
+        assert await text_of(supervisor.client.submit([request()])) == TEXT
+
+
 async def test_a_hung_engine_is_replaced():
     async with running(heartbeat_timeout=1.5, scripted={"step_ms": 2}) as supervisor:
         stream = supervisor.client.submit([request(max_tokens=300)])
