@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from runtime.config import EngineConfig
 from runtime.errors import (
     EngineError,
     EngineOverloaded,
@@ -30,7 +29,7 @@ from runtime.messages import (
 from runtime.request import Request, RequestOutput
 from runtime.stream import TokenStream
 
-EngineState = Literal["starting", "ready", "restarting", "draining", "failed"]
+EngineState = Literal["starting", "ready", "restarting", "failed"]
 
 MAX_RETRY_AFTER = 120.0
 """Seconds. OpenAI's client does not retry at all when it is told more."""
@@ -57,8 +56,7 @@ class EngineClient:
     (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
+    def __init__(self) -> None:
         self._in_flight: dict[str, _InFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._finished_at: deque[float] = deque(maxlen=128)
@@ -113,10 +111,6 @@ class EngineClient:
         self.stats = EngineStats()
         if state == "failed":
             self._fail_all(EngineError(reason))
-
-    def drain(self) -> None:
-        """Take nothing new; what is in flight goes on."""
-        self.state, self.state_reason = "draining", "The server is shutting down."
 
     def _deliver(self, output: RequestOutput) -> None:
         in_flight = self._in_flight.get(output.request_id)

@@ -6,7 +6,7 @@
     ├── InvalidRequest             the request is wrong; names the parameter
     │   └── ContextLengthExceeded  prompt (and max_tokens) do not fit the model's context
     ├── EngineOverloaded           no room in the waiting queue; come back in `retry_after` seconds
-    ├── EngineUnavailable          the engine is starting, restarting, draining or has failed
+    ├── EngineUnavailable          the engine is starting, restarting or has failed
     ├── EngineError                the engine broke while it worked on this request
     └── SetupError                 the machine, a file or a setting is wrong; a person must act
         ├── MissingExtra           an optional package is not installed; names the extra

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+import zmq
 
 from runtime.channel import Channel
 from runtime.client import EngineClient
@@ -45,7 +46,7 @@ class Supervisor:
         model_path: str,
         on_event: Callable[[FromEngine], None] | None = None,
     ) -> None:
-        self.client = EngineClient(config)
+        self.client = EngineClient()
         self.num_restarts = 0
         self._config = config
         self._model_path = model_path
@@ -72,7 +73,10 @@ class Supervisor:
         while True:
             run = _EngineRun(self._config, self._model_path, self.client, self._on_event)
             started = time.monotonic()
-            reason = await run.to_the_end()
+            try:
+                reason = await run.to_the_end()
+            except (OSError, zmq.ZMQError) as error:
+                reason = f"The engine process cannot be started: {error}"
             if run.died_loading and (config := cautious(self._config)) is not None:
                 log.warning("engine_retries_without_extra_bufts", reason=reason)
                 self._config = config

@@ -6,11 +6,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.assembler import Assembler
 from gateway.metrics import Histogram, Metrics, Timeline, render
-from runtime import EngineClient, EngineConfig, EngineStats, RequestOutput, StepOutput
+from runtime import EngineClient, EngineStats, RequestOutput, StepOutput
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = render(metrics, EngineClient(EngineConfig()), "m").decode()
+    text = render(metrics, EngineClient(), "m").decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

@@ -31,7 +31,7 @@ READY = Ready(
 
 
 def served_model() -> ServedModel:
-    return ServedModel("m", EngineClient(EngineConfig(name="scripted")))
+    return ServedModel("m", EngineClient())
 
 
 async def loaded_model() -> ServedModel:

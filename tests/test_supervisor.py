@@ -191,3 +191,15 @@ async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
         assert supervisor.num_restarts == 0
     finally:
         await supervisor.stop()
+
+
+async def test_a_machine_that_cannot_start_the_engine_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path / "missing"))
+    supervisor = Supervisor(config(max_restarts=0), "")
+    await supervisor.start()
+    try:
+        await until(lambda: supervisor.client.state != "starting")
+        assert supervisor.client.state == "failed"
+        assert "cannot be started" in supervisor.client.state_reason
+    finally:
+        await supervisor.stop()

@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, SequenceOutput
 from runtime.engines.llama_cpp.kv_cache import KVCache
@@ -11,7 +13,7 @@ from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages import EngineLimits
-from runtime.request import Request
+from runtime.request import Request, SamplingParams
 from runtime.tokenizer import Tokenizer
 
 
@@ -54,7 +56,7 @@ class LlamaCppEngine:
 
     def add(self, request: Request) -> None:
         self._check(request)
-        sampler = self._model.create_sampler(request.sampling)
+        sampler = self._model.create_sampler(_sampling(request))
         sampler.accept(request.output_token_ids)
         self._scheduler.add(Sequence(request, sampler, self.limits.max_model_len))
 
@@ -125,3 +127,9 @@ class LlamaCppEngine:
         num_prompt_tokens = batch.num_tokens - num_decoding
         self._num_prompt_tokens += num_prompt_tokens
         self._pace.observe(num_decoding, num_prompt_tokens, seconds)
+
+
+def _sampling(request: Request) -> SamplingParams:
+    """A resumed request draws other random numbers than it drew for its first tokens."""
+    sampling, num_tokens = request.sampling, len(request.output_token_ids)
+    return msgspec.structs.replace(sampling, seed=sampling.seed + num_tokens)
