@@ -7,6 +7,7 @@ of each and of their ratio. `scripts/bench engine [--model PATH] [--rounds N]`.
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -17,11 +18,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from runtime import EngineConfig, LlamaCppConfig, Request, SamplingParams, Supervisor
-from runtime.models import default_folder
+from runtime import EngineConfig, LlamaCppConfig, ModelStore, Request, SamplingParams, Supervisor
 
 PROMPT_TOKENS = 32
-DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 
 
 class BareProcess:
@@ -120,13 +120,14 @@ async def measure(arguments: argparse.Namespace) -> list[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(default_folder() / DEFAULT_MODEL))
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    arguments.model = str(ModelStore().find(arguments.model).path)
     rows = asyncio.run(measure(arguments))
     table = Table(title="engine through its client / bare llama.cpp loop")
     for column in rows[0]:

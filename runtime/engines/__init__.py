@@ -25,7 +25,7 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
     """Environment variables that an engine's process needs; the user's own take precedence."""
     if config.name == "llama_cpp":
         # Threads that wait for each other spin for a moment, then sleep. With OpenMP's own default
-        # they spin until their time slice ends, and a step takes ten times as long as soon as
+        # they spin until their time slice ends, and a step takes three times as long as soon as
         # another process wants a core (docs/performance.md).
         return {"GOMP_SPINCOUNT": "5000"}
     return {}
