@@ -16,6 +16,7 @@ from gateway.exchange import Exchange
 from gateway.protocol import ErrorBody, ErrorResponse, encode
 from runtime import (
     MAX_RETRY_AFTER,
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -56,6 +57,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (InvalidRequest, 400, "invalid_request_error", None),
     (EngineOverloaded, 429, "rate_limit_error", "engine_overloaded"),
     (EngineUnavailable, 503, "server_error", "engine_unavailable"),
+    (DeadlineExceeded, 503, "server_error", "deadline_exceeded"),
     (EngineError, 500, "server_error", "engine_error"),
 )
 """Error, status, `type`, `code` (None: the error has its own). The first match counts."""
@@ -123,7 +125,11 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
     match error:
         case InvalidRequest(param=param, code=own_code):
             return ErrorReply(status, ErrorBody(str(error), type_, param, code or own_code))
-        case EngineOverloaded(retry_after=seconds) | EngineUnavailable(retry_after=seconds):
+        case (
+            EngineOverloaded(retry_after=seconds)
+            | EngineUnavailable(retry_after=seconds)
+            | DeadlineExceeded(retry_after=seconds)
+        ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, retry_headers(seconds))
         case _:

@@ -7,6 +7,7 @@ from runtime.client import MAX_RETRY_AFTER, EngineClient, EngineState
 from runtime.config import EngineConfig, LlamaCppConfig, ScriptedConfig
 from runtime.errors import (
     ContextLengthExceeded,
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -20,7 +21,7 @@ from runtime.errors import (
 )
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
-from runtime.request import FinishReason, Request, RequestOutput, SamplingParams
+from runtime.request import PRIORITY_STEP, FinishReason, Request, RequestOutput, SamplingParams
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tokenizer import Tokenizer, load_tokenizer
@@ -29,8 +30,10 @@ from runtime.version import __version__
 __all__ = [
     "CATALOGUE",
     "MAX_RETRY_AFTER",
+    "PRIORITY_STEP",
     "CatalogueEntry",
     "ContextLengthExceeded",
+    "DeadlineExceeded",
     "EngineClient",
     "EngineConfig",
     "EngineError",

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from runtime.errors import (
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -177,5 +178,7 @@ def _to_error(failed: RequestFailed) -> LockgateError:
             return InvalidRequest(failed.message, param=failed.param, code=failed.code)
         case "overloaded":
             return EngineOverloaded(failed.message, retry_after=failed.retry_after)
+        case "expired":
+            return DeadlineExceeded(failed.message, retry_after=failed.retry_after)
         case "internal":
             return EngineError(failed.message)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 EngineName = Literal["llama_cpp", "scripted"]
+PrefixCaching = Literal["shared", "per_tenant", "off"]
 Auto = Literal["auto"]
 
 
@@ -34,6 +35,10 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     `max_model_len` "auto" is the model's own context, as far as the memory for it allows;
     `num_kv_tokens` "auto" is room for at least one sequence of that length.
+
+    A request that has waited `priority_ageing` counts as one class higher; one that waits while
+    lower classes run makes one of them give way after `preempt_after`; one that still waits after
+    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts.
     """
 
     name: EngineName = "llama_cpp"
@@ -43,6 +48,10 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
     max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
+    prefix_caching: PrefixCaching = "shared"
+    priority_ageing: Annotated[float, Meta(gt=0)] = 30.0
+    preempt_after: Annotated[float, Meta(ge=0)] = 2.0
+    max_queue_seconds: Annotated[float, Meta(gt=0)] = 600.0
     start_timeout: Annotated[float, Meta(gt=0)] = 600.0
     heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
     max_restarts: Annotated[int, Meta(ge=0)] = 5

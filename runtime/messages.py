@@ -55,7 +55,10 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     """The state after a step. Times in seconds, counts in requests or tokens.
 
-    `num_prompt_tokens` and `num_generation_tokens` are those of this step alone.
+    `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
+    requests found in the KV cache) and `num_preempted` are those of this step alone.
+    `kv_cache_usage` is the share of cells that running sequences hold, `idle_kv_cache_usage` that
+    of finished prefixes, which give way when cells are needed; both 0 to 1.
     """
 
     num_running: int = 0
@@ -65,6 +68,8 @@ class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     num_preempted: int = 0
     kv_cache_usage: float = 0.0
     step_seconds: float = 0.0
+    num_cached_tokens: int = 0
+    idle_kv_cache_usage: float = 0.0
 
 
 class Ready(Struct, frozen=True, tag=True, array_like=True):
@@ -81,11 +86,12 @@ class StepOutput(Struct, frozen=True, tag=True, array_like=True):
     stats: EngineStats
 
 
-FailureKind = Literal["invalid", "overloaded", "internal"]
+FailureKind = Literal["invalid", "overloaded", "expired", "internal"]
 
 
 class RequestFailed(Struct, frozen=True, tag=True, array_like=True):
-    """Engine to gateway: this request ends here. `retry_after` in seconds, for `overloaded`."""
+    """Engine to gateway: this request ends here. "expired" is one that waited until its deadline.
+    `retry_after` in seconds, for `overloaded`; for "expired" the gateway knows better."""
 
     request_id: str
     kind: FailureKind

@@ -10,6 +10,9 @@ from msgspec import Struct
 
 FinishReason = Literal["stop", "length"]
 
+PRIORITY_STEP = 100
+"""From one class of service to the next; numbers between them are for finer orders."""
+
 
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How tokens are chosen and when generation ends. Names as in vLLM.
@@ -35,7 +38,10 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `output_token_ids` is empty for a new request; a resumed one carries what its client already
     has. `arrival_time` and `deadline` are seconds of the system's monotonic clock, which all
-    processes of a machine share; 0 means no deadline. A lower `priority` is served first.
+    processes of a machine share; a request that still waits at its deadline is refused, and 0
+    means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
+    `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
+    between requests of the same `cache_salt`.
     """
 
     request_id: str
@@ -44,6 +50,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_token_ids: list[int] = []
     priority: int = 0
     tenant: str = ""
+    cache_salt: str = ""
     arrival_time: float = 0.0
     deadline: float = 0.0
 
