@@ -1,14 +1,29 @@
-"""The engine process without its socket: messages in, steps, messages out."""
+"""The engine process without its socket: messages in, steps, messages out.
+
+Everything that is waiting stands in one queue, requests that had to give way included, so there is
+one place that decides who is next.
+"""
 
 import time
+from collections.abc import Sequence
 
-from runtime.engines.base import Engine
+from msgspec import Struct
+
+from runtime.config import EngineConfig
+from runtime.engines.base import Engine, SequenceOutput
 from runtime.errors import EngineOverloaded, InvalidRequest
 from runtime.messages import EngineStats, FromEngine, RequestFailed, StepOutput
 from runtime.output import OutputProcessor
-from runtime.request import Request
+from runtime.request import PRIORITY_STEP, Request
 from runtime.tokenizer import Tokenizer
 from runtime.waiting_queue import WaitingQueue
+
+
+class _Running(Struct, frozen=True):
+    """A request that the engine works on, and when it was let in (monotonic clock)."""
+
+    request: Request
+    since: float
 
 
 class EngineCore:
@@ -18,15 +33,17 @@ class EngineCore:
     collects in an outbox until `take_messages`.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, config: EngineConfig) -> None:
         self._engine = engine
-        self._waiting = WaitingQueue(engine.limits.max_num_waiting)
+        self._preempt_after = config.preempt_after
+        self._waiting = WaitingQueue(engine.limits.max_num_waiting, config.priority_ageing)
+        self._running: dict[str, _Running] = {}
         self._output = OutputProcessor(tokenizer)
         self._outbox: list[FromEngine] = []
 
     @property
     def has_work(self) -> bool:
-        return bool(len(self._waiting) or self._engine.num_running)
+        return bool(len(self._waiting) or self._running)
 
     def submit(self, request: Request) -> None:
         """Queue a request, or answer it with a refusal."""
@@ -38,17 +55,24 @@ class EngineCore:
 
     def abort(self, request_id: str) -> None:
         """Free what the request holds, before the next step. Unknown ids are ignored."""
+        self._output.remove(request_id)
         if not self._waiting.remove(request_id):
-            self._engine.abort(request_id)
-            self._output.remove(request_id)
+            self._remove(request_id)
 
     def step(self) -> None:
         """Admit what fits, compute one batch, turn it into text."""
         started = time.monotonic()
-        self._admit()
-        processed = self._output.process(self._engine.step())
+        self._refuse_expired(started)
+        self._admit(started)
+        outputs = self._engine.step()
+        self._take_back_preempted()
+        self._charge(outputs)
+        processed = self._output.process(outputs)
         for request_id in processed.stopped:
             self._engine.abort(request_id)
+        for output in processed.outputs:
+            if output.finish_reason is not None:
+                del self._running[output.request_id]
         stats = self._stats(time.monotonic() - started)
         self._outbox.append(StepOutput(processed.outputs, stats))
 
@@ -61,15 +85,68 @@ class EngineCore:
         messages, self._outbox = self._outbox, []
         return messages
 
-    def _admit(self) -> None:
-        while (request := self._waiting.peek()) is not None and self._engine.can_add(request):
-            self._waiting.pop()
-            try:
-                self._engine.add(request)
-            except InvalidRequest as error:
-                self._outbox.append(_refusal(request.request_id, error))
-            else:
-                self._output.add(request)
+    def _refuse_expired(self, now: float) -> None:
+        for request in self._waiting.take_expired(now):
+            message = (
+                f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
+                " its deadline. Try again later."
+            )
+            self._outbox.append(RequestFailed(request.request_id, "expired", message))
+
+    def _admit(self, now: float) -> None:
+        while (request := self._waiting.peek(now)) is not None:
+            if not self._engine.can_add(request) and not self._make_way(request, now):
+                return
+            self._waiting.pop(now)
+            self._start(request, now)
+
+    def _start(self, request: Request, now: float) -> None:
+        try:
+            self._engine.add(request)
+        except InvalidRequest as error:
+            self._outbox.append(_refusal(request.request_id, error))
+            return
+        self._running[request.request_id] = _Running(request, now)
+        if not self._output.has(request.request_id):  # a preempted one has left its text here
+            self._output.add(request)
+        if not request.output_token_ids:
+            self._waiting.charge(request.tenant, len(request.prompt_token_ids))
+
+    def _make_way(self, request: Request, now: float) -> bool:
+        """Whether lower classes could give way to a request that has waited long enough. Each has
+        its turn for as long first, so that nobody is only sent back and forth."""
+        if now - request.arrival_time < self._preempt_after:
+            return False
+        for running in self._lower_classes(request.priority, now):
+            self._engine.preempt(running.request.request_id)
+            self._take_back_preempted()
+            if self._engine.can_add(request):
+                return True
+        return False
+
+    def _lower_classes(self, priority: int, now: float) -> list[_Running]:
+        """Who has to give way first: the lowest class, of it the latest arrival."""
+        lower = [
+            running
+            for running in self._running.values()
+            if running.request.priority - priority >= PRIORITY_STEP
+            and now - running.since >= self._preempt_after
+        ]
+        return sorted(lower, key=lambda running: _rank(running.request), reverse=True)
+
+    def _take_back_preempted(self) -> None:
+        for request in self._engine.take_preempted():
+            del self._running[request.request_id]
+            self._waiting.push_back(request)
+
+    def _charge(self, outputs: Sequence[SequenceOutput]) -> None:
+        for output in outputs:
+            tenant = self._running[output.request_id].request.tenant
+            self._waiting.charge(tenant, len(output.token_ids))
+
+    def _remove(self, request_id: str) -> None:
+        if self._running.pop(request_id, None) is not None:
+            self._engine.abort(request_id)
 
     def _stats(self, step_seconds: float) -> EngineStats:
         usage = self._engine.take_usage()
@@ -81,7 +158,13 @@ class EngineCore:
             num_preempted=usage.num_preempted,
             kv_cache_usage=usage.kv_cache_usage,
             step_seconds=step_seconds,
+            num_cached_tokens=usage.num_cached_tokens,
+            idle_kv_cache_usage=usage.idle_kv_cache_usage,
         )
+
+
+def _rank(request: Request) -> tuple[int, float]:
+    return request.priority, request.arrival_time
 
 
 def _refusal(request_id: str, error: EngineOverloaded | InvalidRequest) -> RequestFailed:

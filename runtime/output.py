@@ -51,6 +51,10 @@ class OutputProcessor:
         """Start a request; the tokens that a resumed one brings along make no new text."""
         self._states[request.request_id] = _TextState(request, self._tokenizer)
 
+    def has(self, request_id: str) -> bool:
+        """Whether the request has been started and not ended."""
+        return request_id in self._states
+
     def remove(self, request_id: str) -> None:
         """Forget a request. Unknown ids are ignored."""
         self._states.pop(request_id, None)

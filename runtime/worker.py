@@ -152,7 +152,7 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
         gc.collect()
         gc.freeze()  # the vocabulary lives as long as the process: never walk it again
         border.send(Ready(engine.limits, engine.info))
-        serve(EngineCore(engine, tokenizer), border)
+        serve(EngineCore(engine, tokenizer, config.engine), border)
     finally:
         engine.close()
 

@@ -26,13 +26,15 @@ class SequenceOutput(Struct, frozen=True, gc=False):
 
 
 class EngineUsage(Struct, frozen=True, gc=False):
-    """Counts since the last call: tokens computed and sequences preempted. `kv_cache_usage` is
-    the share of cells in use now, 0 to 1."""
+    """Counts since the last call: tokens computed, prompt tokens found in the cache, sequences
+    preempted. The shares of cells that running sequences and idle prefixes hold now are 0 to 1."""
 
     num_prompt_tokens: int = 0
     num_generation_tokens: int = 0
+    num_cached_tokens: int = 0
     num_preempted: int = 0
     kv_cache_usage: float = 0.0
+    idle_kv_cache_usage: float = 0.0
 
 
 class Engine(Protocol):
@@ -41,6 +43,9 @@ class Engine(Protocol):
     `add` may be called while others run, and only when `can_add` says so. `abort` frees the
     sequence at once, before the next step; an unknown id is ignored. `step` computes one batch and
     returns what it sampled; with nothing to do it returns an empty list.
+
+    `preempt` makes a running sequence give way, and `step` may do so by itself when memory runs
+    out; `take_preempted` hands them back as requests that go on where they stood.
     """
 
     @property
@@ -57,6 +62,10 @@ class Engine(Protocol):
     def add(self, request: Request) -> None: ...
 
     def abort(self, request_id: str) -> None: ...
+
+    def preempt(self, request_id: str) -> None: ...
+
+    def take_preempted(self) -> list[Request]: ...
 
     def step(self) -> SequenceOf[SequenceOutput]: ...
 

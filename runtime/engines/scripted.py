@@ -7,6 +7,8 @@ stream that mixes up two requests, loses a token or repeats one is found out.
 
 import time
 
+import msgspec
+
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, SequenceOutput
 from runtime.messages import EngineInfo, EngineLimits
@@ -19,17 +21,21 @@ DEFAULT_MODEL_LEN = 32_768
 
 
 class _Sequence:
-    """A running request: `num_output_tokens` of its answer have been handed out."""
+    """A running request and what has been handed out of its answer."""
 
     def __init__(self, request: Request, script: list[int]) -> None:
         self.request = request
-        self.num_output_tokens = len(request.output_token_ids)
+        self.output_token_ids = list(request.output_token_ids)
         self._script = script
         self._offset = sum(request.prompt_token_ids)
 
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.output_token_ids)
+
     def next_token(self) -> int:
         token = self._script[(self._offset + self.num_output_tokens) % len(self._script)]
-        self.num_output_tokens += 1
+        self.output_token_ids.append(token)
         return token
 
 
@@ -46,8 +52,10 @@ class ScriptedEngine:
         )
         self._eos_token_id = tokenizer.eos_token_id
         self._running: dict[str, _Sequence] = {}
+        self._preempted: list[Request] = []
         self._num_prompt_tokens = 0
         self._num_generation_tokens = 0
+        self._num_preempted = 0
         self.limits = _limits(config, tokenizer)
         self.info = EngineInfo(
             engine="scripted",
@@ -71,6 +79,19 @@ class ScriptedEngine:
     def abort(self, request_id: str) -> None:
         self._running.pop(request_id, None)
 
+    def preempt(self, request_id: str) -> None:
+        sequence = self._running.pop(request_id, None)
+        if sequence is not None:
+            tokens = sequence.output_token_ids
+            self._preempted.append(
+                msgspec.structs.replace(sequence.request, output_token_ids=tokens)
+            )
+            self._num_preempted += 1
+
+    def take_preempted(self) -> list[Request]:
+        preempted, self._preempted = self._preempted, []
+        return preempted
+
     def step(self) -> list[SequenceOutput]:
         if not self._running:
             return []
@@ -87,9 +108,10 @@ class ScriptedEngine:
         usage = EngineUsage(
             num_prompt_tokens=self._num_prompt_tokens,
             num_generation_tokens=self._num_generation_tokens,
+            num_preempted=self._num_preempted,
             kv_cache_usage=len(self._running) / self.limits.max_num_seqs,
         )
-        self._num_prompt_tokens = self._num_generation_tokens = 0
+        self._num_prompt_tokens = self._num_generation_tokens = self._num_preempted = 0
         return usage
 
     def close(self) -> None:
@@ -99,7 +121,6 @@ class ScriptedEngine:
         request = sequence.request
         ends = self._config.num_tokens and sequence.num_output_tokens >= self._config.num_tokens
         if ends and self._eos_token_id is not None and not request.sampling.ignore_eos:
-            sequence.num_output_tokens += 1
             return SequenceOutput(request.request_id, [self._eos_token_id], "stop")
         token = sequence.next_token()
         reason: FinishReason | None = None

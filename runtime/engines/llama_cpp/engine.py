@@ -2,18 +2,17 @@
 
 import time
 
-import msgspec
-
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, SequenceOutput
 from runtime.engines.llama_cpp.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
+from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
-from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
-from runtime.request import Request, SamplingParams
+from runtime.request import Request
 from runtime.tokenizer import Tokenizer
 
 
@@ -22,11 +21,16 @@ class LlamaCppEngine:
 
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
+        _check_settings(config)
         self._model = LlamaModel(config, model_path)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
         self._kv_cache = KVCache(
-            self._model, num_cells=self._model.num_cells, num_slots=config.max_num_seqs
+            self._model,
+            num_cells=self._model.num_cells,
+            num_slots=self._model.num_slots,
+            max_num_seqs=config.max_num_seqs,
+            sharing=self._model.can_share,
         )
         self._scheduler = Scheduler(
             self._kv_cache,
@@ -36,6 +40,8 @@ class LlamaCppEngine:
         )
         self._num_prompt_tokens = 0
         self._num_generation_tokens = 0
+        self._num_cached_tokens = 0
+        self._num_preempted = 0
         self.limits = EngineLimits(
             max_model_len=self._model.max_model_len,
             max_num_seqs=config.max_num_seqs,
@@ -47,23 +53,32 @@ class LlamaCppEngine:
 
     @property
     def num_running(self) -> int:
-        return self._scheduler.num_sequences
+        return self._scheduler.num_running
 
     def can_add(self, request: Request) -> bool:
-        num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
+        token_ids = request.prompt_token_ids + request.output_token_ids
         # What can never fit is let through to `add`, which refuses it.
-        return num_tokens >= self.limits.max_model_len or self._scheduler.can_add(num_tokens)
+        return len(token_ids) >= self.limits.max_model_len or self._scheduler.can_add(
+            token_ids, request.cache_salt
+        )
 
     def add(self, request: Request) -> None:
         self._check(request)
-        sampler = self._model.create_sampler(_sampling(request))
-        sampler.accept(request.output_token_ids)
-        self._scheduler.add(Sequence(request, sampler, self.limits.max_model_len))
+        sampler = Sampler(request.sampling, request.output_token_ids)
+        sequence = Sequence(request, sampler, self.limits.max_model_len)
+        self._scheduler.add(sequence)
+        self._num_cached_tokens += sequence.num_cached_tokens
 
     def abort(self, request_id: str) -> None:
-        sequence = self._scheduler.remove(request_id)
-        if sequence is not None:
-            sequence.sampler.close()
+        self._scheduler.remove(request_id)
+
+    def preempt(self, request_id: str) -> None:
+        self._scheduler.preempt(request_id)
+
+    def take_preempted(self) -> list[Request]:
+        preempted = self._scheduler.take_preempted()
+        self._num_preempted += len(preempted)
+        return [sequence.to_request() for sequence in preempted]
 
     def step(self) -> list[SequenceOutput]:
         batch = self._scheduler.schedule()
@@ -79,15 +94,16 @@ class LlamaCppEngine:
         usage = EngineUsage(
             num_prompt_tokens=self._num_prompt_tokens,
             num_generation_tokens=self._num_generation_tokens,
-            num_preempted=self._scheduler.take_num_preempted(),
+            num_cached_tokens=self._num_cached_tokens,
+            num_preempted=self._num_preempted,
             kv_cache_usage=self._kv_cache.usage,
+            idle_kv_cache_usage=self._kv_cache.idle_usage,
         )
         self._num_prompt_tokens = self._num_generation_tokens = 0
+        self._num_cached_tokens = self._num_preempted = 0
         return usage
 
     def close(self) -> None:
-        for sequence in self._scheduler.sequences():
-            self.abort(sequence.request_id)
         self._model.close()
 
     def _check(self, request: Request) -> None:
@@ -108,11 +124,10 @@ class LlamaCppEngine:
 
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []
-        sampling = [chunk.sequence for chunk in batch.chunks if chunk.samples]
-        for chunk in batch.chunks:
-            chunk.sequence.num_computed_tokens += chunk.num_tokens
+        sampling = [chunk.sequences[0] for chunk in batch.chunks if chunk.samples]
+        self._scheduler.commit(batch)
         for sequence, row in zip(sampling, rows, strict=True):
-            token_id = sequence.sampler.sample(row)
+            token_id = sequence.sampler.sample(self._model.logits(row))
             reason = sequence.append(token_id, self._eog_token_ids)
             outputs.append(
                 SequenceOutput(sequence.request_id, [token_id], reason, sequence.num_cached_tokens)
@@ -123,13 +138,15 @@ class LlamaCppEngine:
         return outputs
 
     def _account(self, batch: Batch, seconds: float) -> None:
-        num_decoding = sum(chunk.num_tokens == 1 for chunk in batch.chunks)
-        num_prompt_tokens = batch.num_tokens - num_decoding
+        num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
-        self._pace.observe(num_decoding, num_prompt_tokens, seconds)
+        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds)
 
 
-def _sampling(request: Request) -> SamplingParams:
-    """A resumed request draws other random numbers than it drew for its first tokens."""
-    sampling, num_tokens = request.sampling, len(request.output_token_ids)
-    return msgspec.structs.replace(sampling, seed=sampling.seed + num_tokens)
+def _check_settings(config: EngineConfig) -> None:
+    if config.max_num_batched_tokens < config.max_num_seqs:
+        raise SetupError(
+            f"engine.max_num_batched_tokens is {config.max_num_batched_tokens}, less than"
+            f" engine.max_num_seqs, which is {config.max_num_seqs}: every running sequence gets a"
+            " token in every step. Raise the one or lower the other."
+        )

@@ -3,17 +3,18 @@
 import contextlib
 import ctypes
 import os
+from collections.abc import Sequence
 from typing import cast
 
 import llama_cpp
+import numpy as np
 import psutil
 
 from runtime.config import EngineConfig
-from runtime.engines.llama_cpp.sampler import Sampler, create_sampler
+from runtime.engines.llama_cpp.sampler import Floats
 from runtime.engines.llama_cpp.scheduler import Batch
 from runtime.errors import EngineError, ModelFileError
 from runtime.messages import EngineInfo
-from runtime.request import SamplingParams
 
 KV_MEMORY_SHARE = 0.25
 """Of the memory that is available at the start, how much "auto" gives to the KV cache."""
@@ -23,6 +24,9 @@ WARM_UP_TOKENS = 32
 
 CELL_MULTIPLE = 256
 """llama.cpp pads the context to multiples of this."""
+
+MAX_SEQUENCE_IDS = 256
+"""LLAMA_MAX_SEQ: how many sequence ids llama.cpp can tell apart in one cache."""
 
 LOG_LEVEL_ERROR = 4
 """GGML_LOG_LEVEL_ERROR of ggml.h."""
@@ -55,10 +59,16 @@ class LlamaModel:
         self.vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.max_model_len, self.num_cells = self._sizes(config)
+        ids_per_slot = 2 if llama_cpp.llama_model_n_swa(self._model) else 1
+        self.can_share = self._can_share(config, ids_per_slot)
+        self._ids_per_slot = ids_per_slot if self.can_share else 1
+        self.num_slots = MAX_SEQUENCE_IDS // ids_per_slot if self.can_share else config.max_num_seqs
         self.context = self._create_context(config)
         self._closing.callback(llama_cpp.llama_free, self.context)
         self._memory = llama_cpp.llama_get_memory(self.context)
-        self._batch = llama_cpp.llama_batch_init(config.max_num_batched_tokens, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(
+            config.max_num_batched_tokens, 0, self._ids_per_slot * config.max_num_seqs
+        )
         self._closing.callback(llama_cpp.llama_batch_free, self._batch)
         self._warm_up()
 
@@ -70,10 +80,6 @@ class LlamaModel:
             if llama_cpp.llama_vocab_is_eog(self.vocab, token_id)
         )
 
-    def create_sampler(self, params: SamplingParams) -> Sampler:
-        """A sampler for one sequence, reading this context's logits."""
-        return create_sampler(self.context, self.num_vocab, params, self.max_model_len)
-
     def describe(self, load_seconds: float) -> EngineInfo:
         """What runs here, for logs and `/health`."""
         return EngineInfo(
@@ -84,9 +90,23 @@ class LlamaModel:
             load_seconds=load_seconds,
         )
 
-    def remove(self, slot: int) -> None:
-        """Free all KV cells of a slot."""
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+    def remove(self, slot: int, start: int = 0, end: int = -1) -> None:
+        """Take the cells at positions `start` to `end` (-1: all from there) away from a slot."""
+        for sequence_id in self._sequence_ids(slot):
+            removed = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, end)
+            assert removed, "this kind of memory cannot be cut: can_share is wrong"
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Give `target` the cells that `source` has at positions `start` to `end`."""
+        pairs = zip(self._sequence_ids(source), self._sequence_ids(target), strict=True)
+        for source_id, target_id in pairs:
+            llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, start, end)
+
+    def logits(self, row: int) -> Floats:
+        """A view into llama.cpp's memory, of `num_vocab` values; valid until the next step."""
+        pointer = llama_cpp.llama_get_logits_ith(self.context, row)
+        assert pointer, "no logits were asked for in this row: this is a bug"
+        return np.ctypeslib.as_array(pointer, shape=(self.num_vocab,))
 
     def decode(self, batch: Batch) -> list[int]:
         """Compute a batch. Returns the logits row of every chunk that samples, in order.
@@ -111,7 +131,7 @@ class LlamaModel:
         for start, stop in ((0, num_tokens), (num_tokens, num_tokens + 1)):
             self._clear_batch()
             for position in range(start, stop):
-                self._put(0, position, slot=0)
+                self._put(0, position, (0,))
             status = llama_cpp.llama_decode(self.context, self._batch)
             if status != 0:
                 raise EngineError(f"The first llama_decode failed with status {status}.")
@@ -121,10 +141,11 @@ class LlamaModel:
         self._clear_batch()
         rows: list[int] = []
         for chunk in batch.chunks:
-            seq = chunk.sequence
-            start = seq.num_computed_tokens
-            for position in range(start, start + chunk.num_tokens):
-                self._put(seq.token_ids[position], position, seq.slot)
+            slots = [sequence.slot for sequence in chunk.sequences]
+            token_ids = chunk.sequences[0].token_ids
+            ids = [each for slot in slots for each in self._sequence_ids(slot)]
+            for position in range(chunk.start, chunk.end):
+                self._put(token_ids[position], position, ids)
             if chunk.samples:
                 rows.append(self._batch.n_tokens - 1)
                 self._batch.logits[rows[-1]] = 1
@@ -133,14 +154,31 @@ class LlamaModel:
     def _clear_batch(self) -> None:
         self._batch.n_tokens = 0
 
-    def _put(self, token_id: int, position: int, slot: int) -> None:
+    def _put(self, token_id: int, position: int, sequence_ids: Sequence[int]) -> None:
         batch, row = self._batch, self._batch.n_tokens
         batch.token[row] = token_id
         batch.pos[row] = position
-        batch.n_seq_id[row] = 1
-        batch.seq_id[row][0] = slot
+        batch.n_seq_id[row] = len(sequence_ids)
+        for index, sequence_id in enumerate(sequence_ids):
+            batch.seq_id[row][index] = sequence_id
         batch.logits[row] = 0
         batch.n_tokens = row + 1
+
+    def _sequence_ids(self, slot: int) -> tuple[int, ...]:
+        """llama.cpp's ids for a slot: one, and a second one with sliding windows. llama.cpp writes
+        over a cell that only one sequence has and whose window has passed; a prefix that is kept
+        for others to go on from needs those cells, and the second id holds them."""
+        return (slot,) if self._ids_per_slot == 1 else (slot, slot + self.num_slots)
+
+    def _can_share(self, config: EngineConfig, ids_per_slot: int) -> bool:
+        """Whether prefixes can be reused: not with recurrent layers, whose state has no positions,
+        nor where there are too few ids for that many sequences."""
+        return (
+            config.prefix_caching != "off"
+            and not llama_cpp.llama_model_is_recurrent(self._model)
+            and not llama_cpp.llama_model_is_hybrid(self._model)
+            and config.max_num_seqs * ids_per_slot <= MAX_SEQUENCE_IDS
+        )
 
     def _load(self, config: EngineConfig, model_path: str) -> ctypes.c_void_p:
         params = llama_cpp.llama_model_default_params()
@@ -180,7 +218,8 @@ class LlamaModel:
         params.n_ctx = self.num_cells
         params.n_batch = config.max_num_batched_tokens
         params.n_ubatch = config.max_num_batched_tokens
-        params.n_seq_max = config.max_num_seqs
+        params.n_seq_max = self.num_slots * self._ids_per_slot
+        params.swa_full = True
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = self.num_threads
         params.no_perf = True

@@ -1,4 +1,4 @@
-"""How many prompt tokens a step may carry while others are streaming: measured, not guessed."""
+"""How many prompt tokens a step may carry: measured, not guessed."""
 
 MIN_PROMPT_TOKENS = 8
 """A prompt always goes on, however slow the machine."""
@@ -6,35 +6,64 @@ MIN_PROMPT_TOKENS = 8
 SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
+MAX_STRETCH = 2.5
+"""A step with prompts in it may take so many times as long as one without: who streams beside a
+long prompt sees gaps that stay well below three times of what they were."""
+
+MIN_STRETCH = 1.3
+"""Where streaming alone takes longer than the target, prompts still get this much more."""
+
+UNDISTURBED_STEPS = 4.0
+"""While nobody streams, a step may take so many times the target: large chunks are read faster,
+but clients that come or leave are heard only between steps."""
+
 
 class Pace:
     """Keeps steps near a target time. Times in seconds.
 
-    While nobody is streaming a step may be as large as the batch allows. Otherwise the prompt's
-    share is what fits into the target after the time that the streaming sequences alone take.
+    It learns two things from the steps that run: how long a step takes that only goes on with so
+    many answers, and what a prompt token adds to it.
     """
 
     def __init__(self, max_step_seconds: float) -> None:
         self._max_step_seconds = max_step_seconds
-        self._decode_seconds = 0.0
+        self._decode_seconds: dict[int, float] = {}
         self._prompt_token_seconds = 0.0
 
     def num_prompt_tokens(self, num_decoding: int) -> int:
         """Prompt tokens that the next step may compute beside `num_decoding` sequences."""
-        unlimited = 1 << 30
-        if not num_decoding or not self._prompt_token_seconds:
-            return unlimited if not num_decoding else MIN_PROMPT_TOKENS
-        left = self._max_step_seconds - self._decode_seconds
-        return max(MIN_PROMPT_TOKENS, int(left / self._prompt_token_seconds))
+        if not num_decoding:
+            return self._fitting(UNDISTURBED_STEPS * self._max_step_seconds, first_guess=1 << 30)
+        decode = self._decode_step(num_decoding)
+        if not decode:
+            return self._fitting(self._max_step_seconds, first_guess=MIN_PROMPT_TOKENS)
+        target = min(self._max_step_seconds, MAX_STRETCH * decode)
+        target = max(target, MIN_STRETCH * decode)
+        return self._fitting(target - decode, first_guess=MIN_PROMPT_TOKENS)
 
     def observe(self, num_decoding: int, num_prompt_tokens: int, seconds: float) -> None:
         """Learn from a step that has run."""
         if not num_prompt_tokens:
-            self._decode_seconds = _smooth(self._decode_seconds, seconds)
+            old = self._decode_seconds.get(num_decoding, 0.0)
+            self._decode_seconds[num_decoding] = _smooth(old, seconds)
             return
-        share = seconds - (self._decode_seconds if num_decoding else 0.0)
+        share = seconds - (self._decode_step(num_decoding) if num_decoding else 0.0)
         per_token = max(share, 0.1 * seconds) / num_prompt_tokens
         self._prompt_token_seconds = _smooth(self._prompt_token_seconds, per_token)
+
+    def _fitting(self, seconds: float, *, first_guess: int) -> int:
+        if not self._prompt_token_seconds:
+            return first_guess
+        return max(MIN_PROMPT_TOKENS, int(seconds / self._prompt_token_seconds))
+
+    def _decode_step(self, num_decoding: int) -> float:
+        """Seconds of a step without prompts; 0 when none has run yet. What was measured for the
+        nearest number of sequences, and for each one more as much as a prompt token costs."""
+        if not self._decode_seconds:
+            return 0.0
+        nearest = min(self._decode_seconds, key=lambda number: abs(number - num_decoding))
+        measured = self._decode_seconds[nearest]
+        return max(measured + (num_decoding - nearest) * self._prompt_token_seconds, 0.1 * measured)
 
 
 def _smooth(old: float, new: float) -> float:

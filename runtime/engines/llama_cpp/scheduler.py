@@ -2,7 +2,8 @@
 
 There is no prefill phase and no decode phase: each sequence has tokens that are not computed yet,
 and a step hands out one token budget. Sequences with a single token left come first, so nobody's
-stream stalls; prompts share what remains, in chunks.
+stream stalls; prompts share what remains, in chunks. A run of tokens that several sequences need
+is computed once, for all of them.
 """
 
 from msgspec import Struct
@@ -13,21 +14,29 @@ from runtime.engines.llama_cpp.sequence import Sequence
 
 
 class Chunk(Struct, frozen=True, gc=False):
-    """`num_tokens` tokens of a sequence, from its first uncomputed one on."""
+    """`num_tokens` tokens from position `start` on, which all of `sequences` have in common."""
 
-    sequence: Sequence
+    sequences: tuple[Sequence, ...]
+    start: int
     num_tokens: int
 
     @property
+    def end(self) -> int:
+        return self.start + self.num_tokens
+
+    @property
     def samples(self) -> bool:
-        """Whether the chunk reaches the sequence's end, so that a token is sampled after it."""
-        return self.num_tokens == self.sequence.num_remaining_tokens
+        """Whether the chunk reaches the sequence's end, so that a token is sampled after it. The
+        last token of a sequence is never shared."""
+        return self.end == self.sequences[0].num_tokens
 
 
 class Batch(Struct, frozen=True, gc=False):
-    """The work of one step."""
+    """The work of one step: `num_decoding` chunks of one token that go on with an answer, then
+    chunks of prompts."""
 
     chunks: list[Chunk]
+    num_decoding: int
 
     @property
     def num_tokens(self) -> int:
@@ -35,95 +44,95 @@ class Batch(Struct, frozen=True, gc=False):
 
 
 class Scheduler:
-    """Owns every sequence of the engine: `_running` ones hold cells, `_preempted` ones hold none
-    and wait to be computed again."""
+    """Owns every running sequence. One that gives way is handed back by `take_preempted`."""
 
     def __init__(
         self, kv_cache: KVCache, pace: Pace, *, max_num_seqs: int, max_num_batched_tokens: int
     ) -> None:
+        assert max_num_batched_tokens >= max_num_seqs, "every sequence gets a token in every step"
         self._kv_cache = kv_cache
         self._pace = pace
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self._running: list[Sequence] = []
+        self._running: dict[str, Sequence] = {}
         self._preempted: list[Sequence] = []
-        self._num_preempted = 0
 
     @property
-    def num_sequences(self) -> int:
-        return len(self._running) + len(self._preempted)
+    def num_running(self) -> int:
+        return len(self._running)
 
     def sequences(self) -> list[Sequence]:
-        """All sequences, running ones first."""
-        return self._running + self._preempted
+        """All running sequences, in the order in which they were let in."""
+        return list(self._running.values())
 
-    def take_num_preempted(self) -> int:
-        """Preemptions since the last call."""
-        count, self._num_preempted = self._num_preempted, 0
-        return count
-
-    def can_add(self, num_tokens: int) -> bool:
-        """Whether a sequence of so many tokens can start now. Preempted ones go first."""
-        return (
-            not self._preempted
-            and len(self._running) < self._max_num_seqs
-            and self._kv_cache.can_allocate(num_tokens)
+    def can_add(self, token_ids: list[int], salt: str) -> bool:
+        """Whether a sequence with these tokens can start now. The margin of one cell for each
+        running sequence keeps the next step from preempting somebody for it."""
+        return len(self._running) < self._max_num_seqs and self._kv_cache.can_allocate(
+            token_ids, salt, margin=1 + len(self._running)
         )
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence in; `can_add` has said that it fits."""
+        assert sequence.request_id not in self._running, "a request was added twice: this is a bug"
         self._kv_cache.allocate(sequence)
-        self._running.append(sequence)
+        self._running[sequence.request_id] = sequence
 
     def remove(self, request_id: str) -> Sequence | None:
-        """Take a sequence out and free its cells. None when it is not here."""
-        for queue in (self._running, self._preempted):
-            for sequence in queue:
-                if sequence.request_id == request_id:
-                    queue.remove(sequence)
-                    if queue is self._running:
-                        self._kv_cache.free(sequence)
-                    return sequence
-        return None
+        """Take a sequence out and free what it holds. None when it is not here."""
+        sequence = self._running.pop(request_id, None)
+        if sequence is not None:
+            self._kv_cache.release(sequence)
+        return sequence
+
+    def preempt(self, request_id: str) -> None:
+        """Send a running sequence back, to be computed again when there is room."""
+        sequence = self.remove(request_id)
+        if sequence is not None:
+            self._preempted.append(sequence)
+
+    def take_preempted(self) -> list[Sequence]:
+        """The sequences that have given way since the last call."""
+        preempted, self._preempted = self._preempted, []
+        return preempted
 
     def schedule(self) -> Batch:
         """Hand out the step's token budget. An empty batch means that there is nothing to do."""
-        self._resume_preempted()
         self._make_room()
-        decoding = [seq for seq in self._running if seq.num_remaining_tokens == 1]
-        chunks = [Chunk(seq, 1) for seq in decoding[: self._max_num_batched_tokens]]
+        decoding = [seq for seq in self._running.values() if seq.num_remaining_tokens == 1]
+        chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
         budget = self._max_num_batched_tokens - len(chunks)
         budget = min(budget, self._pace.num_prompt_tokens(len(chunks)))
-        for seq in self._running:
-            if seq.num_remaining_tokens > 1 and budget > 0:
-                num_tokens = min(seq.num_remaining_tokens, budget)
-                chunks.append(Chunk(seq, num_tokens))
+        reading = [seq for seq in self._running.values() if seq.num_remaining_tokens > 1]
+        chunks += self._read_prompts(sorted(reading, key=_rank), budget)
+        return Batch(chunks, len(decoding))
+
+    def commit(self, batch: Batch) -> None:
+        """The batch has been computed."""
+        for chunk in batch.chunks:
+            self._kv_cache.commit(chunk.sequences, chunk.num_tokens)
+
+    def _read_prompts(self, reading: list[Sequence], budget: int) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        positions = {seq: seq.num_computed_tokens for seq in reading}
+        for sequence in reading:
+            while budget > 0 and (position := positions[sequence]) < sequence.num_tokens:
+                run = self._kv_cache.next_run(sequence, position)
+                num_tokens = min(run.end - position, budget)
+                chunks.append(Chunk(run.sequences, position, num_tokens))
                 budget -= num_tokens
-        return Batch(chunks)
+                for each in run.sequences:
+                    assert positions[each] == position, "users of a prefix are in step"
+                    positions[each] += num_tokens
+        return chunks
 
     def _make_room(self) -> None:
         """A cell for every running sequence's newest token, by preemption if there is none."""
-        for seq in sorted(self._running, key=_rank):
-            while seq in self._running and not self._kv_cache.has_cells_for(seq):
-                if self._kv_cache.num_free:
-                    self._kv_cache.grow(seq)
-                else:
-                    self._preempt(max(self._running, key=_rank))
-
-    def _preempt(self, sequence: Sequence) -> None:
-        assert len(self._running) > 1, "one sequence outgrew the whole cache: this is a bug"
-        self._running.remove(sequence)
-        self._kv_cache.free(sequence)
-        self._preempted.append(sequence)
-        self._preempted.sort(key=_rank)
-        self._num_preempted += 1
-
-    def _resume_preempted(self) -> None:
-        # A margin of one cell for each running sequence keeps the next step from preempting again.
-        while self._preempted and self._kv_cache.can_allocate(
-            self._preempted[0].num_tokens + len(self._running)
-        ):
-            self.add(self._preempted.pop(0))
+        for seq in sorted(self._running.values(), key=_rank):
+            while seq.request_id in self._running and not self._kv_cache.has_cells_for(seq):
+                if not self._kv_cache.grow(seq):
+                    assert len(self._running) > 1, "one sequence outgrew the whole cache: a bug"
+                    self.preempt(max(self._running.values(), key=_rank).request_id)
 
 
 def _rank(sequence: Sequence) -> tuple[int, float]:

@@ -1,5 +1,7 @@
 """A running request inside the engine: mutable, owned by the scheduler."""
 
+import msgspec
+
 from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.request import FinishReason, Request
 
@@ -53,3 +55,9 @@ class Sequence:
         if len(self.token_ids) >= self._max_num_tokens:
             return "length"
         return None
+
+    def to_request(self) -> Request:
+        """The request that goes on where this sequence stands."""
+        return msgspec.structs.replace(
+            self.request, output_token_ids=self.token_ids[self.num_prompt_tokens :]
+        )
