@@ -3,7 +3,7 @@
 What the gateway uses is exported here; everything else is private to the package.
 """
 
-from runtime.client import MAX_RETRY_AFTER, EngineClient, EngineState
+from runtime.client import EngineClient, EngineState
 from runtime.config import EngineConfig, LlamaCppConfig, ScriptedConfig
 from runtime.errors import (
     ContextLengthExceeded,
@@ -22,6 +22,7 @@ from runtime.errors import (
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
 from runtime.request import PRIORITY_STEP, FinishReason, Request, RequestOutput, SamplingParams
+from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tokenizer import Tokenizer, load_tokenizer

@@ -1,7 +1,5 @@
 """The gateway's side of the engine: submit requests, read their tokens, know the engine's state."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -28,12 +26,10 @@ from runtime.messages import (
     ToEngine,
 )
 from runtime.request import Request, RequestOutput
+from runtime.service_rate import ServiceRate
 from runtime.stream import TokenStream
 
 EngineState = Literal["starting", "ready", "restarting", "failed"]
-
-MAX_RETRY_AFTER = 120.0
-"""Seconds. OpenAI's client does not retry at all when it is told more."""
 
 
 class _InFlight:
@@ -60,7 +56,7 @@ class EngineClient:
     def __init__(self) -> None:
         self._in_flight: dict[str, _InFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
-        self._finished_at: deque[float] = deque(maxlen=128)
+        self._rate = ServiceRate()
         self.state: EngineState = "starting"
         self.state_reason = "The engine is starting."
         self.limits: EngineLimits | None = None
@@ -70,6 +66,12 @@ class EngineClient:
     @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
+
+    def check_room(self, num_requests: int) -> None:
+        """Raises what `submit` would raise now for so many requests: before their prompts are
+        made, a refusal costs next to nothing."""
+        limits, _ = self._limits_and_send()
+        self._check_room(num_requests, limits)
 
     def submit(self, requests: Sequence[Request]) -> TokenStream:
         """Hand requests to the engine; their deltas come out of one stream.
@@ -84,6 +86,7 @@ class EngineClient:
             assert request.request_id not in self._in_flight, "request id used twice: a bug"
             self._in_flight[request.request_id] = _InFlight(request, stream)
             send(Submit(request))
+        self._rate.in_flight(len(self._in_flight))
         return stream
 
     def connected(self, send: Callable[[ToEngine], None], ready: Ready) -> None:
@@ -119,28 +122,31 @@ class EngineClient:
             return  # aborted while this was on its way
         in_flight.output_token_ids += output.token_ids
         if output.finish_reason is not None:
-            del self._in_flight[output.request_id]
-            self._finished_at.append(time.monotonic())
+            self._rate.completed()
+            self._forget(output.request_id)
         in_flight.stream.push(output)
 
     def _refused(self, failed: RequestFailed) -> None:
-        in_flight = self._in_flight.pop(failed.request_id, None)
+        in_flight = self._forget(failed.request_id)
         if in_flight is not None:
-            self._fail(in_flight.stream, _to_error(failed))
+            self._abort(in_flight.stream.fail(self._to_error(failed)))
 
     def _fail_all(self, error: LockgateError) -> None:
         streams = {id(entry.stream): entry.stream for entry in self._in_flight.values()}
         self._in_flight.clear()
+        self._rate.in_flight(0)
         for stream in streams.values():
             stream.fail(error)
 
-    def _fail(self, stream: TokenStream, error: LockgateError) -> None:
-        self._abort(stream.fail(error))
-
     def _abort(self, request_ids: list[str]) -> None:
         for request_id in request_ids:
-            if self._in_flight.pop(request_id, None) is not None and self._send is not None:
+            if self._forget(request_id) is not None and self._send is not None:
                 self._send(Abort(request_id))
+
+    def _forget(self, request_id: str) -> _InFlight | None:
+        in_flight = self._in_flight.pop(request_id, None)
+        self._rate.in_flight(len(self._in_flight))
+        return in_flight
 
     def _limits_and_send(self) -> tuple[EngineLimits, Callable[[ToEngine], None]]:
         if self.state != "ready" or self._send is None or self.limits is None:
@@ -160,25 +166,20 @@ class EngineClient:
         if missing > 0:
             raise EngineOverloaded(
                 f"The queue is full: {len(self._in_flight)} requests are running or waiting.",
-                retry_after=self._seconds_until_free(missing),
+                retry_after=self._rate.retry_after(missing),
             )
 
-    def _seconds_until_free(self, num_places: int) -> float:
-        """Estimate from the rate at which requests have been finishing lately."""
-        if len(self._finished_at) < 2:
-            return 5.0
-        elapsed = max(time.monotonic() - self._finished_at[0], 1e-3)
-        rate = len(self._finished_at) / elapsed
-        return min(max(num_places / rate, 1.0), MAX_RETRY_AFTER)
+    def _to_error(self, failed: RequestFailed) -> LockgateError:
+        match failed.kind:
+            case "invalid":
+                return InvalidRequest(failed.message, param=failed.param, code=failed.code)
+            case "overloaded":
+                return EngineOverloaded(failed.message, retry_after=failed.retry_after)
+            case "expired":
+                return DeadlineExceeded(failed.message, retry_after=self._seconds_of_queue())
+            case "internal":
+                return EngineError(failed.message)
 
-
-def _to_error(failed: RequestFailed) -> LockgateError:
-    match failed.kind:
-        case "invalid":
-            return InvalidRequest(failed.message, param=failed.param, code=failed.code)
-        case "overloaded":
-            return EngineOverloaded(failed.message, retry_after=failed.retry_after)
-        case "expired":
-            return DeadlineExceeded(failed.message, retry_after=failed.retry_after)
-        case "internal":
-            return EngineError(failed.message)
+    def _seconds_of_queue(self) -> float:
+        """Until all that waits now has been served, and one more."""
+        return self._rate.retry_after(self.stats.num_waiting + 1)

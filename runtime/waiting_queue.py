@@ -1,59 +1,133 @@
-"""Requests that wait for a place in the engine: bounded, by priority, then by arrival."""
+"""Requests that wait for a place in the engine: bounded, by priority and fair share."""
 
+import bisect
 import heapq
 import itertools
+import math
+from typing import NamedTuple
 
 from runtime.errors import EngineOverloaded
-from runtime.request import Request
+from runtime.fair_share import FairShare
+from runtime.request import PRIORITY_STEP, Request
+
+
+class _Entry(NamedTuple):
+    """A waiting request, ordered by arrival. `order` is unique."""
+
+    arrival_time: float
+    order: int
+    request: Request
 
 
 class WaitingQueue:
-    """At most `max_num_waiting` requests; lower `priority` first, equal ones in order of arrival.
+    """At most `max_num_waiting` requests, beside those that come back from the engine.
 
-    A request is in the queue exactly as long as its id is in `_requests`; what `remove` took out
-    leaves a dead entry in the heap, which is dropped when it comes up.
+    Next is the lowest priority, where each `priority_ageing` seconds of waiting count for one
+    class; among equals the tenant that has been served least, then who arrived first. Of one
+    priority and tenant the first to arrive is always the next, so a choice looks at the heads of
+    these groups alone. A group is never empty.
     """
 
-    def __init__(self, max_num_waiting: int) -> None:
+    def __init__(self, max_num_waiting: int, priority_ageing: float = math.inf) -> None:
         self._max_num_waiting = max_num_waiting
-        self._requests: dict[str, Request] = {}
-        self._heap: list[tuple[int, int, str]] = []
-        self._arrivals = itertools.count()
+        self._priority_ageing = priority_ageing
+        self._entries: dict[str, _Entry] = {}
+        self._groups: dict[tuple[int, str], list[_Entry]] = {}
+        self._deadlines: list[tuple[float, int, str]] = []
+        self._orders = itertools.count(1)
+        self._share = FairShare()
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._entries)
 
     def push(self, request: Request, *, num_free: int = 0) -> None:
         """Queue a request. `num_free` places in the engine count as room.
 
         Raises EngineOverloaded when there is no room left.
         """
-        if len(self._requests) >= self._max_num_waiting + num_free:
+        if len(self._entries) >= self._max_num_waiting + num_free:
             raise EngineOverloaded(
-                f"{len(self._requests)} requests are waiting already; try again later.",
+                f"{len(self._entries)} requests are waiting already; try again later.",
                 retry_after=1.0,
             )
-        self._requests[request.request_id] = request
-        entry = (request.priority, next(self._arrivals), request.request_id)
-        heapq.heappush(self._heap, entry)
+        order = next(self._orders)
+        self._insert(_Entry(request.arrival_time, order, request))
+        if request.deadline > 0 and not request.output_token_ids:
+            heapq.heappush(self._deadlines, (request.deadline, order, request.request_id))
+            self._drop_dead_deadlines()
 
-    def peek(self) -> Request | None:
+    def push_back(self, request: Request) -> None:
+        """Queue a request that the engine gives back. It is never refused, neither for want of
+        room nor at its deadline, and stands where its arrival puts it."""
+        # Before all that arrived with it: it was the first of them to be taken out.
+        self._insert(_Entry(request.arrival_time, -next(self._orders), request))
+
+    def peek(self, now: float = 0.0) -> Request | None:
         """The request that is next, left in its place."""
-        while self._heap:
-            request = self._requests.get(self._heap[0][2])
-            if request is not None:
-                return request
-            heapq.heappop(self._heap)
-        return None
+        if not self._groups:
+            return None
+        heads = [group[0] for group in self._groups.values()]
+        return min(heads, key=lambda entry: self._rank(entry, now)).request
 
-    def pop(self) -> Request:
+    def pop(self, now: float = 0.0) -> Request:
         """Take out the request that `peek` shows. The queue must not be empty."""
-        request = self.peek()
+        request = self.peek(now)
         assert request is not None, "pop() from an empty queue: this is a bug"
-        heapq.heappop(self._heap)
-        del self._requests[request.request_id]
+        self.remove(request.request_id)
+        self._share.charge(request.tenant, 0.0)  # served from now on, though nothing yet
         return request
 
     def remove(self, request_id: str) -> bool:
         """Take out one request wherever it stands. False when it is not here."""
-        return self._requests.pop(request_id, None) is not None
+        entry = self._entries.pop(request_id, None)
+        if entry is None:
+            return False
+        key = _group_of(entry.request)
+        group = self._groups[key]
+        del group[bisect.bisect_left(group, entry)]
+        if not group:
+            del self._groups[key]
+        self._share.leave(entry.request.tenant)
+        return True
+
+    def take_expired(self, now: float) -> list[Request]:
+        """Take out every request whose deadline has come, but none that was begun before."""
+        expired = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline = heapq.heappop(self._deadlines)
+            if self._is_alive(deadline):
+                expired.append(self._entries[deadline[2]].request)
+                self.remove(deadline[2])
+        return expired
+
+    def charge(self, tenant: str, num_tokens: float) -> None:
+        """Tokens were served to this tenant; others come before it as much longer."""
+        self._share.charge(tenant, num_tokens)
+
+    def _insert(self, entry: _Entry) -> None:
+        request = entry.request
+        assert request.request_id not in self._entries, "request queued twice: this is a bug"
+        self._entries[request.request_id] = entry
+        bisect.insort(self._groups.setdefault(_group_of(request), []), entry)
+        self._share.enter(request.tenant)
+
+    def _rank(self, entry: _Entry, now: float) -> tuple[float, float, float, int]:
+        request = entry.request
+        num_classes = max(now - entry.arrival_time, 0.0) // self._priority_ageing
+        priority = request.priority - PRIORITY_STEP * num_classes
+        return priority, self._share.served(request.tenant), entry.arrival_time, entry.order
+
+    def _is_alive(self, deadline: tuple[float, int, str]) -> bool:
+        """Whether the request still waits, and not for the second time."""
+        entry = self._entries.get(deadline[2])
+        return entry is not None and entry.order == deadline[1]
+
+    def _drop_dead_deadlines(self) -> None:
+        """Deadlines of requests that are gone stay in the heap until they are the larger part."""
+        if len(self._deadlines) > 2 * len(self._entries) + 16:
+            self._deadlines = [item for item in self._deadlines if self._is_alive(item)]
+            heapq.heapify(self._deadlines)
+
+
+def _group_of(request: Request) -> tuple[int, str]:
+    return request.priority, request.tenant
