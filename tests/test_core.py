@@ -15,7 +15,7 @@ def core(**settings: object) -> EngineCore:
     scripted = ScriptedConfig(text=TEXT, num_tokens=settings.pop("num_tokens", 0))  # type: ignore[arg-type]
     config = EngineConfig(name="scripted", scripted=scripted, **settings)  # type: ignore[arg-type]
     tokenizer = load_tokenizer("")
-    return EngineCore(create_engine(config, "", tokenizer), tokenizer)
+    return EngineCore(create_engine(config, "", tokenizer), tokenizer, config)
 
 
 def request(request_id: str = "r", **fields: object) -> Request:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,7 +22,8 @@ from runtime import (
     load_tokenizer,
 )
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.sampler import GreedySampler
+from runtime.engines.llama_cpp.sampler import Sampler
+from tests.tiny_model import write_tiny_model
 
 
 class Answer(NamedTuple):
@@ -41,28 +43,23 @@ class RecordingEngine(LlamaCppEngine):
     def add(self, request: Request) -> None:
         super().add(request)
         sequence = self._scheduler.sequences()[-1]
-        rows = self.recorded[request.request_id] = []
-        if isinstance(sequence.sampler, GreedySampler):
-            sequence.sampler = Recorder(sequence.sampler, rows)
+        rows = self.recorded.setdefault(request.request_id, [])
+        if not request.output_token_ids:
+            rows.clear()
+        sequence.sampler = Recorder(sequence.sampler, rows)  # type: ignore[assignment]
 
 
 class Recorder:
-    """A greedy sampler that leaves a trace."""
+    """A sampler that leaves a trace."""
 
-    def __init__(self, sampler: GreedySampler, rows: list[np.ndarray]) -> None:
+    def __init__(self, sampler: Sampler, rows: list[np.ndarray]) -> None:
         self._sampler = sampler
         self._rows = rows
 
-    def sample(self, row: int) -> int:
-        logits = self._sampler.logits(row).astype(np.float64)
-        self._rows.append(logits - np.logaddexp.reduce(logits))
-        return self._sampler.sample(row)
-
-    def accept(self, token_ids: list[int]) -> None:
-        self._sampler.accept(token_ids)
-
-    def close(self) -> None:
-        self._sampler.close()
+    def sample(self, logits: np.ndarray) -> int:
+        wide = logits.astype(np.float64)
+        self._rows.append(wide - np.logaddexp.reduce(wide))
+        return self._sampler.sample(logits)
 
 
 def assert_agree(one: dict[str, Answer], other: dict[str, Answer]) -> None:
@@ -116,11 +113,16 @@ def request(request_id: str = "r", num_prompt: int = 12, **sampling: object) -> 
 
 
 def run(engine: RecordingEngine, *, steps: int = 10_000) -> dict[str, Answer]:
-    """Step until all is done, or so many times: the answers so far."""
+    """Step until all is done, or so many times: the answers so far. Who gives way comes back when
+    there is room."""
     tokens: dict[str, list[int]] = {}
-    while engine.num_running and steps:
+    preempted: list[Request] = []
+    while (engine.num_running or preempted) and steps:
+        while preempted and engine.can_add(preempted[0]):
+            engine.add(preempted.pop(0))
         for output in engine.step():
             tokens.setdefault(output.request_id, []).extend(output.token_ids)
+        preempted += engine.take_preempted()
         steps -= 1
     return {key: Answer(value, engine.recorded[key]) for key, value in tokens.items()}
 
@@ -176,6 +178,7 @@ def test_preempted_sequences_end_with_the_same_tokens(tiny_model_path: Path, eng
         assert small.can_add(each)
         small.add(each)
     together = run(small)
+    together = {key: Answer(tokens, small.recorded[key]) for key, (tokens, _) in together.items()}
 
     assert small.take_usage().num_preempted > 0
     assert_agree(together, alone)
@@ -196,7 +199,73 @@ def test_a_resumed_request_continues_its_greedy_answer(engine: RecordingEngine):
     engine.add(resumed)
 
     rest = Answer(answer.tokens[4:], answer.log_probabilities[4:])
-    assert_agree(run(engine), {"r": rest})
+    again = run(engine)["r"]
+    assert_agree({"r": Answer(again.tokens, engine.recorded["r"][-6:])}, {"r": rest})
+
+
+def test_a_cached_prefix_gives_the_answer_that_a_computed_one_gives(tiny_model_path: Path, engine):
+    """Prompts that branch off, one after another and together, against an engine that caches
+    nothing."""
+    common = request("common", num_prompt=60).prompt_token_ids
+    requests = [
+        msgspec.structs.replace(
+            request(str(number), max_tokens=12),
+            prompt_token_ids=common[: 20 + 10 * (number % 4)] + [100 + number, 50, 60],
+        )
+        for number in range(8)
+    ]
+    fresh = start(tiny_model_path, prefix_caching="off")
+    expected = {}
+    for each in requests:
+        fresh.add(each)
+        expected |= run(fresh)
+    assert fresh.take_usage().num_cached_tokens == 0
+    fresh.close()
+
+    found = {}
+    for each in requests[:3]:
+        engine.add(each)
+        found |= run(engine)
+    for each in requests[3:]:
+        engine.add(each)
+    found |= run(engine)
+
+    assert engine.take_usage().num_cached_tokens > 100
+    assert_agree(found, expected)
+
+
+def test_a_prefix_keeps_the_cells_that_sliding_windows_have_passed(tmp_path: Path):
+    """llama.cpp writes over cells that no window sees any more; those of a prefix that others go
+    on from must stay. Branches of one conversation between requests that fill the cache."""
+    path = write_tiny_model(tmp_path / "gemma.gguf", window=16)
+    first = request("first", num_prompt=60, max_tokens=60)
+    branches = [
+        msgspec.structs.replace(
+            request(f"branch {number}"),
+            prompt_token_ids=first.prompt_token_ids[:30] + [70 + number, 71, 72],
+        )
+        for number in range(6)
+    ]
+    fresh = start(path, prefix_caching="off")
+    expected = {}
+    for each in branches:
+        fresh.add(each)
+        expected |= run(fresh)
+    fresh.close()
+    engine = start(path)
+    engine.add(first)
+    run(engine)
+    found = {}
+    for each in branches:
+        engine.add(request(f"before {each.request_id}", num_prompt=90, max_tokens=90))
+        run(engine)
+        engine.take_usage()
+        engine.add(each)
+        found |= run(engine)
+        assert engine.take_usage().num_cached_tokens == 30
+
+    assert_agree(found, expected)
+    engine.close()
 
 
 def test_a_seed_repeats_its_tokens_in_a_changing_batch(engine: RecordingEngine):

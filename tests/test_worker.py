@@ -28,7 +28,7 @@ class Script:
 def core() -> EngineCore:
     config = EngineConfig(name="scripted", scripted=ScriptedConfig(text="abc"))
     tokenizer = load_tokenizer("")
-    return EngineCore(create_engine(config, "", tokenizer), tokenizer)
+    return EngineCore(create_engine(config, "", tokenizer), tokenizer, config)
 
 
 def submit(request_id: str, max_tokens: int = 2) -> Submit:

@@ -31,19 +31,37 @@ _UNMERGED = b" quartz"
 
 
 def write_tiny_model(
-    path: Path, *, seed: int = 0, n_vocab_extra: int = 300, context: int = 2048, pre: str = "qwen2"
+    path: Path,
+    *,
+    seed: int = 0,
+    n_vocab_extra: int = 300,
+    context: int = 2048,
+    pre: str = "qwen2",
+    window: int = 0,
 ) -> Path:
-    """Write a llama-architecture model of random F32 weights, about 0.7 MB, and return its path.
+    """Write a model of random F32 weights, about 0.7 MB, and return its path.
 
     The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, one that
-    is not merged, five special ones. `context` is the training context in tokens.
+    is not merged, five special ones. `context` is the training context in tokens. The architecture
+    is llama's, or, with a `window` in tokens, gemma2's: every other layer sees that far back.
     """
     merges = _train_merges(n_vocab_extra)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "gemma2" if window else "llama")
     _add_shape(writer, context)
+    if window:
+        writer.add_sliding_window(window)
+        writer.add_attn_logit_softcapping(50.0)
+        writer.add_final_logit_softcapping(30.0)
+        writer.add_key_length(WIDTH // NUM_HEADS)
+        writer.add_value_length(WIDTH // NUM_HEADS)
     num_tokens = _add_vocabulary(writer, merges, pre)
     for name, weights in _weights(np.random.default_rng(seed), num_tokens):
-        writer.add_tensor(name, weights)
+        if not (window and name == "output.weight"):  # gemma's is the embedding
+            writer.add_tensor(name, weights)
+    if window:
+        for layer in range(NUM_LAYERS):
+            for part in ("post_attention_norm", "post_ffw_norm"):
+                writer.add_tensor(f"blk.{layer}.{part}.weight", np.ones(WIDTH, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

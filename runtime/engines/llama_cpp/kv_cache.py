@@ -311,8 +311,8 @@ def _holder(node: Node) -> int:
     """A slot that has every computed cell from the root to the end of this node's computed part."""
     if node.users:
         return next(iter(node.users)).slot
-    while node.children:
-        node = next(iter(node.children.values()))
+    while node.slot == NO_SLOT:
+        node = next(iter(node.children.values()))  # the oldest: a new one has nothing yet
     return node.slot
 
 

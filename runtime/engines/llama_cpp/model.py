@@ -62,7 +62,8 @@ class LlamaModel:
         ids_per_slot = 2 if llama_cpp.llama_model_n_swa(self._model) else 1
         self.can_share = self._can_share(config, ids_per_slot)
         self._ids_per_slot = ids_per_slot if self.can_share else 1
-        self.num_slots = MAX_SEQUENCE_IDS // ids_per_slot if self.can_share else config.max_num_seqs
+        max_num_slots = _max_num_ids(config) // ids_per_slot
+        self.num_slots = max_num_slots if self.can_share else config.max_num_seqs
         self.context = self._create_context(config)
         self._closing.callback(llama_cpp.llama_free, self.context)
         self._memory = llama_cpp.llama_get_memory(self.context)
@@ -177,7 +178,7 @@ class LlamaModel:
             config.prefix_caching != "off"
             and not llama_cpp.llama_model_is_recurrent(self._model)
             and not llama_cpp.llama_model_is_hybrid(self._model)
-            and config.max_num_seqs * ids_per_slot <= MAX_SEQUENCE_IDS
+            and config.max_num_seqs * ids_per_slot <= _max_num_ids(config)
         )
 
     def _load(self, config: EngineConfig, model_path: str) -> ctypes.c_void_p:
@@ -230,6 +231,11 @@ class LlamaModel:
                 f" engine.num_kv_tokens. {' '.join(_messages)}"
             )
         return cast(ctypes.c_void_p, context)
+
+
+def _max_num_ids(config: EngineConfig) -> int:
+    """llama.cpp sets up one output for each sequence id, and no more outputs than a batch has."""
+    return min(MAX_SEQUENCE_IDS, config.max_num_batched_tokens)
 
 
 def _num_threads(config: EngineConfig) -> int:
