@@ -8,12 +8,13 @@ from litestar.types import ASGIApp
 
 from gateway.assembler import Assembler
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of
+from gateway.context import AnyRequest, context_of, origin_of
 from gateway.frames import ChatShape, Head
 from gateway.protocol import ChatCompletionRequest, decode_chat_completion
 from gateway.registry import ServedModel
+from gateway.service import served_tier, service_of
 from gateway.streaming import EventStream, WholeAnswer
-from gateway.translate import chat_requests, check_chat, template_messages
+from gateway.translate import chat_requests, check_chat, num_choices, template_messages
 
 
 @post("/v1/chat/completions", status_code=200)
@@ -23,9 +24,13 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_chat(data)
+    service = service_of(data, origin_of(request))
+    model.client.check_room(num_choices(data))
     prompt = await _prompt(data, model)
     head = _head(data, model)
-    requests = chat_requests(data, prompt, answer_id=head.id, max_model_len=model.max_model_len)
+    requests = chat_requests(
+        data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
+    )
     assembler = Assembler([request.request_id for request in requests], [len(prompt)])
     options = data.stream_options
     shape = ChatShape(head, include_usage=bool(options and options.include_usage))
@@ -54,5 +59,5 @@ def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:
         created=int(time.time()),
         model=model.name,
         system_fingerprint=model.system_fingerprint,
-        service_tier=None if data.service_tier is None else "default",
+        service_tier=served_tier(data),
     )

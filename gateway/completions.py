@@ -9,10 +9,11 @@ from litestar.types import ASGIApp
 
 from gateway.assembler import Assembler
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of
+from gateway.context import AnyRequest, context_of, origin_of
 from gateway.frames import CompletionShape, Head
 from gateway.protocol import CompletionRequest, decode_completion
 from gateway.registry import ServedModel
+from gateway.service import service_of
 from gateway.streaming import Deltas, EventStream, FinishedDeltas, WholeAnswer
 from gateway.translate import (
     check_completion,
@@ -20,6 +21,7 @@ from gateway.translate import (
     completion_prompts,
     completion_requests,
     empty_prompt,
+    num_choices,
 )
 from runtime import Request
 
@@ -31,11 +33,13 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_completion(data)
+    service = service_of(data, origin_of(request))
     given = completion_prompts(data)
+    _check_room(data, len(given), model)
     prompts = await _prompts(given, model)
     head = _head(model)
     requests = completion_requests(
-        data, prompts, answer_id=head.id, max_model_len=model.max_model_len
+        data, prompts, service, answer_id=head.id, max_model_len=model.max_model_len
     )
     assembler = Assembler(
         [request.request_id for request in requests],
@@ -50,6 +54,11 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     return EventStream(
         submit, assembler, shape, context.metrics, context.settings.server.keep_alive_interval
     )
+
+
+def _check_room(data: CompletionRequest, num_prompts: int, model: ServedModel) -> None:
+    if data.max_tokens != 0:  # otherwise the engine has no part in it
+        model.client.check_room(num_prompts * num_choices(data))
 
 
 def _submit(model: ServedModel, requests: Sequence[Request]) -> Callable[[], Deltas]:

@@ -1,5 +1,6 @@
 """One HTTP request and its response: identity, clock, outcome. Lives in the ASGI scope."""
 
+import hashlib
 import re
 import secrets
 import time
@@ -37,6 +38,16 @@ class Exchange:
             (b"x-request-id", self.request_id.encode("ascii")),
             (b"openai-processing-ms", b"%d" % elapsed),
         ]
+
+
+def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Stands for the bearer token of the request without giving it away; empty without one."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return hashlib.sha256(token.strip()).hexdigest()[:16]
+    return ""
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

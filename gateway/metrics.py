@@ -108,11 +108,14 @@ class Metrics:
         self.generation_tokens = 0
         self.cached_tokens = 0
         self.engine_prompt_tokens = 0
+        self.engine_cached_tokens = 0
         self.engine_generation_tokens = 0
         self.preempted = 0
         self.aborted = 0
         self.successes: Counter[str] = Counter(stop=0, length=0)
-        self.rejections: Counter[str] = Counter(engine_overloaded=0, engine_unavailable=0)
+        self.rejections: Counter[str] = Counter(
+            engine_overloaded=0, engine_unavailable=0, deadline_exceeded=0
+        )
         self.http_requests: Counter[tuple[str, int]] = Counter()
 
     def on_engine_event(self, event: FromEngine) -> None:
@@ -120,6 +123,7 @@ class Metrics:
         if isinstance(event, StepOutput):
             stats = event.stats
             self.engine_prompt_tokens += stats.num_prompt_tokens
+            self.engine_cached_tokens += stats.num_cached_tokens
             self.engine_generation_tokens += stats.num_generation_tokens
             self.preempted += stats.num_preempted
 
@@ -160,18 +164,26 @@ class _Families(Collector):
             ("num_requests_waiting", stats.num_waiting, "Sequences in the waiting queue."),
             ("num_requests_in_flight", self._client.num_in_flight, "Submitted and not finished."),
             ("kv_cache_usage_perc", stats.kv_cache_usage, "Share of KV cells in use, 0 to 1."),
+            (
+                "idle_kv_cache_usage_perc",
+                stats.idle_kv_cache_usage,
+                "Share of KV cells that finished prefixes keep until they are needed, 0 to 1.",
+            ),
             ("engine_ready", int(self._client.state == "ready"), "1 when requests are taken."),
         ):
             yield GaugeMetricFamily(PREFIX + name, documentation, value)
 
     def _counters(self) -> Iterable[Metric]:
         metrics = self._metrics
+        looked_up = metrics.engine_prompt_tokens + metrics.engine_cached_tokens
         for name, value, documentation in (
             ("prompt_tokens", metrics.prompt_tokens, "Prompt tokens of completed answers."),
             ("generation_tokens", metrics.generation_tokens, "Tokens of completed answers."),
             ("prompt_tokens_cached", metrics.cached_tokens, "Prompt tokens found in the cache."),
             ("engine_prompt_tokens", metrics.engine_prompt_tokens, "Prompt tokens computed."),
             ("engine_generation_tokens", metrics.engine_generation_tokens, "Tokens sampled."),
+            ("prefix_cache_queries", looked_up, "Prompt tokens looked up in the KV cache."),
+            ("prefix_cache_hits", metrics.engine_cached_tokens, "Those that were found there."),
             ("num_preemptions", metrics.preempted, "Sequences sent back to the queue."),
             ("requests_aborted", metrics.aborted, "Answers whose client left before the end."),
         ):

@@ -1,7 +1,8 @@
 """What goes over the wire: OpenAI's shapes as Structs, and how a body becomes one.
 
 Requests declare every field of OpenAI's document, so that each can be honoured or refused on
-purpose (`gateway.translate` has the table); fields that the document does not know are ignored.
+purpose (`gateway.translate` has the table), and three of this server's own; fields that neither
+knows are ignored.
 In requests null and absent mean the same; in answers a field that may be absent is `UNSET`.
 """
 
@@ -16,6 +17,9 @@ from runtime import FinishReason, InvalidRequest
 Unsupported = Any
 """A field that is refused unless it has a neutral value: its inside is never looked at."""
 
+Unchecked = Any
+"""A field that `gateway.service` checks, for a message that lists what is allowed."""
+
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -23,6 +27,7 @@ NumChoices = Annotated[int, Meta(ge=1, le=128)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 StopString = Annotated[str, Meta(min_length=1)]
 StopStrings = Annotated[list[StopString], Meta(max_length=4)]
+CacheSalt = Annotated[str, Meta(min_length=1, max_length=256)]
 Metadata = Annotated[
     dict[
         Annotated[str, Meta(max_length=64)],
@@ -121,7 +126,7 @@ class StreamOptions(Struct):
 
 
 class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take."""
+    """What both endpoints take. The last three are this server's own."""
 
     model: str
     temperature: Temperature | None = None
@@ -135,6 +140,9 @@ class GenerationRequest(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     logit_bias: Unsupported = None
+    priority: Unchecked = None
+    deadline: float | None = None
+    cache_salt: CacheSalt | None = None
 
 
 class ChatCompletionRequest(GenerationRequest, kw_only=True):

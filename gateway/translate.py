@@ -21,21 +21,22 @@ from gateway.protocol import (
     ToolCall,
     ToolMessage,
 )
+from gateway.service import Service
 from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams
 
 HARMLESS: Mapping[str, str] = {
-    "user": "names the end user, for the operator",
-    "safety_identifier": "names the end user, for the operator",
+    "user": "names the end user, who takes a fair share of the engine",
+    "safety_identifier": "names the end user, and wins over `user`",
     "metadata": "labels for stored answers; nothing is stored",
     "store": "keeps the answer for later; the answer is the same",
-    "service_tier": "how soon, not what; the answer says which tier it had",
+    "service_tier": "how soon, not what: `gateway.service`; the answer says which tier it had",
     "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",
     "prompt_cache_options": "hint for the prompt cache",
     "prompt_cache_retention": "hint for the prompt cache",
     "prediction": "a guess at the answer, to have it sooner",
     "parallel_tool_calls": "without effect as long as there are no tools",
 }
-"""Accepted without effect, because the answer is the same with and without."""
+"""Accepted without effect on what is said: the answer is the same with and without."""
 
 NEUTRAL_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
@@ -81,14 +82,19 @@ def check_chat(data: ChatCompletionRequest) -> None:
 def check_completion(data: CompletionRequest) -> None:
     """Refuse what can be refused before the prompt is known."""
     _check_common(data, NEUTRAL_IN_COMPLETION)
-    if data.best_of is None or data.best_of == _num_choices(data):
+    if data.best_of is None or data.best_of == num_choices(data):
         return
-    if data.best_of < _num_choices(data):
+    if data.best_of < num_choices(data):
         raise InvalidRequest(
-            f"`best_of` is {data.best_of}, less than `n`, which is {_num_choices(data)}.",
+            f"`best_of` is {data.best_of}, less than `n`, which is {num_choices(data)}.",
             param="best_of",
         )
     _refuse_parameter("best_of")
+
+
+def num_choices(data: GenerationRequest) -> int:
+    """Answers to each prompt."""
+    return 1 if data.n is None else data.n
 
 
 def template_messages(messages: Sequence[Message], *, tool_messages: bool) -> list[dict[str, Any]]:
@@ -144,17 +150,27 @@ def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
 
 
 def chat_requests(
-    data: ChatCompletionRequest, prompt: list[int], *, answer_id: str, max_model_len: int
+    data: ChatCompletionRequest,
+    prompt: list[int],
+    service: Service,
+    *,
+    answer_id: str,
+    max_model_len: int,
 ) -> list[Request]:
     """One request per choice, checked."""
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
-    return _requests(data, [prompt], [asked or room], answer_id)
+    return _requests(data, [prompt], [asked or room], service, answer_id)
 
 
 def completion_requests(
-    data: CompletionRequest, prompts: list[list[int]], *, answer_id: str, max_model_len: int
+    data: CompletionRequest,
+    prompts: list[list[int]],
+    service: Service,
+    *,
+    answer_id: str,
+    max_model_len: int,
 ) -> list[Request]:
     """One request per prompt and choice, checked; choices of a prompt are neighbours."""
     limits = []
@@ -168,7 +184,7 @@ def completion_requests(
         )
         default = min(DEFAULT_COMPLETION_TOKENS, room)
         limits.append(default if data.max_tokens is None else data.max_tokens)
-    return _requests(data, prompts, limits, answer_id)
+    return _requests(data, prompts, limits, service, answer_id)
 
 
 def _check_common(data: GenerationRequest, neutral: Mapping[str, tuple[Any, ...]]) -> None:
@@ -199,10 +215,6 @@ def _refuse_mixture() -> NoReturn:
     )
 
 
-def _num_choices(data: GenerationRequest) -> int:
-    return 1 if data.n is None else data.n
-
-
 def _room(
     prompt_length: int,
     asked: int | None,
@@ -230,10 +242,14 @@ def _room(
 
 
 def _requests(
-    data: GenerationRequest, prompts: list[list[int]], limits: list[int], answer_id: str
+    data: GenerationRequest,
+    prompts: list[list[int]],
+    limits: list[int],
+    service: Service,
+    answer_id: str,
 ) -> list[Request]:
     seed = random.getrandbits(63) if data.seed is None else data.seed
-    num_choices = _num_choices(data)
+    choices = num_choices(data)
     stop = () if data.stop is None else (data.stop,) if isinstance(data.stop, str) else data.stop
     shared = SamplingParams(
         max_tokens=0,
@@ -245,16 +261,21 @@ def _requests(
     )
     return [
         Request(
-            request_id=f"{answer_id}-{prompt_index * num_choices + choice}",
+            request_id=f"{answer_id}-{prompt_index * choices + choice}",
             prompt_token_ids=prompt,
             sampling=msgspec.structs.replace(
                 shared,
                 max_tokens=limits[prompt_index],
                 seed=(seed + choice) & SEED_MASK,
             ),
+            priority=service.priority,
+            tenant=service.tenant,
+            cache_salt=service.cache_salt,
+            arrival_time=service.arrival_time,
+            deadline=service.deadline,
         )
         for prompt_index, prompt in enumerate(prompts)
-        for choice in range(num_choices)
+        for choice in range(choices)
     ]
 
 

@@ -4,7 +4,7 @@ What the gateway uses is exported here; everything else is private to the packag
 """
 
 from runtime.client import EngineClient, EngineState
-from runtime.config import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.config import EngineConfig, LlamaCppConfig, PrefixCaching, ScriptedConfig
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -54,6 +54,7 @@ __all__ = [
     "ModelFileError",
     "ModelNotFound",
     "ModelStore",
+    "PrefixCaching",
     "PullError",
     "Request",
     "RequestOutput",

@@ -235,15 +235,71 @@ def test_stop_strings(server):
 
 
 def test_service_tier_says_what_was_used(client):
-    answer = client.chat.completions.create(
-        model=MODEL, messages=HI, max_tokens=1, service_tier="priority"
-    )
-
-    assert answer.service_tier == "default"
+    for tier, extra, served in (
+        ("priority", {}, "priority"),
+        ("flex", {}, "flex"),
+        ("flex", {"priority": 5}, "default"),
+        ("default", {}, "default"),
+    ):
+        answer = client.chat.completions.create(
+            model=MODEL, messages=HI, max_tokens=1, service_tier=tier, extra_body=extra
+        )
+        assert answer.service_tier == served
     stream = client.chat.completions.create(
         model=MODEL, messages=HI, max_tokens=1, service_tier="auto", stream=True
     )
     assert {chunk.service_tier for chunk in stream} == {"default"}
+
+
+def test_parameters_of_this_server_go_through_the_official_client(client):
+    """They change when an answer comes, not what it says."""
+    plain = client.chat.completions.create(model=MODEL, messages=HI, max_tokens=9)
+    extra = {"priority": "batch", "deadline": time.time() + 60, "cache_salt": "s"}
+    chat = client.chat.completions.create(
+        model=MODEL, messages=HI, max_tokens=9, user="ann", n=2, extra_body=extra
+    )
+    completion = client.completions.create(
+        model=MODEL, prompt="hi", max_tokens=9, extra_body={**extra, "priority": -7}
+    )
+
+    assert {choice.message.content for choice in chat.choices} == {plain.choices[0].message.content}
+    assert completion.choices[0].finish_reason == "length"
+    with pytest.raises(openai.BadRequestError, match="interactive") as caught:
+        client.chat.completions.create(model=MODEL, messages=HI, extra_body={"priority": "urgent"})
+    assert caught.value.param == "priority"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"priority": "urgent"}, '"interactive", "normal", "batch"'),
+        ({"priority": 1.5}, "-1000 to 1000"),
+        ({"priority": True}, "-1000 to 1000"),
+        ({"priority": 5000}, "-1000 to 1000"),
+        ({"deadline": 30}, "seconds in the past"),
+        ({"deadline": "soon"}, "got `str`"),
+        ({"deadline": False}, "got `bool`"),
+        ({"cache_salt": ""}, "length >= 1"),
+        ({"cache_salt": "s" * 257}, "length <= 256"),
+    ],
+)
+def test_mistakes_in_the_parameters_of_this_server(server, change, says):
+    """On both endpoints: a 400 that names the field and says what it has to be."""
+    [name] = change
+    for response in (server.chat(**change), server.post(TEXT, prompt="hi", **change)):
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, name)
+        assert says in error["message"]
+
+
+def test_a_deadline_that_is_not_finite(server):
+    body = f'{{"model": "{MODEL}", "prompt": "hi", "deadline": 1e400}}'
+    response = server.http.post(
+        TEXT, content=body.encode(), headers={"content-type": "application/json"}
+    )
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "deadline"
 
 
 def test_completion(client):

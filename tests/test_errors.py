@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.exchange import Exchange
 from runtime import (
     ContextLengthExceeded,
+    DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -49,6 +50,7 @@ from runtime import (
         ),
         (EngineOverloaded("m", retry_after=1), 429, "rate_limit_error", None, "engine_overloaded"),
         (EngineUnavailable("m", retry_after=1), 503, "server_error", None, "engine_unavailable"),
+        (DeadlineExceeded("m", retry_after=1), 503, "server_error", None, "deadline_exceeded"),
         (EngineError("m"), 500, "server_error", None, "engine_error"),
     ],
 )

@@ -9,8 +9,10 @@ from gateway.metrics import Histogram, Metrics, Timeline, render
 from runtime import EngineClient, EngineStats, RequestOutput, StepOutput
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = render(metrics, EngineClient(), "m").decode()
+def samples(
+    metrics: Metrics, client: EngineClient | None = None
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = render(metrics, client or EngineClient(), "m").decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -63,16 +65,31 @@ def test_timeline_counts_every_token_once():
 
 def test_engine_steps_and_responses():
     metrics = Metrics()
-    stats = EngineStats(num_prompt_tokens=5, num_generation_tokens=2, num_preempted=1)
+    stats = EngineStats(
+        num_prompt_tokens=5, num_generation_tokens=2, num_preempted=1, num_cached_tokens=30
+    )
     metrics.on_engine_event(StepOutput([], stats))
     metrics.on_engine_event(StepOutput([], stats))
     metrics.on_response("/v1/completions", 429, "engine_overloaded")
     metrics.on_response("/v1/completions", 400, "invalid_value")
+    metrics.on_response("/v1/completions", 503, "deadline_exceeded")
 
     shown = samples(metrics)
     assert shown["lockgate:engine_prompt_tokens_total", ()] == 10
     assert shown["lockgate:engine_generation_tokens_total", ()] == 4
     assert shown["lockgate:num_preemptions_total", ()] == 2
+    assert shown["lockgate:prefix_cache_queries_total", ()] == 70
+    assert shown["lockgate:prefix_cache_hits_total", ()] == 60
     assert shown["lockgate:requests_rejected_total", (("reason", "engine_overloaded"),)] == 1
+    assert shown["lockgate:requests_rejected_total", (("reason", "deadline_exceeded"),)] == 1
     endpoint = ("endpoint", "/v1/completions")
     assert shown["lockgate:http_requests_total", (endpoint, ("status", "429"))] == 1
+
+
+def test_gauges_show_the_last_step():
+    client = EngineClient()
+    client.receive(StepOutput([], EngineStats(kv_cache_usage=0.25, idle_kv_cache_usage=0.5)))
+
+    shown = samples(Metrics(), client)
+    assert shown["lockgate:kv_cache_usage_perc", ()] == 0.25
+    assert shown["lockgate:idle_kv_cache_usage_perc", ()] == 0.5

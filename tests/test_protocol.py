@@ -8,6 +8,7 @@ import pytest
 from gateway.protocol import (
     MISTAKES,
     ChatCompletionRequest,
+    CompletionRequest,
     decode_chat_completion,
     decode_completion,
     to_invalid_request,
@@ -67,6 +68,12 @@ def mistake(body: bytes | dict[str, object]) -> InvalidRequest:
         ({"model": None}, "model", "invalid_type"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "invalid_type"),
         ({"service_tier": "gold"}, "service_tier", "invalid_value"),
+        ({"deadline": "soon"}, "deadline", "invalid_type"),
+        ({"deadline": True}, "deadline", "invalid_type"),
+        ({"deadline": [1]}, "deadline", "invalid_type"),
+        ({"cache_salt": ""}, "cache_salt", "invalid_value"),
+        ({"cache_salt": "s" * 257}, "cache_salt", "invalid_value"),
+        ({"cache_salt": 3}, "cache_salt", "invalid_type"),
     ],
 )
 def test_mistakes_are_named(change, param, code):
@@ -107,6 +114,19 @@ def test_bodies_that_are_no_json(body):
 
     assert error.param is None
     assert error.code == "invalid_json"
+
+
+def test_a_number_out_of_range_is_named():
+    error = mistake(json.dumps(GOOD).encode()[:-1] + b', "deadline": 1e400}')
+
+    assert error.param == "deadline"
+
+
+def test_the_fields_of_this_server_are_known():
+    body = json.dumps({**GOOD, "priority": "batch", "deadline": 1, "cache_salt": "s"}).encode()
+
+    assert unknown_fields(body, ChatCompletionRequest) == set()
+    assert unknown_fields(body, CompletionRequest) == {"messages"}
 
 
 def test_unknown_fields_are_ignored_and_known_to_us():

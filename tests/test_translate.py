@@ -12,13 +12,16 @@ from gateway.protocol import (
     decode_chat_completion,
     decode_completion,
 )
+from gateway.service import Service
 from runtime import ContextLengthExceeded, InvalidRequest, Request
 
 DECLARED_ONLY_HERE = {"model", "messages", "prompt"}
 HONOURED = {
     *("temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty"),
     *("stream", "stream_options", "max_tokens", "max_completion_tokens", "echo", "best_of"),
+    *("priority", "deadline", "cache_salt"),
 }
+SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
 
 
 def chat(**fields: object) -> ChatCompletionRequest:
@@ -33,13 +36,14 @@ def completion(**fields: object) -> CompletionRequest:
 def chat_requests(prompt_length: int = 10, **fields: object) -> list[Request]:
     data = chat(**fields)
     translate.check_chat(data)
-    return translate.chat_requests(data, [1] * prompt_length, answer_id="a", max_model_len=100)
+    prompt = [1] * prompt_length
+    return translate.chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
 
 
 def completion_requests(prompts: list[list[int]], **fields: object) -> list[Request]:
     data = completion(**fields)
     translate.check_completion(data)
-    return translate.completion_requests(data, prompts, answer_id="a", max_model_len=100)
+    return translate.completion_requests(data, prompts, SERVICE, answer_id="a", max_model_len=100)
 
 
 def refusal(**fields: object) -> InvalidRequest:
@@ -92,6 +96,15 @@ def test_sampling_is_carried_over():
     assert request.sampling.frequency_penalty == 2.0
     assert request.sampling.stop == ("\n",)
     assert request.sampling.seed == 7
+
+
+def test_all_requests_of_an_answer_are_served_alike():
+    for requests in (chat_requests(n=3), completion_requests([[1], [2]], n=2)):
+        served = {
+            (made.priority, made.tenant, made.cache_salt, made.arrival_time, made.deadline)
+            for made in requests
+        }
+        assert served == {(7, "t", "s", 1.0, 2.0)}
 
 
 def test_several_stops():

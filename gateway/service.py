@@ -1,0 +1,128 @@
+"""How a request is served: how soon, as whose, until when, and with whose prefixes. Pure.
+
+These parameters are this server's own, beside OpenAI's `service_tier`, `user` and
+`safety_identifier`: they change when an answer comes and never what it says.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.protocol import ChatCompletionRequest, GenerationRequest
+from runtime import PRIORITY_STEP, InvalidRequest, PrefixCaching
+
+PRIORITIES: Mapping[str, int] = {
+    "interactive": -PRIORITY_STEP,
+    "normal": 0,
+    "batch": PRIORITY_STEP,
+}
+MAX_PRIORITY = 1000
+
+TIERS: Mapping[str | None, int] = {
+    "priority": PRIORITIES["interactive"],
+    "flex": PRIORITIES["batch"],
+}
+"""OpenAI's tiers that differ from the default one here."""
+
+MAX_TENANT_LENGTH = 64
+"""Characters, as many as OpenAI allows; of a longer name the hash is taken, which is as long."""
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """Where a request comes from, and what the settings say about serving it.
+
+    `arrival_time` is on the monotonic clock; `unix_time` is the same moment on the wall clock.
+    `key_fingerprint` stands for the client's key; empty without one.
+    """
+
+    arrival_time: float
+    unix_time: float
+    key_fingerprint: str
+    max_queue_seconds: float
+    prefix_caching: PrefixCaching
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """Shared by all requests of one answer; the fields of `runtime.Request` of these names."""
+
+    priority: int
+    tenant: str
+    cache_salt: str
+    arrival_time: float
+    deadline: float
+
+
+def service_of(data: GenerationRequest, origin: Origin) -> Service:
+    """Checked, with every default applied."""
+    tenant = _tenant(data, origin)
+    return Service(
+        priority=_priority(data),
+        tenant=tenant,
+        cache_salt=_cache_salt(data, tenant, origin),
+        arrival_time=origin.arrival_time,
+        deadline=_deadline(data, origin),
+    )
+
+
+def served_tier(data: ChatCompletionRequest) -> str | None:
+    """The tier that the answer names; None when the client did not ask for one."""
+    if data.service_tier is None:
+        return None
+    is_applied = data.priority is None and data.service_tier in TIERS
+    return data.service_tier if is_applied else "default"
+
+
+def _priority(data: GenerationRequest) -> int:
+    if data.priority is not None:
+        return _checked_priority(data.priority)
+    tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
+    return TIERS.get(tier, 0)
+
+
+def _checked_priority(value: Any) -> int:
+    if isinstance(value, str) and value in PRIORITIES:
+        return PRIORITIES[value]
+    if type(value) is int and abs(value) <= MAX_PRIORITY:  # a bool is no number here
+        return value
+    names = ", ".join(f'"{name}"' for name in PRIORITIES)
+    raise InvalidRequest(
+        f"`priority` is one of {names}, or a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY};"
+        " lower is served first.",
+        param="priority",
+    )
+
+
+def _tenant(data: GenerationRequest, origin: Origin) -> str:
+    named = data.user
+    if isinstance(data, ChatCompletionRequest):
+        named = data.safety_identifier or data.user
+    tenant = named or origin.key_fingerprint
+    if len(tenant) <= MAX_TENANT_LENGTH:
+        return tenant
+    return hashlib.sha256(tenant.encode()).hexdigest()
+
+
+def _cache_salt(data: GenerationRequest, tenant: str, origin: Origin) -> str:
+    salt = data.cache_salt or ""
+    if origin.prefix_caching != "per_tenant":
+        return salt
+    # As JSON, so that no two combinations look alike. The key too: `user` is what a client says.
+    return msgspec.json.encode([origin.key_fingerprint, tenant, salt]).decode()
+
+
+def _deadline(data: GenerationRequest, origin: Origin) -> float:
+    """On the monotonic clock, and no later than the settings allow."""
+    patience = origin.max_queue_seconds
+    if data.deadline is not None:
+        remaining = data.deadline - origin.unix_time
+        if remaining < 0:
+            raise InvalidRequest(
+                f"`deadline` is {-remaining:.1f} seconds in the past. It is a Unix time in"
+                f" seconds; when this request came it was {origin.unix_time:.1f}.",
+                param="deadline",
+            )
+        patience = min(patience, remaining)
+    return origin.arrival_time + patience

@@ -1,0 +1,165 @@
+"""How soon, as whose, until when: the parameters that change no answer."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.exchange import key_fingerprint
+from gateway.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    decode_chat_completion,
+    decode_completion,
+)
+from gateway.service import Origin, Service, served_tier, service_of
+from runtime import PRIORITY_STEP, InvalidRequest
+
+ORIGIN = Origin(
+    arrival_time=50.0,
+    unix_time=1_000_000.0,
+    key_fingerprint="fingerprint",
+    max_queue_seconds=600.0,
+    prefix_caching="shared",
+)
+
+
+def chat(**fields: Any) -> ChatCompletionRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    return decode_chat_completion(msgspec.json.encode(body))
+
+
+def completion(**fields: Any) -> CompletionRequest:
+    return decode_completion(msgspec.json.encode({"model": "m", "prompt": "hi", **fields}))
+
+
+def service(origin: Origin = ORIGIN, **fields: Any) -> Service:
+    """The same on both endpoints."""
+    of_chat = service_of(chat(**fields), origin)
+    assert service_of(completion(**fields), origin) == of_chat
+    return of_chat
+
+
+def test_defaults():
+    assert service() == Service(
+        priority=0, tenant="fingerprint", cache_salt="", arrival_time=50.0, deadline=650.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "priority"),
+    [
+        ("interactive", -PRIORITY_STEP),
+        ("normal", 0),
+        ("batch", PRIORITY_STEP),
+        (-1000, -1000),
+        (7, 7),
+        (1000, 1000),
+    ],
+)
+def test_priorities_by_name_and_by_number(value, priority):
+    assert service(priority=value).priority == priority
+
+
+@pytest.mark.parametrize(
+    "value", ["urgent", "", "0", 1.5, 0.0, True, 5000, -1001, 10**30, [], {"a": 1}]
+)
+def test_other_priorities_are_refused_with_what_is_allowed(value):
+    with pytest.raises(InvalidRequest) as refused:
+        service(priority=value)
+
+    assert refused.value.param == "priority"
+    for allowed in ('"interactive"', '"normal"', '"batch"', "-1000", "1000"):
+        assert allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("tier", "priority", "served"),
+    [
+        ("flex", PRIORITY_STEP, "flex"),
+        ("priority", -PRIORITY_STEP, "priority"),
+        ("auto", 0, "default"),
+        ("default", 0, "default"),
+        ("scale", 0, "default"),
+        ("fast", 0, "default"),
+        (None, 0, None),
+    ],
+)
+def test_service_tiers_are_classes(tier, priority, served):
+    data = chat(service_tier=tier)
+
+    assert service_of(data, ORIGIN).priority == priority
+    assert served_tier(data) == served
+
+
+def test_an_explicit_priority_wins_over_the_tier():
+    data = chat(service_tier="flex", priority="normal")
+
+    assert service_of(data, ORIGIN).priority == 0
+    assert served_tier(data) == "default"
+
+
+def test_a_deadline_becomes_a_time_of_the_monotonic_clock():
+    assert service(deadline=1_000_010.5).deadline == pytest.approx(60.5)
+    assert service(deadline=1_000_010).deadline == 60.0
+    assert service(deadline=1_000_000).deadline == 50.0
+
+
+def test_no_deadline_is_later_than_the_settings_allow():
+    assert service(deadline=1e308).deadline == 650.0
+    assert service(replace(ORIGIN, max_queue_seconds=5.0), deadline=1_000_010).deadline == 55.0
+
+
+def test_a_deadline_in_the_past_is_refused_with_how_far():
+    with pytest.raises(InvalidRequest, match=r"12\.5 seconds in the past") as refused:
+        service(deadline=999_987.5)
+
+    assert refused.value.param == "deadline"
+
+
+def test_tenants():
+    assert service(user="ann").tenant == "ann"
+    assert service(user="").tenant == "fingerprint"
+    assert service(replace(ORIGIN, key_fingerprint="")).tenant == ""
+    assert service_of(chat(user="ann", safety_identifier="id"), ORIGIN).tenant == "id"
+
+
+def test_a_long_name_costs_no_more_than_a_hash():
+    assert service(user="ä" * 64).tenant == "ä" * 64
+    assert service(user="ä" * 65).tenant == hashlib.sha256(("ä" * 65).encode()).hexdigest()
+
+
+@given(st.lists(st.tuples(*[st.text(max_size=3)] * 2, st.text(min_size=1, max_size=3)), min_size=2))
+def test_salts_of_different_tenants_never_meet(combinations: list[tuple[str, str, str]]):
+    """Where prefixes are per tenant; elsewhere the client's salt is all."""
+    salts = set()
+    for key, user, salt in combinations:
+        origin = replace(ORIGIN, key_fingerprint=key, prefix_caching="per_tenant")
+        salts.add(service(origin, user=user, cache_salt=salt).cache_salt)
+        assert service(user=user, cache_salt=salt).cache_salt == salt
+
+    assert len(salts) == len({(key, user or key, salt) for key, user, salt in combinations})
+
+
+def test_prefixes_per_tenant_are_separate_without_a_salt_too():
+    origin = replace(ORIGIN, prefix_caching="per_tenant")
+
+    assert service(origin, user="a").cache_salt != service(origin, user="b").cache_salt
+    assert service(origin, user="a").cache_salt == service(origin, user="a").cache_salt
+
+
+def test_a_key_leaves_a_fingerprint_and_nothing_else():
+    def fingerprint(value: bytes) -> str:
+        return key_fingerprint([(b"host", b"x"), (b"authorization", value)])
+
+    assert len(fingerprint(b"Bearer secret")) == 16
+    assert "secret" not in fingerprint(b"Bearer secret")
+    assert fingerprint(b"bearer  secret ") == fingerprint(b"Bearer secret")
+    assert fingerprint(b"Bearer other") != fingerprint(b"Bearer secret")
+    for none in (b"", b"Bearer", b"Bearer ", b"Basic c2VjcmV0"):
+        assert fingerprint(none) == ""
+    assert key_fingerprint([]) == ""
