@@ -3,7 +3,6 @@
 import bisect
 import heapq
 import itertools
-import math
 from typing import NamedTuple
 
 from runtime.errors import EngineOverloaded
@@ -28,7 +27,7 @@ class WaitingQueue:
     these groups alone. A group is never empty.
     """
 
-    def __init__(self, max_num_waiting: int, priority_ageing: float = math.inf) -> None:
+    def __init__(self, max_num_waiting: int, priority_ageing: float) -> None:
         self._max_num_waiting = max_num_waiting
         self._priority_ageing = priority_ageing
         self._entries: dict[str, _Entry] = {}
@@ -62,14 +61,14 @@ class WaitingQueue:
         # Before all that arrived with it: it was the first of them to be taken out.
         self._insert(_Entry(request.arrival_time, -next(self._orders), request))
 
-    def peek(self, now: float = 0.0) -> Request | None:
+    def peek(self, now: float) -> Request | None:
         """The request that is next, left in its place."""
         if not self._groups:
             return None
         heads = [group[0] for group in self._groups.values()]
         return min(heads, key=lambda entry: self._rank(entry, now)).request
 
-    def pop(self, now: float = 0.0) -> Request:
+    def pop(self, now: float) -> Request:
         """Take out the request that `peek` shows. The queue must not be empty."""
         request = self.peek(now)
         assert request is not None, "pop() from an empty queue: this is a bug"

@@ -1,5 +1,7 @@
 """The engine process without its socket, on the scripted engine."""
 
+import time
+
 import pytest
 
 from runtime import EngineConfig, Request, SamplingParams, ScriptedConfig, load_tokenizer
@@ -162,3 +164,105 @@ def test_an_idle_core_has_a_heartbeat():
     [message] = engine_core.take_messages()
     assert isinstance(message, StepOutput)
     assert message.outputs == []
+
+
+class World:
+    """A core of one place whose requests are aged by hand: `waited` seconds ago they arrived."""
+
+    def __init__(self, **settings: object) -> None:
+        self.core = core(max_num_seqs=1, **settings)
+
+    def submit(self, request_id: str, *, waited: float = 0.0, **fields: object) -> None:
+        arrival_time = time.monotonic() - waited
+        self.core.submit(request(request_id, arrival_time=arrival_time, **fields))
+
+    def order(self) -> list[str]:
+        """Run to the end; who began when."""
+        return list(run(self.core))
+
+
+def test_classes_go_before_arrival_and_age_goes_before_class():
+    world = World(priority_ageing=30.0)
+    world.submit("batch", priority=100)
+    world.submit("interactive", priority=-100)
+    world.submit("normal")
+    world.submit("old batch", priority=100, waited=40.0)
+
+    assert world.order() == ["interactive", "old batch", "normal", "batch"]
+
+
+def test_tenants_take_turns_by_tokens():
+    world = World()
+    for number in range(4):
+        world.submit(f"greedy {number}", tenant="greedy", max_tokens=50)
+    world.submit("modest 0", tenant="modest", max_tokens=2)
+    world.submit("modest 1", tenant="modest", max_tokens=2)
+
+    assert world.order()[:3] == ["greedy 0", "modest 0", "modest 1"]
+
+
+def test_a_request_that_waits_past_its_deadline_is_refused_and_not_computed():
+    world = World()
+    world.submit("running", max_tokens=3)
+    world.core.step()
+    world.core.take_messages()
+    world.submit("late", deadline=time.monotonic() - 0.001, waited=5.0)
+
+    world.core.step()
+
+    refusals = [each for each in world.core.take_messages() if isinstance(each, RequestFailed)]
+    assert [(each.request_id, each.kind) for each in refusals] == [("late", "expired")]
+    assert "5 seconds" in refusals[0].message
+    assert world.order() == ["running"]
+
+
+def test_a_running_request_of_a_lower_class_gives_way_and_loses_nothing():
+    undisturbed = World()
+    undisturbed.submit("batch", max_tokens=20)
+    [(_, whole)] = run(undisturbed.core).items()
+    world = World(preempt_after=0.0)
+    world.submit("batch", max_tokens=20, priority=100)
+    told = ""
+    for _ in range(5):
+        world.core.step()
+    for message in world.core.take_messages():
+        assert isinstance(message, StepOutput)
+        told += "".join(output.text for output in message.outputs)
+
+    world.submit("interactive", max_tokens=3, priority=-100)
+    rest = run(world.core)
+
+    assert list(rest) == ["interactive", "batch"]
+    assert told + rest["batch"].text == whole.text
+    assert len(rest["batch"].token_ids) == 15
+
+
+@pytest.mark.parametrize(
+    ("settings", "priority"),
+    [
+        ({"preempt_after": 60.0}, -100),  # it has not waited long enough
+        ({"preempt_after": 0.0}, 1),  # a finer order within one class interrupts nobody
+    ],
+)
+def test_nobody_gives_way_without_reason(settings: dict[str, float], priority: int):
+    world = World(**settings)
+    world.submit("first", max_tokens=20, priority=50)
+    world.core.step()
+    world.submit("second", max_tokens=2, priority=priority)
+
+    assert world.order() == ["first", "second"]
+
+
+def test_an_aborted_request_that_had_given_way_is_forgotten():
+    world = World(preempt_after=0.0)
+    world.submit("batch", max_tokens=20, priority=100)
+    world.core.step()
+    world.submit("interactive", max_tokens=5, priority=-100)
+    world.core.step()
+    world.core.take_messages()
+
+    world.core.abort("batch")
+
+    assert world.order() == ["interactive"]
+    world.submit("batch", max_tokens=4)
+    assert run(world.core)["batch"].text == TEXT[:4]

@@ -210,7 +210,7 @@ def test_a_cached_prefix_gives_the_answer_that_a_computed_one_gives(tiny_model_p
     requests = [
         msgspec.structs.replace(
             request(str(number), max_tokens=12),
-            prompt_token_ids=common[: 20 + 10 * (number % 4)] + [100 + number, 50, 60],
+            prompt_token_ids=[*common[: 20 + 10 * (number % 4)], 100 + number, 50, 60],
         )
         for number in range(8)
     ]
@@ -236,34 +236,28 @@ def test_a_cached_prefix_gives_the_answer_that_a_computed_one_gives(tiny_model_p
 
 def test_a_prefix_keeps_the_cells_that_sliding_windows_have_passed(tmp_path: Path):
     """llama.cpp writes over cells that no window sees any more; those of a prefix that others go
-    on from must stay. Branches of one conversation between requests that fill the cache."""
+    on from must stay. A conversation of which only one slot has the cells, between requests that
+    go round the whole cache."""
     path = write_tiny_model(tmp_path / "gemma.gguf", window=16)
     first = request("first", num_prompt=60, max_tokens=60)
-    branches = [
-        msgspec.structs.replace(
-            request(f"branch {number}"),
-            prompt_token_ids=first.prompt_token_ids[:30] + [70 + number, 71, 72],
-        )
-        for number in range(6)
-    ]
+    prompt = [*first.prompt_token_ids[:30], 70, 71, 72]
+    branch = msgspec.structs.replace(request("branch"), prompt_token_ids=prompt)
     fresh = start(path, prefix_caching="off")
-    expected = {}
-    for each in branches:
-        fresh.add(each)
-        expected |= run(fresh)
+    fresh.add(branch)
+    expected = run(fresh)
     fresh.close()
     engine = start(path)
-    engine.add(first)
-    run(engine)
-    found = {}
-    for each in branches:
-        engine.add(request(f"before {each.request_id}", num_prompt=90, max_tokens=90))
+    for number in range(6):
+        engine.add(first)
         run(engine)
-        engine.take_usage()
-        engine.add(each)
-        found |= run(engine)
-        assert engine.take_usage().num_cached_tokens == 30
+        engine.add(request(f"between {number}", num_prompt=90, max_tokens=90))
+        run(engine)
+    engine.take_usage()
 
+    engine.add(branch)
+    found = run(engine)
+
+    assert engine.take_usage().num_cached_tokens == 30
     assert_agree(found, expected)
     engine.close()
 
