@@ -1,4 +1,4 @@
-"""A radix tree of token prefixes: what is in the KV cache, or will be when somebody has read it.
+"""A radix tree of token prefixes: what is computed, or will be when somebody has read it.
 
 It knows structure and nothing of cells or slots; `KVCache` owns those.
 """
@@ -7,24 +7,33 @@ from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
-from runtime.engines.llama_cpp.sequence import NO_SLOT, Sequence
+from runtime.engines.llama_cpp.sequence import Sequence
+
+
+class Block(NamedTuple):
+    """Keys and values of the tokens at positions `start` to `end`, as bytes."""
+
+    start: int
+    end: int
+    data: bytes
 
 
 class Node:
     """A run of tokens that every prefix below it shares.
 
-    The first `num_computed` of `tokens` are in the cache; a node that is not complete has no
+    The first `num_computed` of `tokens` have been computed; a node that is not complete has no
     computed token below it. `users` are the running sequences whose known prefix covers the node,
-    always to its end; all of them have computed the same share of it. `slot` is set on a leaf
-    without users, and on no other node: the slot that keeps the prefix down to here alive.
+    always to its end; all of them have the computed part in their slots. `blocks` is a copy of a
+    complete node outside the cache, or empty; the first and the last may reach beyond the node.
+    A node without users has one, and no cells.
     """
 
     __slots__ = (
+        "blocks",
         "children",
         "last_used",
         "num_computed",
         "parent",
-        "slot",
         "start",
         "tokens",
         "users",
@@ -37,7 +46,7 @@ class Node:
         self.num_computed = 0
         self.children: dict[int, Node] = {}
         self.users: dict[Sequence, None] = {}
-        self.slot = NO_SLOT
+        self.blocks: list[Block] = []
         self.last_used = 0
 
     @property
@@ -52,6 +61,11 @@ class Node:
     @property
     def is_complete(self) -> bool:
         return self.num_computed == len(self.tokens)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the copy outside the cache."""
+        return sum(len(block.data) for block in self.blocks)
 
     @property
     def is_idle_leaf(self) -> bool:
@@ -137,6 +151,8 @@ class PrefixTree:
         upper.num_computed = min(node.num_computed, num_tokens)
         upper.users = dict(node.users)
         upper.last_used = node.last_used
+        upper.blocks = [block for block in node.blocks if block.start < upper.end]
+        node.blocks = [block for block in node.blocks if block.end > upper.end]
         node.parent.children[upper.tokens[0]] = upper
         node.parent = upper
         node.start += num_tokens
