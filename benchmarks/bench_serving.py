@@ -282,7 +282,7 @@ def main() -> None:
     rows = rows_of(loads, taken)
     title = (
         f"{model.stem}, {arguments.threads} threads, {arguments.sampling},"
-        f" {arguments.rounds} rounds"
+        f" {arguments.rounds} round{'s' * (arguments.rounds > 1)}"
     )
     console.print(table_of(rows, title))
     write(document_of(arguments, title, rows, taken), rows, console)

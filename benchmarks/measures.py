@@ -110,6 +110,17 @@ def gaps_during(result: SessionsResult) -> list[Gap]:
     return gaps_within(_others(result), found.long_from, found.long_to) if found else []
 
 
+def ttfts_during(result: SessionsResult) -> list[float]:
+    """TTFT, in milliseconds, of what the others began while the long prompt waited for its first
+    token. Such a request has no gaps to show as long as it waits itself."""
+    found = windows(result)
+    return [
+        answer.ttft * 1e3
+        for answer in result.answers
+        if found and answer.label == OTHERS and found.long_from <= answer.sent_at < found.long_to
+    ]
+
+
 def _others(result: SessionsResult) -> list[Gap]:
     return [gap for answer in result.answers if answer.label == OTHERS for gap in gaps(answer)]
 
@@ -219,6 +230,7 @@ MEASURES: Mapping[str, tuple[Measure, ...]] = {
         Measure(DURING_TO_BEFORE, "", _during_to_before),
         Measure("tokens during", "", lambda result: len(gaps_during(result))),
         Measure("TTFT of the long prompt", "ms", _ttft_percentile((LONG,), 50)),
+        Measure("TTFT during p95", "ms", lambda result: percentile(ttfts_during(result), 95)),
         _length((OTHERS,)),
         FAILED,
     ),

@@ -150,7 +150,7 @@ def test_more_events_than_tokens_are_a_token_each():
 def test_windows_begin_when_all_stream_and_end_with_the_long_prompts_first_token():
     load = result(
         answer([1.0, 2.0, 3.0], label=OTHERS, session=0),
-        answer([7.0, 8.0], label=OTHERS, session=0),
+        answer([7.0, 8.0], label=OTHERS, session=0, sent_at=4.5),
         answer([1.5, 2.5, 4.0, 6.5], label=OTHERS, session=1),
         answer([6.0, 6.5], label=LONG, session=2, sent_at=3.0),
     )
@@ -164,6 +164,7 @@ def test_windows_begin_when_all_stream_and_end_with_the_long_prompts_first_token
     assert sample[f"{DURING} p95"] == pytest.approx(2500)
     assert sample["during / before, p95"] == pytest.approx(2.5)
     assert sample["TTFT of the long prompt"] == pytest.approx(3000)
+    assert sample["TTFT during p95"] == pytest.approx(2500)
 
 
 def test_without_the_long_prompt_there_are_no_windows():
