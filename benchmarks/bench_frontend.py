@@ -22,19 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from server import ROOT, RunningServer, gateway, starting_gateway, wait_for
 from stats import median, percentile
+from words import WORDS
 
 DEFAULT_TOKENIZER = "qwen2.5-coder-0.5b-instruct"
 RESULTS = ROOT / "benchmarks" / "results"
 
 PROMPT_TOKENS = 32
-_WORDS = (
-    "time year people way day man thing woman life child world school state family student group"
-    " country problem hand part place case week company system program question work government"
-    " number night point home water room mother area money story fact month lot right study book"
-    " eye job word business issue side kind head house service friend father power hour game line"
-    " end member law car city community name"
-)
-WORDS = _WORDS.split()
 STREAM_TOKENS = 256
 SEQUENCE_STREAMS = 1000
 SEQUENCE_TOKENS = 16

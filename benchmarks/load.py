@@ -1,25 +1,30 @@
-"""A light HTTP/1.1 client for load: bare sockets on the event loop, to 127.0.0.1 only.
+"""Many requests of one kind to one server, as fast as the connections take them.
 
-It must not be what is measured, so while a reply comes in it only keeps the pieces and the times at
-which they came. The reply is taken apart after its end: headers, chunks, events, tokens.
+A reply is taken apart after its end: headers, chunks, events, tokens. Where a request depends on
+the answer to an earlier one, see `sessions`.
 """
 
 import asyncio
-import itertools
 import json
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-HOST = "127.0.0.1"
-LAST_CHUNK = b"0\r\n\r\n"
+from wire import (
+    BadReply,
+    Connection,
+    RawReply,
+    connect,
+    first_text,
+    new_event_loop,
+    post,
+    read_body,
+    split_events,
+    time_of_first_text,
+)
+
 MAX_REQUESTS = 100_000
-
-
-class BadReply(Exception):
-    """A reply that is not what was asked for; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +84,8 @@ def run_load(
     `timeout` seconds what is missing counts as failed.
     """
     assert 1 <= concurrency <= num_requests <= MAX_REQUESTS, "a load has bounds"
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_load(port, call, num_requests, concurrency, timeout))
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def _load(
@@ -109,15 +106,15 @@ async def _load(
 
 
 async def _client(port: int, call: Call, numbers: Iterator[int], result: LoadResult) -> None:
-    connection: _Connection | None = None
+    connection: Connection | None = None
     try:
         for number in numbers:
             try:
                 if connection is None or connection.is_closed:
-                    connection = await _connect(port)
+                    connection = await connect(port)
                     result.connections += 1
                 started = time.perf_counter()
-                raw = await connection.exchange(_request(call, number))
+                raw = await connection.exchange(post(call.path, call.body(number)))
                 result.replies.append(_read(raw, started, call))
             except (OSError, BadReply) as error:
                 result.failures.append(str(error) or type(error).__name__)
@@ -129,123 +126,26 @@ async def _client(port: int, call: Call, numbers: Iterator[int], result: LoadRes
             connection.close()
 
 
-async def _connect(port: int) -> "_Connection":
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(_Connection, HOST, port)
-    return connection
-
-
-def _request(call: Call, number: int) -> bytes:
-    body = json.dumps(call.body(number)).encode()
-    head = (
-        f"POST {call.path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-class _Raw:
-    """A reply as it came: its pieces and when each was there."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.times: list[float] = []
-        self.missing: int | None = None  # bytes, where the length was announced
-        self.has_head = False
-
-    def add(self, data: bytes) -> bool:
-        """Take a piece in. True at the end of the reply."""
-        self.pieces.append(data)
-        self.times.append(time.perf_counter())
-        if not self.has_head:
-            return self._read_head()
-        if self.missing is None:
-            # no event ends in these five bytes; a piece shorter than them needs the one before
-            return (self.pieces[-2][-5:] + data if len(data) < 5 else data).endswith(LAST_CHUNK)
-        self.missing -= len(data)
-        return self.missing <= 0
-
-    def _read_head(self) -> bool:
-        joined = b"".join(self.pieces)
-        head, separator, rest = joined.partition(b"\r\n\r\n")
-        if not separator:
-            return False
-        self.has_head = True
-        length = _header(head, b"content-length")
-        if length is None:
-            return rest.endswith(LAST_CHUNK)
-        self.missing = int(length) - len(rest)
-        return self.missing <= 0
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, one exchange at a time."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-        self._raw = _Raw()
-        self._done: asyncio.Future[None] | None = None
-
-    async def exchange(self, request: bytes) -> _Raw:
-        """Send a request and wait for the whole reply. Raises BadReply when it is cut off."""
-        self._raw = _Raw()
-        self._done = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        await self._done
-        return self._raw
-
-    def close(self) -> None:
-        self.is_closed = True
-        self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self._raw.add(data) and self._done is not None and not self._done.done():
-            self._done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_closed = True
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(BadReply("the server closed the connection in mid-reply"))
-
-
-def _read(raw: _Raw, started: float, call: Call) -> Reply:
+def _read(raw: RawReply, started: float, call: Call) -> Reply:
     reply = _read_reply(raw, started, stream=call.stream)
     if reply.completion_tokens != call.max_tokens:
         raise BadReply(f"{reply.completion_tokens} tokens instead of {call.max_tokens}")
     return reply
 
 
-def _read_reply(raw: _Raw, started: float, *, stream: bool) -> Reply:
-    joined = b"".join(raw.pieces)
-    head, _, rest = joined.partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1]
-    chunked = _header(head, b"transfer-encoding") == b"chunked"
-    body = _unchunk(rest) if chunked else rest
-    if status != b"200":
-        raise BadReply(f"status {status.decode()}: {body[:200]!r}")
+def _read_reply(raw: RawReply, started: float, *, stream: bool) -> Reply:
+    joined = raw.joined()
+    body = read_body(joined)
     elapsed = raw.times[-1] - started
     if not stream:
         prompt_tokens, completion_tokens = _usage(json.loads(body))
         return Reply(prompt_tokens, completion_tokens, 0, elapsed, 0.0)
-    events = _events(body)
+    events = split_events(body)
     prompt_tokens, completion_tokens = _count_tokens(events)
-    ttft = _time_of_first_text(raw, joined) - started
+    ttft = time_of_first_text(raw, joined) - started
     tpot = (elapsed - ttft) / max(completion_tokens - 1, 1)
-    num_texts = sum(_first_text(event) >= 0 for event in events)
+    num_texts = sum(first_text(event) >= 0 for event in events)
     return Reply(prompt_tokens, completion_tokens, num_texts, ttft, tpot)
-
-
-def _events(body: bytes) -> list[bytes]:
-    """All events of a stream, its proper end checked and left out."""
-    events = [event for event in body.split(b"\n\n") if event.startswith(b"data: ")]
-    if not events or events[-1] != b"data: [DONE]":
-        raise BadReply(f"the stream does not end in [DONE]: {body[-200:]!r}")
-    if b'"error"' in body:
-        raise BadReply(f"an error in mid-stream: {body[-300:]!r}")
-    return events[:-1]
 
 
 def _count_tokens(events: list[bytes]) -> tuple[int, int]:
@@ -254,54 +154,9 @@ def _count_tokens(events: list[bytes]) -> tuple[int, int]:
         chunk = json.loads(event[6:])
         if chunk.get("usage"):
             return _usage(chunk)
-    return 0, sum(_first_text(event) >= 0 for event in events)
+    return 0, sum(first_text(event) >= 0 for event in events)
 
 
 def _usage(document: dict[str, Any]) -> tuple[int, int]:
     usage = document["usage"]
     return usage["prompt_tokens"], usage["completion_tokens"]
-
-
-def _time_of_first_text(raw: _Raw, joined: bytes) -> float:
-    position = _first_text(joined)
-    if position < 0:
-        raise BadReply("the stream has no text")
-    ends = list(itertools.accumulate(len(piece) for piece in raw.pieces))
-    return raw.times[bisect_left(ends, position + 1)]
-
-
-def _first_text(data: bytes) -> int:
-    """Where the first `content` or `text` begins that is neither empty nor null; -1 for nowhere."""
-    found = [
-        position
-        for mark in (b'"content":"', b'"text":"')
-        if (position := _not_empty(data, mark)) >= 0
-    ]
-    return min(found, default=-1)
-
-
-def _not_empty(data: bytes, mark: bytes) -> int:
-    position = data.find(mark)
-    while position >= 0 and data[position + len(mark) : position + len(mark) + 1] == b'"':
-        position = data.find(mark, position + len(mark))
-    return position
-
-
-def _unchunk(rest: bytes) -> bytes:
-    parts: list[bytes] = []
-    position = 0
-    while True:
-        end = rest.index(b"\r\n", position)
-        size = int(rest[position:end].split(b";")[0], 16)
-        if size == 0:
-            return b"".join(parts)
-        parts.append(rest[end + 2 : end + 2 + size])
-        position = end + size + 4
-
-
-def _header(head: bytes, name: bytes) -> bytes | None:
-    for line in head.split(b"\r\n")[1:]:
-        key, _, value = line.partition(b":")
-        if key.strip().lower() == name:
-            return value.strip().lower()
-    return None

@@ -34,35 +34,63 @@ class RunningServer:
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
+    def tree_cpu_seconds(self) -> float:
+        """User and system time so far of that process and all that it has started and not lost."""
+        process = psutil.Process(self.pid)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return float(sum(each.user + each.system for each in times))
+
     def memory_bytes(self) -> int:
         """Resident memory of that process."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
 
-@contextlib.contextmanager
-def gateway(settings: Mapping[str, str], *, timeout: float = 60.0) -> Iterator[RunningServer]:
-    """This tree's own gateway on the scripted engine, ready for requests.
+class ServerDied(Exception):
+    """A server's process ended while it was needed. `returncode` is negative after a signal."""
 
-    `settings` are dotted paths and values (`{"engine.max_num_seqs": "256"}`).
+    def __init__(self, returncode: int) -> None:
+        super().__init__(f"the server ended with status {returncode}")
+        self.returncode = returncode
+
+
+@contextlib.contextmanager
+def gateway(
+    settings: Mapping[str, str], *, model: str = "scripted", timeout: float = 60.0
+) -> Iterator[RunningServer]:
+    """This tree's own gateway, ready for requests; on the scripted engine unless told otherwise.
+
+    `settings` are dotted paths and values (`{"engine.max_num_seqs": "256"}`); `model` is the name
+    under which they have it served.
     """
-    with starting_gateway(settings) as server:
+    with starting_gateway(settings, model=model) as server:
         wait_for(server.port, "/health/ready", timeout)
         yield server
 
 
 @contextlib.contextmanager
-def starting_gateway(settings: Mapping[str, str]) -> Iterator[RunningServer]:
+def starting_gateway(
+    settings: Mapping[str, str], *, model: str = "scripted"
+) -> Iterator[RunningServer]:
     """Like `gateway`, at the moment when the command has just been started."""
     port = free_port()
     command = [sys.executable, "-m", "gateway", "serve"]
     with running(command, _environment({**settings, "server.port": str(port)})) as process:
-        yield RunningServer("lockgate", process.pid, port, "scripted")
+        yield RunningServer("lockgate", process.pid, port, model)
 
 
-def wait_for(port: int, path: str, timeout: float, accept: Callable[[bytes], bool] = bool) -> None:
-    """Return at the first status 200 with an acceptable body. Raises TimeoutError."""
+def wait_for(
+    port: int,
+    path: str,
+    timeout: float,
+    accept: Callable[[bytes], bool] = bool,
+    process: "subprocess.Popen[bytes] | None" = None,
+) -> None:
+    """Return at the first status 200 with an acceptable body. Raises TimeoutError, or ServerDied
+    where `process` has ended."""
     deadline = time.monotonic() + timeout
     while not accept(_get(port, path)):
+        if process is not None and process.poll() is not None:
+            raise ServerDied(process.returncode)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{path} on port {port} did not answer 200 within {timeout:g} s")
         time.sleep(POLL_SECONDS)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-__all__ = ["median", "percentile"]
+__all__ = ["mean", "median", "percentile"]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -13,3 +13,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
         return math.nan
     rank = max(math.ceil(len(values) * percent / 100), 1)
     return sorted(values)[rank - 1]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan

@@ -165,9 +165,9 @@ class _Families(Collector):
             ("num_requests_in_flight", self._client.num_in_flight, "Submitted and not finished."),
             ("kv_cache_usage_perc", stats.kv_cache_usage, "Share of KV cells in use, 0 to 1."),
             (
-                "idle_kv_cache_usage_perc",
-                stats.idle_kv_cache_usage,
-                "Share of KV cells that finished prefixes keep until they are needed, 0 to 1.",
+                "prefix_cache_usage_perc",
+                stats.prefix_cache_usage,
+                "Share of the memory for idle prefixes in use, 0 to 1.",
             ),
             ("engine_ready", int(self._client.state == "ready"), "1 when requests are taken."),
         ):

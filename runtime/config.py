@@ -38,7 +38,9 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     A request that has waited `priority_ageing` counts as one class higher; one that waits while
     lower classes run makes one of them give way after `preempt_after`; one that still waits after
-    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts.
+    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts, and
+    `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
+    the moment; "auto" is a tenth of what is available when the model has been loaded.
     """
 
     name: EngineName = "llama_cpp"
@@ -49,6 +51,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
     prefix_caching: PrefixCaching = "shared"
+    prefix_cache_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
     priority_ageing: Annotated[float, Meta(gt=0)] = 30.0
     preempt_after: Annotated[float, Meta(ge=0)] = 2.0
     max_queue_seconds: Annotated[float, Meta(gt=0)] = 600.0

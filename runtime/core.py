@@ -159,7 +159,7 @@ class EngineCore:
             kv_cache_usage=usage.kv_cache_usage,
             step_seconds=step_seconds,
             num_cached_tokens=usage.num_cached_tokens,
-            idle_kv_cache_usage=usage.idle_kv_cache_usage,
+            prefix_cache_usage=usage.prefix_cache_usage,
         )
 
 

@@ -57,8 +57,8 @@ class EngineStats(Struct, frozen=True, array_like=True, gc=False):
 
     `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
     requests found in the KV cache) and `num_preempted` are those of this step alone.
-    `kv_cache_usage` is the share of cells that running sequences hold, `idle_kv_cache_usage` that
-    of finished prefixes, which give way when cells are needed; both 0 to 1.
+    `kv_cache_usage` is the share of cells that running sequences hold, `prefix_cache_usage` that
+    of the memory for prefixes that nobody uses at the moment; both 0 to 1.
     """
 
     num_running: int = 0
@@ -69,7 +69,7 @@ class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     kv_cache_usage: float = 0.0
     step_seconds: float = 0.0
     num_cached_tokens: int = 0
-    idle_kv_cache_usage: float = 0.0
+    prefix_cache_usage: float = 0.0
 
 
 class Ready(Struct, frozen=True, tag=True, array_like=True):

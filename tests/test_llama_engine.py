@@ -236,10 +236,10 @@ def test_a_cached_prefix_gives_the_answer_that_a_computed_one_gives(tiny_model_p
 
 def test_a_prefix_keeps_the_cells_that_sliding_windows_have_passed(tmp_path: Path):
     """llama.cpp writes over cells that no window sees any more; those of a prefix that others go
-    on from must stay. A conversation of which only one slot has the cells, between requests that
-    go round the whole cache."""
+    on from must stay. A long answer beside requests that go round the whole cache, then a branch
+    off its beginning."""
     path = write_tiny_model(tmp_path / "gemma.gguf", window=16)
-    first = request("first", num_prompt=60, max_tokens=60)
+    first = request("first", num_prompt=60, max_tokens=250)
     prompt = [*first.prompt_token_ids[:30], 70, 71, 72]
     branch = msgspec.structs.replace(request("branch"), prompt_token_ids=prompt)
     fresh = start(path, prefix_caching="off")
@@ -247,11 +247,11 @@ def test_a_prefix_keeps_the_cells_that_sliding_windows_have_passed(tmp_path: Pat
     expected = run(fresh)
     fresh.close()
     engine = start(path)
-    for number in range(6):
-        engine.add(first)
-        run(engine)
-        engine.add(request(f"between {number}", num_prompt=90, max_tokens=90))
-        run(engine)
+    engine.add(first)
+    for number in range(8):
+        engine.add(request(f"beside {number}", num_prompt=90, max_tokens=25))
+        run(engine, steps=30)
+    run(engine)
     engine.take_usage()
 
     engine.add(branch)

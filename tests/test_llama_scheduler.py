@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence as SequenceOf
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,15 +50,17 @@ class World:
         num_cells: int,
         max_num_seqs: int,
         budget: int,
-        num_idle_slots: int = 8,
+        max_num_bytes: int = 1_000_000,
+        block_tokens: int = 4,
         sharing: bool = True,
     ) -> None:
-        self.memory = FakeMemory(num_cells)
+        self.memory = FakeMemory(num_cells + block_tokens)
         self.cache = KVCache(
             self.memory,
             num_cells=num_cells,
-            num_slots=max_num_seqs + num_idle_slots,
-            max_num_seqs=max_num_seqs,
+            num_slots=max_num_seqs,
+            max_num_bytes=max_num_bytes,
+            block_tokens=block_tokens,
             sharing=sharing,
         )
         self.pace = Pace(max_step_seconds=0.05)
@@ -171,7 +172,8 @@ def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject)
         num_cells=num_cells,
         max_num_seqs=max_num_seqs,
         budget=data.draw(st.integers(6, 32), label="budget"),
-        num_idle_slots=data.draw(st.integers(0, 5), label="idle slots"),
+        max_num_bytes=data.draw(st.sampled_from([0, 60, 400, 10_000]), label="bytes"),
+        block_tokens=data.draw(st.integers(1, 8), label="block"),
         sharing=data.draw(st.booleans(), label="sharing"),
     )
     wanted: dict[str, list[int]] = {}
@@ -201,7 +203,8 @@ def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject)
 
     assert world.finished == wanted
     assert world.cache.usage == 0
-    assert world.memory.num_used == world.cache.num_idle
+    assert world.memory.num_used == 0
+    assert world.cache.prefix_usage <= 1
 
 
 class NaiveCache:
@@ -231,7 +234,7 @@ class NaiveCache:
 def test_with_room_for_all_the_tree_finds_what_comparing_with_everything_finds(
     data: st.DataObject,
 ):
-    world = World(num_cells=4096, max_num_seqs=2, budget=16, num_idle_slots=40)
+    world = World(num_cells=4096, max_num_seqs=2, budget=16)
     naive = NaiveCache()
     histories: list[list[int]] = [[]]
     for number in range(data.draw(st.integers(1, 16), label="requests")):
@@ -254,8 +257,8 @@ def test_with_room_for_all_the_tree_finds_what_comparing_with_everything_finds(
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_small_cache_finds_at_most_what_a_large_one_finds(data: st.DataObject):
-    world = World(num_cells=64, max_num_seqs=1, budget=16, num_idle_slots=3)
+def test_a_small_memory_finds_at_most_what_a_large_one_finds(data: st.DataObject):
+    world = World(num_cells=64, max_num_seqs=1, budget=16, max_num_bytes=200)
     naive = NaiveCache()
     for number in range(data.draw(st.integers(1, 16), label="requests")):
         each = request(str(number), data.draw(prompts), max_tokens=3)
@@ -321,7 +324,7 @@ def test_prefixes_of_different_salts_are_not_shared():
 
 
 def test_the_prefix_that_was_used_last_stays_longest():
-    world = World(num_cells=100, max_num_seqs=1, budget=64)
+    world = World(num_cells=100, max_num_seqs=1, budget=64, max_num_bytes=280)
     often, seldom = range(1, 31), range(101, 131)
     for number, prompt in enumerate([seldom, often, often, range(201, 246)]):
         world.waiting.append(request(str(number), prompt, max_tokens=1))
@@ -390,19 +393,9 @@ def test_without_sharing_nothing_stays():
 
 
 def test_salts_and_requests_without_end_leave_nothing_behind():
-    world = World(num_cells=64, max_num_seqs=2, budget=16, num_idle_slots=2)
+    world = World(num_cells=64, max_num_seqs=2, budget=16, max_num_bytes=12)
     for number in range(200):
         world.waiting.append(request(str(number), [number], salt=f"salt {number}"))
         world.run()
 
     assert len(world.cache._tree._roots) <= 2
-
-
-@pytest.mark.parametrize("num_idle_slots", [0, 1])
-def test_few_slots_are_enough(num_idle_slots: int):
-    world = World(num_cells=512, max_num_seqs=3, budget=64, num_idle_slots=num_idle_slots)
-    for number in range(12):
-        world.waiting.append(request(str(number), [1, 2, 3, number % 4, number]))
-    world.run()
-
-    assert len(world.finished) == 12

@@ -88,8 +88,8 @@ def test_engine_steps_and_responses():
 
 def test_gauges_show_the_last_step():
     client = EngineClient()
-    client.receive(StepOutput([], EngineStats(kv_cache_usage=0.25, idle_kv_cache_usage=0.5)))
+    client.receive(StepOutput([], EngineStats(kv_cache_usage=0.25, prefix_cache_usage=0.5)))
 
     shown = samples(Metrics(), client)
     assert shown["lockgate:kv_cache_usage_perc", ()] == 0.25
-    assert shown["lockgate:idle_kv_cache_usage_perc", ()] == 0.5
+    assert shown["lockgate:prefix_cache_usage_perc", ()] == 0.5

@@ -27,14 +27,15 @@ class SequenceOutput(Struct, frozen=True, gc=False):
 
 class EngineUsage(Struct, frozen=True, gc=False):
     """Counts since the last call: tokens computed, prompt tokens found in the cache, sequences
-    preempted. The shares of cells that running sequences and idle prefixes hold now are 0 to 1."""
+    preempted. The shares of KV cells, and of memory for idle prefixes, that are in use now are 0
+    to 1."""
 
     num_prompt_tokens: int = 0
     num_generation_tokens: int = 0
     num_cached_tokens: int = 0
     num_preempted: int = 0
     kv_cache_usage: float = 0.0
-    idle_kv_cache_usage: float = 0.0
+    prefix_cache_usage: float = 0.0
 
 
 class Engine(Protocol):

@@ -29,7 +29,8 @@ class LlamaCppEngine:
             self._model,
             num_cells=self._model.num_cells,
             num_slots=self._model.num_slots,
-            max_num_seqs=config.max_num_seqs,
+            max_num_bytes=self._model.prefix_cache_bytes(config),
+            block_tokens=self._model.block_tokens,
             sharing=self._model.can_share,
         )
         self._scheduler = Scheduler(
@@ -97,7 +98,7 @@ class LlamaCppEngine:
             num_cached_tokens=self._num_cached_tokens,
             num_preempted=self._num_preempted,
             kv_cache_usage=self._kv_cache.usage,
-            idle_kv_cache_usage=self._kv_cache.idle_usage,
+            prefix_cache_usage=self._kv_cache.prefix_usage,
         )
         self._num_prompt_tokens = self._num_generation_tokens = 0
         self._num_cached_tokens = self._num_preempted = 0

@@ -1,6 +1,6 @@
 """Who holds how many cells of llama.cpp's KV cache, and whose computed prefixes can be reused."""
 
-import heapq
+from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
 from runtime.engines.llama_cpp.prefix_tree import Block, Node, PrefixTree
@@ -8,7 +8,7 @@ from runtime.engines.llama_cpp.sequence import NO_SLOT, Sequence
 
 BLOCK_TOKENS = 64
 """Tokens that are copied out of the cache together. A prefix may part anywhere in a block, which
-is then loaded whole and cut: so many cells are kept free for that."""
+is then loaded whole and cut: the memory has this many cells more than the books say."""
 
 
 class Memory(Protocol):
@@ -69,18 +69,20 @@ class KVCache:
         num_slots: int,
         max_num_bytes: int,
         sharing: bool = True,
+        block_tokens: int = BLOCK_TOKENS,
     ) -> None:
-        self.num_cells = num_cells - BLOCK_TOKENS if sharing else num_cells
+        self.num_cells = num_cells
         self._memory = memory
         self._sharing = sharing
         self._max_num_bytes = max_num_bytes
+        self._block_tokens = block_tokens
         self._tree = PrefixTree()
         self._holdings: dict[int, _Holding] = {}
         self._free_slots = list(range(num_slots - 1, -1, -1))
         self._num_held = 0
-        self._num_bytes = 0
-        self._clock = 0
-        self._idle_leaves: list[tuple[int, int, Node]] = []
+        self._idle_leaves: OrderedDict[Node, None] = (
+            OrderedDict()
+        )  # the one to forget first is first
 
     @property
     def num_free(self) -> int:
@@ -95,7 +97,7 @@ class KVCache:
     @property
     def prefix_usage(self) -> float:
         """Share of the memory for copies that is in use, 0 to 1."""
-        return self._num_bytes / self._max_num_bytes if self._max_num_bytes else 0.0
+        return self._tree.num_bytes / self._max_num_bytes if self._max_num_bytes else 0.0
 
     def can_allocate(self, token_ids: list[int], salt: str, *, margin: int) -> bool:
         """Whether a sequence with these tokens can be let in, and `margin` more cells be handed out
@@ -174,9 +176,10 @@ class KVCache:
         num_private = sum(holding.num_private for holding in self._holdings.values())
         assert self._num_held == num_live + num_private, "held cells do not add up"
         assert 0 <= self._num_held <= self.num_cells, "more cells held than there are"
-        assert self._num_bytes == sum(node.num_bytes for node in nodes), "bytes do not add up"
-        idle_leaves = {id(node) for _, _, node in self._idle_leaves}
-        assert idle_leaves >= {id(node) for node in nodes if node.is_idle_leaf}, "a leaf is lost"
+        num_bytes = sum(node.num_bytes for node in nodes)
+        assert self._tree.num_bytes == num_bytes, "bytes do not add up"
+        idle_leaves = {node for node in nodes if node.is_idle_leaf}
+        assert set(self._idle_leaves) == idle_leaves, "the list of idle leaves is wrong"
         slots = [*self._holdings, *self._free_slots]
         assert len(set(slots)) == len(slots), "a slot has two owners"
         for node in nodes:
@@ -184,9 +187,7 @@ class KVCache:
 
     def _join(self, sequence: Sequence, prefix: list[int]) -> Node:
         """Make the sequence a user of its path, with what has been computed of it."""
-        num_bytes = self._bytes_of_match(sequence.request.cache_salt, prefix)
         last = self._tree.insert(sequence.request.cache_salt, prefix)
-        self._num_bytes += sum(node.num_bytes for node in last.path()) - num_bytes
         for node in [*last.path()][::-1]:
             self._bring_in(node, sequence)
             if not node.users:
@@ -196,3 +197,94 @@ class KVCache:
         if not sequence.request.output_token_ids:  # a resumed one finds what it had itself
             sequence.num_cached_tokens = sequence.num_computed_tokens
         return last
+
+    def _bring_in(self, node: Node, sequence: Sequence) -> None:
+        """Give the sequence what has been computed of the next node on its path."""
+        end = node.start + node.num_computed
+        if node.users:
+            if end > node.start:
+                self._memory.share(next(iter(node.users)).slot, sequence.slot, node.start, end)
+        else:
+            for block in node.blocks:
+                start = max(block.start, node.start)
+                self._memory.load(sequence.slot, block, start, min(block.end, node.end))
+        sequence.num_computed_tokens += node.num_computed
+
+    def _leave(self, sequence: Sequence, last: Node) -> Node:
+        """Take the sequence off its path, and copy out what it was the last to use. Tokens that
+        nobody will compute any more leave the tree; returns the last node that is still there."""
+        for node in [*last.path()]:
+            del node.users[sequence]
+            if node.users:
+                continue
+            self._num_held -= len(node.tokens)
+            del node.tokens[node.num_computed :]
+            if node.tokens:
+                self._save(node, sequence.slot)
+                self._touch(node)
+            else:
+                last = self._tree.detach(node)
+        if last.is_root:
+            return self._tree.root(sequence.request.cache_salt)  # it may have been forgotten
+        return last
+
+    def _keep_private(self, sequence: Sequence, node: Node) -> None:
+        """Copy out the private tokens that have been computed, below the path; the tree may have
+        some of them already."""
+        tokens = sequence.token_ids[node.end : sequence.num_computed_tokens]
+        node, num_known = self._tree.follow(node, tokens)
+        if num_known == len(tokens) or tokens[num_known] in node.children:
+            self._touch(node)
+            return  # nothing new, or somebody is computing it just now
+        leaf = self._tree.append(node, tokens[num_known:])
+        leaf.num_computed = len(leaf.tokens)
+        self._save(leaf, sequence.slot)
+        self._touch(node)
+        self._touch(leaf)
+
+    def _save(self, node: Node, slot: int) -> None:
+        """Keep a copy of a complete node, unless there is one from an earlier time."""
+        if node.blocks:
+            return
+        blocks = []
+        for start in range(node.start, node.end, self._block_tokens):
+            end = min(start + self._block_tokens, node.end)
+            blocks.append(Block(start, end, self._memory.save(slot, start, end)))
+        self._tree.store(node, blocks)
+
+    def _touch(self, node: Node) -> None:
+        """A node has been used, or has changed: note whether it may be forgotten, and last."""
+        self._idle_leaves.pop(node, None)
+        if node.is_idle_leaf:
+            self._idle_leaves[node] = None
+
+    def _forget_down_to(self, num_bytes: int) -> None:
+        """Forget idle leaves, the least recently used first, until no more bytes are kept."""
+        while self._tree.num_bytes > num_bytes and self._idle_leaves:
+            node, _ = self._idle_leaves.popitem(last=False)
+            parent = self._tree.detach(node)
+            if parent.is_idle_leaf:  # last used when its last child was
+                self._idle_leaves[parent] = None
+                self._idle_leaves.move_to_end(parent, last=False)
+
+
+def _check_node(node: Node) -> None:
+    parent = node.parent
+    assert parent is not None, "a root among the nodes"
+    assert node.tokens, "an empty node"
+    assert parent.children[node.tokens[0]] is node, "a node hangs at the wrong token"
+    assert node.start == parent.end, "a node starts at the wrong position"
+    assert parent.is_root or node.users.keys() <= parent.users.keys(), "a user skips a node"
+    assert 0 <= node.num_computed <= len(node.tokens), "more computed than known"
+    assert parent.is_complete or not node.num_computed, "computed below what is not"
+    for user in node.users:
+        computed = min(max(user.num_computed_tokens - node.start, 0), len(node.tokens))
+        assert computed == node.num_computed, "a user has not what its node has"
+    if node.users and not node.blocks:
+        return
+    assert node.is_complete, "a copy of what is not computed, or nobody who computes it"
+    position = node.start
+    for block in node.blocks:
+        assert block.start <= position < block.end, "a copy has a gap"
+        position = block.end
+    assert position >= node.end, "a copy ends too early"

@@ -11,6 +11,8 @@ import numpy as np
 import psutil
 
 from runtime.config import EngineConfig
+from runtime.engines.llama_cpp.kv_cache import BLOCK_TOKENS
+from runtime.engines.llama_cpp.prefix_tree import Block
 from runtime.engines.llama_cpp.sampler import Floats
 from runtime.engines.llama_cpp.scheduler import Batch
 from runtime.errors import EngineError, ModelFileError
@@ -18,6 +20,10 @@ from runtime.messages import EngineInfo
 
 KV_MEMORY_SHARE = 0.25
 """Of the memory that is available at the start, how much "auto" gives to the KV cache."""
+
+PREFIX_MEMORY_SHARE = 0.1
+"""Of the memory that is available when the model has been loaded, how much "auto" gives to
+prefixes that nobody uses at the moment."""
 
 WARM_UP_TOKENS = 32
 """Enough that llama.cpp takes its kernels for many rows as well as those for one."""
@@ -27,6 +33,9 @@ CELL_MULTIPLE = 256
 
 MAX_SEQUENCE_IDS = 256
 """LLAMA_MAX_SEQ: how many sequence ids llama.cpp can tell apart in one cache."""
+
+CHUNKED_WINDOWS = frozenset({"llama4"})
+"""Architectures whose local attention begins anew every so many tokens."""
 
 LOG_LEVEL_ERROR = 4
 """GGML_LOG_LEVEL_ERROR of ggml.h."""
@@ -59,16 +68,20 @@ class LlamaModel:
         self.vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.max_model_len, self.num_cells = self._sizes(config)
-        ids_per_slot = 2 if llama_cpp.llama_model_n_swa(self._model) else 1
-        self.can_share = self._can_share(config, ids_per_slot)
-        self._ids_per_slot = ids_per_slot if self.can_share else 1
-        max_num_slots = _max_num_ids(config) // ids_per_slot
-        self.num_slots = max_num_slots if self.can_share else config.max_num_seqs
+        self.num_slots = config.max_num_seqs
+        window: int = llama_cpp.llama_model_n_swa(self._model)
+        self._ids_per_slot = 2 if window else 1
+        # llama.cpp leaves out of a copy what the window of the copy's last token has passed.
+        self.block_tokens = min(BLOCK_TOKENS, window) if window else BLOCK_TOKENS
+        self._transit_id = self.num_slots * self._ids_per_slot
+        self.can_share = self._can_share(config)
+        if not self.can_share:
+            self._ids_per_slot = 1
         self.context = self._create_context(config)
         self._closing.callback(llama_cpp.llama_free, self.context)
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._batch = llama_cpp.llama_batch_init(
-            config.max_num_batched_tokens, 0, self._ids_per_slot * config.max_num_seqs
+            config.max_num_batched_tokens, 0, self._ids_per_slot * self.num_slots
         )
         self._closing.callback(llama_cpp.llama_batch_free, self._batch)
         self._warm_up()
@@ -91,17 +104,37 @@ class LlamaModel:
             load_seconds=load_seconds,
         )
 
-    def remove(self, slot: int, start: int = 0, end: int = -1) -> None:
-        """Take the cells at positions `start` to `end` (-1: all from there) away from a slot."""
+    def remove(self, slot: int) -> None:
+        """Take all cells away from a slot."""
         for sequence_id in self._sequence_ids(slot):
-            removed = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, end)
-            assert removed, "this kind of memory cannot be cut: can_share is wrong"
+            self._cut(sequence_id, 0, -1)
 
-    def copy(self, source: int, target: int, start: int, end: int) -> None:
+    def share(self, source: int, target: int, start: int, end: int) -> None:
         """Give `target` the cells that `source` has at positions `start` to `end`."""
-        pairs = zip(self._sequence_ids(source), self._sequence_ids(target), strict=True)
-        for source_id, target_id in pairs:
-            llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, start, end)
+        for target_id in self._sequence_ids(target):
+            llama_cpp.llama_memory_seq_cp(self._memory, source, target_id, start, end)
+
+    def save(self, slot: int, start: int, end: int) -> bytes:
+        """A copy of what the cells of a slot hold at positions `start` to `end`."""
+        llama_cpp.llama_memory_seq_cp(self._memory, slot, self._transit_id, start, end)
+        size = llama_cpp.llama_state_seq_get_size(self.context, self._transit_id)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self.context, buffer, size, self._transit_id)
+        self._cut(self._transit_id, 0, -1)
+        if written != size:
+            raise EngineError(f"llama.cpp copied {written} bytes of the KV cache, not {size}.")
+        return bytes(buffer)
+
+    def load(self, slot: int, block: Block, start: int, end: int) -> None:
+        """Fill new cells of a slot at positions `start` to `end`, which the block covers."""
+        size = len(block.data)
+        buffer = (ctypes.c_uint8 * size).from_buffer_copy(block.data)
+        read = llama_cpp.llama_state_seq_set_data(self.context, buffer, size, self._transit_id)
+        if read != size:
+            raise EngineError(f"llama.cpp took {read} bytes into the KV cache, not {size}.")
+        for sequence_id in self._sequence_ids(slot):
+            llama_cpp.llama_memory_seq_cp(self._memory, self._transit_id, sequence_id, start, end)
+        self._cut(self._transit_id, 0, -1)
 
     def logits(self, row: int) -> Floats:
         """A view into llama.cpp's memory, of `num_vocab` values; valid until the next step."""
@@ -171,15 +204,29 @@ class LlamaModel:
         for others to go on from needs those cells, and the second id holds them."""
         return (slot,) if self._ids_per_slot == 1 else (slot, slot + self.num_slots)
 
-    def _can_share(self, config: EngineConfig, ids_per_slot: int) -> bool:
+    def _cut(self, sequence_id: int, start: int, end: int) -> None:
+        removed = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, end)
+        assert removed, "this kind of memory cannot be cut: this is a bug"
+
+    def _can_share(self, config: EngineConfig) -> bool:
         """Whether prefixes can be reused: not with recurrent layers, whose state has no positions,
-        nor where there are too few ids for that many sequences."""
+        nor with windows in chunks, which a copy cannot be cut from, nor where there are too few
+        ids, or outputs to set up for them, for that many sequences."""
+        num_ids = self._transit_id + 1
         return (
             config.prefix_caching != "off"
             and not llama_cpp.llama_model_is_recurrent(self._model)
             and not llama_cpp.llama_model_is_hybrid(self._model)
-            and config.max_num_seqs * ids_per_slot <= _max_num_ids(config)
+            and self._architecture() not in CHUNKED_WINDOWS
+            and num_ids <= min(MAX_SEQUENCE_IDS, config.max_num_batched_tokens)
         )
+
+    def _architecture(self) -> str:
+        buffer = ctypes.create_string_buffer(64)
+        llama_cpp.llama_model_meta_val_str(
+            self._model, b"general.architecture", buffer, ctypes.sizeof(buffer)
+        )
+        return buffer.value.decode()
 
     def _load(self, config: EngineConfig, model_path: str) -> ctypes.c_void_p:
         params = llama_cpp.llama_model_default_params()
@@ -205,6 +252,12 @@ class LlamaModel:
         num_cells = max(CELL_MULTIPLE, -(-num_cells // CELL_MULTIPLE) * CELL_MULTIPLE)
         return min(wanted, num_cells), num_cells
 
+    def prefix_cache_bytes(self, config: EngineConfig) -> int:
+        """Memory for copies of prefixes that nobody uses at the moment."""
+        if config.prefix_cache_gb != "auto":
+            return int(config.prefix_cache_gb * 1e9)
+        return int(PREFIX_MEMORY_SHARE * psutil.virtual_memory().available)
+
     def _kv_bytes_per_token(self) -> int:
         """Keys and values of all layers in 16 bits."""
         head_size = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(
@@ -216,10 +269,10 @@ class LlamaModel:
 
     def _create_context(self, config: EngineConfig) -> ctypes.c_void_p:
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = self.num_cells
+        params.n_ctx = self.num_cells + (self.block_tokens if self.can_share else 0)
         params.n_batch = config.max_num_batched_tokens
         params.n_ubatch = config.max_num_batched_tokens
-        params.n_seq_max = self.num_slots * self._ids_per_slot
+        params.n_seq_max = self._transit_id + 1 if self.can_share else self.num_slots
         params.swa_full = True
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = self.num_threads
@@ -231,11 +284,6 @@ class LlamaModel:
                 f" engine.num_kv_tokens. {' '.join(_messages)}"
             )
         return cast(ctypes.c_void_p, context)
-
-
-def _max_num_ids(config: EngineConfig) -> int:
-    """llama.cpp sets up one output for each sequence id, and no more outputs than a batch has."""
-    return min(MAX_SEQUENCE_IDS, config.max_num_batched_tokens)
 
 
 def _num_threads(config: EngineConfig) -> int:

@@ -31,7 +31,6 @@ class Node:
     __slots__ = (
         "blocks",
         "children",
-        "last_used",
         "num_computed",
         "parent",
         "start",
@@ -47,7 +46,6 @@ class Node:
         self.children: dict[int, Node] = {}
         self.users: dict[Sequence, None] = {}
         self.blocks: list[Block] = []
-        self.last_used = 0
 
     @property
     def end(self) -> int:
@@ -103,6 +101,8 @@ class PrefixTree:
 
     def __init__(self) -> None:
         self._roots: dict[str, Root] = {}
+        self.num_bytes = 0
+        """Size of all copies outside the cache; a block that two nodes share counts twice."""
 
     def root(self, salt: str) -> Node:
         """Where to hang a prefix of this salt."""
@@ -150,9 +150,10 @@ class PrefixTree:
         upper = Node(node.parent, node.start, node.tokens[:num_tokens])
         upper.num_computed = min(node.num_computed, num_tokens)
         upper.users = dict(node.users)
-        upper.last_used = node.last_used
+        self.num_bytes -= node.num_bytes
         upper.blocks = [block for block in node.blocks if block.start < upper.end]
         node.blocks = [block for block in node.blocks if block.end > upper.end]
+        self.num_bytes += upper.num_bytes + node.num_bytes
         node.parent.children[upper.tokens[0]] = upper
         node.parent = upper
         node.start += num_tokens
@@ -161,11 +162,18 @@ class PrefixTree:
         upper.children[node.tokens[0]] = node
         return upper
 
+    def store(self, node: Node, blocks: list[Block]) -> None:
+        """Keep a copy of a complete node."""
+        self.num_bytes -= node.num_bytes
+        node.blocks = blocks
+        self.num_bytes += node.num_bytes
+
     def detach(self, node: Node) -> Node:
         """Take a leaf out; returns what was above it."""
         assert node.parent is not None, "the root is never taken out"
         assert not node.children, "only leaves are taken out"
         parent = node.parent
+        self.num_bytes -= node.num_bytes
         # An emptied node no longer knows its first token.
         key = next(key for key, child in parent.children.items() if child is node)
         del parent.children[key]
