@@ -14,7 +14,7 @@ from runtime import (
     load_tokenizer,
 )
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.sampler import GreedySampler
+from runtime.engines.llama_cpp.sampler import Floats, Sampler
 
 NUM_TOKENS = 16
 PROMPTS = [
@@ -29,16 +29,19 @@ PROMPTS = [
 ]
 
 
-class Recorder(GreedySampler):
-    """Keeps the logits that each token was chosen from."""
+class Recorder(Sampler):
+    """Keeps the logits that each token was chosen from. `created` has all recorders, in order."""
 
-    def __init__(self, context, num_vocab: int, rows: list[np.ndarray]) -> None:
-        super().__init__(context, num_vocab)
-        self._rows = rows
+    created: list["Recorder"]
 
-    def sample(self, row: int) -> int:
-        self._rows.append(self.logits(row).copy())
-        return super().sample(row)
+    def __init__(self, params: SamplingParams, output_token_ids: list[int]) -> None:
+        super().__init__(params, output_token_ids)
+        self.rows: list[Floats] = []
+        self.created.append(self)
+
+    def sample(self, logits: Floats) -> int:
+        self.rows.append(logits.copy())
+        return super().sample(logits)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +66,8 @@ def engine(model_path: str, tokenizer: Tokenizer, monkeypatch):
     engine = LlamaCppEngine(
         EngineConfig(llama_cpp=settings, num_kv_tokens=2048), model_path, tokenizer
     )
-    engine.logits = {}
-    model = engine._model
-
-    def record(_params: SamplingParams) -> Recorder:
-        rows = engine.logits.setdefault(len(engine.logits), [])
-        return Recorder(model.context, model.num_vocab, rows)
-
-    monkeypatch.setattr(model, "create_sampler", record)
+    monkeypatch.setattr(Recorder, "created", [], raising=False)
+    monkeypatch.setattr("runtime.engines.llama_cpp.engine.Sampler", Recorder)
     yield engine
     engine.close()
 
@@ -104,7 +101,7 @@ def test_the_engine_computes_what_llama_cpp_computes(engine, bare, tokenizer, co
 
     assert ours == theirs
     for number in range(count):
-        for mine, reference in zip(engine.logits[number], expected[number], strict=True):
+        for mine, reference in zip(Recorder.created[number].rows, expected[number], strict=True):
             likely = np.argsort(reference)[-5:]
             difference = log_probabilities(mine)[likely] - log_probabilities(reference)[likely]
             assert np.abs(difference).max() < 1e-2

@@ -1,9 +1,14 @@
 """Choosing the next token from the model's logits, one sampler for each sequence.
 
-Penalties, temperature, top-k, top-p, min-p, then the draw. The random number of the k-th token
-depends on the seed and on k alone: a sequence that is preempted, or resumed in another process,
-draws what it would have drawn. In numpy, because llama.cpp's sampler chain builds a list of 12
-bytes for each token of the vocabulary first (docs/performance.md has both times).
+Penalties, temperature, top-k, top-p, min-p, then the draw: a race in which every token starts with
+a random number that depends on the seed, on the token's id and on its place in the answer alone,
+and the likelier one runs the faster (the exponential, or Gumbel, trick). So a sequence that is
+preempted, or resumed in another process, draws what it would have drawn; and where rounding moves
+the probabilities a little, the same token nearly always wins, which a walk along the summed
+probabilities would not give.
+
+In numpy, because llama.cpp's sampler chain builds a list of 12 bytes for each token of the
+vocabulary first (docs/performance.md has both times).
 """
 
 from collections import Counter
@@ -18,13 +23,9 @@ from runtime.request import SamplingParams
 Floats: TypeAlias = npt.NDArray[np.float32]
 TokenIds: TypeAlias = npt.NDArray[np.intp]
 
-BLOCK = 512
-"""Probabilities that are added up at once: a running sum over the whole vocabulary costs more than
-everything else together."""
-
 LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
-not fill top-p."""
+not fill top-p, or when they win the draw as a group."""
 
 
 class Sampler:
@@ -50,11 +51,8 @@ class Sampler:
             return int(logits.argmax())
         weights = _softmax_weights(logits, params.temperature)
         if params.top_k or params.top_p < 1 or params.min_p:
-            token_ids = _candidates(weights, params)
-            weights = weights[token_ids]
-            index, _ = _locate(weights, self._random() * float(weights.sum(dtype=np.float64)))
-            return int(token_ids[index])
-        return _draw_from_all(weights, self._random())
+            return self._draw(weights, _candidates(weights, params))
+        return self._draw_from_all(weights)
 
     def _penalised(self, logits: Floats) -> Floats:
         """OpenAI's penalties: they look at generated tokens only."""
@@ -65,10 +63,38 @@ class Sampler:
         penalised[token_ids] -= params.frequency_penalty * counts + params.presence_penalty
         return penalised
 
-    def _random(self) -> float:
-        """Uniform in [0, 1), by a generator whose state is a counter (Philox)."""
-        generator = np.random.Philox(key=self._params.seed, counter=self._num_sampled)
-        return float(np.random.Generator(generator).random())
+    def _draw_from_all(self, weights: Floats) -> int:
+        """All unlikely tokens run as one; if that one wins, they run among themselves."""
+        token_ids = np.flatnonzero(weights >= LIKELY)
+        rest = float(weights.sum(dtype=np.float64) - weights[token_ids].sum(dtype=np.float64))
+        times = self._times(token_ids) / weights[token_ids]
+        if rest > 0 and self._times(np.array([weights.size]))[0] / rest < times.min():
+            unlikely = np.flatnonzero((weights < LIKELY) & (weights > 0))
+            if unlikely.size:
+                return self._draw(weights, unlikely)
+        return int(token_ids[times.argmin()])
+
+    def _draw(self, weights: Floats, token_ids: TokenIds) -> int:
+        return int(token_ids[(self._times(token_ids) / weights[token_ids]).argmin()])
+
+    def _times(self, token_ids: TokenIds) -> npt.NDArray[np.float64]:
+        """One exponentially distributed number for each token id."""
+        key = _mix(np.array([self._params.seed], dtype=np.uint64))
+        key = _mix(key ^ np.uint64(self._num_sampled))
+        bits = _mix(key ^ token_ids.astype(np.uint64))
+        uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        times: npt.NDArray[np.float64] = -np.log(uniform)
+        return times
+
+
+def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The output of splitmix64 for a state: 64 bits that look random (Steele, Lea, Flood: Fast
+    Splittable Pseudorandom Number Generators, 2014). Computed for the ids that are needed alone,
+    where numpy's generators would fill the whole vocabulary."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def _softmax_weights(logits: Floats, temperature: float) -> Floats:
@@ -104,21 +130,3 @@ def _likeliest(weights: Floats, params: SamplingParams) -> TokenIds:
     if not (enough_for_k or enough_for_p or params.min_p >= LIKELY):
         token_ids = np.arange(weights.size)
     return token_ids[np.argsort(-weights[token_ids], kind="stable")]
-
-
-def _draw_from_all(weights: Floats, random: float) -> int:
-    """A token by its weight: first its block, then the token in it."""
-    blocks = np.add.reduceat(weights, np.arange(0, weights.size, BLOCK))
-    block, rest = _locate(blocks, random * float(blocks.sum(dtype=np.float64)))
-    start = block * BLOCK
-    token_id, _ = _locate(weights[start : start + BLOCK], rest)
-    return start + token_id
-
-
-def _locate(weights: Floats, point: float) -> tuple[int, float]:
-    """Where `point` falls when the weights lie end to end: the index, and how far into it. Never on
-    a weight of 0, even where rounding puts the point past the end."""
-    sums = np.cumsum(weights, dtype=np.float64)
-    index = int(np.searchsorted(sums, point, side="right"))
-    index = min(index, int(np.searchsorted(sums, sums[-1], side="left")))
-    return index, point - float(sums[index] - weights[index])
