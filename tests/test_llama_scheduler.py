@@ -95,9 +95,7 @@ class World:
     def step(self) -> Batch:
         self.admit()
         batch = self.scheduler.schedule()
-        for sequence in self.scheduler.take_preempted():
-            self.waiting.insert(0, sequence.to_request())
-            self.num_preempted += 1
+        self.take_back()
         self.check_batch(batch)
         for chunk in batch.chunks:
             tokens = chunk.sequences[0].token_ids[chunk.start : chunk.end]
@@ -112,6 +110,11 @@ class World:
         self.pace.observe(batch.num_decoding, num_prompt, SLOWNESS * batch.num_tokens)
         self.check()
         return batch
+
+    def take_back(self) -> None:
+        for sequence in self.scheduler.take_preempted():
+            self.waiting.insert(0, sequence.to_request())
+            self.num_preempted += 1
 
     def sample(self, sequence: Sequence) -> None:
         if sequence.append(answer_token(sequence.token_ids), EOS) is not None:
@@ -163,7 +166,7 @@ def expected_answer(each: Request) -> list[int]:
 prompts = st.lists(st.integers(1, 2), min_size=1, max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(data=st.data())
 def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject):
     num_cells = data.draw(st.integers(48, 128), label="cells")
@@ -198,6 +201,7 @@ def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject)
             world.check()
         elif action == 1:
             world.scheduler.preempt(victim)
+            world.take_back()
             world.check()
     world.run()
 

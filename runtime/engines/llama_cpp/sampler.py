@@ -75,7 +75,9 @@ class Sampler:
         return int(token_ids[times.argmin()])
 
     def _draw(self, weights: Floats, token_ids: TokenIds) -> int:
-        return int(token_ids[(self._times(token_ids) / weights[token_ids]).argmin()])
+        with np.errstate(divide="ignore"):  # what is impossible never arrives
+            times = self._times(token_ids) / weights[token_ids]
+        return int(token_ids[times.argmin()])
 
     def _times(self, token_ids: TokenIds) -> npt.NDArray[np.float64]:
         """One exponentially distributed number for each token id."""
