@@ -239,18 +239,20 @@ def test_a_prefix_keeps_the_cells_that_sliding_windows_have_passed(tmp_path: Pat
     on from must stay. A long answer beside requests that go round the whole cache, then a branch
     off its beginning."""
     path = write_tiny_model(tmp_path / "gemma.gguf", window=16)
-    first = request("first", num_prompt=60, max_tokens=250)
+    first = request("first", num_prompt=60, max_tokens=400)
     prompt = [*first.prompt_token_ids[:30], 70, 71, 72]
     branch = msgspec.structs.replace(request("branch"), prompt_token_ids=prompt)
     fresh = start(path, prefix_caching="off")
     fresh.add(branch)
     expected = run(fresh)
     fresh.close()
-    engine = start(path)
+    engine = start(path, num_kv_tokens=768)
     engine.add(first)
-    for number in range(8):
-        engine.add(request(f"beside {number}", num_prompt=90, max_tokens=25))
-        run(engine, steps=30)
+    for number in range(10):
+        engine.add(request(f"beside {number}", num_prompt=90, max_tokens=5))
+        while engine.num_running > 1:
+            engine.step()
+    assert engine.num_running == 1, "the long answer ends last"
     run(engine)
     engine.take_usage()
 

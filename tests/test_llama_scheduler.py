@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtime import Request, SamplingParams
 from runtime.engines.llama_cpp.kv_cache import KVCache
-from runtime.engines.llama_cpp.pace import MAX_STRETCH, MIN_PROMPT_TOKENS, Pace
+from runtime.engines.llama_cpp.pace import MAX_STRETCH, MIN_PROMPT_TOKENS, UNDISTURBED_STEPS, Pace
 from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
@@ -354,6 +354,20 @@ def test_a_long_prompt_does_not_stall_those_who_stream():
         assert batch.num_tokens <= max(MAX_STRETCH, 1 + MIN_PROMPT_TOKENS)
 
 
+def test_a_short_prompt_does_not_wait_for_a_long_one_to_end():
+    world = World(num_cells=8192, max_num_seqs=4, budget=512)
+    world.waiting.append(request("0", range(1, 4001), max_tokens=1))
+    for _ in range(3):
+        world.step()
+    world.waiting.append(request("1", range(5001, 5041), max_tokens=1))
+
+    world.step()
+
+    assert set(world.finished) == {"1"}
+    world.run()
+    assert set(world.finished) == {"0", "1"}
+
+
 def test_a_burst_is_read_in_large_chunks_that_still_end():
     """Nobody streams: chunks may be large, but steps stay short enough to hear who leaves."""
     world = World(num_cells=8192, max_num_seqs=4, budget=512)
@@ -362,7 +376,7 @@ def test_a_burst_is_read_in_large_chunks_that_still_end():
 
     sizes = [world.step().num_tokens for _ in range(5)]
 
-    assert max(sizes) <= 0.05 / SLOWNESS * 4
+    assert max(sizes) <= 0.05 / SLOWNESS * UNDISTURBED_STEPS
     assert min(sizes) >= 0.05 / SLOWNESS
 
 

@@ -1,19 +1,19 @@
 """How many prompt tokens a step may carry: measured, not guessed."""
 
-MIN_PROMPT_TOKENS = 8
+MIN_PROMPT_TOKENS = 2
 """A prompt always goes on, however slow the machine."""
 
 SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
-MAX_STRETCH = 2.5
-"""A step with prompts in it may take so many times as long as one without: who streams beside a
-long prompt sees gaps that stay well below three times of what they were."""
+MAX_STRETCH = 2.0
+"""A step with prompts in it is meant to take so many times as long as one without. Steps vary, so
+who streams beside a long prompt sees gaps of up to three times of what they were."""
 
 MIN_STRETCH = 1.3
 """Where streaming alone takes longer than the target, prompts still get this much more."""
 
-UNDISTURBED_STEPS = 4.0
+UNDISTURBED_STEPS = 8.0
 """While nobody streams, a step may take so many times the target: large chunks are read faster,
 but clients that come or leave are heard only between steps."""
 

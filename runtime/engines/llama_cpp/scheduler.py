@@ -104,7 +104,7 @@ class Scheduler:
         budget = self._max_num_batched_tokens - len(chunks)
         budget = min(budget, self._pace.num_prompt_tokens(len(chunks)))
         reading = [seq for seq in self._running.values() if seq.num_remaining_tokens > 1]
-        chunks += self._read_prompts(sorted(reading, key=_rank), budget)
+        chunks += self._read_prompts(reading, budget)
         return Batch(chunks, len(decoding))
 
     def commit(self, batch: Batch) -> None:
@@ -113,18 +113,19 @@ class Scheduler:
             self._kv_cache.commit(chunk.sequences, chunk.num_tokens)
 
     def _read_prompts(self, reading: list[Sequence], budget: int) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        positions = {seq: seq.num_computed_tokens for seq in reading}
-        for sequence in reading:
-            while budget > 0 and (position := positions[sequence]) < sequence.num_tokens:
-                run = self._kv_cache.next_run(sequence, position)
-                num_tokens = min(run.end - position, budget)
-                chunks.append(Chunk(run.sequences, position, num_tokens))
-                budget -= num_tokens
-                for each in run.sequences:
-                    assert positions[each] == position, "users of a prefix are in step"
-                    positions[each] += num_tokens
-        return chunks
+        """Half of the budget for who is first, so that every prompt is read to its end; the rest
+        for the others, the one with least to read first, so that a short prompt does not wait for
+        a long one to end; what they leave for the first one again."""
+        if not reading:
+            return []
+        first = min(reading, key=_rank)
+        others = [sequence for sequence in reading if sequence is not first]
+        others.sort(key=lambda sequence: (sequence.request.priority, sequence.num_remaining_tokens))
+        plan = _Plan(self._kv_cache, budget)
+        plan.read(first, most=max(budget // 2, 1) if others else budget)
+        for sequence in [*others, first]:
+            plan.read(sequence, most=budget)
+        return plan.chunks
 
     def _make_room(self) -> None:
         """A cell for every running sequence's newest token, by preemption if there is none."""
@@ -133,6 +134,33 @@ class Scheduler:
                 if not self._kv_cache.grow(seq):
                     assert len(self._running) > 1, "one sequence outgrew the whole cache: a bug"
                     self.preempt(max(self._running.values(), key=_rank).request_id)
+
+
+class _Plan:
+    """Chunks of prompts for one step. `positions` are where sequences will stand after them."""
+
+    def __init__(self, kv_cache: KVCache, budget: int) -> None:
+        self.chunks: list[Chunk] = []
+        self._kv_cache = kv_cache
+        self._budget = budget
+        self._positions: dict[Sequence, int] = {}
+
+    def read(self, sequence: Sequence, *, most: int) -> None:
+        """Let a sequence read on, by `most` tokens at most and as far as the budget goes."""
+        position = self._position(sequence)
+        end = min(position + min(most, self._budget), sequence.num_tokens)
+        while position < end:
+            run = self._kv_cache.next_run(sequence, position)
+            num_tokens = min(run.end, end) - position
+            self.chunks.append(Chunk(run.sequences, position, num_tokens))
+            self._budget -= num_tokens
+            for each in run.sequences:
+                assert self._position(each) == position, "users of a prefix are in step"
+                self._positions[each] = position + num_tokens
+            position += num_tokens
+
+    def _position(self, sequence: Sequence) -> int:
+        return self._positions.get(sequence, sequence.num_computed_tokens)
 
 
 def _rank(sequence: Sequence) -> tuple[int, float]:
