@@ -6,9 +6,10 @@ MIN_PROMPT_TOKENS = 2
 SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
-MAX_STRETCH = 2.0
-"""A step with prompts in it is meant to take so many times as long as one without. Steps vary, so
-who streams beside a long prompt sees gaps of up to three times of what they were."""
+STRETCH = 1.0
+"""For each prompt that is being read, a step is meant to take this much longer, as a share of what
+it takes without prompts: beside a single long one gaps double, and stay below three times of what
+they were though steps vary; where many wait for a few, those few make room."""
 
 MIN_STRETCH = 1.3
 """Where streaming alone takes longer than the target, prompts still get this much more."""
@@ -30,14 +31,15 @@ class Pace:
         self._decode_seconds: dict[int, float] = {}
         self._prompt_token_seconds = 0.0
 
-    def num_prompt_tokens(self, num_decoding: int) -> int:
-        """Prompt tokens that the next step may compute beside `num_decoding` sequences."""
+    def num_prompt_tokens(self, num_decoding: int, num_reading: int) -> int:
+        """Prompt tokens that the next step may compute for `num_reading` sequences, beside
+        `num_decoding` others that stream."""
         if not num_decoding:
             return self._fitting(UNDISTURBED_STEPS * self._max_step_seconds, first_guess=1 << 30)
         decode = self._decode_step(num_decoding)
         if not decode:
             return self._fitting(self._max_step_seconds, first_guess=MIN_PROMPT_TOKENS)
-        target = min(self._max_step_seconds, MAX_STRETCH * decode)
+        target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
         target = max(target, MIN_STRETCH * decode)
         return self._fitting(target - decode, first_guess=MIN_PROMPT_TOKENS)
 

@@ -102,8 +102,8 @@ class Scheduler:
         decoding = [seq for seq in self._running.values() if seq.num_remaining_tokens == 1]
         chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
         budget = self._max_num_batched_tokens - len(chunks)
-        budget = min(budget, self._pace.num_prompt_tokens(len(chunks)))
         reading = [seq for seq in self._running.values() if seq.num_remaining_tokens > 1]
+        budget = min(budget, self._pace.num_prompt_tokens(len(chunks), len(reading)))
         chunks += self._read_prompts(reading, budget)
         return Batch(chunks, len(decoding))
 
