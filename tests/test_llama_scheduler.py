@@ -354,6 +354,20 @@ def test_a_long_prompt_does_not_stall_those_who_stream():
         assert batch.num_tokens <= max(1 + STRETCH, 1 + MIN_PROMPT_TOKENS)
 
 
+def test_where_many_wait_for_one_stream_it_makes_room_up_to_a_limit():
+    world = World(num_cells=8192, max_num_seqs=8, budget=512)
+    world.waiting.append(request("0", [1, 2, 3], max_tokens=500))
+    for _ in range(4):
+        world.step()
+    world.waiting += [request(str(n), range(n, 900 + n), max_tokens=1) for n in range(1, 8)]
+    world.step()
+
+    sizes = [world.step().num_tokens for _ in range(5)]
+
+    assert max(sizes) <= 7 * 0.05 / SLOWNESS + 1
+    assert min(sizes) > 0.05 / SLOWNESS
+
+
 def test_a_short_prompt_does_not_wait_for_a_long_one_to_end():
     world = World(num_cells=8192, max_num_seqs=4, budget=512)
     world.waiting.append(request("0", range(1, 4001), max_tokens=1))

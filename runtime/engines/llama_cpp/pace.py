@@ -9,7 +9,7 @@ SMOOTHING = 0.3
 STRETCH = 1.0
 """For each prompt that is being read, a step is meant to take this much longer, as a share of what
 it takes without prompts: beside a single long one gaps double, and stay below three times of what
-they were though steps vary; where many wait for a few, those few make room."""
+they were though steps vary."""
 
 MIN_STRETCH = 1.3
 """Where streaming alone takes longer than the target, prompts still get this much more."""
@@ -39,7 +39,10 @@ class Pace:
         decode = self._decode_step(num_decoding)
         if not decode:
             return self._fitting(self._max_step_seconds, first_guess=MIN_PROMPT_TOKENS)
-        target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
+        if num_reading > num_decoding:  # where many wait for a few, those few make room
+            target = self._max_step_seconds * min(num_reading / num_decoding, UNDISTURBED_STEPS)
+        else:
+            target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
         target = max(target, MIN_STRETCH * decode)
         return self._fitting(target - decode, first_guess=MIN_PROMPT_TOKENS)
 
