@@ -97,7 +97,7 @@ class EngineCore:
         while (request := self._waiting.peek(now)) is not None:
             if not self._engine.can_add(request) and not self._make_way(request, now):
                 return
-            self._waiting.pop(now)
+            self._waiting.take(request)  # who gave way to it may stand before it now
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:

@@ -72,9 +72,14 @@ class WaitingQueue:
         """Take out the request that `peek` shows. The queue must not be empty."""
         request = self.peek(now)
         assert request is not None, "pop() from an empty queue: this is a bug"
-        self.remove(request.request_id)
-        self._share.charge(request.tenant, 0.0)  # served from now on, though nothing yet
+        self.take(request)
         return request
+
+    def take(self, request: Request) -> None:
+        """Take out a waiting request to serve it, wherever it stands by now."""
+        removed = self.remove(request.request_id)
+        assert removed, "a request is served that does not wait: this is a bug"
+        self._share.charge(request.tenant, 0.0)  # served from now on, though nothing yet
 
     def remove(self, request_id: str) -> bool:
         """Take out one request wherever it stands. False when it is not here."""

@@ -266,3 +266,17 @@ def test_an_aborted_request_that_had_given_way_is_forgotten():
     assert world.order() == ["interactive"]
     world.submit("batch", max_tokens=4)
     assert run(world.core)["batch"].text == TEXT[:4]
+
+
+def test_who_gives_way_with_age_on_its_side_is_not_taken_for_the_one_it_gave_way_to():
+    """Back in the queue it stands before the one that is let in just then; both are answered."""
+    world = World(preempt_after=0.0, priority_ageing=30.0)
+    world.submit("old batch", max_tokens=20, priority=100, waited=500.0)
+    world.core.step()
+    world.core.take_messages()
+
+    world.submit("interactive", max_tokens=3, priority=-100)
+    answers = run(world.core)
+
+    assert list(answers) == ["interactive", "old batch"]
+    assert [len(answer.token_ids) for answer in answers.values()] == [3, 19]

@@ -80,9 +80,8 @@ class KVCache:
         self._holdings: dict[int, _Holding] = {}
         self._free_slots = list(range(num_slots - 1, -1, -1))
         self._num_held = 0
-        self._idle_leaves: OrderedDict[Node, None] = (
-            OrderedDict()
-        )  # the one to forget first is first
+        # The one to forget first is first.
+        self._idle_leaves: OrderedDict[Node, None] = OrderedDict()
 
     @property
     def num_free(self) -> int:
