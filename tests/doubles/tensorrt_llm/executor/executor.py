@@ -98,7 +98,7 @@ class Executor:
                 yield record
             if records:
                 end = time.monotonic() + seconds
-            else:
+            elif not fact("stats_block_the_loop"):
                 await asyncio.sleep(0.005)
 
     def kv_events(self) -> list[dict[str, Any]]:

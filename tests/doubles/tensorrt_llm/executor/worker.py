@@ -102,6 +102,8 @@ class Worker:
     def run(self) -> None:
         while self._receive():
             self._step()
+        if self._responses:  # of what was cancelled last
+            self._host.send(Batch(self._responses))
 
     def _receive(self) -> bool:
         idle = not (self._running or self._waiting or self._responses)
