@@ -7,6 +7,7 @@ behaviour is the table's, and the last test sees to it that no row of the table 
 import asyncio
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import json
 import logging
@@ -14,6 +15,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -65,24 +67,32 @@ def _modules() -> dict[str, ModuleType]:
     return {n: m for n, m in sys.modules.items() if n == NAME or n.startswith(f"{NAME}.")}
 
 
-@pytest.fixture(params=["1.2", "1.3", "1.4"])
-def double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    """Each release in a package of its own; whatever was imported under the name comes back."""
+@contextmanager
+def loaded(release: str) -> Iterator[Double]:
+    """A release's package under its name; whatever had the name before has it again afterwards."""
     before = _modules()
     for name in before:
         del sys.modules[name]
-    monkeypatch.syspath_prepend(DOUBLES)
-    monkeypatch.setenv("TENSORRT_LLM_DOUBLE", request.param)
-    monkeypatch.delenv("TENSORRT_LLM_DOUBLE_SCRIPT", raising=False)
-    monkeypatch.delenv("TENSORRT_LLM_DOUBLE_WORKER", raising=False)
-    sys.modules.update(_loaded.get(request.param, {}))
-    importlib.import_module(NAME)
-    made = Double(request.param)
-    _loaded[request.param] = _modules()
-    yield made
+    sys.modules.update(_loaded.get(release, {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOUBLES)
+        patch.setenv("TENSORRT_LLM_DOUBLE", release)
+        importlib.import_module(NAME)
+        made = Double(release)
+        _loaded[release] = _modules()
+        yield made
     for name in _modules():
         del sys.modules[name]
     sys.modules.update(before)
+
+
+@pytest.fixture(params=["1.2", "1.3", "1.4"])
+def double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    """Each release in a package of its own."""
+    monkeypatch.delenv("TENSORRT_LLM_DOUBLE_SCRIPT", raising=False)
+    monkeypatch.delenv("TENSORRT_LLM_DOUBLE_WORKER", raising=False)
+    with loaded(request.param) as made:
+        yield made
 
 
 Start = Callable[..., Any]
@@ -1249,13 +1259,8 @@ def test_a_plan_with_a_misspelt_key_is_refused(start: Start) -> None:
 def test_an_answer_goes_on_where_it_was_cut(
     prompt: list[int], cut: int, plan: dict[str, Any]
 ) -> None:
-    sys.path.insert(0, str(DOUBLES))
-    try:
-        maker = importlib.import_module(f"{NAME}.token_maker")
-        planned = importlib.import_module(f"{NAME}.plan").Plan(**plan)
-    finally:
-        sys.path.remove(str(DOUBLES))
-    model = maker.TokenMaker(planned, VOCAB, EOS)
+    with loaded("1.2") as double:
+        model = double.token_maker.TokenMaker(double.plan.Plan(**plan), VOCAB, EOS)
     whole = model.answer(prompt, 12)
     rest = model.answer(prompt + whole[:cut], 12 - cut) if EOS not in whole[:cut] else []
     assert whole == whole[:cut] + rest
