@@ -1,0 +1,18 @@
+"""The executor's public names."""
+
+from .request import LoRARequest
+from .result import CompletionOutput, GenerationResult
+from .utils import RequestError
+
+
+class CppExecutorError(RuntimeError):
+    """An error of the engine that belongs to no request."""
+
+
+__all__ = [
+    "CompletionOutput",
+    "CppExecutorError",
+    "GenerationResult",
+    "LoRARequest",
+    "RequestError",
+]
