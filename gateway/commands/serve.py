@@ -76,10 +76,11 @@ def _named(settings: Settings, name: str) -> Settings:
 
 def _check_engine(settings: Settings) -> None:
     """Finds a wrong name, a wrong kind of model and a missing package before a model is pulled."""
-    if settings.engine.name == "scripted":
+    engine: str = settings.engine.name
+    if engine == "scripted":
         return
     find_model(settings)
-    if settings.engine.name == "llama_cpp" and not _installed("llama_cpp"):
+    if engine == "llama_cpp" and not _installed("llama_cpp"):
         raise MissingExtra("llama-cpp-python", "cpu")
 
 

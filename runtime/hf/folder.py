@@ -114,7 +114,7 @@ def read_model_config(folder: str | Path) -> ModelConfig:
         sliding_window=_sliding_window(config),
         bos_token_id=bos if bos is not None else config.first(lambda part: part.bos_token_id),
         pad_token_id=pad if pad is not None else config.first(lambda part: part.pad_token_id),
-        eos_token_ids=_as_tuple(config.first(_eos) if eos is None else eos),
+        eos_token_ids=_eos(config) if eos is None else _as_tuple(eos),
     )
     _check_eos(folder, read, from_generation=generation.eos_token_id is not None)
     return read
@@ -193,13 +193,14 @@ def _sliding_window(config: _ConfigFile) -> int | None:
     return config.first(lambda part: part.sliding_window) or None
 
 
-def _eos(part: _ConfigFile) -> int | list[int] | None:
-    return part.eos_token_id
+def _eos(config: _ConfigFile) -> tuple[int, ...]:
+    for part in (config.text_config, config):
+        if part is not None and part.eos_token_id is not None:
+            return _as_tuple(part.eos_token_id)
+    return ()
 
 
-def _as_tuple(token_ids: int | list[int] | None) -> tuple[int, ...]:
-    if token_ids is None:
-        return ()
+def _as_tuple(token_ids: int | list[int]) -> tuple[int, ...]:
     return (token_ids,) if isinstance(token_ids, int) else tuple(dict.fromkeys(token_ids))
 
 
