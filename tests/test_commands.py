@@ -327,7 +327,7 @@ def test_interrupt_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> 
     assert greeting(process)
     assert process.stdout.read(6)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate("/exit\n")
+    output, errors = process.communicate("/exit\n", timeout=60)
     assert " (stopped)\n> " in output
     assert (errors, process.returncode) == ("", 0)
 
