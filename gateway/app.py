@@ -90,15 +90,23 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     )
 
 
+def min_free_bytes(settings: Settings) -> int | None:
+    """What `gpu.min_free_memory_gb` means: 0 is off, None is for the guard to choose."""
+    wanted = settings.gpu.min_free_memory_gb
+    if wanted != "auto":
+        return round(wanted * 1e9)
+    # llama.cpp takes what it needs when it loads; TensorRT-LLM takes more while it runs
+    return None if str(settings.engine.name) == "tensorrt_llm" else 0
+
+
 def _gpu_monitor(settings: Settings) -> GpuMonitor:
-    gpu, engine = settings.gpu, settings.engine
-    min_free_bytes: int | None
-    if gpu.min_free_memory_gb == "auto":
-        # llama.cpp takes what it needs when it loads; TensorRT-LLM also takes more while it runs
-        min_free_bytes = None if str(engine.name) == "tensorrt_llm" else 0
-    else:
-        min_free_bytes = round(gpu.min_free_memory_gb * 1e9)
-    return GpuMonitor(interval=gpu.interval, min_free_bytes=min_free_bytes, devices=gpu.devices)
+    gpu = settings.gpu
+    return GpuMonitor(
+        interval=gpu.interval,
+        min_free_bytes=min_free_bytes(settings),
+        devices=gpu.devices,
+        problem="the GPUs have not been read yet" if gpu.enabled else "gpu.enabled is false",
+    )
 
 
 def _listener(metrics: Metrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:

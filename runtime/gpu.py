@@ -6,6 +6,7 @@ and no GPUs; nothing here raises what NVML raises.
 """
 
 import contextlib
+import ctypes
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -244,6 +245,7 @@ class _XidEvents:
     def __init__(self, nvml: Any, devices: list[_Device], counts: dict[str, Counter[int]]) -> None:
         self._nvml = nvml
         self._counts = counts
+        self._uuids = {_address(device.handle): device.uuid for device in devices}
         self._set: Any = None
         try:
             self._set = nvml.nvmlEventSetCreate()
@@ -266,7 +268,7 @@ class _XidEvents:
                     raise
                 self.close()
                 return
-            uuid = _text(self._nvml.nvmlDeviceGetUUID(event.eventDevice))
+            uuid = self._uuids.get(_address(event.device), "")  # a lost GPU has no name any more
             self._counts.setdefault(uuid, Counter())[int(event.eventData)] += 1
 
     def close(self) -> None:
@@ -353,6 +355,11 @@ def _throttle_reasons(bits: int) -> tuple[str, ...]:
 
 def _processes(found: Iterable[Any]) -> tuple[ProcessMemory, ...]:
     return tuple(ProcessMemory(int(each.pid), each.usedGpuMemory) for each in found)
+
+
+def _address(handle: Any) -> int | None:
+    """Handles are pointers: two of one GPU are equal where they point to."""
+    return ctypes.cast(handle, ctypes.c_void_p).value
 
 
 def _text(value: str | bytes) -> str:

@@ -32,7 +32,8 @@ class GpuMonitor:
 
     `min_free_bytes` is what has to stay free on each GPU of `devices`: 0 is nothing, None is chosen
     when the engine has loaded (`MemoryGuard`). Devices are numbered as `nvidia-smi` shows them;
-    none at all are those of CUDA_VISIBLE_DEVICES, else all. `snapshot` is the last reading.
+    none at all are those of CUDA_VISIBLE_DEVICES, else all. `snapshot` is the last reading;
+    until there is one it has this `problem`.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class GpuMonitor:
         min_free_bytes: int | None = 0,
         devices: Sequence[int] = (),
         reader: GpuReader | None = None,
+        problem: str = "the GPUs have not been read yet",
     ) -> None:
-        self.snapshot = GpuSnapshot(problem="the GPUs have not been read yet")
+        self.snapshot = GpuSnapshot(problem=problem)
         self._interval = interval
         self._devices = tuple(devices)
         self._reader = reader or GpuReader()

@@ -144,7 +144,7 @@ def _plain(name: str) -> str:
 def _unknown(name: str, wanted: str) -> SetupError:
     known = [gpu.name for gpu in GPUS]
     close = [other for other in known if wanted and other.endswith(f"-{wanted}")]
-    for spelling in (wanted, f"rtx-{wanted}"):
+    for spelling in (wanted, f"rtx-{wanted}") if wanted else ():
         close += difflib.get_close_matches(spelling, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return SetupError(

@@ -1,9 +1,10 @@
 """NVML without a GPU: the functions of `pynvml` that are used, over GPUs that tests describe.
 
-Constants and exceptions are the real ones. `fail` makes a function raise from then on, for all GPUs
-or for one; so a test says what breaks and when.
+Constants, exceptions, handles and structures are the real ones. `fail` makes a function raise from
+then on, for all GPUs or for one; so a test says what breaks and when.
 """
 
+import ctypes
 from collections import deque
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pynvml
 
 GIB = 1 << 30
+_STEP = 4096  # between two handles
 
 
 class FakeGpu:
@@ -46,7 +48,7 @@ class FakeGpu:
 
 
 class FakeNvml:
-    """Stands for the module `pynvml`. Handles are the `FakeGpu` objects themselves."""
+    """Stands for the module `pynvml`."""
 
     def __init__(self, gpus: Sequence[FakeGpu] = ()) -> None:
         self.gpus = list(gpus)
@@ -79,13 +81,24 @@ class FakeNvml:
         return value
 
     def _call(self, name: str, answer: Any, arguments: tuple[Any, ...]) -> Any:
-        handle = next((each for each in arguments if isinstance(each, FakeGpu)), None)
-        for key in ((name, None), ("every", None), (name, handle), ("every", handle)):
+        arguments = tuple(map(self._gpu_of, arguments))
+        gpu = next((each for each in arguments if isinstance(each, FakeGpu)), None)
+        for key in ((name, None), ("every", None), (name, gpu), ("every", gpu)):
             if key in self._failures:
                 raise self._failures[key]
         if not self.is_open and name != "nvmlInit":
             raise pynvml.NVMLError_Uninitialized()
         return answer(self, *arguments)
+
+    def _gpu_of(self, argument: Any) -> Any:
+        """The GPU behind a handle; anything else as it is."""
+        if isinstance(argument, pynvml.c_nvmlDevice_t):
+            return self.gpus[ctypes.cast(argument, ctypes.c_void_p).value // _STEP - 1]
+        return argument
+
+    def _handle(self, index: int) -> Any:
+        """Never looked into, so it may point anywhere."""
+        return ctypes.cast(ctypes.c_void_p((index + 1) * _STEP), pynvml.c_nvmlDevice_t)
 
     def _nvmlInit(self) -> None:
         self.is_open = True
@@ -103,8 +116,8 @@ class FakeNvml:
     def _nvmlDeviceGetCount(self) -> int:
         return len(self.gpus)
 
-    def _nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
-        return self.gpus[index]
+    def _nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
+        return self._handle(index)
 
     def _nvmlDeviceGetName(self, gpu: FakeGpu) -> str:
         return str(gpu["name"])
@@ -116,12 +129,12 @@ class FakeNvml:
         major, minor = gpu["compute_capability"]
         return major, minor
 
-    def _nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> SimpleNamespace:
+    def _nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:
         used = gpu["total"] - gpu["free"]
-        return SimpleNamespace(total=gpu["total"], free=gpu["free"], used=used)
+        return pynvml.c_nvmlMemory_t(total=gpu["total"], free=gpu["free"], used=used)
 
-    def _nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> SimpleNamespace:
-        return SimpleNamespace(gpu=gpu["gpu_percent"], memory=gpu["memory_percent"])
+    def _nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:
+        return pynvml.c_nvmlUtilization_t(gpu=gpu["gpu_percent"], memory=gpu["memory_percent"])
 
     def _nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
@@ -167,9 +180,10 @@ class FakeNvml:
         assert kinds == pynvml.nvmlEventTypeXidCriticalError
         self._registered.append(gpu)
 
-    def _nvmlEventSetWait_v2(self, event_set: object, milliseconds: int) -> SimpleNamespace:
+    def _nvmlEventSetWait_v2(self, event_set: object, milliseconds: int) -> Any:
         assert milliseconds == 0, "reading waits for nothing"
         if not self._events:
             raise pynvml.NVMLError_Timeout()
         gpu, number = self._events.popleft()
-        return SimpleNamespace(eventDevice=gpu, eventData=number)
+        device = self._handle(self.gpus.index(gpu))
+        return pynvml.c_nvmlEventData_t(device=device, eventData=number)
