@@ -23,7 +23,7 @@ from gateway.translate import (
     empty_prompt,
     num_choices,
 )
-from runtime import Request
+from runtime import GpuMonitor, Request
 
 
 @post("/v1/completions", status_code=200)
@@ -35,7 +35,7 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     check_completion(data)
     service = service_of(data, origin_of(request))
     given = completion_prompts(data)
-    _check_room(data, len(given), model)
+    _check_room(data, len(given), model, context.gpus)
     prompts = await _prompts(given, model)
     head = _head(model)
     requests = completion_requests(
@@ -56,8 +56,11 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-def _check_room(data: CompletionRequest, num_prompts: int, model: ServedModel) -> None:
+def _check_room(
+    data: CompletionRequest, num_prompts: int, model: ServedModel, gpus: GpuMonitor
+) -> None:
     if data.max_tokens != 0:  # otherwise the engine has no part in it
+        gpus.check_memory()
         model.client.check_room(num_prompts * num_choices(data))
 
 
