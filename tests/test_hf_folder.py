@@ -532,12 +532,13 @@ def test_a_whole_server_on_a_folder(qwen2: Path) -> None:
             "/v1/chat/completions", **body, stream_options={"include_usage": True}
         )
         whole = server.post("/v1/chat/completions", **body).json()
-        model = server.http.get("/v1/models").json()["data"][0]
+        too_much = server.post("/v1/chat/completions", **body | {"max_tokens": 2048})
 
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1]) == expected
     assert whole["choices"][0]["message"]["content"] == expected
     assert chunks[-1]["usage"]["prompt_tokens"] == len(prompt_ids)
-    assert model["max_model_len"] == 2048
+    assert too_much.status_code == 400
+    assert "context is 2048 tokens" in too_much.json()["error"]["message"]
 
 
 # --- damage ---
