@@ -21,10 +21,19 @@ from runtime.errors import (
 )
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
-from runtime.request import PRIORITY_STEP, FinishReason, Request, RequestOutput, SamplingParams
+from runtime.request import (
+    PRIORITY_STEP,
+    FinishReason,
+    Request,
+    RequestOutput,
+    SamplingParams,
+    StructuredOutput,
+    TokenLogprobs,
+)
 from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
+from runtime.tensorrt_config import TensorRTConfig
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
 
@@ -62,7 +71,10 @@ __all__ = [
     "ScriptedConfig",
     "SetupError",
     "StepOutput",
+    "StructuredOutput",
     "Supervisor",
+    "TensorRTConfig",
+    "TokenLogprobs",
     "TokenStream",
     "Tokenizer",
     "__version__",

@@ -19,6 +19,7 @@ from runtime.client import EngineClient
 from runtime.config import EngineConfig, WorkerConfig
 from runtime.engines import cautious, engine_environment
 from runtime.messages import Fatal, FromEngine, Ready, Stop
+from runtime.processes import descendants, kill, session_members
 
 log = structlog.get_logger(__name__)
 
@@ -207,8 +208,10 @@ def _environment(config: EngineConfig) -> Mapping[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    started = descendants(process.pid)  # while it lives: then they have its number as parent
     process.kill()
     process.wait()
+    kill([*started, *session_members(process.pid)])
     if process.stdin is not None:
         process.stdin.close()
 
