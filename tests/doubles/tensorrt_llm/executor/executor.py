@@ -1,0 +1,160 @@
+"""The caller's side of the worker: requests in flight, errors, statistics."""
+
+import asyncio
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from ..facts import fact
+from .hosts import ProcessHost, ThreadHost
+from .messages import Batch, Cancel, EngineRequest, Response, WorkerConfig
+from .result import GenerationResult
+from .utils import RequestError
+
+WORKER_VARIABLE = "TENSORRT_LLM_DOUBLE_WORKER"
+
+
+class Executor:
+    """Owns the worker. Its batches come in a thread of the host's."""
+
+    def __init__(self, config: WorkerConfig, max_stats: int, shutdown_block_s: float) -> None:
+        self._ids = itertools.count(1)
+        self._results: dict[int, GenerationResult] = {}
+        self._errors: deque[Exception] = deque()
+        self._stats: deque[dict[str, Any]] = deque(maxlen=max_stats)
+        self._stats_came = threading.Condition()
+        self._stats_wanted = config.iter_stats
+        self._shutdown = False
+        self._dead = False
+        self._shutdown_block_s = shutdown_block_s
+        self._unblocked = threading.Event()
+        process = os.environ.get(WORKER_VARIABLE) == "process"
+        self._host = (ProcessHost if process else ThreadHost)(config, self._take)
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process, or this one where it is a thread."""
+        return self._host.pid
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    def submit(self, request: EngineRequest, result: GenerationResult) -> None:
+        self.raise_background_error()
+        self._results[request.client_id] = result
+        self._host.put(request)
+
+    def abort_request(self, client_id: int) -> None:
+        assert not self._shutdown, "The executor is shut down."
+        self._host.put(Cancel(client_id))
+
+    def is_shutdown(self) -> bool:
+        return self._shutdown
+
+    def raise_background_error(self) -> None:
+        """Raise what went wrong without belonging to a request, after shutting down."""
+        if self._errors:
+            error = self._errors.popleft()
+            self._close()
+            raise error
+
+    def shutdown(self) -> None:
+        """Cancel everything and join the worker. After a crash there is nobody to join, and the
+        caller waits."""
+        if self._shutdown:
+            return
+        self._close()
+        if self._dead and fact("shutdown_blocks_after_crash"):
+            self._unblocked.wait(self._shutdown_block_s)
+
+    def unblock(self) -> None:
+        """For tests: let a `shutdown` go that waits for a dead worker."""
+        self._unblocked.set()
+
+    def stats(self, timeout: float) -> Iterator[dict[str, Any]]:
+        """Records, each once; ends when `timeout` seconds bring no other."""
+        while self._stats_wanted:
+            with self._stats_came:
+                if not self._stats_came.wait_for(lambda: bool(self._stats), timeout):
+                    return
+                record = self._stats.popleft()
+            yield record
+
+    async def stats_async(self, timeout: float) -> AsyncIterator[dict[str, Any]]:
+        """The same. Releases that wait in a blocking call hold the event loop up meanwhile."""
+        if fact("stats_block_the_loop"):
+            for record in self.stats(timeout):
+                yield record
+            return
+        end = time.monotonic() + timeout
+        while self._stats_wanted and time.monotonic() < end:
+            if self._stats:
+                yield self._stats.popleft()
+                end = time.monotonic() + timeout
+            else:
+                await asyncio.sleep(0.005)
+
+    def _close(self) -> None:
+        if self._shutdown:
+            return
+        for client_id in tuple(self._results):
+            self._host.put(Cancel(client_id))
+        self._shutdown = True
+        self._host.stop()
+
+    def _take(self, batch: Batch) -> None:
+        if batch.stats is not None:
+            with self._stats_came:
+                self._stats.append(batch.stats)
+                self._stats_came.notify_all()
+        if batch.engine_error is not None:
+            self._errors.append(RuntimeError(batch.engine_error))
+        self._deliver(batch.responses)
+        if batch.dead:
+            self._mourn()
+
+    def _deliver(self, responses: list[Response]) -> None:
+        """Queue each response for its result, then wake each event loop once."""
+        loops: dict[asyncio.AbstractEventLoop, list[GenerationResult]] = {}
+        for response in responses:
+            result = self._results.get(response.client_id)
+            if result is None:
+                continue
+            result._responses.append(response)
+            if result._loop is not None:
+                loops.setdefault(result._loop, []).append(result)
+            if response.is_final:
+                del self._results[response.client_id]
+        for loop, results in loops.items():
+            _wake(loop, results)
+
+    def _mourn(self) -> None:
+        """The worker is gone. Where nobody watches it, nobody who waits is told."""
+        self._dead = True
+        message = "Executor worker died unexpectedly"
+        self._errors.append(RuntimeError(message))
+        if not fact("worker_is_watched"):
+            return
+        self._shutdown = True
+        pending = [Response(i, 0, [], is_final=True, error=message) for i in self._results]
+        self._deliver(pending)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, results: list[GenerationResult]) -> None:
+    try:
+        loop.call_soon_threadsafe(_wake_all, results)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def _wake_all(results: list[GenerationResult]) -> None:
+    for result in results:
+        result._wake()
+
+
+__all__ = ["WORKER_VARIABLE", "Executor", "RequestError"]

@@ -1,0 +1,106 @@
+"""What goes between the caller's side and the worker. All of it can be pickled."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class EngineRequest(msgspec.Struct, frozen=True, gc=False):
+    """One request as the worker sees it. Everything is resolved; `end_id` is -1 for none."""
+
+    client_id: int
+    prompt_token_ids: list[int]
+    max_tokens: int
+    end_id: int
+    streaming: bool
+    num_sequences: int = 1
+    stop_words: tuple[tuple[int, ...], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    min_tokens: int = 0
+    greedy: bool = True
+    seed: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    prompt_ignore_length: int = 0
+    no_repeat_ngram_size: int = 0
+    ban_last_token: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int = 0
+    embedding_bias: Any = None
+    logits_processors: tuple[Any, ...] = ()
+    batched_processor: bool = False
+    guide: tuple[str, Any] | None = None
+    needs_score: bool = False
+    cache_salt: str | None = None
+    priority: float = 0.5
+
+
+class Cancel(NamedTuple):
+    client_id: int
+
+
+class Response(msgspec.Struct, gc=False):
+    """News of one sequence of one request.
+
+    `token_ids` and `logprobs` are what is new since the last response. `score` is the sum of the
+    log-probabilities so far. With `error` set the request is over and the rest is empty.
+    """
+
+    client_id: int
+    index: int
+    token_ids: list[int]
+    finish_reason: str | None = None
+    is_final: bool = False
+    logprobs: list[dict[int, tuple[float, int]]] | None = None
+    prompt_logprobs: list[dict[int, tuple[float, int]]] | None = None
+    score: float | None = None
+    cached_tokens: int = 0
+    iteration: int = 0
+    error: str | None = None
+
+
+class Batch(NamedTuple):
+    """What one iteration sends: responses, a statistics record, or the worker's last words.
+
+    `engine_error` belongs to no request. `dead` says that the worker will not speak again.
+    """
+
+    responses: list[Response]
+    stats: dict[str, Any] | None = None
+    engine_error: str | None = None
+    dead: bool = False
+
+
+class WorkerConfig(msgspec.Struct, frozen=True):
+    """What the worker is started with. `tokenizer` is a folder or None; the plan is JSON."""
+
+    plan: bytes
+    vocab_size: int
+    eos_token_id: int | None
+    max_batch_size: int
+    max_num_tokens: int
+    max_seq_len: int
+    num_kv_tokens: int
+    tokens_per_block: int
+    enable_block_reuse: bool
+    reserve_whole: bool
+    chunked_prefill: bool
+    stream_interval: int
+    iter_stats: bool
+    request_stats: bool
+    use_priority: bool
+    honours_penalties: bool
+    honours_bad_words: bool
+    honours_no_repeat_ngram: bool
+    logprobs_have_sampled_token: bool
+    prompt_logprobs_have_prompt_token: bool
+    eos_in_token_ids: bool
+    first_token_at_once: bool
+    guided_backend: str | None
+    tokenizer: str | None
+    batched_processor: Any = None

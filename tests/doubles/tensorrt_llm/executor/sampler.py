@@ -1,0 +1,219 @@
+"""From logits to a token: what the samplers of the package honour, and nothing else."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ..tensor import as_array, logits_tensor
+from ..token_maker import TokenMaker
+from .messages import EngineRequest, WorkerConfig
+
+_MOST_LIKELY = 64
+_NEGLIGIBLE = 15.0
+"""A token this far below the best one is never drawn, so that it does not matter whether all
+logits or only the likely ones were looked at."""
+
+Scores = dict[int, tuple[float, int]]
+
+
+class Sampler:
+    """Draws the tokens of all sequences. Stateless but for the batch's logits processor."""
+
+    def __init__(self, config: WorkerConfig, maker: TokenMaker) -> None:
+        self._config = config
+        self._maker = maker
+
+    def is_plain(self, request: EngineRequest, guided: bool) -> bool:
+        """Whether the preferred token is always the answer."""
+        return (
+            request.greedy
+            and not guided
+            and request.logprobs is None
+            and not request.needs_score
+            and not self._needs_all_logits(request)
+        )
+
+    def sample(self, sequence: Any) -> int:
+        """The next token of a sequence, whose scores are kept if the request wants them."""
+        request = sequence.request
+        candidates = self._maker.candidates(sequence.cursor, sequence.num_tokens)
+        if sequence.guide is not None or self._needs_all_logits(request):
+            pairs = self._changed(sequence, candidates)
+        else:
+            pairs = list(candidates.items())
+        token = _draw(pairs, request, sequence.cursor.state + sequence.index)
+        if request.logprobs is not None or request.needs_score:
+            self._score(sequence, candidates, token)
+        return token
+
+    def prompt_scores(self, request: EngineRequest, first: int) -> list[Scores]:
+        """For each prompt token from `first` on, how likely its successor was."""
+        prompt = request.prompt_token_ids
+        cursor = self._maker.read(prompt[:first])
+        scores = []
+        for position in range(first, len(prompt)):
+            self._maker.push(cursor, prompt[position])
+            candidates = self._maker.candidates(cursor, position + 1)
+            following = prompt[position + 1] if position + 1 < len(prompt) else None
+            keeps = self._config.prompt_logprobs_have_prompt_token
+            scores.append(
+                self._scores(candidates, request.prompt_logprobs, following if keeps else None)
+            )
+        return scores
+
+    def _needs_all_logits(self, request: EngineRequest) -> bool:
+        config = self._config
+        penalized = (
+            request.repetition_penalty != 1
+            or request.presence_penalty != 0
+            or request.frequency_penalty != 0
+        )
+        return bool(
+            request.embedding_bias is not None
+            or request.logits_processors
+            or request.batched_processor
+            or request.min_tokens
+            or (config.honours_penalties and penalized)
+            or (config.honours_bad_words and request.bad_words)
+            or (config.honours_no_repeat_ngram and request.no_repeat_ngram_size)
+        )
+
+    def _changed(self, sequence: Any, candidates: dict[int, float]) -> list[tuple[int, float]]:
+        request = sequence.request
+        logits = self._maker.logits(candidates)
+        if self._config.honours_penalties:
+            _penalize(logits, sequence)
+        if self._config.honours_bad_words:
+            _ban_words(logits, sequence.tokens, request.bad_words)
+        if self._config.honours_no_repeat_ngram and request.no_repeat_ngram_size:
+            _ban_ngrams(logits, sequence)
+        if request.embedding_bias is not None:
+            logits += as_array(request.embedding_bias)  # another length is a runtime error
+        if len(sequence.tokens) < request.min_tokens:
+            if request.end_id >= 0:
+                logits[request.end_id] = -np.inf
+            elif request.ban_last_token:
+                logits[-1] = -np.inf
+        self._process(logits, sequence)
+        if sequence.guide is not None:
+            allowed = sequence.guide.allowed()
+            masked = np.full_like(logits, -np.inf)
+            masked[allowed] = np.maximum(logits[allowed], -1e4)
+            logits = masked
+        best = np.argsort(-logits, kind="stable")[:_MOST_LIKELY]
+        return [(int(token), float(logits[token])) for token in best]
+
+    def _process(self, logits: np.ndarray, sequence: Any) -> None:
+        request = sequence.request
+        tensor = logits_tensor(logits)
+        seen = [[*request.prompt_token_ids, *sequence.tokens]]
+        for processor in request.logits_processors:
+            processor(request.client_id, tensor, seen, None, request.client_id)
+        batched = self._config.batched_processor
+        if request.batched_processor and batched is not None:
+            batched([request.client_id], [tensor], [seen], None, [request.client_id])
+
+    def _score(self, sequence: Any, candidates: dict[int, float], token: int) -> None:
+        request = sequence.request
+        logprob = self._logprob(candidates, token)
+        sequence.score += logprob
+        if request.logprobs is not None:
+            keeps = self._config.logprobs_have_sampled_token
+            sequence.logprobs.append(
+                self._scores(candidates, request.logprobs, token if keeps else None)
+            )
+
+    def _logprob(self, candidates: dict[int, float], token: int) -> float:
+        logit = candidates.get(token)
+        if logit is None:
+            logit = float(self._maker.logits({})[token])
+        return logit - self._maker.log_normalizer(candidates)
+
+    def _scores(self, candidates: dict[int, float], top: int, token: int | None) -> Scores:
+        """The `top` most likely tokens by the raw logits, and `token` when it is given."""
+        normalizer = self._maker.log_normalizer(candidates)
+        best = list(candidates.items())
+        if top > len(best):
+            logits = self._maker.logits(candidates)
+            order = np.argsort(-logits, kind="stable")[:top]
+            best = [(int(other), float(logits[other])) for other in order]
+        scores = {t: (logit - normalizer, r + 1) for r, (t, logit) in enumerate(best[:top])}
+        if token is not None and token not in scores:
+            logits = self._maker.logits(candidates)
+            rank = int((logits > logits[token]).sum()) + 1
+            scores[token] = (float(logits[token]) - normalizer, rank)
+        return scores
+
+
+def _draw(pairs: list[tuple[int, float]], request: EngineRequest, state: int) -> int:
+    """`pairs` are tokens with logits, the likeliest first but for a bias that turned them."""
+    pairs = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+    if request.greedy:
+        return pairs[0][0]
+    if request.top_k:
+        pairs = pairs[: request.top_k]
+    best = pairs[0][1]
+    kept = [
+        (token, math.exp((logit - best) / request.temperature))
+        for token, logit in pairs
+        if best - logit < _NEGLIGIBLE
+    ]
+    kept = _nucleus(kept, request.top_p, request.min_p)
+    point = _uniform(request.seed, state) * sum(weight for _, weight in kept)
+    for token, weight in kept:
+        point -= weight
+        if point < 0:
+            return token
+    return kept[-1][0]
+
+
+def _nucleus(
+    weights: list[tuple[int, float]], top_p: float, min_p: float
+) -> list[tuple[int, float]]:
+    kept, mass = [], 0.0
+    target = top_p * sum(weight for _, weight in weights)
+    for token, weight in weights:
+        if kept and (mass >= target or weight < min_p * weights[0][1]):
+            break
+        kept.append((token, weight))
+        mass += weight
+    return kept
+
+
+def _uniform(seed: int, state: int) -> float:
+    """A number in [0, 1) that the seed and the text so far decide (the mixer of SplitMix64)."""
+    mask = (1 << 64) - 1
+    number = (state + (seed + 1) * 0x9E3779B97F4A7C15) & mask
+    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & mask
+    number = ((number ^ number >> 27) * 0x94D049BB133111EB) & mask
+    return ((number ^ number >> 31) >> 11) / (1 << 53)
+
+
+def _penalize(logits: np.ndarray, sequence: Any) -> None:
+    """Repetition, presence and frequency penalties, each over the prompt and the answer."""
+    request = sequence.request
+    counts = Counter(request.prompt_token_ids[request.prompt_ignore_length :])
+    counts.update(sequence.tokens)
+    seen = np.fromiter(counts, dtype=np.int64, count=len(counts))
+    times = np.fromiter(counts.values(), dtype=np.float32, count=len(counts))
+    values = logits[seen]
+    penalty = request.repetition_penalty
+    values = np.where(values < 0, values * penalty, values / penalty)
+    logits[seen] = values - request.presence_penalty - times * request.frequency_penalty
+
+
+def _ban_words(logits: np.ndarray, tokens: list[int], words: tuple[tuple[int, ...], ...]) -> None:
+    for word in words:
+        if list(word[:-1]) == (tokens[len(tokens) - len(word) + 1 :] if len(word) > 1 else []):
+            logits[word[-1]] = -np.inf
+
+
+def _ban_ngrams(logits: np.ndarray, sequence: Any) -> None:
+    size = sequence.request.no_repeat_ngram_size
+    text = [*sequence.request.prompt_token_ids, *sequence.tokens]
+    tail = text[len(text) - size + 1 :] if size > 1 else []
+    for start in range(len(text) - size + 1):
+        if text[start : start + size - 1] == tail:
+            logits[text[start + size - 1]] = -np.inf

@@ -1,0 +1,363 @@
+"""The worker: an iteration loop over a batch of sequences, as the engine of the package has one.
+
+It runs in a thread of the caller's process, or in a process of its own; it knows neither. What it
+says goes through `Host`.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence as SequenceOf
+from typing import Protocol
+
+import msgspec
+
+from ..plan import AT_START, Fault, Plan, strikes
+from ..token_maker import TokenMaker
+from .guided import Guide, GuideError, make_guide
+from .messages import Batch, Cancel, EngineRequest, Response, WorkerConfig
+from .prefix_cache import PrefixCache
+from .sampler import Sampler
+from .statistics import iteration_record
+
+CUDA_ERROR = "CUDA error: an illegal memory access was encountered"
+
+
+class Host(Protocol):
+    """Where the worker runs. `receive` waits for messages when `block`; None means stop. `die`
+    does not come back; `hang` does when there is nobody left to wait for the worker."""
+
+    def receive(self, block: bool) -> SequenceOf[EngineRequest | Cancel | None]: ...
+
+    def send(self, batch: Batch) -> None: ...
+
+    def die(self) -> None: ...
+
+    def hang(self) -> None: ...
+
+
+class Sequence:
+    """One answer in the making. `unsent` and `logprobs` are what no response has carried yet."""
+
+    __slots__ = (
+        "cached_tokens",
+        "cursor",
+        "faults",
+        "finish_reason",
+        "guide",
+        "index",
+        "iteration",
+        "logprobs",
+        "plain",
+        "prefill_left",
+        "prompt_logprobs",
+        "request",
+        "score",
+        "tokens",
+        "unsent",
+    )
+
+    def __init__(self, request: EngineRequest, index: int, maker: TokenMaker) -> None:
+        self.request = request
+        self.index = index
+        self.cursor = maker.read(request.prompt_token_ids)
+        self.tokens: list[int] = []
+        self.unsent: list[int] = []
+        self.logprobs: list[dict[int, tuple[float, int]]] = []
+        self.prompt_logprobs: list[dict[int, tuple[float, int]]] | None = None
+        self.score = 0.0
+        self.plain = False
+        self.guide: Guide | None = None
+        self.faults: tuple[Fault, ...] = ()
+        self.prefill_left = 0
+        self.cached_tokens = 0
+        self.iteration = 0
+        self.finish_reason: str | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.request.prompt_token_ids) + len(self.tokens)
+
+
+class Worker:
+    """Owns everything that runs. `run` returns when it is told to stop."""
+
+    def __init__(self, config: WorkerConfig, host: Host) -> None:
+        self._config = config
+        self._host = host
+        self._plan = msgspec.json.decode(config.plan, type=Plan)
+        self._maker = TokenMaker(self._plan, config.vocab_size, config.eos_token_id)
+        self._sampler = Sampler(config, self._maker)
+        self._cache = PrefixCache(config.tokens_per_block, config.num_kv_tokens)
+        self._faults = tuple(f for f in self._plan.faults if f.kind not in AT_START)
+        self._waiting: deque[EngineRequest] = deque()
+        self._running: list[Sequence] = []
+        self._reserved: dict[int, int] = {}
+        self._responses: list[Response] = []
+        self._poison: str | None = None
+        self._iteration = 0
+        self._num_completed = 0
+
+    def run(self) -> None:
+        while self._receive():
+            self._step()
+
+    def _receive(self) -> bool:
+        idle = not (self._running or self._waiting or self._responses)
+        for message in self._host.receive(block=idle):
+            if message is None:
+                return False
+            if isinstance(message, Cancel):
+                self._cancel(message.client_id)
+            else:
+                self._enqueue(message)
+        return True
+
+    def _enqueue(self, request: EngineRequest) -> None:
+        room = self._config.max_seq_len - len(request.prompt_token_ids)
+        if room <= 0:
+            self._fail(
+                request.client_id,
+                f"The number of prompt tokens ({len(request.prompt_token_ids)}) leaves no room in "
+                f"max_seq_len ({self._config.max_seq_len}) for an answer",
+            )
+            return
+        limit = room if request.max_tokens is None else min(request.max_tokens, room)
+        self._waiting.append(msgspec.structs.replace(request, max_tokens=limit))
+        if self._config.use_priority:
+            self._waiting = deque(sorted(self._waiting, key=lambda waiting: -waiting.priority))
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        if self._plan.step_ms:
+            time.sleep(self._plan.step_ms / 1000)
+        self._iteration += 1
+        self._admit()
+        budget = self._config.max_num_tokens
+        num_context = num_context_tokens = num_generating = 0
+        for sequence in tuple(self._running):
+            if sequence.finish_reason is not None:
+                continue  # its request was failed by another one in this iteration
+            if sequence.prefill_left:
+                chunk = self._prefill(sequence, budget)
+                budget -= chunk
+                num_context += 1
+                num_context_tokens += chunk
+                if sequence.prefill_left:
+                    continue
+            else:
+                budget -= 1
+                num_generating += 1
+            self._advance(sequence)
+        self._running = [s for s in self._running if s.finish_reason is None]
+        self._send(started, num_context, num_context_tokens, num_generating)
+
+    def _admit(self) -> None:
+        while self._waiting:
+            request = self._waiting[0]
+            if self._poison is not None:
+                self._waiting.popleft()
+                self._fail(request.client_id, self._poison)
+                continue
+            running = len(self._running)
+            if running and running + request.num_sequences > self._config.max_batch_size:
+                return
+            if running and not self._fits(request):
+                return
+            self._waiting.popleft()
+            self._start(request)
+
+    def _fits(self, request: EngineRequest) -> bool:
+        return sum(self._reserved.values()) + self._need(request) <= self._config.num_kv_tokens
+
+    def _need(self, request: EngineRequest) -> int:
+        answer = request.max_tokens * request.num_sequences if self._config.reserve_whole else 1
+        return len(request.prompt_token_ids) + answer
+
+    def _start(self, request: EngineRequest) -> None:
+        try:
+            guides = [
+                make_guide(request, self._config, self._maker.eos_token_id)
+                for _ in range(request.num_sequences)
+            ]
+        except GuideError as error:
+            self._fail(request.client_id, str(error))
+            return
+        cached = 0
+        if self._config.enable_block_reuse:
+            cached = self._cache.match(request.prompt_token_ids, request.cache_salt)
+        self._reserved[request.client_id] = self._need(request)
+        for index, guide in enumerate(guides):
+            self._running.append(self._sequence(request, index, guide, cached))
+
+    def _sequence(
+        self, request: EngineRequest, index: int, guide: Guide | None, cached: int
+    ) -> Sequence:
+        sequence = Sequence(request, index, self._maker)
+        sequence.guide = guide
+        sequence.plain = self._sampler.is_plain(request, guide is not None)
+        sequence.cached_tokens = cached
+        sequence.prefill_left = len(request.prompt_token_ids) - cached
+        if self._faults:
+            prompt = request.prompt_token_ids
+            sequence.faults = tuple(
+                f for f in self._faults if f.prompt_has is None or f.prompt_has in prompt
+            )
+        if request.prompt_logprobs and index == 0:
+            sequence.prompt_logprobs = self._sampler.prompt_scores(request, cached)
+        return sequence
+
+    def _prefill(self, sequence: Sequence, budget: int) -> int:
+        chunk = min(sequence.prefill_left, max(budget, 0))
+        if not self._config.chunked_prefill and chunk < sequence.prefill_left:
+            return 0
+        sequence.prefill_left -= chunk
+        if not sequence.prefill_left and self._config.enable_block_reuse:
+            request = sequence.request
+            self._cache.store(request.prompt_token_ids, request.cache_salt)
+        return chunk
+
+    def _advance(self, sequence: Sequence) -> None:
+        if sequence.faults:
+            self._strike(sequence)
+            if sequence.finish_reason is not None:
+                return
+        if sequence.plain:
+            token = self._maker.prefers(sequence.cursor, sequence.num_tokens)
+        else:
+            try:
+                token = self._sampler.sample(sequence)
+            except Exception as error:  # a processor or a bias of the request's own
+                self._fail(sequence.request.client_id, f"{type(error).__name__}: {error}")
+                return
+            if sequence.guide is not None:
+                sequence.guide.push(token)
+        self._maker.push(sequence.cursor, token)
+        sequence.tokens.append(token)
+        sequence.unsent.append(token)
+        sequence.iteration += 1
+        reason = _finish_reason(sequence, token)
+        if reason is not None:
+            self._finish(sequence, reason)
+        elif sequence.request.streaming and self._is_due(len(sequence.tokens)):
+            self._respond(sequence)
+
+    def _is_due(self, num_tokens: int) -> bool:
+        at_once = num_tokens == 1 and self._config.first_token_at_once
+        return at_once or num_tokens % self._config.stream_interval == 0
+
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        sequence.finish_reason = reason
+        if reason == "end_id" and not self._config.eos_in_token_ids:
+            sequence.unsent.pop()
+            del sequence.logprobs[-1:]
+        request = sequence.request
+        if all(s.finish_reason for s in self._running if s.request is request):
+            self._reserved.pop(request.client_id, None)
+            self._num_completed += 1
+            self._respond(sequence, is_final=True)
+        else:
+            self._respond(sequence)
+
+    def _respond(self, sequence: Sequence, *, is_final: bool = False) -> None:
+        request = sequence.request
+        self._responses.append(
+            Response(
+                client_id=request.client_id,
+                index=sequence.index,
+                token_ids=sequence.unsent,
+                finish_reason=sequence.finish_reason,
+                is_final=is_final,
+                logprobs=None if request.logprobs is None else sequence.logprobs,
+                prompt_logprobs=sequence.prompt_logprobs,
+                score=sequence.score if request.needs_score else None,
+                cached_tokens=sequence.cached_tokens,
+                iteration=sequence.iteration,
+            )
+        )
+        sequence.unsent = []
+        sequence.logprobs = []
+
+    def _send(
+        self, started: float, num_context: int, num_context_tokens: int, num_generating: int
+    ) -> None:
+        stats = None
+        if self._config.iter_stats and not self._plan.stats_stay_empty:
+            stats = iteration_record(
+                self._config,
+                iteration=self._iteration,
+                latency=time.perf_counter() - started,
+                running=self._running,
+                num_queued=len(self._waiting),
+                num_completed=self._num_completed,
+                num_context=num_context,
+                num_context_tokens=num_context_tokens,
+                num_generating=num_generating,
+                num_reserved=sum(self._reserved.values()),
+                cache=self._cache,
+            )
+            self._num_completed = 0
+        if self._responses or stats is not None:
+            responses, self._responses = self._responses, []
+            self._host.send(Batch(responses, stats))
+
+    def _cancel(self, client_id: int) -> None:
+        """A final response for each sequence that runs; for a waiting request, one."""
+        running = [s for s in self._running if s.request.client_id == client_id]
+        for sequence in running:
+            self._finish(sequence, "cancelled")
+        self._running = [s for s in self._running if s.finish_reason is None]
+        for request in [r for r in self._waiting if r.client_id == client_id]:
+            self._waiting.remove(request)
+            for index in range(request.num_sequences):
+                is_final = index == request.num_sequences - 1
+                self._responses.append(
+                    Response(client_id, index, [], "cancelled", is_final=is_final)
+                )
+
+    def _fail(self, client_id: int, message: str) -> None:
+        for sequence in self._running:
+            if sequence.request.client_id == client_id:
+                sequence.finish_reason = "failed"
+        self._reserved.pop(client_id, None)
+        self._responses.append(Response(client_id, 0, [], is_final=True, error=message))
+
+    def _strike(self, sequence: Sequence) -> None:
+        for fault in sequence.faults:
+            if fault.after == len(sequence.tokens) and strikes(fault):
+                getattr(self, f"_{fault.kind}")(sequence, fault.message)
+
+    def _request_error(self, sequence: Sequence, message: str | None) -> None:
+        self._fail(sequence.request.client_id, message or "the request failed in the engine")
+
+    def _cuda_error(self, sequence: Sequence, message: str | None) -> None:
+        """The GPU is lost: everything that runs fails, and so does everything later."""
+        self._poison = message or CUDA_ERROR
+        for client_id in {s.request.client_id for s in self._running if not s.finish_reason}:
+            self._fail(client_id, self._poison)
+
+    def _engine_error(self, sequence: Sequence, message: str | None) -> None:
+        sequence.faults = ()
+        self._host.send(Batch([], engine_error=message or "the engine failed"))
+
+    def _worker_dies(self, sequence: Sequence, message: str | None) -> None:
+        self._host.die()
+
+    def _hang(self, sequence: Sequence, message: str | None) -> None:
+        sequence.faults = ()
+        self._host.hang()
+
+    def _timeout(self, sequence: Sequence, message: str | None) -> None:
+        self._finish(sequence, "timeout")
+
+
+def _finish_reason(sequence: Sequence, token: int) -> str | None:
+    """The first of: end token, token limit, stop word."""
+    request = sequence.request
+    if token == request.end_id:
+        return "end_id"
+    if len(sequence.tokens) >= request.max_tokens:
+        return "length"
+    for word in request.stop_words:
+        if word[-1] == token and tuple(sequence.tokens[-len(word) :]) == word:
+            return "stop_words"
+    return None
