@@ -173,9 +173,8 @@ def _fields(kind: Any) -> dict[str, Any]:
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     forms = _forms(kind)
     fields = {key: form for part in forms for key, form in _fields(part).items()}
-    if forms:
-        tags = tuple(part.__struct_config__.tag for part in forms)
-        fields[forms[0].__struct_config__.tag_field] = Literal[tags]
+    if forms and (key := forms[0].__struct_config__.tag_field):
+        fields[key] = Literal[tuple(part.__struct_config__.tag for part in forms)]
     return fields
 
 

@@ -37,8 +37,9 @@ def read_checkpoint(model_path: str) -> Checkpoint:
     folder = Path(model_path)
     if not folder.is_dir():
         raise ModelFileError(
-            f"TensorRT-LLM loads a model's folder in Hugging Face's format; {model_path or 'a name'}"
-            " is none. Set model.name_or_path to such a folder, or engine.name to llama_cpp."
+            "TensorRT-LLM loads a model's folder in Hugging Face's format, which"
+            f" {model_path or 'an empty name'} is not. Set model.name_or_path to such a folder, or"
+            " engine.name to llama_cpp."
         )
     config = _read_object(folder / "config.json")
     if "build_config" in config and any(folder.glob("*.engine")):

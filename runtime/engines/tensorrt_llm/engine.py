@@ -5,6 +5,7 @@ The package batches by itself and answers through asyncio. The engine owns a loo
 """
 
 import asyncio
+import math
 import threading
 import time
 from typing import Any
@@ -43,7 +44,8 @@ WAIT_SECONDS = 0.005
 """How long a step waits for a token before it lets the worker look for messages."""
 
 DRAIN_SECONDS = 10.0
-"""How long an aborted request may take to say its last word (docs/tensorrt-llm-contract.md, 3.5)."""
+"""How long an aborted request may take to say its last word (docs/tensorrt-llm-contract.md,
+3.5)."""
 
 SHUTDOWN_SECONDS = 2.0
 """How long the package may take to shut down; afterwards its processes are killed."""
@@ -66,15 +68,12 @@ class TensorRTEngine:
         self._package = _load_package(checkpoint)
         sizes = find_sizes(config, checkpoint)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
-        self._loop = asyncio.new_event_loop()
         self._llm = _construct(self._package, arguments)
         self._end_tokens = find_end_tokens(
             tokenizer, checkpoint, known_to_package=self._llm.tokenizer is not None
         )
         native = self._package.has_native_penalties(self._settings.sampler)
-        self._sampling = SamplingBuilder(
-            self._package, self._end_tokens, native_penalties=native
-        )
+        self._sampling = SamplingBuilder(self._package, self._end_tokens, native_penalties=native)
         self._failures = Failures(self._package.request_error)
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)
@@ -82,6 +81,7 @@ class TensorRTEngine:
         self._lora_requests = _lora_requests(self._settings)
         self._vocab_size = tokenizer.vocab_size
         self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
+        self._loop = asyncio.new_event_loop()
         self._running: dict[str, Sequence] = {}
         self._moved: dict[str, Sequence] = {}
         self._preempted: list[Request] = []
@@ -197,7 +197,8 @@ class TensorRTEngine:
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks))
         shutdown = threading.Thread(target=self._llm.shutdown, name="shutdown", daemon=True)
         shutdown.start()
         shutdown.join(SHUTDOWN_SECONDS)
@@ -257,13 +258,10 @@ class TensorRTEngine:
         return sum(_whole_blocks(number) for number in reserved) <= num_kv_tokens
 
     async def _submit(self, sequence: Sequence) -> None:
-        """Inside the running loop, or the result could not be awaited (docs/tensorrt-llm-contract.md,
-        3.1); all by name, because the order of parameters changes (2.1)."""
+        """Inside the running loop, or the result could not be awaited; all by name, because the
+        order of parameters changes (docs/tensorrt-llm-contract.md, 3.1 and 2.1)."""
         request = sequence.request
-        arguments: dict[str, Any] = {
-            "sampling_params": self._sampling.build(sequence.submission),
-            "streaming": True,
-        }
+        arguments: dict[str, Any] = {"streaming": True}
         if request.lora:
             arguments["lora_request"] = self._lora_requests[request.lora]
         if request.cache_salt and "cache_salt" in self._package.generate_parameters:
@@ -272,7 +270,10 @@ class TensorRTEngine:
             arguments["priority"] = _priority(request.priority)
         inputs = {"prompt_token_ids": sequence.submission.token_ids}
         try:
-            sequence.result = self._llm.generate_async(inputs, **arguments)
+            params = self._sampling.build(sequence.submission)
+            sequence.result = self._llm.generate_async(inputs, sampling_params=params, **arguments)
+        except InvalidRequest:
+            raise
         except Exception as error:
             raise self._failures.at_submit(error, request) from error
         sequence.consumer = asyncio.ensure_future(self._consume(sequence))
@@ -414,7 +415,7 @@ def _priority(priority: int) -> float:
     """Ours, where lower is sooner and a class is `PRIORITY_STEP`, as the package's, which go from
     0 to 1 with 0.5 in the middle and higher is sooner (docs/tensorrt-llm-contract.md, 2.1)."""
     classes = max(min(priority / PRIORITY_STEP, 8.0), -8.0)
-    return 1.0 / (1.0 + 2.0**classes)
+    return 1.0 / (1.0 + math.exp(classes))
 
 
 def _whole_blocks(num_tokens: int) -> int:

@@ -41,7 +41,9 @@ class Failures:
             return _clients_mistake(error, request)
         return _fatal(error)
 
-    def while_running(self, error: Exception, sequence_has_started: bool, request: Request) -> LockgateError:
+    def while_running(
+        self, error: Exception, sequence_has_started: bool, request: Request
+    ) -> LockgateError:
         """What a request's iteration raised."""
         if isinstance(error, EngineError):
             return error

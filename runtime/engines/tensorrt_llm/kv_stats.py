@@ -41,8 +41,9 @@ class KvStatsReader:
             try:
                 records = self._llm.get_stats(timeout=READ_SECONDS)
             except Exception as error:
-                # Statistics are beta in the package, and answers do not depend on them.
-                log.warning("kv_stats_end", error=f"{type(error).__name__}: {error}")
+                if not self._stopped.is_set():  # else it is the shutting down that it has noticed
+                    # Statistics are beta in the package, and answers do not depend on them.
+                    log.warning("kv_stats_end", error=f"{type(error).__name__}: {error}")
                 return
             if records:
                 self.latest = _usage(records[-1]) or self.latest

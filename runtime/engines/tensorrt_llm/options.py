@@ -36,13 +36,12 @@ _OWNED = {
     "tokenizer": "model.name_or_path",
     "skip_tokenizer_init": "",
     "backend": "",
-    "stream_interval": "",
     "num_postprocess_workers": "",
     "postprocess_tokenizer_dir": "",
     "gather_generation_logits": "",
 }
 """Arguments that `extra` must not touch though they are not set here, and the settings that stand
-for them. The engine relies on their defaults: one response a token, no text."""
+for them. The engine relies on their defaults."""
 
 
 class Option(NamedTuple):
@@ -82,13 +81,13 @@ def find_sizes(config: EngineConfig, checkpoint: Checkpoint) -> Sizes:
     if length == "auto":
         length = checkpoint.max_model_len or DEFAULT_MAX_MODEL_LEN
     num_tokens = settings.max_num_tokens
+    if num_tokens == "auto":
+        num_tokens = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
     if checkpoint.built is not None:
         built = checkpoint.built
         _check_built("engine.max_model_len", length, built.max_seq_len)
         _check_built("engine.max_num_seqs", config.max_num_seqs, built.max_batch_size)
         num_tokens = built.max_num_tokens
-    if num_tokens == "auto":
-        num_tokens = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
     if num_tokens < config.max_num_seqs:
         raise SetupError(
             f"{SECTION}.max_num_tokens is {num_tokens}, less than engine.max_num_seqs, which is"

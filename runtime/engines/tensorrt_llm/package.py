@@ -110,7 +110,9 @@ def _import_package() -> Any:
     except ModuleNotFoundError as error:
         if error.name == "tensorrt_llm":
             raise MissingExtra("TensorRT-LLM", "tensorrt") from error
-        raise SetupError(f"TensorRT-LLM needs the package {error.name}, which is missing") from error
+        raise SetupError(
+            f"TensorRT-LLM needs the package {error.name}, which is missing"
+        ) from error
     except (ImportError, OSError, RuntimeError) as error:  # a library or a driver that is not there
         raise SetupError(f"TensorRT-LLM is installed and does not load: {error}") from error
 
