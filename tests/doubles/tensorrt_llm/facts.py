@@ -92,7 +92,8 @@ TABLE = (
     # Failures.
     Fact("overlong_prompt_raises_request_error", "2.3", (True, True, True)),
     Fact("worker_is_watched", "6.5", _FROM_1_3),
-    Fact("shutdown_blocks_after_crash", "6.3?", (True, True, True)),
+    Fact("shutdown_blocks_after_crash", "6.3?", _LEGACY_ONLY),
+    Fact("failing_processor_fails_all", "6.5?", (True, True, True)),
     Fact("stats_block_the_loop", "6.1", _LEGACY_ONLY),
 )
 

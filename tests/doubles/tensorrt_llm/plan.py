@@ -31,13 +31,15 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One accident.
 
     It happens when a request whose prompt holds the token `prompt_has` (any request when null) has
-    `after` tokens. `once` is a path: the fault creates the file, and happens only while there is
-    none, so that it strikes one process and not the next one. `message` replaces the usual text.
+    `after` tokens (any number when null), and while the file `when` exists, if one is named.
+    `once` is a path too: the fault creates that file, and happens only while there is none, so that
+    it strikes one process and not the next one. `message` replaces the usual text.
     """
 
     kind: FaultKind
     prompt_has: int | None = None
-    after: int = 0
+    after: int | None = None
+    when: str | None = None
     once: str | None = None
     message: str | None = None
 
@@ -48,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Tokens: `say` is an answer word for word, then the end token; `script` holds the tokens that
     answers are drawn from; with neither, answers come from the whole vocabulary. `eos_after` ends
     an answer after that many tokens, `eos_at` where prompt and answer have that many together.
+    `tokens_per_step` is what speculation makes of an iteration: so many tokens at once.
     Time: `step_ms` for each iteration, `load_ms` for the constructor.
     Sizes, where `config.json` is not to be believed: `vocab_size`, `kv_tokens`.
     """
@@ -56,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     script: tuple[int, ...] = ()
     eos_after: int | None = None
     eos_at: int | None = None
+    tokens_per_step: int = 1
     step_ms: float = 0.0
     load_ms: float = 0.0
     vocab_size: int | None = None
@@ -80,6 +84,8 @@ def read_plan(folder: Path) -> Plan:
 
 def strikes(fault: Fault) -> bool:
     """Whether the fault happens now; one with a fuse burns it."""
+    if fault.when is not None and not Path(fault.when).exists():
+        return False
     if fault.once is None:
         return True
     try:

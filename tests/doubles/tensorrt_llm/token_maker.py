@@ -65,6 +65,16 @@ class TokenMaker:
             return self._say[cursor.said]
         return self._pick(cursor.state)
 
+    def answer(self, prompt: Iterable[int], num_tokens: int) -> list[int]:
+        """The greedy answer of at most so many tokens, the end token with it: for a test to
+        compare with."""
+        text = list(prompt)
+        cursor, start = self.read(text), len(text)
+        while len(text) < start + num_tokens and self.eos_token_id not in text[start:]:
+            text.append(self.prefers(cursor, len(text)))
+            self.push(cursor, text[-1])
+        return text[start:]
+
     def candidates(self, cursor: Cursor, num_tokens: int) -> dict[int, float]:
         """The few tokens that are likely, with their logits, the preferred one first."""
         logits: dict[int, float] = {}

@@ -1,5 +1,6 @@
 """The executor's public names."""
 
+from .request import LoRARequest
 from .result import CompletionOutput, GenerationResult
 from .utils import RequestError
 
@@ -8,4 +9,10 @@ class CppExecutorError(RuntimeError):
     """An error of the engine that belongs to no request."""
 
 
-__all__ = ["CompletionOutput", "CppExecutorError", "GenerationResult", "RequestError"]
+__all__ = [
+    "CompletionOutput",
+    "CppExecutorError",
+    "GenerationResult",
+    "LoRARequest",
+    "RequestError",
+]

@@ -6,14 +6,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from ..facts import fact
 from .hosts import ProcessHost, ThreadHost
-from .messages import Batch, Cancel, EngineRequest, Response, WorkerConfig
+from .messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
 from .result import GenerationResult
-from .utils import RequestError
 
 WORKER_VARIABLE = "TENSORRT_LLM_DOUBLE_WORKER"
 
@@ -32,8 +31,8 @@ class Executor:
         self._dead = False
         self._shutdown_block_s = shutdown_block_s
         self._unblocked = threading.Event()
-        process = os.environ.get(WORKER_VARIABLE) == "process"
-        self._host = (ProcessHost if process else ThreadHost)(config, self._take)
+        self._kv_events: deque[dict[str, Any]] = deque(maxlen=config.max_kv_events)
+        self._host = (ProcessHost if _in_process() else ThreadHost)(config, self._take)
 
     @property
     def worker_pid(self) -> int:
@@ -53,7 +52,7 @@ class Executor:
         self._host.put(Cancel(client_id))
 
     def is_shutdown(self) -> bool:
-        return self._shutdown
+        return self._shutdown or (self._dead and fact("worker_is_watched"))
 
     def raise_background_error(self) -> None:
         """Raise what went wrong without belonging to a request, after shutting down."""
@@ -71,32 +70,45 @@ class Executor:
         if self._dead and fact("shutdown_blocks_after_crash"):
             self._unblocked.wait(self._shutdown_block_s)
 
+    def kill_worker(self) -> None:
+        """For tests: the worker ends without a word, whatever it is doing between iterations."""
+        self._host.put(Die())
+
     def unblock(self) -> None:
         """For tests: let a `shutdown` go that waits for a dead worker."""
         self._unblocked.set()
 
-    def stats(self, timeout: float) -> Iterator[dict[str, Any]]:
-        """Records, each once; ends when `timeout` seconds bring no other."""
-        while self._stats_wanted:
-            with self._stats_came:
-                if not self._stats_came.wait_for(lambda: bool(self._stats), timeout):
-                    return
-                record = self._stats.popleft()
-            yield record
+    def stats(self, seconds: float) -> list[dict[str, Any]]:
+        """Records that have not been read, each once; waits `seconds` for the first."""
+        if not self._stats_wanted:
+            return []
+        with self._stats_came:
+            self._stats_came.wait_for(lambda: bool(self._stats), seconds)
+            records = list(self._stats)
+            self._stats.clear()
+        return records
 
-    async def stats_async(self, timeout: float) -> AsyncIterator[dict[str, Any]]:
-        """The same. Releases that wait in a blocking call hold the event loop up meanwhile."""
-        if fact("stats_block_the_loop"):
-            for record in self.stats(timeout):
-                yield record
-            return
-        end = time.monotonic() + timeout
+    async def stats_async(self, seconds: float) -> AsyncIterator[dict[str, Any]]:
+        """The same one by one, until `seconds` bring no other. Releases that wait in a blocking
+        call hold the event loop up meanwhile."""
+        end = time.monotonic() + seconds
         while self._stats_wanted and time.monotonic() < end:
-            if self._stats:
-                yield self._stats.popleft()
-                end = time.monotonic() + timeout
-            else:
+            records = self.stats(seconds if fact("stats_block_the_loop") else 0)
+            for record in records:
+                yield record
+            if records:
+                end = time.monotonic() + seconds
+            elif not fact("stats_block_the_loop"):
                 await asyncio.sleep(0.005)
+
+    def kv_events(self) -> list[dict[str, Any]]:
+        """Events that have not been read, each once."""
+        return [self._kv_events.popleft() for _ in range(len(self._kv_events))]
+
+    async def kv_events_async(self) -> AsyncIterator[dict[str, Any]]:
+        """The same, one by one."""
+        for event in self.kv_events():
+            yield event
 
     def _close(self) -> None:
         if self._shutdown:
@@ -111,6 +123,7 @@ class Executor:
             with self._stats_came:
                 self._stats.append(batch.stats)
                 self._stats_came.notify_all()
+        self._kv_events.extend(batch.kv_events)
         if batch.engine_error is not None:
             self._errors.append(RuntimeError(batch.engine_error))
         self._deliver(batch.responses)
@@ -139,9 +152,15 @@ class Executor:
         self._errors.append(RuntimeError(message))
         if not fact("worker_is_watched"):
             return
-        self._shutdown = True
-        pending = [Response(i, 0, [], is_final=True, error=message) for i in self._results]
-        self._deliver(pending)
+        self._deliver(
+            [Response(i, 0, [], is_final=True, error=message, fatal=True) for i in self._results]
+        )
+
+
+def _in_process() -> bool:
+    """Asked for, and not forbidden by the package's own variable."""
+    single = os.environ.get("TLLM_WORKER_USE_SINGLE_PROCESS") == "1"
+    return os.environ.get(WORKER_VARIABLE) == "process" and not single
 
 
 def _wake(loop: asyncio.AbstractEventLoop, results: list[GenerationResult]) -> None:
@@ -155,6 +174,3 @@ def _wake(loop: asyncio.AbstractEventLoop, results: list[GenerationResult]) -> N
 def _wake_all(results: list[GenerationResult]) -> None:
     for result in results:
         result._wake()
-
-
-__all__ = ["WORKER_VARIABLE", "Executor", "RequestError"]

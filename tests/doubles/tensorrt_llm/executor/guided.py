@@ -1,15 +1,25 @@
-"""Guided decoding. Without a grammar library the double decides on one text that the guide allows,
-and lets the model say nothing else."""
+"""Guided decoding: which tokens a guide lets through.
+
+The model would fill a free string for ever, so the double has a wish: the smallest text that it
+knows to fulfil the guide. Where llguidance is installed it decides what may come, and the wish is
+taken as far as that agrees; without it the wish is all that may come.
+"""
 
 import json
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, Protocol
+
+import numpy as np
 
 from ..tokenizer import load_tokenizer
 from .instance import Unsupported, instance_of_regex, instance_of_schema
 from .messages import EngineRequest, WorkerConfig
+
+try:
+    import llguidance
+except ModuleNotFoundError:
+    llguidance = None
 
 
 class GuideError(Exception):
@@ -39,6 +49,31 @@ class FixedText:
         self._next = next(self._left, self._eos_token_id)
 
 
+class Matched:
+    """Allows what llguidance allows: of that the wish, if there is one, and the end if possible."""
+
+    def __init__(self, matcher: Any, eos_token_id: int, wish: FixedText | None) -> None:
+        self._matcher = matcher
+        self._eos_token_id = eos_token_id
+        self._wish = wish
+
+    def allowed(self) -> list[int]:
+        if self._matcher.is_stopped():
+            return [self._eos_token_id]
+        bias = np.frombuffer(self._matcher.compute_logit_bias(), dtype=np.uint8)
+        tokens = np.flatnonzero(bias).tolist()
+        wanted = [self._eos_token_id] if self._wish is None else self._wish.allowed()
+        return wanted if wanted[0] in tokens else tokens
+
+    def push(self, token: int) -> None:
+        if self._wish is not None and self._wish.allowed() == [token]:
+            self._wish.push(token)
+        else:
+            self._wish = None
+        if not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+
+
 def make_guide(
     request: EngineRequest, config: WorkerConfig, eos_token_id: int | None
 ) -> Guide | None:
@@ -50,15 +85,22 @@ def make_guide(
         raise GuideError(f"structural_tag is not supported by {config.guided_backend}")
     assert config.tokenizer is not None, "checked when the LLM was made"
     assert eos_token_id is not None, "a model that never ends cannot be guided"
-    text = _text(kind, value)
-    return FixedText(list(_tokenizer(config.tokenizer).encode(text)), eos_token_id)
-
-
-def _text(kind: str, value: Any) -> str:
+    if llguidance is None or kind == "structural_tag":
+        return _wish(kind, value, config.tokenizer, eos_token_id)
+    matcher = _matcher(kind, value, config.tokenizer, config.vocab_size, eos_token_id)
     try:
-        return _MAKERS[kind](value)
+        wish = _wish(kind, value, config.tokenizer, eos_token_id)
+    except GuideError:  # a valid guide that the double makes no text for
+        wish = None
+    return Matched(matcher, eos_token_id, wish)
+
+
+def _wish(kind: str, value: Any, tokenizer: str, eos_token_id: int) -> FixedText:
+    try:
+        text = _TEXTS[kind](value)
     except (Unsupported, ValueError, TypeError, re.error) as error:
         raise GuideError(f"Failed to compile the {kind} guide: {error}") from error
+    return FixedText(list(_tokenizer(tokenizer).encode(text)), eos_token_id)
 
 
 def _json(value: Any) -> str:
@@ -71,12 +113,7 @@ def _grammar(value: str) -> str:
     rule = re.fullmatch(r'\s*(?:root|start)\s*(?:::=|:)\s*((?:"[^"]*"\s*\|?\s*)+)', value)
     if rule is None:
         raise Unsupported("the double knows grammars of one rule with quoted alternatives")
-    return next(_quoted(rule[1]))
-
-
-def _quoted(alternatives: str) -> Iterator[str]:
-    for match in re.finditer(r'"([^"]*)"', alternatives):
-        yield match[1]
+    return re.findall(r'"([^"]*)"', rule[1])[0]
 
 
 def _structural_tag(value: Any) -> str:
@@ -84,7 +121,7 @@ def _structural_tag(value: Any) -> str:
     return "no tag"
 
 
-_MAKERS = {
+_TEXTS = {
     "json": _json,
     "json_object": lambda value: '{"answer": 1}',
     "regex": instance_of_regex,
@@ -96,3 +133,24 @@ _MAKERS = {
 @cache
 def _tokenizer(folder: str) -> Any:
     return load_tokenizer(folder)
+
+
+def _matcher(kind: str, value: Any, tokenizer: str, vocab_size: int, eos_token_id: int) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value)
+    formats = {"json": "json_schema", "regex": "regex", "grammar": "grammar"}
+    try:
+        if kind == "json_object":
+            grammar = llguidance.grammar_from("json_schema", '{"type": "object"}')
+        else:
+            grammar = llguidance.grammar_from(formats[kind], text)
+    except ValueError as error:
+        raise GuideError(f"Failed to compile the {kind} guide: {error}") from error
+    matcher = llguidance.LLMatcher(_ll_tokenizer(tokenizer, vocab_size, eos_token_id), grammar)
+    if matcher.is_error():
+        raise GuideError(f"Failed to compile the {kind} guide: {matcher.get_error()}")
+    return matcher
+
+
+@cache
+def _ll_tokenizer(folder: str, vocab_size: int, eos_token_id: int) -> Any:
+    return llguidance.LLTokenizer(f"{folder}/tokenizer.json", vocab_size, eos_token_id)

@@ -59,8 +59,10 @@ class ThreadHost:
     def _run(self) -> None:
         try:
             self._worker.run()
-        except _Died:
+        except BaseException as error:
             self.send(Batch([], dead=True))
+            if not isinstance(error, _Died):
+                raise  # the double's own mistake: it is shown
 
 
 class ProcessHost:

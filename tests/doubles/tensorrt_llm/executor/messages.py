@@ -44,11 +44,16 @@ class Cancel(NamedTuple):
     client_id: int
 
 
+class Die(NamedTuple):
+    """A test's word: the worker ends as if by a signal."""
+
+
 class Response(msgspec.Struct, gc=False):
     """News of one sequence of one request.
 
     `token_ids` and `logprobs` are what is new since the last response. `score` is the sum of the
-    log-probabilities so far. With `error` set the request is over and the rest is empty.
+    log-probabilities so far. With `error` set the request is over and the rest is empty; `fatal`
+    says that the whole engine is.
     """
 
     client_id: int
@@ -62,16 +67,18 @@ class Response(msgspec.Struct, gc=False):
     cached_tokens: int = 0
     iteration: int = 0
     error: str | None = None
+    fatal: bool = False
 
 
 class Batch(NamedTuple):
-    """What one iteration sends: responses, a statistics record, or the worker's last words.
+    """What one iteration sends: responses, a statistics record, events of the KV cache.
 
     `engine_error` belongs to no request. `dead` says that the worker will not speak again.
     """
 
     responses: list[Response]
     stats: dict[str, Any] | None = None
+    kv_events: tuple[dict[str, Any], ...] = ()
     engine_error: str | None = None
     dead: bool = False
 
@@ -101,6 +108,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     prompt_logprobs_have_prompt_token: bool
     eos_in_token_ids: bool
     first_token_at_once: bool
+    failing_processor_fails_all: bool
+    max_kv_events: int
     guided_backend: str | None
     tokenizer: str | None
     batched_processor: Any = None

@@ -111,7 +111,9 @@ class GenerationResult:
 
     @property
     def avg_decoded_tokens_per_iter(self) -> float | None:
-        return 1.0 if self.decoding_iter else None
+        if not self.decoding_iter:
+            return None
+        return len(self._outputs[0].token_ids) / self.decoding_iter
 
     def abort(self) -> None:
         executor = self._executor()
@@ -173,7 +175,7 @@ class GenerationResult:
     def _handle(self, response: Response) -> None:
         if response.error is not None:
             # The done flag stays as it is: who iterates again waits for ever.
-            raise RequestError(response.error)
+            raise (RuntimeError if response.fatal else RequestError)(response.error)
         executor = self._executor()
         if executor is not None:
             executor.raise_background_error()
@@ -186,9 +188,7 @@ class GenerationResult:
     def _extend(self, output: CompletionOutput, response: Response) -> None:
         output._last_token_ids_len = len(output.token_ids)
         output.token_ids.extend(response.token_ids)
-        if (
-            response.score is not None and self.sampling_params.logprobs is not None
-        ) or response.score is not None:
+        if response.score is not None:
             output.cumulative_logprob = response.score
         if response.logprobs is not None:
             if output.logprobs is None:

@@ -30,6 +30,7 @@ class Sampler:
         return (
             request.greedy
             and not guided
+            and not request.min_tokens
             and request.logprobs is None
             and not request.needs_score
             and not self._needs_all_logits(request)
@@ -39,7 +40,8 @@ class Sampler:
         """The next token of a sequence, whose scores are kept if the request wants them."""
         request = sequence.request
         candidates = self._maker.candidates(sequence.cursor, sequence.num_tokens)
-        if sequence.guide is not None or self._needs_all_logits(request):
+        early = len(sequence.tokens) < request.min_tokens
+        if early or sequence.guide is not None or self._needs_all_logits(request):
             pairs = self._changed(sequence, candidates)
         else:
             pairs = list(candidates.items())
@@ -74,7 +76,6 @@ class Sampler:
             request.embedding_bias is not None
             or request.logits_processors
             or request.batched_processor
-            or request.min_tokens
             or (config.honours_penalties and penalized)
             or (config.honours_bad_words and request.bad_words)
             or (config.honours_no_repeat_ngram and request.no_repeat_ngram_size)
@@ -102,7 +103,7 @@ class Sampler:
             masked = np.full_like(logits, -np.inf)
             masked[allowed] = np.maximum(logits[allowed], -1e4)
             logits = masked
-        best = np.argsort(-logits, kind="stable")[:_MOST_LIKELY]
+        best = _largest(logits, _MOST_LIKELY)
         return [(int(token), float(logits[token])) for token in best]
 
     def _process(self, logits: np.ndarray, sequence: Any) -> None:
@@ -137,14 +138,22 @@ class Sampler:
         best = list(candidates.items())
         if top > len(best):
             logits = self._maker.logits(candidates)
-            order = np.argsort(-logits, kind="stable")[:top]
-            best = [(int(other), float(logits[other])) for other in order]
+            largest = _largest(logits, top)
+            best = [(int(other), float(logits[other])) for other in largest]
+            best.sort(key=lambda pair: (-pair[1], pair[0]))
         scores = {t: (logit - normalizer, r + 1) for r, (t, logit) in enumerate(best[:top])}
         if token is not None and token not in scores:
             logits = self._maker.logits(candidates)
             rank = int((logits > logits[token]).sum()) + 1
             scores[token] = (float(logits[token]) - normalizer, rank)
         return scores
+
+
+def _largest(logits: np.ndarray, count: int) -> np.ndarray:
+    """The tokens of the `count` largest logits, in no order."""
+    if count >= len(logits):
+        return np.arange(len(logits))
+    return np.argpartition(-logits, count)[:count]
 
 
 def _draw(pairs: list[tuple[int, float]], request: EngineRequest, state: int) -> int:

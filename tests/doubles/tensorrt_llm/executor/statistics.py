@@ -19,6 +19,7 @@ def iteration_record(
     num_context_tokens: int,
     num_generating: int,
     num_reserved: int,
+    tokens_per_step: int,
     cache: PrefixCache,
 ) -> dict[str, Any]:
     """`latency` in seconds; the record has milliseconds."""
@@ -49,9 +50,15 @@ def iteration_record(
             "numPausedRequests": 0,
             "numCtxTokens": num_context_tokens,
             "microBatchId": 0,
-            "avgNumDecodedTokensPerIter": 1.0 if num_generating else 0.0,
+            "avgNumDecodedTokensPerIter": float(tokens_per_step if num_generating else 0),
         },
     }
+    if tokens_per_step > 1:
+        record["specDecodingStats"] = {
+            "numDraftTokens": (tokens_per_step - 1) * num_generating,
+            "numAcceptedTokens": (tokens_per_step - 1) * num_generating,
+            "acceptanceLength": float(tokens_per_step),
+        }
     if config.request_stats:
         record["requestStats"] = [{"id": s.request.client_id} for s in running]
     return record

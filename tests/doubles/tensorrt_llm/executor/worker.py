@@ -14,7 +14,7 @@ import msgspec
 from ..plan import AT_START, Fault, Plan, strikes
 from ..token_maker import TokenMaker
 from .guided import Guide, GuideError, make_guide
-from .messages import Batch, Cancel, EngineRequest, Response, WorkerConfig
+from .messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
 from .prefix_cache import PrefixCache
 from .sampler import Sampler
 from .statistics import iteration_record
@@ -26,7 +26,7 @@ class Host(Protocol):
     """Where the worker runs. `receive` waits for messages when `block`; None means stop. `die`
     does not come back; `hang` does when there is nobody left to wait for the worker."""
 
-    def receive(self, block: bool) -> SequenceOf[EngineRequest | Cancel | None]: ...
+    def receive(self, block: bool) -> SequenceOf[EngineRequest | Cancel | Die | None]: ...
 
     def send(self, batch: Batch) -> None: ...
 
@@ -87,7 +87,9 @@ class Worker:
         self._plan = msgspec.json.decode(config.plan, type=Plan)
         self._maker = TokenMaker(self._plan, config.vocab_size, config.eos_token_id)
         self._sampler = Sampler(config, self._maker)
-        self._cache = PrefixCache(config.tokens_per_block, config.num_kv_tokens)
+        self._cache = PrefixCache(
+            config.tokens_per_block, config.num_kv_tokens, config.max_kv_events
+        )
         self._faults = tuple(f for f in self._plan.faults if f.kind not in AT_START)
         self._waiting: deque[EngineRequest] = deque()
         self._running: list[Sequence] = []
@@ -100,13 +102,17 @@ class Worker:
     def run(self) -> None:
         while self._receive():
             self._step()
+        if self._responses:  # of what was cancelled last
+            self._host.send(Batch(self._responses))
 
     def _receive(self) -> bool:
         idle = not (self._running or self._waiting or self._responses)
         for message in self._host.receive(block=idle):
             if message is None:
                 return False
-            if isinstance(message, Cancel):
+            if isinstance(message, Die):
+                self._host.die()
+            elif isinstance(message, Cancel):
                 self._cancel(message.client_id)
             else:
                 self._enqueue(message)
@@ -221,29 +227,44 @@ class Worker:
             self._strike(sequence)
             if sequence.finish_reason is not None:
                 return
+        sequence.iteration += 1
+        for _ in range(self._plan.tokens_per_step):
+            token = self._next_token(sequence)
+            if token is None:
+                return
+            reason = _finish_reason(sequence, token)
+            if reason is not None:
+                self._finish(sequence, reason)
+                return
+        if sequence.request.streaming and self._is_due(sequence.iteration):
+            self._respond(sequence)
+
+    def _next_token(self, sequence: Sequence) -> int | None:
+        """Make one token; None when that failed."""
         if sequence.plain:
             token = self._maker.prefers(sequence.cursor, sequence.num_tokens)
         else:
             try:
                 token = self._sampler.sample(sequence)
-            except Exception as error:  # a processor or a bias of the request's own
-                self._fail(sequence.request.client_id, f"{type(error).__name__}: {error}")
-                return
+            except Exception as error:  # of a processor, or of a bias of the wrong length
+                self._sampling_failed(sequence, f"{type(error).__name__}: {error}")
+                return None
             if sequence.guide is not None:
                 sequence.guide.push(token)
         self._maker.push(sequence.cursor, token)
         sequence.tokens.append(token)
         sequence.unsent.append(token)
-        sequence.iteration += 1
-        reason = _finish_reason(sequence, token)
-        if reason is not None:
-            self._finish(sequence, reason)
-        elif sequence.request.streaming and self._is_due(len(sequence.tokens)):
-            self._respond(sequence)
+        return token
 
-    def _is_due(self, num_tokens: int) -> bool:
-        at_once = num_tokens == 1 and self._config.first_token_at_once
-        return at_once or num_tokens % self._config.stream_interval == 0
+    def _sampling_failed(self, sequence: Sequence, message: str) -> None:
+        if self._config.failing_processor_fails_all:
+            self._fail_all(message)
+        else:
+            self._fail(sequence.request.client_id, message)
+
+    def _is_due(self, iteration: int) -> bool:
+        at_once = iteration == 1 and self._config.first_token_at_once
+        return at_once or iteration % self._config.stream_interval == 0
 
     def _finish(self, sequence: Sequence, reason: str) -> None:
         sequence.finish_reason = reason
@@ -276,6 +297,7 @@ class Worker:
         )
         sequence.unsent = []
         sequence.logprobs = []
+        sequence.prompt_logprobs = None
 
     def _send(
         self, started: float, num_context: int, num_context_tokens: int, num_generating: int
@@ -293,12 +315,14 @@ class Worker:
                 num_context_tokens=num_context_tokens,
                 num_generating=num_generating,
                 num_reserved=sum(self._reserved.values()),
+                tokens_per_step=self._plan.tokens_per_step,
                 cache=self._cache,
             )
             self._num_completed = 0
-        if self._responses or stats is not None:
+        events = self._cache.take_events()
+        if self._responses or stats is not None or events:
             responses, self._responses = self._responses, []
-            self._host.send(Batch(responses, stats))
+            self._host.send(Batch(responses, stats, events))
 
     def _cancel(self, client_id: int) -> None:
         """A final response for each sequence that runs; for a waiting request, one."""
@@ -321,9 +345,14 @@ class Worker:
         self._reserved.pop(client_id, None)
         self._responses.append(Response(client_id, 0, [], is_final=True, error=message))
 
+    def _fail_all(self, message: str) -> None:
+        for client_id in {s.request.client_id for s in self._running if not s.finish_reason}:
+            self._fail(client_id, message)
+
     def _strike(self, sequence: Sequence) -> None:
         for fault in sequence.faults:
-            if fault.after == len(sequence.tokens) and strikes(fault):
+            due = fault.after is None or fault.after == len(sequence.tokens)
+            if due and strikes(fault):
                 getattr(self, f"_{fault.kind}")(sequence, fault.message)
 
     def _request_error(self, sequence: Sequence, message: str | None) -> None:
@@ -332,8 +361,7 @@ class Worker:
     def _cuda_error(self, sequence: Sequence, message: str | None) -> None:
         """The GPU is lost: everything that runs fails, and so does everything later."""
         self._poison = message or CUDA_ERROR
-        for client_id in {s.request.client_id for s in self._running if not s.finish_reason}:
-            self._fail(client_id, self._poison)
+        self._fail_all(self._poison)
 
     def _engine_error(self, sequence: Sequence, message: str | None) -> None:
         sequence.faults = ()

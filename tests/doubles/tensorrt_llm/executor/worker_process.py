@@ -38,6 +38,7 @@ class _Pipe:
     def hang(self) -> None:
         while None not in self.receive(block=True):
             pass
+        sys.exit()
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from ..executor.messages import EngineRequest, WorkerConfig
 from ..executor.result import RequestOutput, logprobs_wanted
 from ..executor.utils import RequestError
 from ..facts import fact
-from ..plan import AT_START, Plan, read_plan, strikes
+from ..plan import AT_START, read_plan, strikes
 from ..sampling_params import SamplingParams
 from ..tokenizer import end_token_ids, load_tokenizer, read_json
 from .llm_args import arguments, uses_torch_sampler
@@ -82,7 +82,7 @@ class LLM:
                 "dtype": dtype,
                 "revision": revision,
                 "tokenizer_revision": tokenizer_revision,
-                **{name: value for name, value in kwargs.items() if name != "backend" or value},
+                **kwargs,
             }
         )
         self.llm_id = f"double-{uuid.uuid4().hex[:8]}"
@@ -154,6 +154,8 @@ class LLM:
             raise RuntimeError("LLM is shutting down")
         if not 0 <= priority <= 1:
             raise ValueError(f"priority must be in [0, 1], got {priority}")
+        if priority != 0.5 and not self._uses_priority:
+            logger.warning("priority is ignored: waiting_queue_policy is not 'priority'")
         params = self._prepare(sampling_params)
         prompt, token_ids = self._prompt(inputs, params)
         self._check(token_ids, params)
@@ -175,12 +177,22 @@ class LLM:
     def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
         """Records of iterations since the last call; needs `enable_iter_perf_stats`."""
         assert self._executor is not None
-        return list(self._executor.stats(timeout or 0))
+        return self._executor.stats(timeout or 0)
 
     def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
         """For `async for`: not a coroutine."""
         assert self._executor is not None
         return self._executor.stats_async(timeout or 0)
+
+    def get_kv_cache_events(self, timeout: float | None = 2) -> list[dict[str, Any]]:
+        """Events of the KV cache since the last call; needs `event_buffer_max_size`."""
+        assert self._executor is not None
+        return self._executor.kv_events()
+
+    def get_kv_cache_events_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
+        """The same for `async for`; does not wait for later ones."""
+        assert self._executor is not None
+        return self._executor.kv_events_async()
 
     def shutdown(self) -> None:
         """May be called twice."""
@@ -193,6 +205,12 @@ class LLM:
 
     def __exit__(self, *exception: Any) -> None:
         self.shutdown()
+
+    def __del__(self) -> None:
+        executor = getattr(self, "_executor", None)
+        if executor is not None:
+            executor.unblock()  # nobody could let a collector go
+            executor.shutdown()
 
     def __getstate__(self) -> Any:
         raise RuntimeError("LLM object can not be pickled.")
@@ -212,13 +230,17 @@ class LLM:
         self._executor = Executor(config, self.args.max_stats_len, self._plan.shutdown_block_s)
         atexit.register(_shutdown_at_exit, weakref.ref(self))
 
+    @property
+    def _uses_priority(self) -> bool:
+        policy = getattr(self.args.scheduler_config, "waiting_queue_policy", "fcfs")
+        return policy == "priority"
+
     def _worker_config(self) -> WorkerConfig:
         args, plan = self.args, self._plan
         config = read_json(self._folder / "config.json")
         max_seq_len = args.max_seq_len or config.get("max_position_embeddings") or MAX_SEQ_LEN
         kv = args.kv_cache_config
         old_sampler = not uses_torch_sampler(args)
-        policy = getattr(args.scheduler_config, "waiting_queue_policy", "fcfs")
         return WorkerConfig(
             plan=msgspec.json.encode(plan),
             vocab_size=plan.vocab_size or config.get("vocab_size") or VOCAB_SIZE,
@@ -234,7 +256,7 @@ class LLM:
             stream_interval=args.stream_interval,
             iter_stats=args.enable_iter_perf_stats,
             request_stats=args.enable_iter_req_stats,
-            use_priority=policy == "priority",
+            use_priority=self._uses_priority,
             honours_penalties=old_sampler or fact("torch_sampler_honours_penalties"),
             honours_bad_words=old_sampler or fact("torch_sampler_honours_bad_words"),
             honours_no_repeat_ngram=old_sampler or fact("torch_sampler_honours_no_repeat_ngram"),
@@ -242,10 +264,17 @@ class LLM:
             prompt_logprobs_have_prompt_token=fact("prompt_logprobs_always_have_prompt_token"),
             eos_in_token_ids=_or(plan.eos_in_token_ids, fact("eos_in_token_ids")),
             first_token_at_once=fact("first_token_at_once"),
+            failing_processor_fails_all=fact("failing_processor_fails_all"),
+            max_kv_events=kv.event_buffer_max_size if kv.enable_block_reuse else 0,
             guided_backend=args.guided_decoding_backend,
-            tokenizer=None if self._tokenizer is None else self._tokenizer.name_or_path,
+            tokenizer=self._tokenizer_source(),
             batched_processor=args.batched_logits_processor,
         )
+
+    def _tokenizer_source(self) -> str | None:
+        if self._tokenizer is None:
+            return None
+        return getattr(self._tokenizer, "name_or_path", str(self._folder))
 
     def _prepare(self, params: Any) -> Any:
         """Set the parameters up, in place, so that the caller's object changes."""
@@ -335,7 +364,7 @@ class LLM:
             logits_processors=tuple(processors or ()),
             batched_processor=params.apply_batched_logits_processor,
             guide=_guide(params.guided_decoding),
-            needs_score=params.best_of > params.n,
+            needs_score=params.best_of > params.n or logprobs_wanted(params) is not None,
             cache_salt=cache_salt,
             priority=priority,
         )
@@ -360,6 +389,3 @@ def _shutdown_at_exit(reference: "weakref.ref[LLM]") -> None:
     llm = reference()
     if llm is not None:
         llm.shutdown()
-
-
-__all__ = ["LLM", "Plan"]

@@ -103,7 +103,7 @@ CudaGraphConfig = config_class(
     _CudaGraphBase,
 )
 
-LoraConfig = config_class(
+LoraConfig = config_class(  # the module from which callers import it differs: see `lora_module`
     "LoraConfig",
     {
         "lora_dir": (list[str], list),
@@ -169,7 +169,7 @@ def _decoding(kind: str, needs: tuple[str, ...], own: dict[str, tuple[Any, Any]]
     base = type(
         f"_{name}Base",
         (DecodingBaseConfig,),
-        {"needs": needs, "__module__": __name__, "__annotations__": {"needs": ClassVar[tuple]}},
+        {"needs": needs, "__module__": __name__},
     )
     fields: dict[str, tuple[Any, Any]] = {**_COMMON, **own}
     if fact("decoding_type_is_field"):

@@ -1,0 +1,1 @@
+"""Private in the package too."""
