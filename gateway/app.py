@@ -70,8 +70,8 @@ class Gateway(Litestar):
 
 
 def create_app(settings: Settings, model_path: str) -> Litestar:
-    """The server for one model. `model_path` is its file; empty for the scripted engine without a
-    tokenizer of its own. The engine starts with the application, not before."""
+    """The server for one model. `model_path` is its file or folder; empty for the scripted engine
+    without a tokenizer of its own. The engine starts with the application, not before."""
     path = model_path or settings.model.tokenizer
     metrics = Metrics()
     supervisor = Supervisor(settings.engine, path, on_event=metrics.on_engine_event)
@@ -106,12 +106,14 @@ def _lifespan(
 
 
 def _served_name(settings: Settings, model_path: str) -> str:
-    """The configured name, else the catalogue name, else the file's stem."""
+    """The configured name, else the catalogue name, else the file's stem or the folder's name."""
     if settings.model.served_name:
         return settings.model.served_name
     if settings.engine.name == "scripted" and not model_path:
         return "scripted"
     name = settings.model.name_or_path
+    if Path(name).is_dir():
+        return Path(name).resolve().name
     return Path(name).stem if name.endswith(".gguf") else name
 
 

@@ -132,7 +132,10 @@ def _load(model_path: str) -> tuple[Tokenizer, ChatTemplate | None]:
     template = None
     if tokenizer.chat_template:
         template = ChatTemplate(
-            tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token
+            tokenizer.chat_template,
+            bos_token=tokenizer.bos_token,
+            eos_token=tokenizer.eos_token,
+            special_tokens=tokenizer.special_tokens,
         )
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again

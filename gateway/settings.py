@@ -48,10 +48,11 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which model is served, and under which name.
 
-    `name_or_path` is a name of the catalogue or the path of a `.gguf` file. `served_name` is the
-    model's name in the API; empty means the catalogue name or the file's stem. `folder` is where
-    models are kept; empty means the user's own folder. `tokenizer` is for the scripted engine
-    alone: a model whose tokenizer it borrows; empty means one token per byte.
+    `name_or_path` is a name of the catalogue or the path of a `.gguf` file or of a Hugging Face
+    checkpoint folder. `served_name` is the model's name in the API; empty means the catalogue name,
+    the file's stem or the folder's name. `folder` is where models are kept; empty means the user's
+    own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
+    empty means one token per byte.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"

@@ -19,9 +19,18 @@ class ChatTemplate:
     import of the template machinery; rendering takes microseconds.
     """
 
-    def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos_token: str,
+        eos_token: str,
+        special_tokens: Mapping[str, str] | None = None,
+    ) -> None:
+        """`special_tokens` are texts that the template may ask for beside these two, by name."""
         self._bos_token = bos_token
-        self._render = _compile(source, bos_token=bos_token, eos_token=eos_token)
+        tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
+        self._render = _compile(source, tokens)
         self.shows_tool_messages = self._probe_tool_messages()
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -53,7 +62,7 @@ class ChatTemplate:
         return _PROBE in prompt
 
 
-def _compile(source: str, *, bos_token: str, eos_token: str) -> Renderer:
+def _compile(source: str, tokens: Mapping[str, str]) -> Renderer:
     render_jinja_template = _template_machinery()
 
     def render(messages: list[Mapping[str, Any]]) -> str:
@@ -61,8 +70,7 @@ def _compile(source: str, *, bos_token: str, eos_token: str) -> Renderer:
             conversations=[messages],
             chat_template=source,
             add_generation_prompt=True,
-            bos_token=bos_token,
-            eos_token=eos_token,
+            **tokens,
         )
         prompt: str = prompts[0]
         return prompt

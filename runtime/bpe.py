@@ -31,6 +31,7 @@ class BpeTokenizer:
         self.chat_template = vocab.chat_template
         self.bos_token = vocab.token_text(vocab.bos_token_id)
         self.eos_token = vocab.token_text(vocab.eos_token_id)
+        self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
         self._prefix = vocab.prefix
         self._suffix = vocab.suffix
         self._bytes = vocab.token_bytes
@@ -45,7 +46,7 @@ class BpeTokenizer:
             if isinstance(piece, int):
                 token_ids.append(piece)
             else:
-                for part in _parts(piece):
+                for part in split_long(piece):
                     token_ids += self._encode_text(part)
         if add_special:
             token_ids += self._suffix
@@ -67,10 +68,10 @@ def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:
         return None
     merges = file.strings("tokenizer.ggml.merges")
     ranks = build_ranks(vocab.ids, merges, vocab.ordinary() if rule.whole_words else ())
-    return None if ranks is None else BpeTokenizer(vocab, _text_encoder(rule.pattern, ranks))
+    return None if ranks is None else BpeTokenizer(vocab, text_encoder(rule.pattern, ranks))
 
 
-def _parts(text: str) -> Iterator[str]:
+def split_long(text: str) -> Iterator[str]:
     """The text in parts that tiktoken's regex engine can take, cut where a word ends anyway."""
     start = 0
     while len(text) - start > _MAX_PART:
@@ -82,17 +83,12 @@ def _parts(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _has_own_rules(file: GGUFFile) -> bool:
-    """Whether llama.cpp strips blanks around special tokens; it knows such models by name."""
-    name = file.text("general.name").lower()
-    return any(part in name for part in ("phi-3", "phi3", "modern-bert"))
-
-
-def _text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
+def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
+    """tiktoken's encoder of plain text, giving the model's ids. Takes parts of `split_long`."""
     import tiktoken
 
     encoding = tiktoken.Encoding(
-        "gguf", pat_str=pattern, mergeable_ranks=ranks.ranks, special_tokens={}
+        "model", pat_str=pattern, mergeable_ranks=ranks.ranks, special_tokens={}
     )
     encode: Callable[[str], list[int]] = encoding.encode_ordinary
     token_ids = ranks.token_ids
@@ -105,3 +101,9 @@ def _text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
         return [token_id for token_id in found if token_id != NO_TOKEN]
 
     return encode_known
+
+
+def _has_own_rules(file: GGUFFile) -> bool:
+    """Whether llama.cpp strips blanks around special tokens; it knows such models by name."""
+    name = file.text("general.name").lower()
+    return any(part in name for part in ("phi-3", "phi3", "modern-bert"))

@@ -5,7 +5,6 @@ files leave much unsaid, and it decides by the texts of tokens.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -13,96 +12,11 @@ from runtime.bpe_ranks import bytes_of
 from runtime.errors import ModelFileError
 from runtime.gguf import GGUFFile
 from runtime.pretokenizer import PreTokenizer
+from runtime.token_roles import TokenRoles
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 # llama.cpp's default for bos and eos where a byte-level BPE file names none
 _DEFAULT_TOKEN_ID = 11
-
-
-class _Role(NamedTuple):
-    """How to find a token: by metadata keys, the later the stronger, else by one of the texts."""
-
-    keys: tuple[str, ...]
-    texts: tuple[str, ...]
-
-
-_EOT = _Role(
-    ("eot_token_id",),
-    (
-        "<|eot_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<end_of_turn>",
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "<｜end▁of▁sentence｜>",
-        "<end_of_utterance>",
-    ),
-)
-_EOM = _Role(("eom_token_id",), ("<|eom_id|>",))
-_FIM_PREFIX = _Role(
-    ("fim_pre_token_id", "prefix_token_id"),
-    (
-        "<|fim_prefix|>",
-        "<fim-prefix>",
-        "<fim_prefix>",
-        "<｜fim▁begin｜>",
-        "<PRE>",
-        "▁<PRE>",
-        "<|code_prefix|>",
-        "<|prefix|>",
-    ),
-)
-_FIM_SUFFIX = _Role(
-    ("fim_suf_token_id", "suffix_token_id"),
-    (
-        "<|fim_suffix|>",
-        "<fim-suffix>",
-        "<fim_suffix>",
-        "<｜fim▁hole｜>",
-        "<SUF>",
-        "▁<SUF>",
-        "<|code_suffix|>",
-        "<|suffix|>",
-    ),
-)
-_FIM_MIDDLE = _Role(
-    ("fim_mid_token_id", "middle_token_id"),
-    (
-        "<|fim_middle|>",
-        "<fim-middle>",
-        "<fim_middle>",
-        "<｜fim▁end｜>",
-        "<MID>",
-        "▁<MID>",
-        "<|code_middle|>",
-        "<|middle|>",
-    ),
-)
-_FIM_PAD = _Role(("fim_pad_token_id",), ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"))
-_FIM_REPO = _Role(
-    ("fim_rep_token_id",), ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>")
-)
-_FIM_FILE = _Role(("fim_sep_token_id",), ("<|file_sep|>",))
-# They end a generation even beside other tokens that do.
-_EOG_TEXTS = (
-    *_EOT.texts,
-    *_EOM.texts,
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "</s>",
-    "[EOS]",
-    "<eos>",
-    "<turn|>",
-    "<|tool_response>",
-    "[e~[",
-)
-_ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 
 
 class BpeVocab(Struct, frozen=True):
@@ -146,7 +60,7 @@ def read_bpe_vocab(file: GGUFFile, pretokenizer: PreTokenizer) -> BpeVocab | Non
 
 
 class _Builder:
-    """Collects what each token is for, in the order in which llama.cpp changes its mind."""
+    """Collects what each token is for."""
 
     def __init__(self, file: GGUFFile, pretokenizer: PreTokenizer) -> None:
         self._file = file
@@ -157,19 +71,24 @@ class _Builder:
             raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: a token is there twice.")
         kinds = _kinds(file, len(self._texts))
         self._kinds = kinds
-        self._hidden = {i for i, kind in kinds.items() if kind in (_CONTROL, _UNKNOWN)}
-        self._user_defined = {i for i, kind in kinds.items() if kind == _USER_DEFINED}
+        self._roles = TokenRoles(
+            self._ids,
+            hidden=(i for i, kind in kinds.items() if kind in (_CONTROL, _UNKNOWN)),
+            user_defined=(i for i, kind in kinds.items() if kind == _USER_DEFINED),
+            named=self._named_id,
+        )
 
     def build(self) -> BpeVocab | None:
         bos = self._special_id("bos_token_id", self._pretokenizer.has_bos)
         eos = self._special_id("eos_token_id", True)
-        eog = self._find_eog(eos)
+        eog = self._roles.find_eog([] if eos is None else [eos])
         token_bytes = self._token_bytes()
         if token_bytes is None:
             return None
         file = self._file
         add_bos = file.flag("tokenizer.ggml.add_bos_token", self._pretokenizer.add_bos)
         add_eos = file.flag("tokenizer.ggml.add_eos_token")
+        hidden = self._roles.hidden
         return BpeVocab(
             vocab_size=len(self._texts),
             max_model_len=file.max_model_len,
@@ -177,8 +96,8 @@ class _Builder:
             texts=self._texts,
             token_bytes=token_bytes,
             ids=self._ids,
-            control={self._texts[i]: i for i in self._hidden},
-            user_defined={self._texts[i]: i for i in self._user_defined - self._hidden},
+            control={self._texts[i]: i for i in hidden},
+            user_defined={self._texts[i]: i for i in self._roles.user_defined - hidden},
             bos_token_id=bos,
             eos_token_id=eos,
             eog_token_ids=eog,
@@ -187,49 +106,14 @@ class _Builder:
         )
 
     def _special_id(self, key: str, has_default: bool) -> int | None:
-        token_id = self._file.number(f"tokenizer.ggml.{key}")
-        if token_id is not None and 0 <= token_id < len(self._texts):
+        token_id = self._named_id(key)
+        if token_id is not None:
             return token_id
         return _DEFAULT_TOKEN_ID if has_default and len(self._texts) > _DEFAULT_TOKEN_ID else None
 
-    def _find_eog(self, eos: int | None) -> frozenset[int]:
-        for role in (_FIM_PREFIX, _FIM_SUFFIX, _FIM_MIDDLE):
-            self._find(role)
-        eog = {eos, *map(self._find, (_EOT, _EOM, _FIM_PAD, _FIM_REPO, _FIM_FILE))}
-        by_text = {self._ids[text] for text in _EOG_TEXTS if text in self._ids}
-        self._hidden |= by_text
-        self._show(*_ALWAYS_SHOWN)
-        eog |= by_text
-        self._drop_false_ends(eog)
-        return frozenset(token_id for token_id in eog if token_id is not None)
-
-    def _find(self, role: _Role) -> int | None:
-        """The token of a role. One that only its text tells is made a control token."""
-        for key in reversed(role.keys):
-            token_id = self._file.number(f"tokenizer.ggml.{key}")
-            if token_id is not None and 0 <= token_id < len(self._texts):
-                return token_id
-        found = min((self._ids[text] for text in role.texts if text in self._ids), default=None)
-        if found is not None:
-            self._hidden.add(found)
-        return found
-
-    def _drop_false_ends(self, eog: set[int | None]) -> None:
-        """Tokens that look like an end and, beside certain others, are none."""
-        texts = {self._texts[i] for i in eog if i is not None}
-        calls = not texts.isdisjoint(("<|call|>", "<|calls|>"))
-        if calls and "<|end|>" in texts and not texts.isdisjoint(("<|return|>", "<|flush|>")):
-            eog.discard(self._ids["<|end|>"])
-            self._show("<|end|>")
-        if "</s>" in texts and not texts.isdisjoint(("<|tool_response>", "<|plamo:eos|>")):
-            eog.discard(self._ids["</s>"])
-            self._hidden.discard(self._ids["</s>"])
-            self._user_defined.discard(self._ids["</s>"])
-
-    def _show(self, *texts: str) -> None:
-        for token_id in (self._ids[text] for text in texts if text in self._ids):
-            self._hidden.discard(token_id)
-            self._user_defined.add(token_id)
+    def _named_id(self, key: str) -> int | None:
+        token_id = self._file.number(f"tokenizer.ggml.{key}")
+        return token_id if token_id is not None and 0 <= token_id < len(self._texts) else None
 
     def _token_bytes(self) -> list[bytes] | None:
         all_bytes = [bytes_of(text) for text in self._texts]
@@ -238,9 +122,9 @@ class _Builder:
                 return None
             if kind != _NORMAL:
                 all_bytes[token_id] = b""
-        for token_id in self._user_defined:
+        for token_id in self._roles.user_defined:
             all_bytes[token_id] = self._texts[token_id].encode("utf-8", "surrogateescape")
-        for token_id in self._hidden:
+        for token_id in self._roles.hidden:
             all_bytes[token_id] = b""
         known = [data for data in all_bytes if data is not None]
         return known if len(known) == len(all_bytes) else None

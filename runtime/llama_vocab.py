@@ -35,6 +35,7 @@ class LlamaVocabTokenizer:
         self.eos_token_id = self._token_or_none(llama.llama_vocab_eos(vocab))
         self.bos_token = self._text(self.bos_token_id)
         self.eos_token = self._text(self.eos_token_id)
+        self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
         is_eog = llama.llama_vocab_is_eog
         self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
         self.chat_template = file.text("tokenizer.chat_template") or None

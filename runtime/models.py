@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
+from runtime.hf.folder import is_checkpoint_folder
 from runtime.sources import (
     COPY_BYTES,
     Fetch,
@@ -105,16 +106,17 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """Where a model is or would be. `entry` is None for a file that was named by its path.
+    """Where a model is or would be. `entry` is None for one that was named by its path.
 
     `is_present` says that the file is there with the right size; its hash was checked when it
-    was pulled.
+    was pulled. `is_folder` tells a Hugging Face checkpoint folder from a GGUF file.
     """
 
     name: str
     path: Path
     entry: CatalogueEntry | None
     is_present: bool
+    is_folder: bool = False
 
 
 def default_folder() -> Path:
@@ -147,15 +149,17 @@ class ModelStore:
         return [self._model(entry) for entry in self._entries.values()]
 
     def find(self, name_or_path: str) -> Model:
-        """The model of that name, or the file at that path.
+        """The model of that name, or the GGUF file or checkpoint folder at that path.
 
         Raises `ModelNotFound` for an unknown name and a missing file, `ModelFileError` for a file
-        that is no GGUF file. A known model may still have to be pulled.
+        or folder that is no model. A known model may still have to be pulled.
         """
         entry = self._entries.get(name_or_path)
         if entry is not None:
             return self._model(entry)
         path = Path(name_or_path).expanduser()
+        if name_or_path and path.is_dir():
+            return _folder(path)
         if name_or_path and path.exists():
             _check_gguf(path)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
@@ -200,7 +204,7 @@ class ModelStore:
         hint = f" Did you mean {close[0]}?" if close else ""
         return ModelNotFound(
             f"there is no model named {name!r}.{hint} Known names: {', '.join(known)}; "
-            "or give the path of a .gguf file"
+            "or give the path of a .gguf file or of a Hugging Face checkpoint folder"
         )
 
     @contextmanager
@@ -286,9 +290,17 @@ def _sha256(path: Path, progress: Progress) -> str:
     return digest.hexdigest()
 
 
+def _folder(path: Path) -> Model:
+    if not is_checkpoint_folder(path):
+        raise ModelFileError(
+            f"{path} is a folder without a config.json; name the .gguf file in it, or a Hugging"
+            " Face checkpoint folder"
+        )
+    name = path.resolve().name
+    return Model(name=name, path=path, entry=None, is_present=True, is_folder=True)
+
+
 def _check_gguf(path: Path) -> None:
-    if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; name the .gguf file in it")
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))

@@ -14,13 +14,17 @@ def clean_text(text: str) -> str:
 
 
 class SpecialTokens:
-    """Finds special tokens the way llama.cpp does: the longest first, each over the whole text."""
+    """Finds special tokens the way llama.cpp does: the longest first, each over the whole text.
 
-    def __init__(self, ids: Mapping[str, int]) -> None:
+    With `leftmost` as the `tokenizers` library does: the first in the text, of several at one place
+    the longest.
+    """
+
+    def __init__(self, ids: Mapping[str, int], *, leftmost: bool = False) -> None:
         texts = sorted(filter(None, ids), key=lambda text: len(text.encode()), reverse=True)
         self._ids = {text: ids[text] for text in texts}
         self._pattern = re.compile("(" + "|".join(map(re.escape, texts)) + ")" if texts else "(?!)")
-        self._overlap = _overlap(texts)
+        self._overlap = not leftmost and overlap(texts)
 
     def split(self, text: str) -> Iterator[str | int]:
         """The text as plain pieces, never empty, and ids of special tokens."""
@@ -53,7 +57,7 @@ def _cut(fragments: list[str | int], special: str, token_id: int) -> Iterator[st
                 yield piece
 
 
-def _overlap(texts: list[str]) -> bool:
+def overlap(texts: list[str]) -> bool:
     """Whether one text may end where another begins: then order matters, not position."""
     prefixes = {text[:end] for text in texts for end in range(1, len(text))}
     return any(text[start:] in prefixes for text in texts for start in range(1, len(text)))

@@ -1,10 +1,12 @@
-"""Text to token ids and back: what a tokenizer is, and the one that fits a model file."""
+"""Text to token ids and back: what a tokenizer is, and the one that fits a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from runtime.bpe import load_bpe_tokenizer
 from runtime.gguf import read_gguf
+from runtime.hf.tokenizer import HFTokenizer
 from runtime.llama_vocab import LlamaVocabTokenizer
 from runtime.special_tokens import SpecialTokens, clean_text
 
@@ -19,9 +21,10 @@ _CHATML = (
 class Tokenizer(Protocol):
     """Token ids are 0 to `vocab_size` - 1. All methods may be called from several threads.
 
-    `max_model_len` is the model's training context in tokens, 0 where the file does not say.
+    `max_model_len` is the model's context in tokens, 0 where the file does not say.
     `eog_token_ids` are all tokens that end a generation. `bos_token` and `eos_token` are the texts
-    of these tokens, which chat templates ask for, and "" where there is none.
+    of these tokens, "" where there is none; `special_tokens` are the texts that chat templates may
+    ask for, by names such as "bos_token".
     """
 
     @property
@@ -47,6 +50,9 @@ class Tokenizer(Protocol):
 
     @property
     def eos_token(self) -> str: ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]: ...
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The ids of `text`. A lone surrogate counts as U+FFFD.
@@ -78,6 +84,7 @@ class ByteTokenizer:
     max_model_len = 0
     eog_token_ids = frozenset({eos_token_id, im_end_token_id})
     chat_template = _CHATML
+    special_tokens: Mapping[str, str] = {"bos_token": bos_token, "eos_token": eos_token}
 
     def __init__(self) -> None:
         texts = (self.bos_token, self.eos_token, "<|im_start|>", "<|im_end|>")
@@ -99,13 +106,15 @@ class ByteTokenizer:
 
 
 def load_tokenizer(model_path: str | Path) -> Tokenizer:
-    """The tokenizer of a GGUF file; for "" the built-in `ByteTokenizer`.
+    """The tokenizer of a GGUF file or a checkpoint folder; for "" the built-in `ByteTokenizer`.
 
-    Byte-level BPE vocabularies that tiktoken reproduces exactly get tiktoken; all others llama.cpp.
-    Raises ModelFileError for a file without a usable vocabulary, and MissingExtra where llama.cpp
-    is needed and not installed.
+    Byte-level BPE vocabularies that tiktoken reproduces exactly get tiktoken; all others llama.cpp
+    for a file and the `tokenizers` library for a folder. Raises ModelFileError where there is no
+    usable vocabulary, and MissingExtra where llama.cpp is needed and not installed.
     """
     if not str(model_path):
         return ByteTokenizer()
+    if Path(model_path).is_dir():
+        return HFTokenizer(Path(model_path))
     file = read_gguf(model_path)
     return load_bpe_tokenizer(file) or LlamaVocabTokenizer(file)

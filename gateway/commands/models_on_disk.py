@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from gateway.settings import Settings
-from runtime import Model, ModelStore
+from runtime import Model, ModelStore, SetupError
 
 
 def open_store(settings: Settings) -> ModelStore:
@@ -12,13 +12,35 @@ def open_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.model.folder)
 
 
+def find_model(settings: Settings) -> Model:
+    """The model that the settings name. `SetupError` if the engine cannot load its kind."""
+    model = open_store(settings).find(settings.model.name_or_path)
+    _check_kind(model, settings.engine.name)
+    return model
+
+
 def ensure_model(settings: Settings) -> Model:
     """The model that the settings name, pulled first if it is not there."""
     store = open_store(settings)
-    model = store.find(settings.model.name_or_path)
+    model = find_model(settings)
     if not model.is_present:
         pull_with_progress(store, model.name)
     return store.find(settings.model.name_or_path)
+
+
+def _check_kind(model: Model, engine: str) -> None:
+    if engine == "llama_cpp" and model.is_folder:
+        raise SetupError(
+            f"model.name_or_path: {model.path} is a Hugging Face checkpoint folder, and the engine"
+            " llama_cpp needs a .gguf file. Name one, or choose another engine with"
+            " --engine tensorrt_llm"
+        )
+    if engine == "tensorrt_llm" and not model.is_folder:
+        raise SetupError(
+            f"model.name_or_path: {model.name} is a .gguf file, and the engine tensorrt_llm needs"
+            " a Hugging Face checkpoint folder. Name one, or choose another engine with"
+            " --engine llama_cpp"
+        )
 
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:

@@ -29,7 +29,11 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 _SHORTCUTS = (
     ("--host", "server.host", "address to listen on"),
     ("--port", "server.port", "TCP port; 0 takes a free one"),
-    ("--model", "model.name_or_path", "a name of the catalogue or the path of a .gguf file"),
+    (
+        "--model",
+        "model.name_or_path",
+        "a name of the catalogue, or the path of a .gguf file or checkpoint folder",
+    ),
     ("--engine", "engine.name", "llama_cpp or scripted"),
 )
 

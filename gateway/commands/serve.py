@@ -13,7 +13,7 @@ import msgspec
 import uvicorn
 
 from gateway.app import create_app
-from gateway.commands.models_on_disk import ensure_model, open_store
+from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.log import configure_logging
 from gateway.settings import ServerSettings, Settings
@@ -47,9 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
-    """Settings whose `served_name` is filled in, and the model's file, pulled if it is missing.
+    """Settings whose `served_name` is filled in, and the model's file or folder, a file of the
+    catalogue pulled if it is missing.
 
-    The scripted engine needs no file: its path is the tokenizer's, or empty.
+    The scripted engine needs none: its path is the tokenizer's, or empty.
     """
     if settings.engine.name == "scripted":
         return _prepare_scripted(settings)
@@ -74,11 +75,12 @@ def _named(settings: Settings, name: str) -> Settings:
 
 
 def _check_engine(settings: Settings) -> None:
-    """Finds a wrong name and a missing package before a model is pulled."""
-    if settings.engine.name != "llama_cpp":
+    """Finds a wrong name, a wrong kind of model and a missing package before a model is pulled."""
+    engine: str = settings.engine.name
+    if engine == "scripted":
         return
-    open_store(settings).find(settings.model.name_or_path)
-    if not _installed("llama_cpp"):
+    find_model(settings)
+    if engine == "llama_cpp" and not _installed("llama_cpp"):
         raise MissingExtra("llama-cpp-python", "cpu")
 
 

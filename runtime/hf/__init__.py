@@ -1,0 +1,1 @@
+"""Hugging Face checkpoint folders: configuration, tokenizer and chat templates, without torch."""
