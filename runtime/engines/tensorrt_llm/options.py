@@ -71,15 +71,18 @@ class Sizes(NamedTuple):
     max_num_tokens: int
 
 
-def find_sizes(config: EngineConfig, checkpoint: Checkpoint) -> Sizes:
-    """The sizes that the settings and the model's folder lead to.
+def find_sizes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> Sizes:
+    """The sizes that the settings and the model's folder lead to. `model_len` is the model's own
+    context in tokens, 0 where the folder does not say.
 
     Raises SetupError where a folder of TensorRT engines was built for less than was asked for.
     """
     settings = config.tensorrt_llm
     length = config.max_model_len
     if length == "auto":
-        length = checkpoint.max_model_len or DEFAULT_MAX_MODEL_LEN
+        length = model_len or DEFAULT_MAX_MODEL_LEN
+        if checkpoint.built is not None:
+            length = checkpoint.built.max_seq_len
     num_tokens = settings.max_num_tokens
     if num_tokens == "auto":
         num_tokens = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
