@@ -96,7 +96,7 @@ def min_free_bytes(settings: Settings) -> int | None:
     if wanted != "auto":
         return round(wanted * 1e9)
     # llama.cpp takes what it needs when it loads; TensorRT-LLM takes more while it runs
-    return None if str(settings.engine.name) == "tensorrt_llm" else 0
+    return None if settings.engine.name == "tensorrt_llm" else 0
 
 
 def _gpu_monitor(settings: Settings) -> GpuMonitor:

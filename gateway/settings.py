@@ -114,7 +114,10 @@ def load_settings(
         document = _read_file(file)
     for override in [*_from_environment(environ), *options]:
         _set(document, override.path, _value_of(override))
-    return msgspec.convert(document, Settings)
+    try:
+        return msgspec.convert(document, Settings)
+    except msgspec.ValidationError as error:  # keys that are right alone and wrong together
+        _raise_mistake("settings", document, str(error))
 
 
 def _settings_file(config: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -181,10 +184,24 @@ def _type_at(origin: str, path: tuple[str, ...]) -> Any:
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """The keys of a section and their types; empty for a plain setting."""
+    """The keys of a section and their types; empty for a plain setting. A section that comes in
+    several forms, told apart by one key, has the keys of all of them."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-    return {}
+    forms = _forms(kind)
+    fields = {key: form for part in forms for key, form in _fields(part).items()}
+    if forms and (key := forms[0].__struct_config__.tag_field):
+        fields[key] = Literal[tuple(part.__struct_config__.tag for part in forms)]
+    return fields
+
+
+def _forms(kind: Any) -> list[type[Struct]]:
+    """The Structs of a tagged union; empty for everything else."""
+    if get_origin(kind) not in (Union, UnionType):
+        return []
+    parts = get_args(kind)
+    tagged = [p for p in parts if isinstance(p, type) and issubclass(p, Struct)]
+    return tagged if len(tagged) == len(parts) else []
 
 
 def _is_container(kind: Any) -> bool:
@@ -202,6 +219,7 @@ def _set(document: dict[str, Any], path: tuple[str, ...], value: object) -> None
 
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+_MISSING = re.compile(r"missing required field `(?P<key>[^`]*)`")
 _PLACE = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
@@ -241,6 +259,8 @@ def _walk(kind: Any, path: tuple[str, ...]) -> Any:
 
 
 def _reason(message: str, kind: Any, value: object) -> str:
+    if missing := _MISSING.search(message):
+        return f"the key {missing['key']} is missing"
     if "enum value" in message or "got `" in message or not message.startswith("Expected"):
         return f"expected {_describe(kind)}, got {_shown(value)}"
     return f"e{message[1:].replace('`', '')}, got {_shown(value)}"

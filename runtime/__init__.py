@@ -31,11 +31,20 @@ from runtime.plan_source import PlannedModel, StoredWeights, find_planned_model
 from runtime.planner import EnginePlan, Plan, PrecisionPlan, Speculation, make_plan
 from runtime.planner import fill as fill_engine_plan
 from runtime.precisions import PRECISIONS, PrecisionName
-from runtime.request import PRIORITY_STEP, FinishReason, Request, RequestOutput, SamplingParams
+from runtime.request import (
+    PRIORITY_STEP,
+    FinishReason,
+    Request,
+    RequestOutput,
+    SamplingParams,
+    StructuredOutput,
+    TokenLogprobs,
+)
 from runtime.roofline import Roofline
 from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
+from runtime.tensorrt_config import TensorRTConfig
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
 
@@ -94,7 +103,10 @@ __all__ = [
     "Speculation",
     "StepOutput",
     "StoredWeights",
+    "StructuredOutput",
     "Supervisor",
+    "TensorRTConfig",
+    "TokenLogprobs",
     "TokenStream",
     "Tokenizer",
     "Wishes",

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-EngineName = Literal["llama_cpp", "scripted"]
+from runtime.tensorrt_config import TensorRTConfig
+
+EngineName = Literal["llama_cpp", "scripted", "tensorrt_llm"]
 PrefixCaching = Literal["shared", "per_tenant", "off"]
 Auto = Literal["auto"]
 
@@ -62,6 +64,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_restarts: Annotated[int, Meta(ge=0)] = 5
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
+    tensorrt_llm: TensorRTConfig = TensorRTConfig()
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runtime.config import EngineConfig
 from runtime.engines.base import Engine, SequenceOutput
-from runtime.errors import EngineOverloaded, InvalidRequest
+from runtime.errors import EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages import EngineStats, FromEngine, RequestFailed, StepOutput
 from runtime.output import OutputProcessor
 from runtime.request import PRIORITY_STEP, Request
@@ -73,6 +73,7 @@ class EngineCore:
         for output in processed.outputs:
             if output.finish_reason is not None:
                 del self._running[output.request_id]
+        self._answer_failed()
         stats = self._stats(time.monotonic() - started)
         self._outbox.append(StepOutput(processed.outputs, stats))
 
@@ -139,6 +140,12 @@ class EngineCore:
             del self._running[request.request_id]
             self._waiting.push_back(request)
 
+    def _answer_failed(self) -> None:
+        for failed in self._engine.take_failed():
+            self._output.remove(failed.request_id)
+            del self._running[failed.request_id]
+            self._outbox.append(_refusal(failed.request_id, failed.error))
+
     def _charge(self, outputs: Sequence[SequenceOutput]) -> None:
         for output in outputs:
             tenant = self._running[output.request_id].request.tenant
@@ -167,7 +174,11 @@ def _rank(request: Request) -> tuple[int, float]:
     return request.priority, request.arrival_time
 
 
-def _refusal(request_id: str, error: EngineOverloaded | InvalidRequest) -> RequestFailed:
-    if isinstance(error, EngineOverloaded):
-        return RequestFailed(request_id, "overloaded", str(error), retry_after=error.retry_after)
-    return RequestFailed(request_id, "invalid", str(error), error.param, error.code)
+def _refusal(request_id: str, error: LockgateError) -> RequestFailed:
+    match error:
+        case EngineOverloaded():
+            retry_after = error.retry_after
+            return RequestFailed(request_id, "overloaded", str(error), retry_after=retry_after)
+        case InvalidRequest():
+            return RequestFailed(request_id, "invalid", str(error), error.param, error.code)
+    return RequestFailed(request_id, "internal", str(error))

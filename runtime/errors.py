@@ -10,6 +10,7 @@
     ├── GpuMemoryPressure          the GPU's memory is nearly used up; `retry_after` as above
     ├── DeadlineExceeded           the request was still waiting when its time was over
     ├── EngineError                the engine broke while it worked on this request
+    ├── EngineFatal                the engine's process must end: nothing in it can be trusted
     └── SetupError                 the machine, a file or a setting is wrong; a person must act
         ├── MissingExtra           an optional package is not installed; names the extra
         ├── ModelNotFound          no such name in the catalogue and no such file
@@ -72,6 +73,10 @@ class DeadlineExceeded(LockgateError):
 
 class EngineError(LockgateError):
     """The engine failed while it worked on the request."""
+
+
+class EngineFatal(LockgateError):
+    """The engine is beyond repair in this process; another process has to take over."""
 
 
 class SetupError(LockgateError):

@@ -23,8 +23,11 @@ class _TextState:
     cut into steps; so a resumed request continues where its client stands."""
 
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+        sampling = request.sampling
         self.detokenizer = Detokenizer(tokenizer)
-        self.stop = StopChecker(request.sampling.stop) if request.sampling.stop else None
+        self.stop = StopChecker(sampling.stop) if sampling.stop else None
+        self.stop_token_ids = frozenset(sampling.stop_token_ids)
+        self._num_unchecked = sampling.min_tokens if sampling.stop else 0
         self.push(request.output_token_ids)
 
     @property
@@ -32,8 +35,17 @@ class _TextState:
         return None if self.stop is None else self.stop.matched
 
     def push(self, token_ids: Sequence[int]) -> str:
+        if self._num_unchecked:
+            return self._push_unchecked(token_ids)
         text = self.detokenizer.push(token_ids)
         return text if self.stop is None else self.stop.push(text)
+
+    def _push_unchecked(self, token_ids: Sequence[int]) -> str:
+        """Tokens up to `min_tokens`: a stop string does not end the answer yet."""
+        free, checked = token_ids[: self._num_unchecked], token_ids[self._num_unchecked :]
+        self._num_unchecked -= len(free)
+        text = self.detokenizer.push(free)
+        return text + self.push(checked) if checked else text
 
     def flush(self) -> str:
         text = self.detokenizer.flush()
@@ -73,8 +85,10 @@ class OutputProcessor:
 
     def _delta(self, output: SequenceOutput) -> RequestOutput:
         state = self._states[output.request_id]
-        text = state.push(output.token_ids)
         finish_reason = output.finish_reason
+        stop_token = _stop_token(output, state.stop_token_ids)
+        # A stop token is counted, and like a stop string it is no part of the text.
+        text = state.push(output.token_ids if stop_token is None else output.token_ids[:-1])
         if finish_reason is not None and state.matched is None:
             text += state.flush()
         if state.matched is not None:
@@ -84,6 +98,15 @@ class OutputProcessor:
             output.token_ids,
             text,
             finish_reason,
-            state.matched,
+            state.matched if state.matched is not None else stop_token,
             output.num_cached_tokens,
+            output.logprobs,
         )
+
+
+def _stop_token(output: SequenceOutput, stop_token_ids: frozenset[int]) -> int | None:
+    """The token of the request's own `stop_token_ids` that ended it."""
+    if not stop_token_ids or output.finish_reason != "stop" or not output.token_ids:
+        return None
+    last = output.token_ids[-1]
+    return last if last in stop_token_ids else None

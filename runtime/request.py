@@ -14,11 +14,38 @@ PRIORITY_STEP = 100
 """From one class of service to the next; numbers between them are for finer orders."""
 
 
+class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the answer has to look like; exactly one field is set. Names as in vLLM.
+
+    `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
+    `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
+    allows any JSON object.
+    """
+
+    json: str | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: tuple[str, ...] = ()
+    json_object: bool = False
+
+    def __post_init__(self) -> None:
+        fields = (self.json, self.regex, self.grammar)
+        num_set = sum(field is not None for field in fields)
+        if num_set + bool(self.choice) + self.json_object != 1:
+            raise ValueError(
+                "exactly one of json, regex, grammar, choice and json_object must be set"
+            )
+
+
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How tokens are chosen and when generation ends. Names as in vLLM.
 
     `temperature` 0 is greedy. `top_k` 0 and `min_p` 0 are off. `max_tokens` is always finite.
-    Penalties are OpenAI's: they look at generated tokens only.
+    `presence_penalty` and `frequency_penalty` are OpenAI's: they look at generated tokens only;
+    `repetition_penalty` looks at the prompt too, and 1 is off. `logit_bias` is added to the
+    logits of the token ids that it names. `logprobs` is how many of the likeliest tokens to tell
+    with each token; 0 tells the chosen token's alone, None nothing. A token of `stop_token_ids`
+    ends the answer as an end-of-sequence token does. Before `min_tokens` nothing ends it.
     """
 
     max_tokens: int
@@ -31,6 +58,12 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    structured_output: StructuredOutput | None = None
 
 
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,7 +74,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     processes of a machine share; a request that still waits at its deadline is refused, and 0
     means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
     `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
-    between requests of the same `cache_salt`.
+    between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
     """
 
     request_id: str
@@ -53,19 +86,32 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_salt: str = ""
     arrival_time: float = 0.0
     deadline: float = 0.0
+    lora: str = ""
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):
+    """How likely one token was: the natural logarithm of its probability, its `rank` among all
+    tokens (1 is the likeliest; None where the engine does not say), and the likeliest tokens
+    with theirs, likeliest first."""
+
+    logprob: float
+    rank: int | None = None
+    top: list[tuple[int, float]] = []
 
 
 class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     """What one step added to one request: deltas only.
 
     `token_ids` may come without `text` (half a character, or text held back because a stop string
-    may have begun). `stop_reason` is the stop string that matched. `num_cached_tokens` counts
-    prompt tokens that were not computed again.
+    may have begun). `stop_reason` is the stop string that matched, or the token of
+    `stop_token_ids`. `num_cached_tokens` counts prompt tokens that were not computed again.
+    `logprobs`, where the request asks for them, has one entry for each of `token_ids`.
     """
 
     request_id: str
     token_ids: list[int]
     text: str
     finish_reason: FinishReason | None = None
-    stop_reason: str | None = None
+    stop_reason: str | int | None = None
     num_cached_tokens: int = 0
+    logprobs: list[TokenLogprobs] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 from runtime.errors import LockgateError
-from runtime.request import RequestOutput
+from runtime.request import RequestOutput, TokenLogprobs
 
 
 class TokenStream:
@@ -90,4 +90,13 @@ def _merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
         later.finish_reason,
         later.stop_reason,
         max(earlier.num_cached_tokens, later.num_cached_tokens),
+        _joined(earlier.logprobs, later.logprobs),
     )
+
+
+def _joined(
+    earlier: list[TokenLogprobs] | None, later: list[TokenLogprobs] | None
+) -> list[TokenLogprobs] | None:
+    if earlier is None or later is None:
+        return later if earlier is None else earlier
+    return earlier + later

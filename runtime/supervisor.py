@@ -19,6 +19,7 @@ from runtime.client import EngineClient
 from runtime.config import EngineConfig, WorkerConfig
 from runtime.engines import cautious, engine_environment
 from runtime.messages import Fatal, FromEngine, Ready, Stop
+from runtime.processes import descendants, kill, session_members
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ class Supervisor:
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
+        self._has_served = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -85,7 +87,8 @@ class Supervisor:
                 deaths = 0
             deaths += 1
             log.error("engine_lost", reason=reason, deaths=deaths)
-            if run.hopeless or deaths > self._config.max_restarts:
+            self._has_served = self._has_served or run.was_ready
+            if (run.hopeless and not self._has_served) or deaths > self._config.max_restarts:
                 self.client.lost("failed", reason)
                 return
             self.client.lost("restarting", f"The engine is restarting: {reason}")
@@ -114,8 +117,14 @@ class _EngineRun:
         self._channel: Channel | None = None
 
     @property
+    def was_ready(self) -> bool:
+        """Whether it has loaded its model."""
+        return self._ready
+
+    @property
     def hopeless(self) -> bool:
-        """Whether it said itself that it cannot load: another try would end the same."""
+        """Whether it said itself that it cannot load: another try would end the same, unless an
+        earlier one has loaded, whose memory may not be free yet."""
         return self._fatal is not None and not self._ready
 
     @property
@@ -207,8 +216,10 @@ def _environment(config: EngineConfig) -> Mapping[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    started = descendants(process.pid)  # while it lives: then they have its number as parent
     process.kill()
     process.wait()
+    kill([*started, *session_members(process.pid)])
     if process.stdin is not None:
         process.stdin.close()
 

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NoReturn, Protocol
 
 import msgspec
 import zmq
@@ -21,7 +22,7 @@ import zmq
 from runtime.config import WorkerConfig
 from runtime.core import EngineCore
 from runtime.engines import create_engine
-from runtime.errors import LockgateError
+from runtime.errors import EngineFatal, LockgateError
 from runtime.messages import (
     Abort,
     Drain,
@@ -34,6 +35,7 @@ from runtime.messages import (
     decode_to_engine,
     encode,
 )
+from runtime.processes import kill_offspring
 from runtime.tokenizer import load_tokenizer
 
 HEARTBEAT_SECONDS = 1.0
@@ -46,8 +48,14 @@ batch, which takes a third less time than one after another."""
 MAX_BURST = 8
 """Waits of that length at most; each follows a message that made the one before worthwhile."""
 
+EXIT_ERROR = 1
+"""Exit status after an error that nobody foresaw; its traceback is on stderr."""
+
 EXIT_FATAL = 70
-"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits)."""
+"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
+
+EXIT_ENGINE_FATAL = 71
+"""Exit status after a `Fatal` message: the engine broke while it served."""
 
 
 class Border(Protocol):
@@ -130,31 +138,43 @@ def main() -> int:
     config = _read_config(sys.stdin.buffer)
     _leave_with_parent(sys.stdin.buffer, config.address)
     border = ZmqBorder(config.address)
+    status = 0
     try:
         _load_and_serve(config, border)
     except Exception as error:
-        reason = (
-            str(error) if isinstance(error, LockgateError) else f"{type(error).__name__}: {error}"
-        )
-        border.send(Fatal(reason))
-        border.close()
-        if isinstance(error, LockgateError):
-            return EXIT_FATAL
-        raise
+        status = _say_why(error, border)
     border.close()
-    return 0
+    return status
 
 
 def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     tokenizer = load_tokenizer(config.model_path)
     engine = create_engine(config.engine, config.model_path, tokenizer)
-    try:
-        gc.collect()
-        gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-        border.send(Ready(engine.limits, engine.info))
-        serve(EngineCore(engine, tokenizer, config.engine), border)
-    finally:
-        engine.close()
+    gc.collect()
+    gc.freeze()  # the vocabulary lives as long as the process: never walk it again
+    border.send(Ready(engine.limits, engine.info))
+    serve(EngineCore(engine, tokenizer, config.engine), border)
+    engine.close()  # a broken engine is not closed, which may block: its process just ends
+
+
+def _say_why(error: Exception, border: Border) -> int:
+    match error:
+        case EngineFatal():
+            reason, status = str(error), EXIT_ENGINE_FATAL
+        case LockgateError():
+            reason, status = str(error), EXIT_FATAL
+        case _:
+            reason, status = f"{type(error).__name__}: {error}", EXIT_ERROR
+            traceback.print_exception(error)
+    border.send(Fatal(reason))
+    return status
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process and what the engine has started. Handlers that libraries have left for the
+    exit do not run: they may wait for a process that is dead."""
+    kill_offspring(os.getpid())
+    os._exit(status)
 
 
 def _read_config(stream: BinaryIO) -> WorkerConfig:
@@ -168,10 +188,14 @@ def _leave_with_parent(stream: BinaryIO, address: str) -> None:
         os.read(stream.fileno(), 1)
         if address.startswith("ipc://"):
             shutil.rmtree(Path(address.removeprefix("ipc://")).parent, ignore_errors=True)
-        os._exit(0)  # a step may run for seconds in native code; nothing is left to save
+        _leave(0)  # a step may run for seconds in native code; nothing is left to save
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+# The guard matters: an engine that starts processes with MPI imports this module in each of them
+# under another name (docs/tensorrt-llm-contract.md, 1.1).
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    sys.stdout.flush()
+    _leave(exit_status)

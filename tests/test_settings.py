@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.settings import Override, Settings, load_settings
 from runtime import SetupError
+from runtime.tensorrt_config import NGramSpeculation
 
 ROOT = Path(__file__).parents[1]
 NO_FILE = {"LOCKGATE_CONFIG": os.devnull}
@@ -33,7 +34,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-DEFAULTS = flat(msgspec.to_builtins(Settings()))
+DEFAULTS = flat(msgspec.json.decode(msgspec.json.encode(Settings())))
 
 
 def test_settings_file_lists_every_default() -> None:
@@ -177,6 +178,30 @@ def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_other_variables_are_left_alone(tmp_path: Path) -> None:
     environ = {"LOCKGATE_MODELS": "x", "LOCKGATE": "y", "PATH": "z"}
     assert load_settings(write(tmp_path, ""), environ=environ) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["method=ngram", "max_draft_len=2"], None),
+        (["method=nigram"], "--set: $.{0}.method: expected 'none' or 'ngram' or"),
+        (["method=eagle3"], "settings: $.{0}: the key model is missing"),
+        (["method=ngram", "model=x"], "settings: $.{0}.model is not a setting"),
+    ],
+)
+def test_a_section_of_several_forms(options: list[str], expected: str | None) -> None:
+    section = "engine.tensorrt_llm.speculative"
+    overrides = [
+        Override("--set", (*section.split("."), key), value)
+        for key, value in (option.split("=") for option in options)
+    ]
+    if expected is None:
+        settings = load_settings(environ=NO_FILE, options=overrides)
+        assert settings.engine.tensorrt_llm.speculative == NGramSpeculation(max_draft_len=2)
+        return
+    with pytest.raises(SetupError) as raised:
+        load_settings(environ=NO_FILE, options=overrides)
+    assert str(raised.value).startswith(expected.format(section))
 
 
 @given(

@@ -11,6 +11,7 @@ from runtime.tokenizer import Tokenizer
 _FACTORIES = {
     "llama_cpp": ("runtime.engines.llama_cpp.engine", "LlamaCppEngine"),
     "scripted": ("runtime.engines.scripted", "ScriptedEngine"),
+    "tensorrt_llm": ("runtime.engines.tensorrt_llm.engine", "TensorRTEngine"),
 }
 
 

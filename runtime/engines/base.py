@@ -6,23 +6,33 @@ from typing import Protocol
 from msgspec import Struct
 
 from runtime.config import EngineConfig
+from runtime.errors import LockgateError
 from runtime.messages import EngineInfo, EngineLimits
-from runtime.request import FinishReason, Request
+from runtime.request import FinishReason, Request, TokenLogprobs
 from runtime.tokenizer import Tokenizer
 
 
 class SequenceOutput(Struct, frozen=True, gc=False):
     """What one step sampled for one sequence.
 
-    `finish_reason` is "stop" after an end-of-sequence token (which is the last of `token_ids`) and
-    "length" when `max_tokens` or the context is used up. A finished sequence is gone from the
-    engine. Stop strings are not the engine's business: the worker aborts the sequence.
+    `finish_reason` is "stop" after an end-of-sequence token, or one of the request's
+    `stop_token_ids` (which is the last of `token_ids`), and "length" when `max_tokens` or the
+    context is used up. A finished sequence is gone from the engine. Stop strings are not the
+    engine's business: the worker aborts the sequence. `logprobs` is as long as `token_ids`.
     """
 
     request_id: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
+    logprobs: list[TokenLogprobs] | None = None
+
+
+class FailedSequence(Struct, frozen=True, gc=False):
+    """A sequence that ended with an error of its own; it is gone from the engine."""
+
+    request_id: str
+    error: LockgateError
 
 
 class EngineUsage(Struct, frozen=True, gc=False):
@@ -46,7 +56,11 @@ class Engine(Protocol):
     returns what it sampled; with nothing to do it returns an empty list.
 
     `preempt` makes a running sequence give way, and `step` may do so by itself when memory runs
-    out; `take_preempted` hands them back as requests that go on where they stood.
+    out; `take_preempted` hands them back as requests that go on where they stood. `take_failed`
+    hands over the sequences that came to an end by an error which leaves the others alone; an
+    error that `step` raises is the end of the engine.
+
+    `add` raises InvalidRequest for what this request asks and the engine does not do.
     """
 
     @property
@@ -67,6 +81,8 @@ class Engine(Protocol):
     def preempt(self, request_id: str) -> None: ...
 
     def take_preempted(self) -> list[Request]: ...
+
+    def take_failed(self) -> list[FailedSequence]: ...
 
     def step(self) -> SequenceOf[SequenceOutput]: ...
 

@@ -10,7 +10,8 @@ import time
 import msgspec
 
 from runtime.config import EngineConfig
-from runtime.engines.base import EngineUsage, SequenceOutput
+from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.features import check_features
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import FinishReason, Request
 from runtime.tokenizer import Tokenizer
@@ -72,6 +73,7 @@ class ScriptedEngine:
         return len(self._running) < self.limits.max_num_seqs
 
     def add(self, request: Request) -> None:
+        check_features(request, frozenset(), "scripted")
         assert request.request_id not in self._running, "request added twice: this is a bug"
         self._running[request.request_id] = _Sequence(request, self._script)
         self._num_prompt_tokens += len(request.prompt_token_ids)
@@ -91,6 +93,9 @@ class ScriptedEngine:
     def take_preempted(self) -> list[Request]:
         preempted, self._preempted = self._preempted, []
         return preempted
+
+    def take_failed(self) -> list[FailedSequence]:
+        return []
 
     def step(self) -> list[SequenceOutput]:
         if not self._running:

@@ -3,7 +3,8 @@
 import time
 
 from runtime.config import EngineConfig
-from runtime.engines.base import EngineUsage, SequenceOutput
+from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.features import check_features
 from runtime.engines.llama_cpp.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
@@ -64,6 +65,7 @@ class LlamaCppEngine:
         )
 
     def add(self, request: Request) -> None:
+        check_features(request, frozenset(), "llama_cpp")
         self._check(request)
         sampler = Sampler(request.sampling, request.output_token_ids)
         sequence = Sequence(request, sampler, self.limits.max_model_len)
@@ -80,6 +82,9 @@ class LlamaCppEngine:
         preempted = self._scheduler.take_preempted()
         self._num_preempted += len(preempted)
         return [sequence.to_request() for sequence in preempted]
+
+    def take_failed(self) -> list[FailedSequence]:
+        return []
 
     def step(self) -> list[SequenceOutput]:
         batch = self._scheduler.schedule()

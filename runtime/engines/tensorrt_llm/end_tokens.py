@@ -1,0 +1,26 @@
+"""How a generation ends by itself."""
+
+from msgspec import Struct
+
+from runtime.errors import ModelFileError
+from runtime.tokenizer import Tokenizer
+
+
+class EndTokens(Struct, frozen=True):
+    """All end-of-sequence tokens, and the one that stands for them. `known_to_package` when the
+    package has a tokenizer that tells it; otherwise each request has to."""
+
+    token_ids: frozenset[int]
+    eos_token_id: int | None
+    known_to_package: bool
+
+
+def find_end_tokens(tokenizer: Tokenizer, *, known_to_package: bool) -> EndTokens:
+    """What the model's folder says, which the tokenizer has read. Raises ModelFileError when it
+    says nothing that the package could be told."""
+    if tokenizer.eos_token_id is None and not known_to_package:
+        raise ModelFileError(
+            "The model's folder names no end-of-sequence token, and TensorRT-LLM finds no tokenizer"
+            " in it that does. Add eos_token_id to its generation_config.json."
+        )
+    return EndTokens(tokenizer.eog_token_ids, tokenizer.eos_token_id, known_to_package)

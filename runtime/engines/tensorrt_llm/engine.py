@@ -1,0 +1,422 @@
+"""TensorRT-LLM behind the engine's interface.
+
+The package batches by itself and answers through asyncio. The engine owns a loop that runs inside
+`add` and `step` alone, so the worker stays what it is: one thread that receives, steps and sends.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from typing import Any
+
+import structlog
+
+from runtime.config import EngineConfig
+from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.features import ALL_FEATURES, Feature, check_features
+from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
+from runtime.engines.tensorrt_llm.device import device_name
+from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
+from runtime.engines.tensorrt_llm.failures import Failures
+from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader
+from runtime.engines.tensorrt_llm.options import build_arguments, find_sizes
+from runtime.engines.tensorrt_llm.package import Package, find_class, load_package
+from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
+from runtime.engines.tensorrt_llm.sequence import Sequence
+from runtime.engines.tensorrt_llm.submission import Submission
+from runtime.engines.tensorrt_llm.watchdog import Watchdog
+from runtime.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    EngineFatal,
+    InvalidRequest,
+    SetupError,
+)
+from runtime.messages import EngineInfo, EngineLimits
+from runtime.request import PRIORITY_STEP, Request
+from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
+from runtime.tokenizer import Tokenizer
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 0.005
+"""How long a step waits for a token before it lets the worker look for messages."""
+
+DRAIN_SECONDS = 10.0
+"""How long an aborted request may take to say its last word (docs/tensorrt-llm-contract.md,
+3.5)."""
+
+SHUTDOWN_SECONDS = 2.0
+"""How long the package may take to shut down; afterwards its processes are killed."""
+
+BLOCK_TOKENS = 32
+"""Tokens of a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
+
+_NOT_WITH_SPECULATION: frozenset[Feature] = frozenset(
+    ("logit_bias", "min_tokens", "repetition_penalty")
+)
+
+
+class TensorRTEngine:
+    """Implements `Engine` on TensorRT-LLM's `LLM`, of any release from 1.2 on."""
+
+    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+        started = time.monotonic()
+        self._settings = config.tensorrt_llm
+        checkpoint = read_checkpoint(model_path)
+        self._package = _load_package(checkpoint)
+        sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
+        arguments = build_arguments(config, checkpoint, sizes, self._package)
+        self._llm = _construct(self._package, arguments)
+        self._end_tokens = find_end_tokens(
+            tokenizer, known_to_package=self._llm.tokenizer is not None
+        )
+        native = self._package.has_native_penalties(self._settings.sampler)
+        self._sampling = SamplingBuilder(self._package, self._end_tokens, native_penalties=native)
+        self._failures = Failures(self._package.request_error)
+        self._watchdog = _watchdog(self._llm, self._settings)
+        self._kv_stats = KvStatsReader(self._llm)
+        self._features = _features(self._settings)
+        self._lora_requests = _lora_requests(self._settings)
+        self._vocab_size = tokenizer.vocab_size
+        self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
+        self._loop = asyncio.new_event_loop()
+        self._running: dict[str, Sequence] = {}
+        self._moved: dict[str, Sequence] = {}
+        self._preempted: list[Request] = []
+        self._failed: list[FailedSequence] = []
+        self._broken: Exception | None = None
+        self._is_waiting = False
+        self._num_prompt_tokens = 0
+        self._num_generation_tokens = 0
+        self._num_cached_tokens = 0
+        self._num_preempted = 0
+        self.limits = EngineLimits(
+            max_model_len=sizes.max_model_len,
+            max_num_seqs=sizes.max_num_seqs,
+            max_num_waiting=config.max_num_waiting,
+            max_num_batched_tokens=sizes.max_num_tokens,
+            num_kv_tokens=self._num_kv_tokens,
+        )
+        self.info = EngineInfo(
+            engine="tensorrt_llm",
+            version=self._package.version,
+            device=device_name(),
+            load_seconds=time.monotonic() - started,
+        )
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def can_add(self, request: Request) -> bool:
+        """The package's own queue stays short, so that ours decides who is next
+        (docs/tensorrt-llm-contract.md, 10.13)."""
+        if len(self._running) >= self.limits.max_num_seqs:
+            return False
+        return not self._running or self._fits(Submission(request, self.limits.max_model_len))
+
+    def add(self, request: Request) -> None:
+        assert request.request_id not in self._running, "request added twice: this is a bug"
+        check_features(request, self._features, "tensorrt_llm")
+        self._check(request)
+        submission = Submission(request, self.limits.max_model_len)
+        sequence = Sequence(submission, self._end_tokens, time.monotonic())
+        self._running[request.request_id] = sequence
+        if not submission.max_tokens:  # all that may come has come already
+            self._moved[request.request_id] = sequence
+            return
+        try:
+            self._loop.run_until_complete(self._submit(sequence))
+        except InvalidRequest:
+            del self._running[request.request_id]
+            raise
+
+    def abort(self, request_id: str) -> None:
+        sequence = self._running.pop(request_id, None)
+        if sequence is None:
+            return
+        self._moved.pop(request_id, None)
+        self._cancel(sequence)
+
+    def preempt(self, request_id: str) -> None:
+        sequence = self._running.get(request_id)
+        if sequence is None or request_id in self._moved:
+            return  # gone, or it has news that has to be delivered first
+        self.abort(request_id)
+        self._preempted.append(sequence.to_request())
+        self._num_preempted += 1
+
+    def take_preempted(self) -> list[Request]:
+        preempted, self._preempted = self._preempted, []
+        return preempted
+
+    def take_failed(self) -> list[FailedSequence]:
+        failed, self._failed = self._failed, []
+        return failed
+
+    def step(self) -> list[SequenceOutput]:
+        """Whatever the package has said by now; waits a moment when that is nothing.
+
+        Raises EngineFatal when nothing more can be expected of this process.
+        """
+        if not self._running:
+            return []
+        self._run_loop()
+        now = time.monotonic()
+        moved, self._moved = self._moved, {}
+        outputs = [
+            output
+            for sequence in moved.values()
+            if (output := self._take(sequence, now)) is not None
+        ]
+        if self._broken is not None:
+            raise EngineFatal(str(self._broken)) from self._broken
+        self._watchdog.check(now, self._running.values())
+        return outputs
+
+    def take_usage(self) -> EngineUsage:
+        usage = EngineUsage(
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_generation_tokens=self._num_generation_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+            num_preempted=self._num_preempted,
+            kv_cache_usage=self._kv_stats.latest.usage,
+        )
+        self._num_prompt_tokens = self._num_generation_tokens = 0
+        self._num_cached_tokens = self._num_preempted = 0
+        return usage
+
+    def close(self) -> None:
+        """Shut the package down, or leave it alone if that takes too long: the process is about to
+        end, and what is left of it then is killed."""
+        self._kv_stats.stop()
+        for request_id in list(self._running):
+            self.abort(request_id)
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks))
+        shutdown = threading.Thread(target=self._llm.shutdown, name="shutdown", daemon=True)
+        shutdown.start()
+        shutdown.join(SHUTDOWN_SECONDS)
+        if shutdown.is_alive():
+            log.warning("engine_does_not_shut_down", seconds=SHUTDOWN_SECONDS)
+        self._loop.close()
+
+    def _check(self, request: Request) -> None:
+        """What the package would find out too late or not at all (docs/tensorrt-llm-contract.md,
+        2.3 and 4.2)."""
+        num_tokens = len(request.prompt_token_ids)
+        if not num_tokens:
+            raise InvalidRequest("The prompt has no tokens.", param="prompt")
+        room = self.limits.max_model_len - 1
+        if not self._settings.enable_chunked_prefill:
+            room = min(room, self.limits.max_num_batched_tokens)
+        if num_tokens > room:
+            raise ContextLengthExceeded(
+                f"The prompt has {num_tokens} tokens; this server has room for {room}, and at least"
+                " one token of an answer.",
+                param="prompt",
+            )
+        if not all(0 <= token < self._vocab_size for token in request.prompt_token_ids):
+            raise InvalidRequest(
+                f"A token id of the prompt is outside 0..{self._vocab_size - 1}.", param="prompt"
+            )
+        self._check_sampling(request)
+
+    def _check_sampling(self, request: Request) -> None:
+        sampling = request.sampling
+        for param in ("logit_bias", "stop_token_ids"):
+            if not all(0 <= token < self._vocab_size for token in getattr(sampling, param)):
+                raise InvalidRequest(
+                    f"A token id of `{param}` is outside 0..{self._vocab_size - 1}.", param=param
+                )
+        if request.lora and request.lora not in self._lora_requests:
+            raise InvalidRequest(
+                f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
+            )
+        speculates = not isinstance(self._settings.speculative, NoSpeculation)
+        if speculates and (sampling.presence_penalty or sampling.frequency_penalty):
+            param = "presence_penalty" if sampling.presence_penalty else "frequency_penalty"
+            raise InvalidRequest(
+                f"`{param}` is not possible while engine.tensorrt_llm.speculative drafts tokens;"
+                " leave it out.",
+                param=param,
+            )
+
+    def _fits(self, submission: Submission) -> bool:
+        """Whether there is room in the KV cache for all of it, where its size is known. The policy
+        that keeps no room for answers is left to judge by itself."""
+        num_kv_tokens = self._num_kv_tokens or self._kv_stats.latest.num_tokens
+        if not num_kv_tokens or self._settings.scheduler_policy == "MAX_UTILIZATION":
+            return True
+        reserved = [sequence.num_reserved_tokens for sequence in self._running.values()]
+        reserved.append(len(submission.token_ids) + submission.max_tokens)
+        return sum(_whole_blocks(number) for number in reserved) <= num_kv_tokens
+
+    async def _submit(self, sequence: Sequence) -> None:
+        """Inside the running loop, or the result could not be awaited; all by name, because the
+        order of parameters changes (docs/tensorrt-llm-contract.md, 3.1 and 2.1)."""
+        request = sequence.request
+        arguments: dict[str, Any] = {"streaming": True}
+        if request.lora:
+            arguments["lora_request"] = self._lora_requests[request.lora]
+        if request.cache_salt and "cache_salt" in self._package.generate_parameters:
+            arguments["cache_salt"] = request.cache_salt
+        if self._package.has_priority:
+            arguments["priority"] = _priority(request.priority)
+        inputs = {"prompt_token_ids": sequence.submission.token_ids}
+        try:
+            params = self._sampling.build(sequence.submission)
+            sequence.result = self._llm.generate_async(inputs, sampling_params=params, **arguments)
+        except InvalidRequest:
+            raise
+        except Exception as error:
+            raise self._failures.at_submit(error, request) from error
+        sequence.consumer = asyncio.ensure_future(self._consume(sequence))
+
+    async def _consume(self, sequence: Sequence) -> None:
+        """Follow one request to its end. The result's lists hold all that it has said, so it is
+        enough to note that there is something new."""
+        try:
+            async for _ in sequence.result:
+                self._note(sequence)
+            sequence.ended = True
+        except Exception as error:
+            sequence.error = error  # sorted in the next step
+        self._note(sequence)
+
+    def _note(self, sequence: Sequence) -> None:
+        if sequence.closed:
+            return
+        self._moved[sequence.request.request_id] = sequence
+        if self._is_waiting:
+            self._is_waiting = False
+            self._loop.stop()  # when the tasks that are ready have run: a batch leaves in one step
+
+    def _run_loop(self) -> None:
+        """Let the package's answers in, until there is one or the wait is over."""
+        self._is_waiting = not self._moved
+        seconds = WAIT_SECONDS if self._is_waiting else 0.0
+        timer = self._loop.call_later(seconds, self._loop.stop)
+        self._loop.run_forever()
+        timer.cancel()
+        self._is_waiting = False
+
+    def _take(self, sequence: Sequence, now: float) -> SequenceOutput | None:
+        request = sequence.request
+        if sequence.result is None:
+            del self._running[request.request_id]
+            return SequenceOutput(request.request_id, [], "length")
+        had_started = sequence.has_started
+        try:
+            if sequence.error is not None:
+                raise sequence.error
+            output = sequence.take()
+        except Exception as error:
+            self._fail(sequence, error)
+            return None
+        sequence.last_progress = now
+        if output is None:
+            return None
+        if not had_started:
+            self._num_cached_tokens += sequence.num_cached_tokens
+            num_tokens = len(sequence.submission.token_ids)
+            self._num_prompt_tokens += num_tokens - sequence.num_cached_tokens
+        self._num_generation_tokens += len(output.token_ids)
+        if output.finish_reason is not None:
+            del self._running[request.request_id]
+            sequence.closed = True
+        return output
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        """A request's own error ends it; any other one ends the engine."""
+        meaning = self._failures.while_running(error, sequence.has_started, sequence.request)
+        if isinstance(meaning, EngineFatal):
+            self._broken = meaning
+            return
+        del self._running[sequence.request_id]
+        self._failed.append(FailedSequence(sequence.request_id, meaning))
+        if isinstance(error, EngineError) and not sequence.ended:
+            self._cancel(sequence)
+        sequence.closed = True
+
+    def _cancel(self, sequence: Sequence) -> None:
+        """Abort and let it run out in the background, for a while (docs/tensorrt-llm-contract.md,
+        10.9)."""
+        sequence.closed = True
+        consumer = sequence.consumer
+        if consumer is None or consumer.done():
+            return
+        try:
+            sequence.result.abort()
+        except Exception as error:  # the executor is gone (3.5): the next step says so
+            self._broken = error
+            return
+        timer = self._loop.call_later(DRAIN_SECONDS, consumer.cancel)
+        consumer.add_done_callback(lambda _: timer.cancel())
+
+
+def _load_package(checkpoint: Checkpoint) -> Package:
+    if checkpoint.built is None:
+        return load_package()
+    log.warning(
+        "tensorrt_engines_are_legacy",
+        folder=str(checkpoint.folder),
+        hint="TensorRT-LLM 1.4 does not load them; serve the model's Hugging Face folder",
+    )
+    return load_package(legacy=True)
+
+
+def _construct(package: Package, arguments: dict[str, Any]) -> Any:
+    """Load the model. Whatever the package says here is for a person to read: the same arguments
+    on the same machine would fail again."""
+    try:
+        return package.llm_class(**arguments)
+    except Exception as error:
+        raise SetupError(
+            f"TensorRT-LLM does not load {arguments['model']}: {error}. Check engine.tensorrt_llm,"
+            " the model's folder and the memory of the GPU."
+        ) from error
+
+
+def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
+    return Watchdog(
+        llm,
+        no_progress_timeout=settings.no_progress_timeout,
+        may_pause=settings.scheduler_policy == "MAX_UTILIZATION",
+    )
+
+
+def _features(settings: TensorRTConfig) -> frozenset[Feature]:
+    """A logits processor sees one token at a time, and drafting checks several."""
+    features = ALL_FEATURES
+    if settings.guided_decoding_backend == "off":
+        features -= {"structured_output"}
+    if not settings.lora.adapters:
+        features -= {"lora"}
+    if not isinstance(settings.speculative, NoSpeculation):
+        features -= _NOT_WITH_SPECULATION
+    return features
+
+
+def _lora_requests(settings: TensorRTConfig) -> dict[str, Any]:
+    if not settings.lora.adapters:
+        return {}
+    lora_request = find_class("LoRARequest")
+    adapters = enumerate(settings.lora.adapters.items(), 1)
+    return {name: lora_request(name, number, folder) for number, (name, folder) in adapters}
+
+
+def _priority(priority: int) -> float:
+    """Ours, where lower is sooner and a class is `PRIORITY_STEP`, as the package's, which go from
+    0 to 1 with 0.5 in the middle and higher is sooner (docs/tensorrt-llm-contract.md, 2.1)."""
+    classes = max(min(priority / PRIORITY_STEP, 8.0), -8.0)
+    return 1.0 / (1.0 + math.exp(classes))
+
+
+def _whole_blocks(num_tokens: int) -> int:
+    return -(-num_tokens // BLOCK_TOKENS) * BLOCK_TOKENS

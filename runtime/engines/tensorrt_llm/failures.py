@@ -1,0 +1,70 @@
+"""What an exception of the package means: this request, this client's mistake, or the end."""
+
+import re
+
+from runtime.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    EngineFatal,
+    InvalidRequest,
+    LockgateError,
+)
+from runtime.request import Request
+
+_FATAL = re.compile(
+    r"\bCUDA (?:error|driver|runtime)|\bcuda\w*Error|illegal memory access|device-side assert"
+    r"|unspecified launch failure|out of memory|\bOOM\b|\bNCCL\b|\bcu(?:BLAS|DNN)\b|\bMPI_"
+    r"|ECC error|GPU is lost|shutting down|shut down|worker (?:process )?(?:died|returned error)",
+    re.IGNORECASE,
+)
+"""Texts of errors after which nothing in the process can be trusted, although some of them come
+as the error of one request (docs/tensorrt-llm-contract.md, 6.5)."""
+
+_TOO_LONG = re.compile(
+    r"max_num_tokens|max_seq_len|max_input_len|context length|prompt length|too long", re.IGNORECASE
+)
+
+
+class Failures:
+    """Sorts exceptions. `request_error` is the package's class for the trouble of one request."""
+
+    def __init__(self, request_error: type[Exception]) -> None:
+        self._request_error = request_error
+
+    def at_submit(self, error: Exception, request: Request) -> LockgateError:
+        """What `generate_async` raised (docs/tensorrt-llm-contract.md, 2.3 and 10.11): a wrong
+        value or a wrong request is the client's; everything else is an error of the engine, which
+        may be older than this request and only comes out now (6.5)."""
+        if self._is_fatal(error):
+            return _fatal(error)
+        if isinstance(error, (self._request_error, ValueError, TypeError)):
+            return _clients_mistake(error, request)
+        return _fatal(error)
+
+    def while_running(
+        self, error: Exception, sequence_has_started: bool, request: Request
+    ) -> LockgateError:
+        """What a request's iteration raised."""
+        if isinstance(error, EngineError):
+            return error
+        if self._is_fatal(error) or not isinstance(error, self._request_error):
+            return _fatal(error)
+        is_guided = request.sampling.structured_output is not None
+        if _TOO_LONG.search(str(error)) or (is_guided and not sequence_has_started):
+            return _clients_mistake(error, request)
+        return EngineError(f"TensorRT-LLM failed on this request: {error}")
+
+    def _is_fatal(self, error: Exception) -> bool:
+        return _FATAL.search(str(error)) is not None
+
+
+def _fatal(error: Exception) -> EngineFatal:
+    return EngineFatal(f"TensorRT-LLM is broken: {type(error).__name__}: {error}")
+
+
+def _clients_mistake(error: Exception, request: Request) -> InvalidRequest:
+    if _TOO_LONG.search(str(error)):
+        return ContextLengthExceeded(f"TensorRT-LLM refuses the prompt: {error}", param="prompt")
+    is_guided = request.sampling.structured_output is not None
+    param = "response_format" if is_guided else None
+    return InvalidRequest(f"TensorRT-LLM refuses this request: {error}", param=param)

@@ -1,0 +1,59 @@
+"""How full the package's KV cache is, as far as it says so."""
+
+import threading
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+log = structlog.get_logger(__name__)
+
+READ_SECONDS = 2.0
+"""Between two readings; also how long one may wait for a record."""
+
+
+class KvUsage(Struct, frozen=True):
+    """`num_tokens` is how many the cache holds, 0 where that is not known; `usage` is 0 to 1."""
+
+    num_tokens: int = 0
+    usage: float = 0.0
+
+
+class KvStatsReader:
+    """Reads the package's statistics in a thread of its own.
+
+    A thread, because the call may block, and only one, because each record is given out once
+    (docs/tensorrt-llm-contract.md, 6.1). A release that gives out none leaves the values at 0.
+    """
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._stopped = threading.Event()
+        self.latest = KvUsage()
+        threading.Thread(target=self._read, name="kv-stats", daemon=True).start()
+
+    def stop(self) -> None:
+        """Read no more. Does not wait for a reading that has begun."""
+        self._stopped.set()
+
+    def _read(self) -> None:
+        while not self._stopped.wait(READ_SECONDS):
+            try:
+                records = self._llm.get_stats(timeout=READ_SECONDS)
+            except Exception as error:
+                if not self._stopped.is_set():  # else it is the shutting down that it has noticed
+                    # Statistics are beta in the package, and answers do not depend on them.
+                    log.warning("kv_stats_end", error=f"{type(error).__name__}: {error}")
+                return
+            if records:
+                self.latest = _usage(records[-1]) or self.latest
+
+
+def _usage(record: dict[str, Any]) -> KvUsage | None:
+    """The share of blocks in use; any key may be missing (docs/tensorrt-llm-contract.md, 6.2)."""
+    stats = record.get("kvCacheStats") or {}
+    num_blocks = stats.get("maxNumBlocks") or 0
+    if not num_blocks:
+        return None
+    used = stats.get("usedNumBlocks") or 0
+    return KvUsage(num_blocks * (stats.get("tokensPerBlock") or 0), min(used / num_blocks, 1.0))

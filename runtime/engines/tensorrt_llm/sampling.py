@@ -1,0 +1,183 @@
+"""A request's sampling parameters as the package wants them.
+
+Each submission gets an object of its own, because the package writes into it
+(docs/tensorrt-llm-contract.md, 2.4).
+"""
+
+import json
+from typing import Any
+
+from runtime.engines.tensorrt_llm.end_tokens import EndTokens
+from runtime.engines.tensorrt_llm.package import Package, find_class
+from runtime.engines.tensorrt_llm.submission import Submission
+from runtime.errors import InvalidRequest
+from runtime.request import SamplingParams, StructuredOutput
+
+MAX_SEED = (1 << 63) - 1
+_MIX = 0x9E3779B97F4A7C15
+
+_REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
+
+
+class SamplingBuilder:
+    """Makes the package's `SamplingParams`."""
+
+    def __init__(self, package: Package, end_tokens: EndTokens, *, native_penalties: bool) -> None:
+        self._package = package
+        self._end_tokens = end_tokens
+        self._native_penalties = native_penalties
+
+    def build(self, submission: Submission) -> Any:
+        """Raises InvalidRequest for what the installed release does not have."""
+        params = submission.request.sampling
+        arguments: dict[str, Any] = {
+            "max_tokens": submission.max_tokens,
+            "detokenize": False,
+            "add_special_tokens": False,
+            **_choice(params, _seed(params.seed, submission)),
+            **self._end(params),
+            **self._logprobs(params),
+            **self._penalties(submission),
+        }
+        if params.structured_output is not None:
+            arguments["guided_decoding"] = _guide(params.structured_output)
+        self._check_known(arguments)
+        return self._package.sampling_class(**arguments)
+
+    def _end(self, params: SamplingParams) -> dict[str, Any]:
+        """Stop tokens stay in the list of tokens, as end-of-sequence tokens do. `end_id` stays
+        unset where the package has a tokenizer (docs/tensorrt-llm-contract.md, 2.4 and 10.5)."""
+        stop = set(params.stop_token_ids)
+        if not params.ignore_eos:
+            stop |= self._end_tokens.token_ids
+        end: dict[str, Any] = {"include_stop_str_in_output": True, "ignore_eos": params.ignore_eos}
+        if stop:
+            end["stop_token_ids"] = sorted(stop)
+        if not self._end_tokens.known_to_package:
+            end["end_id"] = end["pad_id"] = self._end_tokens.eos_token_id
+        return end
+
+    def _logprobs(self, params: SamplingParams) -> dict[str, Any]:
+        """0 means none at all in some releases (docs/tensorrt-llm-contract.md, 3.6)."""
+        return {} if params.logprobs is None else {"logprobs": max(params.logprobs, 1)}
+
+    def _penalties(self, submission: Submission) -> dict[str, Any]:
+        """Whatever the package's sampler would not do as the client means it goes into rules of
+        our own: see `token_rules`."""
+        params = submission.request.sampling
+        native = self._native_penalties and _fits_native(params)
+        fields = _native_penalties(submission) if native else {}
+        rules = _rules(submission, self._end_tokens, with_penalties=not native)
+        if rules:
+            fields["logits_processor"] = _processor(rules)
+        return fields
+
+    def _check_known(self, arguments: dict[str, Any]) -> None:
+        for name in arguments:
+            if name not in self._package.sampling_fields:
+                raise InvalidRequest(
+                    f"The installed TensorRT-LLM {self._package.version} has no `{name}`, which"
+                    " this request needs.",
+                    param=name,
+                )
+
+
+def _choice(params: SamplingParams, seed: int) -> dict[str, Any]:
+    """Temperature is always said: the package's defaults are greedy (docs/tensorrt-llm-contract.md,
+    4.3). So is the seed: without one all requests draw the same numbers (10.6)."""
+    if params.temperature == 0:
+        return {"temperature": 0.0, "seed": seed}
+    choice: dict[str, Any] = {
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": max(params.top_k, 0),
+        "seed": seed,
+    }
+    if params.min_p:
+        choice["min_p"] = params.min_p
+    return choice
+
+
+def _seed(seed: int, submission: Submission) -> int:
+    """The package starts its random numbers anew with each submission: a request that goes on
+    must not draw those again that it has drawn."""
+    return (seed + _MIX * submission.num_carried_tokens) & MAX_SEED
+
+
+def _fits_native(params: SamplingParams) -> bool:
+    """The package leaves the prompt out for all penalties or for none."""
+    counts_answer = bool(params.presence_penalty or params.frequency_penalty)
+    return not (counts_answer and params.repetition_penalty != 1.0)
+
+
+def _native_penalties(submission: Submission) -> dict[str, Any]:
+    params = submission.request.sampling
+    if params.repetition_penalty != 1.0:
+        return {"repetition_penalty": params.repetition_penalty}
+    if not params.presence_penalty and not params.frequency_penalty:
+        return {}
+    return {
+        "presence_penalty": params.presence_penalty,
+        "frequency_penalty": params.frequency_penalty,
+        "prompt_ignore_length": len(submission.request.prompt_token_ids),
+    }
+
+
+def _rules(
+    submission: Submission, end_tokens: EndTokens, *, with_penalties: bool
+) -> dict[str, Any]:
+    """The fields of `Rules` that the request needs. `min_tokens` and `logit_bias` are always ours:
+    the package bans one end token of several, and wants a bias as long as a vocabulary whose
+    length it keeps to itself (docs/tensorrt-llm-contract.md, 4.4 and 4.7)."""
+    params = submission.request.sampling
+    rules: dict[str, Any] = {}
+    if params.min_tokens > submission.num_carried_tokens:
+        ends = set(params.stop_token_ids)
+        if not params.ignore_eos:
+            ends |= end_tokens.token_ids
+        rules |= {"min_tokens": params.min_tokens, "end_token_ids": sorted(ends)}
+    if params.logit_bias:
+        rules["logit_bias"] = params.logit_bias
+    if with_penalties:
+        rules |= _penalty_rules(params)
+    if rules:
+        rules["prompt_token_ids"] = submission.request.prompt_token_ids
+        rules["output_token_ids"] = submission.carried_token_ids
+    return rules
+
+
+def _penalty_rules(params: SamplingParams) -> dict[str, Any]:
+    defaults = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
+    values = {name: getattr(params, name) for name in defaults}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _processor(rules: dict[str, Any]) -> Any:
+    # Imported here, because its base class is the package's.
+    from runtime.engines.tensorrt_llm.token_rules import Rules, TokenRules
+
+    return TokenRules(Rules(**rules))
+
+
+def _guide(wanted: StructuredOutput) -> Any:
+    guide = find_class("GuidedDecodingParams")
+    if wanted.json is not None:
+        try:
+            return guide(json=json.loads(wanted.json))
+        except ValueError as error:
+            raise InvalidRequest(
+                f"The JSON schema is not valid JSON: {error}", param="response_format"
+            ) from error
+    if wanted.regex is not None:
+        return guide(regex=wanted.regex)
+    if wanted.grammar is not None:
+        return guide(grammar=wanted.grammar)
+    if wanted.json_object:
+        return guide(json_object=True)
+    return guide(regex="|".join(f"({_quoted(choice)})" for choice in wanted.choice))
+
+
+def _quoted(text: str) -> str:
+    """`text` as a regular expression that both guided decoding backends read: they know fewer
+    escapes than `re.escape` writes."""
+    return "".join(f"\\{char}" if char in _REGEX_SYNTAX else char for char in text)

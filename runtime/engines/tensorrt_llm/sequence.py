@@ -1,0 +1,144 @@
+"""A running request: what the package has said about it and what has been taken of that."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from runtime.engines.base import SequenceOutput
+from runtime.engines.tensorrt_llm.end_tokens import EndTokens
+from runtime.engines.tensorrt_llm.submission import Submission
+from runtime.errors import EngineError
+from runtime.request import FinishReason, Request, TokenLogprobs
+
+UNKNOWN_LOGPROB = -9999.0
+"""What OpenAI's API says for a token whose probability is too small to be told."""
+
+
+class Sequence:
+    """Owned by the engine. `result` is the package's object, always the same one, whose lists grow
+    (docs/tensorrt-llm-contract.md, 3.1 and 3.3); what is new is what lies behind `num_taken`."""
+
+    def __init__(self, submission: Submission, end_tokens: EndTokens, now: float) -> None:
+        self.request = submission.request
+        self.submission = submission
+        self.result: Any = None
+        self.consumer: asyncio.Task[None] | None = None
+        self.error: Exception | None = None
+        self.ended = False
+        self.closed = False
+        self.output_token_ids = list(submission.request.output_token_ids)
+        self.last_progress = now
+        self.num_cached_tokens = 0
+        self._num_taken = 0
+        self._replay = submission.replay
+        self._end_tokens = end_tokens
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the package has said anything about it."""
+        return self._num_taken > 0
+
+    @property
+    def num_reserved_tokens(self) -> int:
+        """KV cells that the package keeps for it, the whole answer included."""
+        return len(self.submission.token_ids) + self.submission.max_tokens
+
+    def to_request(self) -> Request:
+        """The request that goes on where this sequence stands."""
+        return msgspec.structs.replace(self.request, output_token_ids=self.output_token_ids)
+
+    def take(self) -> SequenceOutput | None:
+        """What has come since the last call; None when that is nothing.
+
+        Raises EngineError when the package has given the sequence up, or says something else the
+        second time.
+        """
+        output = self.result.outputs[0]
+        token_ids = self._new_tokens(output)
+        reason = _finish_reason(output.finish_reason)
+        if self.ended and reason is None:
+            raise EngineError("TensorRT-LLM has ended this request without a reason.")
+        logprobs = self._new_logprobs(output, token_ids)
+        if reason == "stop":
+            self._complete(output.stop_reason, token_ids, logprobs)
+        if not token_ids and reason is None:
+            return None
+        self.output_token_ids += token_ids
+        cached = min(self.result.cached_tokens or 0, len(self.request.prompt_token_ids))
+        self.num_cached_tokens = cached
+        return SequenceOutput(self.request_id, token_ids, reason, cached, logprobs)
+
+    def _new_tokens(self, output: Any) -> list[int]:
+        """By our own count: the list may be shorter at the end than it was before
+        (docs/tensorrt-llm-contract.md, 3.3), and a difference it offers is that of its last
+        response alone (3.4)."""
+        token_ids: list[int] = output.token_ids[self._num_taken :]
+        self._num_taken += len(token_ids)
+        return self._without_replay(token_ids) if self._replay else token_ids
+
+    def _without_replay(self, token_ids: list[int]) -> list[int]:
+        expected, self._replay = self._replay[: len(token_ids)], self._replay[len(token_ids) :]
+        if token_ids[: len(expected)] != expected:
+            raise EngineError(
+                "The engine was restarted, and this answer, which follows a grammar, came out"
+                " differently the second time. Send the request again."
+            )
+        return token_ids[len(expected) :]
+
+    def _new_logprobs(self, output: Any, token_ids: list[int]) -> list[TokenLogprobs] | None:
+        wanted = self.request.sampling.logprobs
+        if wanted is None:
+            return None
+        entries = (output.logprobs or [])[self._num_taken - len(token_ids) : self._num_taken]
+        known = [
+            _logprobs(token, entry, wanted)
+            for token, entry in zip(token_ids, entries, strict=False)
+        ]
+        missing = len(token_ids) - len(known)
+        return known + [TokenLogprobs(UNKNOWN_LOGPROB)] * missing
+
+    def _complete(
+        self, stop_reason: Any, token_ids: list[int], logprobs: list[TokenLogprobs] | None
+    ) -> None:
+        """The token that ended the answer is its last one, also where the package cuts it off
+        (docs/tensorrt-llm-contract.md, 3.5)."""
+        last = token_ids[-1:] or self.output_token_ids[-1:]
+        ends = self._end_tokens.token_ids.union(self.request.sampling.stop_token_ids)
+        if last and last[0] in ends:
+            return
+        token = stop_reason if isinstance(stop_reason, int) else self._end_tokens.eos_token_id
+        if token is not None:
+            token_ids.append(token)
+            if logprobs is not None:
+                logprobs.append(TokenLogprobs(UNKNOWN_LOGPROB))
+
+
+def _finish_reason(reason: str | None) -> FinishReason | None:
+    match reason:
+        case None | "not_finished":
+            return None
+        case "stop":
+            return "stop"
+        case "length":
+            return "length"
+    raise EngineError(f"TensorRT-LLM has ended this request: {reason}.")
+
+
+def _logprobs(token: int, entry: Any, wanted: int) -> TokenLogprobs:
+    """One token's entry: a number, or a dictionary that in some releases lacks the token itself
+    when it is not among the likeliest. Then it is no likelier than the last of them
+    (docs/tensorrt-llm-contract.md, 3.6)."""
+    if not isinstance(entry, dict):
+        return TokenLogprobs(float(entry))
+    ranked = sorted(entry.items(), key=lambda item: (-item[1].logprob, item[0]))
+    top = [(other, float(logprob.logprob)) for other, logprob in ranked[:wanted]]
+    found = entry.get(token)
+    if found is None:
+        lowest = ranked[-1][1].logprob if ranked else UNKNOWN_LOGPROB
+        return TokenLogprobs(float(lowest), None, top)
+    return TokenLogprobs(float(found.logprob), found.rank, top)

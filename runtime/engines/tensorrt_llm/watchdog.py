@@ -1,0 +1,78 @@
+"""Notices that the package is dead or hangs; it does not always say so itself.
+
+In 1.2 nobody wakes those who wait for a worker that has died, and nothing looks for a hang
+(docs/tensorrt-llm-contract.md, 6.3 and 6.5).
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import psutil
+
+from runtime.engines.tensorrt_llm.sequence import Sequence
+from runtime.errors import EngineFatal
+
+CHECK_SECONDS = 0.5
+"""Between two looks at processes and requests."""
+
+
+class Watchdog:
+    """`no_progress_timeout` is in seconds. `may_pause` when the scheduler's policy lets a request
+    stand still that has begun; otherwise such a request gets a token in every step.
+
+    Make it when the model has been loaded: it remembers the processes that are there then.
+    """
+
+    def __init__(self, llm: Any, *, no_progress_timeout: float, may_pause: bool) -> None:
+        self._llm = llm
+        self._timeout = no_progress_timeout
+        self._may_pause = may_pause
+        self._workers = _workers()
+        self._next_check = 0.0
+
+    def check(self, now: float, sequences: Collection[Sequence]) -> None:
+        """Look, when it is time to. Raises EngineFatal."""
+        if now < self._next_check:
+            return
+        self._next_check = now + CHECK_SECONDS
+        for worker in self._workers:
+            if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
+                raise EngineFatal(f"TensorRT-LLM's worker process {worker.pid} has died.")
+        if not self._llm._check_health():
+            raise EngineFatal("TensorRT-LLM says that its executor has shut down.")
+        self._check_progress(now, sequences)
+
+    def _check_progress(self, now: float, sequences: Collection[Sequence]) -> None:
+        """A request that has not begun may wait for memory as long as others go on; when nobody
+        does, or one that has begun stands still, the engine hangs."""
+        if not sequences:
+            return
+        silence = now - max(sequence.last_progress for sequence in sequences)
+        if silence > self._timeout:
+            raise _hang("The engine", silence)
+        for sequence in sequences:
+            silence = now - sequence.last_progress
+            if sequence.has_started and silence > self._timeout and not self._may_pause:
+                raise _hang(f"Request {sequence.request_id}", silence)
+
+
+def _hang(who: str, seconds: float) -> EngineFatal:
+    return EngineFatal(
+        f"{who} has had no token for {seconds:.0f} seconds, longer than"
+        f" engine.tensorrt_llm.no_progress_timeout: TensorRT-LLM hangs."
+    )
+
+
+def _workers() -> list[psutil.Process]:
+    """The processes that compute: those that MPI has started, where there are any, else all
+    direct children (docs/tensorrt-llm-contract.md, 6.4). Other helpers may come and go."""
+    process = psutil.Process()
+    started = [child for child in process.children(recursive=True) if _is_mpi(child)]
+    return started or process.children()
+
+
+def _is_mpi(process: psutil.Process) -> bool:
+    try:
+        return any("mpi4py" in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,45 @@
+"""Ending processes that were started, with everything that they started themselves.
+
+An engine may start processes of its own: TensorRT-LLM runs the model in one that MPI starts. They
+are found as descendants while their parents live, and afterwards by their session: the engine
+process begins a session, and MPI gives its processes groups of their own but not sessions.
+"""
+
+import contextlib
+import os
+import sys
+
+import psutil
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The children of a process and theirs; empty when it is gone."""
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """All processes of a session but its leader and this process; always empty on Windows."""
+    if sys.platform == "win32":
+        return []
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            if pid not in (session, os.getpid()) and os.getsid(pid) == session:
+                members.append(psutil.Process(pid))
+    return members
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """Kill what still lives of these. psutil knows when a number has passed to somebody else."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def kill_offspring(pid: int) -> None:
+    """Kill everything that the leader of a session has started and that it is not itself."""
+    kill([*descendants(pid), *session_members(pid)])
