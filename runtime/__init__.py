@@ -22,15 +22,16 @@ from runtime.errors import (
 )
 from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, GpuSnapshot, spec_of
 from runtime.gpu_monitor import GpuMonitor
-from runtime.gpu_table import GPUS, GpuSpec, find_gpu
-from runtime.memory_account import Budget, KVCacheDtype, Wishes
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, Ready, StepOutput
-from runtime.model_shape import ModelShape
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
-from runtime.plan_source import PlannedModel, StoredWeights, find_planned_model
-from runtime.planner import EnginePlan, Plan, PrecisionPlan, Speculation, make_plan
-from runtime.planner import fill as fill_engine_plan
-from runtime.precisions import PRECISIONS, PrecisionName
+from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu
+from runtime.planning.memory_account import Budget, KVCacheDtype, Wishes
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.plan_source import PlannedModel, StoredWeights, find_planned_model
+from runtime.planning.planner import EnginePlan, Plan, PrecisionPlan, Speculation, make_plan
+from runtime.planning.planner import fill as fill_engine_plan
+from runtime.planning.precisions import PRECISIONS, PrecisionName
+from runtime.planning.roofline import Roofline
 from runtime.request import (
     PRIORITY_STEP,
     FinishReason,
@@ -40,7 +41,6 @@ from runtime.request import (
     StructuredOutput,
     TokenLogprobs,
 )
-from runtime.roofline import Roofline
 from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from runtime.gpu_table import GpuSpec, match_gpu
+from runtime.planning.gpu_table import GpuSpec, match_gpu
 
 THROTTLE_REASONS: Mapping[str, int] = {
     "gpu_idle": 0x1,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, ProcessMemory, spec_of
-from runtime.gpu_table import find_gpu
+from runtime.planning.gpu_table import find_gpu
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 
 # What may be missing about a GPU, and the fields that are None then.

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.config_shape import shape_of_config
 from runtime.errors import ModelFileError, ModelNotFound, SetupError
 from runtime.gguf import read_gguf
-from runtime.gguf_shape import shape_of_gguf
-from runtime.known_shapes import KNOWN_CONFIGS
 from runtime.models import CATALOGUE, ModelStore
-from runtime.plan_source import StoredWeights, find_planned_model
+from runtime.planning.config_shape import shape_of_config
+from runtime.planning.gguf_shape import shape_of_gguf
+from runtime.planning.known_shapes import KNOWN_CONFIGS
+from runtime.planning.plan_source import StoredWeights, find_planned_model
 from tests.tiny_model import write_tiny_model
 
 # Billions of parameters, as each model's card gives them.

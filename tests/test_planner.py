@@ -7,15 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.config_shape import shape_of_config
 from runtime.errors import SetupError
-from runtime.gpu_table import GPUS, GpuSpec, find_gpu
-from runtime.known_shapes import KNOWN_CONFIGS
-from runtime.memory_account import TOKENS_PER_BLOCK, Wishes, kv_bytes, longest_fit, weight_bytes
-from runtime.model_shape import ModelShape
-from runtime.planner import Plan, PrecisionPlan, fill, make_plan
-from runtime.precisions import PRECISIONS, PrecisionName, find_support, supports_fp8_kv
-from runtime.roofline import expected_speedup, roofline
+from runtime.planning.config_shape import shape_of_config
+from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu
+from runtime.planning.known_shapes import KNOWN_CONFIGS
+from runtime.planning.memory_account import (
+    TOKENS_PER_BLOCK,
+    Wishes,
+    kv_bytes,
+    longest_fit,
+    weight_bytes,
+)
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.planner import Plan, PrecisionPlan, fill, make_plan
+from runtime.planning.precisions import PRECISIONS, PrecisionName, find_support, supports_fp8_kv
+from runtime.planning.roofline import expected_speedup, roofline
 
 GIB = 1 << 30
 SHAPES = {name: shape_of_config(config, name) for name, config in KNOWN_CONFIGS.items()}

@@ -10,10 +10,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime.gpu_table import GpuSpec
-from runtime.memory_account import KVCacheDtype, kv_element_bytes, weight_bytes
-from runtime.model_shape import ModelShape
-from runtime.precisions import BYTES_16BIT, Precision
+from runtime.planning.gpu_table import GpuSpec
+from runtime.planning.memory_account import KVCacheDtype, kv_element_bytes, weight_bytes
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.precisions import BYTES_16BIT, Precision
 
 
 class Roofline(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runtime.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import ModelShape, cannot_plan
 
 
 class _Config(Struct, frozen=True):

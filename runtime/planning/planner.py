@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from runtime.errors import SetupError
-from runtime.gpu_table import GpuSpec
-from runtime.memory_account import (
+from runtime.planning.gpu_table import GpuSpec
+from runtime.planning.memory_account import (
     AUTO_CONTEXT,
     AUTO_MAX_BATCH_SIZE,
     TOKENS_PER_BLOCK,
@@ -25,8 +25,8 @@ from runtime.memory_account import (
     longest_fit,
     weight_bytes,
 )
-from runtime.model_shape import ModelShape
-from runtime.precisions import (
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.precisions import (
     PRECISIONS,
     Precision,
     PrecisionName,
@@ -34,7 +34,7 @@ from runtime.precisions import (
     find_support,
     supports_fp8_kv,
 )
-from runtime.roofline import Roofline, expected_speedup, roofline
+from runtime.planning.roofline import Roofline, expected_speedup, roofline
 
 DEFAULT_WISHES = Wishes()
 

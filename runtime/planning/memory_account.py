@@ -5,8 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime.model_shape import ModelShape
-from runtime.precisions import BYTES_16BIT, Precision
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.precisions import BYTES_16BIT, Precision
 
 KVCacheDtype = Literal["auto", "fp8"]
 

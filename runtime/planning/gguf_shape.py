@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from runtime.gguf import GGUFFile, TensorInfo
-from runtime.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import ModelShape, cannot_plan
 
 _WINDOWS: Mapping[str, Callable[[int], bool] | None] = {
     "llama": None,

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runtime.config_shape import shape_of_config
 from runtime.errors import ModelFileError, ModelNotFound
 from runtime.gguf import read_gguf
-from runtime.gguf_shape import shape_of_gguf
-from runtime.known_shapes import KNOWN_CONFIGS
-from runtime.model_shape import ModelShape
 from runtime.models import Model, ModelStore
-from runtime.precisions import PrecisionName
+from runtime.planning.config_shape import shape_of_config
+from runtime.planning.gguf_shape import shape_of_gguf
+from runtime.planning.known_shapes import KNOWN_CONFIGS
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.precisions import PrecisionName
 
 
 class StoredWeights(Struct, frozen=True):

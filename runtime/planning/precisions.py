@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime.model_shape import ModelShape
+from runtime.planning.model_shape import ModelShape
 
 PrecisionName = Literal["bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4"]
 
