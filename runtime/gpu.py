@@ -7,9 +7,10 @@ and no GPUs; nothing here raises what NVML raises.
 
 import contextlib
 import ctypes
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -305,6 +306,19 @@ def spec_of(gpu: GpuReading) -> GpuSpec | None:
         bandwidth=gpu.memory_bandwidth,
         compute_capability=(int(major), int(minor)),
     )
+
+
+def visible_gpus(gpus: Sequence[GpuReading]) -> tuple[GpuReading, ...]:
+    """The GPUs that CUDA programs of this machine see: all, unless CUDA_VISIBLE_DEVICES says less.
+    Numbers in it are taken for NVML's, as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    words = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    named = [
+        gpu
+        for word in words
+        for gpu in gpus
+        if word and (word == str(gpu.index) or (gpu.uuid and gpu.uuid.startswith(word)))
+    ]
+    return tuple(named or gpus)
 
 
 def _lost(

@@ -1,6 +1,5 @@
 """Watches the GPUs while the server runs, and says when their memory is nearly used up."""
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from runtime.errors import GpuMemoryPressure
-from runtime.gpu import GpuReader, GpuReading, GpuSnapshot
+from runtime.gpu import GpuReader, GpuReading, GpuSnapshot, visible_gpus
 from runtime.memory_guard import MemoryGuard
 
 log = structlog.get_logger(__name__)
@@ -23,7 +22,6 @@ PROBLEM_INTERVALS = 15
 """Intervals between two tries where there is no driver, or none that answers."""
 
 _STOP_SECONDS = 1.0
-_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 class GpuMonitor:
@@ -123,7 +121,7 @@ class GpuMonitor:
                 return
 
     def _free(self, gpus: Sequence[GpuReading]) -> list[int]:
-        wanted = self._devices or _visible(gpus)
+        wanted = self._devices or {gpu.index for gpu in visible_gpus(gpus)}
         return [
             gpu.memory_free for gpu in gpus if gpu.index in wanted and gpu.memory_free is not None
         ]
@@ -152,17 +150,3 @@ class GpuMonitor:
             for xid, count in gpu.xids.items():
                 if count > known.get(gpu.index, {}).get(xid, 0):
                     log.error("gpu_xid", index=gpu.index, xid=xid, count=count)
-
-
-def _visible(gpus: Sequence[GpuReading]) -> set[int]:
-    """Indices of the GPUs that CUDA programs of this machine see: all, unless the variable says
-    less. Numbers in it are taken for NVML's, as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
-    every = {gpu.index for gpu in gpus}
-    words = [word.strip() for word in os.environ.get(_VISIBLE_DEVICES, "").split(",")]
-    named = {
-        gpu.index
-        for gpu in gpus
-        for word in words
-        if word and (word == str(gpu.index) or (gpu.uuid and gpu.uuid.startswith(word)))
-    }
-    return named or every
