@@ -22,24 +22,35 @@ from tests.serving import (
     raw_request,
     running_server,
     scripted_settings,
+    tensorrt_settings,
     wait_for,
 )
+from tests.tensorrt_double import findable
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]
+ENGINES = ["scripted", "1.2", "1.4"]
+"""The scripted engine, and TensorRT-LLM's on the double of these releases."""
+
 SENTENCE = "Schöne Grüße: the quick brown fox, 狐狸! "
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    """Fast, and never full."""
-    settings = scripted_settings(
-        server=ServerSettings(max_body_bytes=100_000),
-        engine={"max_num_waiting": 1000, "max_model_len": 2048},
-        text=SENTENCE,
-    )
-    with running_server(settings) as running:
+@pytest.fixture(scope="module", params=ENGINES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Fast, and never full; on each engine."""
+    server = ServerSettings(max_body_bytes=100_000)
+    engine = {"max_num_waiting": 1000, "max_model_len": 2048}
+    if request.param == "scripted":
+        settings = scripted_settings(server=server, engine=engine, text=SENTENCE)
+        with running_server(settings) as running:
+            yield running
+        return
+    folder = tmp_path_factory.mktemp("model")
+    settings = tensorrt_settings(folder, SENTENCE, server=server, engine=engine)
+    with findable(request.param), running_server(settings, model_path=str(folder)) as running:
         yield running
 
 
@@ -577,7 +588,7 @@ def test_health(server):
     assert health["status"] == "ok"
     assert health["state"] == "ready"
     assert health["model"] == MODEL
-    assert health["engine"]["engine"] == "scripted"
+    assert health["engine"]["engine"] in ("scripted", "tensorrt_llm")
     assert health["limits"]["max_model_len"] == 2048
 
 
