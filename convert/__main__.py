@@ -7,13 +7,22 @@ to put right (one line on stderr), 130 interrupted.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from convert.commands import inspect, run, verify
 from runtime.errors import SetupError
 from runtime.version import __version__
 
-_COMMANDS = {
+
+class _Command(Protocol):
+    """What a module of `convert.commands` provides."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+_COMMANDS: dict[str, tuple[_Command, str]] = {
     "inspect": (inspect, "show what a GGUF file or a folder of safetensors is"),
     "run": (run, "write a checkpoint that TensorRT-LLM loads"),
     "verify": (verify, "check a checkpoint, by itself or against its source"),
@@ -33,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         arguments = _parser().parse_args(argv)
-        return _COMMANDS[arguments.command][0].run(arguments)
+        command, _ = _COMMANDS[arguments.command]
+        return command.run(arguments)
     except SetupError as error:
         print(f"lockgate-convert: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_SETUP

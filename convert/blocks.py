@@ -9,8 +9,8 @@ from convert.source import GGUFSource, Rows
 from convert.weights import Weight
 from runtime.errors import ModelFileError
 
-# About a megabyte of float32: what is done to a block stays in a core's cache.
-_BLOCK_VALUES = 1 << 18
+# 256 KiB of float32: what is done to a block stays in a core's cache.
+_BLOCK_VALUES = 1 << 16
 # int4 packs two rows
 _ROW_UNIT = 2
 

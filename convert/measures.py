@@ -17,19 +17,21 @@ class DifferenceMeter:
     """Adds up blocks of one tensor."""
 
     def __init__(self) -> None:
-        self._error = self._meant = self._written = self._product = 0.0
+        self._error = self._meant = self._product = 0.0
 
     def add(self, meant: Rows, written: Rows) -> None:
-        self._error += _dot(written - meant, written - meant)
+        error = written - meant
+        self._error += _dot(error, error)
         self._meant += _dot(meant, meant)
-        self._written += _dot(written, written)
-        self._product += _dot(meant, written)
+        self._product += _dot(meant, error)
 
     def result(self) -> Difference:
         if not self._meant:
-            return Difference(0.0 if not self._error else float("inf"), 1.0)
-        norms = float(np.sqrt(self._meant) * np.sqrt(self._written))
-        cosine = self._product / norms if norms else 0.0
+            return Difference(float(np.sqrt(self._error)), 1.0)
+        # |written|² and meant · written, with written = meant + error
+        written = self._meant + 2 * self._product + self._error
+        norms = float(np.sqrt(self._meant * max(written, 0.0)))
+        cosine = (self._meant + self._product) / norms if norms else 0.0
         return Difference(float(np.sqrt(self._error / self._meant)), min(cosine, 1.0))
 
 

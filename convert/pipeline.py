@@ -105,7 +105,9 @@ def convert(
             converter = _Converter(plan, workspace, pool.stop, progress)
             hashes = (partial(_hash, Path(part.path), pool.stop) for part in plan.source.parts)
             groups = (partial(converter.convert_group, group) for group in _groups(plan.weights))
-            results = pool.run(*groups, *hashes)
+            # the tokenizer is slow and needs one core: first, beside the weights
+            tokenizer = partial(_write_tokenizer, plan, workspace.folder)
+            results = pool.run(tokenizer, *groups, *hashes)
         result = Manifest(
             format=FORMAT,
             lockgate=__version__,
@@ -225,7 +227,7 @@ class _TensorWriter:
         self._file.close()
 
     def write(self, array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> None:
-        data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         self.crc = zlib.crc32(data, self.crc)
         while len(data):
             data = data[self._file.write(data) :]
@@ -235,12 +237,15 @@ def _write_small_files(plan: Plan, folder: Path) -> None:
     header = plan.source.header
     write_config(folder, header, plan.config, plan.recipe)
     write_quantization(folder, plan.weights, plan.recipe)
+    if len(plan.shards) > 1:
+        (folder / "model.safetensors.index.json").write_bytes(index_of(plan.shards))
+
+
+def _write_tokenizer(plan: Plan, folder: Path) -> None:
     if plan.options.tokenizer:
         copy_tokenizer(folder, Path(plan.options.tokenizer))
     else:
-        write_tokenizer(folder, header)
-    if len(plan.shards) > 1:
-        (folder / "model.safetensors.index.json").write_bytes(index_of(plan.shards))
+        write_tokenizer(folder, plan.source.header)
 
 
 def _groups(weights: list[Weight]) -> list[list[Weight]]:

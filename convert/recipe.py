@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from convert.architectures import Architecture
+from convert.architectures.base import Architecture
 from convert.weights import Weight
 from runtime.errors import SetupError
 

@@ -113,7 +113,7 @@ class TensorReader:
         tensor = self.tensor
         buffer = np.empty((stop - start) * self._row_bytes, dtype=np.uint8)
         self._file.seek(tensor.offset + start * self._row_bytes)
-        self._fill(memoryview(buffer))
+        self._fill(buffer.data)
         try:
             return dequantize(buffer, tensor.type, stop - start, tensor.row_length)
         except NotImplementedError as error:

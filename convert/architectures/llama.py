@@ -73,7 +73,8 @@ def _llama3_factors(config: Config, factor: float) -> Rows:
     turns = _ORIGINAL_CONTEXT / wavelengths
     smooth = (turns - _LOW_FREQ_FACTOR) / (_HIGH_FREQ_FACTOR - _LOW_FREQ_FACTOR)
     smooth = np.clip(smooth, 0.0, 1.0)
-    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    slowed: Rows = (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    return slowed
 
 
 LLAMA = Architecture(

@@ -9,9 +9,9 @@ from runtime.errors import ModelFileError
 from runtime.gguf import GGUFFile
 
 _KINDS = {"gpt2": byte_level_bpe, "llama": sentencepiece_bpe}
-# The kinds of model file whose tokens llama.cpp lets swallow the blanks behind them, as their
-# authors' tokenizers do (src/llama-vocab.cpp).
-_STRIPS_BLANKS = "phi3"
+# Phi-3's special tokens swallow the blanks behind them, but for these (llama.cpp does the same,
+# src/llama-vocab.cpp). Phi-4, of the same architecture, has another kind of vocabulary.
+_STRIPS_BLANKS = ("phi3", "llama")
 _KEEPS_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
 # Texts of tokens that end an answer, beside the one that the file names.
 _END_TEXTS = (
@@ -61,7 +61,8 @@ def end_token_ids(file: GGUFFile) -> list[int]:
 
 
 def _added_tokens(file: GGUFFile, vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    strips = file.text("general.architecture") == _STRIPS_BLANKS
+    kinds = file.text("general.architecture"), file.text("tokenizer.ggml.model")
+    strips = kinds == _STRIPS_BLANKS
     return [
         {
             "id": token_id,

@@ -60,7 +60,7 @@ def _scores(file: GGUFFile, count: int) -> "array[float]":
     scores = file.metadata.get("tokenizer.ggml.scores")
     if not isinstance(scores, array) or scores.typecode not in "fd" or len(scores) != count:
         raise ModelFileError(f"{file.path}: `tokenizer.ggml.scores` is not one number per token.")
-    return scores
+    return array("d", scores)
 
 
 def _merges(scores: "array[float]", vocabulary: Vocabulary) -> list[list[str]]:
