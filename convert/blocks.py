@@ -9,14 +9,17 @@ from convert.source import GGUFSource, Rows
 from convert.weights import Weight
 from runtime.errors import ModelFileError
 
-# 256 KiB of float32: what is done to a block stays in a core's cache.
-_BLOCK_VALUES = 1 << 16
+# A megabyte of float32: small enough for a core's cache, and large enough that threads seldom meet
+# at the interpreter's lock.
+_BLOCK_VALUES = 1 << 18
 # int4 packs two rows
 _ROW_UNIT = 2
 
 
 def read_blocks(source: GGUFSource, weight: Weight) -> Iterator[Rows]:
     """The rows of a weight, in order, each block of shape (rows, columns); a vector is one row.
+
+    A block is valid until the next one is asked for.
 
     Raises ModelFileError, naming the tensor, for values that are not finite.
     """

@@ -18,11 +18,17 @@ _Function = Callable[[int, int, int], None]
 
 
 def dequantize(
-    data: npt.NDArray[np.uint8], kind: str, num_rows: int, row_length: int
+    data: npt.NDArray[np.uint8],
+    kind: str,
+    num_rows: int,
+    row_length: int,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """The values of `num_rows` rows of type `kind` (ggml's name), shape (num_rows, row_length).
 
-    `data` holds exactly these rows. Raises NotImplementedError for a type that nobody can read.
+    `data` holds exactly these rows. The result may lie in it, or in `out` if that is large enough.
+    Raises NotImplementedError for a type that nobody can read.
     """
     shape = (num_rows, row_length)
     if kind == "F32":
@@ -34,7 +40,9 @@ def dequantize(
     function = ggml_function(f"dequantize_row_{_c_name(kind)}")
     if function is None:
         return dequantize_with_numpy(data, kind, num_rows, row_length)
-    values = np.empty(shape, dtype=np.float32)
+    count = num_rows * row_length
+    room = np.empty(count, dtype=np.float32) if out is None or out.size < count else out[:count]
+    values = room.reshape(shape)
     function(data.ctypes.data, values.ctypes.data, values.size)
     return values
 

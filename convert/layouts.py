@@ -95,7 +95,9 @@ def to_bf16(values: Rows) -> npt.NDArray[np.uint16]:
 
 
 def from_bf16(values: npt.NDArray[np.uint16]) -> Rows:
-    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    bits = values.astype(np.uint32)
+    bits <<= np.uint32(16)
+    return bits.view(np.float32)
 
 
 def pack_int4(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
@@ -163,7 +165,9 @@ class Fp8Layout:
 
     def decode(self, part: Part) -> Rows:
         scale = np.float32(part[self._scale_name])
-        return from_e4m3(part[self._weight.name].view(np.uint8)) * scale
+        values = from_e4m3(part[self._weight.name].view(np.uint8))
+        values *= scale
+        return values
 
 
 class Int8Layout:

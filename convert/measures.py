@@ -20,7 +20,8 @@ class DifferenceMeter:
         self._error = self._meant = self._product = 0.0
 
     def add(self, meant: Rows, written: Rows) -> None:
-        error = written - meant
+        """Add a block. `written` is used as room for the difference."""
+        error = np.subtract(written, meant, out=written)
         self._error += _dot(error, error)
         self._meant += _dot(meant, meant)
         self._product += _dot(meant, error)

@@ -107,19 +107,33 @@ class TensorReader:
         self._file = file
         self._path = path
         self._row_bytes = tensor.num_bytes // tensor.num_rows if tensor.num_rows else 0
+        # Memory that is given back to the system and asked for again costs more than the reading.
+        self._buffer = np.empty(0, dtype=np.uint8)
+        self._values = np.empty(0, dtype=np.float32)
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` - 1. Raises ModelFileError when the file has become shorter."""
+        """Rows `start` to `stop` - 1, valid until the next call.
+
+        Raises ModelFileError when the file has become shorter.
+        """
         tensor = self.tensor
-        buffer = np.empty((stop - start) * self._row_bytes, dtype=np.uint8)
+        buffer = self._room(stop - start)
         self._file.seek(tensor.offset + start * self._row_bytes)
         self._fill(buffer.data)
         try:
-            return dequantize(buffer, tensor.type, stop - start, tensor.row_length)
+            shape = stop - start, tensor.row_length
+            return dequantize(buffer, tensor.type, *shape, out=self._values)
         except NotImplementedError as error:
             raise ModelFileError(
                 f"{self._path}: {tensor.name}: no way to read the type {tensor.type} is known."
             ) from error
+
+    def _room(self, num_rows: int) -> npt.NDArray[np.uint8]:
+        size, count = num_rows * self._row_bytes, num_rows * self.tensor.row_length
+        if self._buffer.size < size or self._values.size < count:
+            self._buffer = np.empty(size, dtype=np.uint8)
+            self._values = np.empty(count, dtype=np.float32)
+        return self._buffer[:size]
 
     def _fill(self, view: memoryview) -> None:
         while len(view):
