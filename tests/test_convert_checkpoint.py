@@ -74,6 +74,7 @@ def llama_context(path: Path) -> Iterator[Any]:
 
     load_llama_cpp()
     params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = False  # repacked weights crash on some virtual machines
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     assert model, path
     context_params = llama_cpp.llama_context_default_params()
