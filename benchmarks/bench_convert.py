@@ -2,7 +2,9 @@
 
 Both write bf16 safetensors, configuration and tokenizer into a folder, each in a process of its
 own, in alternating rounds; reports the medians of time and peak memory. transformers needs torch;
-without it only the converter is measured. `scripts/bench convert [--model NAME_OR_PATH] [--rounds N]`.
+without it only the converter is measured.
+
+`scripts/bench convert [--model NAME_OR_PATH] [--rounds N]`.
 """
 
 import argparse
