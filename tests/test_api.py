@@ -420,7 +420,7 @@ def test_bad_requests(server, stream, change, status, param, code):
     ("change", "param", "code"),
     [
         ({"prompt": []}, "prompt", "invalid_value"),
-        ({"prompt": [260]}, "prompt", "invalid_value"),
+        ({"prompt": [263]}, "prompt", "invalid_value"),
         ({"prompt": [-1]}, "prompt", "invalid_value"),
         ({"prompt": ["a", 1]}, "prompt", "invalid_type"),
         ({"prompt": {"a": 1}}, "prompt", "invalid_type"),
