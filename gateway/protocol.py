@@ -208,7 +208,7 @@ decode_chat_completion = msgspec.json.Decoder(ChatCompletionRequest).decode
 decode_completion = msgspec.json.Decoder(CompletionRequest).decode
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_PATH = re.compile(r" - at `(?P<key>key in )?\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
@@ -246,4 +246,5 @@ def _wrong_shape(text: str) -> InvalidRequest:
     reason = reason[:1].lower() + reason[1:]
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
-    return InvalidRequest(f"`{path}` is wrong: {reason}.", param=path, code=code)
+    where = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
+    return InvalidRequest(f"{where} is wrong: {reason}.", param=path, code=code)
