@@ -219,10 +219,20 @@ class CompletionShape(_Chunks):
 
     def _frame(self, event: Event) -> bytes:
         if isinstance(event, TextDelta):
-            return self._text(event) + self._text_end
+            return b'%b{"index":%d,"text":%b%b' % (
+                self._prefix,
+                event.index,
+                encode(event.text),
+                self._text_end,
+            )
         if isinstance(event, TokensDelta):
-            told = encode(self._told(event.index, event.token_ids, event.logprobs))
-            return self._text(event) + b',"logprobs":' + told + self._no_reason
+            return b'%b{"index":%d,"text":%b,"logprobs":%b%b' % (
+                self._prefix,
+                event.index,
+                encode(event.text),
+                encode(self._told(event.index, event.token_ids, event.logprobs)),
+                self._no_reason,
+            )
         if isinstance(event, ChoiceEnd):
             return b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}]%b' % (
                 self._prefix,
@@ -233,9 +243,6 @@ class CompletionShape(_Chunks):
         if isinstance(event, AnswerEnd) and self._include_usage:
             return _usage_frame(self._prefix, event.usage)
         return b""
-
-    def _text(self, event: TextDelta | TokensDelta) -> bytes:
-        return b'%b{"index":%d,"text":%b' % (self._prefix, event.index, encode(event.text))
 
     def _told(
         self, index: int, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs | None]
