@@ -29,6 +29,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     model = context.models.get(data.model)
     check_chat(data)
     service = service_of(data, origin_of(request))
+    context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     prompt = await _prompt(data, model)

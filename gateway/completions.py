@@ -33,7 +33,7 @@ from gateway.translate import (
     num_candidates,
     num_choices,
 )
-from runtime import Request
+from runtime import GpuMonitor, Request
 
 
 @post("/v1/completions", status_code=200)
@@ -45,7 +45,7 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     check_completion(data)
     service = service_of(data, origin_of(request))
     given = completion_prompts(data)
-    _check_room(data, len(given), model)
+    _check_room(data, len(given), model, context.gpus)
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     prompts = await _prompts(data, given, model)
     head = _head(model)
@@ -66,8 +66,11 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-def _check_room(data: CompletionRequest, num_prompts: int, model: ServedModel) -> None:
+def _check_room(
+    data: CompletionRequest, num_prompts: int, model: ServedModel, gpus: GpuMonitor
+) -> None:
     if not _needs_no_engine(data):
+        gpus.check_memory()
         model.client.check_room(num_prompts * num_candidates(data))
 
 

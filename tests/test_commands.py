@@ -9,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
+from tests.fake_nvml import FakeGpu, FakeNvml
+from tests.hf_folders import byte_level, write_folder
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
@@ -78,6 +80,7 @@ def test_busy_port_is_one_line_and_exit_code_2(tmp_path: Path, taken_port: int) 
 
 MISTAKES = [
     (("serve", "--model", "no/such.gguf"), "there is no model file no/such.gguf"),
+    (("serve", "--model", "."), "is a folder without a config.json; name the .gguf file in it"),
     (("serve", "--model", "qwen"), "no model named 'qwen'. Did you mean qwen2.5-coder-0.5b-inst"),
     (("serve", "--port", "x"), "--port: $.server.port: expected a whole number, got 'x'"),
     (("serve", "--engine", "vllm"), "--engine: $.engine.name: expected 'llama_cpp' or 'scripted'"),
@@ -129,6 +132,21 @@ def test_file_that_is_no_model_stops_the_start(
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
 
 
+def test_engine_and_kind_of_model_must_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny-hf"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for command in ("serve", "chat"):
+        assert main([command, "--port", "0", "--model", "tiny-hf"]) == 2
+        assert capsys.readouterr().err == (
+            "lockgate: model.name_or_path: tiny-hf is a Hugging Face checkpoint folder, and the"
+            " engine llama_cpp needs a .gguf file. Name one, or choose another engine with"
+            " --engine tensorrt_llm\n"
+        )
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -136,7 +154,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lockgate {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "plan", "doctor"])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -224,24 +242,31 @@ def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
 def test_doctor_shows_gpus(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    memory = SimpleNamespace(total=80_000_000_000, free=79_000_000_000)
-    answers = {
-        "nvmlInit": None,
-        "nvmlShutdown": None,
-        "nvmlSystemGetDriverVersion": "580.65.06",
-        "nvmlSystemGetCudaDriverVersion_v2": 13_010,
-        "nvmlDeviceGetCount": 2,
-        "nvmlDeviceGetHandleByIndex": object(),
-        "nvmlDeviceGetName": "A GPU",
-        "nvmlDeviceGetMemoryInfo": memory,
-        "nvmlDeviceGetCudaComputeCapability": (9, 0),
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(f"pynvml.{name}", lambda *_, answer=answer: answer)
+    gpu = FakeGpu("A GPU", total=80_000_000_000, free=79_000_000_000, compute_capability=(9, 0))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([gpu, gpu]))
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "NVIDIA 580.65.06, CUDA 13.1" in text
-    assert text.count("A GPU, 80.0 GB, 79.0 GB free, compute 9.0") == 2
+    unwrapped = " ".join(text.split())
+    expected = "A GPU, 80.0 GB, 79.0 GB free, compute 9.0, 65 °C, 180 of 200 W"
+    assert unwrapped.count(expected) == 2
+
+
+def test_doctor_shows_a_gpu_that_is_lost_and_one_without_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, shared = FakeGpu(), FakeGpu("NVIDIA GB10")
+    nvml = FakeNvml([lost, shared])
+    nvml.fail("nvmlDeviceGetHandleByIndex", pynvml.NVMLError_GpuIsLost)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert main(["doctor"]) == 0
+    assert "the driver cannot reach this GPU" in " ".join(capsys.readouterr().out.split())
+    nvml.heal()
+    nvml.fail("nvmlDeviceGetMemoryInfo", pynvml.NVMLError_NotSupported, shared)
+    assert main(["doctor"]) == 0
+    assert "NVIDIA GB10, memory shared with the CPU, compute 8.9" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_missing_engine_names_the_extra(
@@ -296,6 +321,14 @@ def test_chat_answers_one_message(tmp_path: Path) -> None:
     assert re.fullmatch("[abc]{6}\n", answer.stdout)
 
 
+def test_chat_on_the_tokenizer_of_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiny-hf", byte_level(["the quick brown fox"], None))
+    tokenizer = ("--set", f"model.tokenizer={folder}")
+    answer = lockgate(tmp_path, *CHAT, *tokenizer, "--message", "hello", "--max-tokens", "6")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert re.fullmatch("[abc]{6}\n", answer.stdout)
+
+
 def test_chat_reports_a_refusal(tmp_path: Path) -> None:
     answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "0")
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -327,7 +360,7 @@ def test_interrupt_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> 
     assert greeting(process)
     assert process.stdout.read(6)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate("/exit\n")
+    output, errors = process.communicate("/exit\n", timeout=60)
     assert " (stopped)\n> " in output
     assert (errors, process.returncode) == ("", 0)
 

@@ -15,6 +15,7 @@ import structlog
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, Feature, check_features, check_token_ids
+from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.device import device_name
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
@@ -33,6 +34,7 @@ from runtime.errors import (
     InvalidRequest,
     SetupError,
 )
+from runtime.gpu import GpuReader, GpuSnapshot
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import PRIORITY_STEP, Request
 from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
@@ -63,14 +65,15 @@ class TensorRTEngine:
 
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
-        self._settings = config.tensorrt_llm
         checkpoint = read_checkpoint(model_path)
         self._package = _load_package(checkpoint)
-        sizes = find_sizes(config, checkpoint)
+        config = fill_settings(config, checkpoint, _read_gpus())
+        self._settings = config.tensorrt_llm
+        sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
         self._llm = _construct(self._package, arguments)
         self._end_tokens = find_end_tokens(
-            tokenizer, checkpoint, known_to_package=self._llm.tokenizer is not None
+            tokenizer, known_to_package=self._llm.tokenizer is not None
         )
         native = self._package.has_native_penalties(self._settings.sampler)
         self._sampling = SamplingBuilder(self._package, self._end_tokens, native_penalties=native)
@@ -354,6 +357,14 @@ class TensorRTEngine:
             return
         timer = self._loop.call_later(DRAIN_SECONDS, consumer.cancel)
         consumer.add_done_callback(lambda _: timer.cancel())
+
+
+def _read_gpus() -> GpuSnapshot:
+    reader = GpuReader()
+    try:
+        return reader.read()
+    finally:
+        reader.close()
 
 
 def _load_package(checkpoint: Checkpoint) -> Package:

@@ -31,6 +31,9 @@ DEFAULT_MAX_NUM_TOKENS = 8192
 DEFAULT_MAX_MODEL_LEN = 32_768
 """Where neither the settings nor the model's folder name a length."""
 
+DEFAULT_MEMORY_FRACTION = 0.9
+"""The package's own default (docs/tensorrt-llm-contract.md, 5.1)."""
+
 _OWNED = {
     "model": "model.name_or_path",
     "tokenizer": "model.name_or_path",
@@ -71,18 +74,20 @@ class Sizes(NamedTuple):
     max_num_tokens: int
 
 
-def find_sizes(config: EngineConfig, checkpoint: Checkpoint) -> Sizes:
-    """The sizes that the settings and the model's folder lead to.
+def find_sizes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> Sizes:
+    """The sizes that the settings and the model's folder lead to. `model_len` is the model's own
+    context in tokens, 0 where the folder does not say.
 
     Raises SetupError where a folder of TensorRT engines was built for less than was asked for.
     """
     settings = config.tensorrt_llm
     length = config.max_model_len
     if length == "auto":
-        length = checkpoint.max_model_len or DEFAULT_MAX_MODEL_LEN
-    num_tokens = settings.max_num_tokens
-    if num_tokens == "auto":
-        num_tokens = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
+        length = model_len or DEFAULT_MAX_MODEL_LEN
+        if checkpoint.built is not None:
+            length = checkpoint.built.max_seq_len
+    default = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
+    num_tokens = default if settings.max_num_tokens == "auto" else settings.max_num_tokens
     if checkpoint.built is not None:
         built = checkpoint.built
         _check_built("engine.max_model_len", length, built.max_seq_len)
@@ -171,6 +176,8 @@ def _kv_cache(config: EngineConfig, package: Package) -> Section:
     settings = config.tensorrt_llm.kv_cache
     path = f"{SECTION}.kv_cache"
     fraction = settings.free_gpu_memory_fraction
+    if fraction == "auto":
+        fraction = DEFAULT_MEMORY_FRACTION
     options = {
         "free_gpu_memory_fraction": Option(fraction, f"{path}.free_gpu_memory_fraction", True),
         "enable_block_reuse": Option(
@@ -179,6 +186,9 @@ def _kv_cache(config: EngineConfig, package: Package) -> Section:
     }
     if settings.dtype != "auto":
         options["dtype"] = Option(settings.dtype, f"{path}.dtype", True)
+    if settings.max_attention_window:
+        windows = list(settings.max_attention_window)
+        options["max_attention_window"] = Option(windows, f"{path}.max_attention_window", True)
     if settings.host_cache_gb:
         num_bytes = round(settings.host_cache_gb * 1e9)
         options["host_cache_size"] = Option(num_bytes, f"{path}.host_cache_gb", True)
