@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import SamplingParams
-from runtime.engines.llama_cpp.logit_rules import LogitRules
+from runtime.engines.llama_cpp.logit_rules import FORBIDDEN, LogitRules
 from runtime.engines.llama_cpp.logprobs import token_logprobs
 from runtime.engines.llama_cpp.sampler import Sampler
 
@@ -37,7 +37,7 @@ def expected(
     changed = []
     for token, logit in enumerate(logits.tolist()):
         if len(output) < params.min_tokens and token in ENDS:
-            logit = -np.inf
+            logit = float(FORBIDDEN)
         logit += params.logit_bias.get(token, 0.0)
         if token in prompt or token in output:
             factor = params.repetition_penalty
@@ -111,3 +111,26 @@ def test_logprobs_cross_the_border():
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=type(entry)) == entry
     assert entry.logprob == -np.inf
     assert entry.top[0] == (0, 0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 2e-7, 1.0, 2.0])
+@pytest.mark.parametrize("penalty", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}])
+def test_no_request_can_leave_a_sampler_without_a_token(temperature, penalty, filters):
+    """Everything forbidden, biased and penalised at once, at temperatures that round to nothing."""
+    params = SamplingParams(
+        max_tokens=9,
+        min_tokens=9,
+        temperature=temperature,
+        repetition_penalty=penalty,
+        frequency_penalty=2.0,
+        logit_bias=dict.fromkeys(range(SIZE), -100.0),
+        **filters,
+    )
+    for ends in (range(SIZE), range(1, SIZE)):
+        sampler = Sampler(params, prompt_token_ids=range(SIZE), end_token_ids=ends)
+        drawn = [sampler.sample(logits_of(step)) for step in range(5)]
+
+        assert all(0 <= token < SIZE for token in drawn)
+        if len(ends) < SIZE:
+            assert set(drawn) == {0}

@@ -8,6 +8,10 @@ import numpy as np
 from runtime.engines.llama_cpp.top_k import Floats
 from runtime.request import SamplingParams
 
+FORBIDDEN = np.float32(-1e30)
+"""The logit of a token that must not come. Finite, and small enough that no penalty or temperature
+makes it infinite: there may be nothing but such tokens, and one of them must come then."""
+
 
 class LogitRules:
     """In vLLM's order: no end before `min_tokens`, then bias, then penalties.
@@ -42,7 +46,7 @@ class LogitRules:
             return logits
         edited = logits.copy()
         if must_go_on:
-            edited[self._ends] = -np.inf
+            edited[self._ends] = FORBIDDEN
         if self._biased.size:
             edited[self._biased] += self._bias
         if self._seen.size:

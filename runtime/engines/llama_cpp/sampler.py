@@ -24,6 +24,9 @@ LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
 not fill top-p, or when they win the draw as a group."""
 
+MIN_TEMPERATURE = 1e-7
+"""Below this the likeliest token is taken: 32-bit floats could not hold the quotients."""
+
 
 class Sampler:
     """`output_token_ids` are tokens that a resumed sequence brings along, `end_token_ids` those
@@ -50,7 +53,7 @@ class Sampler:
 
     def _choose(self, logits: Floats) -> int:
         params = self._params
-        if params.temperature == 0:
+        if params.temperature < MIN_TEMPERATURE:
             return int(logits.argmax())
         if params.top_k:
             token_ids = top_token_ids(logits, params.top_k)
