@@ -12,8 +12,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from gateway.answers import ErrorBody, ErrorResponse, encode
 from gateway.exchange import Exchange
-from gateway.protocol import ErrorBody, ErrorResponse, encode
 from runtime import (
     MAX_RETRY_AFTER,
     DeadlineExceeded,

@@ -4,10 +4,10 @@ from litestar import Response, get
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
 from gateway.metrics import CONTENT_TYPE, render
-from gateway.protocol import Model, ModelList, encode
 from gateway.registry import LOADING_RETRY_SECONDS, ServedModel
 from gateway.streaming import JSONBytes
 from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__

@@ -45,6 +45,7 @@ from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
+from runtime.token_roles import FimTokens
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
 
@@ -69,6 +70,7 @@ __all__ = [
     "EngineState",
     "EngineStats",
     "EngineUnavailable",
+    "FimTokens",
     "FinishReason",
     "FromEngine",
     "GpuMemoryPressure",

@@ -14,7 +14,7 @@ import structlog
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, Feature, check_features
+from runtime.engines.features import ALL_FEATURES, Feature, check_features, check_token_ids
 from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.device import device_name
@@ -232,11 +232,7 @@ class TensorRTEngine:
 
     def _check_sampling(self, request: Request) -> None:
         sampling = request.sampling
-        for param in ("logit_bias", "stop_token_ids"):
-            if not all(0 <= token < self._vocab_size for token in getattr(sampling, param)):
-                raise InvalidRequest(
-                    f"A token id of `{param}` is outside 0..{self._vocab_size - 1}.", param=param
-                )
+        check_token_ids(request, self._vocab_size)
         if request.lora and request.lora not in self._lora_requests:
             raise InvalidRequest(
                 f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
@@ -404,7 +400,7 @@ def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
 
 def _features(settings: TensorRTConfig) -> frozenset[Feature]:
     """A logits processor sees one token at a time, and drafting checks several."""
-    features = ALL_FEATURES
+    features = ALL_FEATURES - {"prompt_logprobs"}
     if settings.guided_decoding_backend == "off":
         features -= {"structured_output"}
     if not settings.lora.adapters:
