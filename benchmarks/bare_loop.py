@@ -28,7 +28,8 @@ class BareLoop:
         model_params.use_extra_bufts = extra_bufts
         self._model = llama_cpp.llama_model_load_from_file(model_path.encode(), model_params)
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = 32_768, 512, 512
+        params.n_ctx, params.n_batch, params.n_ubatch = 32_768, 512, 128
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_seq_max, params.kv_unified = 16, True
         params.n_threads = params.n_threads_batch = num_threads
         self._context = llama_cpp.llama_init_from_model(self._model, params)

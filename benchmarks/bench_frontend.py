@@ -8,8 +8,6 @@ alternating rounds of the same run. See README.md.
 import argparse
 import contextlib
 import json
-import os
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import psutil
 from dynamo import dynamo
 from load import Call, LoadResult, run_load
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from server import ROOT, RunningServer, gateway, starting_gateway, wait_for
@@ -277,16 +276,6 @@ def _shown(value: float | None) -> str:
 
 def _ratio(ours: float | None, theirs: float | None) -> str:
     return f"{ours / theirs:.2f}" if ours is not None and theirs else "–"
-
-
-def machine() -> dict[str, Any]:
-    """What a reader needs to judge the numbers."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load_average": psutil.getloadavg()[0],
-    }
 
 
 def write_json(document: dict[str, Any]) -> Path:

@@ -8,7 +8,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ import psutil
 from comparison import OURS, PEER, Row, compare
 from fleet import Fleet, Load, Start, Taken
 from llama_server import START_SECONDS, LlamaServer
+from machine import machine
 from measures import RATE, Sample
 from plot import MISSING, draw
 from rich.console import Console
@@ -131,16 +131,6 @@ def document_of(
         "arguments": {key: _plain(value) for key, value in vars(arguments).items()},
         "rows": [asdict(row) for row in rows],
         "loads": [_taken_document(one) for one in taken],
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What a reader needs to judge the numbers."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load_average": psutil.getloadavg()[0],
     }
 
 

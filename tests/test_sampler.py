@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import SamplingParams
-from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.sampler import Sampler, _top
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625], dtype=np.float32))
 
@@ -162,3 +162,15 @@ def test_penalties_count_each_time_and_leave_the_logits_alone():
 
     assert [sampler.sample(logits) for _ in range(3)] == [0, 0, 1]
     assert logits.tolist() == [3.0, 2.5, 0.0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    logits=st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=700),
+    top_k=st.integers(1, 750),
+)
+def test_top_k_is_the_beginning_of_the_sorted_vocabulary(logits: list[float], top_k: int):
+    """Equal logits by id, whatever their place."""
+    array = np.array(logits, dtype=np.float32)
+
+    assert _top(array, top_k).tolist() == np.argsort(-array, kind="stable")[:top_k].tolist()

@@ -1193,6 +1193,7 @@ async def test_a_fault_may_wait_for_a_file(double: Double, start: Start, tmp_pat
 # The worker as a process.
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the package runs on Linux alone")
 async def test_6_4_the_worker_may_be_a_process_that_can_be_killed(
     double: Double, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,10 @@ CELL_MULTIPLE = 256
 MAX_SEQUENCE_IDS = 256
 """LLAMA_MAX_SEQ: how many sequence ids llama.cpp can tell apart in one cache."""
 
+MAX_ROWS = 128
+"""Rows that the processor computes at once; larger batches are split. More gains no speed, and the
+memory for attention scores, 4 bytes for each row, cell and head, grows with it."""
+
 CHUNKED_WINDOWS = frozenset({"llama4"})
 """Architectures whose local attention begins anew every so many tokens."""
 
@@ -270,8 +274,10 @@ class LlamaModel:
     def _create_context(self, config: EngineConfig) -> ctypes.c_void_p:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = self.num_cells + (self.block_tokens if self.can_share else 0)
-        params.n_batch = config.max_num_batched_tokens
-        params.n_ubatch = config.max_num_batched_tokens
+        params.n_batch = params.n_ubatch = config.max_num_batched_tokens
+        params.flash_attn_type = _flash_attention(config)
+        if params.flash_attn_type == llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED:
+            params.n_ubatch = min(config.max_num_batched_tokens, MAX_ROWS)
         params.n_seq_max = self._transit_id + 1 if self.can_share else self.num_slots
         params.swa_full = True
         params.kv_unified = True
@@ -284,6 +290,18 @@ class LlamaModel:
                 f" engine.num_kv_tokens. {' '.join(_messages)}"
             )
         return cast(ctypes.c_void_p, context)
+
+
+def _flash_attention(config: EngineConfig) -> int:
+    """llama.cpp's number for the kind of attention. On the processor its flash attention takes each
+    row by itself while there are fewer than 64: with eight streams at 2,000 tokens a step takes
+    three times as long as with the plain kind (docs/performance.md)."""
+    wanted = config.llama_cpp.flash_attention
+    if wanted == "auto" and config.llama_cpp.num_gpu_layers:
+        return cast(int, llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    if wanted is True:
+        return cast(int, llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+    return cast(int, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
 
 
 def _num_threads(config: EngineConfig) -> int:

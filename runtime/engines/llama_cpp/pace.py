@@ -3,6 +3,10 @@
 MIN_PROMPT_TOKENS = 2
 """A prompt always goes on, however slow the machine."""
 
+ROW_MULTIPLE = 4
+"""llama.cpp multiplies rows four at a time: the fifth row of a step costs as much as the next three
+together (docs/performance.md)."""
+
 SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
@@ -14,7 +18,7 @@ they were though steps vary."""
 MIN_STRETCH = 1.3
 """Where streaming alone takes longer than the target, prompts still get this much more."""
 
-UNDISTURBED_STEPS = 8.0
+UNDISTURBED_STEPS = 12.0
 """While nobody streams, a step may take so many times the target: large chunks are read faster,
 but clients that come or leave are heard only between steps."""
 
@@ -34,6 +38,20 @@ class Pace:
     def num_prompt_tokens(self, num_decoding: int, num_reading: int) -> int:
         """Prompt tokens that the next step may compute for `num_reading` sequences, beside
         `num_decoding` others that stream."""
+        num_tokens = self._affordable(num_decoding, num_reading)
+        return num_tokens + -(num_decoding + num_tokens) % ROW_MULTIPLE
+
+    def observe(self, num_decoding: int, num_prompt_tokens: int, seconds: float) -> None:
+        """Learn from a step that has run."""
+        if not num_prompt_tokens:
+            old = self._decode_seconds.get(num_decoding, 0.0)
+            self._decode_seconds[num_decoding] = _smooth(old, seconds)
+            return
+        share = seconds - (self._decode_step(num_decoding) if num_decoding else 0.0)
+        per_token = max(share, 0.1 * seconds) / num_prompt_tokens
+        self._prompt_token_seconds = _smooth(self._prompt_token_seconds, per_token)
+
+    def _affordable(self, num_decoding: int, num_reading: int) -> int:
         if not num_decoding:
             return self._fitting(UNDISTURBED_STEPS * self._max_step_seconds, first_guess=1 << 30)
         decode = self._decode_step(num_decoding)
@@ -45,16 +63,6 @@ class Pace:
             target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
         target = max(target, MIN_STRETCH * decode)
         return self._fitting(target - decode, first_guess=MIN_PROMPT_TOKENS)
-
-    def observe(self, num_decoding: int, num_prompt_tokens: int, seconds: float) -> None:
-        """Learn from a step that has run."""
-        if not num_prompt_tokens:
-            old = self._decode_seconds.get(num_decoding, 0.0)
-            self._decode_seconds[num_decoding] = _smooth(old, seconds)
-            return
-        share = seconds - (self._decode_step(num_decoding) if num_decoding else 0.0)
-        per_token = max(share, 0.1 * seconds) / num_prompt_tokens
-        self._prompt_token_seconds = _smooth(self._prompt_token_seconds, per_token)
 
     def _fitting(self, seconds: float, *, first_guess: int) -> int:
         if not self._prompt_token_seconds:

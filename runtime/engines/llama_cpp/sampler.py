@@ -27,6 +27,9 @@ LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
 not fill top-p, or when they win the draw as a group."""
 
+GROUP = 64
+"""Into how many slices the vocabulary is laid for the search of top-k; a group is one of each."""
+
 
 class Sampler:
     """`output_token_ids` are tokens that a resumed sequence brings along."""
@@ -49,9 +52,15 @@ class Sampler:
         params = self._params
         if params.temperature == 0:
             return int(logits.argmax())
+        if params.top_k:
+            token_ids = _top(logits, params.top_k)
+            weights = _softmax_weights(logits[token_ids], params.temperature)
+            return self._draw_passing(token_ids, weights, weights.sum(dtype=np.float64))
         weights = _softmax_weights(logits, params.temperature)
-        if params.top_k or params.top_p < 1 or params.min_p:
-            return self._draw(weights, _candidates(weights, params))
+        if params.top_p < 1 or params.min_p:
+            token_ids = _likeliest(weights, params)
+            total = weights.sum(dtype=np.float64)
+            return self._draw_passing(token_ids, weights[token_ids], total)
         return self._draw_from_all(weights)
 
     def _penalised(self, logits: Floats) -> Floats:
@@ -71,12 +80,21 @@ class Sampler:
         if rest > 0 and self._times(np.array([weights.size]))[0] / rest < times.min():
             unlikely = np.flatnonzero((weights < LIKELY) & (weights > 0))
             if unlikely.size:
-                return self._draw(weights, unlikely)
+                return self._draw(unlikely, weights[unlikely])
         return int(token_ids[times.argmin()])
 
-    def _draw(self, weights: Floats, token_ids: TokenIds) -> int:
+    def _draw_passing(self, token_ids: TokenIds, weights: Floats, total: np.float64) -> int:
+        """Draw from the beginning of a list, likeliest first, that passes top-p and min-p. `total`
+        is the weight of all tokens that top-p is a share of."""
+        exact = weights.astype(np.float64)
+        before = np.cumsum(exact) - exact
+        keep = (before < self._params.top_p * total) & (exact >= self._params.min_p)
+        keep[0] = True
+        return self._draw(token_ids[keep], weights[keep])
+
+    def _draw(self, token_ids: TokenIds, weights: Floats) -> int:
         with np.errstate(divide="ignore"):  # what is impossible never arrives
-            times = self._times(token_ids) / weights[token_ids]
+            times = self._times(token_ids) / weights
         return int(token_ids[times.argmin()])
 
     def _times(self, token_ids: TokenIds) -> npt.NDArray[np.float64]:
@@ -108,27 +126,22 @@ def _softmax_weights(logits: Floats, temperature: float) -> Floats:
     return weights
 
 
-def _candidates(weights: Floats, params: SamplingParams) -> TokenIds:
-    """The tokens that pass top-k, top-p and min-p, likeliest first. Each of the three keeps the
-    beginning of the sorted list."""
-    token_ids = _likeliest(weights, params)
-    if params.top_k:
-        token_ids = token_ids[: params.top_k]
-    sorted_weights = weights[token_ids].astype(np.float64)
-    total = sorted_weights.sum() if params.top_k else weights.sum(dtype=np.float64)
-    before = np.cumsum(sorted_weights) - sorted_weights
-    keep = (before < params.top_p * total) & (sorted_weights >= params.min_p)
-    keep[0] = True
-    kept: TokenIds = token_ids[keep]
-    return kept
+def _top(logits: Floats, top_k: int) -> TokenIds:
+    """The ids of the `top_k` largest logits, largest first, equal ones by id. Only those are sorted
+    that reach the `top_k`-th largest maximum of a group: at least so many tokens do."""
+    group_maxima = logits[: logits.size // GROUP * GROUP].reshape(GROUP, -1).max(axis=0)
+    if top_k < group_maxima.size:
+        token_ids = np.flatnonzero(logits >= np.partition(group_maxima, -top_k)[-top_k])
+    else:
+        token_ids = np.arange(logits.size)
+    return token_ids[np.argsort(-logits[token_ids], kind="stable")][:top_k]
 
 
 def _likeliest(weights: Floats, params: SamplingParams) -> TokenIds:
-    """Token ids sorted by weight, equal ones by id; as many as the filters can ask for."""
+    """Token ids sorted by weight, equal ones by id; as many as top-p and min-p can ask for."""
     token_ids = np.flatnonzero(weights >= LIKELY)
-    enough_for_k = params.top_k and token_ids.size >= params.top_k
     wanted = params.top_p * weights.sum(dtype=np.float64)
     enough_for_p = params.top_p < 1 and weights[token_ids].sum(dtype=np.float64) >= wanted
-    if not (enough_for_k or enough_for_p or params.min_p >= LIKELY):
+    if not (enough_for_p or params.min_p >= LIKELY):
         token_ids = np.arange(weights.size)
     return token_ids[np.argsort(-weights[token_ids], kind="stable")]
