@@ -1,8 +1,8 @@
 """What goes over the wire: OpenAI's shapes as Structs, and how a body becomes one.
 
 Requests declare every field of OpenAI's document, so that each can be honoured or refused on
-purpose (`gateway.translate` has the table), and three of this server's own; fields that neither
-knows are ignored.
+purpose (`gateway.translate` has the table), three of this server's own, and those of vLLM that say
+what the answer has to look like; fields that nobody knows are ignored.
 In requests null and absent mean the same; in answers a field that may be absent is `UNSET`.
 """
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
 from runtime import FinishReason, InvalidRequest
 
 Unsupported = Any
@@ -126,7 +127,8 @@ class StreamOptions(Struct):
 
 
 class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take. The last three are this server's own."""
+    """What both endpoints take. The last three are this server's own; those before them, from
+    `response_format` on, are OpenAI's for chats alone, or vLLM's."""
 
     model: str
     temperature: Temperature | None = None
@@ -140,6 +142,12 @@ class GenerationRequest(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     logit_bias: Unsupported = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: msgspec.Raw = msgspec.Raw()
+    guided_regex: str | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: str | None = None
     priority: Unchecked = None
     deadline: float | None = None
     cache_salt: CacheSalt | None = None
@@ -166,7 +174,6 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     tool_choice: Unsupported = None
     functions: Unsupported = None
     function_call: Unsupported = None
-    response_format: Unsupported = None
     reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     modalities: Unsupported = None

@@ -21,6 +21,7 @@ from gateway.protocol import (
     ToolCall,
     ToolMessage,
 )
+from gateway.response_format import structured_output
 from gateway.service import Service
 from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams
 
@@ -46,7 +47,6 @@ NEUTRAL_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "reasoning_effort": (),
     "verbosity": ("medium",),
     "modalities": (["text"],),
@@ -188,6 +188,7 @@ def completion_requests(
 
 
 def _check_common(data: GenerationRequest, neutral: Mapping[str, tuple[Any, ...]]) -> None:
+    structured_output(data)
     for name, values in neutral.items():
         value = getattr(data, name)
         if value is not None and value not in values:
@@ -258,6 +259,7 @@ def _requests(
         presence_penalty=data.presence_penalty or 0.0,
         frequency_penalty=data.frequency_penalty or 0.0,
         stop=tuple(stop),
+        structured_output=structured_output(data),
     )
     return [
         Request(

@@ -27,9 +27,6 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
     )
 )
 
-_PARAMETERS: dict[Feature, str] = {"lora": "model", "structured_output": "response_format"}
-"""Where a feature is asked for by a parameter of another name."""
-
 
 def features_of(request: Request) -> list[Feature]:
     """What the request asks for, in alphabetical order."""
@@ -50,7 +47,15 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
     """Raises InvalidRequest, which names the parameter, for what the engine would ignore."""
     for feature in features_of(request):
         if feature not in supported:
-            param = _PARAMETERS.get(feature, feature)
+            param = _parameter(request, feature)
             raise InvalidRequest(
                 f"The engine {engine} does not support `{param}`; leave it out.", param=param
             )
+
+
+def _parameter(request: Request, feature: Feature) -> str:
+    """The parameter of the API that asks for a feature."""
+    wanted = request.sampling.structured_output
+    if feature == "structured_output" and wanted is not None:
+        return wanted.source
+    return "model" if feature == "lora" else feature

@@ -1,10 +1,11 @@
 """The embedded engine: one llama.cpp context, many sequences, one continuous batch."""
 
 import time
+from concurrent.futures import Future
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import check_features
+from runtime.engines.features import Feature, check_features
 from runtime.engines.llama_cpp.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
@@ -14,7 +15,10 @@ from runtime.engines.llama_cpp.sequence import Sequence
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
 from runtime.request import Request
+from runtime.structured import Grammar, GrammarCompiler, Guide
 from runtime.tokenizer import Tokenizer
+
+FEATURES: frozenset[Feature] = frozenset(("structured_output",))
 
 
 class LlamaCppEngine:
@@ -23,6 +27,9 @@ class LlamaCppEngine:
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
         _check_settings(config)
+        self._compiler = GrammarCompiler(tokenizer)
+        self._grammars: dict[str, Future[Grammar]] = {}
+        self._failed: list[FailedSequence] = []
         self._model = LlamaModel(config, model_path)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
@@ -64,16 +71,26 @@ class LlamaCppEngine:
             token_ids, request.cache_salt
         )
 
+    def prepare(self, request: Request) -> Future[Grammar] | None:
+        check_features(request, FEATURES, "llama_cpp")
+        wanted = request.sampling.structured_output
+        if wanted is None:
+            return None
+        future = self._grammars[request.request_id] = self._compiler.compile(wanted)
+        return future
+
     def add(self, request: Request) -> None:
-        check_features(request, frozenset(), "llama_cpp")
+        check_features(request, FEATURES, "llama_cpp")
         self._check(request)
         sampler = Sampler(request.sampling, request.output_token_ids)
-        sequence = Sequence(request, sampler, self.limits.max_model_len)
+        guide = self._guide(request)
+        sequence = Sequence(request, sampler, self.limits.max_model_len, guide)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
     def abort(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
+        self._grammars.pop(request_id, None)
 
     def preempt(self, request_id: str) -> None:
         self._scheduler.preempt(request_id)
@@ -84,7 +101,8 @@ class LlamaCppEngine:
         return [sequence.to_request() for sequence in preempted]
 
     def take_failed(self) -> list[FailedSequence]:
-        return []
+        failed, self._failed = self._failed, []
+        return failed
 
     def step(self) -> list[SequenceOutput]:
         batch = self._scheduler.schedule()
@@ -110,6 +128,7 @@ class LlamaCppEngine:
         return usage
 
     def close(self) -> None:
+        self._compiler.close()
         self._model.close()
 
     def _check(self, request: Request) -> None:
@@ -128,20 +147,35 @@ class LlamaCppEngine:
                 param="prompt",
             )
 
+    def _guide(self, request: Request) -> Guide | None:
+        """A guide that stands where the answer stands."""
+        preparation = self._grammars.get(request.request_id) or self.prepare(request)
+        if preparation is None:
+            return None
+        guide = Guide(preparation.result(), request.sampling)
+        guide.push(request.output_token_ids)
+        return guide
+
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []
         sampling = [chunk.sequences[0] for chunk in batch.chunks if chunk.samples]
         self._scheduler.commit(batch)
         for sequence, row in zip(sampling, rows, strict=True):
-            token_id = sequence.sampler.sample(self._model.logits(row))
-            reason = sequence.append(token_id, self._eog_token_ids)
-            outputs.append(
-                SequenceOutput(sequence.request_id, [token_id], reason, sequence.num_cached_tokens)
-            )
-            if reason is not None:
+            try:
+                outputs.append(self._next(sequence, row))
+            except InvalidRequest as error:
                 self.abort(sequence.request_id)
+                self._failed.append(FailedSequence(sequence.request_id, error))
         self._num_generation_tokens += len(outputs)
         return outputs
+
+    def _next(self, sequence: Sequence, row: int) -> SequenceOutput:
+        allowed = None if sequence.guide is None else sequence.guide.allowed
+        token_id = sequence.sampler.sample(self._model.logits(row), allowed)
+        reason = sequence.append(token_id, self._eog_token_ids)
+        if reason is not None:
+            self.abort(sequence.request_id)
+        return SequenceOutput(sequence.request_id, [token_id], reason, sequence.num_cached_tokens)
 
     def _account(self, batch: Batch, seconds: float) -> None:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding

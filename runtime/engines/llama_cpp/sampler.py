@@ -22,6 +22,7 @@ from runtime.request import SamplingParams
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 TokenIds: TypeAlias = npt.NDArray[np.intp]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
@@ -40,8 +41,11 @@ class Sampler:
         self._has_penalties = bool(params.presence_penalty or params.frequency_penalty)
         self._counts = Counter(output_token_ids if self._has_penalties else ())
 
-    def sample(self, logits: Floats) -> int:
-        """The next token. `logits` has one value for each token of the vocabulary."""
+    def sample(self, logits: Floats, allowed: Flags | None = None) -> int:
+        """The next token. `logits` has one value for each token of the vocabulary; of these only
+        the `allowed` ones can come, and there is one at least."""
+        if allowed is not None:
+            logits = _masked(logits, allowed)
         token_id = self._choose(self._penalised(logits) if self._counts else logits)
         self._num_sampled += 1
         if self._has_penalties:
@@ -115,6 +119,15 @@ def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
+
+
+def _masked(logits: Floats, allowed: Flags) -> Floats:
+    """Logits in which what is not allowed is impossible. A model may compute more logits than it
+    has tokens."""
+    num_known = min(logits.size, allowed.size)
+    masked = np.full_like(logits, -np.inf)
+    np.copyto(masked[:num_known], logits[:num_known], where=allowed[:num_known])
+    return masked
 
 
 def _softmax_weights(logits: Floats, temperature: float) -> Floats:

@@ -4,6 +4,7 @@ import msgspec
 
 from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.request import FinishReason, Request
+from runtime.structured import Guide
 
 NO_SLOT = -1
 
@@ -17,9 +18,12 @@ class Sequence:
     answer's.
     """
 
-    def __init__(self, request: Request, sampler: Sampler, max_model_len: int) -> None:
+    def __init__(
+        self, request: Request, sampler: Sampler, max_model_len: int, guide: Guide | None = None
+    ) -> None:
         self.request = request
         self.sampler = sampler
+        self.guide = guide
         self.token_ids = request.prompt_token_ids + request.output_token_ids
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0
@@ -48,7 +52,15 @@ class Sequence:
         return self.request.priority, self.request.arrival_time
 
     def append(self, token_id: int, eog_token_ids: frozenset[int]) -> FinishReason | None:
-        """Take the sampled token; says whether it was the last one."""
+        """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
+        guide of a structured answer cannot go on."""
+        reason = self._take(token_id, eog_token_ids)
+        if self.guide is not None and reason != "stop":
+            self.guide.push([token_id])
+            return "stop" if self.guide.is_complete else reason
+        return reason
+
+    def _take(self, token_id: int, eog_token_ids: frozenset[int]) -> FinishReason | None:
         self.token_ids.append(token_id)
         if token_id in eog_token_ids and not self.request.sampling.ignore_eos:
             return "stop"
