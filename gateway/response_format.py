@@ -3,7 +3,6 @@
 Pure: the shapes that requests have, and the one `runtime.StructuredOutput` that comes of them.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -143,7 +142,7 @@ def _schema(raw: Raw, path: str) -> str:
     text = bytes(raw).decode()
     if isinstance(schema, str):
         text, schema = schema, _decode(schema.encode("utf-8", "replace"), path)
-    if not isinstance(schema, Mapping | bool):
+    if not isinstance(schema, dict):
         raise InvalidRequest(f"`{path}` is no JSON schema: it must be an object.", param=path)
     return text
 

@@ -16,11 +16,7 @@ def grammar_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
     """
     vocabulary = _Vocabulary(tokenizer)
     ends = sorted(tokenizer.eog_token_ids) or [tokenizer.vocab_size]
-    return LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends, slices=_slices())
-
-
-def _slices() -> list[str]:
-    return LLTokenizer.json_slices()
+    return LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
 
 
 class _Vocabulary:

@@ -17,7 +17,7 @@ import llguidance
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from runtime.errors import InvalidRequest
 from runtime.grammar_tokenizer import grammar_tokenizer
@@ -32,6 +32,10 @@ Allowed: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_GRAMMARS = 128
 """Compiled grammars, and reasons why others do not compile, that are kept for the next request."""
+
+MAX_USES = 16
+"""Requests that get the same compiled grammar. All of them add to its lexer's states, which `LIMITS`
+bounds: the next one gets a fresh grammar, so that nobody pays for many others."""
 
 NUM_THREADS = 2
 NICENESS = 10
@@ -57,7 +61,8 @@ _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
 class Grammar(msgspec.Struct, frozen=True):
-    """What was compiled: a matcher that has seen no token, which is only copied."""
+    """What was compiled: a matcher that has seen no token and is only copied. The copies share its
+    lexer, whose states they build as they go."""
 
     matcher: LLMatcher
     vocab_size: int
@@ -69,7 +74,7 @@ class Guide:
 
     `allowed` has one flag for each token of the vocabulary. `is_complete` says that the text is
     whole and nothing can follow it. End-of-sequence tokens, and the request's `stop_token_ids`,
-    are allowed where the text may end; `ignore_eos` and `min_tokens` keep them away as long as
+    are `end_token_ids`: allowed where the text may end; `ignore_eos` and `min_tokens` keep them away as long as
     anything else can follow.
     """
 
@@ -77,7 +82,8 @@ class Guide:
         self._matcher = grammar.matcher.deep_copy()
         self._vocab_size = grammar.vocab_size
         self._eog_token_ids = sorted(grammar.eog_token_ids)
-        self._stop_token_ids = [i for i in params.stop_token_ids if i < grammar.vocab_size]
+        stop = [token_id for token_id in params.stop_token_ids if token_id < grammar.vocab_size]
+        self.end_token_ids = [*self._eog_token_ids, *stop]
         self._min_tokens = params.min_tokens
         self._ignore_eos = params.ignore_eos
         self._param = _param_of(params)
@@ -108,12 +114,25 @@ class Guide:
         self.is_complete = not self.allowed.any()
         may_end = self._num_tokens >= self._min_tokens and not self._ignore_eos
         if self._matcher.is_accepting() and (may_end or self.is_complete):
-            self.allowed[self._eog_token_ids] = True
-            self.allowed[self._stop_token_ids] = True
+            self.allowed[self.end_token_ids] = True
+
+
+class _Entry:
+    """A grammar that is compiled or will be, and how many have asked for it."""
+
+    def __init__(self, future: Future[Grammar]) -> None:
+        self.future = future
+        self.num_uses = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        if self.num_uses < MAX_USES:
+            return False
+        return not self.future.done() or self.future.exception() is None
 
 
 class GrammarCompiler:
-    """Compiles in threads and remembers; the same grammar is compiled once for all who want it.
+    """Compiles in threads and remembers: requests for the same grammar share it.
 
     Used from one thread. `close` ends the threads.
     """
@@ -124,18 +143,19 @@ class GrammarCompiler:
         )
         self._tokenizer = tokenizer
         self._grammar_tokenizer = self._pool.submit(grammar_tokenizer, tokenizer)
-        self._grammars: OrderedDict[StructuredOutput, Future[Grammar]] = OrderedDict()
+        self._grammars: OrderedDict[StructuredOutput, _Entry] = OrderedDict()
 
     def compile(self, wanted: StructuredOutput) -> Future[Grammar]:
         """The grammar, soon. The future raises InvalidRequest, which names the parameter and, in a
         JSON schema, the place, for what cannot be enforced."""
-        future = self._grammars.get(wanted)
-        if future is None:
-            future = self._grammars[wanted] = self._pool.submit(self._compile, wanted)
-            if len(self._grammars) > MAX_GRAMMARS:
-                self._grammars.popitem(last=False)
+        entry = self._grammars.get(wanted)
+        if entry is None or entry.is_used_up:
+            entry = self._grammars[wanted] = _Entry(self._pool.submit(self._compile, wanted))
         self._grammars.move_to_end(wanted)
-        return future
+        if len(self._grammars) > MAX_GRAMMARS:
+            self._grammars.popitem(last=False)
+        entry.num_uses += 1
+        return entry.future
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -157,11 +177,7 @@ def _first_step_error(matcher: LLMatcher) -> str:
     """Why no answer can begin; "" when one can."""
     beginning = matcher.deep_copy()
     beginning.compute_bitmask()
-    if beginning.is_error():
-        return beginning.get_error()
-    if beginning.is_stopped():
-        return "it allows nothing but an empty answer"
-    return ""
+    return beginning.get_error()
 
 
 def _stand_back() -> None:
@@ -177,7 +193,8 @@ def _grammar_text(wanted: StructuredOutput) -> str:
     if wanted.json_object:
         return LLMatcher.grammar_from_json_schema('{"type":"object"}', defaults=JSON_OPTIONS)
     if wanted.regex is not None:
-        return LLMatcher.grammar_from_regex(wanted.regex)
+        # ASCII digits and letters for \d and \w, as in JSON schemas and in vLLM's own backends.
+        return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(wanted.regex, 'dw')}/")
     if wanted.grammar is not None:
         return llguidance.grammar_from("grammar", wanted.grammar)
     return LLMatcher.grammar_from_regex("|".join(map(_quoted, wanted.choice)))

@@ -172,7 +172,6 @@ def test_context_of_completions():
         ("logit_bias", {"1": 5}),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
         ("reasoning_effort", "high"),
         ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
