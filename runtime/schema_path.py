@@ -1,11 +1,14 @@
 """Where in a JSON schema a mistake lies, when all that is known is that there is one."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 MAX_TRIES = 200
-"""Parts of a schema that are tried; in a larger one the place may stay less exact."""
+MAX_SECONDS = 0.5
+"""Parts of a schema that are tried, and for how long; in a larger one the place may stay less
+exact."""
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _SINGLE = ("items", "additionalProperties", "additionalItems")
@@ -32,6 +35,7 @@ class _Search:
         self._reason = reason
         self._mistake = mistake
         self._num_left = MAX_TRIES
+        self._deadline = time.monotonic() + MAX_SECONDS
         self._definitions = {
             key: root[key]
             for key in ("$schema", "$id", "$defs", "definitions", "x-guidance")
@@ -49,7 +53,7 @@ class _Search:
         for step, child in _children(part):
             if not isinstance(child, dict):
                 continue
-            if self._num_left == 0:
+            if self._num_left == 0 or time.monotonic() >= self._deadline:
                 return None
             self._num_left -= 1
             if self._mistake(json.dumps(self._alone(step, child))) == self._reason:

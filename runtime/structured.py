@@ -34,8 +34,8 @@ MAX_GRAMMARS = 128
 """Compiled grammars, and reasons why others do not compile, that are kept for the next request."""
 
 MAX_USES = 16
-"""Requests that get the same compiled grammar. All of them add to its lexer's states, which `LIMITS`
-bounds: the next one gets a fresh grammar, so that nobody pays for many others."""
+"""Requests that get the same compiled grammar. All of them add to its lexer's states, which
+`LIMITS` bounds: the next one gets a fresh grammar, so that nobody pays for many others."""
 
 NUM_THREADS = 2
 NICENESS = 10
@@ -48,7 +48,6 @@ LIMITS = LLParserLimits(
     max_items_in_row=2_000,
     max_lexer_states=50_000,
     max_grammar_size=200_000,
-    verbose_errors=False,
 )
 """Bounds for compiling a grammar and for each token: about 7 ms, and 100 MB for one answer
 (docs/structured-output.md has what was measured)."""
@@ -74,8 +73,8 @@ class Guide:
 
     `allowed` has one flag for each token of the vocabulary. `is_complete` says that the text is
     whole and nothing can follow it. End-of-sequence tokens, and the request's `stop_token_ids`,
-    are `end_token_ids`: allowed where the text may end; `ignore_eos` and `min_tokens` keep them away as long as
-    anything else can follow.
+    are `end_token_ids`: allowed where the text may end; `ignore_eos` and `min_tokens` keep them
+    away as long as anything else can follow.
     """
 
     def __init__(self, grammar: Grammar, params: SamplingParams) -> None:

@@ -1,4 +1,4 @@
-"""Random JSON schemas of what structured outputs support, and values that fit or nearly fit them."""
+"""Random JSON schemas of what structured outputs support, and values that fit or nearly do."""
 
 import json
 from random import Random

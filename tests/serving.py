@@ -68,11 +68,13 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(settings: Settings, *, wait_until_ready: bool = True) -> Iterator[RunningServer]:
+def running_server(
+    settings: Settings, *, model_path: str = "", wait_until_ready: bool = True
+) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        create_app(settings, ""),
+        create_app(settings, model_path),
         lifespan="on",
         log_config=None,
         timeout_graceful_shutdown=1,
@@ -124,3 +126,9 @@ def raw_request(path: str, body: dict[str, Any], *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + encoded
+
+
+def text_of_chunks(chunks: list[dict[str, Any]]) -> str:
+    """What a streamed chat with one choice said."""
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    return "".join(choice["delta"].get("content", "") for choice in choices)

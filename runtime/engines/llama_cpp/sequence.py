@@ -56,7 +56,8 @@ class Sequence:
         guide of a structured answer cannot go on."""
         reason = self._take(token_id, eog_token_ids)
         if self.guide is not None and reason != "stop":
-            self.guide.push([token_id])
+            if not self.guide.is_complete:  # an end-of-sequence token that is not to end it
+                self.guide.push([token_id])
             return "stop" if self.guide.is_complete else reason
         return reason
 
