@@ -50,7 +50,7 @@ class _Vocabulary:
         return token_ids if spelled == data else self._longest_first(data)
 
     def _longest_first(self, data: bytes) -> list[int]:
-        token_ids = []
+        token_ids: list[int] = []
         while data:
             lengths = range(min(self._longest, len(data)), 0, -1)
             found = next((n for n in lengths if data[:n] in self._ids_of_bytes), None)

@@ -20,12 +20,8 @@ HONOURED = {
     *("temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty"),
     *("stream", "stream_options", "max_tokens", "max_completion_tokens", "echo", "best_of"),
     *("priority", "deadline", "cache_salt"),
-    "response_format",
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
+    *("response_format", "structured_outputs"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
 }
 SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
 
