@@ -166,3 +166,24 @@ def test_the_readme_curl(server):
     ).stdout
 
     assert len(json.loads(output)["choices"][0]["message"]["content"]) > 10
+
+
+def test_openai_answers_fit_their_schema(client):
+    """In one piece and as a stream; the schema decides what a small model would not."""
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "capital": {"type": "boolean"}},
+        "required": ["city", "capital"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}
+    asked = {"model": MODEL, "messages": PARIS, "temperature": 0, "max_tokens": 40}
+
+    answer = client.chat.completions.create(**asked, response_format=wanted)
+    chunks = client.chat.completions.create(**asked, response_format=wanted, stream=True)
+
+    text = answer.choices[0].message.content
+    assert json.loads(text) == {"city": "Paris", "capital": json.loads(text)["capital"]}
+    assert isinstance(json.loads(text)["capital"], bool)
+    assert answer.choices[0].finish_reason == "stop"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text

@@ -31,7 +31,6 @@ NOT_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "reasoning_effort": (),
     "verbosity": ("medium",),
     "modalities": (["text"],),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
 from runtime import InvalidRequest
 
 Unsupported = Any
@@ -130,7 +131,8 @@ class StreamOptions(Struct):
 
 
 class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take. OpenAI does not know `top_k` and what follows it."""
+    """What both endpoints take. OpenAI does not know `top_k` and what follows it, and
+    `response_format` for chats alone."""
 
     model: str
     temperature: Temperature | None = None
@@ -144,6 +146,7 @@ class GenerationRequest(Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     logit_bias: LogitBias | None = None
+    response_format: ResponseFormat | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
@@ -152,6 +155,11 @@ class GenerationRequest(Struct, kw_only=True):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: msgspec.Raw = msgspec.Raw()
+    guided_regex: str | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: str | None = None
     priority: Unchecked = None
     deadline: float | None = None
     cache_salt: CacheSalt | None = None
@@ -178,7 +186,6 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     tool_choice: Unsupported = None
     functions: Unsupported = None
     function_call: Unsupported = None
-    response_format: Unsupported = None
     reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     modalities: Unsupported = None

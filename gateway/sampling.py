@@ -3,11 +3,13 @@
 from collections.abc import Collection
 
 from gateway.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from gateway.response_format import structured_output
 from runtime import InvalidRequest, SamplingParams
 
 
 def check_sampling(data: GenerationRequest) -> None:
     """Refuse what contradicts itself, before the prompt is known."""
+    structured_output(data)
     if isinstance(data, ChatCompletionRequest) and data.top_logprobs and not data.logprobs:
         raise InvalidRequest(
             "`top_logprobs` is only allowed together with `logprobs: true`.", param="top_logprobs"
@@ -48,6 +50,7 @@ def sampling_params(data: GenerationRequest) -> SamplingParams:
         logprobs=_num_logprobs(data),
         prompt_logprobs=_num_prompt_logprobs(data),
         include_stop_str_in_output=bool(data.include_stop_str_in_output),
+        structured_output=structured_output(data),
     )
 
 

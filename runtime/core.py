@@ -5,6 +5,7 @@ one place that decides who is next.
 """
 
 import time
+import traceback
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from runtime.engines.base import Engine, SequenceOutput
 from runtime.errors import EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages import EngineStats, FromEngine, RequestFailed, StepOutput
 from runtime.output import OutputProcessor
+from runtime.preparing import PreparingRequests
 from runtime.request import PRIORITY_STEP, Request
 from runtime.tokenizer import Tokenizer
 from runtime.waiting_queue import WaitingQueue
@@ -29,7 +31,8 @@ class _Running(Struct, frozen=True):
 class EngineCore:
     """Waiting queue, engine and output processor, advanced one step at a time.
 
-    A request is in exactly one of the queue and the engine. What has to be told to the gateway
+    A request is in exactly one of three places: it is being prepared, waits in the queue, or is in
+    the engine. What has to be told to the gateway
     collects in an outbox until `take_messages`.
     """
 
@@ -37,31 +40,47 @@ class EngineCore:
         self._engine = engine
         self._preempt_after = config.preempt_after
         self._waiting = WaitingQueue(engine.limits.max_num_waiting, config.priority_ageing)
+        self._preparing = PreparingRequests()
         self._running: dict[str, _Running] = {}
         self._output = OutputProcessor(tokenizer)
         self._outbox: list[FromEngine] = []
 
     @property
     def has_work(self) -> bool:
-        return bool(len(self._waiting) or self._running)
+        """Whether there is something to do now."""
+        return bool(len(self._waiting) or self._running or self._preparing.has_ready)
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether there will be something to do without another message."""
+        return len(self._preparing) > 0
 
     def submit(self, request: Request) -> None:
-        """Queue a request, or answer it with a refusal."""
+        """Queue a request, at once or when it has been prepared, or answer it with a refusal."""
         num_free = self._engine.limits.max_num_seqs - self._engine.num_running
         try:
-            self._waiting.push(request, num_free=num_free)
-        except EngineOverloaded as error:
+            self._waiting.check_room(num_free - len(self._preparing))
+            preparation = self._engine.prepare(request)
+        except (EngineOverloaded, InvalidRequest) as error:
             self._outbox.append(_refusal(request.request_id, error))
+            return
+        if preparation is None:
+            self._waiting.admit(request)
+        else:
+            self._preparing.add(request, preparation)
 
     def abort(self, request_id: str) -> None:
         """Free what the request holds, before the next step. Unknown ids are ignored."""
         self._output.remove(request_id)
-        if not self._waiting.remove(request_id):
-            self._remove(request_id)
+        self._preparing.remove(request_id)
+        self._waiting.remove(request_id)
+        self._running.pop(request_id, None)
+        self._engine.abort(request_id)
 
     def step(self) -> None:
         """Admit what fits, compute one batch, turn it into text."""
         started = time.monotonic()
+        self._queue_prepared()
         self._refuse_expired(started)
         self._admit(started)
         outputs = self._engine.step()
@@ -86,8 +105,17 @@ class EngineCore:
         messages, self._outbox = self._outbox, []
         return messages
 
+    def _queue_prepared(self) -> None:
+        for request, error in self._preparing.take_ready():
+            if error is None:
+                self._waiting.admit(request)
+                continue
+            self._engine.abort(request.request_id)
+            self._outbox.append(_refusal(request.request_id, error))
+
     def _refuse_expired(self, now: float) -> None:
         for request in self._waiting.take_expired(now):
+            self._engine.abort(request.request_id)  # and with it what was prepared
             message = (
                 f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
                 " its deadline. Try again later."
@@ -105,6 +133,7 @@ class EngineCore:
         try:
             self._engine.add(request)
         except InvalidRequest as error:
+            self._engine.abort(request.request_id)
             self._outbox.append(_refusal(request.request_id, error))
             return
         self._running[request.request_id] = _Running(request, now)
@@ -151,10 +180,6 @@ class EngineCore:
             tenant = self._running[output.request_id].request.tenant
             self._waiting.charge(tenant, len(output.token_ids))
 
-    def _remove(self, request_id: str) -> None:
-        if self._running.pop(request_id, None) is not None:
-            self._engine.abort(request_id)
-
     def _stats(self, step_seconds: float) -> EngineStats:
         usage = self._engine.take_usage()
         return EngineStats(
@@ -174,11 +199,14 @@ def _rank(request: Request) -> tuple[int, float]:
     return request.priority, request.arrival_time
 
 
-def _refusal(request_id: str, error: LockgateError) -> RequestFailed:
+def _refusal(request_id: str, error: BaseException) -> RequestFailed:
     match error:
         case EngineOverloaded():
             retry_after = error.retry_after
             return RequestFailed(request_id, "overloaded", str(error), retry_after=retry_after)
         case InvalidRequest():
             return RequestFailed(request_id, "invalid", str(error), error.param, error.code)
-    return RequestFailed(request_id, "internal", str(error))
+        case LockgateError():
+            return RequestFailed(request_id, "internal", str(error))
+    traceback.print_exception(error)
+    return RequestFailed(request_id, "internal", f"{type(error).__name__}: {error}")

@@ -19,7 +19,7 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
     `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
-    allows any JSON object.
+    allows any JSON object. `source` is the parameter that asked for it, which errors name.
     """
 
     json: str | None = None
@@ -27,6 +27,7 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grammar: str | None = None
     choice: tuple[str, ...] = ()
     json_object: bool = False
+    source: str = "response_format"
 
     def __post_init__(self) -> None:
         fields = (self.json, self.regex, self.grammar)

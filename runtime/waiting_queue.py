@@ -44,11 +44,20 @@ class WaitingQueue:
 
         Raises EngineOverloaded when there is no room left.
         """
+        self.check_room(num_free)
+        self.admit(request)
+
+    def check_room(self, num_free: int) -> None:
+        """Raises EngineOverloaded when one more request would be too many. `num_free` may be
+        negative: others are on their way here."""
         if len(self._entries) >= self._max_num_waiting + num_free:
             raise EngineOverloaded(
                 f"{len(self._entries)} requests are waiting already; try again later.",
                 retry_after=1.0,
             )
+
+    def admit(self, request: Request) -> None:
+        """Queue a request that there was room for when it came."""
         order = next(self._orders)
         self._insert(_Entry(request.arrival_time, order, request))
         if request.deadline > 0 and not request.output_token_ids:

@@ -1,8 +1,8 @@
 """Every request field of OpenAI's document (2.3.0), and of other servers, with its fate here.
 
 `value` asks for something; `neutral` are values that ask for nothing. What is honoured shows in
-the `request` that the engine gets, or in the `answer`; `beside` are fields that it makes sense
-with.
+the `request` that the engine gets, or in the `answer`; or in that and the `refusal` of the scripted
+engine, which has no model to guide. `beside` are fields that it makes sense with.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Fate = Literal["honoured", "harmless", "refused"]
 class Field(NamedTuple):
     fate: Fate
     value: Any
-    shows_in: Literal["request", "answer"] = "request"
+    shows_in: Literal["request", "answer", "refusal"] = "request"
     beside: Mapping[str, Any] = {}
     neutral: tuple[Any, ...] = ()
 
@@ -25,6 +25,10 @@ def honoured(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
 
 def shown(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
     return Field("honoured", value, "answer", beside or {})
+
+
+def guided(value: Any) -> Field:
+    return Field("honoured", value, "refusal")
 
 
 def harmless(value: Any) -> Field:
@@ -75,7 +79,6 @@ CHAT: Mapping[str, Field] = {
     "modalities": refused(["text", "audio"], ["text"]),
     "moderation": refused({"model": "m"}),
     "reasoning_effort": refused("high"),
-    "response_format": refused({"type": "json_object"}, {"type": "text"}),
     "tool_choice": refused("required", "none", "auto"),
     "tools": refused([_TOOL], []),
     "verbosity": refused("low", "medium"),
@@ -104,6 +107,12 @@ EXTENSIONS: Mapping[str, Field] = {
     "priority": harmless("batch"),
     "deadline": harmless(4e9),
     "cache_salt": harmless("s"),
+    "response_format": guided({"type": "json_object"}),
+    "structured_outputs": guided({"choice": ["yes", "no"]}),
+    "guided_json": guided({"type": "object"}),
+    "guided_regex": guided("[ab]+"),
+    "guided_choice": guided(["yes", "no"]),
+    "guided_grammar": guided('start: "x"'),
     "allowed_token_ids": refused([1], []),
     "bad_words": refused(["x"], []),
     "documents": refused([{"text": "x"}], []),

@@ -142,3 +142,9 @@ def raw_request(path: str, body: dict[str, Any], *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + encoded
+
+
+def text_of_chunks(chunks: list[dict[str, Any]]) -> str:
+    """What a streamed chat with one choice said."""
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    return "".join(choice["delta"].get("content", "") for choice in choices)

@@ -80,6 +80,10 @@ def test_a_field_has_its_fate(server: RunningServer, path: str, name: str):
             assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
     elif field.fate == "harmless":
         assert answer(server, path, changed) == answer(server, path, plain)
+    elif field.shows_in == "refusal":
+        error = server.post(path, **changed).json()["error"]
+        assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+        assert requests(path, changed) != requests(path, plain)
     elif field.shows_in == "answer":
         assert answer(server, path, changed) != answer(server, path, plain)
     elif name == "chat_template_kwargs":

@@ -56,10 +56,10 @@ class Recorder:
         self._sampler = sampler
         self._rows = rows
 
-    def sample(self, logits: np.ndarray) -> int:
+    def sample(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> int:
         wide = logits.astype(np.float64)
         self._rows.append(wide - np.logaddexp.reduce(wide))
-        return self._sampler.sample(logits)
+        return self._sampler.sample(logits, allowed)
 
 
 def assert_agree(one: dict[str, Answer], other: dict[str, Answer]) -> None:

@@ -1,7 +1,8 @@
 """The one interface between the worker and whatever computes tokens."""
 
 from collections.abc import Sequence as SequenceOf
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -54,6 +55,11 @@ class EngineUsage(Struct, frozen=True, gc=False):
 class Engine(Protocol):
     """Runs sequences in one continuous batch. Single-threaded; every call returns soon.
 
+    `prepare` begins what a request needs and what would hold up the others, in a thread of its own:
+    the request waits for the future that it returns, which may raise InvalidRequest, and may be
+    added after that; None when there is nothing to wait for. What was prepared is kept until the
+    request has ended or `abort` is called.
+
     `add` may be called while others run, and only when `can_add` says so. `abort` frees the
     sequence at once, before the next step; an unknown id is ignored. `step` computes one batch and
     returns what it sampled; with nothing to do it returns an empty list.
@@ -63,7 +69,8 @@ class Engine(Protocol):
     hands over the sequences that came to an end by an error which leaves the others alone; an
     error that `step` raises is the end of the engine.
 
-    `add` raises InvalidRequest for what this request asks and the engine does not do.
+    `prepare` and `add` raise InvalidRequest for what this request asks and the engine does
+    not do.
     """
 
     @property
@@ -74,6 +81,8 @@ class Engine(Protocol):
 
     @property
     def num_running(self) -> int: ...
+
+    def prepare(self, request: Request) -> Future[Any] | None: ...
 
     def can_add(self, request: Request) -> bool: ...
 

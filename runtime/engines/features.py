@@ -16,6 +16,9 @@ Feature = Literal[
     "structured_output",
 ]
 
+_PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
+"""Where a feature is asked for by a parameter of another name."""
+
 ALL_FEATURES: frozenset[Feature] = frozenset(
     (
         "logit_bias",
@@ -28,13 +31,6 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
         "structured_output",
     )
 )
-
-_PARAMETERS: dict[Feature, str] = {
-    "lora": "model",
-    "prompt_logprobs": "echo",
-    "structured_output": "response_format",
-}
-"""Where a feature is asked for by a parameter of another name."""
 
 
 def features_of(request: Request) -> list[Feature]:
@@ -57,7 +53,7 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
     """Raises InvalidRequest, which names the parameter, for what the engine would ignore."""
     for feature in features_of(request):
         if feature not in supported:
-            param = _PARAMETERS.get(feature, feature)
+            param = _parameter(request, feature)
             what = "`echo` together with `logprobs`" if param == "echo" else f"`{param}`"
             raise InvalidRequest(
                 f"The engine {engine} does not support {what}; leave it out.",
@@ -73,3 +69,11 @@ def check_token_ids(request: Request, vocab_size: int) -> None:
             raise InvalidRequest(
                 f"A token id of `{param}` is outside 0..{vocab_size - 1}.", param=param
             )
+
+
+def _parameter(request: Request, feature: Feature) -> str:
+    """The parameter of the API that asks for a feature."""
+    wanted = request.sampling.structured_output
+    if feature == "structured_output" and wanted is not None:
+        return wanted.source
+    return _PARAMETERS.get(feature, feature)

@@ -80,6 +80,9 @@ class ScriptedEngine:
     def num_running(self) -> int:
         return len(self._running)
 
+    def prepare(self, request: Request) -> None:
+        return None
+
     def can_add(self, request: Request) -> bool:
         return len(self._running) < self.limits.max_num_seqs
 

@@ -1,6 +1,7 @@
 """The embedded engine: one llama.cpp context, many sequences, one continuous batch."""
 
 import time
+from concurrent.futures import Future
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
@@ -15,9 +16,10 @@ from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_p
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
 from runtime.request import FinishReason, Request, TokenLogprobs
+from runtime.structured import Grammar, GrammarCompiler, Guide
 from runtime.tokenizer import Tokenizer
 
-FEATURES = ALL_FEATURES - {"lora", "structured_output"}
+FEATURES = ALL_FEATURES - {"lora"}
 
 
 class LlamaCppEngine:
@@ -26,6 +28,9 @@ class LlamaCppEngine:
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
         _check_settings(config)
+        self._compiler = GrammarCompiler(tokenizer)
+        self._grammars: dict[str, Future[Grammar]] = {}
+        self._failed: list[FailedSequence] = []
         self._model = LlamaModel(config, model_path)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
@@ -67,6 +72,14 @@ class LlamaCppEngine:
             token_ids, request.cache_salt, shares=not scores_prompt(request)
         )
 
+    def prepare(self, request: Request) -> Future[Grammar] | None:
+        check_features(request, FEATURES, "llama_cpp")
+        wanted = request.sampling.structured_output
+        if wanted is None:
+            return None
+        future = self._grammars[request.request_id] = self._compiler.compile(wanted)
+        return future
+
     def add(self, request: Request) -> None:
         check_features(request, FEATURES, "llama_cpp")
         check_token_ids(request, self._model.num_vocab)
@@ -78,12 +91,14 @@ class LlamaCppEngine:
             prompt_token_ids=request.prompt_token_ids,
             end_token_ids=ends,
         )
-        sequence = Sequence(request, sampler, self.limits.max_model_len, ends)
+        guide = self._guide(request)
+        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, guide)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
     def abort(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
+        self._grammars.pop(request_id, None)
 
     def preempt(self, request_id: str) -> None:
         self._scheduler.preempt(request_id)
@@ -94,7 +109,8 @@ class LlamaCppEngine:
         return [sequence.to_request() for sequence in preempted]
 
     def take_failed(self) -> list[FailedSequence]:
-        return []
+        failed, self._failed = self._failed, []
+        return failed
 
     def step(self) -> list[SequenceOutput]:
         batch = self._scheduler.schedule()
@@ -120,6 +136,7 @@ class LlamaCppEngine:
         return usage
 
     def close(self) -> None:
+        self._compiler.close()
         self._model.close()
 
     def _check(self, request: Request) -> None:
@@ -138,6 +155,15 @@ class LlamaCppEngine:
                 param="prompt",
             )
 
+    def _guide(self, request: Request) -> Guide | None:
+        """A guide that stands where the answer stands."""
+        preparation = self._grammars.get(request.request_id) or self.prepare(request)
+        if preparation is None:
+            return None
+        guide = Guide(preparation.result(), request.sampling)
+        guide.push(request.output_token_ids)
+        return guide
+
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []
         self._scheduler.commit(batch)
@@ -145,9 +171,16 @@ class LlamaCppEngine:
             if chunk.scores:
                 self._score(chunk, row)
             if chunk.samples:
-                outputs.append(self._advance(chunk.sequences[0], row))
+                self._advance_or_fail(chunk.sequences[0], row, outputs)
         self._num_generation_tokens += sum(len(output.token_ids) for output in outputs)
         return outputs
+
+    def _advance_or_fail(self, sequence: Sequence, row: int, outputs: list[SequenceOutput]) -> None:
+        try:
+            outputs.append(self._advance(sequence, row))
+        except InvalidRequest as error:
+            self.abort(sequence.request_id)
+            self._failed.append(FailedSequence(sequence.request_id, error))
 
     def _score(self, chunk: Chunk, last_row: int) -> None:
         """Each row tells how likely the token after it was; the one after the prompt is sampled."""
@@ -168,7 +201,8 @@ class LlamaCppEngine:
         reason: FinishReason | None = "length"
         if sampling.max_tokens:  # otherwise the prompt was all that was asked for
             logits = self._model.logits(row)
-            token_ids = [sequence.sampler.sample(logits)]
+            allowed = None if sequence.guide is None else sequence.guide.allowed
+            token_ids = [sequence.sampler.sample(logits, allowed)]
             reason = sequence.append(token_ids[0])
             if sampling.logprobs is not None:
                 logprobs = [token_logprobs(logits, token_ids[0], sampling.logprobs)]

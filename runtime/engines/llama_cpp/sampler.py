@@ -12,6 +12,7 @@ vocabulary first (docs/performance.md has both times).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from runtime.engines.llama_cpp.logit_rules import LogitRules
 from runtime.engines.llama_cpp.top_k import Floats, TokenIds, top_token_ids
 from runtime.request import SamplingParams
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
@@ -44,9 +47,11 @@ class Sampler:
         self._num_sampled = len(output_token_ids)
         self._rules = LogitRules(params, prompt_token_ids, output_token_ids, end_token_ids)
 
-    def sample(self, logits: Floats) -> int:
-        """The next token. `logits` has one value for each token of the vocabulary."""
-        token_id = self._choose(self._rules.apply(logits))
+    def sample(self, logits: Floats, allowed: Flags | None = None) -> int:
+        """The next token. `logits` has one value for each token of the vocabulary; of these only
+        the `allowed` ones can come, and there is one at least."""
+        logits = self._rules.apply(logits)
+        token_id = self._choose(logits if allowed is None else _masked(logits, allowed))
         self._num_sampled += 1
         self._rules.take(token_id)
         return token_id
@@ -109,6 +114,15 @@ def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
+
+
+def _masked(logits: Floats, allowed: Flags) -> Floats:
+    """Logits in which what is not allowed is impossible. A model may compute more logits than it
+    has tokens."""
+    num_known = min(logits.size, allowed.size)
+    masked = np.full_like(logits, -np.inf)
+    np.copyto(masked[:num_known], logits[:num_known], where=allowed[:num_known])
+    return masked
 
 
 def _softmax_weights(logits: Floats, temperature: float) -> Floats:

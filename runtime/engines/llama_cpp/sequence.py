@@ -6,6 +6,7 @@ import msgspec
 
 from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.request import FinishReason, Request, TokenLogprobs
+from runtime.structured import Guide
 
 NO_SLOT = -1
 
@@ -28,9 +29,11 @@ class Sequence:
         sampler: Sampler,
         max_model_len: int,
         end_token_ids: Collection[int] = (),
+        guide: Guide | None = None,
     ) -> None:
         self.request = request
         self.sampler = sampler
+        self.guide = guide
         self.token_ids = request.prompt_token_ids + request.output_token_ids
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0
@@ -62,7 +65,16 @@ class Sequence:
         return self.request.priority, self.request.arrival_time
 
     def append(self, token_id: int) -> FinishReason | None:
-        """Take the sampled token; says whether it was the last one."""
+        """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
+        guide of a structured answer cannot go on."""
+        reason = self._take(token_id)
+        if self.guide is not None and reason != "stop":
+            if not self.guide.is_complete:  # an end-of-sequence token that is not to end it
+                self.guide.push([token_id])
+            return "stop" if self.guide.is_complete else reason
+        return reason
+
+    def _take(self, token_id: int) -> FinishReason | None:
         self.token_ids.append(token_id)
         if token_id in self.end_token_ids:
             return "stop"

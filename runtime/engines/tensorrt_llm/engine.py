@@ -113,6 +113,10 @@ class TensorRTEngine:
     def num_running(self) -> int:
         return len(self._running)
 
+    def prepare(self, request: Request) -> None:
+        """The package compiles grammars itself, off its own steps."""
+        return None
+
     def can_add(self, request: Request) -> bool:
         """The package's own queue stays short, so that ours decides who is next
         (docs/tensorrt-llm-contract.md, 10.13)."""

@@ -65,6 +65,6 @@ def _fatal(error: Exception) -> EngineFatal:
 def _clients_mistake(error: Exception, request: Request) -> InvalidRequest:
     if _TOO_LONG.search(str(error)):
         return ContextLengthExceeded(f"TensorRT-LLM refuses the prompt: {error}", param="prompt")
-    is_guided = request.sampling.structured_output is not None
-    param = "response_format" if is_guided else None
+    wanted = request.sampling.structured_output
+    param = None if wanted is None else wanted.source
     return InvalidRequest(f"TensorRT-LLM refuses this request: {error}", param=param)

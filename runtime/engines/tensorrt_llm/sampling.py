@@ -166,7 +166,7 @@ def _guide(wanted: StructuredOutput) -> Any:
             return guide(json=json.loads(wanted.json))
         except ValueError as error:
             raise InvalidRequest(
-                f"The JSON schema is not valid JSON: {error}", param="response_format"
+                f"The JSON schema is not valid JSON: {error}", param=wanted.source
             ) from error
     if wanted.regex is not None:
         return guide(regex=wanted.regex)
