@@ -1,10 +1,18 @@
 """The engine process without its socket, on the scripted engine."""
 
 import time
+from concurrent.futures import Future
 
 import pytest
 
-from runtime import EngineConfig, Request, SamplingParams, ScriptedConfig, load_tokenizer
+from runtime import (
+    EngineConfig,
+    InvalidRequest,
+    Request,
+    SamplingParams,
+    ScriptedConfig,
+    load_tokenizer,
+)
 from runtime.core import EngineCore
 from runtime.engines import create_engine
 from runtime.messages import RequestFailed, StepOutput
@@ -280,3 +288,72 @@ def test_who_gives_way_with_age_on_its_side_is_not_taken_for_the_one_it_gave_way
 
     assert list(answers) == ["interactive", "old batch"]
     assert [len(answer.token_ids) for answer in answers.values()] == [3, 19]
+
+
+def preparing_core(**settings: object) -> tuple[EngineCore, dict[str, Future[None]], list[str]]:
+    """A core whose engine prepares every request, as long as the test wants; and what it was told
+    to forget."""
+    engine_core = core(**settings)
+    futures: dict[str, Future[None]] = {}
+    aborted: list[str] = []
+
+    def prepare(request: Request) -> Future[None]:
+        return futures.setdefault(request.request_id, Future())
+
+    engine_core._engine.prepare = prepare  # type: ignore[method-assign]
+    engine_core._engine.abort = aborted.append  # type: ignore[method-assign]
+    return engine_core, futures, aborted
+
+
+def failures(engine_core: EngineCore) -> list[tuple[str, str]]:
+    messages = engine_core.take_messages()
+    return [(m.request_id, m.kind) for m in messages if isinstance(m, RequestFailed)]
+
+
+def test_a_request_waits_for_its_preparation_and_nobody_else_does():
+    engine_core, futures, _ = preparing_core()
+    engine_core.submit(request("slow"))
+    engine_core.submit(request("fast"))
+    assert engine_core.is_preparing
+    assert not engine_core.has_work
+
+    futures["fast"].set_result(None)
+    assert run(engine_core).keys() == {"fast"}
+    assert engine_core.is_preparing
+
+    futures["slow"].set_result(None)
+    assert run(engine_core).keys() == {"slow"}
+    assert not engine_core.is_preparing
+
+
+def test_a_failed_preparation_is_the_end_of_its_request_alone(capfd: pytest.CaptureFixture[str]):
+    engine_core, futures, aborted = preparing_core()
+    for name in ("bad", "bug", "good"):
+        engine_core.submit(request(name))
+    futures["bad"].set_exception(InvalidRequest("no", param="response_format"))
+    futures["bug"].set_exception(ZeroDivisionError("oops"))
+    futures["good"].set_result(None)
+
+    engine_core.step()
+
+    assert failures(engine_core) == [("bad", "invalid"), ("bug", "internal")]
+    assert aborted == ["bad", "bug"]
+    assert "ZeroDivisionError" in capfd.readouterr().err, "a mistake of ours leaves its traceback"
+    assert run(engine_core)["good"].finish_reason == "length"
+
+
+def test_requests_in_preparation_count_as_waiting_and_can_be_forgotten():
+    engine_core, futures, aborted = preparing_core(max_num_seqs=1, max_num_waiting=1)
+    for name in ("a", "b", "c"):
+        engine_core.submit(request(name))
+    assert failures(engine_core) == [("c", "overloaded")]
+
+    engine_core.abort("a")
+    engine_core.submit(request("d", deadline=time.monotonic() - 1))
+    futures["d"].set_result(None)
+    engine_core.step()
+
+    assert failures(engine_core) == [("d", "expired")]
+    assert aborted == ["a", "d"]
+    engine_core.abort("b")
+    assert not engine_core.is_preparing
