@@ -1,5 +1,7 @@
 """What the scheduler computes against llama.cpp alone, log-probability by log-probability."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from runtime import (
     load_tokenizer,
 )
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.sampler import Floats, Sampler
+from runtime.engines.llama_cpp.sampler import Flags, Floats, Sampler
 
 NUM_TOKENS = 16
 PROMPTS = [
@@ -34,14 +36,16 @@ class Recorder(Sampler):
 
     created: list["Recorder"]
 
-    def __init__(self, params: SamplingParams, output_token_ids: list[int]) -> None:
-        super().__init__(params, output_token_ids)
+    def __init__(
+        self, params: SamplingParams, output_token_ids: Sequence[int], **tokens: Iterable[int]
+    ) -> None:
+        super().__init__(params, output_token_ids, **tokens)  # type: ignore[arg-type]
         self.rows: list[Floats] = []
         self.created.append(self)
 
-    def sample(self, logits: Floats) -> int:
+    def sample(self, logits: Floats, allowed: Flags | None = None) -> int:
         self.rows.append(logits.copy())
-        return super().sample(logits)
+        return super().sample(logits, allowed)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ _MASK = (1 << 61) - 1
 CANDIDATE_LOGITS = (10.0, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
 """Logits of the token that the model prefers and of seven others; the rest lies near -10."""
 
-CERTAIN_LOGIT = 1000.0
+CERTAIN_LOGIT = 50.0
 
 
 class Cursor:
