@@ -428,7 +428,7 @@ async def test_2_1_priority_orders_those_who_wait(double: Double, start: Start) 
         finished.append(name)
 
     async with asyncio.timeout(WAIT), asyncio.TaskGroup() as tasks:
-        for name, priority in (("first", 0.1), ("low", 0.2), ("high", 0.9)):
+        for name, priority in (("first", 1.0), ("low", 0.2), ("high", 0.9)):
             tasks.create_task(one(name, priority))
             await turns(2)
     assert finished.index("high") < finished.index("low")
