@@ -95,7 +95,7 @@ def byte_level(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         max_token_length=12,
     )
-    tokenizer.train_from_iterator([text for text in texts if "<|" not in text], trainer)
+    tokenizer.train_from_iterator(_plain(texts), trainer)
     tokenizer.pre_tokenizer = byte_level_words(pattern)
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
@@ -105,6 +105,11 @@ def byte_level(
     if prefix:
         tokenizer.post_processor = template(tokenizer, prefix)
     return tokenizer
+
+
+def _plain(texts: list[str]) -> list[str]:
+    """Texts that do not teach merging to make special tokens."""
+    return [text for text in texts if "<|" not in text and "s>" not in text]
 
 
 def byte_level_words(pattern: str | None) -> pre_tokenizers.PreTokenizer:
@@ -123,7 +128,8 @@ def sentencepiece_bpe(texts: list[str], *, metaspace: bool = False) -> Tokenizer
     """BPE with byte fallback: Llama 2 and Mistral, or Gemma, whose words begin without a blank."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="never")
-    tokenizer.train_from_iterator(texts, _fallback_trainer())
+    tokenizer.train_from_iterator(_plain(texts), _fallback_trainer())
+    tokenizer = _without_added_bytes(tokenizer)
     if metaspace:
         tokenizer.pre_tokenizer = None
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -146,6 +152,13 @@ def _fallback_trainer() -> trainers.BpeTrainer:
     return trainers.BpeTrainer(
         vocab_size=900, show_progress=False, special_tokens=special, limit_alphabet=200
     )
+
+
+def _without_added_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    """Training takes byte tokens for special ones; in real files they are ordinary."""
+    document = json.loads(tokenizer.to_str())
+    added = [token for token in document["added_tokens"] if token["content"] in SP_SPECIAL]
+    return Tokenizer.from_str(json.dumps(document | {"added_tokens": added}))
 
 
 def unigram(texts: list[str]) -> Tokenizer:

@@ -7,8 +7,6 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from runtime.tokenizer import ByteTokenizer
-
 NUM_BYTES = 256
 EOS_TOKEN_ID = 256
 OTHER_EOS_TOKEN_ID = 257
@@ -36,17 +34,6 @@ def write_tensorrt_model(folder: Path, *, max_model_len: int = 2048, **plan: Any
         {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"},
     )
     return folder
-
-
-class BytesTokenizer(ByteTokenizer):
-    """The folder's vocabulary, without reading the folder."""
-
-    bos_token = ""
-    eos_token = "<|end|>"
-    bos_token_id = None
-    eos_token_id = EOS_TOKEN_ID
-    vocab_size = VOCAB_SIZE
-    eog_token_ids = frozenset({EOS_TOKEN_ID})
 
 
 def _tokenizer() -> Tokenizer:

@@ -17,6 +17,7 @@ from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
+from tests.hf_folders import byte_level, write_folder
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
@@ -78,6 +79,7 @@ def test_busy_port_is_one_line_and_exit_code_2(tmp_path: Path, taken_port: int) 
 
 MISTAKES = [
     (("serve", "--model", "no/such.gguf"), "there is no model file no/such.gguf"),
+    (("serve", "--model", "."), "is a folder without a config.json; name the .gguf file in it"),
     (("serve", "--model", "qwen"), "no model named 'qwen'. Did you mean qwen2.5-coder-0.5b-inst"),
     (("serve", "--port", "x"), "--port: $.server.port: expected a whole number, got 'x'"),
     (("serve", "--engine", "vllm"), "--engine: $.engine.name: expected 'llama_cpp' or 'scripted'"),
@@ -127,6 +129,21 @@ def test_file_that_is_no_model_stops_the_start(
     (tmp_path / "text.gguf").write_text("no model")
     assert main(["serve", "--port", "0", "--model", "text.gguf"]) == 2
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
+
+
+def test_engine_and_kind_of_model_must_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny-hf"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for command in ("serve", "chat"):
+        assert main([command, "--port", "0", "--model", "tiny-hf"]) == 2
+        assert capsys.readouterr().err == (
+            "lockgate: model.name_or_path: tiny-hf is a Hugging Face checkpoint folder, and the"
+            " engine llama_cpp needs a .gguf file. Name one, or choose another engine with"
+            " --engine tensorrt_llm\n"
+        )
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +309,14 @@ CHAT = ("chat", *SCRIPTED, "--set", "engine.scripted.text=abc")
 
 def test_chat_answers_one_message(tmp_path: Path) -> None:
     answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "6")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert re.fullmatch("[abc]{6}\n", answer.stdout)
+
+
+def test_chat_on_the_tokenizer_of_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tiny-hf", byte_level(["the quick brown fox"], None))
+    tokenizer = ("--set", f"model.tokenizer={folder}")
+    answer = lockgate(tmp_path, *CHAT, *tokenizer, "--message", "hello", "--max-tokens", "6")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert re.fullmatch("[abc]{6}\n", answer.stdout)
 

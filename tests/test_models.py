@@ -373,6 +373,17 @@ def test_path_of_a_file_is_a_model(store: ModelStore, tmp_path: Path) -> None:
     assert model.entry is None
 
 
+def test_checkpoint_folder_is_a_model(store: ModelStore, tmp_path: Path) -> None:
+    folder = tmp_path / "Tiny-1.5B"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for path in (str(folder), f"{folder}/", str(folder / ".." / "Tiny-1.5B")):
+        model = store.find(path)
+        assert (model.name, model.is_folder, model.is_present) == ("Tiny-1.5B", True, True)
+        assert model.path == Path(path)
+    assert not store.find("tiny-model").is_folder
+
+
 def test_known_model_need_not_be_there(store: ModelStore) -> None:
     model = store.find("tiny-model")
     assert model.path == store.folder / "tiny.gguf"
@@ -391,7 +402,7 @@ def test_missing_file_is_named(store: ModelStore, path: str) -> None:
     [
         ("tiny", "Did you mean tiny-model? Known names: tiny-model;"),
         ("tiny-modle", "Did you mean tiny-model?"),
-        ("zzzz", "named 'zzzz'. Known names: tiny-model; or give the path of a .gguf file"),
+        ("zzzz", "named 'zzzz'. Known names: tiny-model; or give the path of a .gguf file or of a"),
         ("", "named ''. Known names: tiny-model;"),
     ],
 )
@@ -403,7 +414,7 @@ def test_unknown_name_lists_the_known(store: ModelStore, name: str, hint: str) -
 
 
 def test_what_is_no_model_is_refused(store: ModelStore, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="is a folder"):
+    with pytest.raises(ModelFileError, match="is a folder without a config"):
         store.find(str(tmp_path))
     path = tmp_path / "text.gguf"
     path.write_text("GGU")

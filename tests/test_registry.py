@@ -117,6 +117,14 @@ async def test_fingerprint_changes_with_the_engine():
     assert (await loaded_model()).system_fingerprint != before
 
 
+def test_served_name_of_a_folder(tmp_path):
+    folder = tmp_path / "Tiny-1.5B"
+    folder.mkdir()
+    settings = Settings(model=ModelSettings(name_or_path=f"{folder}/"))
+
+    assert create_app(settings, str(folder)).state.context.model.name == "Tiny-1.5B"
+
+
 @pytest.mark.parametrize(
     ("model", "engine", "path", "name"),
     [

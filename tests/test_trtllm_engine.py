@@ -1,5 +1,6 @@
 """The TensorRT-LLM engine in process, against the double of each release."""
 
+import json
 import sys
 import time
 from collections import Counter
@@ -22,41 +23,31 @@ from runtime import (
     SetupError,
     StructuredOutput,
     TensorRTConfig,
+    load_tokenizer,
 )
 from runtime.core import EngineCore
 from runtime.engines import create_engine
 from runtime.engines.base import Engine, SequenceOutput
 from runtime.errors import EngineFatal, MissingExtra
 from runtime.messages import RequestFailed, StepOutput
+from tests.tensorrt_double import RELEASES, double_of
 from tests.tensorrt_model import (
     EOS_TOKEN_ID,
     OTHER_EOS_TOKEN_ID,
     VOCAB_SIZE,
-    BytesTokenizer,
     write_tensorrt_model,
 )
 
-DOUBLES = str(Path(__file__).parent / "doubles")
-RELEASES = ("1.2", "1.3", "1.4")
 PLAIN: dict[str, Any] = {"script": list(range(97, 123))}
 
 Make = Callable[..., Engine]
 
 
-def forget_package() -> None:
-    for name in list(sys.modules):
-        if name.split(".")[0] == "tensorrt_llm" or name.endswith("tensorrt_llm.token_rules"):
-            del sys.modules[name]
-
-
 @pytest.fixture(params=RELEASES)
-def release(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def release(request: pytest.FixtureRequest) -> Iterator[str]:
     """Imports of tensorrt_llm find the double of this release."""
-    monkeypatch.syspath_prepend(DOUBLES)
-    monkeypatch.setenv("TENSORRT_LLM_DOUBLE", request.param)
-    forget_package()
-    yield request.param
-    forget_package()
+    with double_of(request.param):
+        yield request.param
 
 
 only = pytest.mark.parametrize
@@ -75,7 +66,7 @@ def make(release: str, tmp_path: Path) -> Iterator[Make]:
         config = EngineConfig(
             name="tensorrt_llm", tensorrt_llm=TensorRTConfig(**(tensorrt or {})), **options
         )
-        engines.append(create_engine(config, str(folder), BytesTokenizer()))
+        engines.append(create_engine(config, str(folder), load_tokenizer(folder)))
         return engines[-1]
 
     yield make_engine
@@ -490,7 +481,7 @@ def test_the_engines_queue_stays_as_short_as_its_cache(make: Make) -> None:
 def test_one_requests_error_leaves_the_others_alone(make: Make) -> None:
     fault = {"kind": "request_error", "prompt_has": 9, "after": 2}
     engine = make(plan={**PLAIN, "faults": [fault]})
-    core = EngineCore(engine, BytesTokenizer(), EngineConfig())
+    core = EngineCore(engine, load_tokenizer(""), EngineConfig())
     core.submit(request("bad", prompt_token_ids=[9]))
     core.submit(request("good"))
 
@@ -531,6 +522,7 @@ def test_an_engine_error_comes_out_with_the_next_request(make: Make) -> None:
         serve()
 
 
+@only("release", ["1.2"], indirect=True)
 def test_a_hang_is_noticed(make: Make) -> None:
     engine = make(
         {"no_progress_timeout": 0.3}, plan={**PLAIN, "faults": [{"kind": "hang", "after": 2}]}
@@ -542,34 +534,53 @@ def test_a_hang_is_noticed(make: Make) -> None:
     assert time.monotonic() - started < 5
 
 
+@only("release", ["1.2"], indirect=True)
 def test_a_request_that_waits_for_memory_is_no_hang(make: Make) -> None:
     """The package lets it in when another has ended; that one gets tokens meanwhile."""
     engine = make(
         {"no_progress_timeout": 0.3},
         max_num_seqs=2,
-        plan={**PLAIN, "step_ms": 2, "kv_tokens": 500},
+        plan={**PLAIN, "step_ms": 2, "kv_tokens": 400},
     )
-    requests = [request("first", max_tokens=400), request("second", max_tokens=400)]
+    requests = [request("first", max_tokens=300), request("second", max_tokens=300)]
 
     whole = run(engine, *requests)
 
-    assert {len(answer.token_ids) for answer in whole.values()} == {400}
+    assert {len(answer.token_ids) for answer in whole.values()} == {300}
 
 
 def test_a_model_that_does_not_load_is_the_operators_to_mend(make: Make) -> None:
-    with pytest.raises(SetupError, match="insufficient GPU memory.*engine.tensorrt_llm"):
+    with pytest.raises(SetupError, match=r"insufficient GPU memory.*engine\.tensorrt_llm"):
         make(plan={"faults": [{"kind": "out_of_memory"}]})
+
+
+@only("release", ["1.2"], indirect=True)
+def test_a_folder_of_engines_still_works_where_it_can(release: str, tmp_path: Path) -> None:
+    """Through a class of its own; its sampler in C++ honours penalties (4.4 and 8.1)."""
+    folder = write_tensorrt_model(tmp_path / "m", **PLAIN)
+    (folder / "rank0.engine").write_bytes(b"\0")
+    config_file = folder / "config.json"
+    limits = {"max_seq_len": 512, "max_batch_size": 16, "max_num_tokens": 1024}
+    config = {**json.loads(config_file.read_text()), "build_config": limits}
+    config_file.write_text(json.dumps(config))
+
+    engine = create_engine(EngineConfig(name="tensorrt_llm"), str(folder), load_tokenizer(folder))
+    try:
+        asked = request(max_tokens=20, frequency_penalty=1.1)
+        assert run(engine, asked)["r"].token_ids == penalised([1, 2, 3], 20, asked.sampling)
+        assert engine.limits.max_model_len == 512
+    finally:
+        engine.close()
 
 
 def test_without_the_package_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    forget_package()
     monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
     config = EngineConfig(name="tensorrt_llm")
     folder = write_tensorrt_model(tmp_path / "model")
     with pytest.raises(MissingExtra, match=r"lockgate\[tensorrt\]"):
-        create_engine(config, str(folder), BytesTokenizer())
+        create_engine(config, str(folder), load_tokenizer(folder))
 
 
 class Plot(Struct, frozen=True):

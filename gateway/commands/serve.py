@@ -82,6 +82,8 @@ def _check_engine(settings: Settings) -> None:
     find_model(settings)
     if engine == "llama_cpp" and not _installed("llama_cpp"):
         raise MissingExtra("llama-cpp-python", "cpu")
+    if engine == "tensorrt_llm" and not _installed("tensorrt_llm"):
+        raise MissingExtra("TensorRT-LLM", "tensorrt")
 
 
 def _installed(module: str) -> bool:

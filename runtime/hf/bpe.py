@@ -19,6 +19,7 @@ from runtime.hf.token_bytes import is_byte_level
 from runtime.hf.tokenizer_file import Step, TokenizerFile
 from runtime.special_tokens import SpecialTokens, overlap
 
+_Around = tuple[tuple[int, ...], tuple[int, ...]]
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -98,7 +99,7 @@ def tiktoken_encoder(file: TokenizerFile, hidden: set[int]) -> TiktokenEncoder |
     """
     pattern = _pattern(file.pre_tokenizer)
     normalize = _normalizer(file.normalizer)
-    around = _around(file.post_processor)
+    around = _around(file)
     if pattern is None or normalize is None or around is None or not is_byte_level(file):
         return None
     if not _are_plain(file) or not same_characters():
@@ -193,29 +194,33 @@ def _unchanged(text: str) -> str:
     return text
 
 
-def _around(post_processor: Step | None) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _around(file: TokenizerFile) -> _Around | None:
     """The ids before and after a single text, or None where they are not known."""
-    steps = [s for s in _flat(post_processor, "processors") if s.get("type") != "ByteLevel"]
-    if not steps:
-        return (), ()
-    match steps:
+    steps = _flat(file.post_processor, "processors")
+    match [step for step in steps if step.get("type") != "ByteLevel"]:
+        case []:
+            return (), ()
         case [
             {"type": "TemplateProcessing", "single": list(single), "special_tokens": dict(known)}
         ]:
-            return _read_template(single, known)
+            around = _read_template(single, known)
+            ids = chain.from_iterable(around or ())
+            return around if all(i in range(file.vocab_size) for i in ids) else None
     return None
 
 
-def _read_template(
-    single: list[Any], known: dict[str, Any]
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _read_template(single: list[Any], known: dict[str, Any]) -> _Around | None:
     sides: list[list[int]] = [[]]
     for piece in single:
         match piece:
             case {"Sequence": {"id": "A"}}:
                 sides.append([])
-            case {"SpecialToken": {"id": str(text)}} if text in known:
-                sides[-1] += known[text]["ids"]
+            case {"SpecialToken": {"id": str(text)}}:
+                match known.get(text):
+                    case {"ids": list(ids)}:
+                        sides[-1] += ids
+                    case _:
+                        return None
             case _:
                 return None
     return (tuple(sides[0]), tuple(sides[1])) if len(sides) == 2 else None

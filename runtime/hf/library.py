@@ -1,38 +1,38 @@
 """The `tokenizers` library, for every tokenizer.json that tiktoken cannot reproduce."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import msgspec
 from tokenizers import Tokenizer
 
-from runtime.errors import InvalidRequest, ModelFileError
+from runtime.errors import InvalidRequest, LockgateError, ModelFileError
 from runtime.hf.tokenizer_file import Step, TokenizerFile
 
 
 class LibraryEncoder:
-    """Text to ids by the library. `hidden` are the added tokens that count as special."""
+    """Text to ids by the library. `hidden` are the added tokens that count as special.
+
+    A Unigram vocabulary has the texts of its control tokens among its words, where the library may
+    find them even without `parse_special`.
+    """
 
     def __init__(self, file: TokenizerFile, hidden: set[int]) -> None:
         """Raises ModelFileError for a file that the library refuses or reads differently."""
         self._document = _with_special(file.document, hidden)
-        self._tokenizer = _load(file, self._document)
-        for token_id, token in file.added.items():
-            found = self._tokenizer.token_to_id(token.content)
-            if found != token_id:
-                raise ModelFileError(
-                    f"{file.path}: `added_tokens`: {token.content!r} has the id {token_id}, and"
-                    f" the tokenizers library gives it {found}."
-                )
+        with _refusals(lambda error: _unreadable(file, error)):
+            self._tokenizer = Tokenizer.from_str(msgspec.json.encode(self._document).decode())
+            around = self._tokenizer.encode("", add_special_tokens=True).ids
+        if max(around, default=0) >= file.vocab_size:
+            raise ModelFileError(f"{file.path}: `post_processor`: adds unknown tokens: {around}.")
+        _check_ids(file, self._tokenizer)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See `Tokenizer.encode`; the text is clean."""
         tokenizer = self._tokenizer if parse_special else self._plain
-        try:
+        with _refusals(_untakeable):
             return list(tokenizer.encode(text, add_special_tokens=add_special).ids)
-        except Exception as error:  # the library has no narrower class
-            raise InvalidRequest(
-                f"The model's tokenizer cannot take this text: {error}", param=None
-            ) from error
 
     @cached_property
     def _plain(self) -> Tokenizer:
@@ -43,13 +43,34 @@ class LibraryEncoder:
         return tokenizer
 
 
-def _load(file: TokenizerFile, document: Step) -> Tokenizer:
+@contextmanager
+def _refusals(as_error: Callable[[BaseException], LockgateError]) -> Iterator[None]:
+    """Makes what the library raises one of our errors. It raises bare Exceptions, and where its
+    Rust code panics something that is not even that."""
     try:
-        return Tokenizer.from_str(msgspec.json.encode(document).decode())
-    except Exception as error:  # the library has no narrower class
-        raise ModelFileError(
-            f"{file.path}: the tokenizers library cannot read it: {error}"
-        ) from error
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise as_error(error) from error
+
+
+def _unreadable(file: TokenizerFile, error: BaseException) -> ModelFileError:
+    return ModelFileError(f"{file.path}: the tokenizers library cannot read it: {error}")
+
+
+def _untakeable(error: BaseException) -> InvalidRequest:
+    return InvalidRequest(f"The model's tokenizer cannot take this text: {error}", param=None)
+
+
+def _check_ids(file: TokenizerFile, tokenizer: Tokenizer) -> None:
+    for token_id, token in file.added.items():
+        found = tokenizer.token_to_id(token.content)
+        if found != token_id:
+            raise ModelFileError(
+                f"{file.path}: `added_tokens`: {token.content!r} has the id {token_id}, and the"
+                f" tokenizers library gives it {found}."
+            )
 
 
 def _with_special(document: Step, hidden: set[int]) -> Step:

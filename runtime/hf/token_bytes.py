@@ -7,7 +7,6 @@ has no such ends and a prompt's echo must be the prompt.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from runtime.bpe_ranks import bytes_of
 from runtime.errors import ModelFileError
@@ -58,8 +57,9 @@ def _decoder(file: TokenizerFile) -> Callable[[str], bytes]:
 def _steps(decoder: Step | None) -> Iterator[Step]:
     """The steps of a decoder up to where the texts of all tokens become one."""
     parts = [] if decoder is None else [decoder]
-    if decoder is not None and decoder.get("type") == "Sequence":
-        parts = [part for part in decoder.get("decoders") or [] if isinstance(part, dict)]
+    match decoder:
+        case {"type": "Sequence", "decoders": list(inner)}:
+            parts = [part for part in inner if isinstance(part, dict)]
     for part in parts:
         if part.get("type") == "Fuse":
             return
@@ -72,8 +72,8 @@ def _step(file: TokenizerFile, step: Step) -> _Decode:
             return _decode_byte_level
         case {"type": "ByteFallback"}:
             return _decode_byte_token
-        case {"type": "Metaspace"}:
-            return _replacer(step.get("replacement") or "▁", " ")
+        case {"type": "Metaspace", "replacement": str(old)} if old:
+            return _replacer(old, " ")
         case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)} if old:
             return _replacer(old, new)
     raise _unsupported(file, repr(step.get("type")))
@@ -89,7 +89,7 @@ def _decode_byte_token(text: str) -> str | bytes:
     return bytes.fromhex(found[1]) if found else text
 
 
-def _replacer(old: Any, new: str) -> _Decode:
+def _replacer(old: str, new: str) -> _Decode:
     return lambda text: text.replace(old, new)
 
 

@@ -1,4 +1,4 @@
-"""What the engine has to know of a model's folder before the package loads it."""
+"""What kind of folder the model is in."""
 
 import json
 from collections.abc import Mapping
@@ -19,21 +19,15 @@ class BuiltLimits(Struct, frozen=True):
 
 
 class Checkpoint(Struct, frozen=True):
-    """A model's folder. `max_model_len` in tokens is 0 where the folder does not say.
-    `eos_token_ids` are all that its configuration names. `built` is there for the older form, a
-    folder of TensorRT engines."""
+    """A model's folder. `built` is there for the older form, a folder of TensorRT engines."""
 
     folder: Path
-    max_model_len: int
-    eos_token_ids: frozenset[int]
     built: BuiltLimits | None = None
 
 
 def read_checkpoint(model_path: str) -> Checkpoint:
-    """Read `config.json` and `generation_config.json` of a model's folder.
-
-    Raises ModelFileError for anything that is not such a folder.
-    """
+    """Look at a model's folder. Raises ModelFileError for anything else, and for TensorRT engines
+    that do not say what they were built for."""
     folder = Path(model_path)
     if not folder.is_dir():
         raise ModelFileError(
@@ -41,47 +35,28 @@ def read_checkpoint(model_path: str) -> Checkpoint:
             f" {model_path or 'an empty name'} is not. Set model.name_or_path to such a folder, or"
             " engine.name to llama_cpp."
         )
-    config = _read_object(folder / "config.json")
-    if "build_config" in config and any(folder.glob("*.engine")):
-        return _read_built(folder, config)
-    generation = _read_object(folder / "generation_config.json", required=False)
-    text_config = {**config, **_object(config.get("text_config"))}
-    eos_token_ids = _token_ids(text_config) | _token_ids(generation)
-    length = text_config.get("max_position_embeddings")
-    max_model_len = length if isinstance(length, int) else 0
-    return Checkpoint(folder, max_model_len, eos_token_ids)
+    if not any(folder.glob("*.engine")):
+        return Checkpoint(folder)
+    return Checkpoint(folder, _read_built(folder / "config.json"))
 
 
-def _read_built(folder: Path, config: Mapping[str, Any]) -> Checkpoint:
-    build = _object(config["build_config"])
+def _read_built(file: Path) -> BuiltLimits:
+    build = _build_config(file)
+    names = BuiltLimits.__struct_fields__
+    for name in names:
+        if not isinstance(build.get(name), int):
+            raise ModelFileError(f"{file}: build_config.{name} is missing or no whole number")
+    return BuiltLimits(*(build[name] for name in names))
+
+
+def _build_config(file: Path) -> Mapping[str, Any]:
     try:
-        built = BuiltLimits(
-            int(build["max_seq_len"]), int(build["max_batch_size"]), int(build["max_num_tokens"])
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"{folder / 'config.json'}: build_config has no {error}, or no number there"
-        ) from error
-    return Checkpoint(folder, built.max_seq_len, frozenset(), built)
-
-
-def _read_object(file: Path, *, required: bool = True) -> dict[str, Any]:
-    if not required and not file.is_file():
-        return {}
-    try:
-        return _object(json.loads(file.read_text(encoding="utf-8")))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelFileError(f"{file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelFileError(f"{file} is not valid JSON: {error}") from error
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _token_ids(config: Mapping[str, Any]) -> frozenset[int]:
-    """`eos_token_id` is a number in some folders and a list in others."""
-    value = config.get("eos_token_id")
-    values = value if isinstance(value, list) else [value]
-    return frozenset(token for token in values if isinstance(token, int))
+    build = config.get("build_config") if isinstance(config, dict) else None
+    if not isinstance(build, dict):
+        raise ModelFileError(f"{file} has no build_config, which a folder of engines needs")
+    return build

@@ -2,7 +2,6 @@
 
 from msgspec import Struct
 
-from runtime.engines.tensorrt_llm.checkpoint import Checkpoint
 from runtime.errors import ModelFileError
 from runtime.tokenizer import Tokenizer
 
@@ -16,18 +15,12 @@ class EndTokens(Struct, frozen=True):
     known_to_package: bool
 
 
-def find_end_tokens(
-    tokenizer: Tokenizer, checkpoint: Checkpoint, *, known_to_package: bool
-) -> EndTokens:
-    """What the tokenizer and the model's folder say together. Raises ModelFileError when neither
-    says anything that the package could be told."""
-    token_ids = tokenizer.eog_token_ids | checkpoint.eos_token_ids
-    eos_token_id = tokenizer.eos_token_id
-    if eos_token_id is None:
-        eos_token_id = min(token_ids, default=None)
-    if eos_token_id is None and not known_to_package:
+def find_end_tokens(tokenizer: Tokenizer, *, known_to_package: bool) -> EndTokens:
+    """What the model's folder says, which the tokenizer has read. Raises ModelFileError when it
+    says nothing that the package could be told."""
+    if tokenizer.eos_token_id is None and not known_to_package:
         raise ModelFileError(
-            f"{checkpoint.folder} names no end-of-sequence token and has no tokenizer that does."
-            " Add eos_token_id to its generation_config.json."
+            "The model's folder names no end-of-sequence token, and TensorRT-LLM finds no tokenizer"
+            " in it that does. Add eos_token_id to its generation_config.json."
         )
-    return EndTokens(token_ids, eos_token_id, known_to_package)
+    return EndTokens(tokenizer.eog_token_ids, tokenizer.eos_token_id, known_to_package)

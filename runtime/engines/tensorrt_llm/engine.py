@@ -66,11 +66,11 @@ class TensorRTEngine:
         self._settings = config.tensorrt_llm
         checkpoint = read_checkpoint(model_path)
         self._package = _load_package(checkpoint)
-        sizes = find_sizes(config, checkpoint)
+        sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
         self._llm = _construct(self._package, arguments)
         self._end_tokens = find_end_tokens(
-            tokenizer, checkpoint, known_to_package=self._llm.tokenizer is not None
+            tokenizer, known_to_package=self._llm.tokenizer is not None
         )
         native = self._package.has_native_penalties(self._settings.sampler)
         self._sampling = SamplingBuilder(self._package, self._end_tokens, native_penalties=native)

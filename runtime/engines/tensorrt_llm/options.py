@@ -71,30 +71,38 @@ class Sizes(NamedTuple):
     max_num_tokens: int
 
 
-def find_sizes(config: EngineConfig, checkpoint: Checkpoint) -> Sizes:
-    """The sizes that the settings and the model's folder lead to.
+def find_sizes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> Sizes:
+    """The sizes that the settings and the model's folder lead to. `model_len` is the model's own
+    context in tokens, 0 where the folder does not say.
 
     Raises SetupError where a folder of TensorRT engines was built for less than was asked for.
     """
-    settings = config.tensorrt_llm
-    length = config.max_model_len
-    if length == "auto":
-        length = checkpoint.max_model_len or DEFAULT_MAX_MODEL_LEN
-    num_tokens = settings.max_num_tokens
-    if num_tokens == "auto":
-        num_tokens = max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs)
-    if checkpoint.built is not None:
-        built = checkpoint.built
-        _check_built("engine.max_model_len", length, built.max_seq_len)
-        _check_built("engine.max_num_seqs", config.max_num_seqs, built.max_batch_size)
-        num_tokens = built.max_num_tokens
+    num_tokens = _max_num_tokens(config, checkpoint)
     if num_tokens < config.max_num_seqs:
         raise SetupError(
             f"{SECTION}.max_num_tokens is {num_tokens}, less than engine.max_num_seqs, which is"
             f" {config.max_num_seqs}: every running sequence gets a token in every step. Raise the"
             " one or lower the other."
         )
-    return Sizes(length, config.max_num_seqs, num_tokens)
+    if checkpoint.built is not None:
+        _check_built("engine.max_num_seqs", config.max_num_seqs, checkpoint.built.max_batch_size)
+    return Sizes(_max_model_len(config, checkpoint, model_len), config.max_num_seqs, num_tokens)
+
+
+def _max_num_tokens(config: EngineConfig, checkpoint: Checkpoint) -> int:
+    if checkpoint.built is not None:
+        return checkpoint.built.max_num_tokens
+    wanted = config.tensorrt_llm.max_num_tokens
+    return max(DEFAULT_MAX_NUM_TOKENS, config.max_num_seqs) if wanted == "auto" else wanted
+
+
+def _max_model_len(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> int:
+    built = checkpoint.built
+    if config.max_model_len == "auto":
+        return built.max_seq_len if built else model_len or DEFAULT_MAX_MODEL_LEN
+    if built is not None:
+        _check_built("engine.max_model_len", config.max_model_len, built.max_seq_len)
+    return config.max_model_len
 
 
 def build_arguments(

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from ..facts import ABSENT, default_of
+from ..facts import ABSENT, default_of, fact
 from .config_class import StrictBaseModel, config_class
 from .sub_configs import *  # noqa: F403  # the package too has these names in this module
 from .sub_configs import (
@@ -194,6 +194,12 @@ _FIELDS: dict[str, tuple[Any, Any]] = {
 }
 
 TorchLlmArgs = config_class("TorchLlmArgs", _FIELDS, BaseLlmArgs)
+
+if fact("has_tensorrt_engine"):
+    _first_torch_only = list(_FIELDS).index("cuda_graph_config")
+    _shared = dict(list(_FIELDS.items())[:_first_torch_only])
+    _builder: dict[str, tuple[Any, Any]] = dict.fromkeys(TENSORRT_ONLY, (Any, None))
+    TrtLlmArgs = config_class("TrtLlmArgs", {**_shared, **_builder})
 
 
 def arguments(kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,73 @@
+"""What an engine cannot do is refused by name, and what crosses the border stays what it was."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import EngineConfig, InvalidRequest, Request, SamplingParams, StructuredOutput
+from runtime.core import EngineCore
+from runtime.engines import create_engine
+from runtime.engines.features import ALL_FEATURES, check_features, features_of
+from runtime.messages import RequestFailed, Submit, decode_to_engine, encode
+from runtime.tokenizer import ByteTokenizer
+
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("logit_bias", {"logit_bias": {5: 1.5}}),
+    ("logprobs", {"logprobs": 0}),
+    ("min_tokens", {"min_tokens": 2}),
+    ("repetition_penalty", {"repetition_penalty": 1.1}),
+    ("stop_token_ids", {"stop_token_ids": (5,)}),
+    ("structured_output", {"structured_output": StructuredOutput(choice=("a", "b"))}),
+    ("lora", {}),
+]
+
+
+def request(feature: str, sampling: dict[str, Any]) -> Request:
+    params = SamplingParams(max_tokens=4, **sampling)
+    lora = "adapter" if feature == "lora" else ""
+    return Request(request_id="r", prompt_token_ids=[1], sampling=params, lora=lora)
+
+
+@pytest.mark.parametrize(("feature", "sampling"), ASKED)
+def test_the_scripted_engine_refuses_what_it_would_ignore(
+    feature: str, sampling: dict[str, Any]
+) -> None:
+    config = EngineConfig(name="scripted")
+    tokenizer = ByteTokenizer()
+    core = EngineCore(create_engine(config, "", tokenizer), tokenizer, config)
+    core.submit(request(feature, sampling))
+    core.step()
+
+    [refusal] = [m for m in core.take_messages() if isinstance(m, RequestFailed)]
+
+    expected = {"structured_output": "response_format", "lora": "model"}.get(feature, feature)
+    assert (refusal.kind, refusal.param) == ("invalid", expected)
+    assert not core.has_work
+
+
+@pytest.mark.parametrize(("feature", "sampling"), ASKED)
+def test_a_feature_is_found_and_allowed_by_its_name(feature: str, sampling: dict[str, Any]) -> None:
+    asked = request(feature, sampling)
+    assert features_of(asked) == [feature]
+    check_features(asked, ALL_FEATURES, "some")
+    with pytest.raises(InvalidRequest):
+        check_features(asked, ALL_FEATURES - {feature}, "some")  # type: ignore[operator]
+
+
+def test_all_features_are_asked_for_here() -> None:
+    assert {feature for feature, _ in ASKED} == ALL_FEATURES
+
+
+@pytest.mark.parametrize(("feature", "sampling"), ASKED)
+def test_a_request_crosses_the_border_unchanged(feature: str, sampling: dict[str, Any]) -> None:
+    asked = request(feature, sampling)
+    assert decode_to_engine(encode(Submit(asked))) == Submit(asked)
+
+
+@pytest.mark.parametrize("fields", [{}, {"json": "{}", "regex": "a"}, {"choice": ()}])
+def test_a_structured_output_is_exactly_one_thing(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="exactly one of"):
+        StructuredOutput(**fields)
+    with pytest.raises(msgspec.ValidationError, match="exactly one of"):
+        msgspec.convert(fields, StructuredOutput)
