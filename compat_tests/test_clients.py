@@ -68,6 +68,56 @@ def test_openai_completes_code(client):
     assert "a + b" in answer.choices[0].text
 
 
+def test_openai_fills_in_the_middle(client):
+    """What is needed shows only behind the gap."""
+    answer = client.completions.create(
+        model=MODEL,
+        prompt="def size(width, height):\n    ",
+        suffix="\n    return area\n",
+        temperature=0,
+        max_tokens=16,
+    )
+
+    assert answer.choices[0].text.startswith("area = width * height")
+
+
+def test_openai_sees_how_likely_each_token_was(server, client):
+    """Multi-byte characters included; a prompt is scored as its tokens were when written."""
+    chat = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Say: Grüße, 狐狸 🦊"}],
+        max_tokens=16,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    content = chat.choices[0].logprobs.content
+    joined = b"".join(bytes(entry.bytes or []) for entry in content).decode(errors="replace")
+    assert joined == chat.choices[0].message.content
+    assert len(content) == chat.usage.completion_tokens
+    assert all(entry.logprob == entry.top_logprobs[0].logprob for entry in content)
+
+    written = client.completions.create(
+        model=MODEL, prompt="The capital of", temperature=0, max_tokens=8, logprobs=1
+    )
+    # The client's strict types do not know that the first token of an echo has null.
+    scored = server.http.post(
+        "/v1/completions",
+        json={
+            "model": MODEL,
+            "prompt": "The capital of" + written.choices[0].text,
+            "max_tokens": 0,
+            "echo": True,
+            "logprobs": 1,
+        },
+    ).json()["choices"][0]["logprobs"]
+    assert scored["tokens"][3:] == written.choices[0].logprobs.tokens
+    assert scored["token_logprobs"][0] is None
+    assert scored["token_logprobs"][3:] == pytest.approx(
+        written.choices[0].logprobs.token_logprobs, abs=0.5
+    )
+
+
 def test_openai_sees_the_right_exceptions(client):
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="gpt-none", messages=PARIS)

@@ -28,7 +28,7 @@ from gateway.info import health, list_models, live, metrics_text, ready, retriev
 from gateway.metrics import Metrics
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
-from runtime import Supervisor
+from runtime import FromEngine, GpuMonitor, Ready, Supervisor
 
 CLIENT_LEFT = 499
 """Status in the metrics of a request whose client left before the response began."""
@@ -74,13 +74,14 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     without a tokenizer of its own. The engine starts with the application, not before."""
     path = model_path or settings.model.tokenizer
     metrics = Metrics()
-    supervisor = Supervisor(settings.engine, path, on_event=metrics.on_engine_event)
+    gpus = _gpu_monitor(settings)
+    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
     model = ServedModel(_served_name(settings, model_path), supervisor.client)
-    context = Context(settings, ModelRegistry([model]), model, metrics)
+    context = Context(settings, ModelRegistry([model]), model, metrics, gpus)
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context}),
-        lifespan=[_lifespan(supervisor, model, path)],
+        lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # bodies are decoded by hand, so a generated document would be empty
@@ -89,18 +90,49 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     )
 
 
+def min_free_bytes(settings: Settings) -> int | None:
+    """What `gpu.min_free_memory_gb` means: 0 is off, None is for the guard to choose."""
+    wanted = settings.gpu.min_free_memory_gb
+    if wanted != "auto":
+        return round(wanted * 1e9)
+    # llama.cpp takes what it needs when it loads; TensorRT-LLM takes more while it runs
+    return None if settings.engine.name == "tensorrt_llm" else 0
+
+
+def _gpu_monitor(settings: Settings) -> GpuMonitor:
+    gpu = settings.gpu
+    return GpuMonitor(
+        interval=gpu.interval,
+        min_free_bytes=min_free_bytes(settings),
+        devices=gpu.devices,
+        problem="the GPUs have not been read yet" if gpu.enabled else "gpu.enabled is false",
+    )
+
+
+def _listener(metrics: Metrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
+    def listen(event: FromEngine) -> None:
+        metrics.on_engine_event(event)
+        if isinstance(event, Ready):
+            gpus.engine_loaded()
+
+    return listen
+
+
 def _lifespan(
-    supervisor: Supervisor, model: ServedModel, path: str
+    settings: Settings, supervisor: Supervisor, model: ServedModel, path: str, gpus: GpuMonitor
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await supervisor.start()
         loading = asyncio.create_task(model.load(path))
+        if settings.gpu.enabled:
+            gpus.start()
         try:
             yield
         finally:
             loading.cancel()
             await supervisor.stop()
+            await asyncio.to_thread(gpus.stop)
 
     return lifespan
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from gateway.protocol import CompletionTokensDetails, PromptTokensDetails, Usage
-from runtime import FinishReason, RequestOutput
+from gateway.answers import CompletionTokensDetails, PromptTokensDetails, Usage
+from runtime import FinishReason, RequestOutput, TokenLogprobs
 
 
 class ChoiceStart(Struct, frozen=True, gc=False):
@@ -21,6 +21,17 @@ class TextDelta(Struct, frozen=True, gc=False):
     text: str
 
 
+class TokensDelta(Struct, frozen=True, gc=False):
+    """More tokens of a choice, where their log-probabilities are wanted; comes instead of
+    TextDelta. `text` is what they complete, and may be empty. Both lists are equally long; only the
+    first token of an echoed prompt has None."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    logprobs: Sequence[TokenLogprobs | None]
+
+
 class ChoiceEnd(Struct, frozen=True, gc=False):
     """Nothing more comes for this choice."""
 
@@ -34,15 +45,19 @@ class AnswerEnd(Struct, frozen=True):
     usage: Usage
 
 
-Event = ChoiceStart | TextDelta | ChoiceEnd | AnswerEnd
+Event = ChoiceStart | TextDelta | TokensDelta | ChoiceEnd | AnswerEnd
 
 
 class Choice(Struct, frozen=True):
-    """One finished choice."""
+    """One finished choice. `token_ids` and `logprobs` are empty where nobody asked for them; the
+    first `num_echoed_tokens` of them are the prompt's."""
 
     index: int
     text: str
     finish_reason: FinishReason
+    token_ids: Sequence[int] = ()
+    logprobs: Sequence[TokenLogprobs | None] = ()
+    num_echoed_tokens: int = 0
 
 
 class Answer(Struct, frozen=True):
@@ -52,12 +67,28 @@ class Answer(Struct, frozen=True):
     usage: Usage
 
 
-class _ChoiceState:
-    __slots__ = ("finish_reason", "index", "num_cached_tokens", "pieces", "prefix", "started")
+class Echo(Struct, frozen=True):
+    """What the choices of a prompt begin with: its text, and its tokens where they are scored."""
 
-    def __init__(self, index: int, prefix: str) -> None:
+    text: str = ""
+    token_ids: list[int] = []
+
+
+NO_ECHO = Echo()
+
+
+class _ChoiceState:
+    __slots__ = (
+        *("echo", "finish_reason", "index", "logprobs", "num_cached_tokens", "num_echoed_tokens"),
+        *("pieces", "started", "token_ids"),
+    )
+
+    def __init__(self, index: int, echo: Echo) -> None:
         self.index = index
-        self.prefix = prefix
+        self.echo = echo
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprobs | None] = []
+        self.num_echoed_tokens = 0
         self.pieces: list[str] = []
         self.started = False
         self.num_cached_tokens = 0
@@ -69,21 +100,23 @@ class Assembler:
 
     `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
     with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
-    `prefixes` are texts that each prompt's choices begin with (`echo`). Events of a choice come
-    as ChoiceStart, TextDelta*, ChoiceEnd; AnswerEnd is the last event of all. The concatenated
-    text does not depend on how the deltas were cut.
+    `echoes` are what each prompt's choices begin with. Events of a choice come as ChoiceStart,
+    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. The concatenated text
+    does not depend on how the deltas were cut, nor do the tokens.
     """
 
     def __init__(
         self,
         request_ids: Sequence[str],
         prompt_lengths: Sequence[int],
-        prefixes: Sequence[str] = (),
+        echoes: Sequence[Echo] = (),
     ) -> None:
         self._per_prompt = len(request_ids) // len(prompt_lengths)
         self._prompt_lengths = prompt_lengths
         self._choices = {
-            request_id: _ChoiceState(index, prefixes[index // self._per_prompt] if prefixes else "")
+            request_id: _ChoiceState(
+                index, echoes[index // self._per_prompt] if echoes else NO_ECHO
+            )
             for index, request_id in enumerate(request_ids)
         }
         self._num_unfinished = len(request_ids)
@@ -112,13 +145,19 @@ class Assembler:
             if not choice.started:
                 choice.started = True
                 events.append(ChoiceStart(choice.index))
-                text = choice.prefix + text
-            if text:
+                text = self._start(choice, output, events)
+            if output.logprobs is not None:
+                _tell(choice, text, output.token_ids, output.logprobs, events)
+            elif text:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
             if output.finish_reason is not None:
                 self._end(choice, output.finish_reason, events)
         return events
+
+    def usage_so_far(self) -> Usage:
+        """Tokens of the whole answer up to now."""
+        return self._total()
 
     @property
     def usage(self) -> Usage:
@@ -131,8 +170,26 @@ class Assembler:
         choices = []
         for choice in self._choices.values():
             assert choice.finish_reason is not None, "result() before the end: this is a bug"
-            choices.append(Choice(choice.index, "".join(choice.pieces), choice.finish_reason))
+            choices.append(
+                Choice(
+                    choice.index,
+                    "".join(choice.pieces),
+                    choice.finish_reason,
+                    choice.token_ids,
+                    choice.logprobs,
+                    choice.num_echoed_tokens,
+                )
+            )
         return Answer(choices, self.usage)
+
+    def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
+        """The text of a choice's first delta. A scored echo is an event of its own before it."""
+        echo = choice.echo
+        if output.prompt_logprobs is None:
+            return echo.text + output.text
+        choice.num_echoed_tokens = len(echo.token_ids)
+        _tell(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
+        return output.text
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
         assert choice.finish_reason is None, "a choice ended twice: this is a bug"
@@ -157,3 +214,17 @@ class Assembler:
             PromptTokensDetails(cached_tokens),
             CompletionTokensDetails(),
         )
+
+
+def _tell(
+    choice: _ChoiceState,
+    text: str,
+    token_ids: list[int],
+    logprobs: Sequence[TokenLogprobs | None],
+    events: list[Event],
+) -> None:
+    choice.pieces.append(text)
+    choice.token_ids += token_ids
+    choice.logprobs += logprobs
+    if token_ids or text:
+        events.append(TokensDelta(choice.index, text, token_ids, logprobs))

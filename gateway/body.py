@@ -13,6 +13,7 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedMediaType
+from gateway.fields import check_extensions
 from gateway.protocol import MISTAKES, to_invalid_request, unknown_fields
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,9 @@ async def read_json(
         data = decode(body)
     except MISTAKES as error:
         raise to_invalid_request(error) from error
-    _note_unknown(unknown_fields(body, kind))
+    if unknown := unknown_fields(body, kind):
+        check_extensions(unknown)
+        _note_unknown(set(unknown))
     return data
 
 

@@ -10,11 +10,15 @@ from gateway.assembler import Assembler
 from gateway.body import read_json
 from gateway.context import AnyRequest, context_of, origin_of
 from gateway.frames import ChatShape, Head
-from gateway.protocol import ChatCompletionRequest, decode_chat_completion
+from gateway.logprobs import ChatLogprobsWriter
+from gateway.messages import template_messages
+from gateway.prompts import truncate
+from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_completion
 from gateway.registry import ServedModel
+from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
 from gateway.streaming import EventStream, WholeAnswer
-from gateway.translate import chat_requests, check_chat, num_choices, template_messages
+from gateway.translate import chat_requests, check_chat, num_choices
 
 
 @post("/v1/chat/completions", status_code=200)
@@ -25,15 +29,22 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     model = context.models.get(data.model)
     check_chat(data)
     service = service_of(data, origin_of(request))
+    context.gpus.check_memory()
     model.client.check_room(num_choices(data))
+    check_sampling_tokens(data, model.tokenizer.vocab_size)
     prompt = await _prompt(data, model)
     head = _head(data, model)
     requests = chat_requests(
         data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
     )
     assembler = Assembler([request.request_id for request in requests], [len(prompt)])
-    options = data.stream_options
-    shape = ChatShape(head, include_usage=bool(options and options.include_usage))
+    options = data.stream_options or StreamOptions()
+    shape = ChatShape(
+        head,
+        include_usage=bool(options.include_usage),
+        usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
+        logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+    )
     if not data.stream:
         return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
     return EventStream(
@@ -48,9 +59,16 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
 async def _prompt(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
     template = model.template
     messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
-    text = template.render(messages)
+    goes_on = bool(data.continue_final_message)
+    text = template.render(
+        messages,
+        add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
+        continue_final_message=goes_on,
+        variables=data.chat_template_kwargs,
+    )
     (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
-    return prompt
+    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
+    return truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
 
 
 def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:

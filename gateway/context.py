@@ -11,6 +11,7 @@ from gateway.metrics import Metrics
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
+from runtime import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -22,6 +23,7 @@ class Context(Struct, frozen=True):
     models: ModelRegistry
     model: ServedModel
     metrics: Metrics
+    gpus: GpuMonitor
 
 
 def context_of(request: AnyRequest) -> Context:

@@ -12,14 +12,15 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from gateway.answers import ErrorBody, ErrorResponse, encode
 from gateway.exchange import Exchange
-from gateway.protocol import ErrorBody, ErrorResponse, encode
 from runtime import (
     MAX_RETRY_AFTER,
     DeadlineExceeded,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
+    GpuMemoryPressure,
     InvalidRequest,
     LockgateError,
 )
@@ -57,6 +58,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (InvalidRequest, 400, "invalid_request_error", None),
     (EngineOverloaded, 429, "rate_limit_error", "engine_overloaded"),
     (EngineUnavailable, 503, "server_error", "engine_unavailable"),
+    (GpuMemoryPressure, 503, "server_error", "gpu_memory_pressure"),
     (DeadlineExceeded, 503, "server_error", "deadline_exceeded"),
     (EngineError, 500, "server_error", "engine_error"),
 )
@@ -128,6 +130,7 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case (
             EngineOverloaded(retry_after=seconds)
             | EngineUnavailable(retry_after=seconds)
+            | GpuMemoryPressure(retry_after=seconds)
             | DeadlineExceeded(retry_after=seconds)
         ):
             body = ErrorBody(str(error), type_, None, code)

@@ -3,25 +3,37 @@
 All that stays the same in a stream is encoded once; of each chunk only the text is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.assembler import Answer, AnswerEnd, ChoiceEnd, ChoiceStart, Event, TextDelta
-from gateway.protocol import (
+from gateway.answers import (
     ChatChoice,
     ChatCompletion,
+    ChatLogprobs,
     ChatMessage,
     Completion,
     CompletionChoice,
+    CompletionLogprobs,
     ErrorBody,
     ErrorResponse,
     Usage,
     encode,
 )
+from gateway.assembler import (
+    Answer,
+    AnswerEnd,
+    ChoiceEnd,
+    ChoiceStart,
+    Event,
+    TextDelta,
+    TokensDelta,
+)
+from gateway.logprobs import ChatLogprobsWriter, CompletionLogprobsWriter
+from runtime import TokenLogprobs
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -49,22 +61,63 @@ class Shape(Protocol):
         ...
 
 
-class ChatShape:
-    """/v1/chat/completions."""
+class _Chunks:
+    """What chunks of both endpoints have in common: how they begin and how they end.
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
+    `usage_so_far`, if given, is asked at every write and stands in each chunk of it; otherwise all
+    that follows the text is built once.
+    """
+
+    kind: str
+    before_reason: bytes
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        include_usage: bool = False,
+        usage_so_far: Callable[[], Usage] | None = None,
+    ) -> None:
         self._head = head
         self._include_usage = include_usage
-        self._suffix = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._text_end = b'},"logprobs":null,"finish_reason":null}]' + self._suffix
-        self._text_begin: dict[int, bytes] = {}
+        self._usage_so_far = usage_so_far
+        self._end_chunks_with(b',"usage":null}\n\n' if include_usage else b"}\n\n")
 
     @cached_property
     def _prefix(self) -> bytes:
-        return _chunk_prefix(self._head, "chat.completion.chunk")
+        return _chunk_prefix(self._head, self.kind)
 
     def frames(self, events: Sequence[Event]) -> bytes:
+        if self._usage_so_far is not None:
+            self._end_chunks_with(b',"usage":' + encode(self._usage_so_far()) + b"}\n\n")
         return b"".join([self._frame(event) for event in events])
+
+    def _frame(self, event: Event) -> bytes:
+        raise NotImplementedError
+
+    def _end_chunks_with(self, suffix: bytes) -> None:
+        self._suffix = suffix
+        self._no_reason = b',"finish_reason":null}]' + suffix
+        self._text_end = self.before_reason + b',"logprobs":null' + self._no_reason
+
+
+class ChatShape(_Chunks):
+    """/v1/chat/completions. With `logprobs` every token is told with how likely it was."""
+
+    kind = "chat.completion.chunk"
+    before_reason = b"}"
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        include_usage: bool = False,
+        usage_so_far: Callable[[], Usage] | None = None,
+        logprobs: ChatLogprobsWriter | None = None,
+    ) -> None:
+        super().__init__(head, include_usage=include_usage, usage_so_far=usage_so_far)
+        self._logprobs = logprobs
+        self._text_begin: dict[int, bytes] = {}
 
     def whole(self, answer: Answer) -> bytes:
         head = self._head
@@ -77,7 +130,7 @@ class ChatShape:
                     ChatChoice(
                         choice.index,
                         ChatMessage("assistant", choice.text),
-                        None,
+                        self._told(choice.token_ids, choice.logprobs),
                         choice.finish_reason,
                     )
                     for choice in answer.choices
@@ -92,6 +145,8 @@ class ChatShape:
         if isinstance(event, TextDelta):
             begin = self._text_begin[event.index]
             return begin + encode(event.text) + self._text_end
+        if isinstance(event, TokensDelta):
+            return self._tokens(event)
         if isinstance(event, ChoiceStart):
             return self._start(event.index)
         if isinstance(event, ChoiceEnd):
@@ -111,22 +166,35 @@ class ChatShape:
             self._text_end,
         )
 
+    def _tokens(self, event: TokensDelta) -> bytes:
+        begin = self._text_begin[event.index] + encode(event.text)
+        told = encode(self._told(event.token_ids, event.logprobs))
+        return begin + b'},"logprobs":' + told + self._no_reason
 
-class CompletionShape:
-    """/v1/completions."""
+    def _told(
+        self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs | None]
+    ) -> ChatLogprobs | None:
+        return None if self._logprobs is None else self._logprobs.write(token_ids, logprobs)
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
-        self._head = head
-        self._include_usage = include_usage
-        self._suffix = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._text_end = b',"logprobs":null,"finish_reason":null}]' + self._suffix
 
-    @cached_property
-    def _prefix(self) -> bytes:
-        return _chunk_prefix(self._head, "text_completion")
+class CompletionShape(_Chunks):
+    """/v1/completions. With `new_logprobs`, a writer for each choice, every token is told with how
+    likely it was."""
 
-    def frames(self, events: Sequence[Event]) -> bytes:
-        return b"".join([self._frame(event) for event in events])
+    kind = "text_completion"
+    before_reason = b""
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        include_usage: bool = False,
+        usage_so_far: Callable[[], Usage] | None = None,
+        new_logprobs: Callable[[], CompletionLogprobsWriter] | None = None,
+    ) -> None:
+        super().__init__(head, include_usage=include_usage, usage_so_far=usage_so_far)
+        self._new_logprobs = new_logprobs
+        self._logprobs: dict[int, CompletionLogprobsWriter] = {}
 
     def whole(self, answer: Answer) -> bytes:
         head = self._head
@@ -136,7 +204,12 @@ class CompletionShape:
                 created=head.created,
                 model=head.model,
                 choices=[
-                    CompletionChoice(choice.index, choice.text, None, choice.finish_reason)
+                    CompletionChoice(
+                        choice.index,
+                        choice.text,
+                        self._told(choice.index, choice.token_ids, choice.logprobs),
+                        choice.finish_reason,
+                    )
                     for choice in answer.choices
                 ],
                 usage=answer.usage,
@@ -152,6 +225,14 @@ class CompletionShape:
                 encode(event.text),
                 self._text_end,
             )
+        if isinstance(event, TokensDelta):
+            return b'%b{"index":%d,"text":%b,"logprobs":%b%b' % (
+                self._prefix,
+                event.index,
+                encode(event.text),
+                encode(self._told(event.index, event.token_ids, event.logprobs)),
+                self._no_reason,
+            )
         if isinstance(event, ChoiceEnd):
             return b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}]%b' % (
                 self._prefix,
@@ -162,6 +243,16 @@ class CompletionShape:
         if isinstance(event, AnswerEnd) and self._include_usage:
             return _usage_frame(self._prefix, event.usage)
         return b""
+
+    def _told(
+        self, index: int, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs | None]
+    ) -> CompletionLogprobs | None:
+        if self._new_logprobs is None:
+            return None
+        writer = self._logprobs.get(index)
+        if writer is None:
+            writer = self._logprobs[index] = self._new_logprobs()
+        return writer.write(token_ids, logprobs)
 
 
 def error_frame(error: ErrorBody) -> bytes:

@@ -4,13 +4,13 @@ from litestar import Response, get
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from gateway.context import AnyRequest, context_of
+from gateway.answers import Model, ModelList, encode
+from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
 from gateway.metrics import CONTENT_TYPE, render
-from gateway.protocol import Model, ModelList, encode
 from gateway.registry import LOADING_RETRY_SECONDS, ServedModel
 from gateway.streaming import JSONBytes
-from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, __version__
+from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__
 
 
 class Readiness(Struct, frozen=True):
@@ -21,7 +21,7 @@ class Readiness(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """The state of the server, for people and monitors."""
+    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs."""
 
     status: str
     reason: str
@@ -32,6 +32,8 @@ class Health(Struct, frozen=True, kw_only=True):
     engine: EngineInfo | None
     limits: EngineLimits | None
     stats: dict[str, float]
+    gpus: tuple[GpuReading, ...]
+    gpu_problem: str
 
 
 @get("/v1/models", sync_to_thread=False)
@@ -57,20 +59,20 @@ def live() -> ASGIApp:
 @get("/health/ready", sync_to_thread=False)
 def ready(request: AnyRequest) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
-    model = context_of(request).model
-    return _health_response(model, Readiness(_status(model), model.state_reason))
+    context = context_of(request)
+    return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
 @get("/health", sync_to_thread=False)
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
-    model = context_of(request).model
-    client = model.client
+    context = context_of(request)
+    model, client = context.model, context.model.client
     return _health_response(
-        model,
+        context,
         Health(
-            status=_status(model),
-            reason=model.state_reason,
+            status=_status(context),
+            reason=_reason(context),
             state=client.state,
             version=__version__,
             model=model.name,
@@ -78,6 +80,8 @@ def health(request: AnyRequest) -> ASGIApp:
             engine=client.info,
             limits=client.limits,
             stats=_stats(client.stats),
+            gpus=context.gpus.snapshot.gpus,
+            gpu_problem=context.gpus.snapshot.problem,
         ),
     )
 
@@ -86,7 +90,7 @@ def health(request: AnyRequest) -> ASGIApp:
 def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)
-    text = render(context.metrics, context.model.client, context.model.name)
+    text = render(context.metrics, context.model.client, context.model.name, context.gpus)
     return Response(text, media_type=CONTENT_TYPE)
 
 
@@ -94,15 +98,23 @@ def _describe(model: ServedModel) -> Model:
     return Model(id=model.name, created=model.created)
 
 
-def _status(model: ServedModel) -> str:
-    return "ok" if model.is_ready else "unavailable"
+def _is_ready(context: Context) -> bool:
+    return context.model.is_ready and not context.gpus.under_pressure
+
+
+def _status(context: Context) -> str:
+    return "ok" if _is_ready(context) else "unavailable"
+
+
+def _reason(context: Context) -> str:
+    return context.model.state_reason or context.gpus.pressure_reason
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:
     return {name: getattr(stats, name) for name in stats.__struct_fields__}
 
 
-def _health_response(model: ServedModel, body: Struct) -> ASGIApp:
-    if model.is_ready:
+def _health_response(context: Context, body: Struct) -> ASGIApp:
+    if _is_ready(context):
         return JSONBytes(encode(body))
     return JSONBytes(encode(body), 503, retry_headers(LOADING_RETRY_SECONDS))

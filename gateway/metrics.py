@@ -17,7 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.assembler import Assembler
-from runtime import EngineClient, FromEngine, StepOutput, __version__
+from gateway.gpu_metrics import gpu_families
+from runtime import EngineClient, FromEngine, GpuMonitor, StepOutput, __version__
 
 PREFIX = "lockgate:"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -114,7 +115,7 @@ class Metrics:
         self.aborted = 0
         self.successes: Counter[str] = Counter(stop=0, length=0)
         self.rejections: Counter[str] = Counter(
-            engine_overloaded=0, engine_unavailable=0, deadline_exceeded=0
+            engine_overloaded=0, engine_unavailable=0, deadline_exceeded=0, gpu_memory_pressure=0
         )
         self.http_requests: Counter[tuple[str, int]] = Counter()
 
@@ -134,20 +135,23 @@ class Metrics:
             self.rejections[error_code] += 1
 
 
-def render(metrics: Metrics, client: EngineClient, model_name: str) -> bytes:
+def render(metrics: Metrics, client: EngineClient, model_name: str, monitor: GpuMonitor) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry()
-    registry.register(_Families(metrics, client, model_name))
+    registry.register(_Families(metrics, client, model_name, monitor))
     return generate_latest(registry)
 
 
 class _Families(Collector):
     """The numbers of this moment, as the exposition format wants them."""
 
-    def __init__(self, metrics: Metrics, client: EngineClient, model_name: str) -> None:
+    def __init__(
+        self, metrics: Metrics, client: EngineClient, model_name: str, monitor: GpuMonitor
+    ) -> None:
         self._metrics = metrics
         self._client = client
         self._model_name = model_name
+        self._monitor = monitor
 
     def collect(self) -> Iterator[Metric]:
         info = {"version": __version__, "model_name": self._model_name}
@@ -156,6 +160,7 @@ class _Families(Collector):
         yield from self._counters()
         yield from self._labelled_counters()
         yield from self._histograms()
+        yield from gpu_families(PREFIX, self._monitor)
 
     def _gauges(self) -> Iterable[Metric]:
         stats = self._client.stats

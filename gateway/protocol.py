@@ -1,19 +1,18 @@
-"""What goes over the wire: OpenAI's shapes as Structs, and how a body becomes one.
+"""OpenAI's requests as Structs, and how a body becomes one.
 
-Requests declare every field of OpenAI's document, so that each can be honoured or refused on
-purpose (`gateway.translate` has the table), three of this server's own, and those of vLLM that say
-what the answer has to look like; fields that nobody knows are ignored.
-In requests null and absent mean the same; in answers a field that may be absent is `UNSET`.
+Every field of OpenAI's document is declared, so that each can be honoured or refused on purpose
+(`gateway.fields` has the tables), and those beyond it that this server honours, by the names that
+other servers give them. Null and absent mean the same.
 """
 
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
-from runtime import FinishReason, InvalidRequest
+from runtime import InvalidRequest
 
 Unsupported = Any
 """A field that is refused unless it has a neutral value: its inside is never looked at."""
@@ -26,6 +25,8 @@ TopP = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 NumChoices = Annotated[int, Meta(ge=1, le=128)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, Meta(ge=0)]
+LogitBias = dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]]
 StopString = Annotated[str, Meta(min_length=1)]
 StopStrings = Annotated[list[StopString], Meta(max_length=4)]
 CacheSalt = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -122,13 +123,16 @@ Message = (
 
 
 class StreamOptions(Struct):
+    """`continuous_usage_stats` puts the usage so far into every chunk; not OpenAI's."""
+
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take. The last three are this server's own; those before them, from
-    `response_format` on, are OpenAI's for chats alone, or vLLM's."""
+    """What both endpoints take. OpenAI knows `response_format` in chats alone, and does not know
+    `top_k` and what follows it."""
 
     model: str
     temperature: Temperature | None = None
@@ -141,13 +145,21 @@ class GenerationRequest(Struct, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
-    logit_bias: Unsupported = None
+    logit_bias: LogitBias | None = None
     response_format: ResponseFormat | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: msgspec.Raw = msgspec.Raw()
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
     priority: Unchecked = None
     deadline: float | None = None
     cache_salt: CacheSalt | None = None
@@ -180,6 +192,9 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     audio: Unsupported = None
     web_search_options: Unsupported = None
     moderation: Unsupported = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):
@@ -191,111 +206,25 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    suffix: Unsupported = None
-
-
-class PromptTokensDetails(Struct, frozen=True):
-    cached_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class CompletionTokensDetails(Struct, frozen=True):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class Usage(Struct, frozen=True):
-    """Tokens of a whole answer. A prompt counts once however many choices it has."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails
-
-
-class ChatMessage(Struct, frozen=True):
-    role: Literal["assistant"]
-    content: str
-    refusal: str | None = None
-    annotations: tuple[()] = ()
-
-
-class ChatChoice(Struct, frozen=True):
-    index: int
-    message: ChatMessage
-    logprobs: None
-    finish_reason: FinishReason
-
-
-class ChatCompletion(Struct, frozen=True, kw_only=True):
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-    service_tier: str | UnsetType = UNSET
-    system_fingerprint: str
-
-
-class CompletionChoice(Struct, frozen=True):
-    index: int
-    text: str
-    logprobs: None
-    finish_reason: FinishReason
-
-
-class Completion(Struct, frozen=True, kw_only=True):
-    id: str
-    object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage
-    system_fingerprint: str
-
-
-class Model(Struct, frozen=True, kw_only=True):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "lockgate"
-
-
-class ModelList(Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class ErrorBody(Struct, frozen=True):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(Struct, frozen=True):
-    error: ErrorBody
+    suffix: str | None = None
 
 
 T = TypeVar("T", bound=Struct)
 
 decode_chat_completion = msgspec.json.Decoder(ChatCompletionRequest).decode
 decode_completion = msgspec.json.Decoder(CompletionRequest).decode
-encode = msgspec.json.Encoder().encode
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_PATH = re.compile(r" - at `(?P<key>key in )?\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 
-def unknown_fields(body: bytes, known: type[Struct]) -> set[str]:
-    """Names at the top of a body that `known` does not declare. The body has been decoded."""
-    return _decode_fields(body).keys() - set(known.__struct_fields__)
+def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
+    """What stands at the top of a body that `known` does not declare. The body has been decoded."""
+    fields = _decode_fields(body)
+    names = fields.keys() - set(known.__struct_fields__)
+    return {name: fields[name] for name in names}
 
 
 MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -324,4 +253,5 @@ def _wrong_shape(text: str) -> InvalidRequest:
     reason = reason[:1].lower() + reason[1:]
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
-    return InvalidRequest(f"`{path}` is wrong: {reason}.", param=path, code=code)
+    where = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
+    return InvalidRequest(f"{where} is wrong: {reason}.", param=path, code=code)

@@ -84,9 +84,13 @@ class ServedModel:
         assert self._tokenizer is not None, "loaded"
         return self._tokenizer
 
-    async def encode(self, texts: Sequence[str], *, add_special: bool) -> list[list[int]]:
-        """Token ids of prompts."""
-        encode = partial(self.tokenizer.encode, add_special=add_special, parse_special=True)
+    async def encode(
+        self, texts: Sequence[str], *, add_special: bool, parse_special: bool = True
+    ) -> list[list[int]]:
+        """Token ids of prompts; see `Tokenizer.encode`."""
+        encode = partial(
+            self.tokenizer.encode, add_special=add_special, parse_special=parse_special
+        )
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
         return await asyncio.to_thread(lambda: [encode(text) for text in texts])

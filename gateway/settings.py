@@ -61,6 +61,21 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tokenizer: str = ""
 
 
+class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Watching the NVIDIA GPUs. `interval` is in seconds between two readings.
+
+    `min_free_memory_gb` is how many gigabytes (10^9 bytes) have to be free on each GPU for a
+    request to be let in. 0 watches nothing; "auto" watches only beside the TensorRT engine: half of
+    what it leaves free when it has loaded, at most a quarter of a gigabyte. `devices` are those
+    GPUs, numbered as `nvidia-smi` does; empty means those of CUDA_VISIBLE_DEVICES, else all.
+    """
+
+    enabled: bool = True
+    interval: Annotated[float, Meta(ge=0.1, le=3600)] = 2.0
+    min_free_memory_gb: Annotated[float, Meta(ge=0)] | Literal["auto"] = "auto"
+    devices: list[Annotated[int, Meta(ge=0)]] = []
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The log on stderr. `auto` is console on a terminal and JSON everywhere else."""
 
@@ -74,6 +89,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
     engine: EngineConfig = EngineConfig()
+    gpu: GpuSettings = GpuSettings()
     log: LogSettings = LogSettings()
 
 

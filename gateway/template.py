@@ -8,7 +8,15 @@ from runtime import InvalidRequest
 
 _PROBE = "toolresult7f3a"
 
-Renderer = Callable[[list[Mapping[str, Any]]], str]
+Renderer = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
+
+RESERVED = frozenset(
+    (
+        *("messages", "conversations", "chat_template", "tools", "documents"),
+        *("add_generation_prompt", "continue_final_message", "return_assistant_tokens_mask"),
+    )
+)
+"""Names in templates that a request sets by parameters of their own, or not at all."""
 
 
 class ChatTemplate:
@@ -30,13 +38,30 @@ class ChatTemplate:
         """`special_tokens` are texts that the template may ask for beside these two, by name."""
         self._bos_token = bos_token
         tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
+        self._reserved = RESERVED | tokens.keys()
         self._render = _compile(source, tokens)
         self.shows_tool_messages = self._probe_tool_messages()
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt for the next answer. What a template refuses is the messages' fault."""
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt for the next answer, or for more of the last message. `variables` are for the
+        template to look at. What a template refuses is the messages' fault."""
+        given = dict(variables or {})
+        if taken := sorted(self._reserved & given.keys()):
+            raise InvalidRequest(
+                f"`chat_template_kwargs.{taken[0]}` is not for requests to set: leave it out.",
+                param="chat_template_kwargs",
+            )
+        given["add_generation_prompt"] = add_generation_prompt
+        given["continue_final_message"] = continue_final_message
         try:
-            return self._render(list(messages))
+            return self._render(list(messages), given)
         except Exception as error:
             raise InvalidRequest(
                 f"The model's chat template cannot take these messages: {error}",
@@ -65,11 +90,11 @@ class ChatTemplate:
 def _compile(source: str, tokens: Mapping[str, str]) -> Renderer:
     render_jinja_template = _template_machinery()
 
-    def render(messages: list[Mapping[str, Any]]) -> str:
+    def render(messages: list[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
         prompts, _ = render_jinja_template(
             conversations=[messages],
             chat_template=source,
-            add_generation_prompt=True,
+            **variables,
             **tokens,
         )
         prompt: str = prompts[0]

@@ -1,67 +1,19 @@
 """OpenAI's requests to the runtime's. Pure: every default, limit and refusal is applied here."""
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
 
 import msgspec
 
+from gateway.fields import check_supported
 from gateway.protocol import (
     AssistantMessage,
     ChatCompletionRequest,
     CompletionRequest,
-    Content,
-    DeveloperMessage,
-    FunctionCall,
-    FunctionMessage,
     GenerationRequest,
-    Message,
-    RefusalPart,
-    TextPart,
-    ToolCall,
-    ToolMessage,
 )
-from gateway.response_format import structured_output
+from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
-from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams
-
-HARMLESS: Mapping[str, str] = {
-    "user": "names the end user, who takes a fair share of the engine",
-    "safety_identifier": "names the end user, and wins over `user`",
-    "metadata": "labels for stored answers; nothing is stored",
-    "store": "keeps the answer for later; the answer is the same",
-    "service_tier": "how soon, not what: `gateway.service`; the answer says which tier it had",
-    "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",
-    "prompt_cache_options": "hint for the prompt cache",
-    "prompt_cache_retention": "hint for the prompt cache",
-    "prediction": "a guess at the answer, to have it sooner",
-    "parallel_tool_calls": "without effect as long as there are no tools",
-}
-"""Accepted without effect on what is said: the answer is the same with and without."""
-
-NEUTRAL_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "reasoning_effort": (),
-    "verbosity": ("medium",),
-    "modalities": (["text"],),
-    "audio": (),
-    "web_search_options": (),
-    "moderation": (),
-}
-"""Not supported: refused unless null or one of these values, which ask for nothing."""
-
-NEUTRAL_IN_COMPLETION: Mapping[str, tuple[Any, ...]] = {
-    "logit_bias": ({},),
-    "logprobs": (),
-    "suffix": ("",),
-}
-"""The same for /v1/completions."""
+from runtime import ContextLengthExceeded, InvalidRequest, Request
 
 DEFAULT_COMPLETION_TOKENS = 16
 SEED_MASK = 2**63 - 1
@@ -69,7 +21,7 @@ SEED_MASK = 2**63 - 1
 
 def check_chat(data: ChatCompletionRequest) -> None:
     """Refuse what can be refused before the prompt is known."""
-    _check_common(data, NEUTRAL_IN_CHAT)
+    _check_common(data)
     short, long = data.max_tokens, data.max_completion_tokens
     if short is not None and long is not None and short != long:
         raise InvalidRequest(
@@ -77,76 +29,49 @@ def check_chat(data: ChatCompletionRequest) -> None:
             " send one of them.",
             param="max_tokens",
         )
+    if not data.continue_final_message:
+        return
+    if data.add_generation_prompt:
+        raise InvalidRequest(
+            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
+            " the last one: send one of them.",
+            param="continue_final_message",
+        )
+    if not isinstance(data.messages[-1], AssistantMessage):
+        raise InvalidRequest(
+            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
+            " the assistant's.",
+            param="continue_final_message",
+        )
 
 
 def check_completion(data: CompletionRequest) -> None:
     """Refuse what can be refused before the prompt is known."""
-    _check_common(data, NEUTRAL_IN_COMPLETION)
-    if data.best_of is None or data.best_of == num_choices(data):
+    _check_common(data)
+    if data.best_of is None:
         return
     if data.best_of < num_choices(data):
         raise InvalidRequest(
             f"`best_of` is {data.best_of}, less than `n`, which is {num_choices(data)}.",
             param="best_of",
         )
-    _refuse_parameter("best_of")
+    if data.stream and data.best_of > num_choices(data):
+        raise InvalidRequest(
+            "`best_of` needs whole answers to choose from: it is not possible with `stream: true`.",
+            param="best_of",
+        )
 
 
 def num_choices(data: GenerationRequest) -> int:
-    """Answers to each prompt."""
+    """Answers to each prompt that the client gets."""
     return 1 if data.n is None else data.n
 
 
-def template_messages(messages: Sequence[Message], *, tool_messages: bool) -> list[dict[str, Any]]:
-    """Messages as chat templates want them: text contents, `system` for `developer`, `tool` for
-    `function`. `tool_messages` says whether the model's template shows results of tools."""
-    translated = []
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        if isinstance(message, ToolMessage | FunctionMessage) and not tool_messages:
-            raise InvalidRequest(
-                "This model's chat template has no place for messages of this role.",
-                param=f"{where}.role",
-                code="unsupported_value",
-            )
-        translated.append(_template_message(message, where))
-    return translated
-
-
-def completion_prompts(data: CompletionRequest) -> list[str] | list[list[int]]:
-    """The prompts of a completion: all texts or all token ids, at least one, none unchecked."""
-    prompt = "" if data.prompt is None else data.prompt
-    if isinstance(prompt, str):
-        return [prompt]
-    if not prompt:
-        raise InvalidRequest("`prompt` is an empty list.", param="prompt")
-    if texts := [item for item in prompt if isinstance(item, str)]:
-        return texts if len(texts) == len(prompt) else _refuse_mixture()
-    if token_lists := [item for item in prompt if isinstance(item, list)]:
-        return token_lists if len(token_lists) == len(prompt) else _refuse_mixture()
-    return [[item for item in prompt if isinstance(item, int)]]
-
-
-def empty_prompt(bos_token_id: int | None) -> list[int]:
-    """The beginning of a text: what a prompt without a token stands for."""
-    if bos_token_id is None:
-        raise InvalidRequest(
-            "`prompt` is empty, and this model has no token to begin a text with.", param="prompt"
-        )
-    return [bos_token_id]
-
-
-def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
-    """Refuse ids that the model does not have."""
-    for index, prompt in enumerate(prompts):
-        where = f"prompt[{index}]" if len(prompts) > 1 else "prompt"
-        if not prompt:
-            raise InvalidRequest(f"`{where}` is an empty list.", param=where)
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            raise InvalidRequest(
-                f"`{where}` has a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
-                param=where,
-            )
+def num_candidates(data: GenerationRequest) -> int:
+    """Answers to each prompt that are generated."""
+    if isinstance(data, CompletionRequest) and data.best_of is not None:
+        return data.best_of
+    return num_choices(data)
 
 
 def chat_requests(
@@ -187,33 +112,14 @@ def completion_requests(
     return _requests(data, prompts, limits, service, answer_id)
 
 
-def _check_common(data: GenerationRequest, neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    structured_output(data)
-    for name, values in neutral.items():
-        value = getattr(data, name)
-        if value is not None and value not in values:
-            _refuse_parameter(name)
+def _check_common(data: GenerationRequest) -> None:
+    check_supported(data)
+    check_sampling(data)
     if data.stream_options is not None and not data.stream:
         raise InvalidRequest(
             "`stream_options` is only allowed together with `stream: true`.",
             param="stream_options",
         )
-
-
-def _refuse_parameter(name: str) -> NoReturn:
-    raise InvalidRequest(
-        f"`{name}` is not supported by this server. Leave it out.",
-        param=name,
-        code="unsupported_parameter",
-    )
-
-
-def _refuse_mixture() -> NoReturn:
-    raise InvalidRequest(
-        "`prompt` mixes kinds: send texts, or token ids, or lists of token ids.",
-        param="prompt",
-        code="invalid_type",
-    )
 
 
 def _room(
@@ -250,17 +156,10 @@ def _requests(
     answer_id: str,
 ) -> list[Request]:
     seed = random.getrandbits(63) if data.seed is None else data.seed
-    choices = num_choices(data)
-    stop = () if data.stop is None else (data.stop,) if isinstance(data.stop, str) else data.stop
-    shared = SamplingParams(
-        max_tokens=0,
-        temperature=1.0 if data.temperature is None else data.temperature,
-        top_p=1.0 if data.top_p is None else data.top_p,
-        presence_penalty=data.presence_penalty or 0.0,
-        frequency_penalty=data.frequency_penalty or 0.0,
-        stop=tuple(stop),
-        structured_output=structured_output(data),
-    )
+    choices = num_candidates(data)
+    shared = sampling_params(data)
+    for limit in limits:
+        _check_min_tokens(shared.min_tokens, limit)
     return [
         Request(
             request_id=f"{answer_id}-{prompt_index * choices + choice}",
@@ -281,77 +180,10 @@ def _requests(
     ]
 
 
-def _template_message(message: Message, where: str) -> dict[str, Any]:
-    translated: dict[str, Any]
-    match message:
-        case AssistantMessage():
-            return _assistant_message(message, where)
-        case ToolMessage(content=content, tool_call_id=call_id):
-            text = _text(content, where)
-            translated = {"role": "tool", "content": text, "tool_call_id": call_id}
-        case FunctionMessage(content=content):
-            translated = {"role": "tool", "content": content or ""}
-        case DeveloperMessage(content=content):
-            translated = {"role": "system", "content": _text(content, where)}
-        case _:
-            role = message.__struct_config__.tag
-            translated = {"role": role, "content": _text(message.content, where)}
-    if message.name is not None:
-        translated["name"] = message.name
-    return translated
-
-
-def _assistant_message(message: AssistantMessage, where: str) -> dict[str, Any]:
-    if message.audio is not None:
-        _refuse_content(f"{where}.audio", "Audio")
-    calls = list(message.tool_calls or ())
-    if message.function_call is not None:
-        calls.append(ToolCall(message.function_call))
-    if message.content is None and message.refusal is None and not calls:
+def _check_min_tokens(min_tokens: int, max_tokens: int) -> None:
+    if min_tokens > max_tokens:
         raise InvalidRequest(
-            f"`{where}.content` is required unless the message has `tool_calls`.",
-            param=f"{where}.content",
-            code="missing_required_parameter",
+            f"`min_tokens` is {min_tokens}, more than the {max_tokens} tokens that the answer may"
+            " have.",
+            param="min_tokens",
         )
-    content = message.refusal if message.content is None else message.content
-    translated: dict[str, Any] = {"role": "assistant", "content": _text(content or "", where)}
-    if calls:
-        translated["tool_calls"] = [_template_tool_call(call) for call in calls]
-    if message.name is not None:
-        translated["name"] = message.name
-    return translated
-
-
-def _template_tool_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.function.name, "arguments": _arguments(call.function)}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def _arguments(call: FunctionCall) -> Any:
-    """Templates write arguments as JSON, so they get the object; broken JSON stays a string."""
-    try:
-        return msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
-        return call.arguments
-
-
-def _text(content: Content, where: str) -> str:
-    """Text of a message; several parts are separate lines."""
-    if isinstance(content, str):
-        return content
-    texts = []
-    for index, part in enumerate(content):
-        match part:
-            case TextPart(text) | RefusalPart(text):
-                texts.append(text)
-            case _:
-                _refuse_content(f"{where}.content[{index}]", f"`{part.__struct_config__.tag}`")
-    return "\n".join(texts)
-
-
-def _refuse_content(param: str, kind: str) -> NoReturn:
-    raise InvalidRequest(
-        f"{kind} is not supported in `{param}`: this server takes text.",
-        param=param,
-        code="unsupported_value",
-    )

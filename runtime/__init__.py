@@ -11,6 +11,7 @@ from runtime.errors import (
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
+    GpuMemoryPressure,
     InvalidRequest,
     LockgateError,
     MissingExtra,
@@ -19,8 +20,18 @@ from runtime.errors import (
     PullError,
     SetupError,
 )
-from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, StepOutput
+from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, GpuSnapshot, spec_of
+from runtime.gpu_monitor import GpuMonitor
+from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, Ready, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
+from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu
+from runtime.planning.memory_account import Budget, KVCacheDtype, Wishes
+from runtime.planning.model_shape import ModelShape
+from runtime.planning.plan_source import PlannedModel, StoredWeights, find_planned_model
+from runtime.planning.planner import EnginePlan, Plan, PrecisionPlan, Speculation, make_plan
+from runtime.planning.planner import fill as fill_engine_plan
+from runtime.planning.precisions import PRECISIONS, PrecisionName
+from runtime.planning.roofline import Roofline
 from runtime.request import (
     PRIORITY_STEP,
     FinishReason,
@@ -34,13 +45,18 @@ from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
+from runtime.token_roles import FimTokens
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
 
 __all__ = [
     "CATALOGUE",
+    "GPUS",
     "MAX_RETRY_AFTER",
+    "PRECISIONS",
     "PRIORITY_STEP",
+    "THROTTLE_REASONS",
+    "Budget",
     "CatalogueEntry",
     "ContextLengthExceeded",
     "DeadlineExceeded",
@@ -50,33 +66,57 @@ __all__ = [
     "EngineInfo",
     "EngineLimits",
     "EngineOverloaded",
+    "EnginePlan",
     "EngineState",
     "EngineStats",
     "EngineUnavailable",
+    "FimTokens",
     "FinishReason",
     "FromEngine",
+    "GpuMemoryPressure",
+    "GpuMonitor",
+    "GpuReader",
+    "GpuReading",
+    "GpuSnapshot",
+    "GpuSpec",
     "InvalidRequest",
+    "KVCacheDtype",
     "LlamaCppConfig",
     "LockgateError",
     "MissingExtra",
     "Model",
     "ModelFileError",
     "ModelNotFound",
+    "ModelShape",
     "ModelStore",
+    "Plan",
+    "PlannedModel",
+    "PrecisionName",
+    "PrecisionPlan",
     "PrefixCaching",
     "PullError",
+    "Ready",
     "Request",
     "RequestOutput",
+    "Roofline",
     "SamplingParams",
     "ScriptedConfig",
     "SetupError",
+    "Speculation",
     "StepOutput",
+    "StoredWeights",
     "StructuredOutput",
     "Supervisor",
     "TensorRTConfig",
     "TokenLogprobs",
     "TokenStream",
     "Tokenizer",
+    "Wishes",
     "__version__",
+    "fill_engine_plan",
+    "find_gpu",
+    "find_planned_model",
     "load_tokenizer",
+    "make_plan",
+    "spec_of",
 ]

@@ -28,6 +28,7 @@ class BpeTokenizer:
         self.bos_token_id = vocab.bos_token_id
         self.eos_token_id = vocab.eos_token_id
         self.eog_token_ids = vocab.eog_token_ids
+        self.fim_tokens = vocab.fim_tokens
         self.chat_template = vocab.chat_template
         self.bos_token = vocab.token_text(vocab.bos_token_id)
         self.eos_token = vocab.token_text(vocab.eos_token_id)
@@ -35,6 +36,7 @@ class BpeTokenizer:
         self._prefix = vocab.prefix
         self._suffix = vocab.suffix
         self._bytes = vocab.token_bytes
+        self._names = vocab.texts
         self._special = SpecialTokens({**vocab.user_defined, **vocab.control})
         self._user_defined = SpecialTokens(vocab.user_defined)
         self._encode_text = encode_text
@@ -56,6 +58,9 @@ class BpeTokenizer:
         if token_id < 0:
             raise IndexError(token_id)
         return self._bytes[token_id]
+
+    def token_name(self, token_id: int) -> str:
+        return self._names[token_id]
 
 
 def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:

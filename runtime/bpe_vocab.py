@@ -12,7 +12,7 @@ from runtime.bpe_ranks import bytes_of
 from runtime.errors import ModelFileError
 from runtime.gguf import GGUFFile
 from runtime.pretokenizer import PreTokenizer
-from runtime.token_roles import TokenRoles
+from runtime.token_roles import FimTokens, TokenRoles
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 # llama.cpp's default for bos and eos where a byte-level BPE file names none
@@ -36,6 +36,7 @@ class BpeVocab(Struct, frozen=True):
     bos_token_id: int | None
     eos_token_id: int | None
     eog_token_ids: frozenset[int]
+    fim_tokens: FimTokens | None
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
 
@@ -101,6 +102,7 @@ class _Builder:
             bos_token_id=bos,
             eos_token_id=eos,
             eog_token_ids=eog,
+            fim_tokens=self._roles.find_fim(),
             prefix=(bos,) if add_bos and bos is not None else (),
             suffix=(eos,) if add_eos and eos is not None else (),
         )

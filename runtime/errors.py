@@ -7,6 +7,7 @@
     │   └── ContextLengthExceeded  prompt (and max_tokens) do not fit the model's context
     ├── EngineOverloaded           no room in the waiting queue; come back in `retry_after` seconds
     ├── EngineUnavailable          the engine is starting, restarting or has failed
+    ├── GpuMemoryPressure          the GPU's memory is nearly used up; `retry_after` as above
     ├── DeadlineExceeded           the request was still waiting when its time was over
     ├── EngineError                the engine broke while it worked on this request
     ├── EngineFatal                the engine's process must end: nothing in it can be trusted
@@ -48,6 +49,14 @@ class EngineOverloaded(LockgateError):
 
 class EngineUnavailable(LockgateError):
     """No engine is ready to take the request. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class GpuMemoryPressure(LockgateError):
+    """Too little GPU memory is free to take another request. `retry_after` is in seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)

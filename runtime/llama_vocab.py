@@ -11,6 +11,7 @@ from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
 from runtime.gguf import GGUFFile
 from runtime.pretokenizer import uses_std_regex
 from runtime.special_tokens import clean_text
+from runtime.token_roles import FimTokens
 
 _PIECE_BYTES = 64
 # libstdc++'s std::regex takes some 300 bytes of stack for each character of a match and kills the
@@ -38,6 +39,7 @@ class LlamaVocabTokenizer:
         self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
         is_eog = llama.llama_vocab_is_eog
         self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
+        self.fim_tokens = self._fim_tokens()
         self.chat_template = file.text("tokenizer.chat_template") or None
         self._longest_run = _LONG_RUN if _uses_std_regex(file) else None
         self._bytes: dict[int, bytes] = {}
@@ -63,6 +65,17 @@ class LlamaVocabTokenizer:
         if known is None:
             known = self._bytes[token_id] = self._piece(token_id)
         return known
+
+    def token_name(self, token_id: int) -> str:
+        return self._text(token_id)
+
+    def _fim_tokens(self) -> FimTokens | None:
+        llama = self._llama
+        ask = (llama.llama_vocab_fim_pre, llama.llama_vocab_fim_suf, llama.llama_vocab_fim_mid)
+        prefix, suffix, middle = (self._token_or_none(each(self._vocab)) for each in ask)
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FimTokens(prefix, suffix, middle)
 
     def _piece(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:

@@ -25,7 +25,9 @@ class _TextState:
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         sampling = request.sampling
         self.detokenizer = Detokenizer(tokenizer)
-        self.stop = StopChecker(sampling.stop) if sampling.stop else None
+        self._include = sampling.include_stop_str_in_output
+        stop = sampling.stop
+        self.stop = StopChecker(stop, include=self._include) if stop else None
         self.stop_token_ids = frozenset(sampling.stop_token_ids)
         self._num_unchecked = sampling.min_tokens if sampling.stop else 0
         self.push(request.output_token_ids)
@@ -46,6 +48,11 @@ class _TextState:
         self._num_unchecked -= len(free)
         text = self.detokenizer.push(free)
         return text + self.push(checked) if checked else text
+
+    def push_last(self, token_ids: Sequence[int]) -> str:
+        """Tokens that end with a stop token: it is counted, and like a stop string it is no part
+        of the text unless the request wants it there."""
+        return self.push(token_ids if self._include else token_ids[:-1])
 
     def flush(self) -> str:
         text = self.detokenizer.flush()
@@ -87,8 +94,8 @@ class OutputProcessor:
         state = self._states[output.request_id]
         finish_reason = output.finish_reason
         stop_token = _stop_token(output, state.stop_token_ids)
-        # A stop token is counted, and like a stop string it is no part of the text.
-        text = state.push(output.token_ids if stop_token is None else output.token_ids[:-1])
+        push = state.push if stop_token is None else state.push_last
+        text = push(output.token_ids)
         if finish_reason is not None and state.matched is None:
             text += state.flush()
         if state.matched is not None:
@@ -101,6 +108,7 @@ class OutputProcessor:
             state.matched if state.matched is not None else stop_token,
             output.num_cached_tokens,
             output.logprobs,
+            output.prompt_logprobs,
         )
 
 

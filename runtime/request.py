@@ -45,8 +45,10 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `presence_penalty` and `frequency_penalty` are OpenAI's: they look at generated tokens only;
     `repetition_penalty` looks at the prompt too, and 1 is off. `logit_bias` is added to the
     logits of the token ids that it names. `logprobs` is how many of the likeliest tokens to tell
-    with each token; 0 tells the chosen token's alone, None nothing. A token of `stop_token_ids`
-    ends the answer as an end-of-sequence token does. Before `min_tokens` nothing ends it.
+    with each token; 0 tells the chosen token's alone, None nothing. `prompt_logprobs` is the same
+    for the tokens of the prompt; with it `max_tokens` may be 0. A token of `stop_token_ids` ends
+    the answer as an end-of-sequence token does. Before `min_tokens` nothing ends it. What ended the
+    answer, stop string or stop token, is part of its text with `include_stop_str_in_output` only.
     """
 
     max_tokens: int
@@ -64,6 +66,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    include_stop_str_in_output: bool = False
     structured_output: StructuredOutput | None = None
 
 
@@ -107,6 +111,8 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     may have begun). `stop_reason` is the stop string that matched, or the token of
     `stop_token_ids`. `num_cached_tokens` counts prompt tokens that were not computed again.
     `logprobs`, where the request asks for them, has one entry for each of `token_ids`.
+    `prompt_logprobs` come with the first delta, one for each token of the prompt; the first token
+    follows nothing and has None.
     """
 
     request_id: str
@@ -116,3 +122,4 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     stop_reason: str | int | None = None
     num_cached_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
+    prompt_logprobs: list[TokenLogprobs | None] | None = None

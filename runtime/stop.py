@@ -9,12 +9,14 @@ class StopChecker:
     The stop string that ends first in the text wins, and of several that end at the same
     character the longest. How the text was cut into pieces makes no difference. Only text that
     may still become a stop string is held back. Cost is linear in the text, whatever the stops.
+    With `include` the text ends behind the stop string, otherwise before it.
     """
 
-    def __init__(self, stop: tuple[str, ...]) -> None:
+    def __init__(self, stop: tuple[str, ...], *, include: bool = False) -> None:
         if not all(stop):
             raise InvalidRequest("`stop` must not contain an empty string.", param="stop")
         self.matched: str | None = None
+        self._include = include
         self._prefixes = [_Prefix(text) for text in stop]
         self._first = frozenset(text[0] for text in stop)
         self._held = ""
@@ -41,7 +43,7 @@ class StopChecker:
     def _stop_at(self, text: str, complete: "list[_Prefix]") -> str:
         self.matched = max((p.text for p in complete), key=len)
         self._held = ""
-        return text.removesuffix(self.matched)
+        return text if self._include else text.removesuffix(self.matched)
 
     def _hold(self, pending: str) -> str:
         keep = len(pending) - max(p.length for p in self._prefixes)

@@ -91,6 +91,7 @@ def _merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
         later.stop_reason,
         max(earlier.num_cached_tokens, later.num_cached_tokens),
         _joined(earlier.logprobs, later.logprobs),
+        earlier.prompt_logprobs or later.prompt_logprobs,
     )
 
 

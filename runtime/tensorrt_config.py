@@ -16,11 +16,14 @@ GuidedDecodingBackend = Literal["xgrammar", "llguidance", "off"]
 
 
 class TensorRTKvCacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The KV cache on the GPU. `free_gpu_memory_fraction` is of the memory that the weights leave;
+    """The KV cache on the GPU. `free_gpu_memory_fraction` is of the memory that the weights leave,
+    "auto" what the plan says, or 0.9 where there is none. `max_attention_window` is in tokens, one
+    for each layer or a pattern that repeats; empty: what the plan says, or the whole context;
     `host_cache_gb` gigabytes (10^9 bytes) of plain memory keep blocks that leave the GPU. "auto"
     as `enable_block_reuse` follows `engine.prefix_caching`."""
 
-    free_gpu_memory_fraction: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    free_gpu_memory_fraction: Annotated[float, Meta(gt=0, le=1)] | Auto = "auto"
+    max_attention_window: tuple[Count, ...] = ()
     dtype: str = "auto"
     host_cache_gb: Annotated[float, Meta(ge=0)] = 0.0
     enable_block_reuse: bool | Auto = "auto"

@@ -97,6 +97,15 @@ _FALSE_END_TEXTS = (
 )
 
 
+class FimTokens(NamedTuple):
+    """Tokens that stand before the text in front of a gap, before the text behind it, and before
+    what fills it (fill in the middle)."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
 class TokenRoles:
     """Sorts tokens in the order in which llama.cpp changes its mind.
 
@@ -130,6 +139,13 @@ class TokenRoles:
         eog |= by_text
         self._drop_false_ends(eog)
         return frozenset(eog)
+
+    def find_fim(self) -> FimTokens | None:
+        """None unless the vocabulary has all three."""
+        prefix, suffix, middle = map(self._find, (_FIM_PREFIX, _FIM_SUFFIX, _FIM_MIDDLE))
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FimTokens(prefix, suffix, middle)
 
     def _find(self, role: _Role) -> int | None:
         """The token of a role. One that only its text tells is made a control token."""

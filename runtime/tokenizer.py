@@ -9,12 +9,17 @@ from runtime.gguf import read_gguf
 from runtime.hf.tokenizer import HFTokenizer
 from runtime.llama_vocab import LlamaVocabTokenizer
 from runtime.special_tokens import SpecialTokens, clean_text
+from runtime.token_roles import FimTokens
 
 _CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+_BYTE_TOKENIZER_MARKS = (
+    *("<|im_start|>", "<|im_end|>"),
+    *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
 )
 
 
@@ -24,7 +29,8 @@ class Tokenizer(Protocol):
     `max_model_len` is the model's context in tokens, 0 where the file does not say.
     `eog_token_ids` are all tokens that end a generation. `bos_token` and `eos_token` are the texts
     of these tokens, "" where there is none; `special_tokens` are the texts that chat templates may
-    ask for, by names such as "bos_token".
+    ask for, by names such as "bos_token". `fim_tokens` mark the parts of a prompt whose middle is
+    to be filled in; None where the model was not trained for that.
     """
 
     @property
@@ -52,6 +58,9 @@ class Tokenizer(Protocol):
     def eos_token(self) -> str: ...
 
     @property
+    def fim_tokens(self) -> FimTokens | None: ...
+
+    @property
     def special_tokens(self) -> Mapping[str, str]: ...
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -70,9 +79,14 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def token_name(self, token_id: int) -> str:
+        """What a token is called in the vocabulary, such as "<|im_end|>": the way to show one that
+        stands for no bytes. Ordinary tokens may be in a spelling of the vocabulary's own."""
+        ...
+
 
 class ByteTokenizer:
-    """One token per byte of UTF-8, and four control tokens. Needs no file."""
+    """One token per byte of UTF-8, and seven control tokens. Needs no file."""
 
     bos_token = "<|bos|>"
     eos_token = "<|eos|>"
@@ -80,16 +94,17 @@ class ByteTokenizer:
     eos_token_id = 257
     im_start_token_id = 258
     im_end_token_id = 259
-    vocab_size = 260
+    fim_tokens = FimTokens(prefix=260, suffix=261, middle=262)
+    vocab_size = 263
     max_model_len = 0
     eog_token_ids = frozenset({eos_token_id, im_end_token_id})
     chat_template = _CHATML
     special_tokens: Mapping[str, str] = {"bos_token": bos_token, "eos_token": eos_token}
 
     def __init__(self) -> None:
-        texts = (self.bos_token, self.eos_token, "<|im_start|>", "<|im_end|>")
-        self._special = SpecialTokens({text: 256 + index for index, text in enumerate(texts)})
-        self._bytes = (*(bytes((byte,)) for byte in range(256)), b"", b"", b"", b"")
+        self._names = dict(enumerate((self.bos_token, self.eos_token, *_BYTE_TOKENIZER_MARKS), 256))
+        self._special = SpecialTokens({text: token_id for token_id, text in self._names.items()})
+        self._bytes = (*(bytes((byte,)) for byte in range(256)), *(b"" for _ in self._names))
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         text = clean_text(text)
@@ -103,6 +118,9 @@ class ByteTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         return self._bytes[token_id]
+
+    def token_name(self, token_id: int) -> str:
+        return self._names.get(token_id, "")
 
 
 def load_tokenizer(model_path: str | Path) -> Tokenizer:

@@ -37,6 +37,7 @@ from runtime.messages import (
 )
 from runtime.processes import kill_offspring
 from runtime.tokenizer import load_tokenizer
+from runtime.worker_log import configure_log
 
 HEARTBEAT_SECONDS = 1.0
 """Longest silence of an idle engine."""
@@ -139,6 +140,7 @@ def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
 
 def main() -> int:
     """Entry point of the process; returns its exit status."""
+    configure_log()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the gateway's to handle
     config = _read_config(sys.stdin.buffer)
     _leave_with_parent(sys.stdin.buffer, config.address)

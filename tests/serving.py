@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.settings import ModelSettings, ServerSettings, Settings
 from runtime import EngineConfig, ScriptedConfig
+from tests.tensorrt_model import write_tensorrt_model
 
 MODEL = "acme/parrot"
 PATIENCE = 20.0
@@ -28,6 +30,20 @@ def scripted_settings(
         server=server or ServerSettings(),
         model=ModelSettings(served_name=MODEL),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
+    )
+
+
+def tensorrt_settings(
+    folder: Path, text: str, *, server: ServerSettings, engine: dict[str, Any]
+) -> Settings:
+    """The TensorRT-LLM engine on its double, which says `text` again and again; bytes for tokens,
+    named MODEL. The engine process has to find the double: `tests.tensorrt_double.findable`."""
+    say = list((text * (4096 // len(text.encode()) + 1)).encode())
+    write_tensorrt_model(folder, begins_texts=True, say=say, certain=True, step_ms=0.5)
+    return Settings(
+        server=server,
+        model=ModelSettings(served_name=MODEL, name_or_path=str(folder)),
+        engine=EngineConfig(name="tensorrt_llm", **engine),
     )
 
 
@@ -69,7 +85,7 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    settings: Settings, *, model_path: str = "", wait_until_ready: bool = True
+    settings: Settings, *, wait_until_ready: bool = True, model_path: str = ""
 ) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))

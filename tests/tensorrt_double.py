@@ -1,5 +1,6 @@
 """Puts the double of TensorRT-LLM in the package's place, one release at a time."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,15 @@ def double_of(release: str) -> Iterator[None]:
         yield
     _loaded[release] = _take_out()
     sys.modules.update(before)
+
+
+@contextmanager
+def findable(release: str) -> Iterator[None]:
+    """Engine processes that are started inside the block find the double of this release."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(DOUBLES), str(DOUBLES.parents[1])]))
+        patch.setenv("TENSORRT_LLM_DOUBLE", release)
+        yield
 
 
 def _take_out() -> dict[str, ModuleType]:

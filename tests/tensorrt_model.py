@@ -5,8 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+CHAT_TEMPLATE = (
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+BOS_TOKEN = "<|begin|>"
 NUM_BYTES = 256
 EOS_TOKEN_ID = 256
 OTHER_EOS_TOKEN_ID = 257
@@ -14,13 +19,16 @@ VOCAB_SIZE = 258
 """Ids 0 to 255 are bytes; the two end tokens follow."""
 
 
-def write_tensorrt_model(folder: Path, *, max_model_len: int = 2048, **plan: Any) -> Path:
-    """Write the folder. `plan` is how the double behaves; see the README beside it."""
+def write_tensorrt_model(
+    folder: Path, *, max_model_len: int = 2048, begins_texts: bool = False, **plan: Any
+) -> Path:
+    """Write the folder. `plan` is how the double behaves; see the README beside it. With
+    `begins_texts` there is one token more, which every text begins with."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": VOCAB_SIZE,
+        "vocab_size": VOCAB_SIZE + begins_texts,
         "max_position_embeddings": max_model_len,
         "eos_token_id": EOS_TOKEN_ID,
     }
@@ -28,10 +36,18 @@ def write_tensorrt_model(folder: Path, *, max_model_len: int = 2048, **plan: Any
     ends = [EOS_TOKEN_ID, OTHER_EOS_TOKEN_ID]
     _write(folder / "generation_config.json", {"eos_token_id": ends})
     _write(folder / "double.json", plan)
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    tokenizer = _tokenizer()
+    if begins_texts:
+        _begin_texts(tokenizer)
+    tokenizer.save(str(folder / "tokenizer.json"))
     _write(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"},
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|end|>",
+            "chat_template": CHAT_TEMPLATE,
+            **({"bos_token": BOS_TOKEN} if begins_texts else {}),
+        },
     )
     return folder
 
@@ -46,6 +62,14 @@ def _tokenizer() -> Tokenizer:
         [AddedToken(text, special=True, normalized=False) for text in ("<|end|>", "<|other_end|>")]
     )
     return tokenizer
+
+
+def _begin_texts(tokenizer: Tokenizer) -> None:
+    tokenizer.add_special_tokens([AddedToken(BOS_TOKEN, special=True, normalized=False)])
+    token_id = tokenizer.token_to_id(BOS_TOKEN)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS_TOKEN} $A", special_tokens=[(BOS_TOKEN, token_id)]
+    )
 
 
 def _byte_characters() -> dict[int, str]:

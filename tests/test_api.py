@@ -22,24 +22,35 @@ from tests.serving import (
     raw_request,
     running_server,
     scripted_settings,
+    tensorrt_settings,
     wait_for,
 )
+from tests.tensorrt_double import findable
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]
+ENGINES = ["scripted", "1.2", "1.4"]
+"""The scripted engine, and TensorRT-LLM's on the double of these releases."""
+
 SENTENCE = "Schöne Grüße: the quick brown fox, 狐狸! "
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    """Fast, and never full."""
-    settings = scripted_settings(
-        server=ServerSettings(max_body_bytes=100_000),
-        engine={"max_num_waiting": 1000, "max_model_len": 2048},
-        text=SENTENCE,
-    )
-    with running_server(settings) as running:
+@pytest.fixture(scope="module", params=ENGINES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Fast, and never full; on each engine."""
+    server = ServerSettings(max_body_bytes=100_000)
+    engine = {"max_num_waiting": 1000, "max_model_len": 2048}
+    if request.param == "scripted":
+        settings = scripted_settings(server=server, engine=engine, text=SENTENCE)
+        with running_server(settings) as running:
+            yield running
+        return
+    folder = tmp_path_factory.mktemp("model")
+    settings = tensorrt_settings(folder, SENTENCE, server=server, engine=engine)
+    with findable(request.param), running_server(settings, model_path=str(folder)) as running:
         yield running
 
 
@@ -403,7 +414,8 @@ def check_error(response: httpx.Response, status: int, param: str | None, code: 
             "messages",
             "context_length_exceeded",
         ),
-        ({"logprobs": True}, 400, "logprobs", "unsupported_parameter"),
+        ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 1}, 400, "top_logprobs", "invalid_value"),
         ({"n": 0}, 400, "n", "invalid_value"),
         ({"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
     ],
@@ -420,12 +432,11 @@ def test_bad_requests(server, stream, change, status, param, code):
     ("change", "param", "code"),
     [
         ({"prompt": []}, "prompt", "invalid_value"),
-        ({"prompt": [260]}, "prompt", "invalid_value"),
+        ({"prompt": [263]}, "prompt", "invalid_value"),
         ({"prompt": [-1]}, "prompt", "invalid_value"),
         ({"prompt": ["a", 1]}, "prompt", "invalid_type"),
         ({"prompt": {"a": 1}}, "prompt", "invalid_type"),
         ({}, "prompt", "missing_required_parameter"),
-        ({"prompt": "a", "suffix": "b"}, "suffix", "unsupported_parameter"),
         ({"prompt": "a", "logprobs": 6}, "logprobs", "invalid_value"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens", "invalid_value"),
         ({"prompt": "a", "stream_options": {}}, "stream_options", "invalid_value"),
@@ -481,7 +492,7 @@ def test_unknown_paths_and_wrong_methods(server):
 
 
 def test_unknown_fields_do_no_harm(server):
-    assert server.chat(max_tokens=1, top_k=5, extra={"a": 1}).status_code == 200
+    assert server.chat(max_tokens=1, other=5, extra={"a": 1}).status_code == 200
 
 
 def test_request_ids(server):
@@ -577,7 +588,7 @@ def test_health(server):
     assert health["status"] == "ok"
     assert health["state"] == "ready"
     assert health["model"] == MODEL
-    assert health["engine"]["engine"] == "scripted"
+    assert health["engine"]["engine"] in ("scripted", "tensorrt_llm")
     assert health["limits"]["max_model_len"] == 2048
 
 

@@ -8,6 +8,7 @@ from gateway.assembler import (
     Assembler,
     ChoiceEnd,
     ChoiceStart,
+    Echo,
     Event,
     TextDelta,
 )
@@ -90,7 +91,7 @@ def test_first_delta_without_text_starts_the_choice():
 
 def test_prefix_comes_once_and_before_everything():
     """`echo`: each prompt's choices begin with that prompt's text."""
-    assembler = Assembler(["a", "b", "c", "d"], [1, 2], ["one ", "two "])
+    assembler = Assembler(["a", "b", "c", "d"], [1, 2], [Echo("one "), Echo("two ")])
     ends = [RequestOutput(name, [1], name, "stop") for name in "abcd"]
 
     assembler.push([RequestOutput("c", [1], "")])

@@ -9,14 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
+from tests.fake_nvml import FakeGpu, FakeNvml
 from tests.hf_folders import byte_level, write_folder
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lockgate {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "plan", "doctor"])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -241,24 +242,31 @@ def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
 def test_doctor_shows_gpus(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    memory = SimpleNamespace(total=80_000_000_000, free=79_000_000_000)
-    answers = {
-        "nvmlInit": None,
-        "nvmlShutdown": None,
-        "nvmlSystemGetDriverVersion": "580.65.06",
-        "nvmlSystemGetCudaDriverVersion_v2": 13_010,
-        "nvmlDeviceGetCount": 2,
-        "nvmlDeviceGetHandleByIndex": object(),
-        "nvmlDeviceGetName": "A GPU",
-        "nvmlDeviceGetMemoryInfo": memory,
-        "nvmlDeviceGetCudaComputeCapability": (9, 0),
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(f"pynvml.{name}", lambda *_, answer=answer: answer)
+    gpu = FakeGpu("A GPU", total=80_000_000_000, free=79_000_000_000, compute_capability=(9, 0))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([gpu, gpu]))
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "NVIDIA 580.65.06, CUDA 13.1" in text
-    assert text.count("A GPU, 80.0 GB, 79.0 GB free, compute 9.0") == 2
+    unwrapped = " ".join(text.split())
+    expected = "A GPU, 80.0 GB, 79.0 GB free, compute 9.0, 65 °C, 180 of 200 W"
+    assert unwrapped.count(expected) == 2
+
+
+def test_doctor_shows_a_gpu_that_is_lost_and_one_without_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, shared = FakeGpu(), FakeGpu("NVIDIA GB10")
+    nvml = FakeNvml([lost, shared])
+    nvml.fail("nvmlDeviceGetHandleByIndex", pynvml.NVMLError_GpuIsLost)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert main(["doctor"]) == 0
+    assert "the driver cannot reach this GPU" in " ".join(capsys.readouterr().out.split())
+    nvml.heal()
+    nvml.fail("nvmlDeviceGetMemoryInfo", pynvml.NVMLError_NotSupported, shared)
+    assert main(["doctor"]) == 0
+    assert "NVIDIA GB10, memory shared with the CPU, compute 8.9" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_missing_engine_names_the_extra(
@@ -352,7 +360,7 @@ def test_interrupt_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> 
     assert greeting(process)
     assert process.stdout.read(6)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate("/exit\n")
+    output, errors = process.communicate("/exit\n", timeout=60)
     assert " (stopped)\n> " in output
     assert (errors, process.returncode) == ("", 0)
 

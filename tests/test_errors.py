@@ -24,6 +24,7 @@ from runtime import (
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
+    GpuMemoryPressure,
     InvalidRequest,
     SetupError,
 )
@@ -50,6 +51,7 @@ from runtime import (
         ),
         (EngineOverloaded("m", retry_after=1), 429, "rate_limit_error", None, "engine_overloaded"),
         (EngineUnavailable("m", retry_after=1), 503, "server_error", None, "engine_unavailable"),
+        (GpuMemoryPressure("m", retry_after=1), 503, "server_error", None, "gpu_memory_pressure"),
         (DeadlineExceeded("m", retry_after=1), 503, "server_error", None, "deadline_exceeded"),
         (EngineError("m"), 500, "server_error", None, "engine_error"),
     ],

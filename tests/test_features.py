@@ -9,6 +9,7 @@ from runtime import EngineConfig, InvalidRequest, Request, SamplingParams, Struc
 from runtime.core import EngineCore
 from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
+from runtime.engines.scripted import FEATURES
 from runtime.messages import RequestFailed, Submit, decode_to_engine, encode
 from runtime.tokenizer import ByteTokenizer
 
@@ -16,6 +17,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("logit_bias", {"logit_bias": {5: 1.5}}),
     ("logprobs", {"logprobs": 0}),
     ("min_tokens", {"min_tokens": 2}),
+    ("prompt_logprobs", {"prompt_logprobs": 0}),
     ("repetition_penalty", {"repetition_penalty": 1.1}),
     ("stop_token_ids", {"stop_token_ids": (5,)}),
     ("structured_output", {"structured_output": StructuredOutput(choice=("a", "b"))}),
@@ -33,16 +35,22 @@ def request(feature: str, sampling: dict[str, Any]) -> Request:
 def test_the_scripted_engine_refuses_what_it_would_ignore(
     feature: str, sampling: dict[str, Any]
 ) -> None:
+    """And takes the rest."""
     config = EngineConfig(name="scripted")
     tokenizer = ByteTokenizer()
     core = EngineCore(create_engine(config, "", tokenizer), tokenizer, config)
     core.submit(request(feature, sampling))
     core.step()
 
-    [refusal] = [m for m in core.take_messages() if isinstance(m, RequestFailed)]
+    refusals = [m for m in core.take_messages() if isinstance(m, RequestFailed)]
 
-    expected = {"structured_output": "response_format", "lora": "model"}.get(feature, feature)
+    if feature in FEATURES:
+        assert refusals == []
+        return
+    [refusal] = refusals
+    expected = {"structured_output": "response_format", "lora": "model"}[feature]
     assert (refusal.kind, refusal.param) == ("invalid", expected)
+    assert refusal.code == "unsupported_parameter"
     assert not core.has_work
 
 
@@ -51,7 +59,7 @@ def test_a_feature_is_found_and_allowed_by_its_name(feature: str, sampling: dict
     asked = request(feature, sampling)
     assert features_of(asked) == [feature]
     check_features(asked, ALL_FEATURES, "some")
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="does not support"):
         check_features(asked, ALL_FEATURES - {feature}, "some")  # type: ignore[operator]
 
 

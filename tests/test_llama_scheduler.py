@@ -94,7 +94,7 @@ class World:
             if not self.scheduler.can_add(tokens, each.cache_salt):
                 return
             self.waiting.pop(0)
-            sequence = Sequence(each, Sampler(each.sampling), max_model_len=10_000)
+            sequence = Sequence(each, Sampler(each.sampling), 10_000, EOS)
             self.scheduler.add(sequence)
             self.cached.setdefault(each.request_id, sequence.num_cached_tokens)
             self.check()
@@ -124,7 +124,7 @@ class World:
             self.num_preempted += 1
 
     def sample(self, sequence: Sequence) -> None:
-        if sequence.append(answer_token(sequence.token_ids), EOS) is not None:
+        if sequence.append(answer_token(sequence.token_ids)) is not None:
             tokens = sequence.token_ids[sequence.num_prompt_tokens :]
             self.finished[sequence.request_id] = tokens
             self.scheduler.remove(sequence.request_id)

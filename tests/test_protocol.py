@@ -125,16 +125,16 @@ def test_a_number_out_of_range_is_named():
 def test_the_fields_of_this_server_are_known():
     body = json.dumps({**GOOD, "priority": "batch", "deadline": 1, "cache_salt": "s"}).encode()
 
-    assert unknown_fields(body, ChatCompletionRequest) == set()
-    assert unknown_fields(body, CompletionRequest) == {"messages"}
+    assert set(unknown_fields(body, ChatCompletionRequest)) == set()
+    assert set(unknown_fields(body, CompletionRequest)) == {"messages"}
 
 
 def test_unknown_fields_are_ignored_and_known_to_us():
-    body = json.dumps({**GOOD, "top_k": 3, "extra": {"a": [1]}}).encode()
+    body = json.dumps({**GOOD, "other": 3, "extra": {"a": [1]}}).encode()
 
     assert decode_chat_completion(body).model == "m"
-    assert unknown_fields(body, ChatCompletionRequest) == {"top_k", "extra"}
-    assert unknown_fields(json.dumps(GOOD).encode(), ChatCompletionRequest) == set()
+    assert set(unknown_fields(body, ChatCompletionRequest)) == {"other", "extra"}
+    assert not unknown_fields(json.dumps(GOOD).encode(), ChatCompletionRequest)
 
 
 def test_extremes_that_are_right():

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import SamplingParams
-from runtime.engines.llama_cpp.sampler import Sampler, _top
+from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.top_k import top_token_ids
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625], dtype=np.float32))
 
@@ -172,5 +173,6 @@ def test_penalties_count_each_time_and_leave_the_logits_alone():
 def test_top_k_is_the_beginning_of_the_sorted_vocabulary(logits: list[float], top_k: int):
     """Equal logits by id, whatever their place."""
     array = np.array(logits, dtype=np.float32)
+    expected = np.argsort(-array, kind="stable")[:top_k]
 
-    assert _top(array, top_k).tolist() == np.argsort(-array, kind="stable")[:top_k].tolist()
+    assert top_token_ids(array, top_k).tolist() == expected.tolist()

@@ -43,6 +43,16 @@ def test_every_pair_of_cuts_gives_the_same(stop: tuple[str, ...], pieces: list[s
     assert run(stop, pieces) == expected(stop, "".join(pieces))
 
 
+@given(STOPS, TEXT, st.integers(0, 40))
+def test_an_included_stop_string_ends_the_text(stop: tuple[str, ...], text: str, cut: int) -> None:
+    checker = StopChecker(stop, include=True)
+    sent = checker.push(text[:cut]) + checker.push(text[cut:]) + checker.flush()
+    before, matched = expected(stop, text)
+
+    assert checker.matched == matched
+    assert sent == before + (matched or "")
+
+
 @given(STOPS, TEXT)
 def test_no_stop_string_leaks(stop: tuple[str, ...], text: str) -> None:
     sent, _ = run(stop, list(text))

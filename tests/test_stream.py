@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import EngineError, RequestOutput, TokenStream
+from runtime import EngineError, RequestOutput, TokenLogprobs, TokenStream
 
 
 def delta(request_id: str, token: int, *, end: bool = False) -> RequestOutput:
@@ -67,6 +67,21 @@ async def test_a_reader_that_is_behind_gets_one_merged_delta():
     assert await anext(stream) == [RequestOutput("a", [0, 1, 2, 3, 4], "abcde", "length")]
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+@pytest.mark.anyio
+async def test_a_merged_delta_tells_every_token_and_the_prompt():
+    """The prompt's come with the first delta alone, and with the merged one."""
+    stream = TokenStream(["a"], lambda unfinished: None)
+    entries = [TokenLogprobs(-float(number)) for number in range(3)]
+    for number, entry in enumerate(entries):
+        prompt = [None, entries[2]] if number == 0 else None
+        stream.push(RequestOutput("a", [7], "x", logprobs=[entry], prompt_logprobs=prompt))
+
+    [merged] = await anext(stream)
+
+    assert merged.logprobs == entries
+    assert merged.prompt_logprobs == [None, entries[2]]
 
 
 @pytest.mark.anyio

@@ -32,6 +32,34 @@ def test_built_in_template():
     )
 
 
+def test_variables_reach_the_template():
+    source = PLAIN + "{% if mood %}{{ mood }}{% endif %}"
+    messages = [{"role": "user", "content": "hi"}]
+
+    assert template(source).render(messages, variables={"mood": "calm"}) == "user: hi\ncalm"
+    assert template(source).render(messages) == "user: hi\n"
+    for name in ("tools", "messages", "bos_token", "add_generation_prompt", "chat_template"):
+        with pytest.raises(InvalidRequest, match=name) as caught:
+            template(source).render(messages, variables={name: "x"})
+        assert caught.value.param == "chat_template_kwargs"
+
+
+def test_the_last_message_can_be_gone_on_with():
+    source = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "so"}]
+    compiled = template(source)
+
+    assert compiled.render(messages[:1]) == "<user>q</><assistant>"
+    assert compiled.render(messages[:1], add_generation_prompt=False) == "<user>q</>"
+    assert (
+        compiled.render(messages, add_generation_prompt=False, continue_final_message=True)
+        == "<user>q</><assistant>so"
+    )
+
+
 def test_what_a_template_refuses_is_the_messages_fault():
     """Whether it says so itself or stumbles."""
     for source, reason in (

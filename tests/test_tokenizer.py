@@ -29,7 +29,7 @@ PRE_TOKENIZERS = (
 )
 FIELDS = (
     *("vocab_size", "max_model_len", "bos_token_id", "eos_token_id", "eog_token_ids"),
-    *("chat_template", "bos_token", "eos_token"),
+    *("chat_template", "bos_token", "eos_token", "fim_tokens"),
 )
 
 NASTY = (
@@ -108,6 +108,8 @@ def assert_same_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
     for token_id in range(ours.vocab_size):
         assert ours.token_bytes(token_id) == theirs.token_bytes(token_id)
+        if not ours.token_bytes(token_id):
+            assert ours.token_name(token_id) == theirs.token_name(token_id)
 
 
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)
@@ -120,6 +122,51 @@ def test_same_tokens_as_llama_cpp_on_the_tiny_model(pre: str, tmp_path: Path) ->
     assert_same_vocabulary(ours, theirs)
     texts = (text for text in nasty_texts(400) if len(text) < 2000)
     assert_same(ours, theirs, texts)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+        ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+        ("<PRE>", "<SUF>", "<MID>"),
+    ],
+)
+def test_tokens_that_mark_a_gap_are_found_by_their_texts(
+    texts: tuple[str, str, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_tiny_model(tmp_path / "tiny.gguf", more_control_tokens=texts)
+    ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
+
+    assert isinstance(ours, BpeTokenizer)
+    assert ours.fim_tokens is not None
+    assert ours.fim_tokens == theirs.fim_tokens
+    assert tuple(map(ours.token_name, ours.fim_tokens)) == texts
+    assert not set(ours.fim_tokens) & ours.eog_token_ids
+
+
+def test_tokens_that_mark_a_gap_are_named_by_the_file(tmp_path: Path) -> None:
+    """By either generation of keys; two marks of three are none."""
+    pytest.importorskip("llama_cpp")
+    names = ("<a>", "<b>", "<c>")
+    for keys in (
+        ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
+        ("prefix_token_id", "suffix_token_id", "middle_token_id"),
+    ):
+        path = write_tiny_model(
+            tmp_path / "tiny.gguf",
+            more_control_tokens=names,
+            token_keys=dict(zip(keys, names, strict=True)),
+        )
+        ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
+        assert ours.fim_tokens is not None
+        assert ours.fim_tokens == theirs.fim_tokens
+        assert tuple(map(ours.token_name, ours.fim_tokens)) == names
+    two = write_tiny_model(
+        tmp_path / "two.gguf", more_control_tokens=names, token_keys={"fim_pre_token_id": "<a>"}
+    )
+    assert load_tokenizer(two).fim_tokens is None
 
 
 def test_same_tokens_as_llama_cpp_on_the_default_model(default_model_path: Path) -> None:
@@ -162,6 +209,8 @@ def test_what_a_model_file_says(tiny: Tokenizer) -> None:
     assert (tiny.max_model_len, tiny.chat_template) == (2048, CHAT_TEMPLATE)
     assert (tiny.bos_token, tiny.eos_token) == ("<|endoftext|>", "<|im_end|>")
     assert tiny.eog_token_ids == {tiny.bos_token_id, tiny.eos_token_id}
+    assert tiny.token_name(tiny.eos_token_id or 0) == "<|im_end|>"
+    assert tiny.fim_tokens is None
 
 
 def test_control_tokens_are_plain_text_unless_asked_for(tiny: Tokenizer) -> None:

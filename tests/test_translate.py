@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import prompts as prompts_of
 from gateway import translate
+from gateway.messages import template_messages
 from gateway.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -15,14 +17,6 @@ from gateway.protocol import (
 from gateway.service import Service
 from runtime import ContextLengthExceeded, InvalidRequest, Request
 
-DECLARED_ONLY_HERE = {"model", "messages", "prompt"}
-HONOURED = {
-    *("temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty"),
-    *("stream", "stream_options", "max_tokens", "max_completion_tokens", "echo", "best_of"),
-    *("priority", "deadline", "cache_salt"),
-    *("response_format", "structured_outputs"),
-    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
-}
 SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
 
 
@@ -54,18 +48,6 @@ def refusal(**fields: object) -> InvalidRequest:
     return caught.value
 
 
-def test_every_declared_field_has_one_fate():
-    """Honoured, harmless or refused: no field is dropped by accident."""
-    for kind, neutral in (
-        (ChatCompletionRequest, translate.NEUTRAL_IN_CHAT),
-        (CompletionRequest, translate.NEUTRAL_IN_COMPLETION),
-    ):
-        fields = set(kind.__struct_fields__) - DECLARED_ONLY_HERE
-        fates = [HONOURED & fields, translate.HARMLESS.keys() & fields, set(neutral)]
-        assert fields == set().union(*fates)
-        assert len(fields) == sum(len(fate) for fate in fates)
-
-
 def test_defaults():
     (request,) = chat_requests()
 
@@ -79,8 +61,8 @@ def test_defaults():
 
 def test_null_means_absent():
     nulls = dict.fromkeys(ChatCompletionRequest.__struct_fields__)
-    for name in DECLARED_ONLY_HERE:
-        nulls.pop(name, None)
+    for name in ("model", "messages"):
+        del nulls[name]
 
     (request,) = chat_requests(**nulls)
 
@@ -169,9 +151,6 @@ def test_context_of_completions():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("logit_bias", {"1": 5}),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
         ("reasoning_effort", "high"),
@@ -221,9 +200,7 @@ def test_what_asks_for_nothing_is_accepted(name, value):
 def test_completion_parameters():
     assert len(completion_requests([[1]], best_of=2, n=2)) == 2
     for fields, param, code in (
-        ({"logprobs": 0}, "logprobs", "unsupported_parameter"),
-        ({"suffix": "x"}, "suffix", "unsupported_parameter"),
-        ({"best_of": 3}, "best_of", "unsupported_parameter"),
+        ({"best_of": 3, "stream": True}, "best_of", "invalid_value"),
         ({"best_of": 1, "n": 2}, "best_of", "invalid_value"),
         ({"stream_options": {}}, "stream_options", "invalid_value"),
     ):
@@ -239,7 +216,7 @@ def test_stream_options_want_a_stream():
 
 def test_prompts():
     def prompts(prompt: object) -> object:
-        return translate.completion_prompts(completion(prompt=prompt))
+        return prompts_of.completion_prompts(completion(prompt=prompt))
 
     assert prompts("a") == ["a"]
     assert prompts(None) == [""]
@@ -253,14 +230,14 @@ def test_prompts():
 
 
 def test_empty_prompt():
-    assert translate.empty_prompt(7) == [7]
+    assert prompts_of.empty_prompt(7) == [7]
     with pytest.raises(InvalidRequest) as caught:
-        translate.empty_prompt(None)
+        prompts_of.empty_prompt(None)
     assert caught.value.param == "prompt"
 
 
 def test_token_ids_outside_the_vocabulary():
-    translate.check_token_ids([[0, 9]], 10)
+    prompts_of.check_token_ids([[0, 9]], 10)
     for prompts, param in (
         ([[10]], "prompt"),
         ([[-1]], "prompt"),
@@ -268,13 +245,13 @@ def test_token_ids_outside_the_vocabulary():
         ([[1], []], "prompt[1]"),
     ):
         with pytest.raises(InvalidRequest) as caught:
-            translate.check_token_ids(prompts, 10)
+            prompts_of.check_token_ids(prompts, 10)
         assert caught.value.param == param
 
 
 def messages(*given: dict[str, object], tool_messages: bool = True) -> list[dict[str, object]]:
     data = chat(messages=list(given))
-    return translate.template_messages(data.messages, tool_messages=tool_messages)
+    return template_messages(data.messages, tool_messages=tool_messages)
 
 
 def test_messages_for_templates():

@@ -1,7 +1,7 @@
 """A tiny random model in a GGUF file: loads in llama.cpp in milliseconds, speaks nonsense."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,12 +38,16 @@ def write_tiny_model(
     context: int = 2048,
     pre: str = "qwen2",
     window: int = 0,
+    more_control_tokens: Sequence[str] = (),
+    token_keys: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a model of random F32 weights, about 0.7 MB, and return its path.
 
     The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, one that
-    is not merged, five special ones. `context` is the training context in tokens. The architecture
-    is llama's, or, with a `window` in tokens, gemma2's: every other layer sees that far back.
+    is not merged, five special ones and those of `more_control_tokens`; `token_keys` gives texts of
+    tokens whose ids stand under keys such as "fim_pre_token_id". `context` is the training context
+    in tokens. The architecture is llama's, or, with a `window` in tokens, gemma2's: every other
+    layer sees that far back.
     """
     merges = _train_merges(n_vocab_extra)
     writer = gguf.GGUFWriter(path, "gemma2" if window else "llama")
@@ -54,7 +58,7 @@ def write_tiny_model(
         writer.add_final_logit_softcapping(30.0)
         writer.add_key_length(WIDTH // NUM_HEADS)
         writer.add_value_length(WIDTH // NUM_HEADS)
-    num_tokens = _add_vocabulary(writer, merges, pre)
+    num_tokens = _add_vocabulary(writer, merges, pre, more_control_tokens, token_keys or {})
     for name, weights in _weights(np.random.default_rng(seed), num_tokens):
         if not (window and name == "output.weight"):  # gemma's is the embedding
             writer.add_tensor(name, weights)
@@ -81,13 +85,23 @@ def _add_shape(writer: gguf.GGUFWriter, context: int) -> None:
     writer.add_rope_dimension_count(WIDTH // NUM_HEADS)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, merges: list[tuple[bytes, bytes]], pre: str) -> int:
+def _add_vocabulary(
+    writer: gguf.GGUFWriter,
+    merges: list[tuple[bytes, bytes]],
+    pre: str,
+    more_control_tokens: Sequence[str],
+    token_keys: Mapping[str, str],
+) -> int:
     normal = [bytes((byte,)) for byte in range(256)] + [left + right for left, right in merges]
     normal.append(_UNMERGED)
     tokens = [*map(spelling_of, normal), *CONTROL_TOKENS, *USER_DEFINED_TOKENS]
+    tokens += more_control_tokens
     kinds = [gguf.TokenType.NORMAL] * len(normal)
     kinds += [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
     kinds += [gguf.TokenType.USER_DEFINED] * len(USER_DEFINED_TOKENS)
+    kinds += [gguf.TokenType.CONTROL] * len(more_control_tokens)
+    for key, text in token_keys.items():
+        writer.add_uint32(f"tokenizer.ggml.{key}", tokens.index(text))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)

@@ -8,13 +8,16 @@ import argparse
 import http.client
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -178,15 +181,34 @@ def _read_line() -> str | None:
 
 def _print_answer(conversation: Conversation, text: str) -> None:
     # closing ends the connection, and with it the server's work on an answer nobody wants
-    with closing(conversation.ask(text)) as answer:
+    with closing(conversation.ask(text)) as answer, _noting_interrupts() as interrupted:
         try:
             for piece in answer:
                 print(piece, end="", flush=True)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             print(" (stopped)", end="")
         except ChatError as error:
             print(f"lockgate: {error}", file=sys.stderr)
     print()
+
+
+@contextmanager
+def _noting_interrupts() -> Iterator[threading.Event]:
+    """Sets the event at Ctrl-C, beside the usual exception: one that is raised while Python runs a
+    destructor is lost."""
+    interrupted = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ask_once(conversation: Conversation, text: str) -> None:

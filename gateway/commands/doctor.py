@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-import pynvml
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
@@ -20,27 +19,9 @@ from rich.table import Table
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from gateway.settings import Settings
-from runtime import ModelStore, __version__
+from runtime import GpuReader, GpuReading, GpuSnapshot, ModelStore, __version__
 
 _IMPORT_TIMEOUT = 60
-
-
-class GpuReport(Struct, frozen=True, kw_only=True):
-    """One NVIDIA GPU. Memory in bytes, 0 where the driver does not tell."""
-
-    name: str
-    memory_total: int
-    memory_free: int
-    compute_capability: str
-
-
-class DriverReport(Struct, frozen=True, kw_only=True):
-    """What the NVIDIA driver says; `problem` is why it says nothing."""
-
-    version: str = ""
-    cuda: str = ""
-    gpus: tuple[GpuReport, ...] = ()
-    problem: str = ""
 
 
 class EngineReport(Struct, frozen=True, kw_only=True):
@@ -68,7 +49,7 @@ class Report(Struct, frozen=True, kw_only=True):
     model_folder: str
     disk_free: int
     models: dict[str, bool]
-    driver: DriverReport
+    driver: GpuSnapshot
     engines: tuple[EngineReport, ...]
 
 
@@ -140,44 +121,12 @@ def _disk_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _examine_driver() -> DriverReport:
+def _examine_driver() -> GpuSnapshot:
+    reader = GpuReader()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return DriverReport(problem=_driver_problem(error))
-    try:
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
-        return DriverReport(
-            version=pynvml.nvmlSystemGetDriverVersion(),
-            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
-            gpus=tuple(_examine_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())),
-        )
-    except pynvml.NVMLError as error:
-        return DriverReport(problem=f"the NVIDIA driver answers with an error: {error}")
+        return reader.read()
     finally:
-        pynvml.nvmlShutdown()
-
-
-def _driver_problem(error: Exception) -> str:
-    if isinstance(error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded):
-        return "no NVIDIA driver on this machine"
-    return f"the NVIDIA driver cannot be used: {error}"
-
-
-def _examine_gpu(index: int) -> GpuReport:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        total, free = memory.total, memory.free
-    except pynvml.NVMLError_NotSupported:
-        total = free = 0  # memory shared with the CPU
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return GpuReport(
-        name=pynvml.nvmlDeviceGetName(handle),
-        memory_total=total,
-        memory_free=free,
-        compute_capability=f"{major}.{minor}",
-    )
+        reader.close()
 
 
 _SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
@@ -214,7 +163,7 @@ def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
     return f"importing llama_cpp fails: {lines[-1]}"
 
 
-def _examine_tensorrt_llm(driver: DriverReport) -> EngineReport:
+def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
     problems = ["this version of Lockgate does not drive it yet"]
     if sys.platform != "linux":
         problems.append(f"it needs Linux, this is {platform.system()}")
@@ -262,14 +211,29 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _gpu_facts(driver: DriverReport) -> list[tuple[str, str]]:
+def _gpu_facts(driver: GpuSnapshot) -> list[tuple[str, str]]:
     if driver.problem:
         return [("GPU", driver.problem)]
-    facts = [("Driver", f"NVIDIA {driver.version}, CUDA {driver.cuda}")]
-    for gpu in driver.gpus:
-        memory = f"{_gigabytes(gpu.memory_total)}, {_gigabytes(gpu.memory_free)} free"
-        facts.append(("GPU", f"{gpu.name}, {memory}, compute {gpu.compute_capability}"))
+    facts = [("Driver", f"NVIDIA {driver.driver_version}, CUDA {driver.cuda_version}")]
+    facts += [("GPU", _gpu_fact(gpu)) for gpu in driver.gpus]
     return facts if driver.gpus else [*facts, ("GPU", "none")]
+
+
+def _gpu_fact(gpu: GpuReading) -> str:
+    if gpu.problem:
+        return f"{gpu.name or gpu.index}: {gpu.problem}"
+    words = [gpu.name, f"compute {gpu.compute_capability or 'unknown'}"]
+    if gpu.memory_total is not None and gpu.memory_free is not None:
+        words.insert(1, f"{_gigabytes(gpu.memory_total)}, {_gigabytes(gpu.memory_free)} free")
+    else:
+        words.insert(1, "memory shared with the CPU")
+    if gpu.temperature is not None:
+        words.append(f"{gpu.temperature} °C")
+    if gpu.power is not None and gpu.power_limit is not None:
+        words.append(f"{gpu.power:.0f} of {gpu.power_limit:.0f} W")
+    if gpu.mig_enabled:
+        words.append("divided (MIG)")
+    return ", ".join(words)
 
 
 def _verdict(engine: EngineReport) -> str:

@@ -20,6 +20,8 @@ class SequenceOutput(Struct, frozen=True, gc=False):
     `stop_token_ids` (which is the last of `token_ids`), and "length" when `max_tokens` or the
     context is used up. A finished sequence is gone from the engine. Stop strings are not the
     engine's business: the worker aborts the sequence. `logprobs` is as long as `token_ids`.
+    `prompt_logprobs` is as long as the prompt and comes once, with the first output; a sequence
+    that asks for them and for no token ends with an output without tokens.
     """
 
     request_id: str
@@ -27,6 +29,7 @@ class SequenceOutput(Struct, frozen=True, gc=False):
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
+    prompt_logprobs: list[TokenLogprobs | None] | None = None
 
 
 class FailedSequence(Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ Feature = Literal[
     "logprobs",
     "lora",
     "min_tokens",
+    "prompt_logprobs",
     "repetition_penalty",
     "stop_token_ids",
     "structured_output",
@@ -21,11 +22,15 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
         "logprobs",
         "lora",
         "min_tokens",
+        "prompt_logprobs",
         "repetition_penalty",
         "stop_token_ids",
         "structured_output",
     )
 )
+
+_PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
+"""Where a feature is asked for by a parameter of another name."""
 
 
 def features_of(request: Request) -> list[Feature]:
@@ -36,6 +41,7 @@ def features_of(request: Request) -> list[Feature]:
         "logprobs": sampling.logprobs is not None,
         "lora": bool(request.lora),
         "min_tokens": sampling.min_tokens > 0,
+        "prompt_logprobs": sampling.prompt_logprobs is not None,
         "repetition_penalty": sampling.repetition_penalty != 1.0,
         "stop_token_ids": bool(sampling.stop_token_ids),
         "structured_output": sampling.structured_output is not None,
@@ -48,8 +54,20 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
     for feature in features_of(request):
         if feature not in supported:
             param = _parameter(request, feature)
+            what = "`echo` together with `logprobs`" if param == "echo" else f"`{param}`"
             raise InvalidRequest(
-                f"The engine {engine} does not support `{param}`; leave it out.", param=param
+                f"The engine {engine} does not support {what}; leave it out.",
+                param=param,
+                code="unsupported_parameter",
+            )
+
+
+def check_token_ids(request: Request, vocab_size: int) -> None:
+    """Raises InvalidRequest for an id that the model does not have, where a parameter names one."""
+    for param in ("logit_bias", "stop_token_ids"):
+        if not all(0 <= token < vocab_size for token in getattr(request.sampling, param)):
+            raise InvalidRequest(
+                f"A token id of `{param}` is outside 0..{vocab_size - 1}.", param=param
             )
 
 
@@ -58,4 +76,4 @@ def _parameter(request: Request, feature: Feature) -> str:
     wanted = request.sampling.structured_output
     if feature == "structured_output" and wanted is not None:
         return wanted.source
-    return "model" if feature == "lora" else feature
+    return _PARAMETERS.get(feature, feature)

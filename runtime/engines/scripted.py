@@ -5,20 +5,28 @@ and benchmarks of the front end. Its answer depends on the prompt and on the pos
 stream that mixes up two requests, loses a token or repeats one is found out.
 """
 
+import math
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import check_features
+from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.messages import EngineInfo, EngineLimits
-from runtime.request import FinishReason, Request
+from runtime.request import FinishReason, Request, TokenLogprobs
 from runtime.tokenizer import Tokenizer
 from runtime.version import __version__
 
 DEFAULT_MODEL_LEN = 32_768
 """Context in tokens where neither the settings nor the tokenizer's file name one."""
+
+FEATURES = ALL_FEATURES - {"lora", "structured_output"}
+"""What only moves probabilities is taken and changes nothing: there are none."""
+
+BANNED = -100.0
+"""A `logit_bias` of this or less keeps a token out of the script, as OpenAI's does."""
 
 
 class _Sequence:
@@ -29,6 +37,8 @@ class _Sequence:
         self.output_token_ids = list(request.output_token_ids)
         self._script = script
         self._offset = sum(request.prompt_token_ids)
+        self.ends = set(request.sampling.stop_token_ids)
+        self.told_prompt = bool(request.output_token_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -52,6 +62,7 @@ class ScriptedEngine:
             config.scripted.text, add_special=False, parse_special=False
         )
         self._eos_token_id = tokenizer.eos_token_id
+        self._vocab_size = tokenizer.vocab_size
         self._running: dict[str, _Sequence] = {}
         self._preempted: list[Request] = []
         self._num_prompt_tokens = 0
@@ -76,9 +87,10 @@ class ScriptedEngine:
         return len(self._running) < self.limits.max_num_seqs
 
     def add(self, request: Request) -> None:
-        check_features(request, frozenset(), "scripted")
+        check_features(request, FEATURES, "scripted")
+        check_token_ids(request, self._vocab_size)
         assert request.request_id not in self._running, "request added twice: this is a bug"
-        self._running[request.request_id] = _Sequence(request, self._script)
+        self._running[request.request_id] = _Sequence(request, _allowed(self._script, request))
         self._num_prompt_tokens += len(request.prompt_token_ids)
 
     def abort(self, request_id: str) -> None:
@@ -126,15 +138,60 @@ class ScriptedEngine:
         self._running.clear()
 
     def _advance(self, sequence: _Sequence) -> SequenceOutput:
-        request = sequence.request
-        ends = self._config.num_tokens and sequence.num_output_tokens >= self._config.num_tokens
-        if ends and self._eos_token_id is not None and not request.sampling.ignore_eos:
-            return SequenceOutput(request.request_id, [self._eos_token_id], "stop")
+        request, sampling = sequence.request, sequence.request.sampling
+        token_ids, reason = self._next(sequence) if sampling.max_tokens else ([], "length")
+        return SequenceOutput(
+            request.request_id,
+            token_ids,
+            reason,
+            logprobs=self._logprobs(token_ids, request, sampling.logprobs),
+            prompt_logprobs=self._prompt_logprobs(sequence),
+        )
+
+    def _next(self, sequence: _Sequence) -> tuple[list[int], FinishReason | None]:
+        sampling, num_tokens = sequence.request.sampling, sequence.num_output_tokens
+        ends = self._config.num_tokens and num_tokens >= self._config.num_tokens
+        must_go_on = sampling.ignore_eos or num_tokens < sampling.min_tokens
+        if ends and self._eos_token_id is not None and not must_go_on:
+            return [self._eos_token_id], "stop"
         token = sequence.next_token()
-        reason: FinishReason | None = None
-        if sequence.num_output_tokens >= request.sampling.max_tokens:
-            reason = "length"
-        return SequenceOutput(request.request_id, [token], reason)
+        if token in sequence.ends and num_tokens >= sampling.min_tokens:
+            return [token], "stop"
+        is_last = sequence.num_output_tokens >= sampling.max_tokens
+        return [token], "length" if is_last else None
+
+    def _prompt_logprobs(self, sequence: _Sequence) -> list[TokenLogprobs | None] | None:
+        request = sequence.request
+        if sequence.told_prompt or request.sampling.prompt_logprobs is None:
+            return None
+        sequence.told_prompt = True
+        later = request.prompt_token_ids[1:]
+        return [None, *(self._logprobs(later, request, request.sampling.prompt_logprobs) or [])]
+
+    def _logprobs(
+        self, token_ids: Sequence[int], request: Request, num_top: int | None
+    ) -> list[TokenLogprobs] | None:
+        """Made up, and the same each time: the token is the likeliest, by how much depends on the
+        seed, and the ids after it are each half as likely as the one before."""
+        if num_top is None:
+            return None
+        first = -0.1 * (1 + request.sampling.seed % 5)
+        return [
+            TokenLogprobs(
+                first,
+                1,
+                [
+                    ((token + step) % self._vocab_size, first - step * math.log(2))
+                    for step in range(num_top)
+                ],
+            )
+            for token in token_ids
+        ]
+
+
+def _allowed(script: list[int], request: Request) -> list[int]:
+    bias = request.sampling.logit_bias
+    return [token for token in script if bias.get(token, 0.0) > BANNED] or script
 
 
 def _limits(config: EngineConfig, tokenizer: Tokenizer) -> EngineLimits:

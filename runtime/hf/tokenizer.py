@@ -12,7 +12,7 @@ from runtime.hf.token_bytes import token_bytes
 from runtime.hf.tokenizer_config import TokenizerConfig, read_tokenizer_config
 from runtime.hf.tokenizer_file import TokenizerFile, read_tokenizer_file
 from runtime.special_tokens import clean_text
-from runtime.token_roles import TokenRoles
+from runtime.token_roles import FimTokens, TokenRoles
 
 
 class Encoder(Protocol):
@@ -26,6 +26,7 @@ class _Vocab(Struct, frozen=True):
     eos_token_id: int | None
     eog_token_ids: frozenset[int]
     hidden: set[int]
+    fim_tokens: FimTokens | None
 
 
 class HFTokenizer:
@@ -51,7 +52,9 @@ class HFTokenizer:
         self.bos_token_id = vocab.bos_token_id
         self.eos_token_id = vocab.eos_token_id
         self.eog_token_ids = vocab.eog_token_ids
+        self.fim_tokens = vocab.fim_tokens
         self._bytes = token_bytes(file, vocab.hidden)
+        self._names = {token_id: file.added[token_id].content for token_id in file.added}
         self.encoder = _encoder(file, vocab.hidden)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -63,6 +66,9 @@ class HFTokenizer:
         if token_id < 0:
             raise IndexError(token_id)
         return self._bytes[token_id]
+
+    def token_name(self, token_id: int) -> str:
+        return self._names.get(token_id, "")
 
 
 def _encoder(file: TokenizerFile, hidden: set[int]) -> Encoder:
@@ -89,9 +95,12 @@ def _vocab(model: ModelConfig, config: TokenizerConfig, file: TokenizerFile) -> 
         user_defined=(token_id for token_id, token in file.added.items() if not token.special),
         named=lambda key: None,
     )
+    eog_token_ids = roles.find_eog(ends)
+    fim_tokens = roles.find_fim()
     return _Vocab(
         bos_token_id=file.find(named.get("bos_token")),
         eos_token_id=ends[0] if ends else None,
-        eog_token_ids=roles.find_eog(ends),
+        eog_token_ids=eog_token_ids,
         hidden=roles.hidden,
+        fim_tokens=fim_tokens,
     )

@@ -5,20 +5,21 @@ from concurrent.futures import Future
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import Feature, check_features
+from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.llama_cpp.kv_cache import KVCache
+from runtime.engines.llama_cpp.logprobs import token_logprobs
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sampler import Sampler
-from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
-from runtime.engines.llama_cpp.sequence import Sequence
+from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
+from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
-from runtime.request import Request
+from runtime.request import FinishReason, Request, TokenLogprobs
 from runtime.structured import Grammar, GrammarCompiler, Guide
 from runtime.tokenizer import Tokenizer
 
-FEATURES: frozenset[Feature] = frozenset(("structured_output",))
+FEATURES = ALL_FEATURES - {"lora"}
 
 
 class LlamaCppEngine:
@@ -68,7 +69,7 @@ class LlamaCppEngine:
         token_ids = request.prompt_token_ids + request.output_token_ids
         # What can never fit is let through to `add`, which refuses it.
         return len(token_ids) >= self.limits.max_model_len or self._scheduler.can_add(
-            token_ids, request.cache_salt
+            token_ids, request.cache_salt, shares=not scores_prompt(request)
         )
 
     def prepare(self, request: Request) -> Future[Grammar] | None:
@@ -81,10 +82,17 @@ class LlamaCppEngine:
 
     def add(self, request: Request) -> None:
         check_features(request, FEATURES, "llama_cpp")
+        check_token_ids(request, self._model.num_vocab)
         self._check(request)
-        sampler = Sampler(request.sampling, request.output_token_ids)
+        ends = end_token_ids(request, self._eog_token_ids)
+        sampler = Sampler(
+            request.sampling,
+            request.output_token_ids,
+            prompt_token_ids=request.prompt_token_ids,
+            end_token_ids=ends,
+        )
         guide = self._guide(request)
-        sequence = Sequence(request, sampler, self.limits.max_model_len, guide)
+        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, guide)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
@@ -158,24 +166,57 @@ class LlamaCppEngine:
 
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []
-        sampling = [chunk.sequences[0] for chunk in batch.chunks if chunk.samples]
         self._scheduler.commit(batch)
-        for sequence, row in zip(sampling, rows, strict=True):
-            try:
-                outputs.append(self._next(sequence, row))
-            except InvalidRequest as error:
-                self.abort(sequence.request_id)
-                self._failed.append(FailedSequence(sequence.request_id, error))
-        self._num_generation_tokens += len(outputs)
+        for chunk, row in zip(batch.chunks, rows, strict=True):
+            if chunk.scores:
+                self._score(chunk, row)
+            if chunk.samples:
+                outputs += self._advance_or_fail(chunk.sequences[0], row)
+        self._num_generation_tokens += sum(len(output.token_ids) for output in outputs)
         return outputs
 
-    def _next(self, sequence: Sequence, row: int) -> SequenceOutput:
-        allowed = None if sequence.guide is None else sequence.guide.allowed
-        token_id = sequence.sampler.sample(self._model.logits(row), allowed)
-        reason = sequence.append(token_id, self._eog_token_ids)
+    def _score(self, chunk: Chunk, last_row: int) -> None:
+        """Each row tells how likely the token after it was; the one after the prompt is sampled."""
+        [sequence] = chunk.sequences
+        num_top = sequence.request.sampling.prompt_logprobs
+        assert num_top is not None, "nobody asked for this: this is a bug"
+        end = min(chunk.end, sequence.num_prompt_tokens - 1)
+        for position in range(chunk.start, end):
+            logits = self._model.logits(last_row + 1 - chunk.end + position)
+            token_id = sequence.token_ids[position + 1]
+            sequence.prompt_logprobs.append(token_logprobs(logits, token_id, num_top))
+
+    def _advance_or_fail(self, sequence: Sequence, row: int) -> list[SequenceOutput]:
+        try:
+            return [self._advance(sequence, row)]
+        except InvalidRequest as error:
+            self.abort(sequence.request_id)
+            self._failed.append(FailedSequence(sequence.request_id, error))
+            return []
+
+    def _advance(self, sequence: Sequence, row: int) -> SequenceOutput:
+        sampling = sequence.request.sampling
+        prompt_logprobs = sequence.take_prompt_logprobs()
+        token_ids: list[int] = []
+        logprobs: list[TokenLogprobs] = []
+        reason: FinishReason | None = "length"
+        if sampling.max_tokens:  # otherwise the prompt was all that was asked for
+            logits = self._model.logits(row)
+            allowed = None if sequence.guide is None else sequence.guide.allowed
+            token_ids = [sequence.sampler.sample(logits, allowed)]
+            reason = sequence.append(token_ids[0])
+            if sampling.logprobs is not None:
+                logprobs = [token_logprobs(logits, token_ids[0], sampling.logprobs)]
         if reason is not None:
             self.abort(sequence.request_id)
-        return SequenceOutput(sequence.request_id, [token_id], reason, sequence.num_cached_tokens)
+        return SequenceOutput(
+            sequence.request_id,
+            token_ids,
+            reason,
+            sequence.num_cached_tokens,
+            None if sampling.logprobs is None else logprobs,
+            prompt_logprobs,
+        )
 
     def _account(self, batch: Batch, seconds: float) -> None:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding

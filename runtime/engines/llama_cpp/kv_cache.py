@@ -98,11 +98,13 @@ class KVCache:
         """Share of the memory for copies that is in use, 0 to 1."""
         return self._tree.num_bytes / self._max_num_bytes if self._max_num_bytes else 0.0
 
-    def can_allocate(self, token_ids: list[int], salt: str, *, margin: int) -> bool:
+    def can_allocate(
+        self, token_ids: list[int], salt: str, *, margin: int, shares: bool = True
+    ) -> bool:
         """Whether a sequence with these tokens can be let in, and `margin` more cells be handed out
-        afterwards."""
+        afterwards. One that `shares` nothing needs a cell for each token."""
         num_needed = len(token_ids) + margin
-        if num_needed > self.num_free and self._sharing:
+        if num_needed > self.num_free and self._sharing and shares:
             steps = self._tree.match(salt, token_ids[:-1])
             num_needed -= sum(step.num_tokens for step in steps if step.node.users)
         return num_needed <= self.num_free
@@ -112,7 +114,8 @@ class KVCache:
         computed of them already; `can_allocate` has said that they fit."""
         assert sequence.slot == NO_SLOT, "a sequence got a second slot: this is a bug"
         sequence.slot = self._free_slots.pop()
-        prefix = sequence.token_ids[:-1] if self._sharing else []
+        shares = self._sharing and not sequence.scores_prompt
+        prefix = sequence.token_ids[:-1] if shares else []
         node = self._join(sequence, prefix)
         num_private = sequence.num_tokens - node.end
         self._holdings[sequence.slot] = _Holding(node, num_private)

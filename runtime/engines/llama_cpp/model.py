@@ -13,8 +13,8 @@ import psutil
 from runtime.config import EngineConfig
 from runtime.engines.llama_cpp.kv_cache import BLOCK_TOKENS
 from runtime.engines.llama_cpp.prefix_tree import Block
-from runtime.engines.llama_cpp.sampler import Floats
 from runtime.engines.llama_cpp.scheduler import Batch
+from runtime.engines.llama_cpp.top_k import Floats
 from runtime.errors import EngineError, ModelFileError
 from runtime.messages import EngineInfo
 
@@ -147,7 +147,8 @@ class LlamaModel:
         return np.ctypeslib.as_array(pointer, shape=(self.num_vocab,))
 
     def decode(self, batch: Batch) -> list[int]:
-        """Compute a batch. Returns the logits row of every chunk that samples, in order.
+        """Compute a batch. Returns the row of every chunk's last token, in order. There are logits
+        in those of chunks that sample, and in all rows of one that scores its prompt.
 
         Raises EngineError when llama.cpp refuses the batch.
         """
@@ -183,23 +184,30 @@ class LlamaModel:
             token_ids = chunk.sequences[0].token_ids
             ids = [each for slot in slots for each in self._sequence_ids(slot)]
             for position in range(chunk.start, chunk.end):
-                self._put(token_ids[position], position, ids)
+                self._put(token_ids[position], position, ids, has_logits=chunk.scores)
+            rows.append(self._batch.n_tokens - 1)
             if chunk.samples:
-                rows.append(self._batch.n_tokens - 1)
                 self._batch.logits[rows[-1]] = 1
         return rows
 
     def _clear_batch(self) -> None:
         self._batch.n_tokens = 0
 
-    def _put(self, token_id: int, position: int, sequence_ids: Sequence[int]) -> None:
+    def _put(
+        self,
+        token_id: int,
+        position: int,
+        sequence_ids: Sequence[int],
+        *,
+        has_logits: bool = False,
+    ) -> None:
         batch, row = self._batch, self._batch.n_tokens
         batch.token[row] = token_id
         batch.pos[row] = position
         batch.n_seq_id[row] = len(sequence_ids)
         for index, sequence_id in enumerate(sequence_ids):
             batch.seq_id[row][index] = sequence_id
-        batch.logits[row] = 0
+        batch.logits[row] = has_logits
         batch.n_tokens = row + 1
 
     def _sequence_ids(self, slot: int) -> tuple[int, ...]:

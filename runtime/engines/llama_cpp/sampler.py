@@ -1,63 +1,68 @@
 """Choosing the next token from the model's logits, one sampler for each sequence.
 
-Penalties, temperature, top-k, top-p, min-p, then the draw: a race in which every token starts with
-a random number that depends on the seed, on the token's id and on its place in the answer alone,
-and the likelier one runs the faster (the exponential, or Gumbel, trick). So a sequence that is
-preempted, or resumed in another process, draws what it would have drawn; and where rounding moves
-the probabilities a little, the same token nearly always wins, which a walk along the summed
+`logit_rules`, temperature, top-k, top-p, min-p, then the draw: a race in which every token starts
+with a random number that depends on the seed, on the token's id and on its place in the answer
+alone, and the likelier one runs the faster (the exponential, or Gumbel, trick). So a sequence that
+is preempted, or resumed in another process, draws what it would have drawn; and where rounding
+moves the probabilities a little, the same token nearly always wins, which a walk along the summed
 probabilities would not give.
 
 In numpy, because llama.cpp's sampler chain builds a list of 12 bytes for each token of the
 vocabulary first (docs/performance.md has both times).
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.engines.llama_cpp.logit_rules import LogitRules
+from runtime.engines.llama_cpp.top_k import Floats, TokenIds, top_token_ids
 from runtime.request import SamplingParams
 
-Floats: TypeAlias = npt.NDArray[np.float32]
-TokenIds: TypeAlias = npt.NDArray[np.intp]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 LIKELY = 1e-4
 """Tokens less likely than this, relative to the likeliest, are looked at only when the others do
 not fill top-p, or when they win the draw as a group."""
 
-GROUP = 64
-"""Into how many slices the vocabulary is laid for the search of top-k; a group is one of each."""
+MIN_TEMPERATURE = 1e-7
+"""Below this the likeliest token is taken: 32-bit floats could not hold the quotients."""
 
 
 class Sampler:
-    """`output_token_ids` are tokens that a resumed sequence brings along."""
+    """`output_token_ids` are tokens that a resumed sequence brings along, `end_token_ids` those
+    that end the answer."""
 
-    def __init__(self, params: SamplingParams, output_token_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        params: SamplingParams,
+        output_token_ids: Sequence[int] = (),
+        *,
+        prompt_token_ids: Sequence[int] = (),
+        end_token_ids: Iterable[int] = (),
+    ) -> None:
         self._params = params
         self._num_sampled = len(output_token_ids)
-        self._has_penalties = bool(params.presence_penalty or params.frequency_penalty)
-        self._counts = Counter(output_token_ids if self._has_penalties else ())
+        self._rules = LogitRules(params, prompt_token_ids, output_token_ids, end_token_ids)
 
     def sample(self, logits: Floats, allowed: Flags | None = None) -> int:
         """The next token. `logits` has one value for each token of the vocabulary; of these only
         the `allowed` ones can come, and there is one at least."""
         if allowed is not None:
             logits = _masked(logits, allowed)
-        token_id = self._choose(self._penalised(logits) if self._counts else logits)
+        token_id = self._choose(self._rules.apply(logits))
         self._num_sampled += 1
-        if self._has_penalties:
-            self._counts[token_id] += 1
+        self._rules.take(token_id)
         return token_id
 
     def _choose(self, logits: Floats) -> int:
         params = self._params
-        if params.temperature == 0:
+        if params.temperature < MIN_TEMPERATURE:
             return int(logits.argmax())
         if params.top_k:
-            token_ids = _top(logits, params.top_k)
+            token_ids = top_token_ids(logits, params.top_k)
             weights = _softmax_weights(logits[token_ids], params.temperature)
             return self._draw_passing(token_ids, weights, weights.sum(dtype=np.float64))
         weights = _softmax_weights(logits, params.temperature)
@@ -66,15 +71,6 @@ class Sampler:
             total = weights.sum(dtype=np.float64)
             return self._draw_passing(token_ids, weights[token_ids], total)
         return self._draw_from_all(weights)
-
-    def _penalised(self, logits: Floats) -> Floats:
-        """OpenAI's penalties: they look at generated tokens only."""
-        params = self._params
-        token_ids = np.fromiter(self._counts, dtype=np.intp)
-        counts = np.fromiter(self._counts.values(), dtype=np.float32)
-        penalised = logits.copy()
-        penalised[token_ids] -= params.frequency_penalty * counts + params.presence_penalty
-        return penalised
 
     def _draw_from_all(self, weights: Floats) -> int:
         """All unlikely tokens run as one; if that one wins, they run among themselves."""
@@ -137,17 +133,6 @@ def _softmax_weights(logits: Floats, temperature: float) -> Floats:
         weights /= np.float32(temperature)
         np.exp(weights, out=weights)
     return weights
-
-
-def _top(logits: Floats, top_k: int) -> TokenIds:
-    """The ids of the `top_k` largest logits, largest first, equal ones by id. Only those are sorted
-    that reach the `top_k`-th largest maximum of a group: at least so many tokens do."""
-    group_maxima = logits[: logits.size // GROUP * GROUP].reshape(GROUP, -1).max(axis=0)
-    if top_k < group_maxima.size:
-        token_ids = np.flatnonzero(logits >= np.partition(group_maxima, -top_k)[-top_k])
-    else:
-        token_ids = np.arange(logits.size)
-    return token_ids[np.argsort(-logits[token_ids], kind="stable")][:top_k]
 
 
 def _likeliest(weights: Floats, params: SamplingParams) -> TokenIds:

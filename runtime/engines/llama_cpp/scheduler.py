@@ -12,6 +12,10 @@ from runtime.engines.llama_cpp.kv_cache import KVCache
 from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sequence import Sequence
 
+MAX_SCORED_TOKENS = 64
+"""Of one prompt in one step, when each token is scored: a row of logits is as long as the
+vocabulary, and llama.cpp keeps all rows of a step."""
+
 
 class Chunk(Struct, frozen=True, gc=False):
     """`num_tokens` tokens from position `start` on, which all of `sequences` have in common."""
@@ -29,6 +33,12 @@ class Chunk(Struct, frozen=True, gc=False):
         """Whether the chunk reaches the sequence's end, so that a token is sampled after it. The
         last token of a sequence is never shared."""
         return self.end == self.sequences[0].num_tokens
+
+    @property
+    def scores(self) -> bool:
+        """Whether the tokens of the prompt are scored. A sequence that wants that shares none."""
+        sequence = self.sequences[0]
+        return sequence.scores_prompt and self.start < sequence.num_prompt_tokens - 1
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -65,11 +75,11 @@ class Scheduler:
         """All running sequences, in the order in which they were let in."""
         return list(self._running.values())
 
-    def can_add(self, token_ids: list[int], salt: str) -> bool:
+    def can_add(self, token_ids: list[int], salt: str, *, shares: bool = True) -> bool:
         """Whether a sequence with these tokens can start now. The margin of one cell for each
         running sequence keeps the next step from preempting somebody for it."""
         return len(self._running) < self._max_num_seqs and self._kv_cache.can_allocate(
-            token_ids, salt, margin=1 + len(self._running)
+            token_ids, salt, margin=1 + len(self._running), shares=shares
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -148,6 +158,8 @@ class _Plan:
     def read(self, sequence: Sequence, *, most: int) -> None:
         """Let a sequence read on, by `most` tokens at most and as far as the budget goes."""
         position = self._position(sequence)
+        if sequence.scores_prompt:
+            most = min(most, MAX_SCORED_TOKENS)
         end = min(position + min(most, self._budget), sequence.num_tokens)
         while position < end:
             run = self._kv_cache.next_run(sequence, position)

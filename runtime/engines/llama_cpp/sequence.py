@@ -1,9 +1,11 @@
 """A running request inside the engine: mutable, owned by the scheduler."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from runtime.engines.llama_cpp.sampler import Sampler
-from runtime.request import FinishReason, Request
+from runtime.request import FinishReason, Request, TokenLogprobs
 from runtime.structured import Guide
 
 NO_SLOT = -1
@@ -15,11 +17,19 @@ class Sequence:
     `token_ids` is the prompt followed by the answer so far; the first `num_computed_tokens` of
     them are in the KV cache under `slot`. There is no phase: a sequence that has one token left to
     compute gets its next token sampled after the step, whether that was its prompt's last or its
-    answer's.
+    answer's. `end_token_ids` are those that end the answer.
+
+    One that scores its prompt shares nothing of it, because there are no logits in the cache;
+    `prompt_logprobs` grow with the tokens that are computed, and the first token has none.
     """
 
     def __init__(
-        self, request: Request, sampler: Sampler, max_model_len: int, guide: Guide | None = None
+        self,
+        request: Request,
+        sampler: Sampler,
+        max_model_len: int,
+        end_token_ids: Collection[int] = (),
+        guide: Guide | None = None,
     ) -> None:
         self.request = request
         self.sampler = sampler
@@ -29,6 +39,9 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
         self.slot = NO_SLOT
+        self.end_token_ids = end_token_ids
+        self.scores_prompt = scores_prompt(request)
+        self.prompt_logprobs: list[TokenLogprobs | None] = [None]
         self._max_num_tokens = min(
             self.num_prompt_tokens + request.sampling.max_tokens, max_model_len
         )
@@ -51,26 +64,46 @@ class Sequence:
         """Who gives way last: lower priority number first, then earlier arrival."""
         return self.request.priority, self.request.arrival_time
 
-    def append(self, token_id: int, eog_token_ids: frozenset[int]) -> FinishReason | None:
+    def append(self, token_id: int) -> FinishReason | None:
         """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
         guide of a structured answer cannot go on."""
-        reason = self._take(token_id, eog_token_ids)
-        if self.guide is not None and reason != "stop":
-            if not self.guide.is_complete:  # an end-of-sequence token that is not to end it
-                self.guide.push([token_id])
-            return "stop" if self.guide.is_complete else reason
-        return reason
+        reason = self._take(token_id)
+        if self.guide is None or reason == "stop":
+            return reason
+        if not self.guide.is_complete:  # it may be an end-of-sequence token that ends nothing
+            self.guide.push([token_id])
+        return "stop" if self.guide.is_complete else reason
 
-    def _take(self, token_id: int, eog_token_ids: frozenset[int]) -> FinishReason | None:
+    def _take(self, token_id: int) -> FinishReason | None:
         self.token_ids.append(token_id)
-        if token_id in eog_token_ids and not self.request.sampling.ignore_eos:
+        if token_id in self.end_token_ids:
             return "stop"
         if len(self.token_ids) >= self._max_num_tokens:
             return "length"
         return None
+
+    def take_prompt_logprobs(self) -> list[TokenLogprobs | None] | None:
+        """The whole prompt's, the first time; None later, or when nobody asked for them."""
+        if not self.scores_prompt:
+            return None
+        self.scores_prompt = False
+        return self.prompt_logprobs
 
     def to_request(self) -> Request:
         """The request that goes on where this sequence stands."""
         return msgspec.structs.replace(
             self.request, output_token_ids=self.token_ids[self.num_prompt_tokens :]
         )
+
+
+def scores_prompt(request: Request) -> bool:
+    """Whether the log-probabilities of the prompt are still to be told: a request that goes on with
+    its answer has told them."""
+    return request.sampling.prompt_logprobs is not None and not request.output_token_ids
+
+
+def end_token_ids(request: Request, eog_token_ids: frozenset[int]) -> frozenset[int]:
+    """The tokens that end this request's answer."""
+    sampling = request.sampling
+    stop = frozenset(sampling.stop_token_ids)
+    return stop if sampling.ignore_eos else stop | eog_token_ids

@@ -14,7 +14,8 @@ import structlog
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, Feature, check_features
+from runtime.engines.features import ALL_FEATURES, Feature, check_features, check_token_ids
+from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.device import device_name
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
@@ -33,6 +34,7 @@ from runtime.errors import (
     InvalidRequest,
     SetupError,
 )
+from runtime.gpu import GpuReader, GpuSnapshot
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import PRIORITY_STEP, Request
 from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
@@ -63,9 +65,10 @@ class TensorRTEngine:
 
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
-        self._settings = config.tensorrt_llm
         checkpoint = read_checkpoint(model_path)
         self._package = _load_package(checkpoint)
+        config = fill_settings(config, checkpoint, _read_gpus())
+        self._settings = config.tensorrt_llm
         sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
         self._llm = _construct(self._package, arguments)
@@ -233,11 +236,7 @@ class TensorRTEngine:
 
     def _check_sampling(self, request: Request) -> None:
         sampling = request.sampling
-        for param in ("logit_bias", "stop_token_ids"):
-            if not all(0 <= token < self._vocab_size for token in getattr(sampling, param)):
-                raise InvalidRequest(
-                    f"A token id of `{param}` is outside 0..{self._vocab_size - 1}.", param=param
-                )
+        check_token_ids(request, self._vocab_size)
         if request.lora and request.lora not in self._lora_requests:
             raise InvalidRequest(
                 f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
@@ -364,6 +363,14 @@ class TensorRTEngine:
         consumer.add_done_callback(lambda _: timer.cancel())
 
 
+def _read_gpus() -> GpuSnapshot:
+    reader = GpuReader()
+    try:
+        return reader.read()
+    finally:
+        reader.close()
+
+
 def _load_package(checkpoint: Checkpoint) -> Package:
     if checkpoint.built is None:
         return load_package()
@@ -397,7 +404,7 @@ def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
 
 def _features(settings: TensorRTConfig) -> frozenset[Feature]:
     """A logits processor sees one token at a time, and drafting checks several."""
-    features = ALL_FEATURES
+    features = ALL_FEATURES - {"prompt_logprobs"}
     if settings.guided_decoding_backend == "off":
         features -= {"structured_output"}
     if not settings.lora.adapters:

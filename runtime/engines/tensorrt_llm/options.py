@@ -31,6 +31,9 @@ DEFAULT_MAX_NUM_TOKENS = 8192
 DEFAULT_MAX_MODEL_LEN = 32_768
 """Where neither the settings nor the model's folder name a length."""
 
+DEFAULT_MEMORY_FRACTION = 0.9
+"""The package's own default (docs/tensorrt-llm-contract.md, 5.1)."""
+
 _OWNED = {
     "model": "model.name_or_path",
     "tokenizer": "model.name_or_path",
@@ -179,6 +182,8 @@ def _kv_cache(config: EngineConfig, package: Package) -> Section:
     settings = config.tensorrt_llm.kv_cache
     path = f"{SECTION}.kv_cache"
     fraction = settings.free_gpu_memory_fraction
+    if fraction == "auto":
+        fraction = DEFAULT_MEMORY_FRACTION
     options = {
         "free_gpu_memory_fraction": Option(fraction, f"{path}.free_gpu_memory_fraction", True),
         "enable_block_reuse": Option(
@@ -187,6 +192,9 @@ def _kv_cache(config: EngineConfig, package: Package) -> Section:
     }
     if settings.dtype != "auto":
         options["dtype"] = Option(settings.dtype, f"{path}.dtype", True)
+    if settings.max_attention_window:
+        windows = list(settings.max_attention_window)
+        options["max_attention_window"] = Option(windows, f"{path}.max_attention_window", True)
     if settings.host_cache_gb:
         num_bytes = round(settings.host_cache_gb * 1e9)
         options["host_cache_size"] = Option(num_bytes, f"{path}.host_cache_gb", True)

@@ -50,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Tokens: `say` is an answer word for word, then the end token; `script` holds the tokens that
     answers are drawn from; with neither, answers come from the whole vocabulary. `eos_after` ends
     an answer after that many tokens, `eos_at` where prompt and answer have that many together.
+    `certain` leaves sampled answers no choice either: they are the greedy ones.
     `tokens_per_step` is what speculation makes of an iteration: so many tokens at once.
     Time: `step_ms` for each iteration, `load_ms` for the constructor.
     Sizes, where `config.json` is not to be believed: `vocab_size`, `kv_tokens`.
@@ -59,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     script: tuple[int, ...] = ()
     eos_after: int | None = None
     eos_at: int | None = None
+    certain: bool = False
     tokens_per_step: int = 1
     step_ms: float = 0.0
     load_ms: float = 0.0

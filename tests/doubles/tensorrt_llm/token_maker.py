@@ -17,6 +17,8 @@ _MASK = (1 << 61) - 1
 CANDIDATE_LOGITS = (10.0, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
 """Logits of the token that the model prefers and of seven others; the rest lies near -10."""
 
+CERTAIN_LOGIT = 1000.0
+
 
 class Cursor:
     """A place in a text: what the model has read, as one number, and how much of `say` the text
@@ -40,6 +42,7 @@ class TokenMaker:
         self._script = plan.script
         self._eos_after = plan.eos_after
         self._eos_at = plan.eos_at
+        self._certain = plan.certain
         self._fallback = _borders(plan.say)
         for token in (*plan.say, *plan.script):
             if not 0 <= token < vocab_size:
@@ -79,6 +82,8 @@ class TokenMaker:
         """The few tokens that are likely, with their logits, the preferred one first."""
         logits: dict[int, float] = {}
         token = self.prefers(cursor, num_tokens)
+        if self._certain:
+            return {token: CERTAIN_LOGIT}
         for step, logit in enumerate(CANDIDATE_LOGITS):
             logits.setdefault(token, logit)
             token = self._pick(cursor.state * 31 + step + 1)

@@ -1,0 +1,22 @@
+"""What the converter knows about each family of models: one table each."""
+
+from convert.architectures import gemma, llama, phi, qwen
+from convert.architectures.base import Architecture
+from convert.source import GGUFSource
+from runtime.errors import ModelFileError
+
+KNOWN: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (llama.LLAMA, qwen.QWEN2, qwen.QWEN3, gemma.GEMMA2, gemma.GEMMA3, phi.PHI3)
+}
+
+
+def find_architecture(source: GGUFSource) -> Architecture:
+    """The table for this model. Raises ModelFileError, listing the known ones, without one."""
+    found = KNOWN.get(source.architecture)
+    if found is None:
+        raise ModelFileError(
+            f"{source.header.path}: `general.architecture` is {source.architecture!r}; "
+            f"known are {', '.join(sorted(KNOWN))}."
+        )
+    return found

@@ -1,0 +1,51 @@
+"""A weight's values in blocks of rows, as Hugging Face's model wants them."""
+
+from collections.abc import Iterator
+from math import lcm
+
+import numpy as np
+
+from convert.source import GGUFSource, Rows
+from convert.weights import Weight
+from runtime.errors import ModelFileError
+
+# A megabyte of float32: small enough for a core's cache, and large enough that threads seldom meet
+# at the interpreter's lock.
+_BLOCK_VALUES = 1 << 18
+# int4 packs two rows
+_ROW_UNIT = 2
+
+
+def read_blocks(source: GGUFSource, weight: Weight) -> Iterator[Rows]:
+    """The rows of a weight, in order, each block of shape (rows, columns); a vector is one row.
+
+    A block is valid until the next one is asked for.
+
+    Raises ModelFileError, naming the tensor, for values that are not finite.
+    """
+    vector_head = weight.head_dim and len(weight.shape) == 1
+    with source.open_tensor(weight.source) as reader:
+        num_rows, row_length = reader.tensor.num_rows, reader.tensor.row_length
+        unit = lcm(_ROW_UNIT, weight.head_dim if weight.head_dim and not vector_head else 1)
+        step = max(1, _BLOCK_VALUES // max(1, row_length) // unit) * unit
+        for start in range(0, num_rows, step):
+            rows = reader.read(start, min(start + step, num_rows))
+            check_finite(rows, weight.source)
+            yield _arranged(rows, weight)
+
+
+def check_finite(rows: Rows, name: str) -> None:
+    """Raises ModelFileError for NaN and infinity, which would spoil every answer."""
+    if not np.isfinite(rows).all():
+        raise ModelFileError(f"{name}: some of its values are not finite numbers.")
+
+
+def _arranged(rows: Rows, weight: Weight) -> Rows:
+    if weight.shift:
+        rows = rows + np.float32(weight.shift)
+    if not weight.head_dim:
+        return rows
+    shape = rows.shape
+    columns = 1 if len(weight.shape) == 1 else shape[1]
+    pairs = rows.reshape(-1, weight.head_dim // 2, 2, columns)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(shape)

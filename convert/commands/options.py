@@ -1,0 +1,14 @@
+"""What several commands share."""
+
+from pathlib import Path
+
+from runtime.models import ModelStore
+
+
+def model_path(name_or_path: str) -> Path:
+    """The file of a name in the catalogue, or the file or folder at a path.
+
+    Raises ModelNotFound where there is neither.
+    """
+    path = Path(name_or_path)
+    return path if path.is_dir() else ModelStore().find(name_or_path).path

@@ -1,0 +1,93 @@
+"""`lockgate-convert run SOURCE TARGET`: writes the checkpoint."""
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from convert.commands.options import model_path
+from convert.pipeline import Options, convert
+from convert.recipe import PRECISIONS, Recipe, load_recipe, make_recipe
+from convert.source import open_source
+from runtime.errors import SetupError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lockgate-convert run`."""
+    parser.add_argument("source", metavar="SOURCE", help="a GGUF file or a name of the catalogue")
+    parser.add_argument("target", metavar="TARGET", help="the folder to make; it must not exist")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the linear layers")
+    parser.add_argument("--recipe", metavar="FILE", help="a TOML file, instead of the options")
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float16"), help="of what is not quantized (bfloat16)"
+    )
+    parser.add_argument("--kv-cache", choices=("fp8",), help="type of the KV cache")
+    parser.add_argument(
+        "--release", choices=("1.2", "1.3"), default="1.2", help="of TensorRT-LLM (1.2)"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="FOLDER", help="copy the original's tokenizer from here"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="0: one per core, at most 8")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Converts, with a progress bar on stderr. Prints the target."""
+    recipe = _recipe(arguments)
+    if arguments.threads < 0:
+        raise SetupError("--threads must not be negative.")
+    options = Options(
+        release=arguments.release,
+        tokenizer=arguments.tokenizer or "",
+        num_threads=arguments.threads,
+    )
+    path, target = model_path(arguments.source), Path(arguments.target)
+    source = open_source(path)
+    start = time.perf_counter()
+    with _progress() as progress:
+        task = progress.add_task("", total=source.num_bytes, tensors=0)
+        tensors = itertools.count(1)
+
+        def advance(num_bytes: int) -> None:
+            progress.update(task, advance=num_bytes, tensors=next(tensors))
+
+        convert(path, target, recipe, options, advance)
+    seconds = time.perf_counter() - start
+    rate = source.num_bytes / 1e9 / seconds
+    Console(stderr=True, highlight=False).print(
+        f"{source.num_bytes / 1e6:,.0f} MB in {seconds:.1f} s ({rate:.2f} GB/s)"
+    )
+    print(target)
+    return 0
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.recipe:
+        if arguments.precision or arguments.dtype or arguments.kv_cache:
+            raise SetupError("--recipe goes without --precision, --dtype and --kv-cache.")
+        return load_recipe(arguments.recipe)
+    if not arguments.precision:
+        raise SetupError(f"--precision is missing: one of {', '.join(PRECISIONS)}; or --recipe.")
+    return make_recipe(
+        arguments.precision, dtype=arguments.dtype, kv_cache=arguments.kv_cache or ""
+    )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("converting"),
+        BarColumn(),
+        TextColumn("{task.fields[tensors]} tensors"),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,90 @@
+"""Blocks of a GGUF tensor to float32: ggml's own functions where they are installed, else numpy.
+
+Both give the same bits. ggml, which comes with llama-cpp-python, is ten to twenty times as fast.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+_LIBRARIES = {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll"}
+_Function = Callable[[int, int, int], None]
+
+
+def dequantize(
+    data: npt.NDArray[np.uint8],
+    kind: str,
+    num_rows: int,
+    row_length: int,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """The values of `num_rows` rows of type `kind` (ggml's name), shape (num_rows, row_length).
+
+    `data` holds exactly these rows. The result may lie in it, or in `out` if that is large enough.
+    Raises NotImplementedError for a type that nobody can read.
+    """
+    shape = (num_rows, row_length)
+    if kind == "F32":
+        return data.view("<f4").astype(np.float32, copy=False).reshape(shape)
+    if kind == "F16":
+        return data.view("<f2").astype(np.float32).reshape(shape)
+    if kind == "BF16":
+        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    function = ggml_function(f"dequantize_row_{_c_name(kind)}")
+    if function is None:
+        return dequantize_with_numpy(data, kind, num_rows, row_length)
+    count = num_rows * row_length
+    room = np.empty(count, dtype=np.float32) if out is None or out.size < count else out[:count]
+    values = room.reshape(shape)
+    function(data.ctypes.data, values.ctypes.data, values.size)
+    return values
+
+
+def dequantize_with_numpy(
+    data: npt.NDArray[np.uint8], kind: str, num_rows: int, row_length: int
+) -> npt.NDArray[np.float32]:
+    """The same with the `gguf` package alone."""
+    from gguf import GGMLQuantizationType, dequantize
+
+    known = GGMLQuantizationType.__members__.get(kind)
+    if known is None:
+        raise NotImplementedError(kind)
+    with np.errstate(all="ignore"):  # damaged scales may be infinite
+        values: npt.NDArray[np.float32] = dequantize(data.reshape(num_rows, -1), known)
+    return values.reshape(num_rows, row_length)
+
+
+@cache
+def ggml_function(name: str) -> _Function | None:
+    """A function of ggml that takes source, destination and a count of values, or None."""
+    library = _ggml()
+    function = getattr(library, name, None) if library is not None else None
+    if function is not None:
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        function.restype = None
+    return function
+
+
+@cache
+def _ggml() -> ctypes.CDLL | None:
+    """ggml's base library, found beside llama_cpp without importing it."""
+    spec = find_spec("llama_cpp")
+    folders = (spec.submodule_search_locations or []) if spec is not None else []
+    name = _LIBRARIES.get(sys.platform, "libggml-base.so")
+    for folder in folders:
+        path = Path(folder) / "lib" / name
+        if path.is_file():
+            return ctypes.CDLL(str(path))
+    return None
+
+
+def _c_name(kind: str) -> str:
+    """ggml writes Q4_K as q4_K and IQ4_NL as iq4_nl."""
+    return f"{kind[:-2].lower()}_K" if kind.endswith("_K") else kind.lower()

@@ -1,0 +1,255 @@
+"""The layouts that TensorRT-LLM loads, written and read block by block.
+
+Of one weight `W` of shape (out, in):
+
+bf16, fp16  `weight` [out, in], rounded to even.
+fp8         `weight` F8_E4M3 [out, in] = W / s; `weight_scale` F32 [] = s = amax(|W|) / 448, with
+            one s for all members of a group. No `input_scale`: activations are scaled as they come.
+int8        `weight` I8 [out, in] = round(W / s); `weight_scale` F32 [out] = s = amax(|row|) / 127.
+int4        `weight` U8 [out / 2, in], the even row in the low four bits, two's complement, from
+            -8 to 7; `weight_scale` F32 [out, in / 128] = s = amax(|128 inputs|) / 7;
+            `pre_quant_scale` [in] of ones for layers that the loader does not fuse, because it must
+            be there.
+
+int8's and int4's scales are rounded to the model's type first: the loader casts them to it.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from convert.float8 import E4M3_MAX, from_e4m3, to_e4m3
+from convert.recipe import INT4_GROUP, KEEP, Dtype
+from convert.source import Rows
+from convert.weights import Weight
+
+Array = npt.NDArray[np.generic]
+Part = Mapping[str, Array]
+
+_INT8_MAX = 127
+_INT4_MIN, _INT4_MAX = -8, 7
+_BF16_ONE = 0x3F80
+_SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
+ITEM_SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
+
+
+class Output(Struct, frozen=True):
+    """One tensor of the target. `dtype` is safetensors' name of the type."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        count = ITEM_SIZES[self.dtype]
+        for size in self.shape:
+            count *= size
+        return count
+
+
+class Layout(Protocol):
+    """Encodes a weight in blocks of whole rows, and decodes what it wrote."""
+
+    def outputs(self) -> tuple[Output, ...]:
+        """The tensors of the target, the weight itself first."""
+        ...
+
+    def encode(self, rows: Rows) -> Part:
+        """What a block of rows adds to each output that has rows, by the output's name."""
+        ...
+
+    def constants(self) -> Part:
+        """The outputs that do not grow with the rows."""
+        ...
+
+    def decode(self, part: Part) -> Rows:
+        """The values that a model will see of a block, from the same names."""
+        ...
+
+
+def make_layout(weight: Weight, precision: str, dtype: Dtype, amax: float = 0.0) -> Layout:
+    """The layout of a weight. `amax` is its group's largest magnitude, for fp8."""
+    if precision == KEEP:
+        return PlainLayout(weight, dtype)
+    if precision == "fp8":
+        return Fp8Layout(weight, amax)
+    if precision == "int8":
+        return Int8Layout(weight, dtype)
+    assert precision == "int4-rtn", precision
+    return Int4Layout(weight, dtype)
+
+
+def to_bf16(values: Rows) -> npt.NDArray[np.uint16]:
+    """The upper half of each float32, rounded to even."""
+    bits = values.view(np.uint32)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= np.uint32(16)
+    return rounded.astype(np.uint16)
+
+
+def from_bf16(values: npt.NDArray[np.uint16]) -> Rows:
+    bits = values.astype(np.uint32)
+    bits <<= np.uint32(16)
+    return bits.view(np.float32)
+
+
+def pack_int4(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Two rows in one: the even one in the low four bits. The number of rows must be even."""
+    nibbles = values.view(np.uint8) & np.uint8(15)
+    return nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
+
+
+def unpack_int4(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """The reverse of `pack_int4`."""
+    values = np.empty((2 * packed.shape[0], packed.shape[1]), dtype=np.int8)
+    # Shifting signed bytes right spreads the sign.
+    values[0::2] = (packed << np.uint8(4)).view(np.int8) >> 4
+    values[1::2] = packed.view(np.int8) >> 4
+    return values
+
+
+class PlainLayout:
+    """bf16 or fp16."""
+
+    def __init__(self, weight: Weight, dtype: Dtype) -> None:
+        self._weight = weight
+        self._dtype = dtype
+
+    def outputs(self) -> tuple[Output, ...]:
+        name = _SAFETENSORS_NAMES[self._dtype]
+        return (Output(self._weight.name, name, self._weight.shape),)
+
+    def encode(self, rows: Rows) -> Part:
+        if self._dtype == "bfloat16":
+            return {self._weight.name: to_bf16(rows)}
+        with np.errstate(over="ignore"):  # what becomes infinite is found by `check_finite`
+            return {self._weight.name: rows.astype(np.float16)}
+
+    def constants(self) -> Part:
+        return {}
+
+    def decode(self, part: Part) -> Rows:
+        values = part[self._weight.name]
+        if self._dtype == "bfloat16":
+            return from_bf16(values.view(np.uint16))
+        return values.view(np.float16).astype(np.float32)
+
+
+class Fp8Layout:
+    """float8 e4m3 with one scale."""
+
+    def __init__(self, weight: Weight, amax: float) -> None:
+        self._weight = weight
+        self._scale_name = f"{weight.module}.weight_scale"
+        self._scale = np.float32(amax / E4M3_MAX or 1.0)
+
+    def outputs(self) -> tuple[Output, ...]:
+        weight = self._weight
+        return (
+            Output(weight.name, "F8_E4M3", weight.shape),
+            Output(self._scale_name, "F32", ()),
+        )
+
+    def encode(self, rows: Rows) -> Part:
+        return {self._weight.name: to_e4m3(rows / self._scale)}
+
+    def constants(self) -> Part:
+        return {self._scale_name: np.array(self._scale, dtype=np.float32)}
+
+    def decode(self, part: Part) -> Rows:
+        scale = np.float32(part[self._scale_name])
+        values = from_e4m3(part[self._weight.name].view(np.uint8))
+        values *= scale
+        return values
+
+
+class Int8Layout:
+    """8-bit integers with a scale for each output."""
+
+    def __init__(self, weight: Weight, dtype: Dtype) -> None:
+        self._weight = weight
+        self._dtype = dtype
+        self._scale_name = f"{weight.module}.weight_scale"
+
+    def outputs(self) -> tuple[Output, ...]:
+        weight = self._weight
+        return (
+            Output(weight.name, "I8", weight.shape),
+            Output(self._scale_name, "F32", weight.shape[:1]),
+        )
+
+    def encode(self, rows: Rows) -> Part:
+        scales = _scales(np.abs(rows).max(axis=1), _INT8_MAX, self._dtype)
+        scaled = np.rint(rows / scales[:, None])
+        values = np.clip(scaled, -_INT8_MAX - 1, _INT8_MAX).astype(np.int8)
+        return {self._weight.name: values, self._scale_name: scales}
+
+    def constants(self) -> Part:
+        return {}
+
+    def decode(self, part: Part) -> Rows:
+        scales = part[self._scale_name].view(np.float32)
+        values = part[self._weight.name].view(np.int8).astype(np.float32)
+        values *= scales[:, None]
+        return values
+
+
+class Int4Layout:
+    """4-bit integers with a scale for each output and 128 inputs, as ModelOpt writes them."""
+
+    def __init__(self, weight: Weight, dtype: Dtype) -> None:
+        self._weight = weight
+        self._dtype = dtype
+        self._scale_name = f"{weight.module}.weight_scale"
+        self._input_name = f"{weight.module}.pre_quant_scale"
+
+    def outputs(self) -> tuple[Output, ...]:
+        rows, columns = self._weight.shape
+        outputs = (
+            Output(self._weight.name, "U8", (rows // 2, columns)),
+            Output(self._scale_name, "F32", (rows, columns // INT4_GROUP)),
+        )
+        if self._weight.group:
+            return outputs
+        return (*outputs, Output(self._input_name, _SAFETENSORS_NAMES[self._dtype], (columns,)))
+
+    def encode(self, rows: Rows) -> Part:
+        groups = rows.reshape(rows.shape[0], -1, INT4_GROUP)
+        scales = _scales(np.abs(groups).max(axis=2), _INT4_MAX, self._dtype)
+        scaled = np.rint(groups / scales[..., None])
+        values = np.clip(scaled, _INT4_MIN, _INT4_MAX).astype(np.int8)
+        return {self._weight.name: pack_int4(values.reshape(rows.shape)), self._scale_name: scales}
+
+    def constants(self) -> Part:
+        if self._weight.group:
+            return {}
+        columns = self._weight.shape[1]
+        if self._dtype == "bfloat16":
+            return {self._input_name: np.full(columns, _BF16_ONE, dtype=np.uint16)}
+        return {self._input_name: np.ones(columns, dtype=np.float16)}
+
+    def decode(self, part: Part) -> Rows:
+        scales = part[self._scale_name].view(np.float32)
+        values = unpack_int4(part[self._weight.name].view(np.uint8)).astype(np.float32)
+        shape = values.shape
+        values = values.reshape(shape[0], -1, INT4_GROUP)
+        values *= scales[..., None]
+        return values.reshape(shape)
+
+
+def _scales(largest: Rows, levels: int, dtype: Dtype) -> Rows:
+    """largest / levels in the model's type; 1 where all is zero or too small to be told from it."""
+    scales = largest / np.float32(levels)
+    if dtype == "bfloat16":
+        scales = from_bf16(to_bf16(scales))
+    else:
+        scales = scales.astype(np.float16).astype(np.float32)
+    scales[scales == 0] = 1.0
+    return scales

@@ -1,0 +1,119 @@
+"""From the tensors of a source to those of the target, by the table of its architecture."""
+
+import re
+
+from convert.architectures.base import TOP, Architecture, Config
+from convert.source import GGUFSource, SourceTensor
+from convert.weights import Weight
+from runtime.errors import ModelFileError
+
+_BLOCK = re.compile(r"^blk\.(0|[1-9]\d{0,5})\.(.+)$")
+_GROUPS = (
+    (re.compile(r"\.self_attn\.[qkv]_proj\.weight$"), ".self_attn.qkv_proj"),
+    (re.compile(r"\.mlp\.(gate|up)_proj\.weight$"), ".mlp.gate_up_proj"),
+)
+
+
+def map_weights(source: GGUFSource, architecture: Architecture, config: Config) -> list[Weight]:
+    """All tensors of the target, in the order of the layers.
+
+    Raises ModelFileError for a tensor that the table does not know, that is missing, or whose
+    shape is not what config.json says.
+    """
+    mapping = _Mapping(source, architecture, config)
+    weights = [mapping.weight(tensor) for tensor in source.tensors.values()]
+    found = [weight for weight in weights if weight is not None]
+    mapping.check_complete()
+    return sorted(found, key=_position)
+
+
+class _Mapping:
+    def __init__(self, source: GGUFSource, architecture: Architecture, config: Config) -> None:
+        self._source = source
+        self._architecture = architecture
+        self._config = config
+        self._shapes = _shapes(config)
+
+    def weight(self, tensor: SourceTensor) -> Weight | None:
+        if tensor.name in self._architecture.in_config:
+            return None
+        if tensor.name in TOP:
+            return self._make(tensor, tensor.name, TOP[tensor.name])
+        block = _BLOCK.match(tensor.name)
+        target = self._architecture.layer.get(block[2]) if block else None
+        if block is None or target is None or int(block[1]) >= self._config["num_hidden_layers"]:
+            raise self._fail(tensor.name, f"a {self._architecture.name} model has no such tensor")
+        return self._make(tensor, block[2], f"model.layers.{block[1]}.{target}")
+
+    def check_complete(self) -> None:
+        required = [f"{name}" for name in TOP if name != "output.weight"]
+        for layer in range(self._config["num_hidden_layers"]):
+            names = self._architecture.layer.keys() - self._architecture.optional
+            required += [f"blk.{layer}.{name}" for name in sorted(names)]
+        for name in required:
+            self._source.tensor(name)
+
+    def _make(self, tensor: SourceTensor, kind: str, name: str) -> Weight:
+        last = ".".join(name.split(".")[-2:])
+        expected = self._shapes[last]
+        if tensor.shape != expected:
+            raise self._fail(tensor.name, f"its shape is {tensor.shape} and should be {expected}")
+        in_pairs = kind in self._architecture.in_pairs
+        return Weight(
+            name=name,
+            source=tensor.name,
+            shape=tensor.shape,
+            linear=last.endswith("_proj.weight"),
+            group=_group(name),
+            head_dim=self._config["head_dim"] if in_pairs else 0,
+            shift=self._architecture.norm_shift if "norm" in last else 0.0,
+        )
+
+    def _fail(self, name: str, problem: str) -> ModelFileError:
+        return ModelFileError(f"{self._source.header.path}: {name}: {problem}.")
+
+
+def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, by the last two parts of its name."""
+    hidden, ffn = config["hidden_size"], config["intermediate_size"]
+    head_dim = config["head_dim"]
+    q, kv = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
+    embedding = (config["vocab_size"], hidden)
+    norms = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm")
+    return {
+        "embed_tokens.weight": embedding,
+        "lm_head.weight": embedding,
+        "q_proj.weight": (q, hidden),
+        "k_proj.weight": (kv, hidden),
+        "v_proj.weight": (kv, hidden),
+        "o_proj.weight": (hidden, q),
+        "qkv_proj.weight": (q + 2 * kv, hidden),
+        "q_proj.bias": (q,),
+        "k_proj.bias": (kv,),
+        "v_proj.bias": (kv,),
+        "o_proj.bias": (hidden,),
+        "gate_proj.weight": (ffn, hidden),
+        "up_proj.weight": (ffn, hidden),
+        "gate_up_proj.weight": (2 * ffn, hidden),
+        "down_proj.weight": (hidden, ffn),
+        "q_norm.weight": (head_dim,),
+        "k_norm.weight": (head_dim,),
+        "norm.weight": (hidden,),
+        "post_feedforward_layernorm.weight": (hidden,),
+        **{f"{norm}.weight": (hidden,) for norm in norms},
+    }
+
+
+def _group(name: str) -> str:
+    for pattern, group in _GROUPS:
+        if pattern.search(name):
+            return pattern.sub(group, name)
+    return ""
+
+
+def _position(weight: Weight) -> tuple[int, str]:
+    """Embedding, layers in order, then the rest."""
+    if weight.name.startswith("model.embed_tokens"):
+        return -1, ""
+    block = _BLOCK.match(weight.source)
+    return (int(block[1]) if block else 1 << 30), weight.name

@@ -1,0 +1,283 @@
+"""From a GGUF file to a finished folder: plan, weights by several threads, manifest."""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from threading import Event, Lock
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from convert.architectures import find_architecture
+from convert.architectures.base import Config
+from convert.blocks import read_blocks
+from convert.layouts import Layout, make_layout
+from convert.manifest import FORMAT, Manifest, SourceFile, TensorRecord
+from convert.mapping import map_weights
+from convert.measures import DifferenceMeter
+from convert.recipe import KEEP, Recipe, Release, check_recipe
+from convert.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
+from convert.source import GGUFSource, Rows, open_source
+from convert.target import copy_tokenizer, write_config, write_quantization, write_tokenizer
+from convert.weights import Weight
+from convert.workspace import Workspace, open_workspace, refuse_existing
+from runtime.errors import ModelFileError
+from runtime.version import __version__
+
+_MAX_THREADS = 8
+_HASH_CHUNK = 1 << 22
+
+Progress = Callable[[int], None]
+Result = TypeVar("Result")
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What is not in the recipe. `tokenizer` is a folder with the original's files, or "".
+
+    `num_threads` 0 means one per core, at most eight. `max_shard_bytes` bounds each file.
+    """
+
+    release: Release = "1.2"
+    tokenizer: str = ""
+    num_threads: int = 0
+    max_shard_bytes: int = MAX_SHARD_BYTES
+
+
+class Plan(Struct, frozen=True):
+    """All that is known before the first weight is read."""
+
+    source: GGUFSource
+    config: Config
+    weights: list[Weight]
+    recipe: Recipe
+    options: Options
+    shards: list[Shard]
+
+    def fingerprint(self) -> str:
+        """Equal for two runs that would write the same files."""
+        files = [
+            (Path(part.path).name, part.file_size, os.stat(part.path).st_mtime_ns)
+            for part in self.source.parts
+        ]
+        headers = [hashlib.sha256(shard.header).hexdigest() for shard in self.shards]
+        described = msgspec.json.encode(
+            (FORMAT, __version__, files, self.recipe, self.options.release, headers)
+        )
+        return hashlib.sha256(described).hexdigest()
+
+
+def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
+    """Read the header and decide everything. Raises SetupError for what cannot be done."""
+    source = open_source(path)
+    architecture = find_architecture(source)
+    config = architecture.config(source)
+    weights = map_weights(source, architecture, config)
+    check_recipe(recipe, weights, architecture, options.release)
+    layouts = (make_layout(w, recipe.precision_of(w), recipe.dtype) for w in weights)
+    outputs = [output for layout in layouts for output in layout.outputs()]
+    return Plan(
+        source, config, weights, recipe, options, plan_shards(outputs, options.max_shard_bytes)
+    )
+
+
+def convert(
+    path: Path, target: Path, recipe: Recipe, options: Options, progress: Progress
+) -> Manifest:
+    """Write the checkpoint to `target`, which must not exist, and return its manifest.
+
+    `progress` is called, by one thread at a time, with the source's bytes of each finished weight.
+    Raises SetupError (ModelFileError for the source) and leaves TARGET.partial, which the next run
+    with the same arguments goes on with.
+    """
+    refuse_existing(target)
+    plan = make_plan(path, recipe, options)
+    with open_workspace(target, plan.fingerprint(), plan.shards) as workspace:
+        _write_small_files(plan, workspace.folder)
+        with _Pool(options.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+            converter = _Converter(plan, workspace, pool.stop, progress)
+            hashes = (partial(_hash, Path(part.path), pool.stop) for part in plan.source.parts)
+            groups = (partial(converter.convert_group, group) for group in _groups(plan.weights))
+            # the tokenizer is slow and needs one core: first, beside the weights
+            tokenizer = partial(_write_tokenizer, plan, workspace.folder)
+            results = pool.run(tokenizer, *groups, *hashes)
+        result = Manifest(
+            format=FORMAT,
+            lockgate=__version__,
+            architecture=plan.source.architecture,
+            release=options.release,
+            recipe=recipe,
+            sources=tuple(result for result in results if result is not None),
+            tensors=tuple(workspace.done[weight.name] for weight in plan.weights),
+        )
+        workspace.finish(result)
+    return result
+
+
+class _Pool:
+    """Threads that stop soon after one of them fails, or after Ctrl-C."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._executor = ThreadPoolExecutor(num_threads)
+        self.stop = Event()
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if kind is not None:
+            self.stop.set()
+        self._executor.shutdown(cancel_futures=kind is not None)
+
+    def run(self, *jobs: Callable[[], Result]) -> list[Result]:
+        """Runs all jobs, the first ones first, and returns what they return, in order."""
+        futures = [self._executor.submit(job) for job in jobs]
+        finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in finished:
+            future.result()
+        return [future.result() for future in futures]
+
+
+class _Converter:
+    """Writes groups of weights; one thread works on a group from its beginning to its end."""
+
+    def __init__(self, plan: Plan, workspace: Workspace, stop: Event, progress: Progress) -> None:
+        self._plan = plan
+        self._workspace = workspace
+        self._stop = stop
+        self._progress = progress
+        self._lock = Lock()
+
+    def convert_group(self, group: list[Weight]) -> None:
+        """Weights that the loader fuses, or a single one."""
+        recipe = self._plan.recipe
+        left = [weight for weight in group if weight.name not in self._workspace.done]
+        for weight in group:
+            if weight not in left:
+                self._advance(weight)
+        precision = recipe.precision_of(group[0])
+        amax = self._amax(group) if precision == "fp8" and left else 0.0
+        for weight in left:
+            layout = make_layout(weight, precision, recipe.dtype, amax)
+            self._workspace.record(self._convert(weight, precision, layout))
+            self._advance(weight)
+
+    def _convert(self, weight: Weight, precision: str, layout: Layout) -> TensorRecord:
+        meter = DifferenceMeter()
+        constants = layout.constants()
+        recipe_dtype = self._plan.recipe.dtype
+        with ExitStack() as stack:
+            names = [output.name for output in layout.outputs()]
+            writers = {name: stack.enter_context(self._writer(name)) for name in names}
+            for name, array in constants.items():
+                writers[name].write(array)
+            for rows in self._blocks(weight):
+                part = layout.encode(rows)
+                for name, array in part.items():
+                    writers[name].write(array)
+                written = layout.decode({**part, **constants})
+                if recipe_dtype == "float16":
+                    _check_range(written, weight)
+                meter.add(rows, written)
+        return TensorRecord(
+            name=weight.name,
+            precision=self._plan.recipe.dtype if precision == KEEP else precision,
+            difference=meter.result(),
+            crc32={name: writer.crc for name, writer in writers.items()},
+        )
+
+    def _amax(self, group: list[Weight]) -> float:
+        return max(float(np.abs(rows).max()) for weight in group for rows in self._blocks(weight))
+
+    def _blocks(self, weight: Weight) -> Iterable[Rows]:
+        for rows in read_blocks(self._plan.source, weight):
+            if self._stop.is_set():
+                raise _Stopped
+            yield rows
+
+    def _writer(self, name: str) -> "_TensorWriter":
+        return _TensorWriter(self._workspace.path(name), self._workspace.place(name).offset)
+
+    def _advance(self, weight: Weight) -> None:
+        with self._lock:
+            self._progress(self._plan.source.tensor(weight.source).num_bytes)
+
+
+class _Stopped(Exception):
+    """Another thread has failed; nobody looks at this one's result."""
+
+
+class _TensorWriter:
+    """Writes one tensor's bytes one after the other."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self._file = FileIO(path, "r+")
+        self._file.seek(offset)
+        self.crc = 0
+
+    def __enter__(self) -> "_TensorWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> None:
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        self.crc = zlib.crc32(data, self.crc)
+        while len(data):
+            data = data[self._file.write(data) :]
+
+
+def _write_small_files(plan: Plan, folder: Path) -> None:
+    header = plan.source.header
+    write_config(folder, header, plan.config, plan.recipe)
+    write_quantization(folder, plan.weights, plan.recipe)
+    if len(plan.shards) > 1:
+        (folder / "model.safetensors.index.json").write_bytes(index_of(plan.shards))
+
+
+def _write_tokenizer(plan: Plan, folder: Path) -> None:
+    if plan.options.tokenizer:
+        copy_tokenizer(folder, Path(plan.options.tokenizer))
+    else:
+        write_tokenizer(folder, plan.source.header)
+
+
+def _groups(weights: list[Weight]) -> list[list[Weight]]:
+    """Fused weights together; the largest first, so that no thread is left with one at the end."""
+    groups: dict[str, list[Weight]] = {}
+    for weight in weights:
+        groups.setdefault(weight.group or weight.name, []).append(weight)
+    return sorted(groups.values(), key=lambda group: -sum(map(_num_values, group)))
+
+
+def _num_values(weight: Weight) -> int:
+    count = 1
+    for size in weight.shape:
+        count *= size
+    return count
+
+
+def _check_range(written: Rows, weight: Weight) -> None:
+    if not np.isfinite(written).all():
+        raise ModelFileError(
+            f"{weight.name}: some values are too large for float16; choose bf16, or "
+            "--dtype bfloat16."
+        )
+
+
+def _hash(path: Path, stop: Event) -> SourceFile:
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(_HASH_CHUNK):
+            digest.update(data)
+            if stop.is_set():
+                raise _Stopped
+    return SourceFile(path.name, path.stat().st_size, digest.hexdigest())

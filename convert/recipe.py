@@ -1,0 +1,129 @@
+"""Which precision each tensor gets: a default, and rules by the tensor's name."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from convert.architectures.base import Architecture
+from convert.weights import Weight
+from runtime.errors import SetupError
+
+Dtype = Literal["bfloat16", "float16"]
+Release = Literal["1.2", "1.3"]
+
+PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
+KEEP = "keep"
+INT4_GROUP = 128
+# What TensorRT-LLM calls them (QuantAlgo).
+ALGORITHMS = {"fp8": "FP8", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+PRECISIONS = (*PLAIN, *ALGORITHMS)
+
+
+class Rule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Tensors whose name matches the pattern `match` (*, ? and [abc]) get `precision`.
+
+    `precision` is "keep" for the plain type, or one of the quantized ones.
+    """
+
+    match: str
+    precision: str
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to store a model.
+
+    `precision` is that of the linear layers inside the decoder, `dtype` that of everything else
+    (with precision bf16 or fp16 of everything). The first of `rules` that matches wins. Embedding,
+    norms, biases and the output layer are never quantized. `kv_cache` is "fp8", or "" for `dtype`.
+    """
+
+    precision: str
+    dtype: Dtype = "bfloat16"
+    kv_cache: Literal["", "fp8"] = ""
+    rules: tuple[Rule, ...] = ()
+
+    def precision_of(self, weight: Weight) -> str:
+        """A key of ALGORITHMS, or KEEP."""
+        if not weight.linear:
+            return KEEP
+        for rule in self.rules:
+            if fnmatchcase(weight.name, rule.match):
+                return rule.precision
+        return KEEP if self.precision in PLAIN else self.precision
+
+
+def make_recipe(precision: str, *, dtype: Dtype | None = None, kv_cache: str = "") -> Recipe:
+    """A recipe without rules. Raises SetupError for a precision that does not exist."""
+    return _checked(Recipe(precision=precision, dtype=dtype or "bfloat16", kv_cache=kv_cache))  # type: ignore[arg-type]
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a TOML file with the fields of `Recipe`. Raises SetupError, naming the field."""
+    try:
+        return _checked(msgspec.toml.decode(Path(path).read_bytes(), type=Recipe))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path}: {error}") from error
+
+
+def check_recipe(
+    recipe: Recipe, weights: list[Weight], architecture: Architecture, release: Release
+) -> None:
+    """Raises SetupError for what the layouts or the loader of that release cannot take."""
+    groups: dict[str, tuple[str, str]] = {}
+    used = {recipe.precision_of(weight) for weight in weights}
+    for rule in recipe.rules:
+        if not any(fnmatchcase(weight.name, rule.match) for weight in weights if weight.linear):
+            raise SetupError(f"recipe: `match` {rule.match!r} matches no linear layer.")
+    for precision in used & architecture.refused.keys():
+        reason = architecture.refused[precision]
+        raise SetupError(
+            f"precision {precision} is not possible for {architecture.name}: {reason}."
+        )
+    if "int8" in used and release == "1.2" and (bias := _attention_bias(weights)):
+        raise SetupError(
+            f"precision int8: TensorRT-LLM 1.2 drops the bias of int8 layers, and the model has "
+            f"`{bias}`; use fp8 or int4-rtn, or --release 1.3."
+        )
+    for weight in weights:
+        precision = recipe.precision_of(weight)
+        _check_shape(weight, precision)
+        first = groups.setdefault(weight.group or weight.name, (precision, weight.name))
+        if first[0] != precision:
+            raise SetupError(
+                f"recipe: `{first[1]}` is {first[0]} and `{weight.name}` is {precision}, but the "
+                "loader fuses them; give them the same precision."
+            )
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    if recipe.precision not in PRECISIONS:
+        raise SetupError(
+            f"`precision` {recipe.precision!r}: must be one of {', '.join(PRECISIONS)}."
+        )
+    for rule in recipe.rules:
+        if rule.precision not in (KEEP, *ALGORITHMS):
+            raise SetupError(
+                f"`precision` {rule.precision!r} of the rule {rule.match!r}: must be one of "
+                f"{', '.join((KEEP, *ALGORITHMS))}."
+            )
+    if recipe.precision in PLAIN:
+        return msgspec.structs.replace(recipe, dtype=PLAIN[recipe.precision])
+    return recipe
+
+
+def _attention_bias(weights: list[Weight]) -> str:
+    return next((weight.name for weight in weights if weight.name.endswith("_proj.bias")), "")
+
+
+def _check_shape(weight: Weight, precision: str) -> None:
+    if precision != "int4-rtn":
+        return
+    rows, columns = weight.shape
+    if columns % INT4_GROUP or rows % 2:
+        raise SetupError(
+            f"precision int4-rtn: `{weight.name}` is {rows} by {columns}; it needs inputs in "
+            f'groups of {INT4_GROUP} and outputs in pairs. Give it precision "keep" in a recipe.'
+        )

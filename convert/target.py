@@ -1,0 +1,103 @@
+"""The small files of a target: configuration, quantization, tokenizer."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from convert.architectures.base import Config
+from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
+from convert.tokenizer import build_tokenizer, end_token_ids
+from convert.weights import Weight
+from runtime.errors import SetupError
+from runtime.gguf import GGUFFile
+from runtime.version import __version__
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+
+
+def write_config(folder: Path, header: GGUFFile, config: Config, recipe: Recipe) -> None:
+    """config.json and generation_config.json."""
+    ends = end_token_ids(header)
+    _write(folder / "config.json", {**config, "torch_dtype": recipe.dtype})
+    generation: dict[str, Any] = {
+        key: config[key] for key in ("bos_token_id", "pad_token_id") if key in config
+    }
+    if ends:
+        generation["eos_token_id"] = ends[0] if len(ends) == 1 else ends
+    for key, name in _SAMPLING.items():
+        value = header.metadata.get(f"general.sampling.{key}")
+        if isinstance(value, (int, float)):
+            generation[name] = value
+            generation["do_sample"] = True
+    _write(folder / "generation_config.json", generation)
+
+
+def write_tokenizer(folder: Path, header: GGUFFile) -> None:
+    """tokenizer.json and tokenizer_config.json, from the vocabulary."""
+    tokenizer, tokenizer_config = build_tokenizer(header)
+    text = json.dumps(tokenizer, ensure_ascii=False)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    _write(folder / "tokenizer_config.json", tokenizer_config)
+
+
+def copy_tokenizer(folder: Path, original: Path) -> None:
+    """The original model's own tokenizer files. Raises SetupError where there are none."""
+    found = [original / name for name in _TOKENIZER_FILES if (original / name).is_file()]
+    if not any(path.name in ("tokenizer.json", "tokenizer.model") for path in found):
+        raise SetupError(f"--tokenizer {original}: there is no tokenizer.json or tokenizer.model.")
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+
+
+def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> None:
+    """hf_quant_config.json, and quant_cfg.json where layers differ in more than being kept.
+
+    A checkpoint that is plain throughout has neither.
+    """
+    linear = {weight: recipe.precision_of(weight) for weight in weights if weight.linear}
+    used = sorted(set(linear.values()) - {KEEP})
+    kv_cache = recipe.kv_cache.upper() or None
+    if not used and kv_cache is None:
+        return
+    quantization: dict[str, Any] = {"quant_algo": None, "kv_cache_quant_algo": kv_cache}
+    if len(used) == 1:
+        quantization.update(_algorithm(used[0]))
+    elif used:
+        quantization["quant_algo"] = "MIXED_PRECISION"
+        layers = {w.module: _algorithm(p) for w, p in linear.items() if p != KEEP}
+        mixed = {**quantization, "quantized_layers": layers}
+        _write(folder / "quant_cfg.json", mixed)
+        quantization["quantized_layers"] = layers
+    if used:
+        quantization["exclude_modules"] = _excluded(linear)
+    producer = {"name": "lockgate", "version": __version__}
+    _write(folder / "hf_quant_config.json", {"producer": producer, "quantization": quantization})
+
+
+def _algorithm(precision: str) -> dict[str, Any]:
+    algorithm: dict[str, Any] = {"quant_algo": ALGORITHMS[precision]}
+    if precision == "int4-rtn":
+        algorithm |= {"group_size": INT4_GROUP, "has_zero_point": False, "pre_quant_scale": True}
+    return algorithm
+
+
+def _excluded(linear: dict[Weight, str]) -> list[str]:
+    """Modules that stay plain, by the names of the checkpoint and of the loader's fused ones."""
+    kept = [weight for weight, precision in linear.items() if precision == KEEP]
+    names = [name for weight in kept for name in (weight.module, weight.group) if name]
+    return ["lm_head", *dict.fromkeys(names)]
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

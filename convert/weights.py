@@ -1,0 +1,26 @@
+"""One tensor of the target checkpoint, as an architecture's table describes it."""
+
+from msgspec import Struct
+
+
+class Weight(Struct, frozen=True, kw_only=True):
+    """Where a tensor comes from and what must happen to its values.
+
+    `name` is Hugging Face's and `source` the GGUF's; `shape` is numpy's, rows first. Only a
+    `linear` weight may be quantized. Members of one `group` are fused by the loader, so that they
+    share a precision and, in FP8, a scale. With a `head_dim`, the rows of each head are stored in
+    pairs (0, d/2, 1, d/2 + 1, …) and must be sorted back. `shift` is added to each value.
+    """
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    linear: bool = False
+    group: str = ""
+    head_dim: int = 0
+    shift: float = 0.0
+
+    @property
+    def module(self) -> str:
+        """The name without its last part: "model.layers.0.mlp.up_proj"."""
+        return self.name.rpartition(".")[0]

@@ -1,0 +1,97 @@
+"""The GPUs' readings as Prometheus families. What the driver does not tell is left out."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from runtime import THROTTLE_REASONS, GpuMonitor, GpuReading
+
+_GAUGES: tuple[tuple[str, str, Callable[[GpuReading], float | None]], ...] = (
+    ("memory_total_bytes", "Memory of the GPU.", lambda gpu: gpu.memory_total),
+    ("memory_used_bytes", "Memory in use, by anybody.", lambda gpu: gpu.memory_used),
+    ("memory_free_bytes", "Memory that is free.", lambda gpu: gpu.memory_free),
+    ("utilization_perc", "Share of time with a kernel running, 0 to 1.", lambda g: g.utilization),
+    (
+        "memory_utilization_perc",
+        "Share of time with memory being read or written, 0 to 1.",
+        lambda gpu: gpu.memory_utilization,
+    ),
+    ("temperature_celsius", "Temperature of the GPU.", lambda gpu: gpu.temperature),
+    ("power_watts", "Power drawn.", lambda gpu: gpu.power),
+    ("power_limit_watts", "Power limit that is enforced.", lambda gpu: gpu.power_limit),
+    ("clock_sm_hertz", "Clock of the multiprocessors.", lambda gpu: _hertz(gpu.clock_sm)),
+    ("clock_memory_hertz", "Clock of the memory.", lambda gpu: _hertz(gpu.clock_memory)),
+    ("lost", "1 when the driver cannot reach the GPU any more.", lambda gpu: bool(gpu.problem)),
+)
+
+
+def gpu_families(prefix: str, monitor: GpuMonitor) -> Iterator[Metric]:
+    """Every family, those without a GPU included: a dashboard finds them before the first one."""
+    gpus = monitor.snapshot.gpus
+    yield GaugeMetricFamily(
+        f"{prefix}gpu_monitor_up",
+        "1 when the driver answered the last time.",
+        int(not monitor.snapshot.problem),
+    )
+    yield GaugeMetricFamily(
+        f"{prefix}gpu_memory_pressure",
+        "1 while requests are refused for want of GPU memory.",
+        int(monitor.under_pressure),
+    )
+    yield _info(prefix, gpus)
+    for name, documentation, value_of in _GAUGES:
+        family = GaugeMetricFamily(f"{prefix}gpu_{name}", documentation, labels=["gpu"])
+        for gpu in gpus:
+            if (value := value_of(gpu)) is not None:
+                family.add_metric([str(gpu.index)], value)
+        yield family
+    yield _throttled(prefix, gpus)
+    yield _ecc_errors(prefix, gpus)
+    yield _xid_errors(prefix, gpus)
+
+
+def _info(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+    family = InfoMetricFamily(f"{prefix}gpu", "Which GPUs there are.", labels=["gpu"])
+    for gpu in gpus:
+        family.add_metric([str(gpu.index)], {"name": gpu.name, "uuid": gpu.uuid})
+    return family
+
+
+def _throttled(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+    family = GaugeMetricFamily(
+        f"{prefix}gpu_throttled", "1 when the clocks are lower for this.", labels=["gpu", "reason"]
+    )
+    for gpu in gpus:
+        for reason in THROTTLE_REASONS if gpu.throttle_reasons is not None else ():
+            family.add_metric([str(gpu.index), reason], reason in (gpu.throttle_reasons or ()))
+    return family
+
+
+def _ecc_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+    family = CounterMetricFamily(
+        f"{prefix}gpu_ecc_errors",
+        "Memory errors since the driver was loaded.",
+        labels=["gpu", "kind"],
+    )
+    for gpu in gpus:
+        for kind, count in (("corrected", gpu.ecc_corrected), ("uncorrected", gpu.ecc_uncorrected)):
+            if count is not None:
+                family.add_metric([str(gpu.index), kind], count)
+    return family
+
+
+def _xid_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+    family = CounterMetricFamily(
+        f"{prefix}gpu_xid_errors",
+        "Critical errors of the driver since the server started.",
+        labels=["gpu", "xid"],
+    )
+    for gpu in gpus:
+        for xid, count in gpu.xids.items():
+            family.add_metric([str(gpu.index), str(xid)], count)
+    return family
+
+
+def _hertz(megahertz: int | None) -> float | None:
+    return None if megahertz is None else megahertz * 1e6

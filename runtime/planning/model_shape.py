@@ -1,0 +1,79 @@
+"""The shape of a model: how many weights of which kind, and what its KV cache keeps of a token.
+
+Read from a Hugging Face `config.json` or a GGUF header. Only architectures whose weights are
+counted exactly are accepted; for any other one the planner would guess, so it refuses.
+"""
+
+from msgspec import Struct
+
+from runtime.errors import SetupError
+
+
+class ModelShape(Struct, frozen=True, kw_only=True):
+    """Counts of weights, and sizes in elements or tokens.
+
+    `linear_params` are the weights of attention and of feed-forward layers that work for every
+    token; `expert_params` those of all experts, of which a token uses `num_experts_per_tok` of
+    `num_experts`. `other_params` are norms, biases and routers. `lm_head_params` is 0 when the
+    output uses the embedding's matrix.
+
+    `kv_width` is the number of keys and values that one layer keeps of one token. `windows` has an
+    entry for each layer: how far back it looks, in tokens; 0 is to the beginning.
+    `linear_inputs` are the input widths of the layers that are quantised.
+    """
+
+    name: str
+    architecture: str
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    head_dim: int
+    kv_width: int
+    vocab_size: int
+    max_model_len: int
+    windows: tuple[int, ...]
+    embedding_params: int
+    lm_head_params: int
+    linear_params: int
+    other_params: int
+    expert_params: int = 0
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    linear_inputs: tuple[int, ...] = ()
+    has_linear_bias: bool = False
+
+    @property
+    def num_params(self) -> int:
+        """All weights."""
+        quantised = self.linear_params + self.expert_params
+        return self.embedding_params + self.lm_head_params + quantised + self.other_params
+
+    @property
+    def output_params(self) -> int:
+        """The matrix that gives the logits, whether it is the embedding's or its own."""
+        return self.lm_head_params or self.embedding_params
+
+    @property
+    def num_active_params(self) -> float:
+        """Weights that one token is multiplied with."""
+        return self.linear_params + self.output_params + self.expert_params * self.expert_share(1)
+
+    def expert_share(self, num_tokens: int) -> float:
+        """The expected share of experts that a batch of so many tokens needs, 0 to 1.
+
+        Each token draws its experts independently and evenly: 1 - (1 - k/n)^b. Real routers are
+        less even, and then it is less.
+        """
+        if not self.num_experts:
+            return 0.0
+        return 1 - (1 - self.num_experts_per_tok / self.num_experts) ** num_tokens
+
+    def attended(self, num_tokens: int) -> int:
+        """Tokens looked at in all layers together, at that depth of the context."""
+        return sum(min(num_tokens, window or num_tokens) for window in self.windows)
+
+
+def cannot_plan(name: str, reason: str) -> SetupError:
+    """The planner does not know this kind of model."""
+    return SetupError(f"--model: {name} cannot be planned: {reason}")

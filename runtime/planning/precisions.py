@@ -1,0 +1,102 @@
+"""The weight formats of the TensorRT engine: their size, and which GPU runs which.
+
+What runs where is the support matrix of TensorRT-LLM 1.2 ("Quantization", hardware support), by
+compute capability. Sizes are in bits for one weight, scales included; embeddings, `lm_head`,
+norms, routers and biases stay in 16 bits, as ModelOpt's default `exclude_modules` leaves them.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from runtime.planning.model_shape import ModelShape
+
+PrecisionName = Literal["bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4"]
+
+BYTES_16BIT = 2
+
+
+class Precision(Struct, frozen=True, kw_only=True):
+    """`bits` for one weight with its share of the scales; `group` is how many inputs share one.
+
+    `computes_in` is what the tensor cores multiply: weight-only formats are unpacked to 16 bits.
+    4-bit floats are counted at the rate of FP8, which they reach or exceed.
+    """
+
+    name: PrecisionName
+    bits: float
+    group: int = 1
+    computes_in: Literal["fp16", "fp8"] = "fp16"
+
+
+PRECISIONS: Mapping[PrecisionName, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision(name="bf16", bits=16),
+        Precision(name="fp8", bits=8, computes_in="fp8"),  # one scale for a whole matrix
+        Precision(name="int8", bits=8),  # one scale for an output channel
+        Precision(name="int4_awq", bits=4 + 16 / 128, group=128),
+        Precision(name="nvfp4", bits=4 + 8 / 16, group=16, computes_in="fp8"),
+        Precision(name="mxfp4", bits=4 + 8 / 32, group=32, computes_in="fp8"),
+    )
+}
+"""`bf16` stands for FP16 too. A scale has 16 bits in AWQ once it is loaded (the file holds 32), 8
+in NVFP4 (E4M3) and in MXFP4 (E8M0)."""
+
+_GENERATIONS: Mapping[int, tuple[str, tuple[PrecisionName, ...]]] = {
+    80: ("Ampere", ("bf16", "int8", "int4_awq")),
+    89: ("Ada", ("bf16", "fp8", "int8", "int4_awq")),
+    90: ("Hopper", ("bf16", "fp8", "int8", "int4_awq")),
+    100: ("Blackwell", ("bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4")),
+    120: ("RTX Blackwell", ("bf16", "fp8", "int8", "nvfp4", "mxfp4")),
+}
+"""From this compute capability on (times ten): the generation's name, and what it runs."""
+
+
+class Support(Struct, frozen=True):
+    """Whether TensorRT-LLM runs a precision on a GPU; `note` is why not, or what to know."""
+
+    can_run: bool
+    note: str = ""
+
+
+def find_support(
+    precision: Precision, shape: ModelShape, compute_capability: tuple[int, int]
+) -> Support:
+    """Whether this model can run so on a GPU of that generation."""
+    name, runs = generation_of(compute_capability)
+    if not runs:
+        return Support(False, f"TensorRT-LLM does not run on {name}")
+    if precision.name not in runs:
+        return Support(False, f"TensorRT-LLM does not run {precision.name} on {name}")
+    uneven = [width for width in shape.linear_inputs if width % precision.group]
+    if uneven:
+        return Support(
+            False, f"needs inputs in groups of {precision.group}, and the model has {uneven[0]}"
+        )
+    if precision.name == "int8":
+        return _int8_support(shape)
+    return Support(True)
+
+
+def supports_fp8_kv(compute_capability: tuple[int, int]) -> bool:
+    """Whether the KV cache may hold FP8: from Ampere on."""
+    return bool(generation_of(compute_capability)[1])
+
+
+def generation_of(compute_capability: tuple[int, int]) -> tuple[str, tuple[PrecisionName, ...]]:
+    """The generation's name and what TensorRT-LLM runs on it; nothing before Ampere."""
+    number = compute_capability[0] * 10 + compute_capability[1]
+    reached = [least for least in _GENERATIONS if least <= number]
+    if not reached:
+        return f"compute capability {number / 10:.1f}", ()
+    return _GENERATIONS[max(reached)]
+
+
+def _int8_support(shape: ModelShape) -> Support:
+    if shape.has_linear_bias:
+        return Support(
+            False, "TensorRT-LLM 1.2 drops the biases of this model's layers: wrong answers"
+        )
+    return Support(True, "weight-only INT8 is in TensorRT-LLM's code, not in its support matrix")

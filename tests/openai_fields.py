@@ -1,0 +1,156 @@
+"""Every request field of OpenAI's document (2.3.0), and of other servers, with its fate here.
+
+`value` asks for something; `neutral` are values that ask for nothing. What is honoured shows in
+the `request` that the engine gets, or in the `answer`, or in the `refusal` of an engine that
+cannot do it; `beside` are fields that it makes sense with.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+Fate = Literal["honoured", "harmless", "refused"]
+
+
+class Field(NamedTuple):
+    fate: Fate
+    value: Any
+    shows_in: Literal["request", "answer", "refusal"] = "request"
+    beside: Mapping[str, Any] = {}
+    neutral: tuple[Any, ...] = ()
+
+
+def honoured(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
+    return Field("honoured", value, beside=beside or {})
+
+
+def shown(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
+    return Field("honoured", value, "answer", beside or {})
+
+
+def handed_on(value: Any) -> Field:
+    return Field("honoured", value, "refusal")
+
+
+def harmless(value: Any) -> Field:
+    return Field("harmless", value)
+
+
+def refused(value: Any, *neutral: Any) -> Field:
+    return Field("refused", value, neutral=neutral)
+
+
+_TOOL = {"type": "function", "function": {"name": "f"}}
+
+SAMPLING: Mapping[str, Field] = {
+    "temperature": honoured(0.5),
+    "top_p": honoured(0.5),
+    "n": shown(2),
+    "stop": shown("fox"),
+    "seed": honoured(7),
+    "presence_penalty": honoured(1),
+    "frequency_penalty": honoured(1),
+    "logit_bias": shown({"102": -100}),
+    "response_format": handed_on({"type": "json_object"}),
+    "stream": shown(True),
+    "stream_options": shown({"include_usage": True}, beside={"stream": True}),
+    "max_tokens": shown(7),
+    "user": harmless("ann"),
+}
+"""In both endpoints."""
+
+CHAT: Mapping[str, Field] = {
+    **SAMPLING,
+    "messages": shown([{"role": "user", "content": "something else"}]),
+    "model": Field("honoured", None),
+    "max_completion_tokens": shown(7, beside={"max_tokens": None}),
+    "logprobs": shown(True),
+    "top_logprobs": shown(3, beside={"logprobs": True}),
+    "service_tier": shown("flex"),
+    "metadata": harmless({"a": "b"}),
+    "store": harmless(True),
+    "safety_identifier": harmless("ann"),
+    "prompt_cache_key": harmless("k"),
+    "prompt_cache_options": harmless({"ttl": "1h"}),
+    "prompt_cache_retention": harmless("24h"),
+    "prediction": harmless({"type": "content", "content": "x"}),
+    "parallel_tool_calls": harmless(False),
+    "audio": refused({"voice": "v", "format": "wav"}),
+    "function_call": refused({"name": "f"}, "none", "auto"),
+    "functions": refused([{"name": "f"}], []),
+    "modalities": refused(["text", "audio"], ["text"]),
+    "moderation": refused({"model": "m"}),
+    "reasoning_effort": refused("high"),
+    "tool_choice": refused("required", "none", "auto"),
+    "tools": refused([_TOOL], []),
+    "verbosity": refused("low", "medium"),
+    "web_search_options": refused({}),
+}
+
+COMPLETION: Mapping[str, Field] = {
+    **SAMPLING,
+    "model": Field("honoured", None),
+    "prompt": shown("something else"),
+    "best_of": shown(3),
+    "echo": shown(True),
+    "logprobs": shown(2),
+    "suffix": shown(" the end"),
+}
+
+EXTENSIONS: Mapping[str, Field] = {
+    "top_k": honoured(5),
+    "min_p": honoured(0.1),
+    "repetition_penalty": honoured(1.2),
+    "min_tokens": honoured(5),
+    "stop_token_ids": shown([102]),
+    "ignore_eos": honoured(True),
+    "include_stop_str_in_output": shown(True, beside={"stop": "fox"}),
+    "truncate_prompt_tokens": shown(1),
+    "structured_outputs": handed_on({"json": {"type": "object"}}),
+    "guided_json": handed_on({"type": "object"}),
+    "guided_regex": handed_on("a|b"),
+    "guided_choice": handed_on(["a", "b"]),
+    "guided_grammar": handed_on('root ::= "a"'),
+    "priority": harmless("batch"),
+    "deadline": harmless(4e9),
+    "cache_salt": harmless("s"),
+    "allowed_token_ids": refused([1], []),
+    "bad_words": refused(["x"], []),
+    "documents": refused([{"text": "x"}], []),
+    "dry_multiplier": refused(0.8, 0),
+    "grammar": refused('root ::= "x"', ""),
+    "guided_whitespace_pattern": refused("x"),
+    "json_schema": refused({"type": "object"}),
+    "length_penalty": refused(2.0, 1.0),
+    "logits_processors": refused(["x"], []),
+    "mirostat": refused(2, 0),
+    "prompt_embeds": refused("x", []),
+    "prompt_logprobs": refused(1),
+    "repeat_penalty": refused(1.2, 1.0),
+    "return_token_ids": refused(True, False),
+    "return_tokens_as_token_ids": refused(True, False),
+    "skip_special_tokens": refused(False, True),
+    "spaces_between_special_tokens": refused(False, True),
+    "stop_regex": refused("x+", ""),
+    "typical_p": refused(0.5, 1.0),
+    "use_beam_search": refused(True, False),
+    "xtc_probability": refused(0.5, 0),
+}
+"""Not OpenAI's, in both endpoints."""
+
+CHAT_EXTENSIONS: Mapping[str, Field] = {
+    **EXTENSIONS,
+    "add_generation_prompt": shown(False),
+    "continue_final_message": shown(
+        True,
+        beside={
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "so"},
+            ]
+        },
+    ),
+    "chat_template_kwargs": Field("honoured", {"mood": "x"}),
+    "chat_template": refused("x"),
+    "best_of": refused(2, 1),
+    "echo": refused(True, False),
+}

@@ -1,0 +1,109 @@
+"""`lockgate-convert`: what it prints, and how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convert.__main__ import main
+from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
+    return write_gguf(tmp_path / "qwen3.gguf", "qwen3", random_weights("qwen3", count))
+
+
+def test_run_then_verify_then_inspect(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = model.with_name("target")
+
+    assert main(["run", str(model), str(target), "--precision", "fp8", "--threads", "2"]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+
+    assert main(["verify", str(target), "--against", str(model)]) == 0
+    assert ", 0 out of bounds" in capsys.readouterr().out
+
+    assert main(["inspect", str(target), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["architecture"] == "Qwen3ForCausalLM"
+    assert found["mix"].keys() == {"BF16", "F8_E4M3", "F32"}
+    assert found["has_chat_template"] is True
+    assert found["context"] == 64
+
+
+def test_inspect_a_gguf_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model)]) == 0
+    shown = capsys.readouterr().out
+
+    assert "qwen3" in shown
+    assert "F32 100.0%" in shown
+    assert "(gpt2, qwen2)" in shown
+
+
+def test_verify_fails_when_the_source_is_another(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = model.with_name("target")
+    count = len(byte_level_vocabulary(model.parent)["tokenizer.ggml.tokens"])
+    other = write_gguf(model.with_name("o.gguf"), "qwen3", random_weights("qwen3", count, seed=1))
+    main(["run", str(model), str(target), "--precision", "bf16"])
+
+    assert main(["verify", str(target), "--against", str(other), "--all"]) == 1
+    assert "TOO LARGE" in capsys.readouterr().out
+
+
+def test_a_recipe_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = model.with_name("recipe.toml")
+    recipe.write_text(
+        'precision = "int4-rtn"\nkv_cache = "fp8"\n'
+        '[[rules]]\nmatch = "model.layers.1.*"\nprecision = "fp8"\n'
+    )
+    target = model.with_name("target")
+
+    assert main(["run", str(model), str(target), "--recipe", str(recipe)]) == 0
+    quantization = json.loads((target / "quant_cfg.json").read_text())
+    assert quantization["kv_cache_quant_algo"] == "FP8"
+    assert quantization["quantized_layers"]["model.layers.1.mlp.up_proj"]["quant_algo"] == "FP8"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ('precision = "int5"', "`precision` 'int5': must be one of"),
+        ('precision = "fp8"\ngroup = 3', "unknown field `group`"),
+        ("precision = ", "recipe.toml"),
+        ('precision = "fp8"\n[[rules]]\nmatch = "*"\nprecision = "bf16"', "of the rule '*'"),
+    ],
+)
+def test_a_wrong_recipe(
+    recipe: str, message: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model.with_name("recipe.toml")
+    path.write_text(recipe)
+
+    assert main(["run", str(model), str(model.with_name("t")), "--recipe", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "no-such-model"], "no-such-model"),
+        (["inspect", "."], "there are no safetensors files"),
+        (["run", "MODEL", "target"], "--precision is missing"),
+        (["run", "MODEL", "target", "--precision", "int4-awq"], "invalid choice: 'int4-awq'"),
+        (["run", "MODEL", "target", "--precision", "fp8", "--threads", "-1"], "--threads"),
+        (["verify", "nowhere"], "lockgate_manifest.json: cannot be read"),
+        ([], "arguments are required: COMMAND"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], message: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [str(model) if argument == "MODEL" else argument for argument in arguments]
+
+    assert main(filled) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,30 @@
+"""What the engine process logs reads like the gateway's lines."""
+
+import json
+import subprocess
+import sys
+
+PROGRAM = """
+import structlog
+from runtime.worker_log import configure_log
+log = structlog.get_logger("runtime.engines")
+configure_log()
+log.debug("too_small")
+log.info("engine_plan", weights_gb=6.1)
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("broken")
+"""
+
+
+def test_lines_are_json_where_nobody_looks_on():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+
+    plan, broken = (json.loads(line) for line in done.stderr.splitlines())
+    assert done.stdout == ""
+    assert (plan["event"], plan["level"], plan["weights_gb"]) == ("engine_plan", "info", 6.1)
+    assert (broken["event"], broken["level"]) == ("broken", "error")
+    assert "ZeroDivisionError" in broken["exception"]
