@@ -131,8 +131,8 @@ class StreamOptions(Struct):
 
 
 class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take. OpenAI knows `response_format` in chats alone, and does not know
-    `top_k` and what follows it."""
+    """What both endpoints take. OpenAI does not know `top_k` and what follows it, and
+    `response_format` for chats alone."""
 
     model: str
     temperature: Temperature | None = None
@@ -154,12 +154,12 @@ class GenerationRequest(Struct, kw_only=True):
     stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: msgspec.Raw = msgspec.Raw()
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
-    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
     priority: Unchecked = None
     deadline: float | None = None
     cache_salt: CacheSalt | None = None

@@ -1,8 +1,8 @@
 """Every request field of OpenAI's document (2.3.0), and of other servers, with its fate here.
 
 `value` asks for something; `neutral` are values that ask for nothing. What is honoured shows in
-the `request` that the engine gets, or in the `answer`, or in the `refusal` of an engine that
-cannot do it; `beside` are fields that it makes sense with.
+the `request` that the engine gets, or in the `answer`; or in that and the `refusal` of the scripted
+engine, which has no model to guide. `beside` are fields that it makes sense with.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def shown(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
     return Field("honoured", value, "answer", beside or {})
 
 
-def handed_on(value: Any) -> Field:
+def guided(value: Any) -> Field:
     return Field("honoured", value, "refusal")
 
 
@@ -113,6 +113,12 @@ EXTENSIONS: Mapping[str, Field] = {
     "priority": harmless("batch"),
     "deadline": harmless(4e9),
     "cache_salt": harmless("s"),
+    "response_format": guided({"type": "json_object"}),
+    "structured_outputs": guided({"choice": ["yes", "no"]}),
+    "guided_json": guided({"type": "object"}),
+    "guided_regex": guided("[ab]+"),
+    "guided_choice": guided(["yes", "no"]),
+    "guided_grammar": guided('start: "x"'),
     "allowed_token_ids": refused([1], []),
     "bad_words": refused(["x"], []),
     "documents": refused([{"text": "x"}], []),

@@ -422,7 +422,9 @@ async def test_2_1_priority_orders_those_who_wait(double: Double, start: Start) 
     finished: list[str] = []
 
     async def one(name: str, priority: float) -> None:
-        await llm.generate_async(PROMPT, double.params(max_tokens=20), priority=priority)
+        num_tokens = 300 if name == "first" else 5  # the others are there long before it ends
+        params = double.params(max_tokens=num_tokens)
+        await llm.generate_async(PROMPT, params, priority=priority)
         finished.append(name)
 
     async with asyncio.timeout(WAIT), asyncio.TaskGroup() as tasks:

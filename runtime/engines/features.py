@@ -16,6 +16,9 @@ Feature = Literal[
     "structured_output",
 ]
 
+_PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
+"""Where a feature is asked for by a parameter of another name."""
+
 ALL_FEATURES: frozenset[Feature] = frozenset(
     (
         "logit_bias",
@@ -28,9 +31,6 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
         "structured_output",
     )
 )
-
-_PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
-"""Where a feature is asked for by a parameter of another name."""
 
 
 def features_of(request: Request) -> list[Feature]:

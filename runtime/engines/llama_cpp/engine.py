@@ -171,9 +171,16 @@ class LlamaCppEngine:
             if chunk.scores:
                 self._score(chunk, row)
             if chunk.samples:
-                outputs += self._advance_or_fail(chunk.sequences[0], row)
+                self._advance_or_fail(chunk.sequences[0], row, outputs)
         self._num_generation_tokens += sum(len(output.token_ids) for output in outputs)
         return outputs
+
+    def _advance_or_fail(self, sequence: Sequence, row: int, outputs: list[SequenceOutput]) -> None:
+        try:
+            outputs.append(self._advance(sequence, row))
+        except InvalidRequest as error:
+            self.abort(sequence.request_id)
+            self._failed.append(FailedSequence(sequence.request_id, error))
 
     def _score(self, chunk: Chunk, last_row: int) -> None:
         """Each row tells how likely the token after it was; the one after the prompt is sampled."""

@@ -50,9 +50,8 @@ class Sampler:
     def sample(self, logits: Floats, allowed: Flags | None = None) -> int:
         """The next token. `logits` has one value for each token of the vocabulary; of these only
         the `allowed` ones can come, and there is one at least."""
-        if allowed is not None:
-            logits = _masked(logits, allowed)
-        token_id = self._choose(self._rules.apply(logits))
+        logits = self._rules.apply(logits)
+        token_id = self._choose(logits if allowed is None else _masked(logits, allowed))
         self._num_sampled += 1
         self._rules.take(token_id)
         return token_id

@@ -68,11 +68,11 @@ class Sequence:
         """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
         guide of a structured answer cannot go on."""
         reason = self._take(token_id)
-        if self.guide is None or reason == "stop":
-            return reason
-        if not self.guide.is_complete:  # it may be an end-of-sequence token that ends nothing
-            self.guide.push([token_id])
-        return "stop" if self.guide.is_complete else reason
+        if self.guide is not None and reason != "stop":
+            if not self.guide.is_complete:  # an end-of-sequence token that is not to end it
+                self.guide.push([token_id])
+            return "stop" if self.guide.is_complete else reason
+        return reason
 
     def _take(self, token_id: int) -> FinishReason | None:
         self.token_ids.append(token_id)
