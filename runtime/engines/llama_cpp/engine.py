@@ -193,14 +193,6 @@ class LlamaCppEngine:
             token_id = sequence.token_ids[position + 1]
             sequence.prompt_logprobs.append(token_logprobs(logits, token_id, num_top))
 
-    def _advance_or_fail(self, sequence: Sequence, row: int) -> list[SequenceOutput]:
-        try:
-            return [self._advance(sequence, row)]
-        except InvalidRequest as error:
-            self.abort(sequence.request_id)
-            self._failed.append(FailedSequence(sequence.request_id, error))
-            return []
-
     def _advance(self, sequence: Sequence, row: int) -> SequenceOutput:
         sampling = sequence.request.sampling
         prompt_logprobs = sequence.take_prompt_logprobs()
