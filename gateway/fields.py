@@ -49,6 +49,7 @@ NOT_SUPPORTED_EXTENSIONS: Mapping[str, tuple[Any, ...]] = {
     "dry_multiplier": (0,),
     "echo": (False,),
     "grammar": ("",),
+    "guided_whitespace_pattern": (),
     "json_schema": (),
     "length_penalty": (1,),
     "logits_processors": ([],),

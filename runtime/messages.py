@@ -32,7 +32,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     """What the engine can take.
 
     `max_model_len` is in tokens, prompt and answer together. `max_num_waiting` counts requests
-    that may wait beside the `max_num_seqs` that run.
+    that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 where the engine does not
+    say.
     """
 
     max_model_len: int

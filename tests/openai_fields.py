@@ -118,6 +118,7 @@ EXTENSIONS: Mapping[str, Field] = {
     "documents": refused([{"text": "x"}], []),
     "dry_multiplier": refused(0.8, 0),
     "grammar": refused('root ::= "x"', ""),
+    "guided_whitespace_pattern": refused("x"),
     "json_schema": refused({"type": "object"}),
     "length_penalty": refused(2.0, 1.0),
     "logits_processors": refused(["x"], []),
