@@ -15,8 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from report import report
 
 from runtime import EngineConfig, LlamaCppConfig, ModelStore, Request, SamplingParams, Supervisor
 
@@ -129,14 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.model = str(ModelStore().find(arguments.model).path)
     rows = asyncio.run(measure(arguments))
-    table = Table(title="engine through its client / bare llama.cpp loop")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" for value in row.values()))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2))
+    report("engine through its client / bare llama.cpp loop", rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the engine's. `scripts/bench trtllm_adapter [--streams N ...] [--step-ms MS]`.
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -16,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from report import report
 
 from runtime import EngineConfig, Request, SamplingParams, load_tokenizer
 from runtime.engines import create_engine
@@ -127,14 +125,7 @@ def main() -> None:
         finally:
             engine.close()
             bare.close()
-    table = Table(title="CPU in the engine process, median over the rounds")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" for value in row.values()))
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2))
+    report("CPU in the engine process, median over the rounds", rows, arguments.json)
 
 
 if __name__ == "__main__":

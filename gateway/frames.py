@@ -3,6 +3,7 @@
 All that stays the same in a stream is encoded once; of each chunk only the text is.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -61,7 +62,7 @@ class Shape(Protocol):
         ...
 
 
-class _Chunks:
+class _Chunks(ABC):
     """What chunks of both endpoints have in common: how they begin and how they end.
 
     `usage_so_far`, if given, is asked at every write and stands in each chunk of it; otherwise all
@@ -92,8 +93,9 @@ class _Chunks:
             self._end_chunks_with(b',"usage":' + encode(self._usage_so_far()) + b"}\n\n")
         return b"".join([self._frame(event) for event in events])
 
+    @abstractmethod
     def _frame(self, event: Event) -> bytes:
-        raise NotImplementedError
+        """The bytes of one event; may be empty."""
 
     def _end_chunks_with(self, suffix: bytes) -> None:
         self._suffix = suffix

@@ -1,6 +1,6 @@
 """What a request may ask for beyond the basics, and which engine can do it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from runtime.errors import InvalidRequest
 from runtime.request import Request
@@ -19,18 +19,7 @@ Feature = Literal[
 _PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
 """Where a feature is asked for by a parameter of another name."""
 
-ALL_FEATURES: frozenset[Feature] = frozenset(
-    (
-        "logit_bias",
-        "logprobs",
-        "lora",
-        "min_tokens",
-        "prompt_logprobs",
-        "repetition_penalty",
-        "stop_token_ids",
-        "structured_output",
-    )
-)
+ALL_FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 
 
 def features_of(request: Request) -> list[Feature]:

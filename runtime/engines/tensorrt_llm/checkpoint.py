@@ -1,6 +1,5 @@
 """What kind of folder the model is in."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from runtime.errors import ModelFileError
+from runtime.hf.folder import read_fields
 
 
 class BuiltLimits(Struct, frozen=True):
@@ -50,13 +50,7 @@ def _read_built(file: Path) -> BuiltLimits:
 
 
 def _build_config(file: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelFileError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ModelFileError(f"{file} is not valid JSON: {error}") from error
-    build = config.get("build_config") if isinstance(config, dict) else None
+    build = read_fields(file, dict[str, Any]).get("build_config")
     if not isinstance(build, dict):
         raise ModelFileError(f"{file} has no build_config, which a folder of engines needs")
     return build

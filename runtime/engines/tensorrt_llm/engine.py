@@ -17,7 +17,6 @@ from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, Feature, check_features, check_token_ids
 from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
-from runtime.engines.tensorrt_llm.device import device_name
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader
@@ -34,7 +33,7 @@ from runtime.errors import (
     InvalidRequest,
     SetupError,
 )
-from runtime.gpu import GpuReader, GpuSnapshot
+from runtime.gpu import GpuReader, GpuSnapshot, visible_gpus
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import PRIORITY_STEP, Request
 from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
@@ -67,7 +66,8 @@ class TensorRTEngine:
         started = time.monotonic()
         checkpoint = read_checkpoint(model_path)
         self._package = _load_package(checkpoint)
-        config = fill_settings(config, checkpoint, _read_gpus())
+        gpus = _read_gpus()
+        config = fill_settings(config, checkpoint, gpus)
         self._settings = config.tensorrt_llm
         sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
@@ -105,7 +105,7 @@ class TensorRTEngine:
         self.info = EngineInfo(
             engine="tensorrt_llm",
             version=self._package.version,
-            device=device_name(),
+            device=next((gpu.name for gpu in visible_gpus(gpus.gpus)), "unknown"),
             load_seconds=time.monotonic() - started,
         )
 
