@@ -18,6 +18,9 @@ MODEL = "qwen2.5-coder-0.5b-instruct"
 START_SECONDS = 300.0
 """The first start on a machine pulls the model."""
 
+PYTHON = os.environ.get("LOCKGATE_PYTHON", sys.executable)
+"""Where the server is installed; tests of clients run in environments of the clients' own."""
+
 
 class Server:
     """A running `lockgate serve`."""
@@ -45,7 +48,7 @@ def serve(*arguments: str) -> Iterator[Server]:
     """Run `python -m gateway serve` on a free port until the end of the block."""
     server = None
     process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "serve", "--port", "0", *arguments],
+        [PYTHON, "-m", "gateway", "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -76,6 +79,7 @@ def until(condition, seconds: float = START_SECONDS) -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The default model on llama.cpp."""
-    pytest.importorskip("llama_cpp")
+    if subprocess.run([PYTHON, "-c", "import llama_cpp"], capture_output=True).returncode:
+        pytest.skip("llama-cpp-python is not installed")
     with serve() as running:
         yield running

@@ -1,0 +1,46 @@
+"""LangChain's own standard suite for chat models."""
+
+import pytest
+
+pytest.importorskip("langchain_tests")
+
+from langchain_openai import ChatOpenAI
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+from compat_tests.conftest import MODEL
+
+
+class TestChatOpenAI(ChatModelIntegrationTests):
+    """Skipped is what the model cannot do at all: pictures, sound, PDF files."""
+
+    @pytest.fixture(autouse=True)
+    def _address(self, server):
+        self._url = f"{server.url}/v1"
+
+    @property
+    def chat_model_class(self):
+        return ChatOpenAI
+
+    @property
+    def chat_model_params(self):
+        return {
+            "base_url": self._url,
+            "api_key": "none",
+            "model": MODEL,
+            "max_tokens": 96,
+            "temperature": 0,
+            "max_retries": 0,
+            "stream_usage": True,
+        }
+
+    @property
+    def model_override_value(self):
+        return MODEL
+
+    @property
+    def supports_json_mode(self):
+        return True
+
+    @property
+    def has_tool_choice(self):
+        return True
