@@ -112,6 +112,7 @@ def joined(before: SequenceOutput | None, output: SequenceOutput) -> SequenceOut
         output.finish_reason,
         output.num_cached_tokens,
         None if output.logprobs is None else (before.logprobs or []) + output.logprobs,
+        before.prompt_logprobs or output.prompt_logprobs,
     )
 
 
@@ -266,6 +267,43 @@ def test_logit_bias_forbids_and_forces(make: Make) -> None:
 
     assert first not in whole["forbid"].token_ids
     assert whole["force"].token_ids == [7] * 8
+
+
+@only("release", ["1.3", "1.4"], indirect=True)
+@pytest.mark.parametrize("max_tokens", [0, 5])
+def test_a_prompt_is_scored_whatever_is_cached(make: Make, max_tokens: int) -> None:
+    """The double scores no tokens that it finds in its cache, as the package does (3.6)."""
+    engine = make(max_num_seqs=1)
+    prompt = [1, 97, 98, 200, *range(97, 117)] * 4
+
+    def asked(name: str) -> Request:
+        return request(
+            name, prompt_token_ids=prompt, max_tokens=max_tokens, prompt_logprobs=2, logprobs=1
+        )
+
+    answers = run(engine, asked("cold"), asked("again"))
+
+    cold, again = answers["cold"], answers["again"]
+    assert cold.prompt_logprobs == again.prompt_logprobs
+    assert cold.prompt_logprobs is not None
+    assert len(cold.prompt_logprobs) == len(prompt)
+    assert cold.prompt_logprobs[0] is None
+    assert all(entry is not None and entry.logprob <= 0 for entry in cold.prompt_logprobs[1:])
+    assert len(cold.token_ids) == len(cold.logprobs or []) == max_tokens
+    assert cold.finish_reason == "length"
+
+
+@only("release", ["1.2"], indirect=True)
+def test_a_score_that_the_release_does_not_tell_is_an_error(make: Make) -> None:
+    """Of a token that is not among the likeliest (3.6); the engine goes on."""
+    engine = make()
+    engine.add(request("scored", prompt_token_ids=[1, 97, 250, 3], prompt_logprobs=1))
+    for _ in steps(engine):
+        pass
+
+    (failed,) = engine.take_failed()
+    assert "does not tell how likely" in str(failed.error)
+    assert len(run(engine, request(max_tokens=3))["r"].token_ids) == 3
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 3])

@@ -6,6 +6,7 @@ The package batches by itself and answers through asyncio. The engine owns a loo
 
 import asyncio
 import math
+import secrets
 import threading
 import time
 from typing import Any
@@ -80,7 +81,7 @@ class TensorRTEngine:
         self._failures = Failures(self._package.request_error)
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)
-        self._features = _features(self._settings)
+        self._features = _features(self._settings, self._package)
         self._lora_requests = _lora_requests(self._settings)
         self._vocab_size = tokenizer.vocab_size
         self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
@@ -267,8 +268,8 @@ class TensorRTEngine:
         arguments: dict[str, Any] = {"streaming": True}
         if request.lora:
             arguments["lora_request"] = self._lora_requests[request.lora]
-        if request.cache_salt and "cache_salt" in self._package.generate_parameters:
-            arguments["cache_salt"] = request.cache_salt
+        if "cache_salt" in self._package.generate_parameters:
+            arguments["cache_salt"] = _cache_salt(sequence.submission)
         if self._package.has_priority:
             arguments["priority"] = _priority(request.priority)
         inputs = {"prompt_token_ids": sequence.submission.token_ids}
@@ -402,9 +403,19 @@ def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
     )
 
 
-def _features(settings: TensorRTConfig) -> frozenset[Feature]:
+def _cache_salt(submission: Submission) -> str | None:
+    """One of its own for a prompt that is to be scored: tokens that are found in the cache are not
+    scored (docs/tensorrt-llm-contract.md, 3.6)."""
+    if submission.scores_prompt:
+        return secrets.token_hex(16)
+    return submission.request.cache_salt or None
+
+
+def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
     """A logits processor sees one token at a time, and drafting checks several."""
-    features = ALL_FEATURES - {"prompt_logprobs"}
+    features = ALL_FEATURES
+    if not _can_score_prompts(settings, package):
+        features -= {"prompt_logprobs"}
     if settings.guided_decoding_backend == "off":
         features -= {"structured_output"}
     if not settings.lora.adapters:
@@ -412,6 +423,13 @@ def _features(settings: TensorRTConfig) -> frozenset[Feature]:
     if not isinstance(settings.speculative, NoSpeculation):
         features -= _NOT_WITH_SPECULATION
     return features
+
+
+def _can_score_prompts(settings: TensorRTConfig, package: Package) -> bool:
+    """Whether the release does, and reads a prompt without what its cache has of it."""
+    reuses = settings.kv_cache.enable_block_reuse is not False
+    can_pass_by = not reuses or "cache_salt" in package.generate_parameters
+    return can_pass_by and "prompt_logprobs" in package.sampling_fields
 
 
 def _lora_requests(settings: TensorRTConfig) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class SamplingBuilder:
             "add_special_tokens": False,
             **_choice(params, _seed(params.seed, submission)),
             **self._end(params),
-            **self._logprobs(params),
+            **self._logprobs(submission),
             **self._penalties(submission),
         }
         if params.structured_output is not None:
@@ -57,9 +57,15 @@ class SamplingBuilder:
             end["end_id"] = end["pad_id"] = self._end_tokens.eos_token_id
         return end
 
-    def _logprobs(self, params: SamplingParams) -> dict[str, Any]:
+    def _logprobs(self, submission: Submission) -> dict[str, Any]:
         """0 means none at all in some releases (docs/tensorrt-llm-contract.md, 3.6)."""
-        return {} if params.logprobs is None else {"logprobs": max(params.logprobs, 1)}
+        params = submission.request.sampling
+        asked: dict[str, Any] = {}
+        if params.logprobs is not None:
+            asked["logprobs"] = max(params.logprobs, 1)
+        if submission.scores_prompt and params.prompt_logprobs is not None:
+            asked["prompt_logprobs"] = max(params.prompt_logprobs, 1)
+        return asked
 
     def _penalties(self, submission: Submission) -> dict[str, Any]:
         """Whatever the package's sampler would not do as the client means it goes into rules of

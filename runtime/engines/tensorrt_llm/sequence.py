@@ -33,6 +33,7 @@ class Sequence:
         self._num_taken = 0
         self._replay = submission.replay
         self._end_tokens = end_tokens
+        self._owes_prompt_logprobs = submission.scores_prompt
 
     @property
     def request_id(self) -> str:
@@ -63,6 +64,8 @@ class Sequence:
         reason = _finish_reason(output.finish_reason)
         if self.ended and reason is None:
             raise EngineError("TensorRT-LLM has ended this request without a reason.")
+        if self.submission.discards_answer:
+            return None if reason is None else self._prompt_alone(output)
         logprobs = self._new_logprobs(output, token_ids)
         if reason == "stop":
             self._complete(output.stop_reason, token_ids, logprobs)
@@ -71,7 +74,28 @@ class Sequence:
         self.output_token_ids += token_ids
         cached = min(self.result.cached_tokens or 0, len(self.request.prompt_token_ids))
         self.num_cached_tokens = cached
-        return SequenceOutput(self.request_id, token_ids, reason, cached, logprobs)
+        scores = self._prompt_logprobs(output)
+        return SequenceOutput(self.request_id, token_ids, reason, cached, logprobs, scores)
+
+    def _prompt_alone(self, output: Any) -> SequenceOutput:
+        scores = self._prompt_logprobs(output)
+        return SequenceOutput(self.request_id, [], "length", 0, [], scores)
+
+    def _prompt_logprobs(self, output: Any) -> list[TokenLogprobs | None] | None:
+        """Once, if they are wanted. Each entry of the package tells of the token that follows, the
+        last one of the answer's first token (docs/tensorrt-llm-contract.md, 3.6)."""
+        if not self._owes_prompt_logprobs:
+            return None
+        self._owes_prompt_logprobs = False
+        wanted = self.request.sampling.prompt_logprobs or 0
+        following = self.request.prompt_token_ids[1:]
+        entries = list(output.prompt_logprobs or [])
+        if len(entries) < len(following):
+            raise EngineError(
+                f"TensorRT-LLM has scored {len(entries)} of {len(following)} tokens of the prompt."
+            )
+        pairs = zip(following, entries, strict=False)
+        return [None, *(_prompt_score(token, entry, wanted) for token, entry in pairs)]
 
     def _new_tokens(self, output: Any) -> list[int]:
         """By our own count: the list may be shorter at the end than it was before
@@ -127,6 +151,17 @@ def _finish_reason(reason: str | None) -> FinishReason | None:
         case "length":
             return "length"
     raise EngineError(f"TensorRT-LLM has ended this request: {reason}.")
+
+
+def _prompt_score(token: int, entry: Any, wanted: int) -> TokenLogprobs:
+    """Raises EngineError where the release does not tell of the token itself: a bound in place of
+    its score would spoil whatever the scores are summed up for."""
+    if isinstance(entry, dict) and token not in entry:
+        raise EngineError(
+            "The installed TensorRT-LLM does not tell how likely a token of the prompt is unless it"
+            " is among the likeliest. Later releases do; or leave out `echo` with `logprobs`."
+        )
+    return _logprobs(token, entry, wanted)
 
 
 def _logprobs(token: int, entry: Any, wanted: int) -> TokenLogprobs:

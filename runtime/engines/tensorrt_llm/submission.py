@@ -21,6 +21,18 @@ class Submission:
         self._max_model_len = max_model_len
 
     @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's own log-probabilities are still to be told: they come with the
+        first token of the answer."""
+        sampling = self.request.sampling
+        return sampling.prompt_logprobs is not None and not self.request.output_token_ids
+
+    @property
+    def discards_answer(self) -> bool:
+        """Whether only the prompt is wanted: the package makes one token at least."""
+        return self.scores_prompt and not self.request.sampling.max_tokens
+
+    @property
     def num_carried_tokens(self) -> int:
         """Tokens of the answer that are submitted as a part of the prompt."""
         return len(self.carried_token_ids)
@@ -35,5 +47,7 @@ class Submission:
         """How many tokens are still to come, as far as there is room; finite, because the package
         keeps room for all of them (docs/tensorrt-llm-contract.md, 5.2). 0 when the answer is as
         long as it may be."""
+        if self.discards_answer:
+            return 1
         wanted = self.request.sampling.max_tokens - self.num_carried_tokens
         return max(min(wanted, self._max_model_len - len(self.token_ids)), 0)
