@@ -77,7 +77,7 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
     model = ServedModel(_served_name(settings, model_path), supervisor.client)
-    context = Context(settings, ModelRegistry([model]), model, metrics, gpus)
+    context = Context(settings, _registry(settings, model), model, metrics, gpus)
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context}),
@@ -87,6 +87,14 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
         openapi_config=None,  # bodies are decoded by hand, so a generated document would be empty
         logging_config=None,
         debug=False,
+    )
+
+
+def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
+    engine = settings.engine
+    adapters = engine.tensorrt_llm.lora.adapters if engine.name == "tensorrt_llm" else {}
+    return ModelRegistry(
+        [model], adapters=dict.fromkeys(adapters, model.name), aliases=settings.model.aliases
     )
 
 

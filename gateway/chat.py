@@ -28,7 +28,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_chat(data)
-    service = service_of(data, origin_of(request))
+    service = service_of(data, origin_of(request), model.lora)
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)

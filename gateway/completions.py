@@ -43,7 +43,7 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_completion(data)
-    service = service_of(data, origin_of(request))
+    service = service_of(data, origin_of(request), model.lora)
     given = completion_prompts(data)
     _check_room(data, len(given), model, context.gpus)
     check_sampling_tokens(data, model.tokenizer.vocab_size)

@@ -174,6 +174,7 @@ def _requests(
             cache_salt=service.cache_salt,
             arrival_time=service.arrival_time,
             deadline=service.deadline,
+            lora=service.lora,
         )
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)
