@@ -24,10 +24,20 @@ from gateway.completions import create_completion
 from gateway.context import Context
 from gateway.errors import handle_error
 from gateway.exchange import Exchange
-from gateway.info import health, list_models, live, metrics_text, ready, retrieve_model
+from gateway.generate import generate
+from gateway.info import (
+    health,
+    list_models,
+    live,
+    metrics_text,
+    ready,
+    retrieve_model,
+    version,
+)
 from gateway.metrics import Metrics
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
+from gateway.tokens import detokenize, tokenize
 from runtime import FromEngine, GpuMonitor, Ready, Supervisor
 
 CLIENT_LEFT = 499
@@ -42,6 +52,10 @@ ROUTES = (
     ready,
     health,
     metrics_text,
+    version,
+    generate,
+    tokenize,
+    detokenize,
 )
 
 
@@ -58,7 +72,7 @@ class Gateway(Litestar):
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
-        scope = cast(Scope, scope)
+        scope = _as_get(cast(Scope, scope))
         exchange = Exchange(scope["headers"])
         exchange.attach(scope)
         context = cast(Context, self.state.context)
@@ -157,14 +171,29 @@ def _served_name(settings: Settings, model_path: str) -> str:
     return Path(name).stem if name.endswith(".gguf") else name
 
 
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is a GET whose body the server does not send; routes know GET alone."""
+    if scope.get("method") != "HEAD":
+        return scope
+    return cast(Scope, {**scope, "method": "GET"})
+
+
 def _with_headers(send: Send, exchange: Exchange) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
-            message["headers"] = [*message["headers"], *exchange.response_headers()]
+            headers = [_allow_head(header) for header in message["headers"]]
+            message["headers"] = [*headers, *exchange.response_headers()]
         await send(message)
 
     return send_with_headers
+
+
+def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = header
+    if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
+        return name, value + b", HEAD"
+    return header
 
 
 def _endpoint(scope: Scope) -> str:

@@ -13,6 +13,12 @@ from gateway.streaming import JSONBytes
 from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__
 
 
+class Version(Struct, frozen=True):
+    """The answer of GET /version."""
+
+    version: str
+
+
 class Readiness(Struct, frozen=True):
     """`status` is "ok" when a request sent now would be taken."""
 
@@ -84,6 +90,12 @@ def health(request: AnyRequest) -> ASGIApp:
             gpu_problem=context.gpus.snapshot.problem,
         ),
     )
+
+
+@get("/version", sync_to_thread=False)
+def version() -> ASGIApp:
+    """The version of this server."""
+    return JSONBytes(encode(Version(__version__)))
 
 
 @get("/metrics", sync_to_thread=False)
