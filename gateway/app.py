@@ -24,10 +24,20 @@ from gateway.completions import create_completion
 from gateway.context import Context
 from gateway.errors import handle_error
 from gateway.exchange import Exchange
-from gateway.info import health, list_models, live, metrics_text, ready, retrieve_model
+from gateway.generate import generate
+from gateway.info import (
+    health,
+    list_models,
+    live,
+    metrics_text,
+    ready,
+    retrieve_model,
+    version,
+)
 from gateway.metrics import Metrics
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
+from gateway.tokens import detokenize, tokenize
 from runtime import FromEngine, GpuMonitor, Ready, Supervisor
 
 CLIENT_LEFT = 499
@@ -42,6 +52,10 @@ ROUTES = (
     ready,
     health,
     metrics_text,
+    version,
+    generate,
+    tokenize,
+    detokenize,
 )
 
 
@@ -58,7 +72,7 @@ class Gateway(Litestar):
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
-        scope = cast(Scope, scope)
+        scope = _as_get(cast(Scope, scope))
         exchange = Exchange(scope["headers"])
         exchange.attach(scope)
         context = cast(Context, self.state.context)
@@ -77,7 +91,7 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
     model = ServedModel(_served_name(settings, model_path), supervisor.client)
-    context = Context(settings, ModelRegistry([model]), model, metrics, gpus)
+    context = Context(settings, _registry(settings, model), model, metrics, gpus)
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context}),
@@ -87,6 +101,14 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
         openapi_config=None,  # bodies are decoded by hand, so a generated document would be empty
         logging_config=None,
         debug=False,
+    )
+
+
+def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
+    engine = settings.engine
+    adapters = engine.tensorrt_llm.lora.adapters if engine.name == "tensorrt_llm" else {}
+    return ModelRegistry(
+        [model], adapters=dict.fromkeys(adapters, model.name), aliases=settings.model.aliases
     )
 
 
@@ -149,14 +171,29 @@ def _served_name(settings: Settings, model_path: str) -> str:
     return Path(name).stem if name.endswith(".gguf") else name
 
 
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is a GET whose body the server does not send; routes know GET alone."""
+    if scope.get("method") != "HEAD":
+        return scope
+    return cast(Scope, {**scope, "method": "GET"})
+
+
 def _with_headers(send: Send, exchange: Exchange) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
-            message["headers"] = [*message["headers"], *exchange.response_headers()]
+            headers = [_allow_head(header) for header in message["headers"]]
+            message["headers"] = [*headers, *exchange.response_headers()]
         await send(message)
 
     return send_with_headers
+
+
+def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = header
+    if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
+        return name, value + b", HEAD"
+    return header
 
 
 def _endpoint(scope: Scope) -> str:

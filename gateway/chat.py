@@ -28,11 +28,11 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_chat(data)
-    service = service_of(data, origin_of(request))
+    service = service_of(data, origin_of(request), model.lora)
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
-    prompt = await _prompt(data, model)
+    prompt = await prompt_tokens(data, model)
     head = _head(data, model)
     requests = chat_requests(
         data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
@@ -56,7 +56,8 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-async def _prompt(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
+async def prompt_tokens(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
+    """What the model reads: the conversation in the form of its chat template."""
     template = model.template
     messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
     goes_on = bool(data.continue_final_message)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from litestar import post
 from litestar.types import ASGIApp
+from msgspec import Struct
 
 from gateway.assembler import Assembler, Echo
 from gateway.best_of import BestOf
@@ -40,24 +41,45 @@ from runtime import GpuMonitor, Request
 async def create_completion(request: AnyRequest) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
     data = await read_json(request, decode_completion, CompletionRequest)
+    return await complete(request, data, context_of(request).models.get(data.model), VARIANT)
+
+
+class Variant(Struct, frozen=True):
+    """What differs between the endpoints that continue texts: the form of the answer, how clients
+    call the limit of tokens, and what it is without one."""
+
+    new_shape: Callable[[CompletionRequest, Head, Assembler, ServedModel], Shape]
+    limit_param: str = "max_tokens"
+    default_tokens: int = DEFAULT_COMPLETION_TOKENS
+
+
+async def complete(
+    request: AnyRequest, data: CompletionRequest, model: ServedModel, variant: Variant
+) -> ASGIApp:
+    """The response to a request that has been read, whichever endpoint it came to."""
     context = context_of(request)
-    model = context.models.get(data.model)
     check_completion(data)
-    service = service_of(data, origin_of(request))
+    service = service_of(data, origin_of(request), model.lora)
     given = completion_prompts(data)
     _check_room(data, len(given), model, context.gpus)
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     prompts = await _prompts(data, given, model)
     head = _head(model)
     requests = completion_requests(
-        data, prompts, service, answer_id=head.id, max_model_len=model.max_model_len
+        data,
+        prompts,
+        service,
+        answer_id=head.id,
+        max_model_len=model.max_model_len,
+        limit_param=variant.limit_param,
+        default_tokens=variant.default_tokens,
     )
     assembler = Assembler(
         [request.request_id for request in requests],
         [len(prompt) for prompt in prompts],
         _echoes(data, given, prompts, model) if data.echo else (),
     )
-    shape = _shape(data, head, assembler, model)
+    shape = variant.new_shape(data, head, assembler, model)
     submit = _submit(data, model, requests)
     if not data.stream:
         return WholeAnswer(submit, assembler, shape, context.metrics)
@@ -100,6 +122,9 @@ def _shape(data: CompletionRequest, head: Head, assembler: Assembler, model: Ser
     )
     n, best_of = num_choices(data), num_candidates(data)
     return shape if n == best_of else BestOf(shape, n=n, best_of=best_of)
+
+
+VARIANT = Variant(_shape)
 
 
 async def _prompts(

@@ -33,6 +33,12 @@ def context_of(request: AnyRequest) -> Context:
     return context
 
 
+def model_of(request: AnyRequest, name: str | None) -> ServedModel:
+    """The model of this name, the server's own for None. Raises UnknownModel."""
+    context = context_of(request)
+    return context.model if name is None else context.models.get(name)
+
+
 def origin_of(request: AnyRequest) -> Origin:
     """When and from whom this request came."""
     arrival_time = Exchange.of(request.scope).started

@@ -2,15 +2,21 @@
 
 from litestar import Response, get
 from litestar.types import ASGIApp
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
 from gateway.metrics import CONTENT_TYPE, render
-from gateway.registry import LOADING_RETRY_SECONDS, ServedModel
+from gateway.registry import LOADING_RETRY_SECONDS, ModelRegistry
 from gateway.streaming import JSONBytes
 from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__
+
+
+class Version(Struct, frozen=True):
+    """The answer of GET /version."""
+
+    version: str
 
 
 class Readiness(Struct, frozen=True):
@@ -39,15 +45,15 @@ class Health(Struct, frozen=True, kw_only=True):
 @get("/v1/models", sync_to_thread=False)
 def list_models(request: AnyRequest) -> ASGIApp:
     """The models that are served."""
-    models = [_describe(model) for model in context_of(request).models]
-    return JSONBytes(encode(ModelList(data=models)))
+    models = context_of(request).models
+    return JSONBytes(encode(ModelList(data=[_describe(models, name) for name in models.names])))
 
 
 @get("/v1/models/{model_id:path}", sync_to_thread=False)
 def retrieve_model(request: AnyRequest) -> ASGIApp:
     """One model. Names may contain slashes."""
     model_id = str(request.path_params["model_id"]).removeprefix("/")
-    return JSONBytes(encode(_describe(context_of(request).models.get(model_id))))
+    return JSONBytes(encode(_describe(context_of(request).models, model_id)))
 
 
 @get("/health/live", sync_to_thread=False)
@@ -86,6 +92,12 @@ def health(request: AnyRequest) -> ASGIApp:
     )
 
 
+@get("/version", sync_to_thread=False)
+def version() -> ASGIApp:
+    """The version of this server."""
+    return JSONBytes(encode(Version(__version__)))
+
+
 @get("/metrics", sync_to_thread=False)
 def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
@@ -94,8 +106,16 @@ def metrics_text(request: AnyRequest) -> Response[bytes]:
     return Response(text, media_type=CONTENT_TYPE)
 
 
-def _describe(model: ServedModel) -> Model:
-    return Model(id=model.name, created=model.created)
+def _describe(models: ModelRegistry, name: str) -> Model:
+    model = models.get(name)
+    limits = model.client.limits
+    return Model(
+        id=name,
+        created=model.created,
+        root=models.base_of(model.name) or model.name,
+        parent=models.base_of(model.name),
+        max_model_len=UNSET if limits is None else limits.max_model_len,
+    )
 
 
 def _is_ready(context: Context) -> bool:

@@ -156,7 +156,7 @@ class GenerationRequest(Struct, kw_only=True):
     include_stop_str_in_output: bool | None = None
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
     structured_outputs: StructuredOutputs | None = None
-    guided_json: msgspec.Raw = msgspec.Raw()
+    guided_json: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
@@ -217,6 +217,7 @@ decode_completion = msgspec.json.Decoder(CompletionRequest).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 
@@ -249,6 +250,10 @@ def _wrong_shape(text: str) -> InvalidRequest:
         name = f"{path}.{missing['field']}" if path else missing["field"]
         message = f"`{name}` is required."
         return InvalidRequest(message, param=name, code="missing_required_parameter")
+    if unknown := _UNKNOWN.match(reason):
+        name = f"{path}.{unknown['field']}" if path else unknown["field"]
+        message = f"`{name}` is not a parameter here. Leave it out."
+        return InvalidRequest(message, param=name, code="unknown_parameter")
     code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
     reason = reason[:1].lower() + reason[1:]
     if not path:

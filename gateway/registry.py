@@ -1,10 +1,11 @@
 """What is served: models by name, each with its engine, tokenizer and chat template."""
 
 import asyncio
+import copy
 import gc
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 import structlog
@@ -16,6 +17,7 @@ from runtime import (
     EngineInfo,
     EngineUnavailable,
     InvalidRequest,
+    SetupError,
     Tokenizer,
     __version__,
     load_tokenizer,
@@ -30,10 +32,14 @@ LOADING_RETRY_SECONDS = 2.0
 
 
 class ServedModel:
-    """One model. Until `load` is done and the engine is ready, requests are told to come back."""
+    """One model. Until `load` is done and the engine is ready, requests are told to come back.
+
+    `lora` is the adapter that the engine is to add to it, "" for none.
+    """
 
     def __init__(self, name: str, client: EngineClient) -> None:
         self.name = name
+        self.lora = ""
         self.client = client
         self.created = int(time.time())
         self._template: ChatTemplate | None = None
@@ -49,6 +55,12 @@ class ServedModel:
             log.exception("tokenizer_failed", model=self.name)
             return
         self._tokenizer, self._template = loaded
+
+    def with_adapter(self, name: str) -> "ServedModel":
+        """This model as it is now, under the name of an adapter: a view for one request."""
+        adapted = copy.copy(self)
+        adapted.name = adapted.lora = name
+        return adapted
 
     @property
     def is_ready(self) -> bool:
@@ -115,20 +127,54 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Models by the name that requests use."""
+    """Models by the names that requests use: each model's own, the names of its adapters (name to
+    model), and other names for any of these (alias to name).
 
-    def __init__(self, models: list[ServedModel]) -> None:
+    A request for an alias is answered by, and in the name of, what it stands for.
+    """
+
+    def __init__(
+        self,
+        models: list[ServedModel],
+        *,
+        adapters: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self._models = {model.name: model for model in models}
+        self._adapters = dict(adapters or {})
+        self._aliases = dict(aliases or {})
+        for name in self._adapters.keys() & self._models.keys():
+            raise SetupError(f"an adapter has the name of the model {name!r}; give it another one")
+        names = self._models.keys() | self._adapters.keys()
+        for alias, name in self._aliases.items():
+            if alias in names:
+                raise SetupError(f"model.aliases: {alias!r} is a model already; name another")
+            if name not in names:
+                known = ", ".join(sorted(names))
+                raise SetupError(f"model.aliases: there is no model {name!r}; known here: {known}")
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
+    @property
+    def names(self) -> list[str]:
+        """Every name that a request may use: models, then adapters, then aliases."""
+        return [*self._models, *self._adapters, *self._aliases]
+
     def get(self, name: str) -> ServedModel:
         """Raises UnknownModel."""
-        model = self._models.get(name)
-        if model is None:
-            raise UnknownModel(name, list(self._models))
-        return model
+        own_name = self._aliases.get(name, name)
+        model = self._models.get(own_name)
+        if model is not None:
+            return model
+        base = self._adapters.get(own_name)
+        if base is None:
+            raise UnknownModel(name, self.names)
+        return self._models[base].with_adapter(own_name)
+
+    def base_of(self, name: str) -> str | None:
+        """The model that an adapter of this name is added to; None for all other names."""
+        return self._adapters.get(name)
 
 
 def _load(model_path: str) -> tuple[Tokenizer, ChatTemplate | None]:

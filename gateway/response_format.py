@@ -46,7 +46,7 @@ ResponseFormat = TextFormat | JSONObjectFormat | JSONSchemaFormat
 class StructuredOutputs(Struct, forbid_unknown_fields=True, kw_only=True):
     """vLLM's extension. `json` is a schema, or a schema's text."""
 
-    json: Raw = Raw()
+    json: Raw = msgspec.field(default_factory=Raw)
     regex: str | None = None
     choice: Choices | None = None
     grammar: str | None = None

@@ -53,17 +53,20 @@ class Service(Struct, frozen=True, kw_only=True):
     cache_salt: str
     arrival_time: float
     deadline: float
+    lora: str = ""
 
 
-def service_of(data: GenerationRequest, origin: Origin) -> Service:
-    """Checked, with every default applied."""
+def service_of(data: GenerationRequest, origin: Origin, lora: str = "") -> Service:
+    """Checked, with every default applied. `lora` is the adapter that the model's name stands for,
+    "" for none."""
     tenant = _tenant(data, origin)
     return Service(
         priority=_priority(data),
         tenant=tenant,
-        cache_salt=_cache_salt(data, tenant, origin),
+        cache_salt=_cache_salt(data, tenant, origin, lora),
         arrival_time=origin.arrival_time,
         deadline=_deadline(data, origin),
+        lora=lora,
     )
 
 
@@ -105,12 +108,14 @@ def _tenant(data: GenerationRequest, origin: Origin) -> str:
     return hashlib.sha256(tenant.encode()).hexdigest()
 
 
-def _cache_salt(data: GenerationRequest, tenant: str, origin: Origin) -> str:
+def _cache_salt(data: GenerationRequest, tenant: str, origin: Origin, lora: str) -> str:
     salt = data.cache_salt or ""
-    if origin.prefix_caching != "per_tenant":
-        return salt
-    # As JSON, so that no two combinations look alike. The key too: `user` is what a client says.
-    return msgspec.json.encode([origin.key_fingerprint, tenant, salt]).decode()
+    parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
+    if origin.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
+        parts = [origin.key_fingerprint, tenant, *parts]
+    is_plain = len(parts) == 1 and not salt.startswith("[")
+    # As JSON, so that no two combinations look alike, nor a client's salt like one of them.
+    return salt if is_plain else msgspec.json.encode(parts).decode()
 
 
 def _deadline(data: GenerationRequest, origin: Origin) -> float:

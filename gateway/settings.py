@@ -52,13 +52,14 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     checkpoint folder. `served_name` is the model's name in the API; empty means the catalogue name,
     the file's stem or the folder's name. `folder` is where models are kept; empty means the user's
     own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
-    empty means one token per byte.
+    empty means one token per byte. `aliases` are further names of served models, alias to name.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
     served_name: str = ""
     folder: str = ""
     tokenizer: str = ""
+    aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

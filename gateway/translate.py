@@ -96,8 +96,14 @@ def completion_requests(
     *,
     answer_id: str,
     max_model_len: int,
+    limit_param: str = "max_tokens",
+    default_tokens: int = DEFAULT_COMPLETION_TOKENS,
 ) -> list[Request]:
-    """One request per prompt and choice, checked; choices of a prompt are neighbours."""
+    """One request per prompt and choice, checked; choices of a prompt are neighbours.
+
+    `limit_param` is what the client calls `max_tokens`; without it answers have `default_tokens`,
+    or fewer where the context ends.
+    """
     limits = []
     for prompt in prompts:
         room = _room(
@@ -105,9 +111,9 @@ def completion_requests(
             data.max_tokens,
             max_model_len,
             prompt_param="prompt",
-            limit_param="max_tokens",
+            limit_param=limit_param,
         )
-        default = min(DEFAULT_COMPLETION_TOKENS, room)
+        default = min(default_tokens, room)
         limits.append(default if data.max_tokens is None else data.max_tokens)
     return _requests(data, prompts, limits, service, answer_id)
 
@@ -174,6 +180,7 @@ def _requests(
             cache_salt=service.cache_salt,
             arrival_time=service.arrival_time,
             deadline=service.deadline,
+            lora=service.lora,
         )
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)

@@ -1,5 +1,7 @@
 """Served models: what they say before, while and after they are loaded."""
 
+import re
+
 import pytest
 
 from gateway.app import create_app
@@ -14,6 +16,7 @@ from runtime import (
     EngineLimits,
     EngineUnavailable,
     InvalidRequest,
+    SetupError,
 )
 from runtime.messages import Ready
 from runtime.tokenizer import ByteTokenizer
@@ -48,6 +51,50 @@ def test_names():
     assert models.get("a/b").name == "a/b"
     with pytest.raises(UnknownModel):
         models.get("b")
+
+
+def named_models() -> ModelRegistry:
+    return ModelRegistry([served_model()], adapters={"a": "m"}, aliases={"gpt": "m", "other": "a"})
+
+
+def test_adapters_and_aliases():
+    """An alias is answered in the name of what it stands for; an adapter in its own."""
+    models = named_models()
+
+    assert models.names == ["m", "a", "gpt", "other"]
+    assert [(models.get(name).name, models.get(name).lora) for name in models.names] == [
+        ("m", ""),
+        ("a", "a"),
+        ("m", ""),
+        ("a", "a"),
+    ]
+    assert (models.base_of("a"), models.base_of("m")) == ("m", None)
+    assert models.get("a").client is models.get("m").client
+    assert models.get("a").system_fingerprint != models.get("m").system_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("adapters", "aliases", "says"),
+    [
+        ({"m": "m"}, {}, "'m'"),
+        ({}, {"gpt": "n"}, "no model 'n'; known here: a, m"),
+        ({}, {"m": "a"}, "'m' is a model already"),
+        ({}, {"a": "m"}, "'a' is a model already"),
+        ({}, {"x": "m", "y": "x"}, "no model 'x'"),
+    ],
+)
+def test_names_that_mean_two_things_or_none(adapters, aliases, says):
+    with pytest.raises(SetupError, match=re.escape(says)):
+        ModelRegistry([served_model()], adapters={"a": "m", **adapters}, aliases=aliases)
+
+
+@pytest.mark.anyio
+async def test_an_adapter_shares_what_has_been_loaded():
+    model = await loaded_model()
+
+    adapter = ModelRegistry([model], adapters={"a": "m"}).get("a")
+    assert adapter.is_ready
+    assert adapter.tokenizer is model.tokenizer
 
 
 @pytest.mark.anyio

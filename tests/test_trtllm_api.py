@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.settings import ServerSettings
-from tests.serving import RunningServer, running_server, tensorrt_settings
+from gateway.settings import ModelSettings, ServerSettings, Settings
+from runtime import EngineConfig, TensorRTConfig
+from runtime.tensorrt_config import LoRAConfig
+from tests.serving import MODEL, RunningServer, running_server, tensorrt_settings
 from tests.tensorrt_double import RELEASES, findable
+from tests.tensorrt_model import write_tensorrt_model
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -97,3 +101,102 @@ def test_a_prompt_that_is_too_long(server: RunningServer):
 
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+
+
+def adapter_settings(folder: Path) -> Settings:
+    """Two adapters, and another name for one of them."""
+    write_tensorrt_model(folder, script=list(b"abcdefghijklmnopqrstuvwxyz"), certain=True)
+    adapters = {"sql": str(folder / "sql"), "acme/poet": str(folder / "poet")}
+    lora = LoRAConfig(adapters=adapters, max_rank=8)
+    return Settings(
+        model=ModelSettings(
+            served_name=MODEL, name_or_path=str(folder), aliases={"poet": "acme/poet"}
+        ),
+        engine=EngineConfig(name="tensorrt_llm", tensorrt_llm=TensorRTConfig(lora=lora)),
+    )
+
+
+@pytest.fixture(scope="module", params=["1.2", "1.4"])
+def adapter_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("model")
+    settings = adapter_settings(folder)
+    with findable(request.param), running_server(settings, model_path=str(folder)) as running:
+        yield running
+
+
+def said_by(server: RunningServer, model: str, **body: Any) -> dict[str, Any]:
+    """The answer of a model by its name."""
+    return answer(server, model=model, **{"max_tokens": 30, **body})
+
+
+def text(whole: dict[str, Any]) -> str:
+    content: str = whole["choices"][0]["message"]["content"]
+    return content
+
+
+def test_an_adapter_is_a_model_of_its_own(adapter_server: RunningServer):
+    """It answers in its own way and its own name, whole and streamed, under an alias too."""
+    texts = {name: text(said_by(adapter_server, name)) for name in (MODEL, "sql", "acme/poet")}
+
+    assert len(set(texts.values())) == 3
+    for name, own_name in (("sql", "sql"), ("acme/poet", "acme/poet"), ("poet", "acme/poet")):
+        whole = said_by(adapter_server, name)
+        chunks = adapter_server.chunks(CHAT, messages=HI, model=name, max_tokens=30)
+        assert text(whole) == texts[own_name]
+        assert whole["model"] == own_name
+        assert {chunk["model"] for chunk in chunks} == {own_name}
+        streamed = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        assert streamed == texts[own_name]
+    completion = adapter_server.post("/v1/completions", prompt="hi", model="sql").json()
+    assert completion["model"] == "sql"
+
+
+def test_adapters_are_listed_with_their_lineage(adapter_server: RunningServer):
+    listed = adapter_server.http.get("/v1/models").json()["data"]
+
+    assert [(card["id"], card["root"], card["parent"]) for card in listed] == [
+        (MODEL, MODEL, None),
+        ("sql", MODEL, MODEL),
+        ("acme/poet", MODEL, MODEL),
+        ("poet", MODEL, MODEL),
+    ]
+    for card in listed:
+        assert adapter_server.http.get(f"/v1/models/{card['id']}").json() == card
+
+
+def test_an_unknown_adapter_is_an_unknown_model(adapter_server: RunningServer):
+    response = adapter_server.chat(model="sqlite")
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (404, "model_not_found")
+    assert error["param"] == "model"
+    assert "`sql`" in error["message"]
+
+
+def test_prefixes_are_not_shared_between_adapters(adapter_server: RunningServer):
+    """The double's cache does not know adapters: what keeps them apart is the salt."""
+    messages = [{"role": "user", "content": "once upon a time " * 20}]
+
+    def cached(model: str, **body: Any) -> int:
+        whole = adapter_server.post(CHAT, messages=messages, model=model, max_tokens=2, **body)
+        found: int = whole.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        return found
+
+    for body in ({}, {"cache_salt": "s"}):
+        for model in (MODEL, "sql", "acme/poet"):
+            assert cached(model, **body) == 0
+        for model in (MODEL, "sql", "poet"):
+            assert cached(model, **body) > 100
+
+
+def test_adapters_have_no_effect_on_other_engines(tmp_path: Path):
+    lora = LoRAConfig(adapters={"sql": str(tmp_path)})
+    settings = Settings(
+        model=ModelSettings(served_name=MODEL),
+        engine=EngineConfig(name="scripted", tensorrt_llm=TensorRTConfig(lora=lora)),
+    )
+    with running_server(settings) as server:
+        assert [card["id"] for card in server.http.get("/v1/models").json()["data"]] == [MODEL]
+        assert server.chat(model="sql").status_code == 404

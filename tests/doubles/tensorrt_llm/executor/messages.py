@@ -37,6 +37,7 @@ class EngineRequest(msgspec.Struct, frozen=True, gc=False):
     guide: tuple[str, Any] | None = None
     needs_score: bool = False
     cache_salt: str | None = None
+    adapter: str = ""
     priority: float = 0.5
 
 

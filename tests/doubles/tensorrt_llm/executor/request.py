@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class LoRARequest:
-    """An adapter by name, id and folder. The double answers as if there were none."""
+    """An adapter by name, id and folder. The double answers as if its name stood before the
+    prompt."""
 
     lora_name: str
     lora_int_id: int

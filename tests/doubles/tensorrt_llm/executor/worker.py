@@ -59,7 +59,7 @@ class Sequence:
     def __init__(self, request: EngineRequest, index: int, maker: TokenMaker) -> None:
         self.request = request
         self.index = index
-        self.cursor = maker.read(request.prompt_token_ids)
+        self.cursor = maker.read([*request.adapter.encode(), *request.prompt_token_ids])
         self.tokens: list[int] = []
         self.unsent: list[int] = []
         self.logprobs: list[dict[int, tuple[float, int]]] = []

@@ -15,6 +15,7 @@ import msgspec
 
 from ..executor.executor import Executor
 from ..executor.messages import EngineRequest, WorkerConfig
+from ..executor.request import LoRARequest
 from ..executor.result import RequestOutput, logprobs_wanted
 from ..executor.utils import RequestError
 from ..facts import fact
@@ -170,7 +171,10 @@ class LLM:
             prompt_token_ids=token_ids,
         )
         executor.submit(
-            self._request(request_id, token_ids, params, streaming, cache_salt, priority), result
+            self._request(
+                request_id, token_ids, params, streaming, cache_salt, priority, lora_request
+            ),
+            result,
         )
         return result
 
@@ -332,6 +336,7 @@ class LLM:
         streaming: bool,
         cache_salt: str | None,
         priority: float,
+        lora_request: LoRARequest | None,
     ) -> EngineRequest:
         processors = params.logits_processor
         if processors is not None and not isinstance(processors, list):
@@ -367,6 +372,7 @@ class LLM:
             needs_score=params.best_of > params.n or logprobs_wanted(params) is not None,
             cache_salt=cache_salt,
             priority=priority,
+            adapter="" if lora_request is None else lora_request.name,
         )
 
 
