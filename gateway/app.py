@@ -35,6 +35,7 @@ from gateway.info import (
     version,
 )
 from gateway.metrics import Metrics
+from gateway.openapi import openapi_json
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
 from gateway.tokens import detokenize, tokenize
@@ -56,6 +57,7 @@ ROUTES = (
     generate,
     tokenize,
     detokenize,
+    openapi_json,
 )
 
 
@@ -98,7 +100,7 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
         lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
-        openapi_config=None,  # bodies are decoded by hand, so a generated document would be empty
+        openapi_config=None,  # bodies are decoded by hand: gateway.openapi writes the document
         logging_config=None,
         debug=False,
     )

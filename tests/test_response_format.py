@@ -77,7 +77,7 @@ def test_all_ways_to_ask(fields: dict[str, Any], expected: dict[str, Any]):
         ({"response_format": "json"}, "response_format", "object"),
         ({"response_format": {}}, "response_format.type", "required"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "xml"),
-        ({"response_format": {"type": "text", "schema": {}}}, "response_format", "schema"),
+        ({"response_format": {"type": "text", "schema": {}}}, "response_format.schema", "schema"),
         (
             {"response_format": {"type": "json_schema"}},
             "response_format.json_schema",
@@ -119,7 +119,11 @@ def test_all_ways_to_ask(fields: dict[str, Any], expected: dict[str, Any]):
         ({"structured_outputs": {"json": 3}}, "structured_outputs.json", "object"),
         ({"structured_outputs": {}}, "structured_outputs", "is empty"),
         ({"structured_outputs": {"json_object": False}}, "structured_outputs", "is empty"),
-        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs", "structural_tag"),
+        (
+            {"structured_outputs": {"structural_tag": "x"}},
+            "structured_outputs.structural_tag",
+            "tag",
+        ),
         ({"guided_choice": []}, "guided_choice", "length"),
         ({"guided_choice": ["a", ""]}, "guided_choice[1]", "length"),
         ({"guided_regex": "a" * (MAX_LENGTH + 1)}, "guided_regex", "too long"),

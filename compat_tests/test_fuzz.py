@@ -1,0 +1,109 @@
+"""Requests made up from the OpenAPI document, right and wrong ones: never a 5xx, every error in the
+envelope, every answer as the document says. On the scripted engine, so it needs no model."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gateway.app import create_app
+from gateway.openapi import document
+from tests.serving import MODEL, RunningServer, running_server, scripted_settings
+
+NUM_EXAMPLES = int(os.environ.get("LOCKGATE_FUZZ_EXAMPLES", "60"))
+"""Requests for each operation and kind."""
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+SETTINGS = scripted_settings(
+    engine={"max_model_len": 300, "max_num_waiting": 1000}, text="The quick brown fox, 狐狸! "
+)
+PATHS = document(create_app(SETTINGS, "").routes)["paths"]
+MODEL_PATH = "/v1/models/{model_id}"
+RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+CASES = [
+    (path, method, mode)
+    for path, operations in PATHS.items()
+    for method, operation in operations.items()
+    for mode in ([RIGHT, WRONG] if "requestBody" in operation else [RIGHT])
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server(SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def schema(server: RunningServer) -> Any:
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+def check_events(text: str) -> None:
+    """The client stops reading when it has seen enough events, so the end may be missing."""
+    for event in text.removesuffix("\n\n").split("\n\n"):
+        if not event.startswith(":") and event != "data: [DONE]":
+            assert "error" not in json.loads(event.removeprefix("data: "))
+
+
+def is_envelope(body: Any) -> bool:
+    return set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), CASES)
+def test_requests_that_were_made_up(
+    server: RunningServer, schema: Any, path: str, method: str, mode: GenerationMode
+):
+    operation = schema[path][method.upper()]
+    statuses: Counter[int] = Counter()
+    has_input = "requestBody" in PATHS[path][method] or "{" in path
+
+    @settings(
+        max_examples=NUM_EXAMPLES if has_input else 1,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def run(data: Any) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        _name_the_model(case)
+        response = case.call(base_url=server.url, timeout=30)
+        case.validate_response(response, checks=CHECKS)
+        if response.status_code >= 400:
+            assert is_envelope(json.loads(response.content))
+        elif response.headers["content-type"][0].startswith("text/event-stream"):
+            check_events(response.content.decode())
+        statuses[response.status_code] += 1
+
+    run()
+    if mode is WRONG:
+        assert not statuses[200]
+    elif path != MODEL_PATH:
+        assert statuses[200] > statuses.total() / 20, f"hardly any was served: {statuses}"
+
+
+def _name_the_model(case: Any) -> None:
+    """A model that was made up would be a 404, whatever else the request says."""
+    if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
+        case.body["model"] = MODEL
