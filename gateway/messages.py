@@ -61,8 +61,8 @@ def _settle_calls(messages: list[dict[str, Any]], support: ToolSupport) -> None:
                 function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
             if support.short_ids:
                 call["id"] = _short_id(call["id"])
-        if message["role"] == "tool":
-            call_id = message.get("tool_call_id", "")
+        if "tool_call_id" in message:
+            call_id = message["tool_call_id"]
             if "name" not in message and call_id in names:
                 message["name"] = names[call_id]
             if support.short_ids:
@@ -85,7 +85,7 @@ def _template_message(message: Message, where: str) -> dict[str, Any]:
             text = _text(content, where)
             translated = {"role": "tool", "content": text, "tool_call_id": call_id}
         case FunctionMessage(content=content):
-            translated = {"role": "tool", "content": content or "", "tool_call_id": ""}
+            translated = {"role": "tool", "content": content or ""}
         case DeveloperMessage(content=content):
             translated = {"role": "system", "content": _text(content, where)}
         case _:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.parsing.dialect import Dialect
@@ -80,6 +80,7 @@ def written(dialect: Dialect, calls: Sequence[tuple[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
+@settings(max_examples=30)
 @given(before=words, calls=calls_of, places=cuts)
 def test_calls_are_found_however_they_are_cut(name, before, calls, places):
     """Text, then calls as a grammar would have them written."""
@@ -96,6 +97,7 @@ def test_calls_are_found_however_they_are_cut(name, before, calls, places):
 
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
+@settings(max_examples=30)
 @given(calls=calls_of, data=st.data())
 def test_a_call_that_was_cut_off_loses_nothing(name, calls, data):
     """As for an answer that ends with its limit: the beginning of what the whole text says. What
@@ -124,6 +126,7 @@ def fragments(dialect: Dialect) -> st.SearchStrategy[str]:
 
 
 @pytest.mark.parametrize("name", BY_NAME)
+@settings(max_examples=60)
 @given(data=st.data(), places=cuts)
 def test_any_text_says_the_same_however_it_is_cut(name, data, places):
     """A text without a call is content to the last character."""
@@ -155,6 +158,16 @@ def test_any_text_says_the_same_however_it_is_cut(name, data, places):
             "hermes",
             '<tool_call>\n```json\n{"name": "f", "arguments": {}}\n```\n</tool_call> Done.',
             (" Done.", "", [("f", "{}")]),
+        ),
+        (
+            "hermes",
+            '{"name": "f", "arguments": {"a": 1}}\n{"name": "f", "arguments": {}}',
+            ("", "", [("f", '{"a": 1}'), ("f", "{}")]),
+        ),
+        (
+            "hermes",
+            'It is {"name": "f", "arguments": {}}.',
+            ('It is {"name": "f", "arguments": {}}.', "", []),
         ),
         ("hermes", "Use <tool_call> for that.", ("Use <tool_call> for that.", "", [])),
         (

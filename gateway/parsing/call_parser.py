@@ -27,10 +27,10 @@ class CallSyntax(Struct, frozen=True, kw_only=True):
     """How calls look in a text.
 
     `openers` are marks after which a call's head comes; `bare` are the beginnings, blanks aside, of
-    answers that are a call without a mark. `head` is what stands before the arguments, with the
-    function's name; `hope` is a text that may become one. With `is_object` a call is a JSON object
-    of its own, whose parts may come in any order. `tail` are texts that may follow a call, each
-    once and in this order; after `again` another head comes.
+    calls without a mark, which come first in an answer or behind another call. `head` is what
+    stands before the arguments, with the function's name; `hope` is a text that may become one.
+    With `is_object` a call is a JSON object of its own, whose parts may come in any order. `tail`
+    are texts that may follow a call, each once and in this order; after `again` another head comes.
     """
 
     openers: tuple[str, ...]
@@ -102,15 +102,21 @@ class CallParser:
 
     def _begin(self) -> bool:
         """At the beginning of the answer, where a call may stand without a mark."""
-        bare = self._syntax.bare
-        beginning = "".join(self._buffer.split())
-        if bare and any(start.startswith(beginning) for start in bare) and beginning not in bare:
+        is_call = self._begins_bare(self._buffer)
+        if is_call is None:
             return False
-        is_call = any(beginning.startswith(start) for start in bare)
-        self._state = self._head if is_call else self._text
+        self._state = self._text
         if is_call:
             self._restart_head()
         return True
+
+    def _begins_bare(self, text: str) -> bool | None:
+        """Whether a call without a mark begins here; None while that is open."""
+        beginning = "".join(text.split())
+        if any(beginning.startswith(start) for start in self._syntax.bare):
+            return True
+        is_open = any(start.startswith(beginning) for start in self._syntax.bare)
+        return None if is_open else False
 
     def _text(self) -> bool:
         position, opener = first_mark(self._buffer, self._syntax.openers)
@@ -210,7 +216,13 @@ class CallParser:
                 self._buffer = rest[len(text) :]
                 self._restart_head()
                 return True
-        if any(text.startswith(rest) for text in (*self._tail, *self._syntax.again)):
+        is_call = self._begins_bare(rest)
+        if is_call:
+            self._restart_head()
+            return True
+        if is_call is None or any(
+            text.startswith(rest) for text in (*self._tail, *self._syntax.again)
+        ):
             return False
         self._state = self._text
         return True

@@ -1,4 +1,5 @@
-"""Hermes 2 Pro, and Qwen 2.5 and 3 after it: an object in `<tool_call>`."""
+"""Hermes 2 Pro, and Qwen 2.5 and 3 after it: an object in `<tool_call>`. Small models often leave
+the tags out."""
 
 from functools import partial
 
@@ -7,6 +8,7 @@ from gateway.parsing.dialect import CallForm, Dialect
 
 _SYNTAX = CallSyntax(
     openers=("<tool_call>",),
+    bare=('{"name":', '```json{"name":'),
     tail=("```", "</tool_call>"),
     again=("<tool_call>",),
 )
