@@ -57,6 +57,9 @@ LIMITS = LLParserLimits(
 JSON_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": r"[ \n\r\t]{1,40}"}
 """Blanks between the parts of JSON: enough for indented text, and not for ever."""
 
+CALL_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": " "}
+"""The same in the arguments of calls, which models write on one line."""
+
 _MAX_REASON = 500
 _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
@@ -215,8 +218,10 @@ def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
     """A schema inside a larger grammar, with the options that whole schemas are compiled with."""
     if not isinstance(schema, dict):
         return schema
-    lenient = {"lenient": True} if structure is not None and not structure.is_strict else {}
-    return {**schema, "x-guidance": {**JSON_OPTIONS, **lenient, **schema.get("x-guidance", {})}}
+    options: dict[str, Any] = dict(JSON_OPTIONS if structure is None else CALL_OPTIONS)
+    if structure is not None and not structure.is_strict:
+        options["lenient"] = True
+    return {**schema, "x-guidance": {**options, **schema.get("x-guidance", {})}}
 
 
 def _loose_grammar(tag: StructuralTag) -> str:
