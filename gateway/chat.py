@@ -11,13 +11,17 @@ from gateway.body import read_json
 from gateway.context import AnyRequest, context_of, origin_of
 from gateway.frames import ChatShape, Head
 from gateway.logprobs import ChatLogprobsWriter
-from gateway.messages import template_messages
+from gateway.messages import template_messages, uses_tools
 from gateway.prompts import truncate
 from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_completion
+from gateway.reading import find_calls, find_reading
 from gateway.registry import ServedModel
+from gateway.response_format import structured_output
 from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
 from gateway.streaming import EventStream, WholeAnswer
+from gateway.tool_choice import ToolUse, find_tool_use
+from gateway.tool_prompt import with_instructions
 from gateway.translate import chat_requests, check_chat, num_choices
 
 
@@ -32,18 +36,25 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
-    prompt = await prompt_tokens(data, model)
+    tool_use = find_tool_use(data)
+    prompt = await prompt_tokens(data, model, tool_use)
+    calls = find_calls(tool_use, model, structured_output(data))
     head = _head(data, model)
     requests = chat_requests(
-        data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
+        data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len, calls=calls
     )
-    assembler = Assembler([request.request_id for request in requests], [len(prompt)])
+    assembler = Assembler(
+        [request.request_id for request in requests],
+        [len(prompt)],
+        reading=find_reading(calls),
+    )
     options = data.stream_options or StreamOptions()
     shape = ChatShape(
         head,
         include_usage=bool(options.include_usage),
         usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
         logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+        legacy_calls=tool_use is not None and tool_use.legacy,
     )
     if not data.stream:
         return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
@@ -56,16 +67,23 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-async def prompt_tokens(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
+async def prompt_tokens(
+    data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
+) -> list[int]:
     """What the model reads: the conversation in the form of its chat template."""
-    template = model.template
-    messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
+    has_tools = tool_use is not None or uses_tools(data.messages)
+    template = model.tool_template if has_tools else model.template
+    messages = template_messages(data.messages, template.tools)
+    tools = tool_use.as_template_tools() if tool_use else []
+    if tools and not template.tools.shows_tools:
+        messages = with_instructions(messages, tools)
     goes_on = bool(data.continue_final_message)
     text = template.render(
         messages,
         add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
         continue_final_message=goes_on,
         variables=data.chat_template_kwargs,
+        tools=tools,
     )
     (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens

@@ -4,15 +4,36 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.answers import ChatLogprobs, CompletionLogprobs, Usage
-from runtime import FinishReason
+from gateway.answers import ChatLogprobs, CompletionLogprobs, FinishReason, Usage
+
+
+class FunctionDelta(Struct, frozen=True):
+    """The name comes whole and first, the arguments in pieces of JSON."""
+
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
+    """What is new of one call, which `index` numbers; `id` and `type` come with its name."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta | UnsetType = UNSET
 
 
 class ChatDelta(Struct, frozen=True):
-    """What is new of a message. `role` comes first, in an event of its own; the last is empty."""
+    """What is new of a message. `role` comes first, in an event of its own; the last is empty.
+    `reasoning_content` and `reasoning` are the same; `function_call` is for clients that sent
+    `functions`."""
 
     role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: FunctionDelta | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct, frozen=True, kw_only=True):

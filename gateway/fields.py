@@ -22,15 +22,10 @@ HARMLESS: Mapping[str, str] = {
     "prompt_cache_options": "hint for the prompt cache",
     "prompt_cache_retention": "hint for the prompt cache",
     "prediction": "a guess at the answer, to have it sooner",
-    "parallel_tool_calls": "without effect as long as there are no tools",
 }
 """Accepted without effect on what is said: the answer is the same with and without."""
 
 NOT_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
     "reasoning_effort": (),
     "verbosity": ("medium",),
     "modalities": (["text"],),

@@ -11,7 +11,7 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
-from gateway.answers import Usage, encode
+from gateway.answers import FinishReason, Usage, encode
 from gateway.assembler import Answer, AnswerEnd, Assembler, ChoiceEnd, Event, TextDelta
 from gateway.body import read_json
 from gateway.completions import Variant, complete
@@ -26,7 +26,6 @@ from gateway.protocol import (
     TopP,
 )
 from gateway.registry import ServedModel
-from runtime import FinishReason
 
 DEFAULT_NEW_TOKENS = 128
 

@@ -1,5 +1,8 @@
 """OpenAI's messages to what chat templates take. Pure."""
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -17,23 +20,60 @@ from gateway.protocol import (
     ToolCall,
     ToolMessage,
 )
+from gateway.template_probe import ToolSupport
+from gateway.tool_prompt import in_plain_words
 from runtime import InvalidRequest
 
+_SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 
-def template_messages(messages: Sequence[Message], *, tool_messages: bool) -> list[dict[str, Any]]:
+
+def template_messages(messages: Sequence[Message], support: ToolSupport) -> list[dict[str, Any]]:
     """Messages as chat templates want them: text contents, `system` for `developer`, `tool` for
-    `function`. `tool_messages` says whether the model's template shows results of tools."""
-    translated = []
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        if isinstance(message, ToolMessage | FunctionMessage) and not tool_messages:
-            raise InvalidRequest(
-                "This model's chat template has no place for messages of this role.",
-                param=f"{where}.role",
-                code="unsupported_value",
-            )
-        translated.append(_template_message(message, where))
+    `function`, calls in the form that `support` says, and in plain words where the template drops
+    them."""
+    translated = [
+        _template_message(message, f"messages[{index}]") for index, message in enumerate(messages)
+    ]
+    if not support.shows_messages:
+        return in_plain_words(translated)
+    _settle_calls(translated, support)
     return translated
+
+
+def uses_tools(messages: Sequence[Message]) -> bool:
+    """Whether there are calls or results among them."""
+    return any(
+        isinstance(message, ToolMessage | FunctionMessage)
+        or (isinstance(message, AssistantMessage) and (message.tool_calls or message.function_call))
+        for message in messages
+    )
+
+
+def _settle_calls(messages: list[dict[str, Any]], support: ToolSupport) -> None:
+    """Gives arguments and ids the form that the template wants, and results the name of what was
+    called, which some templates show."""
+    names: dict[str, str] = {}
+    for message in messages:
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            names[call["id"]] = function["name"]
+            if support.text_arguments and not isinstance(function["arguments"], str):
+                function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+            if support.short_ids:
+                call["id"] = _short_id(call["id"])
+        if "tool_call_id" in message:
+            call_id = message["tool_call_id"]
+            if "name" not in message and call_id in names:
+                message["name"] = names[call_id]
+            if support.short_ids:
+                message["tool_call_id"] = _short_id(call_id)
+
+
+def _short_id(call_id: str) -> str:
+    """Nine letters and digits that stand for an id."""
+    if _SHORT_ID.fullmatch(call_id):
+        return call_id
+    return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _template_message(message: Message, where: str) -> dict[str, Any]:
@@ -83,10 +123,13 @@ def _template_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _arguments(call: FunctionCall) -> Any:
-    """Templates write arguments as JSON, so they get the object; broken JSON stays a string."""
+    """Templates write arguments as JSON, so they get the object, an empty one for an empty text;
+    broken JSON stays a string."""
+    if not call.arguments.strip():
+        return {}
     try:
         return msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return call.arguments
 
 

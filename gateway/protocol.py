@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
+from gateway.tool_protocol import FunctionChoice, Functions, ToolChoice, Tools
 from runtime import InvalidRequest
 
 Unsupported = Any
@@ -182,10 +183,10 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: Unsupported = None
-    tool_choice: Unsupported = None
-    functions: Unsupported = None
-    function_call: Unsupported = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    functions: Functions | None = None
+    function_call: FunctionChoice | None = None
     reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     modalities: Unsupported = None

@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 import structlog
+from msgspec import Struct
 
 from gateway.errors import UnknownModel
+from gateway.parsing.dialect import Dialect
+from gateway.parsing.dialects.generic import GENERIC
+from gateway.parsing.tool_dialects import DIALECTS, find_dialect
 from gateway.template import ChatTemplate
 from runtime import (
     EngineClient,
@@ -37,12 +41,15 @@ class ServedModel:
     `lora` is the adapter that the engine is to add to it, "" for none.
     """
 
-    def __init__(self, name: str, client: EngineClient) -> None:
+    def __init__(self, name: str, client: EngineClient, *, tool_dialect: str = "auto") -> None:
+        """`tool_dialect` is the name of the dialect in which the model calls tools; "auto" finds it
+        out."""
         self.name = name
         self.lora = ""
+        self._tool_dialect = tool_dialect
         self.client = client
         self.created = int(time.time())
-        self._template: ChatTemplate | None = None
+        self._templates: Templates | None = None
         self.load_error = ""
         self._tokenizer: Tokenizer | None = None
 
@@ -54,7 +61,7 @@ class ServedModel:
             self.load_error = f"The tokenizer cannot be loaded: {error}"
             log.exception("tokenizer_failed", model=self.name)
             return
-        self._tokenizer, self._template = loaded
+        self._tokenizer, self._templates = loaded
 
     def with_adapter(self, name: str) -> "ServedModel":
         """This model as it is now, under the name of an adapter: a view for one request."""
@@ -115,15 +122,40 @@ class ServedModel:
     @property
     def template(self) -> ChatTemplate:
         """Raises EngineUnavailable while the model is not ready, InvalidRequest if it has none."""
+        return self._loaded_templates.default
+
+    @property
+    def tool_template(self) -> ChatTemplate:
+        """The one for conversations with tools, which may be the same; raises the same."""
+        return self._loaded_templates.tool_use
+
+    @property
+    def tool_dialect(self) -> Dialect:
+        """How the model calls tools; raises what `template` raises."""
+        if self._tool_dialect != "auto":
+            return DIALECTS[self._tool_dialect]
+        return self._loaded_templates.tool_dialect
+
+    @property
+    def _loaded_templates(self) -> "Templates":
         self.check_loaded()
-        if self._template is None:
+        if self._templates is None:
             raise InvalidRequest(
                 f"The model `{self.name}` has no chat template: it continues texts, it does not"
                 " chat. Use /v1/completions.",
                 param="model",
                 code="unsupported_value",
             )
-        return self._template
+        return self._templates
+
+
+class Templates(Struct, frozen=True):
+    """A model's chat templates: the ordinary one, and the one for conversations with tools, with
+    the dialect that it teaches."""
+
+    default: ChatTemplate
+    tool_use: ChatTemplate
+    tool_dialect: Dialect
 
 
 class ModelRegistry:
@@ -177,19 +209,31 @@ class ModelRegistry:
         return self._adapters.get(name)
 
 
-def _load(model_path: str) -> tuple[Tokenizer, ChatTemplate | None]:
+def _load(model_path: str) -> tuple[Tokenizer, Templates | None]:
     tokenizer = load_tokenizer(model_path)
-    template = None
-    if tokenizer.chat_template:
-        template = ChatTemplate(
-            tokenizer.chat_template,
-            bos_token=tokenizer.bos_token,
-            eos_token=tokenizer.eos_token,
-            special_tokens=tokenizer.special_tokens,
-        )
+    source = tokenizer.chat_template
+    templates = _templates(tokenizer, source) if source else None
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-    return tokenizer, template
+    return tokenizer, templates
+
+
+def _templates(tokenizer: Tokenizer, source: str) -> Templates:
+    default = tool_use = _template(tokenizer, source)
+    if tokenizer.tool_template:
+        source = tokenizer.tool_template
+        tool_use = _template(tokenizer, source)
+    dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
+    return Templates(default, tool_use, dialect)
+
+
+def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:
+    return ChatTemplate(
+        source,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        special_tokens=tokenizer.special_tokens,
+    )
 
 
 @lru_cache(maxsize=8)

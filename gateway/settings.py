@@ -28,6 +28,20 @@ DEFAULT_FILE = "settings.toml"
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+ToolDialect = Literal[
+    "auto",
+    "hermes",
+    "llama3",
+    "mistral",
+    "mistral_args",
+    "deepseek_v3",
+    "deepseek_v31",
+    "harmony",
+    "phi",
+    "functiongemma",
+    "gemma4",
+    "json",
+]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +67,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     the file's stem or the folder's name. `folder` is where models are kept; empty means the user's
     own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
     empty means one token per byte. `aliases` are further names of served models, alias to name.
+    `tool_dialect` is how the model calls tools; "auto" goes by its chat template.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -60,6 +75,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     folder: str = ""
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
+    tool_dialect: ToolDialect = "auto"
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,14 +1,11 @@
 """Chat templates: messages to the text that a model was trained on."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.template_probe import Render, probe_tools
 from runtime import InvalidRequest
-
-_PROBE = "toolresult7f3a"
-
-Renderer = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
 
 RESERVED = frozenset(
     (
@@ -22,9 +19,8 @@ RESERVED = frozenset(
 class ChatTemplate:
     """One model's template, compiled.
 
-    `shows_tool_messages` tells whether what a `tool` message says reaches the prompt: templates
-    that do not know the role drop it without a word. Making one takes a second, most of it the
-    import of the template machinery; rendering takes microseconds.
+    `tools` tells what it does with tools. Making one takes a second, most of it the import of the
+    template machinery; rendering takes microseconds.
     """
 
     def __init__(
@@ -40,7 +36,7 @@ class ChatTemplate:
         tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | tokens.keys()
         self._render = _compile(source, tokens)
-        self.shows_tool_messages = self._probe_tool_messages()
+        self.tools = probe_tools(self._render)
 
     def render(
         self,
@@ -49,9 +45,11 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """The prompt for the next answer, or for more of the last message. `variables` are for the
-        template to look at. What a template refuses is the messages' fault."""
+        template to look at; `tools` are those that may be called. What a template refuses is the
+        messages' fault."""
         given = dict(variables or {})
         if taken := sorted(self._reserved & given.keys()):
             raise InvalidRequest(
@@ -60,6 +58,7 @@ class ChatTemplate:
             )
         given["add_generation_prompt"] = add_generation_prompt
         given["continue_final_message"] = continue_final_message
+        given["tools"] = list(tools) or None
         try:
             return self._render(list(messages), given)
         except Exception as error:
@@ -72,22 +71,8 @@ class ChatTemplate:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""
         return bool(self._bos_token) and prompt.startswith(self._bos_token)
 
-    def _probe_tool_messages(self) -> bool:
-        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
-        try:
-            prompt = self.render(
-                [
-                    {"role": "user", "content": "q"},
-                    {"role": "assistant", "content": "", "tool_calls": [call]},
-                    {"role": "tool", "content": _PROBE, "tool_call_id": "1", "name": "f"},
-                ]
-            )
-        except InvalidRequest:
-            return False
-        return _PROBE in prompt
 
-
-def _compile(source: str, tokens: Mapping[str, str]) -> Renderer:
+def _compile(source: str, tokens: Mapping[str, str]) -> Render:
     render_jinja_template = _template_machinery()
 
     def render(messages: list[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:

@@ -17,9 +17,11 @@ from gateway.body import read_json
 from gateway.chat import prompt_tokens
 from gateway.context import AnyRequest, model_of
 from gateway.logprobs import shown_token
-from gateway.protocol import ChatCompletionRequest, Message, TokenId, Unsupported
+from gateway.protocol import ChatCompletionRequest, Message, TokenId
 from gateway.registry import ServedModel
 from gateway.streaming import JSONBytes
+from gateway.tool_choice import find_tool_use
+from gateway.tool_protocol import Tools
 from gateway.translate import check_chat
 from runtime import InvalidRequest, Tokenizer
 
@@ -42,7 +44,7 @@ class TokenizeRequest(Struct, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    tools: Unsupported = None
+    tools: Tools | None = None
 
 
 class Tokens(Struct, frozen=True):
@@ -100,7 +102,8 @@ async def _token_ids(data: TokenizeRequest, model: ServedModel) -> list[int]:
     if (data.prompt is None) == (data.messages is None):
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
     if data.messages is not None:
-        return await prompt_tokens(_chat(data, data.messages, model), model)
+        chat = _chat(data, data.messages, model)
+        return await prompt_tokens(chat, model, find_tool_use(chat))
     _refuse_beside_prompt(data)
     [token_ids] = await model.encode(
         [data.prompt or ""], add_special=data.add_special_tokens is not False

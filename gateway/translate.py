@@ -4,6 +4,7 @@ import random
 
 import msgspec
 
+from gateway.call_plan import CallPlan
 from gateway.fields import check_supported
 from gateway.protocol import (
     AssistantMessage,
@@ -13,6 +14,7 @@ from gateway.protocol import (
 )
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
+from gateway.tool_choice import find_tool_use
 from runtime import ContextLengthExceeded, InvalidRequest, Request
 
 DEFAULT_COMPLETION_TOKENS = 16
@@ -22,6 +24,7 @@ SEED_MASK = 2**63 - 1
 def check_chat(data: ChatCompletionRequest) -> None:
     """Refuse what can be refused before the prompt is known."""
     _check_common(data)
+    find_tool_use(data)
     short, long = data.max_tokens, data.max_completion_tokens
     if short is not None and long is not None and short != long:
         raise InvalidRequest(
@@ -81,12 +84,14 @@ def chat_requests(
     *,
     answer_id: str,
     max_model_len: int,
+    calls: CallPlan | None = None,
 ) -> list[Request]:
-    """One request per choice, checked."""
+    """One request per choice, checked. `calls` is how calls of tools are had from the model."""
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
-    return _requests(data, [prompt], [asked or room], service, answer_id)
+    requests = _requests(data, [prompt], [asked or room], service, answer_id)
+    return requests if calls is None else [_with_calls(request, calls) for request in requests]
 
 
 def completion_requests(
@@ -116,6 +121,15 @@ def completion_requests(
         default = min(default_tokens, room)
         limits.append(default if data.max_tokens is None else data.max_tokens)
     return _requests(data, prompts, limits, service, answer_id)
+
+
+def _with_calls(request: Request, calls: CallPlan) -> Request:
+    sampling = msgspec.structs.replace(
+        request.sampling,
+        structured_output=calls.structured_output,
+        shown_token_ids=calls.shown_token_ids,
+    )
+    return msgspec.structs.replace(request, sampling=sampling)
 
 
 def _check_common(data: GenerationRequest) -> None:

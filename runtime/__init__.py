@@ -38,7 +38,9 @@ from runtime.request import (
     Request,
     RequestOutput,
     SamplingParams,
+    StructuralTag,
     StructuredOutput,
+    TagStructure,
     TokenLogprobs,
 )
 from runtime.service_rate import MAX_RETRY_AFTER
@@ -105,8 +107,10 @@ __all__ = [
     "Speculation",
     "StepOutput",
     "StoredWeights",
+    "StructuralTag",
     "StructuredOutput",
     "Supervisor",
+    "TagStructure",
     "TensorRTConfig",
     "TokenLogprobs",
     "TokenStream",

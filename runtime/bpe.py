@@ -30,6 +30,7 @@ class BpeTokenizer:
         self.eog_token_ids = vocab.eog_token_ids
         self.fim_tokens = vocab.fim_tokens
         self.chat_template = vocab.chat_template
+        self.tool_template = vocab.tool_template
         self.bos_token = vocab.token_text(vocab.bos_token_id)
         self.eos_token = vocab.token_text(vocab.eos_token_id)
         self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}

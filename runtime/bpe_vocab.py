@@ -28,6 +28,7 @@ class BpeVocab(Struct, frozen=True):
     vocab_size: int
     max_model_len: int
     chat_template: str | None
+    tool_template: str | None
     texts: list[str]
     token_bytes: list[bytes]
     ids: dict[str, int]
@@ -94,6 +95,7 @@ class _Builder:
             vocab_size=len(self._texts),
             max_model_len=file.max_model_len,
             chat_template=file.text("tokenizer.chat_template") or None,
+            tool_template=file.text("tokenizer.chat_template.tool_use") or None,
             texts=self._texts,
             token_bytes=token_bytes,
             ids=self._ids,

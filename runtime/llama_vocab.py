@@ -41,6 +41,7 @@ class LlamaVocabTokenizer:
         self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
         self.fim_tokens = self._fim_tokens()
         self.chat_template = file.text("tokenizer.chat_template") or None
+        self.tool_template = file.text("tokenizer.chat_template.tool_use") or None
         self._longest_run = _LONG_RUN if _uses_std_regex(file) else None
         self._bytes: dict[int, bytes] = {}
 

@@ -30,7 +30,8 @@ class Tokenizer(Protocol):
     `eog_token_ids` are all tokens that end a generation. `bos_token` and `eos_token` are the texts
     of these tokens, "" where there is none; `special_tokens` are the texts that chat templates may
     ask for, by names such as "bos_token". `fim_tokens` mark the parts of a prompt whose middle is
-    to be filled in; None where the model was not trained for that.
+    to be filled in; None where the model was not trained for that. `tool_template` is the chat
+    template for conversations with tools, where the model has one of its own for them.
     """
 
     @property
@@ -50,6 +51,9 @@ class Tokenizer(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
+
+    @property
+    def tool_template(self) -> str | None: ...
 
     @property
     def bos_token(self) -> str: ...
@@ -99,6 +103,7 @@ class ByteTokenizer:
     max_model_len = 0
     eog_token_ids = frozenset({eos_token_id, im_end_token_id})
     chat_template = _CHATML
+    tool_template: str | None = None
     special_tokens: Mapping[str, str] = {"bos_token": bos_token, "eos_token": eos_token}
 
     def __init__(self) -> None:

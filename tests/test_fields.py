@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from gateway import fields, translate
+from gateway.call_plan import make_call_plan
+from gateway.parsing.dialects.generic import GENERIC
 from gateway.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -17,6 +19,8 @@ from gateway.protocol import (
     decode_completion,
 )
 from gateway.service import Service
+from gateway.tool_choice import find_tool_use
+from runtime import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 
@@ -58,7 +62,14 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
     raw = msgspec.json.encode({"model": MODEL, **body})
     if "chat" in path:
         chat = decode_chat_completion(raw)
-        return translate.chat_requests(chat, [1], SERVICE, answer_id="a", max_model_len=1000)
+        use = find_tool_use(chat)
+        tokenizer = load_tokenizer("")
+        calls = (
+            None if use is None else make_call_plan(use, GENERIC, tokenizer, None, has_tags=True)
+        )
+        return translate.chat_requests(
+            chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls
+        )
     completion = decode_completion(raw)
     return translate.completion_requests(
         completion, [[1]], SERVICE, answer_id="a", max_model_len=1000

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.template import ChatTemplate
+from gateway.template_probe import ToolSupport
 from runtime import InvalidRequest, load_tokenizer
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -81,12 +82,40 @@ def test_first_token_is_not_written_twice():
     assert not template(PLAIN, bos_token="").writes_bos("anything")
 
 
-def test_templates_that_drop_tool_messages_are_known():
-    assert template(PLAIN).shows_tool_messages
-    users_only = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
-    assert not template(users_only).shows_tool_messages
-    strict = "{% if messages[-1].role == 'tool' %}{{ raise_exception('no') }}{% endif %}"
-    assert not template(strict).shows_tool_messages
+CALLS = "{% for c in m.tool_calls or [] %}ARGUMENTS{% endfor %}"
+WITH_CALLS = "{% for m in messages %}{{ m.content }}" + CALLS + "{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("source", "support"),
+    [
+        (PLAIN, ToolSupport()),
+        ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", ToolSupport()),
+        (
+            "{% if messages[-1].role == 'tool' %}{{ raise_exception('no') }}{% endif %}",
+            ToolSupport(),
+        ),
+        ("{{ tools | tojson }}" + PLAIN, ToolSupport(shows_tools=True)),
+        (
+            WITH_CALLS.replace("ARGUMENTS", "{{ c.function.arguments | tojson }}"),
+            ToolSupport(shows_messages=True),
+        ),
+        (
+            WITH_CALLS.replace("ARGUMENTS", "{{ '(' + c.function.arguments + ')' }}"),
+            ToolSupport(shows_messages=True, text_arguments=True),
+        ),
+        (
+            WITH_CALLS.replace(
+                "ARGUMENTS",
+                "{% if c.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}"
+                "{{ c.function.arguments | tojson }}",
+            ),
+            ToolSupport(shows_messages=True, short_ids=True),
+        ),
+    ],
+)
+def test_what_a_template_does_with_tools_is_known(source: str, support: ToolSupport) -> None:
+    assert template(source).tools == support
 
 
 def test_user_text_is_not_a_template():

@@ -1,5 +1,7 @@
 """Requests of the API to requests of the runtime: defaults, limits, refusals."""
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,8 +17,10 @@ from gateway.protocol import (
     decode_completion,
 )
 from gateway.service import Service
+from gateway.template_probe import ToolSupport
 from runtime import ContextLengthExceeded, InvalidRequest, Request
 
+SHOWS_MESSAGES = ToolSupport(shows_messages=True)
 SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
 
 
@@ -151,14 +155,10 @@ def test_context_of_completions():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
         ("reasoning_effort", "high"),
         ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "v", "format": "wav"}),
-        ("functions", [{"name": "f"}]),
-        ("function_call", {"name": "f"}),
         ("web_search_options", {}),
         ("moderation", {"model": "m"}),
     ],
@@ -249,9 +249,11 @@ def test_token_ids_outside_the_vocabulary():
         assert caught.value.param == param
 
 
-def messages(*given: dict[str, object], tool_messages: bool = True) -> list[dict[str, object]]:
+def messages(
+    *given: dict[str, object], support: ToolSupport = SHOWS_MESSAGES
+) -> list[dict[str, object]]:
     data = chat(messages=list(given))
-    return template_messages(data.messages, tool_messages=tool_messages)
+    return template_messages(data.messages, support)
 
 
 def test_messages_for_templates():
@@ -284,7 +286,7 @@ def test_tool_calls_for_templates():
     arguments = [item["function"]["arguments"] for item in assistant["tool_calls"]]
     assert arguments == [{"x": 1}, "{"]
     assert assistant["content"] == ""
-    assert tool == {"role": "tool", "content": "r", "tool_call_id": "1"}
+    assert tool == {"role": "tool", "content": "r", "tool_call_id": "1", "name": "f"}
     (old,) = messages({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}})
     assert old["tool_calls"][0]["function"] == {"name": "f", "arguments": {}}
 
@@ -309,12 +311,40 @@ def test_messages_that_cannot_be_shown(message, param):
     assert caught.value.param == param
 
 
-def test_tool_messages_that_the_template_would_drop():
-    with pytest.raises(InvalidRequest) as caught:
-        messages(
-            {"role": "user", "content": "u"},
-            {"role": "tool", "tool_call_id": "1", "content": "r"},
-            tool_messages=False,
-        )
+CONVERSATION: tuple[dict[str, object], ...] = (
+    {"role": "user", "content": "u"},
+    {
+        "role": "assistant",
+        "content": "So.",
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}},
+            {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": "[1]"}},
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "r2"}]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "r1", "status": "error"},
+)
 
-    assert caught.value.param == "messages[1].role"
+
+def test_tool_messages_that_the_template_would_drop():
+    """They are told in plain words, results that follow each other in one message."""
+    assert messages(*CONVERSATION, support=ToolSupport()) == [
+        {"role": "user", "content": "u"},
+        {
+            "role": "assistant",
+            "content": 'So.\n[{"name": "f", "arguments": {}}, {"name": "g", "arguments": [1]}]',
+        },
+        {"role": "user", "content": "Result of g: r2\nResult of f: r1"},
+    ]
+
+
+def test_calls_in_the_form_that_a_template_wants():
+    """Arguments as JSON in a text; ids of nine letters and digits, the same for call and result."""
+    support = ToolSupport(shows_messages=True, text_arguments=True, short_ids=True)
+    _, assistant, second, first = messages(*CONVERSATION, support=support)
+    calls = assistant["tool_calls"]
+    assert [call["function"]["arguments"] for call in calls] == ["{}", "[1]"]
+    assert [first["tool_call_id"], second["tool_call_id"]] == [call["id"] for call in calls]
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}", call["id"]) for call in calls)
+    assert (first["name"], second["name"]) == ("f", "g")
+    assert len({call["id"] for call in calls}) == 2

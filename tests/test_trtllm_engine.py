@@ -1,6 +1,7 @@
 """The TensorRT-LLM engine in process, against the double of each release."""
 
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,9 @@ from runtime import (
     Request,
     SamplingParams,
     SetupError,
+    StructuralTag,
     StructuredOutput,
+    TagStructure,
     TensorRTConfig,
     load_tokenizer,
 )
@@ -447,6 +450,39 @@ def test_structured_output_is_enforced_and_a_bad_one_is_the_clients_mistake(make
     [failed] = engine.take_failed()
     assert isinstance(failed.error, InvalidRequest)
     assert failed.error.param == "response_format"
+
+
+def calls(*, strict: bool = False, **fields: Any) -> StructuredOutput:
+    schema = '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}'
+    structure = TagStructure('{"name": "f", "arguments": ', schema, "}", strict, "tools[0]")
+    texts = {"trigger": "<call>", "opening": "<call>", "separator": "</call><call>"}
+    tag = StructuralTag(**{**texts, "close": "</call>", "structures": (structure,), **fields})
+    return StructuredOutput(structural_tag=tag, source="tools")
+
+
+def test_calls_of_tools_are_enforced_where_the_package_can(make: Make) -> None:
+    """Otherwise they are left to the model, if they may be."""
+    engine = make()
+    whole = run(engine, request(max_tokens=90, structured_output=calls()))["r"]
+    text = bytes(whole.token_ids[:-1]).decode()
+    assert re.fullmatch(r'<call>{"name": "f", "arguments": {"a": -?\d+}}</call>', text)
+    free = run(engine, request())["r"].token_ids
+    for fields in ({"at_start": True}, {"special_tokens": (("<call>", 1),)}):
+        asked = request(structured_output=calls(**fields))
+        assert run(engine, asked)["r"].token_ids == free
+    for fields in ({"must_call": True}, {"content": "{}"}):
+        with pytest.raises(InvalidRequest, match="cannot enforce `tools`") as caught:
+            engine.add(request(structured_output=calls(**fields)))
+        assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize("backend", ["llguidance", "off"])
+def test_backends_that_know_no_tags(make: Make, backend: str) -> None:
+    engine = make({"guided_decoding_backend": backend})
+    free = run(engine, request())["r"].token_ids
+    assert run(engine, request(structured_output=calls()))["r"].token_ids == free
+    with pytest.raises(InvalidRequest, match="cannot enforce `tools`"):
+        engine.add(request(structured_output=calls(strict=True)))
 
 
 def test_structured_output_can_be_off(make: Make) -> None:

@@ -46,6 +46,7 @@ class HFTokenizer:
         self.vocab_size = file.vocab_size
         self.max_model_len = model.max_model_len
         self.chat_template = config.chat_template
+        self.tool_template = config.chat_templates.get("tool_use")
         self.special_tokens = config.special_tokens
         self.bos_token = config.special_tokens.get("bos_token", "")
         self.eos_token = config.special_tokens.get("eos_token", "")

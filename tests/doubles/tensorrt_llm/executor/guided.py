@@ -117,8 +117,17 @@ def _grammar(value: str) -> str:
 
 
 def _structural_tag(value: Any) -> str:
-    json.loads(value)  # it frees everything outside the tags, so that any text will do
-    return "no tag"
+    """It frees everything outside the tags, so that the first tag alone will do."""
+    document = json.loads(value)
+    if document.get("type") != "structural_tag":
+        raise ValueError("Missing type in structural tag")
+    triggers, structures = document["triggers"], document["structures"]
+    for structure in structures:
+        if not any(structure["begin"].startswith(trigger) for trigger in triggers):
+            raise ValueError("One tag does not match any trigger")
+    first = structures[0]
+    arguments = json.dumps(instance_of_schema(first["schema"], first["schema"]))
+    return str(first["begin"] + arguments + first["end"])
 
 
 _TEXTS = {

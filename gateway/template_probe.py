@@ -1,0 +1,65 @@
+"""What a chat template does with tools, found out by rendering with it."""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any
+
+from msgspec import Struct
+
+Render = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
+"""Messages and variables to a prompt; raises whatever the template raises."""
+
+_FUNCTION, _KEY, _RESULT = "lookup7f3a", "key7f3a", "toolresult7f3a"
+_LONG_ID, _SHORT_ID = "call_0123456789abcdef01234567", "a1b2c3d4e"
+
+
+class ToolSupport(Struct, frozen=True):
+    """`shows_tools`: what may be called reaches the prompt. `shows_messages`: earlier calls and
+    their results do; many templates drop them without a word. `text_arguments`: the arguments of a
+    call have to be JSON in a text, and not the object. `short_ids`: ids of calls have to be nine
+    letters and digits."""
+
+    shows_tools: bool = False
+    shows_messages: bool = False
+    text_arguments: bool = False
+    short_ids: bool = False
+
+
+def probe_tools(render: Render) -> ToolSupport:
+    """Tries one conversation with a call in all forms that templates ask for."""
+    shows_tools = _FUNCTION in _rendered(render, [{"role": "user", "content": "q"}])
+    for short_ids, text_arguments in product((False, True), repeat=2):
+        prompt = _rendered(render, _conversation(short_ids, text_arguments))
+        if _RESULT in prompt and (f'"{_KEY}"' in prompt or f"{_KEY}:" in prompt):
+            return ToolSupport(shows_tools, True, text_arguments, short_ids)
+    prompt = _rendered(render, _conversation(False, False))
+    return ToolSupport(shows_tools, _RESULT in prompt and _KEY in prompt)
+
+
+def _rendered(render: Render, messages: list[Mapping[str, Any]]) -> str:
+    """The prompt, or "" if the template refuses."""
+    function = {
+        "name": _FUNCTION,
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    variables = {
+        "tools": [{"type": "function", "function": function}],
+        "add_generation_prompt": True,
+    }
+    try:
+        return render(messages, variables)
+    except Exception:  # a template may raise anything, and that is the answer
+        return ""
+
+
+def _conversation(short_ids: bool, text_arguments: bool) -> list[Mapping[str, Any]]:
+    call_id = _SHORT_ID if short_ids else _LONG_ID
+    arguments: Any = f'{{"{_KEY}": "v"}}' if text_arguments else {_KEY: "v"}
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": call_id, "type": "function", "function": function}
+    return [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": _RESULT, "tool_call_id": call_id, "name": "f"},
+    ]
