@@ -460,7 +460,8 @@ def test_template_file_counts_more_than_the_configuration(copy: Path) -> None:
 def test_named_templates(copy: Path) -> None:
     named = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
     set_key(copy / "tokenizer_config.json", "chat_template", named)
-    assert load_tokenizer(copy).chat_template == "d"
+    tokenizer = load_tokenizer(copy)
+    assert (tokenizer.chat_template, tokenizer.tool_template) == ("d", "t")
     assert read_tokenizer_config(copy).chat_templates == {"default": "d", "tool_use": "t"}
 
     (copy / "chat_template.jinja").write_text("D")

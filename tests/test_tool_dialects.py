@@ -169,6 +169,11 @@ def test_any_text_says_the_same_however_it_is_cut(name, data, places):
             'It is {"name": "f", "arguments": {}}.',
             ('It is {"name": "f", "arguments": {}}.', "", []),
         ),
+        (
+            "hermes",
+            '{"name": "f", "arguments": {"a": 1}}\n{"name": "f", "arg',
+            ("", "", [("f", '{"a": 1}')]),
+        ),
         ("hermes", "Use <tool_call> for that.", ("Use <tool_call> for that.", "", [])),
         (
             "hermes",

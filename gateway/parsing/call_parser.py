@@ -84,8 +84,9 @@ class CallParser:
 
     def finish(self) -> list[Piece]:
         """A call that has begun stays one, however much of it is missing. What waits behind a call
-        is blanks or the beginning of a mark."""
-        if self._state in (self._begin, self._text, self._head):
+        is blanks, or the beginning of another one that was cut off."""
+        is_cut = self._number >= 0 and self._state == self._head
+        if self._state in (self._begin, self._text, self._head) and not is_cut:
             self._tell(self._held + self._buffer)
         self._held = self._buffer = ""
         return self._take()
