@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Raw, Struct
 
 MAX_TOOLS = 128
@@ -14,7 +15,7 @@ class FunctionDefinition(Struct, kw_only=True):
 
     name: FunctionName
     description: str | None = None
-    parameters: Raw = Raw()
+    parameters: Raw = msgspec.field(default_factory=Raw)
     strict: bool | None = None
 
 
