@@ -69,6 +69,9 @@ class EngineClient:
         self._suspects = Suspects()
         self.last_step_time = 0.0
         """When the engine last said anything about a step (monotonic clock); 0 before."""
+        self.num_deaths = 0
+        self.last_death_time = 0.0
+        """When an engine process last died (monotonic clock); 0 when none has."""
         self.num_tokens = 0
         """Tokens that the running engine process has handed out."""
         self.state: EngineState = "starting"
@@ -129,6 +132,11 @@ class EngineClient:
                     self._deliver(output)
             case RequestFailed():
                 self._refused(message)
+
+    def count_death(self, now: float) -> None:
+        """An engine process has died by itself, at this time of the monotonic clock."""
+        self.num_deaths += 1
+        self.last_death_time = now
 
     def lost(
         self,

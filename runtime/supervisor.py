@@ -45,8 +45,6 @@ class Supervisor:
     ) -> None:
         self.client = EngineClient()
         self.num_restarts = 0
-        self.last_death_time = 0.0
-        """When an engine last died (monotonic clock); 0 when none has."""
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -115,7 +113,8 @@ class Supervisor:
         return self._after_death(run, reason)
 
     def _after_death(self, run: "_EngineRun", reason: str) -> float | None:
-        now = self.last_death_time = time.monotonic()
+        now = time.monotonic()
+        self.client.count_death(now)
         is_search = run.was_ready and self.client.is_searching
         pause = self._budget.death(now, is_search=is_search)
         log.error("engine_lost", reason=reason, is_search=is_search, pause=pause)
