@@ -17,6 +17,7 @@ from gateway.exchange import Exchange
 from runtime import (
     MAX_RETRY_AFTER,
     DeadlineExceeded,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -60,6 +61,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (EngineUnavailable, 503, "server_error", "engine_unavailable"),
     (GpuMemoryPressure, 503, "server_error", "gpu_memory_pressure"),
     (DeadlineExceeded, 503, "server_error", "deadline_exceeded"),
+    (EngineCrashed, 500, "server_error", "engine_crashed"),
     (EngineError, 500, "server_error", "engine_error"),
 )
 """Error, status, `type`, `code` (None: the error has its own). The first match counts."""
@@ -135,6 +137,9 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, retry_headers(seconds))
+        case EngineCrashed():  # the official clients repeat a 500 by themselves
+            no_retry = {"x-should-retry": "false"}
+            return ErrorReply(status, ErrorBody(str(error), type_, None, code), no_retry)
         case _:
             return ErrorReply(status, ErrorBody(str(error), type_, None, code))
 

@@ -1,5 +1,7 @@
 """Models, health and metrics: what can be asked without generating anything."""
 
+import time
+
 from litestar import Response, get
 from litestar.types import ASGIApp
 from msgspec import UNSET, Struct
@@ -7,10 +9,11 @@ from msgspec import UNSET, Struct
 from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
+from gateway.health import HealthState, Progress, problems_of, progress_of, state_of
 from gateway.metrics import CONTENT_TYPE, render
 from gateway.registry import LOADING_RETRY_SECONDS, ModelRegistry
 from gateway.streaming import JSONBytes
-from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__
+from runtime import EngineInfo, EngineLimits, EngineStats, GpuReading, __version__
 
 
 class Version(Struct, frozen=True):
@@ -27,11 +30,16 @@ class Readiness(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs."""
+    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs.
+
+    `state` says more than `status`: a degraded server takes requests, and `reason` is why somebody
+    should look after it.
+    """
 
     status: str
     reason: str
-    state: EngineState
+    state: HealthState
+    progress: Progress
     version: str
     model: str
     num_requests_in_flight: int
@@ -72,14 +80,16 @@ def ready(request: AnyRequest) -> ASGIApp:
 @get("/health", sync_to_thread=False)
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
-    context = context_of(request)
+    context, now = context_of(request), time.monotonic()
     model, client = context.model, context.model.client
+    problems = problems_of(client, context.gpus.pressure_reason, now)
     return _health_response(
         context,
         Health(
             status=_status(context),
-            reason=_reason(context),
-            state=client.state,
+            reason=_reason(context) or " ".join(problems),
+            state=state_of(client, model.has_tokenizer, problems),
+            progress=progress_of(client, now),
             version=__version__,
             model=model.name,
             num_requests_in_flight=client.num_in_flight,

@@ -74,6 +74,10 @@ class ServedModel:
         return self.client.state == "ready" and self._tokenizer is not None
 
     @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
+
+    @property
     def state_reason(self) -> str:
         """Why the model is not ready, as a sentence; empty when it is."""
         if self.client.state_reason or self.load_error:

@@ -8,6 +8,7 @@ from runtime.config import EngineConfig, LlamaCppConfig, PrefixCaching, Scripted
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -64,6 +65,7 @@ __all__ = [
     "DeadlineExceeded",
     "EngineClient",
     "EngineConfig",
+    "EngineCrashed",
     "EngineError",
     "EngineInfo",
     "EngineLimits",

@@ -12,12 +12,18 @@ Auto = Literal["auto"]
 
 
 class ScriptedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The deterministic engine for tests and front-end benchmarks."""
+    """The deterministic engine for tests and front-end benchmarks.
+
+    `poison` is for drills: the process dies as by a failed assertion when it has given
+    `poison_after` tokens to a request whose prompt contains that text; "" is off.
+    """
 
     text: str = "The quick brown fox jumps over the lazy dog. "
     num_tokens: Annotated[int, Meta(ge=0)] = 0
     step_ms: Annotated[float, Meta(ge=0)] = 0.0
     load_ms: Annotated[float, Meta(ge=0)] = 0.0
+    poison: str = ""
+    poison_after: Annotated[int, Meta(ge=0)] = 0
 
 
 class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +51,8 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts, and
     `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
     the moment; "auto" is a tenth of what is available when the model has been loaded.
+
+    An engine that dies is started again, at most `max_restarts` times within `restart_window`.
     """
 
     name: EngineName = "llama_cpp"
@@ -62,6 +70,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     start_timeout: Annotated[float, Meta(gt=0)] = 600.0
     heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
     max_restarts: Annotated[int, Meta(ge=0)] = 5
+    restart_window: Annotated[float, Meta(gt=0)] = 600.0
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
     tensorrt_llm: TensorRTConfig = TensorRTConfig()
@@ -69,8 +78,10 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):
     """All that an engine process is told when it starts. `model_path` is empty for `scripted`
-    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway."""
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
+    for its `FlightRecorder`."""
 
     address: str
+    record: str
     model_path: str
     engine: EngineConfig

@@ -6,7 +6,7 @@ one place that decides who is next.
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -32,12 +32,19 @@ class EngineCore:
     """Waiting queue, engine and output processor, advanced one step at a time.
 
     A request is in exactly one of three places: it is being prepared, waits in the queue, or is in
-    the engine. What has to be told to the gateway
-    collects in an outbox until `take_messages`.
+    the engine. What has to be told to the gateway collects in an outbox until `take_messages`.
+    Before the engine takes a request up, `record` is told the ids of all that it works on.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, config: EngineConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        config: EngineConfig,
+        record: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
         self._engine = engine
+        self._record = record
         self._preempt_after = config.preempt_after
         self._waiting = WaitingQueue(engine.limits.max_num_waiting, config.priority_ageing)
         self._preparing = PreparingRequests()
@@ -60,6 +67,8 @@ class EngineCore:
         num_free = self._engine.limits.max_num_seqs - self._engine.num_running
         try:
             self._waiting.check_room(num_free - len(self._preparing))
+            if request.sampling.structured_output is not None:
+                self._note(request)
             preparation = self._engine.prepare(request)
         except (EngineOverloaded, InvalidRequest) as error:
             self._outbox.append(_refusal(request.request_id, error))
@@ -130,6 +139,7 @@ class EngineCore:
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:
+        self._note(request)
         try:
             self._engine.add(request)
         except InvalidRequest as error:
@@ -141,6 +151,10 @@ class EngineCore:
             self._output.add(request)
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
+
+    def _note(self, request: Request) -> None:
+        if self._record is not None:
+            self._record([*self._preparing.request_ids, *self._running, request.request_id])
 
     def _make_way(self, request: Request, now: float) -> bool:
         """Whether lower classes could give way to a request that has waited long enough. Each has

@@ -27,6 +27,10 @@ class PreparingRequests:
         """Whether `take_ready` has something to give."""
         return any(entry.preparation.done() for entry in self._requests.values())
 
+    @property
+    def request_ids(self) -> list[str]:
+        return list(self._requests)
+
     def add(self, request: Request, preparation: Future[Any]) -> None:
         assert request.request_id not in self._requests, "request prepared twice: this is a bug"
         self._requests[request.request_id] = _Preparing(request, preparation)
