@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler, Echo
 from gateway.best_of import BestOf
 from gateway.body import read_json
@@ -57,6 +58,7 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
         [len(prompt) for prompt in prompts],
         _echoes(data, given, prompts, model) if data.echo else (),
     )
+    reserve_tokens(request.scope, assembler, [r.sampling.max_tokens for r in requests])
     shape = _shape(data, head, assembler, model)
     submit = _submit(data, model, requests)
     if not data.stream:

@@ -4,12 +4,12 @@ import asyncio
 import gc
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 
 import structlog
 
-from gateway.errors import UnknownModel
+from gateway.errors import PermissionDenied, UnknownModel
 from gateway.template import ChatTemplate
 from runtime import (
     EngineClient,
@@ -119,13 +119,24 @@ class ModelRegistry:
 
     def __init__(self, models: list[ServedModel]) -> None:
         self._models = {model.name: model for model in models}
+        self._forbidden: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
+    def restricted(self, names: Collection[str]) -> "ModelRegistry":
+        """The same models, of which only those with these names may be used."""
+        allowed = ModelRegistry([model for model in self if model.name in names])
+        allowed._forbidden = frozenset(self._models) - frozenset(names)
+        return allowed
+
     def get(self, name: str) -> ServedModel:
-        """Raises UnknownModel."""
+        """Raises UnknownModel, or PermissionDenied where `restricted` leaves the model out."""
         model = self._models.get(name)
+        if name in self._forbidden:
+            raise PermissionDenied(
+                f"The key may not use the model `{name}`.", param="model", code="model_not_allowed"
+            )
         if model is None:
             raise UnknownModel(name, list(self._models))
         return model
