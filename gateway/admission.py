@@ -13,8 +13,8 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from gateway.assembler import Assembler
-from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
 from gateway.drain import Drain
+from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
 from gateway.exchange import Exchange
 from gateway.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
 from gateway.quotas import UNLIMITED_ANSWER_TOKENS, Permit, Quotas
@@ -72,7 +72,7 @@ class Admission:
         """Raises PermissionDenied."""
         if principal is None or not principal.is_admin:
             raise PermissionDenied(
-                f"This takes an admin's key: one of the file auth.keys_file with role = \"admin\","
+                f'This takes an admin\'s key: one of the file auth.keys_file with role = "admin",'
                 f" or the one in {ADMIN_KEY_VARIABLE}."
             )
 

@@ -112,9 +112,7 @@ def create_app(
     context = Context(settings, ModelRegistry([model]), model, metrics, gpus, drain)
     return Gateway(
         route_handlers=ROUTES,
-        state=State(
-            {"context": context, "admission": Admission(settings, keys, drain, Quotas())}
-        ),
+        state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
         guards=[guard],
         cors_config=_cors(settings.server.cors_allow_origins),
         lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
@@ -196,9 +194,9 @@ def _with_headers(send: Send, exchange: Exchange, drain: Drain) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
-            message["headers"] = [*message["headers"], *exchange.response_headers()]
-            if drain.is_draining:  # the next request of this client is for another server
-                message["headers"].append((b"connection", b"close"))
+            # while it drains, the next request of this client is for another server
+            last = [(b"connection", b"close")] if drain.is_draining else []
+            message["headers"] = [*message["headers"], *exchange.response_headers(), *last]
         await send(message)
 
     return send_with_headers

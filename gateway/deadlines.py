@@ -5,8 +5,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from litestar.types import HTTPReceiveMessage, Receive
+from litestar.types import Receive
 
 from gateway.errors import BodyTimeout, RequestTimeout
 from runtime import LockgateError
@@ -17,7 +18,7 @@ def body_in_time(receive: Receive, started: float, seconds: float) -> Receive:
     (monotonic). What comes after the body, the news that the client has left, may take longer."""
     is_complete = False
 
-    async def receive_in_time() -> HTTPReceiveMessage:
+    async def receive_in_time() -> Any:
         nonlocal is_complete
         if is_complete:
             return await receive()

@@ -122,9 +122,7 @@ class Metrics:
         self.preempted = 0
         self.aborted = 0
         self.successes: Counter[str] = Counter(stop=0, length=0)
-        self.rejections: Counter[str] = Counter(
-            dict.fromkeys(REJECTIONS, 0)
-        )
+        self.rejections: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
         self.http_requests: Counter[tuple[str, int]] = Counter()
 
     def on_engine_event(self, event: FromEngine) -> None:

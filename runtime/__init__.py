@@ -41,7 +41,7 @@ from runtime.request import (
     StructuredOutput,
     TokenLogprobs,
 )
-from runtime.service_rate import MAX_RETRY_AFTER
+from runtime.service_rate import DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
@@ -51,6 +51,7 @@ from runtime.version import __version__
 
 __all__ = [
     "CATALOGUE",
+    "DEFAULT_RETRY_AFTER",
     "GPUS",
     "MAX_RETRY_AFTER",
     "PRECISIONS",
