@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import msgspec
+import structlog
 import uvicorn
 from litestar import Litestar
 
@@ -25,6 +26,8 @@ from gateway.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.log import configure_logging
 from gateway.settings import ServerSettings, Settings
 from runtime import DEFAULT_RETRY_AFTER, EngineUnavailable, MissingExtra, SetupError, __version__
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
@@ -256,6 +259,7 @@ class _Server(uvicorn.Server):
         self._greeting = greeting
         self._drain = drain
         self._cut_off = cut_off
+        self._is_told = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -263,6 +267,9 @@ class _Server(uvicorn.Server):
             print(self._greeting, flush=True)
 
     async def on_tick(self, counter: int) -> bool:
+        if self._drain.exits and not self._is_told:
+            self._is_told = True
+            log.info("server_drains", running=self._drain.num_running)
         if self._drain.is_late:
             self._cut_off()
         self.should_exit = self.should_exit or self._drain.is_over
