@@ -94,7 +94,11 @@ def test_a_body_that_trickles_in(strict: RunningServer):
 
 @pytest.mark.parametrize("size", [5000, 200_000])
 @pytest.mark.parametrize("ends", [False, True])
-def test_headers_that_are_too_large(strict: RunningServer, size: int, ends: bool):
+def test_headers_that_are_too_large(
+    strict: RunningServer, request: pytest.FixtureRequest, size: int, ends: bool
+):
+    if ends and request.node.callspec.params["strict"] == "h11":
+        pytest.skip("h11 takes headers that are complete in one read, 256 kB at most")
     filler = b"x-a: " + b"b" * size + (b"\r\n\r\n" if ends else b"")
     with strict.connect() as client:
         client.sendall(START + filler)
