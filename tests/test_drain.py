@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +29,13 @@ posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 class Served:
     """`lockgate serve` in a process of its own, which an admin's key opens."""
 
-    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[str]", url: str, verify: ssl.SSLContext | bool
+    ) -> None:
         self.process = process
-        self.http = httpx.Client(base_url=url, headers=bearer(ADMIN), timeout=PATIENCE)
+        self.http = httpx.Client(
+            base_url=url, headers=bearer(ADMIN), timeout=PATIENCE, verify=verify
+        )
 
     def body(self, max_tokens: int) -> dict[str, object]:
         body = {"model": "scripted", "messages": HI, "max_tokens": max_tokens, "stream": True}
@@ -46,12 +51,14 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *options: str, step_ms: float = 10) -> Iterator[Served]:
+def served(
+    folder: Path, *options: str, step_ms: float = 10, verify: ssl.SSLContext | bool = True
+) -> Iterator[Served]:
     settings = ("--set", f"engine.scripted.step_ms={step_ms}", *options)
     process = start(folder, "serve", *SCRIPTED, *settings, LOCKGATE_ADMIN_API_KEY=ADMIN)
     try:
-        url = re.findall(r"http://\S+:\d+", greeting(process))[0]
-        server = Served(process, url)
+        url = re.findall(r"https?://\S+:\d+", greeting(process))[0]
+        server = Served(process, url, verify)
         with server.http:
             wait_for(server.is_ready)
             yield server
