@@ -6,6 +6,7 @@ import time
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler
 from gateway.body import read_json
 from gateway.context import AnyRequest, context_of, origin_of
@@ -32,14 +33,15 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = context.models.get(data.model)
     check_chat(data)
-    service = service_of(data, origin_of(request), model.lora)
+    origin = origin_of(request)
+    service = service_of(data, origin, model.lora)
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     tool_use = find_tool_use(data)
     prompt = await prompt_tokens(data, model, tool_use)
     calls = find_calls(tool_use, model, structured_output(data))
-    head = _head(data, model)
+    head = _head(model, served_tier(data, origin))
     requests = chat_requests(
         data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len, calls=calls
     )
@@ -48,6 +50,8 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         [len(prompt)],
         reading=find_reading(calls),
     )
+    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
+    reserve_tokens(request.scope, assembler, [asked] * len(requests))
     options = data.stream_options or StreamOptions()
     shape = ChatShape(
         head,
@@ -90,11 +94,11 @@ async def prompt_tokens(
     return truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
 
 
-def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:
+def _head(model: ServedModel, service_tier: str | None) -> Head:
     return Head(
         id=f"chatcmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
         model=model.name,
         system_fingerprint=model.system_fingerprint,
-        service_tier=served_tier(data),
+        service_tier=service_tier,
     )

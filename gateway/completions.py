@@ -8,6 +8,7 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler, Echo
 from gateway.best_of import BestOf
 from gateway.body import read_json
@@ -79,6 +80,7 @@ async def complete(
         [len(prompt) for prompt in prompts],
         _echoes(data, given, prompts, model) if data.echo else (),
     )
+    reserve_tokens(request.scope, assembler, [r.sampling.max_tokens for r in requests])
     shape = variant.new_shape(data, head, assembler, model)
     submit = _submit(data, model, requests)
     if not data.stream:

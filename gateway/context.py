@@ -3,9 +3,12 @@
 import time
 from typing import Any
 
+import msgspec
 from litestar import Request
 from msgspec import Struct
 
+from gateway.admission import principal_of
+from gateway.drain import Drain
 from gateway.exchange import Exchange, key_fingerprint
 from gateway.metrics import Metrics
 from gateway.registry import ModelRegistry, ServedModel
@@ -24,13 +27,18 @@ class Context(Struct, frozen=True):
     model: ServedModel
     metrics: Metrics
     gpus: GpuMonitor
+    drain: Drain
 
 
 def context_of(request: AnyRequest) -> Context:
-    """The server that this request came to."""
+    """The server that this request came to, with the models that its key may use."""
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
-    return context
+    principal = principal_of(request.scope)
+    if principal is None or principal.entry.models is None:
+        return context
+    models = context.models.restricted(principal.entry.models)
+    return msgspec.structs.replace(context, models=models)
 
 
 def model_of(request: AnyRequest, name: str | None) -> ServedModel:
@@ -43,10 +51,14 @@ def origin_of(request: AnyRequest) -> Origin:
     """When and from whom this request came."""
     arrival_time = Exchange.of(request.scope).started
     engine = context_of(request).settings.engine
+    principal = principal_of(request.scope)
+    fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
     return Origin(
         arrival_time=arrival_time,
         unix_time=time.time() - (time.monotonic() - arrival_time),
-        key_fingerprint=key_fingerprint(request.scope["headers"]),
+        key_fingerprint=fingerprint,
+        key_priority=principal.entry.priority if principal else None,
+        has_key=principal is not None,
         max_queue_seconds=engine.max_queue_seconds,
         prefix_caching=engine.prefix_caching,
     )

@@ -6,6 +6,7 @@ from litestar import Response, get
 from litestar.types import ASGIApp
 from msgspec import UNSET, Struct
 
+from gateway.admission import MONITORING, PUBLIC
 from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
@@ -23,7 +24,7 @@ class Version(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """`status` is "ok" when a request sent now would be taken."""
+    """`status` is "ok" when a request sent now would be taken, else "unavailable" or "draining"."""
 
     status: str
     reason: str
@@ -64,20 +65,20 @@ def retrieve_model(request: AnyRequest) -> ASGIApp:
     return JSONBytes(encode(_describe(context_of(request).models, model_id)))
 
 
-@get("/health/live", sync_to_thread=False)
+@get("/health/live", opt={PUBLIC: True}, sync_to_thread=False)
 def live() -> ASGIApp:
     """The process answers. Says nothing about the model."""
     return JSONBytes(b'{"status":"ok"}')
 
 
-@get("/health/ready", sync_to_thread=False)
+@get("/health/ready", opt={PUBLIC: True}, sync_to_thread=False)
 def ready(request: AnyRequest) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
     context = context_of(request)
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
-@get("/health", sync_to_thread=False)
+@get("/health", opt={MONITORING: True}, sync_to_thread=False)
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
     context, now = context_of(request), time.monotonic()
@@ -108,7 +109,7 @@ def version() -> ASGIApp:
     return JSONBytes(encode(Version(__version__)))
 
 
-@get("/metrics", sync_to_thread=False)
+@get("/metrics", opt={MONITORING: True}, sync_to_thread=False)
 def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)
@@ -129,14 +130,20 @@ def _describe(models: ModelRegistry, name: str) -> Model:
 
 
 def _is_ready(context: Context) -> bool:
+    if context.drain.is_draining:
+        return False
     return context.model.is_ready and not context.gpus.under_pressure
 
 
 def _status(context: Context) -> str:
+    if context.drain.is_draining:
+        return "draining"
     return "ok" if _is_ready(context) else "unavailable"
 
 
 def _reason(context: Context) -> str:
+    if context.drain.is_draining:
+        return f"The server finishes {context.drain.num_running} requests and takes nothing new."
     return context.model.state_reason or context.gpus.pressure_reason
 
 

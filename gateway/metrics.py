@@ -29,6 +29,14 @@ LATENCY_BUCKETS = (
 )
 """Seconds. From 1 ms, because a small model on a fast machine is that fast."""
 
+REJECTIONS = (
+    *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
+    *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
+    *("host_not_allowed", "origin_not_allowed", "model_not_allowed", "priority_not_allowed"),
+    *("body_timeout", "request_timeout"),
+)
+"""Codes of errors that say that the server would not have this request now, or from this client."""
+
 
 class Histogram:
     """Counts per bucket, made for being written often and read seldom."""
@@ -114,9 +122,7 @@ class Metrics:
         self.preempted = 0
         self.aborted = 0
         self.successes: Counter[str] = Counter(stop=0, length=0)
-        self.rejections: Counter[str] = Counter(
-            engine_overloaded=0, engine_unavailable=0, deadline_exceeded=0, gpu_memory_pressure=0
-        )
+        self.rejections: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
         self.http_requests: Counter[tuple[str, int]] = Counter()
 
     def on_engine_event(self, event: FromEngine) -> None:

@@ -44,7 +44,7 @@ from runtime.request import (
     TagStructure,
     TokenLogprobs,
 )
-from runtime.service_rate import MAX_RETRY_AFTER
+from runtime.service_rate import DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
@@ -54,6 +54,7 @@ from runtime.version import __version__
 
 __all__ = [
     "CATALOGUE",
+    "DEFAULT_RETRY_AFTER",
     "GPUS",
     "MAX_RETRY_AFTER",
     "PRECISIONS",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
@@ -48,6 +49,11 @@ class _InFlight:
         self.is_submitted = False
         self.num_new_tokens = 0  # from the engine that it was submitted to
 
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of its prompt as long as it has no answer."""
+        return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
+
     def resumed(self) -> Request:
         return msgspec.structs.replace(
             self.request, output_token_ids=self.request.output_token_ids + self.output_token_ids
@@ -60,9 +66,12 @@ class EngineClient:
     The supervisor tells it when an engine is there (`connected`), what the engine says
     (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
     While `Suspects` searches for one that kills engines, those that are not on trial wait here.
+    `max_num_waiting_tokens` bounds the prompts that have no answer yet; 0 does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_num_waiting_tokens: int = 0) -> None:
+        self._max_num_waiting_tokens = max_num_waiting_tokens
+        self._num_waiting_tokens = 0
         self._in_flight: dict[str, _InFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._rate = ServiceRate()
@@ -103,10 +112,12 @@ class EngineClient:
         """
         limits, _ = self._limits_and_send()
         self._check_room(len(requests), limits)
+        self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:
             assert request.request_id not in self._in_flight, "request id used twice: a bug"
-            self._in_flight[request.request_id] = _InFlight(request, stream)
+            self._in_flight[request.request_id] = in_flight = _InFlight(request, stream)
+            self._num_waiting_tokens += in_flight.waiting_tokens
         if not self._suspects.is_searching:
             self._submit([request.request_id for request in requests])
         self._rate.in_flight(len(self._in_flight))
@@ -207,6 +218,8 @@ class EngineClient:
         in_flight = self._in_flight.get(output.request_id)
         if in_flight is None:
             return  # aborted while this was on its way
+        if output.token_ids and not in_flight.output_token_ids:
+            self._num_waiting_tokens -= in_flight.waiting_tokens
         in_flight.output_token_ids += output.token_ids
         in_flight.num_new_tokens += len(output.token_ids)
         self.num_tokens += len(output.token_ids)
@@ -222,10 +235,19 @@ class EngineClient:
         if in_flight is not None:
             self._abort(in_flight.stream.fail(self._to_error(failed)))
 
+    def abort_all(self, error: LockgateError) -> None:
+        """Give up everything in flight; its readers get `error`."""
+        request_ids = list(self._in_flight)
+        self._fail_all(error)
+        if self._send is not None:
+            for request_id in request_ids:
+                self._send(Abort(request_id))
+
     def _fail_all(self, error: LockgateError) -> None:
         streams = {id(entry.stream): entry.stream for entry in self._in_flight.values()}
         self._in_flight.clear()
         self._suspects = Suspects()
+        self._num_waiting_tokens = 0
         self._rate.in_flight(0)
         for stream in streams.values():
             stream.fail(error)
@@ -238,6 +260,8 @@ class EngineClient:
     def _forget(self, request_id: str) -> _InFlight | None:
         in_flight = self._in_flight.pop(request_id, None)
         self._clear(request_id)
+        if in_flight is not None:
+            self._num_waiting_tokens -= in_flight.waiting_tokens
         self._rate.in_flight(len(self._in_flight))
         return in_flight
 
@@ -261,6 +285,21 @@ class EngineClient:
                 f"The queue is full: {len(self._in_flight)} requests are running or waiting.",
                 retry_after=self._rate.retry_after(missing),
             )
+
+    def _check_tokens(self, num_tokens: int) -> None:
+        """A prompt that finds nobody waiting is taken, however long it is."""
+        limit, waiting = self._max_num_waiting_tokens, self._num_waiting_tokens
+        if not limit or not waiting or waiting + num_tokens <= limit:
+            return
+        raise EngineOverloaded(
+            f"The queue is full: prompts of {waiting} tokens wait for an answer.",
+            retry_after=self._rate.retry_after(self._num_in_front_of(waiting + num_tokens - limit)),
+        )
+
+    def _num_in_front_of(self, num_tokens: int) -> int:
+        """Requests that have to leave the queue before so many tokens of it are free."""
+        lengths = (entry.waiting_tokens for entry in self._in_flight.values())
+        return sum(freed < num_tokens for freed in accumulate(filter(None, lengths))) + 1
 
     def _to_error(self, failed: RequestFailed) -> LockgateError:
         match failed.kind:

@@ -45,6 +45,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     `max_model_len` "auto" is the model's own context, as far as the memory for it allows;
     `num_kv_tokens` "auto" is room for at least one sequence of that length.
+    `max_num_waiting_tokens` bounds the prompts that have no answer yet, in tokens; 0 does not.
 
     A request that has waited `priority_ageing` counts as one class higher; one that waits while
     lower classes run makes one of them give way after `preempt_after`; one that still waits after
@@ -59,6 +60,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_model_len: Annotated[int, Meta(ge=16)] | Auto = "auto"
     max_num_seqs: Annotated[int, Meta(ge=1, le=256)] = 16
     max_num_waiting: Annotated[int, Meta(ge=0)] = 256
+    max_num_waiting_tokens: Annotated[int, Meta(ge=0)] = 1_000_000
     max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
     max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"

@@ -77,6 +77,12 @@ class TokenStream:
         self._wake()
         return unfinished
 
+    def expire(self, error: LockgateError) -> None:
+        """End with an error, and give up what has not finished."""
+        unfinished = self.fail(error)
+        if unfinished:
+            self._on_close(unfinished)
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -43,7 +43,7 @@ class Supervisor:
         model_path: str,
         on_event: Callable[[FromEngine], None] | None = None,
     ) -> None:
-        self.client = EngineClient()
+        self.client = EngineClient(config.max_num_waiting_tokens)
         self.num_restarts = 0
         self._config = config
         self._model_path = model_path

@@ -13,7 +13,8 @@ import httpx
 import uvicorn
 
 from gateway.app import create_app
-from gateway.settings import ModelSettings, ServerSettings, Settings
+from gateway.commands.serve import uvicorn_config
+from gateway.settings import AuthSettings, ModelSettings, ServerSettings, Settings
 from runtime import EngineConfig, ScriptedConfig
 from tests.tensorrt_model import write_tensorrt_model
 
@@ -23,11 +24,16 @@ PATIENCE = 20.0
 
 
 def scripted_settings(
-    *, server: ServerSettings | None = None, engine: dict[str, Any] | None = None, **scripted: Any
+    *,
+    server: ServerSettings | None = None,
+    auth: AuthSettings | None = None,
+    engine: dict[str, Any] | None = None,
+    **scripted: Any,
 ) -> Settings:
     """The scripted engine with bytes for tokens, named MODEL."""
     return Settings(
         server=server or ServerSettings(),
+        auth=auth or AuthSettings(),
         model=ModelSettings(served_name=MODEL),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
     )
@@ -89,14 +95,8 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(settings, model_path),
-        lifespan="on",
-        log_config=None,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=75,
-        ws="none",
-    )
+    config = uvicorn_config(create_app(settings, model_path), settings.server)
+    config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
