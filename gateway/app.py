@@ -26,12 +26,12 @@ from gateway.errors import handle_error
 from gateway.exchange import Exchange
 from gateway.info import health, list_models, live, metrics_text, ready, retrieve_model
 from gateway.metrics import Metrics
+from gateway.model_metrics import ModelMetrics
+from gateway.observer import observe
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
-from runtime import FromEngine, GpuMonitor, Ready, Supervisor
-
-CLIENT_LEFT = 499
-"""Status in the metrics of a request whose client left before the response began."""
+from gateway.tracing import start_tracer, tracing
+from runtime import FromEngine, GpuMonitor, Ready, StepOutput, Supervisor
 
 ROUTES = (
     create_chat_completion,
@@ -47,7 +47,7 @@ ROUTES = (
 
 class Gateway(Litestar):
     """Litestar with an `Exchange` around every request, those that no route takes included: it
-    gives each response its id and times, and counts it."""
+    gives each response its id and times, and is observed when it is over."""
 
     async def __call__(
         self,
@@ -65,23 +65,24 @@ class Gateway(Litestar):
         try:
             await super().__call__(scope, receive, _with_headers(cast(Send, send), exchange))
         finally:
-            status = exchange.status or CLIENT_LEFT
-            context.metrics.on_response(_endpoint(scope), status, exchange.error_code)
+            observe(exchange, scope, context)
 
 
 def create_app(settings: Settings, model_path: str) -> Litestar:
     """The server for one model. `model_path` is its file or folder; empty for the scripted engine
     without a tokenizer of its own. The engine starts with the application, not before."""
     path = model_path or settings.model.tokenizer
-    metrics = Metrics()
+    name = _served_name(settings, model_path)
+    metrics = Metrics(settings.metrics.max_keys)
     gpus = _gpu_monitor(settings)
-    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
-    model = ServedModel(_served_name(settings, model_path), supervisor.client)
-    context = Context(settings, ModelRegistry([model]), model, metrics, gpus)
+    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
+    model = ServedModel(name, supervisor.client)
+    tracer = start_tracer(settings.otel)
+    context = Context(settings, ModelRegistry([model]), model, metrics, gpus, tracer)
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context}),
-        lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
+        lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # bodies are decoded by hand, so a generated document would be empty
@@ -109,10 +110,11 @@ def _gpu_monitor(settings: Settings) -> GpuMonitor:
     )
 
 
-def _listener(metrics: Metrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
+def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
     def listen(event: FromEngine) -> None:
-        metrics.on_engine_event(event)
-        if isinstance(event, Ready):
+        if isinstance(event, StepOutput):
+            metrics.engine.on_step(event)
+        elif isinstance(event, Ready):
             gpus.engine_loaded()
 
     return listen
@@ -157,8 +159,3 @@ def _with_headers(send: Send, exchange: Exchange) -> Send:
         await send(message)
 
     return send_with_headers
-
-
-def _endpoint(scope: Scope) -> str:
-    """The route's path: unknown paths are one endpoint, or their number would have no end."""
-    return str(scope.get("path_template") or "unknown")

@@ -10,7 +10,7 @@ from litestar.types import ASGIApp
 from gateway.assembler import Assembler, Echo
 from gateway.best_of import BestOf
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of, origin_of
+from gateway.context import AnyRequest, context_of, origin_of, served_model
 from gateway.frames import CompletionShape, Head, Shape
 from gateway.logprobs import CompletionLogprobsWriter
 from gateway.prompts import (
@@ -41,7 +41,7 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
     data = await read_json(request, decode_completion, CompletionRequest)
     context = context_of(request)
-    model = context.models.get(data.model)
+    model = served_model(request, data)
     check_completion(data)
     service = service_of(data, origin_of(request))
     given = completion_prompts(data)

@@ -8,22 +8,26 @@ from msgspec import Struct
 
 from gateway.exchange import Exchange, key_fingerprint
 from gateway.metrics import Metrics
+from gateway.protocol import GenerationRequest
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
+from gateway.tracing import Tracer, request_attributes
 from runtime import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with."""
+    """One running server. `model` is the one that it was started with; `tracer` is None where there
+    are no traces."""
 
     settings: Settings
     models: ModelRegistry
     model: ServedModel
     metrics: Metrics
     gpus: GpuMonitor
+    tracer: Tracer | None = None
 
 
 def context_of(request: AnyRequest) -> Context:
@@ -31,6 +35,18 @@ def context_of(request: AnyRequest) -> Context:
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
     return context
+
+
+def served_model(request: AnyRequest, data: GenerationRequest) -> ServedModel:
+    """The model that a request asks for; from here on its metrics, log line and trace name it.
+    Raises UnknownModel."""
+    context = context_of(request)
+    exchange = Exchange.of(request.scope)
+    if context.tracer is not None:
+        exchange.attributes = request_attributes(data)
+    model = context.models.get(data.model)
+    exchange.model_name = model.name
+    return model
 
 
 def origin_of(request: AnyRequest) -> Origin:

@@ -4,23 +4,37 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
+from gateway.answer_record import AnswerRecord
 
 _KEY = "lockgate.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Exchange:
-    """`started` is on the monotonic clock. `status` is 0 until the response begins."""
+    """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
-    __slots__ = ("error_code", "request_id", "started", "status")
+    `model_name` is the served model that the request asks for, empty until it is known; `key_name`
+    stands for the client's key where metrics are kept by key. `answer` is there once the engine
+    works on one. `attributes` are what a trace says about the request, where there are traces.
+    """
+
+    __slots__ = (
+        *("answer", "attributes", "error_code", "key_name", "model_name", "request_id"),
+        *("started", "status"),
+    )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = time.monotonic()
         self.request_id = _request_id(headers)
         self.status = 0
         self.error_code: str | None = None
+        self.model_name = ""
+        self.key_name = ""
+        self.answer: AnswerRecord | None = None
+        self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
         """Make this the exchange of an ASGI scope."""

@@ -51,6 +51,8 @@ class EngineClient:
 
     The supervisor tells it when an engine is there (`connected`), what the engine says
     (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
+    `num_restarts` counts engines that were lost and are followed by another one, `num_resumed` the
+    requests that were handed over.
     """
 
     def __init__(self) -> None:
@@ -62,6 +64,8 @@ class EngineClient:
         self.limits: EngineLimits | None = None
         self.info: EngineInfo | None = None
         self.stats = EngineStats()
+        self.num_restarts = 0
+        self.num_resumed = 0
 
     @property
     def num_in_flight(self) -> int:
@@ -95,6 +99,7 @@ class EngineClient:
         self.limits = ready.limits
         self.info = ready.info
         self.state, self.state_reason = "ready", ""
+        self.num_resumed += len(self._in_flight)
         for in_flight in self._in_flight.values():
             send(Submit(in_flight.resumed()))
 
@@ -113,6 +118,7 @@ class EngineClient:
         self._send = None
         self.state, self.state_reason = state, reason
         self.stats = EngineStats()
+        self.num_restarts += state == "restarting"
         if state == "failed":
             self._fail_all(EngineError(reason))
 
