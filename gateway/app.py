@@ -41,16 +41,16 @@ from gateway.info import (
     version,
 )
 from gateway.keys import KeyRing, open_key_ring
-from gateway.metrics import Metrics
+from gateway.metrics import CLIENT_LEFT, Metrics
+from gateway.model_metrics import ModelMetrics
+from gateway.observer import observe
 from gateway.openapi import openapi_json
 from gateway.quotas import Quotas
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
 from gateway.tokens import detokenize, tokenize
-from runtime import FromEngine, GpuMonitor, Ready, Supervisor
-
-CLIENT_LEFT = 499
-"""Status in the metrics of a request whose client left before the response began."""
+from gateway.tracing import start_tracer, tracing
+from runtime import FromEngine, GpuMonitor, Ready, StepOutput, Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
 
@@ -82,7 +82,7 @@ EXPOSED_HEADERS = (
 
 class Gateway(Litestar):
     """Litestar with an `Exchange` around every request, those that no route takes included: it
-    gives each response its id and times, and counts it."""
+    gives each response its id and times, and is observed when it is over."""
 
     async def __call__(
         self,
@@ -106,9 +106,8 @@ class Gateway(Litestar):
                 scope, receive, _with_headers(cast(Send, send), exchange, context.drain)
             )
         finally:
-            status = exchange.status or CLIENT_LEFT
-            exchange.end(status)
-            context.metrics.on_response(_endpoint(scope), status, exchange.error_code)
+            exchange.end(exchange.status or CLIENT_LEFT)
+            observe(exchange, scope, context)
 
 
 def create_app(
@@ -121,21 +120,19 @@ def create_app(
     keys = keys or open_key_ring(settings.auth, os.environ)
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
-    metrics = Metrics()
+    name = _served_name(settings, model_path)
+    metrics = Metrics(settings.metrics.max_keys)
     gpus = _gpu_monitor(settings)
-    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
-    model = ServedModel(
-        _served_name(settings, model_path),
-        supervisor.client,
-        tool_dialect=settings.model.tool_dialect,
-    )
-    context = Context(settings, _registry(settings, model), model, metrics, gpus, drain)
+    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
+    model = ServedModel(name, supervisor.client, tool_dialect=settings.model.tool_dialect)
+    tracer = start_tracer(settings.otel)
+    context = Context(settings, _registry(settings, model), model, metrics, gpus, drain, tracer)
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
         guards=[guard],
         cors_config=_cors(settings.server.cors_allow_origins),
-        lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
+        lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # bodies are decoded by hand: gateway.openapi writes the document
@@ -178,10 +175,11 @@ def _gpu_monitor(settings: Settings) -> GpuMonitor:
     )
 
 
-def _listener(metrics: Metrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
+def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
     def listen(event: FromEngine) -> None:
-        metrics.on_engine_event(event)
-        if isinstance(event, Ready):
+        if isinstance(event, StepOutput):
+            metrics.engine.on_step(event)
+        elif isinstance(event, Ready):
             gpus.engine_loaded()
 
     return listen
@@ -243,8 +241,3 @@ def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
         return name, value + b", HEAD"
     return header
-
-
-def _endpoint(scope: Scope) -> str:
-    """The route's path: unknown paths are one endpoint, or their number would have no end."""
-    return str(scope.get("path_template") or "unknown")

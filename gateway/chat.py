@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of, origin_of
+from gateway.context import AnyRequest, context_of, origin_of, served_model
 from gateway.frames import ChatShape, Head
 from gateway.logprobs import ChatLogprobsWriter
 from gateway.messages import template_messages, uses_tools
@@ -31,7 +31,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
     context = context_of(request)
-    model = context.models.get(data.model)
+    model = served_model(request, data)
     check_chat(data)
     origin = origin_of(request)
     service = service_of(data, origin, model.lora)

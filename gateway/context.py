@@ -11,16 +11,19 @@ from gateway.admission import principal_of
 from gateway.drain import Drain
 from gateway.exchange import Exchange, key_fingerprint
 from gateway.metrics import Metrics
+from gateway.protocol import GenerationRequest
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
+from gateway.tracing import Tracer, request_attributes
 from runtime import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with."""
+    """One running server. `model` is the one that it was started with; `tracer` is None where there
+    are no traces."""
 
     settings: Settings
     models: ModelRegistry
@@ -28,6 +31,7 @@ class Context(Struct, frozen=True):
     metrics: Metrics
     gpus: GpuMonitor
     drain: Drain
+    tracer: Tracer | None = None
 
 
 def context_of(request: AnyRequest) -> Context:
@@ -45,6 +49,25 @@ def model_of(request: AnyRequest, name: str | None) -> ServedModel:
     """The model of this name, the server's own for None. Raises UnknownModel."""
     context = context_of(request)
     return context.model if name is None else context.models.get(name)
+
+
+def served_model(request: AnyRequest, data: GenerationRequest) -> ServedModel:
+    """The model that a request asks for. Raises UnknownModel."""
+    model = context_of(request).models.get(data.model)
+    note_model(request, data, model)
+    return model
+
+
+def note_model(request: AnyRequest, data: GenerationRequest, model: ServedModel) -> None:
+    """From here on the request's metrics, log line and trace name the model, and the key's name.
+    An adapter counts as the model that it is added to."""
+    context, exchange = context_of(request), Exchange.of(request.scope)
+    if context.tracer is not None:
+        exchange.attributes = request_attributes(data)
+    exchange.model_name = context.models.base_of(model.name) or model.name
+    principal = principal_of(request.scope)
+    if principal is not None:
+        exchange.key_name = principal.name
 
 
 def origin_of(request: AnyRequest) -> Origin:

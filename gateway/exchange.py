@@ -5,8 +5,10 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
+
+from gateway.answer_record import AnswerRecord
 
 _KEY = "lockgate.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -17,10 +19,15 @@ class Exchange:
 
     `deadline`, on the same clock, is when its time is over. `limit_headers` says what the client
     has left of its limits; `on_end` is called once, with the status, when the exchange is over.
+
+    `model_name` is the served model that the request asks for, empty until it is known; `key_name`
+    stands for the client's key where metrics are kept by key. `answer` is there once the engine
+    works on one. `attributes` are what a trace says about the request, where there are traces.
     """
 
     __slots__ = (
-        *("deadline", "error_code", "limit_headers", "on_end", "request_id", "started", "status"),
+        *("answer", "attributes", "deadline", "error_code", "key_name", "limit_headers"),
+        *("model_name", "on_end", "request_id", "started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -31,6 +38,10 @@ class Exchange:
         self.deadline = math.inf
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
         self.on_end: Callable[[int], None] | None = None
+        self.model_name = ""
+        self.key_name = ""
+        self.answer: AnswerRecord | None = None
+        self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
         """Make this the exchange of an ASGI scope."""

@@ -1,5 +1,6 @@
 """Models, health and metrics: what can be asked without generating anything."""
 
+import asyncio
 import time
 
 from litestar import Response, get
@@ -10,8 +11,9 @@ from gateway.admission import MONITORING, PUBLIC
 from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
+from gateway.exposition import CONTENT_TYPE, render
 from gateway.health import HealthState, Progress, problems_of, progress_of, state_of
-from gateway.metrics import CONTENT_TYPE, render
+from gateway.process_usage import ProcessUsage, own_usage, usage_of_tree
 from gateway.registry import LOADING_RETRY_SECONDS, ModelRegistry
 from gateway.streaming import JSONBytes
 from runtime import EngineInfo, EngineLimits, EngineStats, GpuReading, __version__
@@ -109,12 +111,24 @@ def version() -> ASGIApp:
     return JSONBytes(encode(Version(__version__)))
 
 
-@get("/metrics", opt={MONITORING: True}, sync_to_thread=False)
-def metrics_text(request: AnyRequest) -> Response[bytes]:
+@get("/metrics", opt={MONITORING: True})
+async def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)
-    text = render(context.metrics, context.model.client, context.model.name, context.gpus)
+    clients = {model.name: model.client for model in context.models}
+    usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
+    text = render(context.metrics, clients, context.gpus, usages)
     return Response(text, media_type=CONTENT_TYPE)
+
+
+def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
+    """Of the gateway, and of all engines together."""
+    found = [usage_of_tree(info.pid) for info in engines if info is not None and info.pid]
+    alive = [usage for usage in found if usage is not None]
+    engine = ProcessUsage(
+        sum(usage.cpu_seconds for usage in alive), sum(usage.memory_bytes for usage in alive)
+    )
+    return {"gateway": own_usage(), "engine": engine}
 
 
 def _describe(models: ModelRegistry, name: str) -> Model:

@@ -121,12 +121,29 @@ class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The log on stderr. `auto` is console on a terminal and JSON everywhere else. With `prompts`
-    every request's body is in it."""
+    """The log on stderr. `auto` is console on a terminal and JSON everywhere else. `access` writes
+    a line for each request when it is over. With `prompts` every request's body is in it."""
 
     level: LogLevel = "info"
     format: LogFormat = "auto"
     prompts: bool = False
+    access: bool = True
+
+
+class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What /metrics shows. `max_keys` is how many API keys get a label of their own, the others
+    being "other"; 0 keeps nothing by key."""
+
+    max_keys: Annotated[int, Meta(ge=0, le=10_000)] = 0
+
+
+class OtelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """OpenTelemetry traces. `endpoint` is a collector's base URL for OTLP over HTTP; empty is off.
+    `sample_ratio` of the requests are traced, unless the client's trace decides."""
+
+    endpoint: str = ""
+    service_name: Annotated[str, Meta(min_length=1)] = "lockgate"
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,6 +155,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: EngineConfig = EngineConfig()
     gpu: GpuSettings = GpuSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    otel: OtelSettings = OtelSettings()
 
 
 class Override(Struct, frozen=True):

@@ -20,7 +20,8 @@ from gateway.deadlines import at_deadline
 from gateway.errors import to_reply
 from gateway.exchange import Exchange
 from gateway.frames import DONE, KEEP_ALIVE, Shape, error_frame
-from gateway.metrics import Metrics, Timeline
+from gateway.metrics import Metrics
+from gateway.timeline import Timeline
 from runtime import LockgateError, RequestOutput
 
 log = structlog.get_logger(__name__)
@@ -111,16 +112,15 @@ class WholeAnswer:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        timeline = Timeline(self._metrics, Exchange.of(scope).started, self._assembler)
         stream = self._submit()
-        with until_over(receive, stream, Exchange.of(scope).deadline):
+        timeline = Timeline(self._metrics, Exchange.of(scope), self._assembler)
+        with timeline, until_over(receive, stream, Exchange.of(scope).deadline):
             async for outputs in stream:
                 self._assembler.push(outputs)
                 timeline.delta(len(outputs))
             if stream.closed:
-                timeline.abort()
                 return
-        timeline.finish()
+            timeline.finish()
         await JSONBytes(self._shape.whole(self._assembler.result()))(scope, receive, send)
 
 
@@ -148,19 +148,17 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        timeline = Timeline(self._metrics, exchange.started, self._assembler)
         stream = self._submit()
-        with until_over(receive, stream, exchange.deadline):
+        timeline = Timeline(self._metrics, exchange, self._assembler)
+        with timeline, until_over(receive, stream, exchange.deadline):
             try:
                 await self._write_all(stream, timeline, send, exchange)
             except Exception as error:
                 if not exchange.status:
                     raise
+                timeline.fail()
                 body = _last_words(error, exchange)
                 await send({"type": "http.response.body", "body": body, "more_body": False})
-            else:
-                if stream.closed:
-                    timeline.abort()
 
     async def _write_all(
         self, stream: Deltas, timeline: Timeline, send: Send, exchange: Exchange

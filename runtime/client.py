@@ -67,6 +67,8 @@ class EngineClient:
     (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
     While `Suspects` searches for one that kills engines, those that are not on trial wait here.
     `max_num_waiting_tokens` bounds the prompts that have no answer yet; 0 does not.
+    `num_restarts` counts engines that were lost and are followed by another one, `num_resumed` the
+    requests that were handed over.
     """
 
     def __init__(self, max_num_waiting_tokens: int = 0) -> None:
@@ -88,6 +90,8 @@ class EngineClient:
         self.limits: EngineLimits | None = None
         self.info: EngineInfo | None = None
         self.stats = EngineStats()
+        self.num_restarts = 0
+        self.num_resumed = 0
 
     @property
     def num_in_flight(self) -> int:
@@ -131,6 +135,7 @@ class EngineClient:
         self.state, self.state_reason = "ready", ""
         self.num_tokens = 0
         self.last_step_time = time.monotonic()
+        self.num_resumed += len(self._in_flight)
         self._go_on()
 
     def receive(self, message: FromEngine) -> None:
@@ -163,6 +168,7 @@ class EngineClient:
         self._send = None
         self.state, self.state_reason = state, reason
         self.stats = EngineStats()
+        self.num_restarts += state == "restarting"
         if state == "failed":
             self._fail_all(EngineError(reason))
         else:

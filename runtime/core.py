@@ -51,6 +51,7 @@ class EngineCore:
         self._running: dict[str, _Running] = {}
         self._output = OutputProcessor(tokenizer)
         self._outbox: list[FromEngine] = []
+        self._num_resumed = 0
 
     @property
     def has_work(self) -> bool:
@@ -103,7 +104,7 @@ class EngineCore:
                 del self._running[output.request_id]
         self._answer_failed()
         stats = self._stats(time.monotonic() - started)
-        self._outbox.append(StepOutput(processed.outputs, stats))
+        self._outbox.append(StepOutput(processed.outputs, stats, self._preparing.take_seconds()))
 
     def heartbeat(self) -> None:
         """Say that the process lives though there is nothing to do."""
@@ -147,8 +148,10 @@ class EngineCore:
             self._outbox.append(_refusal(request.request_id, error))
             return
         self._running[request.request_id] = _Running(request, now)
-        if not self._output.has(request.request_id):  # a preempted one has left its text here
-            self._output.add(request)
+        if self._output.has(request.request_id):  # a preempted one has left its text here
+            self._num_resumed += 1
+        else:
+            self._output.add(request, now)
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
 
@@ -196,6 +199,7 @@ class EngineCore:
 
     def _stats(self, step_seconds: float) -> EngineStats:
         usage = self._engine.take_usage()
+        num_resumed, self._num_resumed = self._num_resumed, 0
         return EngineStats(
             num_running=self._engine.num_running,
             num_waiting=len(self._waiting),
@@ -206,6 +210,11 @@ class EngineCore:
             step_seconds=step_seconds,
             num_cached_tokens=usage.num_cached_tokens,
             prefix_cache_usage=usage.prefix_cache_usage,
+            num_preparing=len(self._preparing),
+            num_waiting_preempted=self._waiting.num_pushed_back,
+            num_resumed=num_resumed,
+            num_draft_tokens=usage.num_draft_tokens,
+            num_accepted_tokens=usage.num_accepted_tokens,
         )
 
 

@@ -160,7 +160,8 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     engine = create_engine(config.engine, config.model_path, tokenizer)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-    border.send(Ready(engine.limits, engine.info))
+    info = msgspec.structs.replace(engine.info, pid=os.getpid())
+    border.send(Ready(engine.limits, info))
     recorder = FlightRecorder(config.record)
     serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
     recorder.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
@@ -79,11 +80,19 @@ class RunningServer:
         return health
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels, or with the labels written out."""
-        for line in self.http.get("/metrics").text.splitlines():
-            if line.startswith(f"lockgate:{name} "):
-                return float(line.rpartition(" ")[2])
-        raise AssertionError(f"no metric {name}")
+        """The sum of a metric over all samples that have the labels written out, `name{a="b"}`."""
+        name, _, written = f"lockgate_{name}".partition("{")
+        wanted = {label.strip() for label in written.rstrip("}").split('",') if label}
+        wanted = {label if label.endswith('"') else f'{label}"' for label in wanted}
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(self.http.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == name
+            and wanted <= {f'{label}="{value}"' for label, value in sample.labels.items()}
+        ]
+        assert values, f"no metric {name} with {wanted}"
+        return sum(values)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
