@@ -226,7 +226,7 @@ def test_monitoring_for_loopback(tmp_path: Path):
 
 
 def test_refusals_are_counted_by_reason(guarded: Guarded):
-    name = 'lockgate:requests_rejected_total{reason="invalid_api_key"} '
+    name = 'lockgate_requests_rejected_total{reason="invalid_api_key"} '
 
     def count() -> float:
         lines = guarded.get("/metrics", "admin").text.splitlines()
