@@ -1,4 +1,4 @@
-"""Qwen2 and 2.5 (biases on q, k and v), Qwen3 (norms on q and k instead), dense and with experts."""
+"""Qwen2 and 2.5 (biases on q, k and v) and Qwen3 (norms on q and k), dense and with experts."""
 
 from convert.architectures.base import (
     LAYER,
