@@ -207,7 +207,8 @@ class _Converter:
 
     def _advance(self, weight: Weight) -> None:
         with self._lock:
-            self._progress(self._plan.source.tensor(weight.source).num_bytes)
+            tensor = self._plan.source.tensor(weight.source)
+            self._progress(tensor.num_bytes * weight.num_rows // max(1, tensor.num_rows))
 
 
 class _Stopped(Exception):

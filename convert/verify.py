@@ -105,7 +105,7 @@ def _compare(
     for name, output in outputs.items():
         if (found := target.places[name].output) != output:
             raise ModelFileError(f"{target.folder}: `{name}` is {found.dtype} {found.shape}.")
-    num_rows = source.tensor(weight.source).num_rows
+    num_rows = weight.num_rows
     meter = DifferenceMeter()
     with ExitStack() as stack:
         readers = {

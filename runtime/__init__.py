@@ -21,7 +21,14 @@ from runtime.errors import (
     PullError,
     SetupError,
 )
-from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, GpuSnapshot, spec_of
+from runtime.gpu import (
+    THROTTLE_REASONS,
+    GpuReader,
+    GpuReading,
+    GpuSnapshot,
+    choose_gpu,
+    spec_of,
+)
 from runtime.gpu_monitor import GpuMonitor
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, Ready, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
@@ -120,6 +127,7 @@ __all__ = [
     "Tokenizer",
     "Wishes",
     "__version__",
+    "choose_gpu",
     "fill_engine_plan",
     "find_gpu",
     "find_planned_model",

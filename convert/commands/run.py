@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from convert.commands.options import model_path
+from convert.modelopt import calibrate_on_gpu
 from convert.pipeline import Options, convert
 from convert.recipe import PRECISIONS, Recipe, load_recipe, make_recipe
 from convert.source import open_source
@@ -37,12 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", metavar="FOLDER", help="copy the original's tokenizer from here"
     )
+    parser.add_argument(
+        "--calibrate-on", choices=("gpu",), help="measure scales with nvidia-modelopt (fp8)"
+    )
+    parser.add_argument(
+        "--calibration-text", metavar="FILE", help="plain text for it, some pages at least"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: one per core, at most 8")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Converts, with a progress bar on stderr. Prints the target."""
     recipe = _recipe(arguments)
+    calibration = _calibration_text(arguments)
     if arguments.threads < 0:
         raise SetupError("--threads must not be negative.")
     options = Options(
@@ -60,7 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
         def advance(num_bytes: int) -> None:
             progress.update(task, advance=num_bytes, tensors=next(tensors))
 
-        convert(path, target, recipe, options, advance)
+        if calibration:
+            kv_cache, precision = recipe.kv_cache, recipe.precision
+            calibrate_on_gpu(
+                path, target, precision, calibration, options, advance, kv_cache=kv_cache
+            )
+        else:
+            convert(path, target, recipe, options, advance)
     seconds = time.perf_counter() - start
     rate = source.num_bytes / 1e9 / seconds
     Console(stderr=True, highlight=False).print(
@@ -80,6 +94,20 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     return make_recipe(
         arguments.precision, dtype=arguments.dtype, kv_cache=arguments.kv_cache or ""
     )
+
+
+def _calibration_text(arguments: argparse.Namespace) -> str:
+    """Empty without --calibrate-on."""
+    if bool(arguments.calibrate_on) != bool(arguments.calibration_text):
+        raise SetupError("--calibrate-on and --calibration-text go together.")
+    if not arguments.calibrate_on:
+        return ""
+    if arguments.recipe:
+        raise SetupError("--calibrate-on gpu goes without --recipe.")
+    try:
+        return Path(arguments.calibration_text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"--calibration-text: {error}") from error
 
 
 def _progress() -> Progress:
