@@ -109,7 +109,7 @@ def _compare(
     meter = DifferenceMeter()
     with ExitStack() as stack:
         readers = {
-            name: stack.enter_context(_OutputReader(target, output, num_rows))
+            name: stack.enter_context(OutputReader(target, output, num_rows))
             for name, output in outputs.items()
         }
         constants = {name: readers.pop(name).read(num_rows) for name in layout.constants()}
@@ -122,7 +122,7 @@ def _compare(
 _TYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2", "F8_E4M3": "u1", "I8": "i1", "U8": "u1"}
 
 
-class _OutputReader:
+class OutputReader:
     """Reads what belongs to the next so many rows of a weight."""
 
     def __init__(self, target: Target, output: Output, num_rows: int) -> None:
@@ -132,7 +132,7 @@ class _OutputReader:
         self._output = output
         self._num_rows = num_rows
 
-    def __enter__(self) -> "_OutputReader":
+    def __enter__(self) -> "OutputReader":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", metavar="FOLDER", help="copy the original's tokenizer from here"
     )
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="text for int4-awq, instead of the built-in one"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: one per core, at most 8")
 
 
@@ -48,19 +51,23 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         release=arguments.release,
         tokenizer=arguments.tokenizer or "",
+        calibration=arguments.calibration or "",
         num_threads=arguments.threads,
     )
     path, target = model_path(arguments.source), Path(arguments.target)
     source = open_source(path)
     start = time.perf_counter()
     with _progress() as progress:
-        task = progress.add_task("", total=source.num_bytes, tensors=0)
+        task = progress.add_task("converting", total=source.num_bytes, tensors=0)
         tensors = itertools.count(1)
 
         def advance(num_bytes: int) -> None:
             progress.update(task, advance=num_bytes, tensors=next(tensors))
 
-        convert(path, target, recipe, options, advance)
+        def calibrating(done: int, count: int) -> None:
+            progress.update(task, description=f"calibrated {done} of {count} layers")
+
+        convert(path, target, recipe, options, advance, calibrating)
     seconds = time.perf_counter() - start
     rate = source.num_bytes / 1e9 / seconds
     Console(stderr=True, highlight=False).print(
@@ -84,7 +91,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("converting"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[tensors]} tensors"),
         TransferSpeedColumn(),
