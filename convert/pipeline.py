@@ -155,9 +155,7 @@ def _calibrate(plan: Plan, folder: Path, progress: Calibrating | None) -> Calibr
     text = read_text(plan.options.calibration)
     sequences = calibration_sequences(text, load_tokenizer(folder))
     report = progress or (lambda done, count: None)
-    return calibrate(
-        plan.source, plan.weights, plan.config, plan.recipe, sequences, folder, report
-    )
+    return calibrate(plan.source, plan.weights, plan.config, plan.recipe, sequences, folder, report)
 
 
 class _Pool:

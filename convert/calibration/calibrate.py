@@ -11,7 +11,7 @@ from convert.architectures.base import Config
 from convert.blocks import read_blocks
 from convert.calibration.decoder import MODEL_TYPES, Decoder
 from convert.calibration.folding import folded_norm, norm_of
-from convert.calibration.search import search_scale, search_steps
+from convert.calibration.search import balanced, search_scale, search_steps
 from convert.calibration.store import Calibration
 from convert.layouts import as_dtype
 from convert.recipe import AWQ, Recipe
@@ -21,6 +21,10 @@ from runtime.errors import SetupError
 
 Calibrating = Callable[[int, int], None]
 """Called with the number of layers that are done and of all."""
+
+# The product of q and k suffers more from clipping than their own errors tell, so AWQ's authors
+# leave them out.
+_UNCLIPPED = (".q_proj", ".k_proj")
 
 TokenIds = npt.NDArray[np.int64]
 
@@ -81,12 +85,15 @@ class _LayerSearch:
         weights = [self._loader.weights[name] for name in names]
         if not self.enabled or self._recipe.precision_of(weights[0]) != AWQ:
             return
+        x = balanced(x)
         scale = search_scale(x, [partial(self._loader.load, name) for name in names])
         magnified = self._fold(weights, scale)
         x = x / magnified
         for weight in weights:
             values = self._loader.load(weight.name) * magnified
-            self._found[f"{weight.module}.steps"] = search_steps(x, values, self._recipe.dtype)
+            clip = not weight.module.endswith(_UNCLIPPED)
+            steps = search_steps(x, values, self._recipe.dtype, clip=clip)
+            self._found[f"{weight.module}.steps"] = steps
 
     def take(self) -> dict[str, Rows]:
         found, self._found = self._found, {}

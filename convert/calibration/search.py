@@ -40,6 +40,18 @@ def search_scale(x: Rows, weights: Sequence[Load]) -> Rows:
     return scale_of(mean, min(losses, key=losses.__getitem__))
 
 
+def balanced(x: Rows) -> Rows:
+    """Tokens of more than the median length, shortened to it.
+
+    The first token of a text, and a few others, have inputs that are hundreds of times as large as
+    all others'. Their share of the output is divided by as much in the next norm, but without this
+    they alone would decide.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x))
+    middle = max(float(np.median(norms)), 1e-12)
+    return x * np.minimum(1, middle / np.maximum(norms, 1e-12))[:, None].astype(np.float32)
+
+
 def scale_of(mean: Rows, exponent: float) -> Rows:
     """mean^exponent, divided by the root of its extremes' product so that it stays around 1."""
     # a dead channel must not be magnified without bound
@@ -49,12 +61,16 @@ def scale_of(mean: Rows, exponent: float) -> Rows:
     return result
 
 
-def search_steps(x: Rows, weight: Rows, dtype: Dtype) -> Rows:
+def search_steps(x: Rows, weight: Rows, dtype: Dtype, *, clip: bool = True) -> Rows:
     """The distance of the levels for each output and group, of shape (out, in / 128), in `dtype`.
 
-    `x` and `weight` are those that the layer computes with, after scaling.
+    `x` and `weight` are those that the layer computes with, after scaling. Without `clip` the
+    largest magnitude of each group can still be told.
     """
     outputs, inputs = weight.shape
+    if not clip:
+        largest = np.abs(weight.reshape(outputs, -1, INT4_GROUP)).max(axis=2)
+        return int4_steps(largest, dtype)
     groups = x.reshape(len(x), -1, INT4_GROUP).transpose(1, 0, 2)
     gram = np.matmul(groups.transpose(0, 2, 1), groups)
     steps = np.empty((outputs, inputs // INT4_GROUP), dtype=np.float32)
