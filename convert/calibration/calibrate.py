@@ -104,9 +104,9 @@ class _LayerSearch:
         dtype = self._recipe.dtype
         norm = norm_of(weights[0], self._loader.weights)
         if norm is None:
-            input_scale = as_dtype(1 / scale, dtype)
+            input_scale = as_dtype(np.reciprocal(scale), dtype)
             self._found[f"{weights[0].module}.input_scale"] = input_scale
-            return 1 / input_scale
+            return np.reciprocal(input_scale)
         original = self._loader.load(norm).reshape(-1)
         written, magnified = folded_norm(original, scale, dtype, gemma=self._gemma)
         self._found[norm] = written

@@ -97,7 +97,8 @@ class Decoder:
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
         mixed = np.matmul(scores, values)
-        return mixed.transpose(2, 0, 1, 3).reshape(length, -1)
+        result: Rows = mixed.transpose(2, 0, 1, 3).reshape(length, -1)
+        return result
 
     def _mask(self, length: int, local: bool) -> npt.NDArray[np.bool_]:
         back = np.subtract.outer(np.arange(length), np.arange(length))
@@ -141,20 +142,25 @@ def rotary_frequencies(config: Config, head_dim: int, local: bool) -> npt.NDArra
     if local and "rope_local_base_freq" in config:
         base, scaling = config["rope_local_base_freq"], {}
     half = head_dim // 2
-    frequencies = float(base) ** (-np.arange(half) / half)
+    frequencies: npt.NDArray[np.float64] = float(base) ** (-np.arange(half) / half)
     rope_type = scaling.get("rope_type") or scaling.get("type")
     if rope_type == "linear":
-        return frequencies / float(scaling["factor"])
+        return np.divide(frequencies, float(scaling["factor"]))
     if rope_type == "llama3":
         return _llama3(frequencies, scaling)
     return frequencies
 
 
-def _llama3(frequencies: npt.NDArray[np.float64], scaling: dict[str, Any]) -> Any:
+def _llama3(
+    frequencies: npt.NDArray[np.float64], scaling: dict[str, Any]
+) -> npt.NDArray[np.float64]:
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     turns = float(scaling["original_max_position_embeddings"]) * frequencies / (2 * np.pi)
     smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return frequencies * ((1 - smooth) / float(scaling["factor"]) + smooth)
+    slowed: npt.NDArray[np.float64] = frequencies * (
+        (1 - smooth) / float(scaling["factor"]) + smooth
+    )
+    return slowed
 
 
 def _rotate(x: Rows, frequencies: npt.NDArray[np.float64]) -> Rows:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from convert.recipe import INT4_GROUP, Dtype
 from convert.layouts import INT4_MAX, INT4_MIN, int4_steps
+from convert.recipe import INT4_GROUP, Dtype
 from convert.source import Rows
 
 # Of the calibration text's tokens, how many judge a scale, as evenly spaced as can be.
@@ -49,7 +49,9 @@ def balanced(x: Rows) -> Rows:
     """
     norms = np.sqrt(np.einsum("ij,ij->i", x, x))
     middle = max(float(np.median(norms)), 1e-12)
-    return x * np.minimum(1, middle / np.maximum(norms, 1e-12))[:, None].astype(np.float32)
+    factor = np.minimum(1, middle / np.maximum(norms, 1e-12))
+    result: Rows = x * factor[:, None].astype(np.float32)
+    return result
 
 
 def scale_of(mean: Rows, exponent: float) -> Rows:

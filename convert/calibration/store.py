@@ -53,7 +53,7 @@ class Calibration:
         if parts[:2] != ["model", "layers"]:
             return None
         with np.load(self._path(int(parts[2]))) as arrays:
-            return arrays[key] if key in arrays else None
+            return arrays.get(key)
 
     def _path(self, layer: int) -> Path:
         return self._folder / f"{layer}.npz"
