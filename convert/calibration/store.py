@@ -53,7 +53,8 @@ class Calibration:
         if parts[:2] != ["model", "layers"]:
             return None
         with np.load(self._path(int(parts[2]))) as arrays:
-            return arrays.get(key)
+            found: Rows | None = arrays.get(key)
+            return found
 
     def _path(self, layer: int) -> Path:
         return self._folder / f"{layer}.npz"
