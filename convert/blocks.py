@@ -5,7 +5,7 @@ from math import lcm
 
 import numpy as np
 
-from convert.source import GGUFSource, Rows
+from convert.source import Rows, Source
 from convert.weights import Weight
 from runtime.errors import ModelFileError
 
@@ -16,7 +16,7 @@ _BLOCK_VALUES = 1 << 18
 _ROW_UNIT = 2
 
 
-def read_blocks(source: GGUFSource, weight: Weight) -> Iterator[Rows]:
+def read_blocks(source: Source, weight: Weight) -> Iterator[Rows]:
     """The rows of a weight, in order, each block of shape (rows, columns); a vector is one row.
 
     A block is valid until the next one is asked for.

@@ -104,7 +104,7 @@ def _samples(token_ids: list[int]) -> list[list[int]]:
     samples = [token_ids[start : start + _SAMPLE_TOKENS] for start in starts]
     if not samples:
         raise SetupError(
-            f"--calibration-text: it has {len(token_ids)} tokens; {_SAMPLE_TOKENS} are the least."
+            f"--calibration: it has {len(token_ids)} tokens; {_SAMPLE_TOKENS} are the least."
         )
     return samples[:_SAMPLES]
 

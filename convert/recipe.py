@@ -18,12 +18,14 @@ PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
 KEEP = "keep"
 INT4_GROUP = 128
 # What TensorRT-LLM calls them (QuantAlgo).
-ALGORITHMS = {"fp8": "FP8", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+ALGORITHMS = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+AWQ = "int4-awq"
 PRECISIONS = (*PLAIN, *ALGORITHMS)
 # TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
 _NO_EXPERTS = {
     "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
     "int4-rtn": "the loader takes 4-bit experts with FP8 activations only",
+    "int4-awq": "the loader takes 4-bit experts with FP8 activations only",
 }
 
 
@@ -135,11 +137,11 @@ def _check_expert(weight: Weight, precision: str) -> None:
 
 
 def _check_shape(weight: Weight, precision: str) -> None:
-    if precision != "int4-rtn":
+    if ALGORITHMS.get(precision) != "W4A16_AWQ":
         return
     rows, columns = weight.shape
     if columns % INT4_GROUP or rows % 2:
         raise SetupError(
-            f"precision int4-rtn: `{weight.name}` is {rows} by {columns}; it needs inputs in "
+            f"precision {precision}: `{weight.name}` is {rows} by {columns}; it needs inputs in "
             f'groups of {INT4_GROUP} and outputs in pairs. Give it precision "keep" in a recipe.'
         )

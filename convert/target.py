@@ -71,7 +71,7 @@ def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> N
     if not used and kv_cache is None:
         return
     quantization: dict[str, Any] = {"quant_algo": None, "kv_cache_quant_algo": kv_cache}
-    if len(used) == 1:
+    if len({ALGORITHMS[precision] for precision in used}) == 1:
         quantization.update(_algorithm(used[0]))
     elif used:
         quantization["quant_algo"] = "MIXED_PRECISION"
@@ -87,7 +87,7 @@ def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> N
 
 def _algorithm(precision: str) -> dict[str, Any]:
     algorithm: dict[str, Any] = {"quant_algo": ALGORITHMS[precision]}
-    if precision == "int4-rtn":
+    if ALGORITHMS[precision] == "W4A16_AWQ":
         algorithm |= {"group_size": INT4_GROUP, "has_zero_point": False, "pre_quant_scale": True}
     return algorithm
 

@@ -190,13 +190,14 @@ def test_calibration_from_the_command_line(
     fake.install(monkeypatch)
     text.write_text("some text " * 100)
     arguments = ["run", str(model), str(target), "--precision", "fp8", "--kv-cache", "fp8"]
-    arguments += ["--calibrate-on", "gpu", "--calibration-text", str(text)]
+    arguments += ["--calibrate-on", "gpu", "--calibration", str(text)]
 
     assert main(arguments) == 0
     assert capsys.readouterr().out == f"{target}\n"
     assert fake.config["quant_cfg"] == {"*weight_quantizer": "fp8", "*[kv]_bmm_quantizer": "kv"}
-    assert main([*arguments[:-2]]) == 2
-    assert "go together" in capsys.readouterr().err
+    text.unlink()
+    assert main([*arguments[:2], str(model.with_name("other")), *arguments[3:]]) == 2
+    assert "--calibration" in capsys.readouterr().err
 
 
 def test_calibration_that_cannot_be_done(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
