@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.answers import FinishReason
+from gateway.closed_schema import closed
 from gateway.parsing.calls_only import CallsOnly
 from gateway.parsing.dialect import CallForm, Dialect
 from gateway.parsing.dialects.generic import GENERIC
@@ -92,7 +93,7 @@ def _tagged(
     structures = tuple(
         TagStructure(
             form.begin(function.name),
-            json.dumps(function.schema, ensure_ascii=False),
+            json.dumps(closed(function.schema), ensure_ascii=False),
             form.end,
             function.is_strict,
             function.source,
@@ -175,7 +176,7 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"const": function.name},
-            "arguments": _moved(function.schema, pointer),
+            "arguments": _moved(closed(function.schema), pointer),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,

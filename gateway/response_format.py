@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from gateway.closed_schema import closed
 from runtime import InvalidRequest, StructuredOutput
 
 MAX_LENGTH = 262_144
@@ -90,7 +91,7 @@ def _of_response_format(data: AsksForStructure) -> _Asked:
             return [("response_format", {"json_object": True})]
         case JSONSchemaFormat(json_schema):
             path = "response_format.json_schema.schema"
-            return [("response_format", {"json": _schema(json_schema.schema, path)})]
+            return [("response_format", {"json": _closed(_schema(json_schema.schema, path), path)})]
     return []
 
 
@@ -145,6 +146,16 @@ def _schema(raw: Raw, path: str) -> str:
     if not isinstance(schema, dict):
         raise InvalidRequest(f"`{path}` is no JSON schema: it must be an object.", param=path)
     return text
+
+
+def _closed(text: str, path: str) -> str:
+    """The schema with no room for what it does not name; as it was where that changes nothing."""
+    schema = _decode(text.encode(), path)
+    try:
+        result = closed(schema)
+    except RecursionError as error:
+        raise InvalidRequest(f"`{path}` is nested too deeply.", param=path) from error
+    return text if result == schema else msgspec.json.encode(result).decode()
 
 
 def _decode(text: bytes, path: str) -> Any:

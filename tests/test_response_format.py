@@ -41,9 +41,18 @@ def test_text_and_nothing_ask_for_nothing():
     assert wanted(response_format={"type": "text"}) is None
 
 
+def test_a_schema_that_does_not_say_has_no_room_for_more():
+    schema = {"properties": {"z": {}, "a": {"maximum": 1.5}}}
+    found = wanted(response_format=json_schema(name="n", schema=schema))
+
+    assert found is not None
+    assert json.loads(found.json or "") == {**schema, "additionalProperties": False}
+    assert list(json.loads(found.json or "")["properties"]) == ["z", "a"]
+
+
 @pytest.mark.parametrize("strict", [{}, {"strict": True}, {"strict": False}, {"strict": None}])
 def test_a_schema_keeps_its_text(strict: dict[str, Any]):
-    schema = '{"properties": {"z": {}, "a": {"maximum": 1.0}}}'
+    schema = '{"properties": {"z": {}, "a": {"maximum": 1.0}}, "additionalProperties": true}'
     body = json.dumps({**CHAT, "response_format": json_schema(name="n", schema=0, **strict)})
 
     data = decode_chat_completion(body.replace('"schema": 0', f'"schema": {schema}').encode())

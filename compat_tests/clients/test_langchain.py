@@ -27,7 +27,7 @@ class TestChatOpenAI(ChatModelIntegrationTests):
             "base_url": self._url,
             "api_key": "none",
             "model": MODEL,
-            "max_tokens": 96,
+            "max_tokens": 200,
             "temperature": 0,
             "max_retries": 0,
             "stream_usage": True,

@@ -1,0 +1,60 @@
+"""Objects that name their properties have no others, where that cannot forbid what is wanted."""
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.closed_schema import closed
+
+NAMED = {"type": "object", "properties": {"a": {"type": "integer"}}}
+CLOSED = {**NAMED, "additionalProperties": False}
+NESTED = {"properties": {"properties": CLOSED}, "additionalProperties": False}
+NONE = {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (NAMED, CLOSED),
+        (
+            {"type": "object", "properties": {}},
+            {"type": "object", "properties": {}, "additionalProperties": False},
+        ),
+        ({"type": "array", "items": NAMED}, {"type": "array", "items": CLOSED}),
+        ({"anyOf": [NAMED, {"type": "null"}]}, {"anyOf": [CLOSED, {"type": "null"}]}),
+        (
+            {"$defs": {"x": NAMED}, "$ref": "#/$defs/x"},
+            {"$defs": {"x": CLOSED}, "$ref": "#/$defs/x"},
+        ),
+        (
+            {"properties": {"properties": NAMED}},
+            {"properties": {"properties": CLOSED}, "additionalProperties": False},
+        ),
+    ],
+)
+def test_what_names_its_properties_is_closed(schema, expected):
+    assert closed(schema) == expected
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {**NAMED, "additionalProperties": True},
+        {**NAMED, "patternProperties": {"^x": {}}},
+        {"allOf": [NAMED, {"type": "object", "properties": {"b": {}}}]},
+        {**NAMED, "anyOf": [{"properties": {"b": {}}}, {"required": ["a"]}]},
+        {"enum": [{"properties": {}}], "const": {"properties": {"a": 1}}},
+        True,
+    ],
+)
+def test_the_rest_stays_as_it_is(schema):
+    assert closed(schema) == schema
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers()))
+def test_what_is_named_stays_allowed(value):
+    schema = {"type": "object", "properties": {name: {"type": "integer"} for name in "abc"}}
+
+    assert jsonschema.Draft202012Validator(closed(schema)).is_valid(value)
