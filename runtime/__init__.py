@@ -5,6 +5,7 @@ What the gateway uses is exported here; everything else is private to the packag
 
 from runtime.client import EngineClient, EngineState
 from runtime.config import EngineConfig, LlamaCppConfig, PrefixCaching, ScriptedConfig
+from runtime.detokenizer import spell
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -39,12 +40,14 @@ from runtime.request import (
     RequestOutput,
     SamplingParams,
     StructuredOutput,
+    Thinking,
     TokenLogprobs,
 )
 from runtime.service_rate import MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
+from runtime.thinking import ThinkingTracker
 from runtime.token_roles import FimTokens
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
@@ -108,6 +111,8 @@ __all__ = [
     "StructuredOutput",
     "Supervisor",
     "TensorRTConfig",
+    "Thinking",
+    "ThinkingTracker",
     "TokenLogprobs",
     "TokenStream",
     "Tokenizer",
@@ -119,4 +124,5 @@ __all__ = [
     "load_tokenizer",
     "make_plan",
     "spec_of",
+    "spell",
 ]
