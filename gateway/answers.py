@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from runtime import FinishReason
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 encode = msgspec.json.Encoder().encode
 
@@ -32,11 +32,40 @@ class Usage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
+class ToolCall(Struct, frozen=True):
+    """One call of a whole answer. `arguments` is the JSON that the model wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class CalledFunction(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class ChatToolCall(Struct, frozen=True):
+    """A call as a message has it."""
+
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
 class ChatMessage(Struct, frozen=True):
+    """`content` is null if there is a call and no word beside it. `reasoning_content` is what the
+    model thought, and `reasoning` the same by the name that vLLM gives it now; `function_call` is
+    for clients that sent `functions`."""
+
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: str | None = None
     annotations: tuple[()] = ()
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ChatToolCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class TopLogprob(Struct, frozen=True, gc=False):

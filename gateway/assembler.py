@@ -1,11 +1,18 @@
 """Engine deltas to an answer: the same events make the stream and, folded, the whole answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from gateway.answers import CompletionTokensDetails, PromptTokensDetails, Usage
-from runtime import FinishReason, RequestOutput, TokenLogprobs
+from gateway.answers import (
+    CompletionTokensDetails,
+    FinishReason,
+    PromptTokensDetails,
+    ToolCall,
+    Usage,
+)
+from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from runtime import RequestOutput, TokenLogprobs
 
 
 class ChoiceStart(Struct, frozen=True, gc=False):
@@ -32,6 +39,13 @@ class TokensDelta(Struct, frozen=True, gc=False):
     logprobs: Sequence[TokenLogprobs | None]
 
 
+class PieceDelta(Struct, frozen=True, gc=False):
+    """More of a choice that is no text for the reader; only where a parser looks for it."""
+
+    index: int
+    piece: Reasoning | CallStart | CallArguments
+
+
 class ChoiceEnd(Struct, frozen=True, gc=False):
     """Nothing more comes for this choice."""
 
@@ -45,12 +59,13 @@ class AnswerEnd(Struct, frozen=True):
     usage: Usage
 
 
-Event = ChoiceStart | TextDelta | TokensDelta | ChoiceEnd | AnswerEnd
+Event = ChoiceStart | TextDelta | TokensDelta | PieceDelta | ChoiceEnd | AnswerEnd
 
 
 class Choice(Struct, frozen=True):
     """One finished choice. `token_ids` and `logprobs` are empty where nobody asked for them; the
-    first `num_echoed_tokens` of them are the prompt's."""
+    first `num_echoed_tokens` of them are the prompt's. `text` is without what a parser took for
+    reasoning or calls."""
 
     index: int
     text: str
@@ -58,6 +73,8 @@ class Choice(Struct, frozen=True):
     token_ids: Sequence[int] = ()
     logprobs: Sequence[TokenLogprobs | None] = ()
     num_echoed_tokens: int = 0
+    reasoning: str = ""
+    calls: Sequence[ToolCall] = ()
 
 
 class Answer(Struct, frozen=True):
@@ -77,15 +94,37 @@ class Echo(Struct, frozen=True):
 NO_ECHO = Echo()
 
 
+class Reading(Struct, frozen=True):
+    """How the text of a chat's answer is read: a parser for each choice, and what a choice that
+    ended by itself has for its finish reason if there is a call in it."""
+
+    new_parser: Callable[[], Parser]
+    finish_reason_of_calls: FinishReason = "tool_calls"
+
+
+class _Call:
+    """A tool call as far as it has come."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, start: CallStart) -> None:
+        self.id = start.id
+        self.name = start.name
+        self.arguments: list[str] = []
+
+
 class _ChoiceState:
     __slots__ = (
-        *("echo", "finish_reason", "index", "logprobs", "num_cached_tokens", "num_echoed_tokens"),
-        *("pieces", "started", "token_ids"),
+        *("calls", "echo", "finish_reason", "index", "logprobs", "num_cached_tokens"),
+        *("num_echoed_tokens", "parser", "pieces", "reasoning", "started", "token_ids"),
     )
 
-    def __init__(self, index: int, echo: Echo) -> None:
+    def __init__(self, index: int, echo: Echo, parser: Parser | None) -> None:
         self.index = index
         self.echo = echo
+        self.parser = parser
+        self.reasoning: list[str] = []
+        self.calls: list[_Call] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprobs | None] = []
         self.num_echoed_tokens = 0
@@ -101,8 +140,9 @@ class Assembler:
     `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
     with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
     `echoes` are what each prompt's choices begin with. Events of a choice come as ChoiceStart,
-    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. The concatenated text
-    does not depend on how the deltas were cut, nor do the tokens.
+    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `reading`
+    PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
+    does not depend on how the deltas were cut, nor do the tokens or the pieces.
     """
 
     def __init__(
@@ -110,12 +150,16 @@ class Assembler:
         request_ids: Sequence[str],
         prompt_lengths: Sequence[int],
         echoes: Sequence[Echo] = (),
+        reading: Reading | None = None,
     ) -> None:
+        self._reading = reading
         self._per_prompt = len(request_ids) // len(prompt_lengths)
         self._prompt_lengths = prompt_lengths
         self._choices = {
             request_id: _ChoiceState(
-                index, echoes[index // self._per_prompt] if echoes else NO_ECHO
+                index,
+                echoes[index // self._per_prompt] if echoes else NO_ECHO,
+                reading.new_parser() if reading else None,
             )
             for index, request_id in enumerate(request_ids)
         }
@@ -146,7 +190,9 @@ class Assembler:
                 choice.started = True
                 events.append(ChoiceStart(choice.index))
                 text = self._start(choice, output, events)
-            if output.logprobs is not None:
+            if choice.parser is not None:
+                _read(choice, choice.parser, text, output, events)
+            elif output.logprobs is not None:
                 _tell(choice, text, output.token_ids, output.logprobs, events)
             elif text:
                 choice.pieces.append(text)
@@ -178,6 +224,11 @@ class Assembler:
                     choice.token_ids,
                     choice.logprobs,
                     choice.num_echoed_tokens,
+                    "".join(choice.reasoning),
+                    [
+                        ToolCall(call.id, call.name, "".join(call.arguments))
+                        for call in choice.calls
+                    ],
                 )
             )
         return Answer(choices, self.usage)
@@ -193,6 +244,8 @@ class Assembler:
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
         assert choice.finish_reason is None, "a choice ended twice: this is a bug"
+        if reason == "stop" and choice.calls and self._reading is not None:
+            reason = self._reading.finish_reason_of_calls
         choice.finish_reason = reason
         self._num_unfinished -= 1
         events.append(ChoiceEnd(choice.index, reason))
@@ -214,6 +267,36 @@ class Assembler:
             PromptTokensDetails(cached_tokens),
             CompletionTokensDetails(),
         )
+
+
+def _read(
+    choice: _ChoiceState, parser: Parser, text: str, output: RequestOutput, events: list[Event]
+) -> None:
+    """Text that a parser takes apart. The tokens of a delta are told once, with its content if that
+    is all there is to it."""
+    pieces = parser.feed(text)
+    if output.finish_reason is not None:
+        pieces += parser.finish()
+    if output.logprobs is not None:
+        content = ""
+        if len(pieces) == 1 and isinstance(only := pieces[0], Content):
+            content, pieces = only.text, []
+        _tell(choice, content, output.token_ids, output.logprobs, events)
+    events += [_keep(choice, piece) for piece in pieces]
+
+
+def _keep(choice: _ChoiceState, piece: Piece) -> Event:
+    match piece:
+        case Content(text):
+            choice.pieces.append(text)
+            return TextDelta(choice.index, text)
+        case Reasoning(text):
+            choice.reasoning.append(text)
+        case CallStart():
+            choice.calls.append(_Call(piece))
+        case CallArguments(number, text):
+            choice.calls[number].arguments.append(text)
+    return PieceDelta(choice.index, piece)
 
 
 def _tell(

@@ -14,6 +14,7 @@ from gateway.logprobs import ChatLogprobsWriter
 from gateway.messages import template_messages
 from gateway.prompts import truncate
 from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_completion
+from gateway.reading import find_reading
 from gateway.registry import ServedModel
 from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
@@ -37,7 +38,11 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     requests = chat_requests(
         data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
     )
-    assembler = Assembler([request.request_id for request in requests], [len(prompt)])
+    assembler = Assembler(
+        [request.request_id for request in requests],
+        [len(prompt)],
+        reading=find_reading(data, model),
+    )
     options = data.stream_options or StreamOptions()
     shape = ChatShape(
         head,

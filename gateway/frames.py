@@ -15,7 +15,6 @@ from gateway.answers import (
     ChatChoice,
     ChatCompletion,
     ChatLogprobs,
-    ChatMessage,
     Completion,
     CompletionChoice,
     CompletionLogprobs,
@@ -30,9 +29,11 @@ from gateway.assembler import (
     ChoiceEnd,
     ChoiceStart,
     Event,
+    PieceDelta,
     TextDelta,
     TokensDelta,
 )
+from gateway.chat_message import chat_message, delta_fields
 from gateway.logprobs import ChatLogprobsWriter, CompletionLogprobsWriter
 from runtime import TokenLogprobs
 
@@ -104,7 +105,8 @@ class _Chunks(ABC):
 
 
 class ChatShape(_Chunks):
-    """/v1/chat/completions. With `logprobs` every token is told with how likely it was."""
+    """/v1/chat/completions. With `logprobs` every token is told with how likely it was. With
+    `legacy_calls` a call is a `function_call`, as for clients that send `functions`."""
 
     kind = "chat.completion.chunk"
     before_reason = b"}"
@@ -116,9 +118,11 @@ class ChatShape(_Chunks):
         include_usage: bool = False,
         usage_so_far: Callable[[], Usage] | None = None,
         logprobs: ChatLogprobsWriter | None = None,
+        legacy_calls: bool = False,
     ) -> None:
         super().__init__(head, include_usage=include_usage, usage_so_far=usage_so_far)
         self._logprobs = logprobs
+        self._legacy_calls = legacy_calls
         self._text_begin: dict[int, bytes] = {}
 
     def whole(self, answer: Answer) -> bytes:
@@ -131,7 +135,7 @@ class ChatShape(_Chunks):
                 choices=[
                     ChatChoice(
                         choice.index,
-                        ChatMessage("assistant", choice.text),
+                        chat_message(choice, legacy_calls=self._legacy_calls),
                         self._told(choice.token_ids, choice.logprobs),
                         choice.finish_reason,
                     )
@@ -149,6 +153,14 @@ class ChatShape(_Chunks):
             return begin + encode(event.text) + self._text_end
         if isinstance(event, TokensDelta):
             return self._tokens(event)
+        if isinstance(event, PieceDelta):
+            delta = encode(delta_fields(event.piece, legacy_calls=self._legacy_calls))
+            return b'%b{"index":%d,"delta":%b,"logprobs":null%b' % (
+                self._prefix,
+                event.index,
+                delta,
+                self._no_reason,
+            )
         if isinstance(event, ChoiceStart):
             return self._start(event.index)
         if isinstance(event, ChoiceEnd):

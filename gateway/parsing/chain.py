@@ -1,0 +1,37 @@
+"""Parsers one behind the other."""
+
+from gateway.parsing.pieces import Content, Parser, Piece
+
+
+class PlainText:
+    """All of the text is content."""
+
+    def feed(self, text: str) -> list[Piece]:
+        return [Content(text)] if text else []
+
+    def finish(self) -> list[Piece]:
+        return []
+
+
+class Chain:
+    """`second` reads what is content to `first`; all else passes by it, and may come before what
+    `second` still holds back."""
+
+    def __init__(self, first: Parser, second: Parser) -> None:
+        self._first = first
+        self._second = second
+
+    def feed(self, text: str) -> list[Piece]:
+        return self._pass_on(self._first.feed(text))
+
+    def finish(self) -> list[Piece]:
+        return self._pass_on(self._first.finish()) + self._second.finish()
+
+    def _pass_on(self, pieces: list[Piece]) -> list[Piece]:
+        passed: list[Piece] = []
+        for piece in pieces:
+            if isinstance(piece, Content):
+                passed += self._second.feed(piece.text)
+            else:
+                passed.append(piece)
+        return passed
