@@ -76,7 +76,7 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     metrics = Metrics()
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
-    model = ServedModel(_served_name(settings, model_path), supervisor.client)
+    model = ServedModel(_served_name(settings, model_path), supervisor.client, settings.model)
     context = Context(settings, ModelRegistry([model]), model, metrics, gpus)
     return Gateway(
         route_handlers=ROUTES,

@@ -15,6 +15,7 @@ from gateway.messages import template_messages
 from gateway.prompts import truncate
 from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_completion
 from gateway.reading import find_reading
+from gateway.reasoning import PreparedThinking, plan_thinking, prepare_thinking
 from gateway.registry import ServedModel
 from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
@@ -33,15 +34,20 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
-    prompt = await _prompt(data, model)
+    prompt, thinking = await _prompt(data, model)
     head = _head(data, model)
     requests = chat_requests(
-        data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len
+        data,
+        prompt,
+        service,
+        answer_id=head.id,
+        max_model_len=model.max_model_len,
+        thinking=thinking,
     )
     assembler = Assembler(
         [request.request_id for request in requests],
         [len(prompt)],
-        reading=find_reading(data, model),
+        reading=find_reading(data, model, thinking),
     )
     options = data.stream_options or StreamOptions()
     shape = ChatShape(
@@ -61,19 +67,27 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-async def _prompt(data: ChatCompletionRequest, model: ServedModel) -> list[int]:
-    template = model.template
+async def _prompt(
+    data: ChatCompletionRequest, model: ServedModel
+) -> tuple[list[int], PreparedThinking | None]:
+    """The prompt's tokens, and how the model thinks behind it."""
+    template, reasoner = model.template, model.reasoner
+    style = None if reasoner is None else reasoner.style
+    plan = plan_thinking(data, style, template.variables, model.default_thinking_budget)
     messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
     goes_on = bool(data.continue_final_message)
     text = template.render(
         messages,
         add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
         continue_final_message=goes_on,
-        variables=data.chat_template_kwargs,
+        variables=plan.variables,
     )
     (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    return truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    prompt = truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    if reasoner is None:
+        return prompt, None
+    return prompt, prepare_thinking(data, reasoner, text, plan.budget)
 
 
 def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:

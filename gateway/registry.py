@@ -1,4 +1,4 @@
-"""What is served: models by name, each with its engine, tokenizer and chat template."""
+"""What is served: models by name, each with its engine, tokenizer, template and way of thinking."""
 
 import asyncio
 import gc
@@ -10,6 +10,9 @@ from functools import lru_cache, partial
 import structlog
 
 from gateway.errors import UnknownModel
+from gateway.parsing.styles import find_style
+from gateway.reasoning import Reasoner
+from gateway.settings import ModelSettings
 from gateway.template import ChatTemplate
 from runtime import (
     EngineClient,
@@ -32,7 +35,11 @@ LOADING_RETRY_SECONDS = 2.0
 class ServedModel:
     """One model. Until `load` is done and the engine is ready, requests are told to come back."""
 
-    def __init__(self, name: str, client: EngineClient) -> None:
+    def __init__(
+        self, name: str, client: EngineClient, settings: ModelSettings | None = None
+    ) -> None:
+        self._settings = settings or ModelSettings()
+        self.reasoner: Reasoner | None = None
         self.name = name
         self.client = client
         self.created = int(time.time())
@@ -49,6 +56,13 @@ class ServedModel:
             log.exception("tokenizer_failed", model=self.name)
             return
         self._tokenizer, self._template = loaded
+        self.reasoner = _reasoner(self._settings, self._tokenizer)
+
+    @property
+    def default_thinking_budget(self) -> int | None:
+        """Tokens that the model may think where a request does not say; None is no limit."""
+        budget = self._settings.thinking_token_budget
+        return None if budget == "none" else budget
 
     @property
     def is_ready(self) -> bool:
@@ -144,6 +158,13 @@ def _load(model_path: str) -> tuple[Tokenizer, ChatTemplate | None]:
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return tokenizer, template
+
+
+def _reasoner(settings: ModelSettings, tokenizer: Tokenizer) -> Reasoner | None:
+    style = find_style(settings.reasoning_parser, tokenizer.chat_template)
+    if style is None:
+        return None
+    return Reasoner(style, tokenizer, settings.thinking_budget_message)
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from gateway.protocol import (
     CompletionRequest,
     GenerationRequest,
 )
+from gateway.reasoning import PreparedThinking
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
 from runtime import ContextLengthExceeded, InvalidRequest, Request
@@ -81,12 +82,21 @@ def chat_requests(
     *,
     answer_id: str,
     max_model_len: int,
+    thinking: PreparedThinking | None = None,
 ) -> list[Request]:
     """One request per choice, checked."""
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
-    return _requests(data, [prompt], [asked or room], service, answer_id)
+    requests = _requests(data, [prompt], [asked or room], service, answer_id)
+    if thinking is None:
+        return requests
+    return [
+        msgspec.structs.replace(
+            request, thinking=thinking.thinking, shown_token_ids=thinking.shown_token_ids
+        )
+        for request in requests
+    ]
 
 
 def completion_requests(

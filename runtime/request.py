@@ -47,8 +47,8 @@ class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     behind the block. `start_token_id` is the token that `start` is, None where it is several.
 
     `budget` is how many tokens the blocks may have together (vLLM's `thinking_token_budget`); None
-    is no limit. When it is used up, `closing_token_ids` come next whatever the model would say: they
-    end the block.
+    is no limit. When it is used up, `closing_token_ids` come next whatever the model would say:
+    they end the block.
     """
 
     start: str

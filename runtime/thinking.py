@@ -4,7 +4,7 @@ Everything here depends on the tokens of the answer alone: whoever pushes them a
 process, stands where the first one stood.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from runtime.request import Thinking
@@ -74,6 +74,11 @@ class ThinkingTracker:
         while self._advance():
             pass
         self._close(token_id)
+
+    def push_all(self, token_ids: Sequence[int]) -> None:
+        """Several tokens have been chosen."""
+        for token_id in token_ids:
+            self.push(token_id)
 
     def _advance(self) -> bool:
         """Whether a tag has been found, behind which there may be another one."""

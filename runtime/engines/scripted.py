@@ -204,8 +204,7 @@ def _tracker(request: Request, tokenizer: Tokenizer) -> ThinkingTracker | None:
     if request.thinking is None:
         return None
     tracker = ThinkingTracker(request.thinking, partial(spell, tokenizer))
-    for token_id in request.output_token_ids:
-        tracker.push(token_id)
+    tracker.push_all(request.output_token_ids)
     return tracker
 
 

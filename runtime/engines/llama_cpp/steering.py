@@ -15,8 +15,8 @@ class Steering:
     """Joins an answer's guide with its thinking. It stands where `output_token_ids` end.
 
     The guide sees the answer proper alone. Where an answer may begin with thinking, the token for
-    that is allowed beside those of the guide; if the tag is several tokens, a guided answer does not
-    think unless the prompt began to. Nothing ends a guided answer that is still thinking.
+    that is allowed beside those of the guide; if the tag is several tokens, a guided answer does
+    not think unless the prompt began to. Nothing ends a guided answer that is still thinking.
     """
 
     def __init__(self, request: Request, guide: Guide | None, tokenizer: Tokenizer) -> None:

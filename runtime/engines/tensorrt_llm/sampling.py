@@ -197,8 +197,8 @@ def _check_end(thinking: Thinking, tokenizer: Tokenizer) -> None:
 
 def _refuse_thinking(wanted: StructuredOutput) -> NoReturn:
     raise InvalidRequest(
-        f"`{wanted.source}` is not possible here while the model thinks: TensorRT-LLM would hold the"
-        " thinking to it as well. Turn thinking off, with `reasoning_effort` \"none\" where the"
+        f"`{wanted.source}` is not possible here while the model thinks: TensorRT-LLM would hold"
+        ' the thinking to it as well. Turn thinking off, with `reasoning_effort` "none" where the'
         " model's chat template knows that.",
         param=wanted.source,
         code="unsupported_value",

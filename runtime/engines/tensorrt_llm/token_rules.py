@@ -132,8 +132,7 @@ class _Thinking:
             rules.thinking, lambda token_id: spelled.get(token_id, UNSPELLED)
         )
         self._ahead: deque[int] = deque()
-        for token_id in rules.output_token_ids:
-            self._tracker.push(token_id)
+        self._tracker.push_all(rules.output_token_ids)
 
     def force(self) -> int | None:
         """The only token that may come now; None when there is a choice."""

@@ -1,0 +1,181 @@
+"""Whether and how long a model thinks before it answers. Pure.
+
+What a request says about it (`reasoning_effort`, `thinking_token_budget`, `include_reasoning`)
+becomes variables of the chat template, and a `runtime.Thinking` for the engine (docs/reasoning.md).
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from gateway.parsing.chain import WithoutReasoning
+from gateway.parsing.pieces import Parser
+from gateway.parsing.styles import Opening, Style, find_opening, new_parser
+from gateway.protocol import AssistantMessage, ChatCompletionRequest, ReasoningEffort
+from gateway.response_format import structured_output
+from runtime import InvalidRequest, Thinking, ThinkingTracker, Tokenizer, spell
+
+EFFORT_BUDGETS: Mapping[ReasoningEffort, int] = {
+    "none": 0,
+    "minimal": 0,
+    "low": 1024,
+    "medium": 8192,
+}
+"""Tokens that a model may think where its template cannot tell it how much to; what is missing has
+no limit. 1024 and 8192 are what Google's OpenAI endpoint means by these words."""
+
+CHANNEL_EFFORTS: Mapping[ReasoningEffort, ReasoningEffort] = {
+    "none": "low",
+    "minimal": "low",
+    "xhigh": "high",
+    "max": "high",
+}
+"""gpt-oss was trained on low, medium and high alone."""
+
+SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which templates turn thinking on and off."""
+
+
+class Reasoner:
+    """How one model thinks: its style, and what of it depends on its vocabulary.
+
+    `budget_message` is said before thinking is ended whose budget is used up.
+    """
+
+    def __init__(self, style: Style, tokenizer: Tokenizer, budget_message: str = "") -> None:
+        self.style = style
+        self._tokenizer = tokenizer
+        start = self._encode(style.start)
+        closing = budget_message + (style.closing or style.end)
+        self._thinking = Thinking(
+            start=style.start,
+            end=style.end,
+            answer=style.answer,
+            repeats=style.has_channels,
+            start_token_id=start[0] if len(start) == 1 else None,
+            closing_token_ids=tuple(self._encode(closing)),
+        )
+        tags = {token_id for tag in style.tags for token_id in self._encode(tag)}
+        self.shown_token_ids = tuple(sorted(each for each in tags if self._is_hidden(each)))
+
+    def thinking(self, opening: Opening, budget: int | None) -> Thinking:
+        """For the engine, of an answer that begins so."""
+        return msgspec.structs.replace(
+            self._thinking, starts_inside=opening == "inside", budget=budget
+        )
+
+    def new_tracker(self, opening: Opening) -> ThinkingTracker:
+        """Counts the tokens of thoughts."""
+        return ThinkingTracker(self.thinking(opening, None), partial(spell, self._tokenizer))
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special=False, parse_special=True)
+
+    def _is_hidden(self, token_id: int) -> bool:
+        return not self._tokenizer.token_bytes(token_id)
+
+
+class ThinkingPlan(Struct, frozen=True):
+    """What a request wants of a model's thinking. `variables` are for its chat template; `budget`
+    is None without a limit."""
+
+    variables: Mapping[str, Any] = {}
+    budget: int | None = None
+
+
+class PreparedThinking(Struct, frozen=True):
+    """How the answers to one prompt think, and how they are read. `thinking` and `shown_token_ids`
+    are the fields of `runtime.Request`."""
+
+    thinking: Thinking | None
+    shown_token_ids: tuple[int, ...]
+    new_parser: Callable[[], Parser]
+    new_tracker: Callable[[], ThinkingTracker]
+
+
+def plan_thinking(
+    data: ChatCompletionRequest,
+    style: Style | None,
+    template_variables: frozenset[str],
+    default_budget: int | None,
+) -> ThinkingPlan:
+    """Raises InvalidRequest for what a model that does not think cannot do.
+
+    A budget of the request's own goes before that of its effort, and this before the default.
+    """
+    if style is None and data.thinking_token_budget is not None:
+        _refuse("thinking_token_budget")
+    effort = data.reasoning_effort
+    variables = {} if effort is None else _variables(effort, style, template_variables)
+    if style is None and effort not in (None, "none") and not variables:
+        _refuse("reasoning_effort")
+    budget = default_budget
+    if data.thinking_token_budget is not None:
+        budget = data.thinking_token_budget
+    elif effort is not None and not _is_told(effort, variables):
+        budget = EFFORT_BUDGETS.get(effort)
+    return ThinkingPlan({**variables, **(data.chat_template_kwargs or {})}, budget)
+
+
+def prepare_thinking(
+    data: ChatCompletionRequest, reasoner: Reasoner, prompt: str, budget: int | None
+) -> PreparedThinking:
+    """`prompt` is the rendered text that the answers follow."""
+    style = reasoner.style
+    opening = find_opening(style, prompt, _continued(data))
+    is_needed = budget is not None or structured_output(data) is not None
+    thinks = is_needed and opening != "over"
+    read = partial(new_parser, style, opening, _new_call_id)
+    return PreparedThinking(
+        reasoner.thinking(opening, budget) if thinks else None,
+        reasoner.shown_token_ids,
+        (lambda: WithoutReasoning(read())) if data.include_reasoning is False else read,
+        partial(reasoner.new_tracker, opening),
+    )
+
+
+def _variables(
+    effort: ReasoningEffort, style: Style | None, template_variables: frozenset[str]
+) -> dict[str, Any]:
+    """What says this effort to a chat template that listens."""
+    variables: dict[str, Any] = {}
+    if "reasoning_effort" in template_variables:
+        has_channels = style is not None and style.has_channels
+        told = CHANNEL_EFFORTS.get(effort, effort) if has_channels else effort
+        variables["reasoning_effort"] = told
+    for switch in SWITCHES:
+        if switch in template_variables:
+            variables[switch] = effort not in ("none", "minimal")
+    return variables
+
+
+def _is_told(effort: ReasoningEffort, variables: Mapping[str, Any]) -> bool:
+    """Whether the template says all that there is to an effort."""
+    told = variables.get("reasoning_effort")
+    is_switched_off = any(variables.get(switch) is False for switch in SWITCHES)
+    return is_switched_off or told == effort or (told is not None and effort != "none")
+
+
+def _continued(data: ChatCompletionRequest) -> str | None:
+    """The text of the answer that the model is to go on with."""
+    last = data.messages[-1]
+    if not data.continue_final_message or not isinstance(last, AssistantMessage):
+        return None
+    return last.content if isinstance(last.content, str) else ""
+
+
+def _new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+def _refuse(param: str) -> NoReturn:
+    raise InvalidRequest(
+        f"`{param}` is for models that think before they answer. This one does not, as far as its"
+        " chat template shows; the setting model.reasoning_parser can say otherwise. Leave it out.",
+        param=param,
+        code="unsupported_parameter",
+    )
