@@ -73,7 +73,7 @@ async def _prompt(
     """The prompt's tokens, and how the model thinks behind it."""
     template, reasoner = model.template, model.reasoner
     style = None if reasoner is None else reasoner.style
-    plan = plan_thinking(data, style, template.variables, model.default_thinking_budget)
+    plan = plan_thinking(data, style, model.hearing, model.default_thinking_budget)
     messages = template_messages(data.messages, tool_messages=template.shows_tool_messages)
     goes_on = bool(data.continue_final_message)
     text = template.render(

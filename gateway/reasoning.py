@@ -5,9 +5,9 @@ becomes variables of the chat template, and a `runtime.Thinking` for the engine 
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ from gateway.parsing.chain import WithoutReasoning
 from gateway.parsing.pieces import Parser
 from gateway.parsing.styles import Opening, Style, find_opening, new_parser
 from gateway.protocol import AssistantMessage, ChatCompletionRequest, ReasoningEffort
-from gateway.response_format import structured_output
+from gateway.template import ChatTemplate
 from runtime import InvalidRequest, Thinking, ThinkingTracker, Tokenizer, spell
 
 EFFORT_BUDGETS: Mapping[ReasoningEffort, int] = {
@@ -28,16 +28,43 @@ EFFORT_BUDGETS: Mapping[ReasoningEffort, int] = {
 """Tokens that a model may think where its template cannot tell it how much to; what is missing has
 no limit. 1024 and 8192 are what Google's OpenAI endpoint means by these words."""
 
-CHANNEL_EFFORTS: Mapping[ReasoningEffort, ReasoningEffort] = {
-    "none": "low",
-    "minimal": "low",
-    "xhigh": "high",
-    "max": "high",
-}
-"""gpt-oss was trained on low, medium and high alone."""
+EFFORTS: tuple[ReasoningEffort, ...] = get_args(ReasoningEffort)
+"""From the least to the most."""
+
+CHANNEL_EFFORTS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
+"""gpt-oss was trained on these alone; its template writes whatever it is given."""
 
 SWITCHES = ("enable_thinking", "thinking")
 """Variables by which templates turn thinking on and off."""
+
+
+class Hearing(Struct, frozen=True):
+    """What a chat template does when it is told how much to think. `switches` are the variables
+    that turn thinking on and off, `efforts` the values of `reasoning_effort` that it takes; both
+    are empty where they make no difference."""
+
+    switches: tuple[str, ...] = ()
+    efforts: tuple[ReasoningEffort, ...] = ()
+
+
+def hearing_of(template: ChatTemplate, style: Style | None) -> Hearing:
+    """Found out by trying."""
+    switches = [
+        name
+        for name in SWITCHES
+        if _differ(template.probe(**{name: value}) for value in (False, True))
+    ]
+    prompts = {effort: template.probe(reasoning_effort=effort) for effort in EFFORTS}
+    taken = tuple(effort for effort, prompt in prompts.items() if prompt is not None)
+    if not _differ(prompts[effort] for effort in taken):
+        taken = ()
+    elif style is not None and style.has_channels:
+        taken = CHANNEL_EFFORTS
+    return Hearing(tuple(switches), taken)
+
+
+def _differ(prompts: Iterable[str | None]) -> bool:
+    return len(set(prompts)) > 1
 
 
 class Reasoner:
@@ -88,8 +115,8 @@ class ThinkingPlan(Struct, frozen=True):
 
 
 class PreparedThinking(Struct, frozen=True):
-    """How the answers to one prompt think, and how they are read. `thinking` and `shown_token_ids`
-    are the fields of `runtime.Request`."""
+    """How the answers to one prompt think, and how they are read. `thinking` is None where the
+    prompt has ended it. `shown_token_ids` is the field of `runtime.Request`."""
 
     thinking: Thinking | None
     shown_token_ids: tuple[int, ...]
@@ -100,7 +127,7 @@ class PreparedThinking(Struct, frozen=True):
 def plan_thinking(
     data: ChatCompletionRequest,
     style: Style | None,
-    template_variables: frozenset[str],
+    hearing: Hearing,
     default_budget: int | None,
 ) -> ThinkingPlan:
     """Raises InvalidRequest for what a model that does not think cannot do.
@@ -110,7 +137,7 @@ def plan_thinking(
     if style is None and data.thinking_token_budget is not None:
         _refuse("thinking_token_budget")
     effort = data.reasoning_effort
-    variables = {} if effort is None else _variables(effort, style, template_variables)
+    variables = {} if effort is None else _variables(effort, hearing)
     if style is None and effort not in (None, "none") and not variables:
         _refuse("reasoning_effort")
     budget = default_budget
@@ -127,30 +154,27 @@ def prepare_thinking(
     """`prompt` is the rendered text that the answers follow."""
     style = reasoner.style
     opening = find_opening(style, prompt, _continued(data))
-    is_needed = budget is not None or structured_output(data) is not None
-    thinks = is_needed and opening != "over"
     read = partial(new_parser, style, opening, _new_call_id)
     return PreparedThinking(
-        reasoner.thinking(opening, budget) if thinks else None,
+        None if opening == "over" else reasoner.thinking(opening, budget),
         reasoner.shown_token_ids,
         (lambda: WithoutReasoning(read())) if data.include_reasoning is False else read,
         partial(reasoner.new_tracker, opening),
     )
 
 
-def _variables(
-    effort: ReasoningEffort, style: Style | None, template_variables: frozenset[str]
-) -> dict[str, Any]:
+def _variables(effort: ReasoningEffort, hearing: Hearing) -> dict[str, Any]:
     """What says this effort to a chat template that listens."""
-    variables: dict[str, Any] = {}
-    if "reasoning_effort" in template_variables:
-        has_channels = style is not None and style.has_channels
-        told = CHANNEL_EFFORTS.get(effort, effort) if has_channels else effort
-        variables["reasoning_effort"] = told
-    for switch in SWITCHES:
-        if switch in template_variables:
-            variables[switch] = effort not in ("none", "minimal")
+    variables: dict[str, Any] = dict.fromkeys(hearing.switches, effort not in ("none", "minimal"))
+    if hearing.efforts:
+        variables["reasoning_effort"] = _nearest(effort, hearing.efforts)
     return variables
+
+
+def _nearest(effort: ReasoningEffort, known: Sequence[ReasoningEffort]) -> ReasoningEffort:
+    """Of two that are equally near, the greater one."""
+    place = EFFORTS.index(effort)
+    return min(reversed(known), key=lambda each: abs(EFFORTS.index(each) - place))
 
 
 def _is_told(effort: ReasoningEffort, variables: Mapping[str, Any]) -> bool:

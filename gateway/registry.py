@@ -11,7 +11,7 @@ import structlog
 
 from gateway.errors import UnknownModel
 from gateway.parsing.styles import find_style
-from gateway.reasoning import Reasoner
+from gateway.reasoning import Hearing, Reasoner, hearing_of
 from gateway.settings import ModelSettings
 from gateway.template import ChatTemplate
 from runtime import (
@@ -40,6 +40,7 @@ class ServedModel:
     ) -> None:
         self._settings = settings or ModelSettings()
         self.reasoner: Reasoner | None = None
+        self.hearing = Hearing()
         self.name = name
         self.client = client
         self.created = int(time.time())
@@ -57,6 +58,9 @@ class ServedModel:
             return
         self._tokenizer, self._template = loaded
         self.reasoner = _reasoner(self._settings, self._tokenizer)
+        if self._template is not None:
+            style = None if self.reasoner is None else self.reasoner.style
+            self.hearing = hearing_of(self._template, style)
 
     @property
     def default_thinking_budget(self) -> int | None:

@@ -1,16 +1,12 @@
 """Chat templates: messages to the text that a model was trained on."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runtime import InvalidRequest
 
 _PROBE = "toolresult7f3a"
-_CODE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
-_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
-_NAME = re.compile(r"(?<![.\w])[^\W\d]\w*")
 
 Renderer = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
 
@@ -27,8 +23,7 @@ class ChatTemplate:
     """One model's template, compiled.
 
     `shows_tool_messages` tells whether what a `tool` message says reaches the prompt: templates
-    that do not know the role drop it without a word. `variables` are names that the template reads,
-    some of which may be its own. Making one takes a second, most of it the
+    that do not know the role drop it without a word. Making one takes a second, most of it the
     import of the template machinery; rendering takes microseconds.
     """
 
@@ -44,7 +39,6 @@ class ChatTemplate:
         self._bos_token = bos_token
         tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | tokens.keys()
-        self.variables = find_variables(source)
         self._render = _compile(source, tokens)
         self.shows_tool_messages = self._probe_tool_messages()
 
@@ -78,6 +72,13 @@ class ChatTemplate:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""
         return bool(self._bos_token) and prompt.startswith(self._bos_token)
 
+    def probe(self, **variables: Any) -> str | None:
+        """A prompt of one word with these variables; None where the template refuses them."""
+        try:
+            return self.render([{"role": "user", "content": "q"}], variables=variables)
+        except InvalidRequest:
+            return None
+
     def _probe_tool_messages(self) -> bool:
         call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}
         try:
@@ -91,12 +92,6 @@ class ChatTemplate:
         except InvalidRequest:
             return False
         return _PROBE in prompt
-
-
-def find_variables(source: str) -> frozenset[str]:
-    """Names in a template's code that are neither attributes nor quoted."""
-    code = (_QUOTED.sub(" ", block) for block in _CODE.findall(source))
-    return frozenset(name for block in code for name in _NAME.findall(block))
 
 
 def _compile(source: str, tokens: Mapping[str, str]) -> Renderer:

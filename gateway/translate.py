@@ -14,7 +14,7 @@ from gateway.protocol import (
 from gateway.reasoning import PreparedThinking
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
-from runtime import ContextLengthExceeded, InvalidRequest, Request
+from runtime import ContextLengthExceeded, InvalidRequest, Request, Thinking
 
 DEFAULT_COMPLETION_TOKENS = 16
 SEED_MASK = 2**63 - 1
@@ -93,7 +93,9 @@ def chat_requests(
         return requests
     return [
         msgspec.structs.replace(
-            request, thinking=thinking.thinking, shown_token_ids=thinking.shown_token_ids
+            request,
+            thinking=_needed_thinking(request, thinking),
+            shown_token_ids=thinking.shown_token_ids,
         )
         for request in requests
     ]
@@ -188,6 +190,14 @@ def _requests(
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)
     ]
+
+
+def _needed_thinking(request: Request, prepared: PreparedThinking) -> Thinking | None:
+    """What the engine has to know of it: nothing, where it neither ends thinking nor waits for its
+    end."""
+    thinking = prepared.thinking
+    waits = request.sampling.structured_output is not None
+    return thinking if thinking is not None and (waits or thinking.budget is not None) else None
 
 
 def _check_min_tokens(min_tokens: int, max_tokens: int) -> None:

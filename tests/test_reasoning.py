@@ -13,10 +13,12 @@ from openai import OpenAI
 from gateway.messages import template_messages
 from gateway.parsing.styles import STYLES
 from gateway.protocol import ChatCompletionRequest
-from gateway.reasoning import Reasoner, plan_thinking, prepare_thinking
+from gateway.reasoning import Hearing, Reasoner, hearing_of, plan_thinking, prepare_thinking
+from gateway.service import Service
 from gateway.settings import Settings
-from gateway.template import ChatTemplate, find_variables
-from runtime import InvalidRequest
+from gateway.template import ChatTemplate
+from gateway.translate import chat_requests
+from runtime import InvalidRequest, Thinking
 from runtime.tokenizer import ByteTokenizer
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 
@@ -235,13 +237,15 @@ def chat(**fields: Any) -> ChatCompletionRequest:
     return msgspec.convert(body, ChatCompletionRequest)
 
 
-QWEN = frozenset({"enable_thinking", "messages"})
-GPT_OSS = frozenset({"reasoning_effort"})
-DEEPSEEK = frozenset({"thinking"})
+DEAF = Hearing()
+QWEN = Hearing(("enable_thinking",))
+DEEPSEEK = Hearing(("enable_thinking", "thinking"))
+GPT_OSS = Hearing((), ("low", "medium", "high"))
+MISTRAL = Hearing((), ("none", "high"))
 
 
 @pytest.mark.parametrize(
-    ("style", "variables", "effort", "told", "budget"),
+    ("style", "hearing", "effort", "told", "budget"),
     [
         ("qwen3", QWEN, None, {}, 77),
         ("qwen3", QWEN, "none", {"enable_thinking": False}, 77),
@@ -249,57 +253,66 @@ DEEPSEEK = frozenset({"thinking"})
         ("qwen3", QWEN, "low", {"enable_thinking": True}, 1024),
         ("qwen3", QWEN, "medium", {"enable_thinking": True}, 8192),
         ("qwen3", QWEN, "high", {"enable_thinking": True}, None),
-        ("qwen3", DEEPSEEK, "max", {"thinking": True}, None),
-        ("qwen3", frozenset(), "none", {}, 0),
-        ("qwen3", frozenset(), "xhigh", {}, None),
+        ("qwen3", DEEPSEEK, "max", {"enable_thinking": True, "thinking": True}, None),
+        ("qwen3", DEAF, "none", {}, 0),
+        ("qwen3", DEAF, "xhigh", {}, None),
         ("openai_gptoss", GPT_OSS, "none", {"reasoning_effort": "low"}, 0),
         ("openai_gptoss", GPT_OSS, "minimal", {"reasoning_effort": "low"}, 77),
         ("openai_gptoss", GPT_OSS, "medium", {"reasoning_effort": "medium"}, 77),
         ("openai_gptoss", GPT_OSS, "max", {"reasoning_effort": "high"}, 77),
-        ("mistral", GPT_OSS, "none", {"reasoning_effort": "none"}, 77),
+        ("mistral", MISTRAL, "none", {"reasoning_effort": "none"}, 77),
+        ("mistral", MISTRAL, "minimal", {"reasoning_effort": "none"}, 77),
+        ("mistral", MISTRAL, "low", {"reasoning_effort": "high"}, 77),
+        ("mistral", MISTRAL, "max", {"reasoning_effort": "high"}, 77),
         (None, GPT_OSS, "low", {"reasoning_effort": "low"}, 77),
-        (None, frozenset(), "none", {}, 0),
+        (None, DEAF, "none", {}, 0),
     ],
 )
 def test_effort_is_told_to_the_template_or_becomes_a_budget(
     style: str | None,
-    variables: frozenset[str],
+    hearing: Hearing,
     effort: str | None,
     told: dict[str, Any],
     budget: int | None,
 ):
     found = None if style is None else STYLES[style]
-    plan = plan_thinking(chat(reasoning_effort=effort), found, variables, 77)
+    plan = plan_thinking(chat(reasoning_effort=effort), found, hearing, 77)
     assert (plan.variables, plan.budget) == (told, budget)
 
     own = chat(reasoning_effort=effort, chat_template_kwargs={"enable_thinking": 1, "a": 2})
-    plan = plan_thinking(own, found, variables, 77)
+    plan = plan_thinking(own, found, hearing, 77)
     assert plan.variables == {**told, "enable_thinking": 1, "a": 2}
 
     if style is not None:
         capped = chat(reasoning_effort=effort, thinking_token_budget=5)
-        assert plan_thinking(capped, found, variables, 77).budget == 5
+        assert plan_thinking(capped, found, hearing, 77).budget == 5
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_effort": "low"}, {"thinking_token_budget": 5}])
 def test_a_model_that_does_not_think_is_not_asked_to(fields: dict[str, Any]):
     with pytest.raises(InvalidRequest, match=r"model\.reasoning_parser") as caught:
-        plan_thinking(chat(**fields), None, frozenset(), None)
+        plan_thinking(chat(**fields), None, DEAF, None)
     assert [caught.value.param] == list(fields)
     assert caught.value.code == "unsupported_parameter"
 
 
+def thinking_of(data: ChatCompletionRequest, prompt: str, budget: int | None) -> Thinking | None:
+    """What the engine is told."""
+    prepared = prepare_thinking(data, Reasoner(STYLES["qwen3"], TOKENIZER, "Stop."), prompt, budget)
+    service = Service(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
+    [made] = chat_requests(data, [1], service, answer_id="a", max_model_len=100, thinking=prepared)
+    return made.thinking
+
+
 def test_the_engine_hears_of_thinking_only_where_it_matters():
-    reasoner = Reasoner(STYLES["qwen3"], TOKENIZER, "Stop.")
     structured = chat(response_format={"type": "json_object"})
 
-    assert prepare_thinking(chat(), reasoner, "bot:", None).thinking is None
-    over = prepare_thinking(structured, reasoner, "bot:<think></think>", 5)
-    assert over.thinking is None
-    inside = prepare_thinking(structured, reasoner, "bot:<think>\n", None).thinking
+    assert thinking_of(chat(), "bot:", None) is None
+    assert thinking_of(structured, "bot:<think></think>", 5) is None
+    inside = thinking_of(structured, "bot:<think>\n", None)
     assert inside is not None
     assert (inside.starts_inside, inside.budget) == (True, None)
-    capped = prepare_thinking(chat(), reasoner, "bot:", 5).thinking
+    capped = thinking_of(chat(), "bot:", 5)
     assert capped is not None
     assert (capped.starts_inside, capped.budget) == (False, 5)
     assert bytes(capped.closing_token_ids) == b"Stop.</think>"
@@ -320,20 +333,43 @@ def test_control_tokens_that_tell_thoughts_are_shown():
     assert prepared.thinking.closing_token_ids == (TOKENIZER.eos_token_id,)
 
 
-SOURCE = (
-    "{%- set ns = namespace(x='thinking') %}Enable thinking: {{ enable_thinking | default(true) }}"
-    "{% for message in messages %}{% if message.reasoning_effort %}"
-    '{{ m[\'content\'] ~ "enable \\" quoted" }}{% endif %}'
-    "{{ message.reasoning_content }}|{{ message.content }};{% endfor %}"
+SWITCHED = (
+    "{%- set ns = namespace(thinking=true) %}{{ ns.thinking }} enable_thinking"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"
+)
+CHOOSY = (
+    "{% if reasoning_effort is defined and reasoning_effort not in ['none', 'high'] %}"
+    "{{ raise_exception('no') }}{% endif %}{{ reasoning_effort or 'none' }}"
 )
 
 
-def test_variables_of_a_template():
-    names = find_variables(SOURCE)
-    assert {"enable_thinking", "messages", "namespace", "ns", "m"} <= names
-    assert not names & {"thinking", "reasoning_effort", "content", "quoted", "Enable"}
-    template = ChatTemplate(SOURCE, bos_token="", eos_token="")
-    assert template.variables == names
+@pytest.mark.parametrize(
+    ("source", "style", "hearing"),
+    [
+        ("plain {{ messages[0].content }}", "qwen3", DEAF),
+        (SWITCHED, "qwen3", QWEN),
+        (
+            "{% if not thinking %}{% set thinking = enable_thinking %}{% endif %}{{ thinking }}",
+            "qwen3",
+            DEEPSEEK,
+        ),
+        ("Reasoning: {{ reasoning_effort }}", "openai_gptoss", GPT_OSS),
+        (CHOOSY, "mistral", MISTRAL),
+        (CHOOSY, None, MISTRAL),
+        ("{{ raise_exception('never') }}", "qwen3", DEAF),
+    ],
+)
+def test_what_a_template_listens_to_is_found_by_trying(
+    source: str, style: str | None, hearing: Hearing
+):
+    template = ChatTemplate(source, bos_token="", eos_token="")
+    assert hearing_of(template, None if style is None else STYLES[style]) == hearing
+
+
+HISTORY = (
+    "{% for message in messages %}"
+    "{{ message.reasoning_content }}|{{ message.content }};{% endfor %}"
+)
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
@@ -346,7 +382,7 @@ def test_earlier_thoughts_reach_the_template(name: str):
         ]
     )
     messages = template_messages(data.messages, tool_messages=False)
-    template = ChatTemplate(SOURCE, bos_token="", eos_token="")
+    template = ChatTemplate(HISTORY, bos_token="", eos_token="")
 
     assert messages[1]["thinking"] == "why"
     assert template.render(messages).endswith("|hi;why|blue;only that|;")
