@@ -116,7 +116,7 @@ class ThinkingPlan(Struct, frozen=True):
 
 class PreparedThinking(Struct, frozen=True):
     """How the answers to one prompt think, and how they are read. `thinking` is None where the
-    prompt has ended it. `shown_token_ids` is the field of `runtime.Request`."""
+    prompt has ended it. `shown_token_ids` are for `runtime.SamplingParams`."""
 
     thinking: Thinking | None
     shown_token_ids: tuple[int, ...]

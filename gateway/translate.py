@@ -1,6 +1,7 @@
 """OpenAI's requests to the runtime's. Pure: every default, limit and refusal is applied here."""
 
 import random
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,7 +15,7 @@ from gateway.protocol import (
 from gateway.reasoning import PreparedThinking
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
-from runtime import ContextLengthExceeded, InvalidRequest, Request, Thinking
+from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams, Thinking
 
 DEFAULT_COMPLETION_TOKENS = 16
 SEED_MASK = 2**63 - 1
@@ -95,7 +96,7 @@ def chat_requests(
         msgspec.structs.replace(
             request,
             thinking=_needed_thinking(request, thinking),
-            shown_token_ids=thinking.shown_token_ids,
+            sampling=_showing(request.sampling, thinking.shown_token_ids),
         )
         for request in requests
     ]
@@ -190,6 +191,12 @@ def _requests(
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)
     ]
+
+
+def _showing(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingParams:
+    """With these tokens shown beside those that are already."""
+    shown = sorted({*sampling.shown_token_ids, *token_ids})
+    return msgspec.structs.replace(sampling, shown_token_ids=tuple(shown))
 
 
 def _needed_thinking(request: Request, prepared: PreparedThinking) -> Thinking | None:

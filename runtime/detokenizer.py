@@ -1,7 +1,7 @@
 """Token ids to text, piece by piece, without ever splitting a character."""
 
 import codecs
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from runtime.tokenizer import Tokenizer
 
@@ -12,11 +12,14 @@ class Detokenizer:
     """Bytes of an unfinished character wait for the next token.
 
     The pieces, joined, are the bytes of all tokens decoded at once; bytes that are not UTF-8 become
-    U+FFFD. Control tokens of `shown_token_ids` are their names; all others are nothing.
+    U+FFFD. Tokens of `shown_token_ids` that stand for no bytes are shown by their names.
     """
 
-    def __init__(self, tokenizer: Tokenizer, shown_token_ids: Collection[int] = ()) -> None:
-        self._token_bytes = _showing(tokenizer, shown_token_ids)
+    def __init__(self, tokenizer: Tokenizer, shown_token_ids: Sequence[int] = ()) -> None:
+        self._token_bytes = tokenizer.token_bytes
+        if shown_token_ids:
+            names = {token_id: tokenizer.token_name(token_id) for token_id in shown_token_ids}
+            self._token_bytes = _Named(tokenizer, names).token_bytes
         self._decode = _Utf8Decoder("replace").decode
 
     def push(self, token_ids: Sequence[int]) -> str:
@@ -28,15 +31,15 @@ class Detokenizer:
         return self._decode(b"", True)
 
 
-def _showing(tokenizer: Tokenizer, shown_token_ids: Collection[int]) -> Callable[[int], bytes]:
-    if not shown_token_ids:
-        return tokenizer.token_bytes
-    names = {token_id: spell(tokenizer, token_id) for token_id in shown_token_ids}
+class _Named:
+    """A tokenizer that shows some of its hidden tokens."""
 
-    def token_bytes(token_id: int) -> bytes:
-        return names[token_id] if token_id in names else tokenizer.token_bytes(token_id)
+    def __init__(self, tokenizer: Tokenizer, names: Mapping[int, str]) -> None:
+        self._tokenizer = tokenizer
+        self._names = {token_id: name.encode() for token_id, name in names.items()}
 
-    return token_bytes
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._tokenizer.token_bytes(token_id) or self._names.get(token_id, b"")
 
 
 def spell(tokenizer: Tokenizer, token_id: int) -> bytes:

@@ -24,7 +24,7 @@ class _TextState:
 
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         sampling = request.sampling
-        self.detokenizer = Detokenizer(tokenizer, request.shown_token_ids)
+        self.detokenizer = Detokenizer(tokenizer, sampling.shown_token_ids)
         self._include = sampling.include_stop_str_in_output
         stop = sampling.stop
         self.stop = StopChecker(stop, include=self._include) if stop else None

@@ -14,12 +14,55 @@ PRIORITY_STEP = 100
 """From one class of service to the next; numbers between them are for finer orders."""
 
 
+class TagStructure(Struct, frozen=True, array_like=True):
+    """One tool call as it stands between the opening and the close of a `StructuralTag`: `begin`,
+    JSON that fits `schema` (the text of a JSON schema), `end`. Where `is_strict` is false, keywords
+    of the schema that cannot be enforced are left out. `source` is the parameter that gave it."""
+
+    begin: str
+    schema: str
+    end: str
+    is_strict: bool
+    source: str
+
+
+class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Text in which a model may call tools, each call of one of the forms in `structures`.
+
+    Anything may come until `trigger`, with which `opening` begins; from there on it is `opening`,
+    calls with `separator` between them, `close`, and the end. With `at_start` only the beginning of
+    the answer is looked at; with `must_call` the answer begins with `opening`; with
+    `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
+    a call, which are free without it. `special_tokens` are names and ids of the tokens in these
+    texts that stand for no text.
+    """
+
+    trigger: str
+    opening: str
+    separator: str
+    close: str
+    structures: tuple[TagStructure, ...]
+    at_start: bool = False
+    must_call: bool = False
+    stop_after_first: bool = False
+    content: str | None = None
+    special_tokens: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a plain text without limits is an answer too: what cannot enforce this may leave
+        it out, and the answer is still one that was allowed."""
+        is_strict = any(structure.is_strict for structure in self.structures)
+        return not self.must_call and self.content is None and not is_strict
+
+
 class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the answer has to look like; exactly one field is set. Names as in vLLM.
 
     `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
     `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
-    allows any JSON object. `source` is the parameter that asked for it, which errors name.
+    allows any JSON object; `structural_tag` is a text with calls of tools. `source` is the
+    parameter that asked for it, which errors name.
     """
 
     json: str | None = None
@@ -27,15 +70,22 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     grammar: str | None = None
     choice: tuple[str, ...] = ()
     json_object: bool = False
+    structural_tag: StructuralTag | None = None
     source: str = "response_format"
 
     def __post_init__(self) -> None:
-        fields = (self.json, self.regex, self.grammar)
+        fields = (self.json, self.regex, self.grammar, self.structural_tag)
         num_set = sum(field is not None for field in fields)
         if num_set + bool(self.choice) + self.json_object != 1:
             raise ValueError(
-                "exactly one of json, regex, grammar, choice and json_object must be set"
+                "exactly one of json, regex, grammar, choice, json_object and structural_tag must"
+                " be set"
             )
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether an engine that cannot enforce it may leave it out."""
+        return self.structural_tag is not None and self.structural_tag.is_optional
 
 
 class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +122,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     for the tokens of the prompt; with it `max_tokens` may be 0. A token of `stop_token_ids` ends
     the answer as an end-of-sequence token does. Before `min_tokens` nothing ends it. What ended the
     answer, stop string or stop token, is part of its text with `include_stop_str_in_output` only.
+    `shown_token_ids` are tokens that stand for no text and are shown by their names in this answer,
+    because a parser looks for them.
     """
 
     max_tokens: int
@@ -91,6 +143,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     include_stop_str_in_output: bool = False
+    shown_token_ids: tuple[int, ...] = ()
     structured_output: StructuredOutput | None = None
 
 
@@ -104,8 +157,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
     between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
     `thinking` is None where nothing depends on whether the model thinks: without a budget, and
-    without a structure that only the answer proper has. `shown_token_ids` are control tokens whose
-    names are a part of the text, because they tell thinking from answer.
+    without a structure that only the answer proper has.
     """
 
     request_id: str
@@ -119,7 +171,6 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: float = 0.0
     lora: str = ""
     thinking: Thinking | None = None
-    shown_token_ids: tuple[int, ...] = ()
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):

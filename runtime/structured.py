@@ -5,13 +5,14 @@ Compiling happens in threads of its own; the work after each token is bounded by
 a hard grammar ends with an error and holds up nobody.
 """
 
+import json
 import os
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llguidance
 import msgspec
@@ -21,8 +22,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from runtime.errors import InvalidRequest
 from runtime.grammar_tokenizer import grammar_tokenizer
-from runtime.request import SamplingParams, StructuredOutput
+from runtime.request import SamplingParams, StructuralTag, StructuredOutput, TagStructure
 from runtime.schema_path import find_mistake
+from runtime.structural_tag import lark_grammar
 from runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -165,11 +167,19 @@ class GrammarCompiler:
             text = _grammar_text(wanted)
         except ValueError as error:
             raise _refusal(wanted, str(error)) from error
-        matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
-        reason = matcher.get_error() or _first_step_error(matcher)
+        matcher, reason = _matcher(tokenizer, text)
+        if reason and wanted.structural_tag is not None:
+            _check_structures(wanted.structural_tag, tokenizer)
+            matcher, reason = _matcher(tokenizer, _loose_grammar(wanted.structural_tag))
         if reason:
             raise _refusal(wanted, reason, _place(wanted, reason, tokenizer))
         return Grammar(matcher, self._tokenizer.vocab_size, self._tokenizer.eog_token_ids)
+
+
+def _matcher(tokenizer: LLTokenizer, text: str) -> tuple[LLMatcher, str]:
+    """A matcher, and what is wrong with its grammar."""
+    matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
+    return matcher, matcher.get_error() or _first_step_error(matcher)
 
 
 def _first_step_error(matcher: LLMatcher) -> str:
@@ -194,9 +204,49 @@ def _grammar_text(wanted: StructuredOutput) -> str:
     if wanted.regex is not None:
         # ASCII digits and letters for \d and \w, as in JSON schemas and in vLLM's own backends.
         return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(wanted.regex, 'dw')}/")
+    if wanted.structural_tag is not None:
+        return LLMatcher.grammar_from_lark(lark_grammar(wanted.structural_tag, _call_schema))
     if wanted.grammar is not None:
         return llguidance.grammar_from("grammar", wanted.grammar)
     return LLMatcher.grammar_from_regex("|".join(map(_quoted, wanted.choice)))
+
+
+def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
+    """A schema inside a larger grammar, with the options that whole schemas are compiled with."""
+    if not isinstance(schema, dict):
+        return schema
+    lenient = {"lenient": True} if structure is not None and not structure.is_strict else {}
+    return {**schema, "x-guidance": {**JSON_OPTIONS, **lenient, **schema.get("x-guidance", {})}}
+
+
+def _loose_grammar(tag: StructuralTag) -> str:
+    """Calls whose arguments are any object, unless their schema is strict: for tools that are too
+    many or too large all together."""
+
+    def loose(structure: TagStructure | None, schema: Any) -> Any:
+        keeps = structure is None or structure.is_strict
+        return _call_schema(structure, schema if keeps else {"type": "object"})
+
+    return LLMatcher.grammar_from_lark(lark_grammar(tag, loose))
+
+
+def _check_structures(tag: StructuralTag, tokenizer: LLTokenizer) -> None:
+    """Raises InvalidRequest for the first schema that does not compile by itself."""
+    for structure in tag.structures:
+
+        def mistake(schema: str, structure: TagStructure = structure) -> str:
+            text = json.dumps(_call_schema(structure, json.loads(schema)))
+            grammar = LLMatcher.grammar_from_json_schema(text)
+            return LLMatcher.validate_grammar(grammar, tokenizer, limits=LIMITS)
+
+        if reason := mistake(structure.schema):
+            place = find_mistake(structure.schema, mistake)
+            where = f"at `{place}`: " if place else ""
+            raise InvalidRequest(
+                f"`{structure.source}` cannot be enforced: {where}{_one_line(reason)}",
+                param=structure.source,
+                code="invalid_function_parameters",
+            )
 
 
 def _quoted(text: str) -> str:

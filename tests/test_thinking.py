@@ -181,7 +181,6 @@ def test_who_reads_the_tokens_again_stands_where_the_first_one_stood(
         if place < len(said):
             assert whole.forced_token_id in (None, said[place])
             whole.push(said[place])
-    assert len(said) >= budget or not whole.is_answering
 
 
 def test_control_tokens_are_shown_where_they_are_asked_for():

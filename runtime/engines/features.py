@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+import msgspec
+
 from runtime.errors import InvalidRequest
 from runtime.request import Request
 
@@ -26,6 +28,7 @@ ALL_FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 def features_of(request: Request) -> list[Feature]:
     """What the request asks for, in alphabetical order."""
     sampling = request.sampling
+    structured = sampling.structured_output
     asked: dict[Feature, bool] = {
         "logit_bias": bool(sampling.logit_bias),
         "logprobs": sampling.logprobs is not None,
@@ -34,7 +37,7 @@ def features_of(request: Request) -> list[Feature]:
         "prompt_logprobs": sampling.prompt_logprobs is not None,
         "repetition_penalty": sampling.repetition_penalty != 1.0,
         "stop_token_ids": bool(sampling.stop_token_ids),
-        "structured_output": sampling.structured_output is not None,
+        "structured_output": structured is not None and not structured.is_optional,
         "thinking_token_budget": request.thinking is not None
         and request.thinking.budget is not None,
     }
@@ -52,6 +55,15 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
                 param=param,
                 code="unsupported_parameter",
             )
+
+
+def without_optional(request: Request) -> Request:
+    """The request without a structured output that may be left out, for an engine that has none."""
+    wanted = request.sampling.structured_output
+    if wanted is None or not wanted.is_optional:
+        return request
+    sampling = msgspec.structs.replace(request.sampling, structured_output=None)
+    return msgspec.structs.replace(request, sampling=sampling)
 
 
 def check_token_ids(request: Request, vocab_size: int) -> None:

@@ -80,6 +80,8 @@ class Steering:
 
 
 def _tracker(request: Request, tokenizer: Tokenizer) -> ThinkingTracker | None:
-    if request.thinking is None:
-        return None
+    wanted = request.sampling.structured_output
+    holds_calls = wanted is not None and wanted.structural_tag is not None
+    if request.thinking is None or (holds_calls and request.thinking.repeats):
+        return None  # calls on channels come before the answer proper: their guide sees all of it
     return ThinkingTracker(request.thinking, partial(spell, tokenizer))

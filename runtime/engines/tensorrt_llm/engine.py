@@ -14,7 +14,13 @@ import structlog
 
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, Feature, check_features, check_token_ids
+from runtime.engines.features import (
+    ALL_FEATURES,
+    Feature,
+    check_features,
+    check_token_ids,
+    without_optional,
+)
 from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
@@ -36,6 +42,7 @@ from runtime.errors import (
 from runtime.gpu import GpuReader, GpuSnapshot, visible_gpus
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import PRIORITY_STEP, Request
+from runtime.structural_tag import is_legacy
 from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
 from runtime.tokenizer import Tokenizer
 
@@ -128,6 +135,7 @@ class TensorRTEngine:
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
+        request = self._settle_tag(request)
         check_features(request, self._features, "tensorrt_llm")
         self._check(request)
         submission = Submission(request, self.limits.max_model_len)
@@ -141,6 +149,24 @@ class TensorRTEngine:
         except InvalidRequest:
             del self._running[request.request_id]
             raise
+
+    def _settle_tag(self, request: Request) -> Request:
+        """The request without calls of tools that the package cannot hold to their schemas: what it
+        would not understand it must not get."""
+        wanted = request.sampling.structured_output
+        if wanted is None or wanted.structural_tag is None:
+            return request
+        enforces = self._settings.guided_decoding_backend == "xgrammar"
+        if enforces and "structured_output" in self._features and is_legacy(wanted.structural_tag):
+            return request
+        if not wanted.is_optional:
+            raise InvalidRequest(
+                f"TensorRT-LLM cannot enforce `{wanted.source}` in this way: leave out `strict` and"
+                " `response_format`.",
+                param=wanted.source,
+                code="unsupported_parameter",
+            )
+        return without_optional(request)
 
     def abort(self, request_id: str) -> None:
         sequence = self._running.pop(request_id, None)

@@ -13,6 +13,7 @@ from runtime.engines.tensorrt_llm.package import Package, find_class
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import InvalidRequest
 from runtime.request import Request, SamplingParams, StructuredOutput, Thinking
+from runtime.structural_tag import legacy_structural_tag
 from runtime.tokenizer import Tokenizer
 
 MAX_SEED = (1 << 63) - 1
@@ -233,6 +234,8 @@ def _guide(wanted: StructuredOutput) -> Any:
         return guide(grammar=wanted.grammar)
     if wanted.json_object:
         return guide(json_object=True)
+    if wanted.structural_tag is not None:
+        return guide(structural_tag=legacy_structural_tag(wanted.structural_tag))
     return guide(regex="|".join(f"({_quoted(choice)})" for choice in wanted.choice))
 
 

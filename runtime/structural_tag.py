@@ -1,0 +1,102 @@
+"""Tool calls in running text as a grammar, in the forms that engines read."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from runtime.request import StructuralTag, TagStructure
+
+_FREE_TEXT = r"/(.|\n)*/"
+_REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
+
+
+def lark_grammar(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> str:
+    """llguidance's form. A lazy lexeme ends the free text as soon as the trigger is complete
+    (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). `json_options` makes of
+    each schema what llguidance is to read; it is None for that of the content.
+
+    Raises ValueError for a schema that is no JSON.
+    """
+    return "\n".join(["%llguidance {}", *_start(tag, json_options), *_calls(tag, json_options)])
+
+
+def is_legacy(tag: StructuralTag) -> bool:
+    """Whether `legacy_structural_tag` says all of it. That form frees whatever is outside the tags,
+    looks everywhere, and knows no tokens without text."""
+    return not (tag.at_start or tag.must_call or tag.content is not None or tag.special_tokens)
+
+
+def legacy_structural_tag(tag: StructuralTag) -> str:
+    """xgrammar's first form, which all its releases read: each structure stands for itself between
+    its own tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html)."""
+    structures = [
+        {
+            "begin": tag.opening + structure.begin,
+            "schema": json.loads(structure.schema),
+            "end": structure.end + tag.close,
+        }
+        for structure in tag.structures
+    ]
+    document = {"type": "structural_tag", "structures": structures, "triggers": [tag.trigger]}
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _start(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> list[str]:
+    """How an answer begins, up to and with the trigger."""
+    trigger = _terms(tag.trigger, tag)
+    if tag.must_call:
+        return [f"start: {trigger} calls"]
+    if tag.content is not None:
+        content = json.dumps(json_options(None, json.loads(tag.content)), ensure_ascii=False)
+        return [f"start: {trigger} calls | content", f"content: %json {content}"]
+    if tag.at_start:
+        return [
+            f"start: {trigger} calls | OTHER",
+            f"OTHER: {_FREE_TEXT} & ~/{_quoted(tag.trigger)}(.|\\n)*/",
+        ]
+    if tag.trigger in dict(tag.special_tokens):
+        return [f"start: TEXT {trigger} calls | TEXT", f"TEXT: {_FREE_TEXT}"]
+    return [
+        "start: until_trigger calls | TEXT",
+        f"until_trigger[lazy]: TEXT {trigger}",
+        f"TEXT: {_FREE_TEXT}",
+    ]
+
+
+def _calls(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> list[str]:
+    """What follows the trigger."""
+    opening = _terms(tag.opening.removeprefix(tag.trigger), tag)
+    more = "" if tag.stop_after_first else f"({_terms(tag.separator, tag)} call)*"
+    names = [f"call_{number}" for number in range(len(tag.structures))]
+    lines = [f"calls: {opening} call {more} {_terms(tag.close, tag)}", f"call: {' | '.join(names)}"]
+    for name, structure in zip(names, tag.structures, strict=True):
+        schema = json_options(structure, json.loads(structure.schema))
+        text = json.dumps(schema, ensure_ascii=False)
+        begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
+        lines.append(f"{name}: {begin} %json {text} {end}")
+    return lines
+
+
+def _terms(text: str, tag: StructuralTag) -> str:
+    """A text as literals and, where a token stands for no text, token ids."""
+    special = dict(tag.special_tokens)
+    if not special:
+        return json.dumps(text, ensure_ascii=False) if text else ""
+    parts = re.split(f"({'|'.join(map(re.escape, special))})", text)
+    terms = [
+        f"<[{special[part]}]>" if part in special else json.dumps(part, ensure_ascii=False)
+        for part in parts
+        if part
+    ]
+    return " ".join(terms)
+
+
+def _quoted(text: str) -> str:
+    return _REGEX_SYNTAX.sub(r"\\\1", text)

@@ -1,0 +1,201 @@
+"""Calls of tools in running text: what an engine lets through once a call has begun."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from runtime import (
+    InvalidRequest,
+    Request,
+    RequestOutput,
+    SamplingParams,
+    StructuralTag,
+    StructuredOutput,
+    TagStructure,
+    load_tokenizer,
+)
+from runtime.engines.base import SequenceOutput
+from runtime.engines.features import check_features, features_of, without_optional
+from runtime.output import OutputProcessor
+from runtime.structural_tag import is_legacy, legacy_structural_tag
+from runtime.structured import GrammarCompiler, Guide
+
+TOKENIZER = load_tokenizer("")
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
+OTHER = CALL.replace('"f"', '"g"')
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[GrammarCompiler]:
+    compiler = GrammarCompiler(TOKENIZER)
+    yield compiler
+    compiler.close()
+
+
+def tag(schema: Any = CITY, *, strict: bool = False, **fields: Any) -> StructuralTag:
+    structures = tuple(
+        TagStructure(
+            f'{{"name": "{name}", "arguments": ',
+            json.dumps(schema),
+            "}",
+            strict,
+            f"tools[{index}].function.parameters",
+        )
+        for index, name in enumerate(("f", "g"))
+    )
+    texts = {
+        "trigger": "<tool_call>",
+        "opening": "<tool_call>\n",
+        "separator": "\n</tool_call>\n<tool_call>\n",
+        "close": "\n</tool_call>",
+    }
+    return StructuralTag(**{**texts, "structures": structures, **fields})
+
+
+def wanted(schema: Any = CITY, **fields: Any) -> StructuredOutput:
+    return StructuredOutput(structural_tag=tag(schema, **fields), source="tools")
+
+
+def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool:
+    """Whether the text may come and then end."""
+    params = SamplingParams(max_tokens=1, structured_output=asked)
+    guide = Guide(compiler.compile(asked).result(), params)
+    guide.push([])
+    for token_id in TOKENIZER.encode(text, add_special=False, parse_special=True):
+        if not guide.allowed[token_id]:
+            return False
+        guide.push([token_id])
+    return bool(guide.allowed[TOKENIZER.eos_token_id])
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken", "refused"),
+    [
+        (
+            {},
+            ["", "Hi", f"Hi {CALL}", CALL, f"{CALL}\n{OTHER}", "a <tool_cal b"],
+            [f"{CALL} bye", CALL.replace('"f"', '"h"'), CALL.replace("city", "town"), CALL[:-1]],
+        ),
+        ({"must_call": True}, [CALL, f"{CALL}\n{OTHER}"], ["", "Hi", f"Hi {CALL}"]),
+        ({"stop_after_first": True}, ["Hi", f"Hi {CALL}"], [f"{CALL}\n{OTHER}"]),
+        (
+            {"at_start": True},
+            ["Hi", CALL, "Hi <tool_call> is a tag"],
+            ["<tool_call> is a tag", CALL.replace("city", "town")],
+        ),
+        ({"content": '{"enum": [1]}'}, ["1", CALL], ["Hi", "2", f"1{CALL}"]),
+    ],
+)
+def test_what_may_come(
+    compiler: GrammarCompiler, fields: dict[str, Any], taken: list[str], refused: list[str]
+) -> None:
+    asked = wanted(**fields)
+    assert [text for text in taken if not takes(compiler, asked, text)] == []
+    assert [text for text in refused if takes(compiler, asked, text)] == []
+
+
+@pytest.mark.parametrize("must_call", [False, True])
+def test_marks_that_stand_for_no_text(compiler: GrammarCompiler, must_call: bool) -> None:
+    """A hidden token opens a call as a token, and never as the text of its name."""
+    mark = "<|im_start|>"
+    asked = wanted(
+        trigger=mark,
+        opening=f"{mark} [",
+        separator=", ",
+        close=f"]{mark}",
+        special_tokens=((mark, TOKENIZER.im_start_token_id),),  # type: ignore[attr-defined]
+        must_call=must_call,
+    )
+    call = '{"name": "f", "arguments": {"city": "Oslo"}}'
+    assert takes(compiler, asked, f"{mark} [{call}]{mark}")
+    assert takes(compiler, asked, f"{mark} [{call}, {call}]{mark}")
+    assert takes(compiler, asked, f"Hi {mark} [{call}]{mark}") != must_call
+    assert not takes(compiler, asked, f"{mark} [{call}]")
+    assert not takes(compiler, asked, f"{mark} [{call.replace('city', 'town')}]{mark}")
+
+
+def test_what_a_schema_asks_for_and_cannot_have(compiler: GrammarCompiler) -> None:
+    """A strict schema is enforced to the letter or refused, with its place; another one as far as
+    that is possible."""
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    assert takes(compiler, wanted(schema), "Hi")
+    with pytest.raises(InvalidRequest, match=r"at `properties\.a`.*uniqueItems") as caught:
+        compiler.compile(wanted(schema, strict=True)).result()
+    assert caught.value.param == "tools[0].function.parameters"
+    assert caught.value.code == "invalid_function_parameters"
+    with pytest.raises(InvalidRequest, match="strin"):
+        compiler.compile(wanted({"type": "strin"})).result()
+
+
+def test_too_much_for_one_grammar_is_held_to_less(compiler: GrammarCompiler) -> None:
+    """Tools that do not fit into one grammar keep their names, and strict ones are refused."""
+    properties = {f"p{number}": {"type": "integer"} for number in range(1000)}
+    schema = {"type": "object", "properties": properties, "required": ["p7"]}
+    structures = tuple(
+        TagStructure(f"{number}:", json.dumps(schema), ";", False, "tools") for number in range(60)
+    )
+    asked = wanted(trigger="!", opening="!", separator="", close="", structures=structures)
+    assert takes(compiler, asked, "!8:{};")
+    assert not takes(compiler, asked, "!8:[];")
+    assert not takes(compiler, asked, "!60:{};")
+    strict = tuple(TagStructure(s.begin, s.schema, s.end, True, s.source) for s in structures)
+    asked = wanted(trigger="!", opening="!", separator="", close="", structures=strict)
+    with pytest.raises(InvalidRequest):
+        compiler.compile(asked).result()
+
+
+def test_the_form_that_xgrammar_reads() -> None:
+    asked = tag()
+    document = json.loads(legacy_structural_tag(asked))
+    assert document["type"] == "structural_tag"
+    assert document["triggers"] == ["<tool_call>"]
+    first = document["structures"][0]
+    assert first["begin"] == '<tool_call>\n{"name": "f", "arguments": '
+    assert (first["schema"], first["end"]) == (CITY, "}\n</tool_call>")
+    assert is_legacy(asked)
+    beyond: list[dict[str, Any]] = [
+        {"at_start": True},
+        {"must_call": True},
+        {"content": "{}"},
+        {"special_tokens": (("<tool_call>", 1),)},
+    ]
+    assert not any(is_legacy(tag(**fields)) for fields in beyond)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_optional"),
+    [
+        ({}, True),
+        ({"must_call": True}, False),
+        ({"content": "{}"}, False),
+        ({"strict": True}, False),
+    ],
+)
+def test_what_an_engine_may_leave_out(fields: dict[str, Any], is_optional: bool) -> None:
+    """Calls that nobody has asked for need no engine that can enforce them."""
+    sampling = SamplingParams(max_tokens=1, structured_output=wanted(**fields))
+    request = Request(request_id="r", prompt_token_ids=[1], sampling=sampling)
+    assert (without_optional(request).sampling.structured_output is None) == is_optional
+    assert features_of(request) == ([] if is_optional else ["structured_output"])
+    if not is_optional:
+        with pytest.raises(InvalidRequest, match="`tools`"):
+            check_features(request, frozenset(), "none")
+
+
+def test_hidden_tokens_that_a_parser_looks_for_are_shown() -> None:
+    """By their names, in one request and no other."""
+    [mark] = TOKENIZER.encode("<|im_start|>", add_special=False, parse_special=True)
+    processor = OutputProcessor(TOKENIZER)
+
+    def text_of(request_id: str, *shown: int) -> RequestOutput:
+        sampling = SamplingParams(max_tokens=9, shown_token_ids=shown)
+        processor.add(Request(request_id=request_id, prompt_token_ids=[1], sampling=sampling))
+        token_ids = [*b"a", mark, *"é".encode()]
+        [output] = processor.process([SequenceOutput(request_id, token_ids, "stop")]).outputs
+        return output
+
+    assert text_of("r1", mark).text == "a<|im_start|>é"
+    assert text_of("r2").text == "aé"
