@@ -92,11 +92,7 @@ def create_app(settings: Settings, model_path: str) -> Litestar:
     metrics = Metrics()
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
-    model = ServedModel(
-        _served_name(settings, model_path),
-        supervisor.client,
-        tool_dialect=settings.model.tool_dialect,
-    )
+    model = ServedModel(_served_name(settings, model_path), supervisor.client, settings.model)
     context = Context(settings, _registry(settings, model), model, metrics, gpus)
     return Gateway(
         route_handlers=ROUTES,

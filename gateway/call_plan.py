@@ -20,12 +20,13 @@ from runtime import InvalidRequest, StructuralTag, StructuredOutput, TagStructur
 class CallPlan(Struct, frozen=True):
     """For the choices of one answer. `shown_token_ids` are the tokens that the parser looks for and
     that stand for no text. A choice that has called a named function ends with `stop`, as with
-    OpenAI."""
+    OpenAI. With `tells_reasoning` the parser knows thoughts from content by itself."""
 
     structured_output: StructuredOutput | None
     shown_token_ids: tuple[int, ...]
     new_parser: Callable[[], Parser]
     finish_reason: FinishReason
+    tells_reasoning: bool = False
 
 
 def make_call_plan(
@@ -72,7 +73,7 @@ def _plan(
         reason = "stop"
     elif use.legacy:
         reason = "function_call"
-    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason)
+    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning)
 
 
 def _calls_only(new_parser: Callable[[], Parser]) -> Parser:

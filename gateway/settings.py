@@ -26,6 +26,19 @@ VARIABLE_PREFIX = "LOCKGATE__"
 DEFAULT_FILE = "settings.toml"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+ReasoningParser = Literal[
+    "auto",
+    "none",
+    "qwen3",
+    "deepseek_r1",
+    "openai_gptoss",
+    "mistral",
+    "gemma4",
+    "seed_oss",
+    "granite",
+    "exaone",
+    "kimi",
+]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 ToolDialect = Literal[
@@ -68,6 +81,10 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
     empty means one token per byte. `aliases` are further names of served models, alias to name.
     `tool_dialect` is how the model calls tools; "auto" goes by its chat template.
+
+    `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
+    template. `thinking_token_budget` is how many tokens it may think where the request does not
+    say; `thinking_budget_message` is put into its mouth when they are used up.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -76,6 +93,9 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
     tool_dialect: ToolDialect = "auto"
+    reasoning_parser: ReasoningParser = "auto"
+    thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
+    thinking_budget_message: str = ""
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -88,6 +88,29 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.structural_tag is not None and self.structural_tag.is_optional
 
 
+class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the text of an answer shows where the model thinks, and how long it may.
+
+    `start` and `end` stand around a block of thinking. There is one at most, at the answer's very
+    beginning; with `starts_inside` the prompt has opened it. With `repeats` there may be several,
+    anywhere before `answer`, which then begins what the model says for good; otherwise that begins
+    behind the block. `start_token_id` is the token that `start` is, None where it is several.
+
+    `budget` is how many tokens the blocks may have together (vLLM's `thinking_token_budget`); None
+    is no limit. When it is used up, `closing_token_ids` come next whatever the model would say:
+    they end the block.
+    """
+
+    start: str
+    end: str
+    answer: str = ""
+    starts_inside: bool = False
+    repeats: bool = False
+    start_token_id: int | None = None
+    budget: int | None = None
+    closing_token_ids: tuple[int, ...] = ()
+
+
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How tokens are chosen and when generation ends. Names as in vLLM.
 
@@ -133,6 +156,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
     `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
     between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
+    `thinking` is None where nothing depends on whether the model thinks: without a budget, and
+    without a structure that only the answer proper has.
     """
 
     request_id: str
@@ -145,6 +170,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival_time: float = 0.0
     deadline: float = 0.0
     lora: str = ""
+    thinking: Thinking | None = None
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):

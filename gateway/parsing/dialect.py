@@ -40,7 +40,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     A chat template that has all texts of one of `signs` teaches it. `marks` are texts that the
     parser looks for; where they are tokens that stand for no text, they have to be shown. `form`
-    is None where arguments are not JSON, and no grammar is made for them.
+    is None where arguments are not JSON, and no grammar is made for them. With
+    `tells_reasoning` the parser knows what is thought as well.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Dialect(Struct, frozen=True, kw_only=True):
     marks: tuple[str, ...]
     form: CallForm | None
     new_parser: NewParser
+    tells_reasoning: bool = False
