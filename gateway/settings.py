@@ -152,9 +152,23 @@ def load_settings(
     for override in [*_from_environment(environ), *options]:
         _set(document, override.path, _value_of(override))
     try:
-        return msgspec.convert(document, Settings)
+        settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:  # keys that are right alone and wrong together
         _raise_mistake("settings", document, str(error))
+    _check_thinking(settings)
+    return settings
+
+
+def _check_thinking(settings: Settings) -> None:
+    """A default that the engine refuses would fail every chat of a model that thinks."""
+    engine, model = settings.engine, settings.model
+    drafts = engine.tensorrt_llm.speculative.__struct_config__.tag != "none"
+    has_budget = model.thinking_token_budget != "none" and model.reasoning_parser != "none"
+    if engine.name == "tensorrt_llm" and drafts and has_budget:
+        raise SetupError(
+            "model.thinking_token_budget cannot be kept while engine.tensorrt_llm.speculative"
+            ' drafts tokens; leave one of them out, or set model.reasoning_parser = "none"'
+        )
 
 
 def _settings_file(config: str | None, environ: Mapping[str, str]) -> Path | None:

@@ -33,8 +33,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls with `separator` between them, `close`, and the end. With `at_start` only the beginning of
     the answer is looked at; with `must_call` the answer begins with `opening`; with
     `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
-    a call, which are free without it. `special_tokens` are names and ids of the tokens in these
-    texts that stand for no text.
+    a call, which are free without it, and `answer` stands before such content. Where something has
+    to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
+    `special_tokens` are names and ids of the tokens in these texts that stand for no text.
     """
 
     trigger: str
@@ -46,6 +47,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     must_call: bool = False
     stop_after_first: bool = False
     content: str | None = None
+    answer: str = ""
+    thought_start: str = ""
+    thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.parsing.chain import WithoutReasoning
 from gateway.parsing.dialects.harmony import HarmonyParser
+from gateway.parsing.dialects.hermes import HERMES
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
 from gateway.parsing.styles import STYLES, find_opening, find_style, new_parser
 from gateway.parsing.tags import TagParser
@@ -197,3 +198,25 @@ def test_a_parser_begins_where_the_prompt_ends():
         thought = f"why{style.closing or style.end}so"
         pieces = read(new_parser(style, "inside"), *thought)
         assert pieces == [Reasoning("why"), Content("so")], name
+
+
+@given(places=st.lists(st.integers(0, len(HARMONY)), max_size=20))
+def test_a_parser_of_channels_reads_the_calls_by_itself(places: list[int]):
+    style = STYLES["openai_gptoss"]
+    for opening, head in (("possible", ""), ("inside", style.start)):
+        parser = new_parser(style, opening, channels(), tells_channels=True)  # type: ignore[arg-type]
+        assert read(parser, *cut(HARMONY.removeprefix(head), places)) == HARMONY_PIECES
+
+
+@given(places=st.lists(st.integers(0, 200), max_size=20))
+def test_calls_are_looked_for_behind_the_thought(places: list[int]):
+    call = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
+    for style in (STYLES["qwen3"], STYLES["mistral"]):
+        text = f"{style.start}I say {call}!{style.end}\n\nLet me see. {call}"
+        calls = HERMES.new_parser(names={"look"}, new_id=lambda: "id", max_calls=None)
+        assert read(new_parser(style, "possible", calls), *cut(text, places)) == [
+            Reasoning(f"I say {call}!"),
+            Content("Let me see."),
+            CallStart(0, "id", "look"),
+            CallArguments(0, '{"at": "sky"}'),
+        ]

@@ -14,7 +14,9 @@ from runtime import (
     InvalidRequest,
     Request,
     SamplingParams,
+    StructuralTag,
     StructuredOutput,
+    TagStructure,
     TensorRTConfig,
     Thinking,
     load_tokenizer,
@@ -140,6 +142,19 @@ def test_what_would_break_a_thought_is_refused_by_name(make: Make):
     with pytest.raises(InvalidRequest, match="a token of its own") as caught:
         engine.add(request(thinking=textual))
     assert caught.value.param == "thinking_token_budget"
+
+
+@pytest.mark.parametrize("make", ["1.2", "1.4"], indirect=True)
+def test_calls_that_may_come_leave_the_thought_free(make: Make):
+    """Their budget is kept too, and what cannot be held to a schema is left to the model."""
+    structure = TagStructure('{"name": "f", "arguments": ', '{"type": "object"}', "}", False, "t")
+    texts = {"trigger": "<c>", "opening": "<c>", "separator": "", "close": "</c>"}
+    engine = make()
+    for at_start in (False, True):
+        tag = StructuralTag(**texts, structures=(structure,), at_start=at_start)
+        wanted = StructuredOutput(structural_tag=tag, source="tools")
+        answer = run(engine, request(thinking=thinking(budget=9), structured_output=wanted))["r"]
+        assert answer[:10] == [*SAY[:9], END]
 
 
 @pytest.mark.parametrize("late", [0, 1])

@@ -14,7 +14,8 @@ class CallForm(Struct, frozen=True, kw_only=True):
     A text begins with `opening`, of which `trigger` is the first part; then come calls with
     `separator` between them, and `close`. `begin` makes of a function's name what stands before its
     arguments, and `end` stands behind them. With `at_start` only the beginning of the answer can be
-    a call.
+    a call. Thoughts between `thought_start` and `thought_end` may come before that where
+    they are part of the same text, and `answer` begins what is neither.
     """
 
     trigger: str
@@ -24,6 +25,9 @@ class CallForm(Struct, frozen=True, kw_only=True):
     begin: Callable[[str], str]
     end: str
     at_start: bool = False
+    answer: str = ""
+    thought_start: str = ""
+    thought_end: str = ""
 
 
 class NewParser(Protocol):
