@@ -145,16 +145,20 @@ def test_what_would_break_a_thought_is_refused_by_name(make: Make):
 
 
 @pytest.mark.parametrize("make", ["1.2", "1.4"], indirect=True)
-def test_calls_that_may_come_leave_the_thought_free(make: Make):
-    """Their budget is kept too, and what cannot be held to a schema is left to the model."""
+def test_calls_that_may_come_are_no_reason_to_refuse(make: Make):
+    """A tag that the package holds to leaves the rest of the text free (the double's guide calls at
+    once). What it cannot hold to is left to the model, and the budget is kept."""
     structure = TagStructure('{"name": "f", "arguments": ', '{"type": "object"}', "}", False, "t")
     texts = {"trigger": "<c>", "opening": "<c>", "separator": "", "close": "</c>"}
     engine = make()
-    for at_start in (False, True):
-        tag = StructuralTag(**texts, structures=(structure,), at_start=at_start)
+
+    def answer(**fields: Any) -> list[int]:
+        tag = StructuralTag(**texts, structures=(structure,), **fields)
         wanted = StructuredOutput(structural_tag=tag, source="tools")
-        answer = run(engine, request(thinking=thinking(budget=9), structured_output=wanted))["r"]
-        assert answer[:10] == [*SAY[:9], END]
+        return run(engine, request(thinking=thinking(budget=9), structured_output=wanted))["r"]
+
+    assert bytes(answer()[:3]) == b"<c>"
+    assert answer(at_start=True)[:10] == [*SAY[:9], END]
 
 
 @pytest.mark.parametrize("late", [0, 1])
