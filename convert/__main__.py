@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from convert.commands import inspect, run, verify
+from convert.commands import engine, inspect, plan, run, verify
 from runtime.errors import SetupError
 from runtime.version import __version__
 
@@ -24,8 +24,10 @@ class _Command(Protocol):
 
 _COMMANDS: dict[str, tuple[_Command, str]] = {
     "inspect": (inspect, "show what a GGUF file or a folder of safetensors is"),
+    "plan": (plan, "show what each precision needs, and what of it fits on a GPU"),
     "run": (run, "write a checkpoint that TensorRT-LLM loads"),
     "verify": (verify, "check a checkpoint, by itself or against its source"),
+    "engine": (engine, "build engines for the older backend of TensorRT-LLM 1.2"),
 }
 _EXIT_SETUP = 2
 _EXIT_INTERRUPTED = 130

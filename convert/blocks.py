@@ -5,7 +5,7 @@ from math import lcm
 
 import numpy as np
 
-from convert.source import GGUFSource, Rows
+from convert.source import Rows, Source
 from convert.weights import Weight
 from runtime.errors import ModelFileError
 
@@ -16,7 +16,7 @@ _BLOCK_VALUES = 1 << 18
 _ROW_UNIT = 2
 
 
-def read_blocks(source: GGUFSource, weight: Weight) -> Iterator[Rows]:
+def read_blocks(source: Source, weight: Weight) -> Iterator[Rows]:
     """The rows of a weight, in order, each block of shape (rows, columns); a vector is one row.
 
     A block is valid until the next one is asked for.
@@ -25,11 +25,12 @@ def read_blocks(source: GGUFSource, weight: Weight) -> Iterator[Rows]:
     """
     vector_head = weight.head_dim and len(weight.shape) == 1
     with source.open_tensor(weight.source) as reader:
-        num_rows, row_length = reader.tensor.num_rows, reader.tensor.row_length
+        row_length = reader.tensor.row_length
+        stop = weight.first_row + weight.num_rows
         unit = lcm(_ROW_UNIT, weight.head_dim if weight.head_dim and not vector_head else 1)
         step = max(1, _BLOCK_VALUES // max(1, row_length) // unit) * unit
-        for start in range(0, num_rows, step):
-            rows = reader.read(start, min(start + step, num_rows))
+        for start in range(weight.first_row, stop, step):
+            rows = reader.read(start, min(start + step, stop))
             check_finite(rows, weight.source)
             yield _arranged(rows, weight)
 

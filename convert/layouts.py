@@ -8,8 +8,9 @@ fp8         `weight` F8_E4M3 [out, in] = W / s; `weight_scale` F32 [] = s = amax
 int8        `weight` I8 [out, in] = round(W / s); `weight_scale` F32 [out] = s = amax(|row|) / 127.
 int4        `weight` U8 [out / 2, in], the even row in the low four bits, two's complement, from
             -8 to 7; `weight_scale` F32 [out, in / 128] = s = amax(|128 inputs|) / 7;
-            `pre_quant_scale` [in] of ones for layers that the loader does not fuse, because it must
-            be there.
+            `pre_quant_scale` [in] for layers that the loader does not fuse: the layer multiplies
+            its input by it. Ones where nothing was calibrated, because it must be there. With a
+            `Grid` the scales are given and not found.
 
 int8's and int4's scales are rounded to the model's type first: the loader casts them to it.
 """
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from convert.float8 import E4M3_MAX, from_e4m3, to_e4m3
-from convert.recipe import INT4_GROUP, KEEP, Dtype
+from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Dtype
 from convert.source import Rows
 from convert.weights import Weight
 
@@ -30,8 +31,7 @@ Array = npt.NDArray[np.generic]
 Part = Mapping[str, Array]
 
 _INT8_MAX = 127
-_INT4_MIN, _INT4_MAX = -8, 7
-_BF16_ONE = 0x3F80
+INT4_MIN, INT4_MAX = -8, 7
 _SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
 ITEM_SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
 
@@ -49,6 +49,16 @@ class Output(Struct, frozen=True):
         for size in self.shape:
             count *= size
         return count
+
+
+class Grid(Struct, frozen=True):
+    """Levels of int4 that are known before: `steps` (out, in / 128) is the distance of two.
+
+    `input_scale` (in) is what the layer multiplies its input by; its weight is divided by it.
+    """
+
+    steps: Rows
+    input_scale: Rows | None = None
 
 
 class Layout(Protocol):
@@ -71,16 +81,21 @@ class Layout(Protocol):
         ...
 
 
-def make_layout(weight: Weight, precision: str, dtype: Dtype, amax: float = 0.0) -> Layout:
-    """The layout of a weight. `amax` is its group's largest magnitude, for fp8."""
+def make_layout(
+    weight: Weight, precision: str, dtype: Dtype, amax: float = 0.0, grid: Grid | None = None
+) -> Layout:
+    """The layout of a weight. `amax` is its group's largest magnitude, for fp8; `grid` is int4's.
+
+    A layout encodes one weight once, from its first row to its last.
+    """
     if precision == KEEP:
         return PlainLayout(weight, dtype)
     if precision == "fp8":
         return Fp8Layout(weight, amax)
     if precision == "int8":
         return Int8Layout(weight, dtype)
-    assert precision == "int4-rtn", precision
-    return Int4Layout(weight, dtype)
+    assert ALGORITHMS[precision] == "W4A16_AWQ", precision
+    return Int4Layout(weight, dtype, grid)
 
 
 def to_bf16(values: Rows) -> npt.NDArray[np.uint16]:
@@ -204,9 +219,11 @@ class Int8Layout:
 class Int4Layout:
     """4-bit integers with a scale for each output and 128 inputs, as ModelOpt writes them."""
 
-    def __init__(self, weight: Weight, dtype: Dtype) -> None:
+    def __init__(self, weight: Weight, dtype: Dtype, grid: Grid | None = None) -> None:
         self._weight = weight
         self._dtype = dtype
+        self._grid = grid
+        self._num_encoded = 0
         self._scale_name = f"{weight.module}.weight_scale"
         self._input_name = f"{weight.module}.pre_quant_scale"
 
@@ -221,35 +238,63 @@ class Int4Layout:
         return (*outputs, Output(self._input_name, _SAFETENSORS_NAMES[self._dtype], (columns,)))
 
     def encode(self, rows: Rows) -> Part:
+        if self._grid is not None and self._grid.input_scale is not None:
+            rows = rows / self._grid.input_scale
         groups = rows.reshape(rows.shape[0], -1, INT4_GROUP)
-        scales = _scales(np.abs(groups).max(axis=2), _INT4_MAX, self._dtype)
-        scaled = np.rint(groups / scales[..., None])
-        values = np.clip(scaled, _INT4_MIN, _INT4_MAX).astype(np.int8)
-        return {self._weight.name: pack_int4(values.reshape(rows.shape)), self._scale_name: scales}
+        steps = self._steps(groups)
+        scaled = np.rint(groups / steps[..., None])
+        values = np.clip(scaled, INT4_MIN, INT4_MAX).astype(np.int8)
+        return {self._weight.name: pack_int4(values.reshape(rows.shape)), self._scale_name: steps}
 
     def constants(self) -> Part:
         if self._weight.group:
             return {}
-        columns = self._weight.shape[1]
+        scale = self._grid.input_scale if self._grid is not None else None
+        if scale is None:
+            scale = np.ones(self._weight.shape[1], dtype=np.float32)
         if self._dtype == "bfloat16":
-            return {self._input_name: np.full(columns, _BF16_ONE, dtype=np.uint16)}
-        return {self._input_name: np.ones(columns, dtype=np.float16)}
+            return {self._input_name: to_bf16(scale)}
+        return {self._input_name: scale.astype(np.float16)}
 
     def decode(self, part: Part) -> Rows:
-        scales = part[self._scale_name].view(np.float32)
+        steps = part[self._scale_name].view(np.float32)
         values = unpack_int4(part[self._weight.name].view(np.uint8)).astype(np.float32)
         shape = values.shape
         values = values.reshape(shape[0], -1, INT4_GROUP)
-        values *= scales[..., None]
-        return values.reshape(shape)
+        values *= steps[..., None]
+        values = values.reshape(shape)
+        if self._input_name in part:
+            values *= self._input_scale(part[self._input_name])
+        return values
+
+    def _steps(self, groups: Rows) -> Rows:
+        if self._grid is None:
+            return int4_steps(np.abs(groups).max(axis=2), self._dtype)
+        start = self._num_encoded
+        self._num_encoded += len(groups)
+        return np.ascontiguousarray(self._grid.steps[start : self._num_encoded])
+
+    def _input_scale(self, stored: Array) -> Rows:
+        if self._dtype == "bfloat16":
+            return from_bf16(stored.reshape(-1).view(np.uint16))
+        return stored.reshape(-1).view(np.float16).astype(np.float32)
+
+
+def as_dtype(values: Rows, dtype: Dtype) -> Rows:
+    """Rounded to the model's type, as float32."""
+    if dtype == "bfloat16":
+        return from_bf16(to_bf16(values))
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def int4_steps(largest: Rows, dtype: Dtype) -> Rows:
+    """The distance of int4's levels for groups with these largest magnitudes."""
+    return _scales(largest, INT4_MAX, dtype)
 
 
 def _scales(largest: Rows, levels: int, dtype: Dtype) -> Rows:
     """largest / levels in the model's type; 1 where all is zero or too small to be told from it."""
-    scales = largest / np.float32(levels)
-    if dtype == "bfloat16":
-        scales = from_bf16(to_bf16(scales))
-    else:
-        scales = scales.astype(np.float16).astype(np.float32)
+    scales = as_dtype(largest / np.float32(levels), dtype)
     scales[scales == 0] = 1.0
     return scales

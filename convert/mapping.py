@@ -2,7 +2,7 @@
 
 import re
 
-from convert.architectures.base import TOP, Architecture, Config
+from convert.architectures.base import EXPERT, TOP, Architecture, Config
 from convert.source import GGUFSource, SourceTensor
 from convert.weights import Weight
 from runtime.errors import ModelFileError
@@ -11,7 +11,11 @@ _BLOCK = re.compile(r"^blk\.(0|[1-9]\d{0,5})\.(.+)$")
 _GROUPS = (
     (re.compile(r"\.self_attn\.[qkv]_proj\.weight$"), ".self_attn.qkv_proj"),
     (re.compile(r"\.mlp\.(gate|up)_proj\.weight$"), ".mlp.gate_up_proj"),
+    (re.compile(r"(\.experts\.\d+)\.(gate|up)_proj\.weight$"), r"\1.gate_up_proj"),
+    (re.compile(r"(\.experts\.\d+)\.w[13]\.weight$"), r"\1.w31"),
 )
+_NUM_EXPERTS = {"mixtral": "num_local_experts"}
+"""What the configuration calls the number of experts; elsewhere `num_experts`."""
 
 
 def map_weights(source: GGUFSource, architecture: Architecture, config: Config) -> list[Weight]:
@@ -21,10 +25,9 @@ def map_weights(source: GGUFSource, architecture: Architecture, config: Config) 
     shape is not what config.json says.
     """
     mapping = _Mapping(source, architecture, config)
-    weights = [mapping.weight(tensor) for tensor in source.tensors.values()]
-    found = [weight for weight in weights if weight is not None]
+    weights = [w for tensor in source.tensors.values() for w in mapping.weights(tensor)]
     mapping.check_complete()
-    return sorted(found, key=_position)
+    return sorted(weights, key=_position)
 
 
 class _Mapping:
@@ -34,16 +37,20 @@ class _Mapping:
         self._config = config
         self._shapes = _shapes(config)
 
-    def weight(self, tensor: SourceTensor) -> Weight | None:
+    def weights(self, tensor: SourceTensor) -> list[Weight]:
+        """What a tensor of the source becomes: one weight, one for each expert, or nothing."""
         if tensor.name in self._architecture.in_config:
-            return None
+            return []
         if tensor.name in TOP:
-            return self._make(tensor, tensor.name, TOP[tensor.name])
+            return [self._make(tensor, tensor.name, TOP[tensor.name])]
         block = _BLOCK.match(tensor.name)
         target = self._architecture.layer.get(block[2]) if block else None
         if block is None or target is None or int(block[1]) >= self._config["num_hidden_layers"]:
             raise self._fail(tensor.name, f"a {self._architecture.name} model has no such tensor")
-        return self._make(tensor, block[2], f"model.layers.{block[1]}.{target}")
+        name = f"model.layers.{block[1]}.{target}"
+        if EXPERT in target:
+            return self._experts(tensor, name)
+        return [self._make(tensor, block[2], name)]
 
     def check_complete(self) -> None:
         required = [f"{name}" for name in TOP if name != "output.weight"]
@@ -53,8 +60,28 @@ class _Mapping:
         for name in required:
             self._source.tensor(name)
 
+    def _experts(self, tensor: SourceTensor, name: str) -> list[Weight]:
+        """Experts lie one after the other, so that each is some rows of the tensor."""
+        shape = self._shapes[_kind(name)]
+        count = int(self._config[_NUM_EXPERTS.get(self._config["model_type"], "num_experts")])
+        expected = (count, *shape)
+        if tensor.shape != expected:
+            raise self._fail(tensor.name, f"its shape is {tensor.shape} and should be {expected}")
+        names = [name.replace(EXPERT, str(expert)) for expert in range(count)]
+        return [
+            Weight(
+                name=expert,
+                source=tensor.name,
+                shape=shape,
+                linear=True,
+                group=_group(expert),
+                first_row=number * shape[0],
+            )
+            for number, expert in enumerate(names)
+        ]
+
     def _make(self, tensor: SourceTensor, kind: str, name: str) -> Weight:
-        last = ".".join(name.split(".")[-2:])
+        last = _kind(name)
         expected = self._shapes[last]
         if tensor.shape != expected:
             raise self._fail(tensor.name, f"its shape is {tensor.shape} and should be {expected}")
@@ -101,7 +128,27 @@ def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
         "norm.weight": (hidden,),
         "post_feedforward_layernorm.weight": (hidden,),
         **{f"{norm}.weight": (hidden,) for norm in norms},
+        **_expert_shapes(config),
     }
+
+
+def _expert_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Those of one expert, and of the router."""
+    hidden = config["hidden_size"]
+    width = config.get("moe_intermediate_size", config["intermediate_size"])
+    count = config.get(_NUM_EXPERTS.get(config["model_type"], "num_experts"), 0)
+    into, back = (width, hidden), (hidden, width)
+    names = {"gate_proj": into, "up_proj": into, "down_proj": back, "w1": into, "w3": into}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"experts.{name}.weight": shape for name, shape in (names | {"w2": back}).items()
+    }
+    return shapes | {"gate.weight": (count, hidden)}
+
+
+def _kind(name: str) -> str:
+    """The last two parts of a name; for an expert's weight "experts." and these."""
+    last = ".".join(name.split(".")[-2:])
+    return f"experts.{last}" if ".experts." in name else last
 
 
 def _group(name: str) -> str:

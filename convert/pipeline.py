@@ -19,17 +19,20 @@ from msgspec import Struct
 from convert.architectures import find_architecture
 from convert.architectures.base import Config
 from convert.blocks import read_blocks
-from convert.layouts import Layout, make_layout
+from convert.calibration import Calibrating, Calibration, calibrate, check_calibration
+from convert.calibration.text import calibration_sequences, read_text
+from convert.layouts import Grid, Layout, make_layout
 from convert.manifest import FORMAT, Manifest, SourceFile, TensorRecord
 from convert.mapping import map_weights
 from convert.measures import DifferenceMeter
-from convert.recipe import KEEP, Recipe, Release, check_recipe
+from convert.recipe import AWQ, KEEP, Recipe, Release, check_recipe
 from convert.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
 from convert.source import GGUFSource, Rows, open_source
 from convert.target import copy_tokenizer, write_config, write_quantization, write_tokenizer
 from convert.weights import Weight
 from convert.workspace import Workspace, open_workspace, refuse_existing
 from runtime.errors import ModelFileError
+from runtime.tokenizer import load_tokenizer
 from runtime.version import __version__
 
 _MAX_THREADS = 8
@@ -42,11 +45,13 @@ Result = TypeVar("Result")
 class Options(Struct, frozen=True, kw_only=True):
     """What is not in the recipe. `tokenizer` is a folder with the original's files, or "".
 
+    `calibration` is a text file for int4-awq, or "" for the text that comes with the converter.
     `num_threads` 0 means one per core, at most eight. `max_shard_bytes` bounds each file.
     """
 
     release: Release = "1.2"
     tokenizer: str = ""
+    calibration: str = ""
     num_threads: int = 0
     max_shard_bytes: int = MAX_SHARD_BYTES
 
@@ -69,9 +74,19 @@ class Plan(Struct, frozen=True):
         ]
         headers = [hashlib.sha256(shard.header).hexdigest() for shard in self.shards]
         described = msgspec.json.encode(
-            (FORMAT, __version__, files, self.recipe, self.options.release, headers)
+            (FORMAT, __version__, files, self.recipe, self.options.release, headers, self._text())
         )
         return hashlib.sha256(described).hexdigest()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether a weight's levels are searched with a text."""
+        return any(self.recipe.precision_of(weight) == AWQ for weight in self.weights)
+
+    def _text(self) -> str:
+        if not self.calibrates:
+            return ""
+        return hashlib.sha256(read_text(self.options.calibration).encode()).hexdigest()
 
 
 def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
@@ -81,6 +96,8 @@ def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
     config = architecture.config(source)
     weights = map_weights(source, architecture, config)
     check_recipe(recipe, weights, architecture, options.release)
+    if any(recipe.precision_of(weight) == AWQ for weight in weights):
+        check_calibration(config)
     layouts = (make_layout(w, recipe.precision_of(w), recipe.dtype) for w in weights)
     outputs = [output for layout in layouts for output in layout.outputs()]
     return Plan(
@@ -89,11 +106,17 @@ def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
 
 
 def convert(
-    path: Path, target: Path, recipe: Recipe, options: Options, progress: Progress
+    path: Path,
+    target: Path,
+    recipe: Recipe,
+    options: Options,
+    progress: Progress,
+    calibrating: Calibrating | None = None,
 ) -> Manifest:
     """Write the checkpoint to `target`, which must not exist, and return its manifest.
 
-    `progress` is called, by one thread at a time, with the source's bytes of each finished weight.
+    `progress` is called, by one thread at a time, with the source's bytes of each finished weight,
+    `calibrating` before that with the layers that int4-awq has looked at.
     Raises SetupError (ModelFileError for the source) and leaves TARGET.partial, which the next run
     with the same arguments goes on with.
     """
@@ -101,8 +124,9 @@ def convert(
     plan = make_plan(path, recipe, options)
     with open_workspace(target, plan.fingerprint(), plan.shards) as workspace:
         _write_small_files(plan, workspace.folder)
+        calibration = _calibrate(plan, workspace.folder, calibrating)
         with _Pool(options.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-            converter = _Converter(plan, workspace, pool.stop, progress)
+            converter = _Converter(plan, workspace, calibration, pool.stop, progress)
             hashes = (partial(_hash, Path(part.path), pool.stop) for part in plan.source.parts)
             groups = (partial(converter.convert_group, group) for group in _groups(plan.weights))
             # the tokenizer is slow and needs one core: first, beside the weights
@@ -117,8 +141,21 @@ def convert(
             sources=tuple(result for result in results if result is not None),
             tensors=tuple(workspace.done[weight.name] for weight in plan.weights),
         )
+        if calibration is not None:
+            calibration.remove()
         workspace.finish(result)
     return result
+
+
+def _calibrate(plan: Plan, folder: Path, progress: Calibrating | None) -> Calibration | None:
+    """The levels of int4-awq, None where nothing is stored so."""
+    if not plan.calibrates:
+        return None
+    _write_tokenizer(plan, folder)
+    text = read_text(plan.options.calibration)
+    sequences = calibration_sequences(text, load_tokenizer(folder))
+    report = progress or (lambda done, count: None)
+    return calibrate(plan.source, plan.weights, plan.config, plan.recipe, sequences, folder, report)
 
 
 class _Pool:
@@ -148,8 +185,16 @@ class _Pool:
 class _Converter:
     """Writes groups of weights; one thread works on a group from its beginning to its end."""
 
-    def __init__(self, plan: Plan, workspace: Workspace, stop: Event, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        workspace: Workspace,
+        calibration: Calibration | None,
+        stop: Event,
+        progress: Progress,
+    ) -> None:
         self._plan = plan
+        self._calibration = calibration
         self._workspace = workspace
         self._stop = stop
         self._progress = progress
@@ -165,7 +210,7 @@ class _Converter:
         precision = recipe.precision_of(group[0])
         amax = self._amax(group) if precision == "fp8" and left else 0.0
         for weight in left:
-            layout = make_layout(weight, precision, recipe.dtype, amax)
+            layout = make_layout(weight, precision, recipe.dtype, amax, self._grid(weight))
             self._workspace.record(self._convert(weight, precision, layout))
             self._advance(weight)
 
@@ -196,18 +241,25 @@ class _Converter:
     def _amax(self, group: list[Weight]) -> float:
         return max(float(np.abs(rows).max()) for weight in group for rows in self._blocks(weight))
 
+    def _grid(self, weight: Weight) -> Grid | None:
+        if self._calibration is None or self._plan.recipe.precision_of(weight) != AWQ:
+            return None
+        return self._calibration.grid(weight)
+
     def _blocks(self, weight: Weight) -> Iterable[Rows]:
+        adjust = self._calibration.adjustment(weight) if self._calibration is not None else None
         for rows in read_blocks(self._plan.source, weight):
             if self._stop.is_set():
                 raise _Stopped
-            yield rows
+            yield rows if adjust is None else adjust(rows)
 
     def _writer(self, name: str) -> "_TensorWriter":
         return _TensorWriter(self._workspace.path(name), self._workspace.place(name).offset)
 
     def _advance(self, weight: Weight) -> None:
         with self._lock:
-            self._progress(self._plan.source.tensor(weight.source).num_bytes)
+            tensor = self._plan.source.tensor(weight.source)
+            self._progress(tensor.num_bytes * weight.num_rows // max(1, tensor.num_rows))
 
 
 class _Stopped(Exception):

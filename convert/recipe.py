@@ -18,8 +18,15 @@ PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
 KEEP = "keep"
 INT4_GROUP = 128
 # What TensorRT-LLM calls them (QuantAlgo).
-ALGORITHMS = {"fp8": "FP8", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+ALGORITHMS = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+AWQ = "int4-awq"
 PRECISIONS = (*PLAIN, *ALGORITHMS)
+# TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
+_NO_EXPERTS = {
+    "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
+    "int4-rtn": "the loader takes 4-bit experts with FP8 activations only",
+    "int4-awq": "the loader takes 4-bit experts with FP8 activations only",
+}
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +97,9 @@ def check_recipe(
     for weight in weights:
         precision = recipe.precision_of(weight)
         _check_shape(weight, precision)
-        first = groups.setdefault(weight.group or weight.name, (precision, weight.name))
+        _check_expert(weight, precision)
+        fused = weight.experts or weight.group or weight.name
+        first = groups.setdefault(fused, (precision, weight.name))
         if first[0] != precision:
             raise SetupError(
                 f"recipe: `{first[1]}` is {first[0]} and `{weight.name}` is {precision}, but the "
@@ -118,12 +127,21 @@ def _attention_bias(weights: list[Weight]) -> str:
     return next((weight.name for weight in weights if weight.name.endswith("_proj.bias")), "")
 
 
+def _check_expert(weight: Weight, precision: str) -> None:
+    if weight.experts and precision in _NO_EXPERTS:
+        raise SetupError(
+            f"precision {precision}: not possible for the experts, `{weight.name}`: "
+            f"{_NO_EXPERTS[precision]}. Use bf16, fp16 or int8, or a recipe with the rule "
+            'match = "*.experts.*", precision = "keep".'
+        )
+
+
 def _check_shape(weight: Weight, precision: str) -> None:
-    if precision != "int4-rtn":
+    if ALGORITHMS.get(precision) != "W4A16_AWQ":
         return
     rows, columns = weight.shape
     if columns % INT4_GROUP or rows % 2:
         raise SetupError(
-            f"precision int4-rtn: `{weight.name}` is {rows} by {columns}; it needs inputs in "
+            f"precision {precision}: `{weight.name}` is {rows} by {columns}; it needs inputs in "
             f'groups of {INT4_GROUP} and outputs in pairs. Give it precision "keep" in a recipe.'
         )

@@ -5,10 +5,11 @@ process, and a file that is cut off while it is mapped kills the process.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,48 @@ class SourceTensor(Struct, frozen=True):
         for size in self.shape:
             count *= size
         return count
+
+
+class Part(Protocol):
+    """A file of a model: where it is and how long, in bytes."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def file_size(self) -> int: ...
+
+
+class RowReader(Protocol):
+    """Reads rows of one tensor as float32."""
+
+    @property
+    def tensor(self) -> SourceTensor: ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop` - 1, valid until the next call."""
+        ...
+
+
+class Source(Protocol):
+    """A model to be converted, whatever its files are."""
+
+    @property
+    def parts(self) -> Sequence[Part]: ...
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    def tensor(self, name: str) -> SourceTensor:
+        """The tensor of that name. Raises ModelFileError, naming it, where it is missing."""
+        ...
+
+    def open_tensor(self, name: str) -> AbstractContextManager[RowReader]:
+        """A reader of one tensor's rows, for one thread."""
+        ...
 
 
 class GGUFSource:

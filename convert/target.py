@@ -71,11 +71,11 @@ def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> N
     if not used and kv_cache is None:
         return
     quantization: dict[str, Any] = {"quant_algo": None, "kv_cache_quant_algo": kv_cache}
-    if len(used) == 1:
+    if len({ALGORITHMS[precision] for precision in used}) == 1:
         quantization.update(_algorithm(used[0]))
     elif used:
         quantization["quant_algo"] = "MIXED_PRECISION"
-        layers = {w.module: _algorithm(p) for w, p in linear.items() if p != KEEP}
+        layers = {w.experts or w.module: _algorithm(p) for w, p in linear.items() if p != KEEP}
         mixed = {**quantization, "quantized_layers": layers}
         _write(folder / "quant_cfg.json", mixed)
         quantization["quantized_layers"] = layers
@@ -87,7 +87,7 @@ def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> N
 
 def _algorithm(precision: str) -> dict[str, Any]:
     algorithm: dict[str, Any] = {"quant_algo": ALGORITHMS[precision]}
-    if precision == "int4-rtn":
+    if ALGORITHMS[precision] == "W4A16_AWQ":
         algorithm |= {"group_size": INT4_GROUP, "has_zero_point": False, "pre_quant_scale": True}
     return algorithm
 
@@ -95,8 +95,15 @@ def _algorithm(precision: str) -> dict[str, Any]:
 def _excluded(linear: dict[Weight, str]) -> list[str]:
     """Modules that stay plain, by the names of the checkpoint and of the loader's fused ones."""
     kept = [weight for weight, precision in linear.items() if precision == KEEP]
-    names = [name for weight in kept for name in (weight.module, weight.group) if name]
-    return ["lm_head", *dict.fromkeys(names)]
+    names = [name for weight in kept for name in _loaded_as(weight)]
+    routers = ["*.gate"] if any(weight.experts for weight in linear) else []
+    return ["lm_head", *routers, *dict.fromkeys(names)]
+
+
+def _loaded_as(weight: Weight) -> tuple[str, ...]:
+    if weight.experts:
+        return weight.experts, f"{weight.experts}.*"
+    return (weight.module, weight.group) if weight.group else (weight.module,)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -12,19 +12,27 @@ from msgspec import Struct
 from convert import manifest
 from convert.architectures import find_architecture
 from convert.blocks import read_blocks
+from convert.calibration.folding import norm_of
 from convert.layouts import Output, make_layout
 from convert.manifest import Manifest, TensorRecord, decode_manifest
 from convert.mapping import map_weights
 from convert.measures import Difference, DifferenceMeter
-from convert.recipe import ALGORITHMS, KEEP
+from convert.recipe import ALGORITHMS, AWQ, KEEP
 from convert.safetensors_file import Place, read_places
-from convert.source import GGUFSource, open_source
+from convert.source import GGUFSource, Rows, open_source
 from convert.weights import Weight
 from convert.workspace import checksum
 from runtime.errors import ModelFileError
 
 # What rounding alone may cost, |difference| / |weight|, with room for weights of uneven size.
-MAX_ERROR = {"bfloat16": 2**-8, "float16": 2**-9, "fp8": 0.05, "int8": 0.05, "int4-rtn": 0.3}
+MAX_ERROR = {
+    "bfloat16": 2**-8,
+    "float16": 2**-9,
+    "fp8": 0.05,
+    "int8": 0.05,
+    "int4-awq": 0.4,
+    "int4-rtn": 0.3,
+}
 
 
 class VerifiedTensor(Struct, frozen=True):
@@ -80,7 +88,10 @@ def verify(folder: Path) -> list[VerifiedTensor]:
 
 
 def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
-    """Like `verify`, but read both and compute the differences anew, weight by weight."""
+    """Like `verify`, but read both and compute the differences anew, weight by weight.
+
+    A norm that int4-awq has divided is compared as part of the weights behind it.
+    """
     target = Target(folder)
     target.check()
     source = open_source(source_path)
@@ -89,15 +100,40 @@ def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
     records = {record.name: record for record in target.manifest.tensors}
     if missing := {weight.name for weight in weights} ^ records.keys():
         raise ModelFileError(f"{source_path} is another model: {min(missing)} is not in both.")
+    names = records.keys()
+    awq = [weight for weight in weights if records[weight.name].precision == AWQ]
+    norms = {weight.name: norm for weight in awq if (norm := norm_of(weight, names))}
+    by_name = {weight.name: weight for weight in weights}
+    gemma = architecture.name.startswith("gemma")
     for weight in weights:
+        if weight.name in norms.values():
+            continue  # compared with the weights behind it: only their product has a meaning
         record = records[weight.name]
+        norm = norms.get(weight.name)
+        factor = _folded(target, source, by_name[norm], gemma=gemma) if norm else None
         yield VerifiedTensor(
-            weight.name, record.precision, _compare(target, source, weight, record)
+            weight.name, record.precision, _compare(target, source, weight, record, factor)
         )
 
 
+def _folded(target: Target, source: GGUFSource, norm: Weight, *, gemma: bool) -> Rows:
+    """By what the inputs of a norm's weights are multiplied in the target, for each channel."""
+    layout = make_layout(norm, KEEP, target.manifest.recipe.dtype)
+    (output,) = layout.outputs()
+    with OutputReader(target, output, 1) as reader:
+        written = layout.decode({output.name: reader.read(1)}).reshape(-1) + np.float32(gemma)
+    original = next(iter(read_blocks(source, norm))).reshape(-1) + np.float32(gemma)
+    shut = written == 0
+    factor = np.where(shut, 1, original) / np.where(shut, 1, written)
+    return factor.astype(np.float32)
+
+
 def _compare(
-    target: Target, source: GGUFSource, weight: Weight, record: TensorRecord
+    target: Target,
+    source: GGUFSource,
+    weight: Weight,
+    record: TensorRecord,
+    factor: Rows | None = None,
 ) -> Difference:
     precision = record.precision if record.precision in ALGORITHMS else KEEP
     layout = make_layout(weight, precision, target.manifest.recipe.dtype)
@@ -105,24 +141,25 @@ def _compare(
     for name, output in outputs.items():
         if (found := target.places[name].output) != output:
             raise ModelFileError(f"{target.folder}: `{name}` is {found.dtype} {found.shape}.")
-    num_rows = source.tensor(weight.source).num_rows
+    num_rows = weight.num_rows
     meter = DifferenceMeter()
     with ExitStack() as stack:
         readers = {
-            name: stack.enter_context(_OutputReader(target, output, num_rows))
+            name: stack.enter_context(OutputReader(target, output, num_rows))
             for name, output in outputs.items()
         }
         constants = {name: readers.pop(name).read(num_rows) for name in layout.constants()}
         for rows in read_blocks(source, weight):
             part = {name: reader.read(len(rows)) for name, reader in readers.items()}
-            meter.add(rows, layout.decode({**part, **constants}))
+            meant = rows if factor is None else rows * factor
+            meter.add(meant, layout.decode({**part, **constants}))
     return meter.result()
 
 
 _TYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2", "F8_E4M3": "u1", "I8": "i1", "U8": "u1"}
 
 
-class _OutputReader:
+class OutputReader:
     """Reads what belongs to the next so many rows of a weight."""
 
     def __init__(self, target: Target, output: Output, num_rows: int) -> None:
@@ -132,7 +169,7 @@ class _OutputReader:
         self._output = output
         self._num_rows = num_rows
 
-    def __enter__(self) -> "_OutputReader":
+    def __enter__(self) -> "OutputReader":
         return self
 
     def __exit__(self, *error: object) -> None:

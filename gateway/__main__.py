@@ -17,6 +17,7 @@ _COMMANDS = {
     "pull": "download a model of the catalogue",
     "models": "list the catalogue and what is on this machine",
     "chat": "talk to a model in the terminal",
+    "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
     "doctor": "show what this machine is and which engines can run on it",
 }

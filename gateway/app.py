@@ -1,12 +1,14 @@
 """The application: routes, start and stop. Wiring only."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import (
@@ -19,9 +21,13 @@ from litestar.types import (
     Send,
 )
 
+from gateway.admin import drain_state, resume, start_drain
+from gateway.admission import Admission, guard
 from gateway.chat import create_chat_completion
 from gateway.completions import create_completion
 from gateway.context import Context
+from gateway.deadlines import body_in_time
+from gateway.drain import Drain
 from gateway.errors import handle_error
 from gateway.exchange import Exchange
 from gateway.generate import generate
@@ -34,15 +40,19 @@ from gateway.info import (
     retrieve_model,
     version,
 )
-from gateway.metrics import Metrics
+from gateway.keys import KeyRing, open_key_ring
+from gateway.metrics import CLIENT_LEFT, Metrics
+from gateway.model_metrics import ModelMetrics
+from gateway.observer import observe
 from gateway.openapi import openapi_json
+from gateway.quotas import Quotas
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
 from gateway.tokens import detokenize, tokenize
-from runtime import FromEngine, GpuMonitor, Ready, Supervisor
+from gateway.tracing import start_tracer, tracing
+from runtime import FromEngine, GpuMonitor, Ready, StepOutput, Supervisor
 
-CLIENT_LEFT = 499
-"""Status in the metrics of a request whose client left before the response began."""
+LIMIT_FACTS = ("limit", "remaining", "reset")
 
 ROUTES = (
     create_chat_completion,
@@ -58,12 +68,21 @@ ROUTES = (
     tokenize,
     detokenize,
     openapi_json,
+    drain_state,
+    start_drain,
+    resume,
 )
+
+EXPOSED_HEADERS = (
+    *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
+    *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
+)
+"""Those that a page of `server.cors_allow_origins` may read."""
 
 
 class Gateway(Litestar):
     """Litestar with an `Exchange` around every request, those that no route takes included: it
-    gives each response its id and times, and counts it."""
+    gives each response its id and times, and is observed when it is over."""
 
     async def __call__(
         self,
@@ -78,26 +97,42 @@ class Gateway(Litestar):
         exchange = Exchange(scope["headers"])
         exchange.attach(scope)
         context = cast(Context, self.state.context)
+        server = context.settings.server
+        if server.request_timeout:
+            exchange.deadline = exchange.started + server.request_timeout
+        receive = body_in_time(cast(Receive, receive), exchange.started, server.body_timeout)
         try:
-            await super().__call__(scope, receive, _with_headers(cast(Send, send), exchange))
+            await super().__call__(
+                scope, receive, _with_headers(cast(Send, send), exchange, context.drain)
+            )
         finally:
-            status = exchange.status or CLIENT_LEFT
-            context.metrics.on_response(_endpoint(scope), status, exchange.error_code)
+            exchange.end(exchange.status or CLIENT_LEFT)
+            observe(exchange, scope, context)
 
 
-def create_app(settings: Settings, model_path: str) -> Litestar:
+def create_app(
+    settings: Settings, model_path: str, keys: KeyRing | None = None, drain: Drain | None = None
+) -> Litestar:
     """The server for one model. `model_path` is its file or folder; empty for the scripted engine
-    without a tokenizer of its own. The engine starts with the application, not before."""
+    without a tokenizer of its own. The engine starts with the application, not before. `keys` are
+    those of settings and environment, unless they are given; `drain` is the application's own,
+    unless whoever runs it wants to know when it is done."""
+    keys = keys or open_key_ring(settings.auth, os.environ)
+    drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
-    metrics = Metrics()
+    name = _served_name(settings, model_path)
+    metrics = Metrics(settings.metrics.max_keys)
     gpus = _gpu_monitor(settings)
-    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics, gpus))
-    model = ServedModel(_served_name(settings, model_path), supervisor.client, settings.model)
-    context = Context(settings, _registry(settings, model), model, metrics, gpus)
+    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
+    model = ServedModel(name, supervisor.client, settings.model)
+    tracer = start_tracer(settings.otel)
+    context = Context(settings, _registry(settings, model), model, metrics, gpus, drain, tracer)
     return Gateway(
         route_handlers=ROUTES,
-        state=State({"context": context}),
-        lifespan=[_lifespan(settings, supervisor, model, path, gpus)],
+        state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
+        guards=[guard],
+        cors_config=_cors(settings.server.cors_allow_origins),
+        lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # bodies are decoded by hand: gateway.openapi writes the document
@@ -112,6 +147,13 @@ def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
     return ModelRegistry(
         [model], adapters=dict.fromkeys(adapters, model.name), aliases=settings.model.aliases
     )
+
+
+def _cors(origins: list[str]) -> CORSConfig | None:
+    """Keys travel in a header of the page's own making, so cookies are not needed."""
+    if not origins:
+        return None
+    return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
 
 
 def min_free_bytes(settings: Settings) -> int | None:
@@ -133,10 +175,11 @@ def _gpu_monitor(settings: Settings) -> GpuMonitor:
     )
 
 
-def _listener(metrics: Metrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
+def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
     def listen(event: FromEngine) -> None:
-        metrics.on_engine_event(event)
-        if isinstance(event, Ready):
+        if isinstance(event, StepOutput):
+            metrics.engine.on_step(event)
+        elif isinstance(event, Ready):
             gpus.engine_loaded()
 
     return listen
@@ -180,12 +223,14 @@ def _as_get(scope: Scope) -> Scope:
     return cast(Scope, {**scope, "method": "GET"})
 
 
-def _with_headers(send: Send, exchange: Exchange) -> Send:
+def _with_headers(send: Send, exchange: Exchange, drain: Drain) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
             headers = [_allow_head(header) for header in message["headers"]]
-            message["headers"] = [*headers, *exchange.response_headers()]
+            # while it drains, the next request of this client is for another server
+            last = [(b"connection", b"close")] if drain.is_draining else []
+            message["headers"] = [*headers, *exchange.response_headers(), *last]
         await send(message)
 
     return send_with_headers
@@ -196,8 +241,3 @@ def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
         return name, value + b", HEAD"
     return header
-
-
-def _endpoint(scope: Scope) -> str:
-    """The route's path: unknown paths are one endpoint, or their number would have no end."""
-    return str(scope.get("path_template") or "unknown")

@@ -152,6 +152,9 @@ class Assembler:
     TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `reading`
     PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
     does not depend on how the deltas were cut, nor do the tokens or the pieces.
+
+    `num_completion_tokens` are those that have come; `num_prompt_tokens` those of the prompts whose
+    answer has begun. `started_time` is when the engine let the first request in, if it says so.
     """
 
     def __init__(
@@ -174,7 +177,11 @@ class Assembler:
         }
         self._num_unfinished = len(request_ids)
         self._usage: Usage | None = None
+        self._begun: set[int] = set()
+        self.num_choices = len(request_ids)
         self.num_completion_tokens = 0
+        self.num_prompt_tokens = 0
+        self.started_time: float | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -199,6 +206,7 @@ class Assembler:
             text = output.text
             if not choice.started:
                 choice.started = True
+                self._begin(choice.index // self._per_prompt, output)
                 events.append(ChoiceStart(choice.index))
                 text = self._start(choice, output, events)
             if choice.parser is not None:
@@ -245,6 +253,14 @@ class Assembler:
                 )
             )
         return Answer(choices, self.usage)
+
+    def _begin(self, prompt: int, output: RequestOutput) -> None:
+        """The first sign of a choice: account for its prompt."""
+        if prompt not in self._begun:
+            self._begun.add(prompt)
+            self.num_prompt_tokens += self._prompt_lengths[prompt]
+        times = [time for time in (self.started_time, output.started_time) if time is not None]
+        self.started_time = min(times, default=None)
 
     def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
         """The text of a choice's first delta. A scored echo is an event of its own before it."""

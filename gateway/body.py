@@ -7,12 +7,14 @@ so that the text "1" would pass for a number.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 from litestar import Request
 from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedMediaType
+from gateway.exchange import Exchange
 from gateway.fields import check_extensions
 from gateway.protocol import MISTAKES, to_invalid_request, unknown_fields
 
@@ -40,10 +42,22 @@ async def read_json(
         data = decode(body)
     except MISTAKES as error:
         raise to_invalid_request(error) from error
+    if request.app.state.context.settings.log.prompts:
+        exchange = Exchange.of(request.scope)
+        log.info("request_body", request_id=exchange.request_id, body=body.decode())
     if unknown := unknown_fields(body, kind):
         check_extensions(unknown)
         _note_unknown(set(unknown))
     return data
+
+
+async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
+    """A body that may be left out, as `kind`. Raises InvalidRequest."""
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise to_invalid_request(error) from error
 
 
 def _check_content_type(content_type: str) -> None:

@@ -6,9 +6,10 @@ import time
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of, origin_of
+from gateway.context import AnyRequest, context_of, origin_of, served_model
 from gateway.frames import ChatShape, Head
 from gateway.logprobs import ChatLogprobsWriter
 from gateway.messages import template_messages, uses_tools
@@ -32,16 +33,17 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
     context = context_of(request)
-    model = context.models.get(data.model)
+    model = served_model(request, data)
     check_chat(data)
-    service = service_of(data, origin_of(request), model.lora)
+    origin = origin_of(request)
+    service = service_of(data, origin, model.lora)
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     tool_use = find_tool_use(data)
     prompt, thinking = await prepare_prompt(data, model, tool_use)
     calls = find_calls(tool_use, model, structured_output(data))
-    head = _head(data, model)
+    head = _head(model, served_tier(data, origin))
     requests = chat_requests(
         data,
         prompt,
@@ -56,6 +58,8 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         [len(prompt)],
         reading=find_reading(data, calls, thinking),
     )
+    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
+    reserve_tokens(request.scope, assembler, [asked] * len(requests))
     options = data.stream_options or StreamOptions()
     shape = ChatShape(
         head,
@@ -111,11 +115,11 @@ def _plan_thinking(
     return plan_thinking(data, style, hearing, model.default_thinking_budget)
 
 
-def _head(data: ChatCompletionRequest, model: ServedModel) -> Head:
+def _head(model: ServedModel, service_tier: str | None) -> Head:
     return Head(
         id=f"chatcmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
         model=model.name,
         system_fingerprint=model.system_fingerprint,
-        service_tier=served_tier(data),
+        service_tier=service_tier,
     )

@@ -8,10 +8,11 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler, Echo
 from gateway.best_of import BestOf
 from gateway.body import read_json
-from gateway.context import AnyRequest, context_of, origin_of
+from gateway.context import AnyRequest, context_of, note_model, origin_of
 from gateway.frames import CompletionShape, Head, Shape
 from gateway.logprobs import CompletionLogprobsWriter
 from gateway.prompts import (
@@ -58,6 +59,7 @@ async def complete(
 ) -> ASGIApp:
     """The response to a request that has been read, whichever endpoint it came to."""
     context = context_of(request)
+    note_model(request, data, model)
     check_completion(data)
     service = service_of(data, origin_of(request), model.lora)
     given = completion_prompts(data)
@@ -79,6 +81,7 @@ async def complete(
         [len(prompt) for prompt in prompts],
         _echoes(data, given, prompts, model) if data.echo else (),
     )
+    reserve_tokens(request.scope, assembler, [r.sampling.max_tokens for r in requests])
     shape = variant.new_shape(data, head, assembler, model)
     submit = _submit(data, model, requests)
     if not data.stream:

@@ -3,34 +3,46 @@
 import time
 from typing import Any
 
+import msgspec
 from litestar import Request
 from msgspec import Struct
 
+from gateway.admission import principal_of
+from gateway.drain import Drain
 from gateway.exchange import Exchange, key_fingerprint
 from gateway.metrics import Metrics
+from gateway.protocol import GenerationRequest
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
+from gateway.tracing import Tracer, request_attributes
 from runtime import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with."""
+    """One running server. `model` is the one that it was started with; `tracer` is None where there
+    are no traces."""
 
     settings: Settings
     models: ModelRegistry
     model: ServedModel
     metrics: Metrics
     gpus: GpuMonitor
+    drain: Drain
+    tracer: Tracer | None = None
 
 
 def context_of(request: AnyRequest) -> Context:
-    """The server that this request came to."""
+    """The server that this request came to, with the models that its key may use."""
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
-    return context
+    principal = principal_of(request.scope)
+    if principal is None or principal.entry.models is None:
+        return context
+    models = context.models.restricted(principal.entry.models)
+    return msgspec.structs.replace(context, models=models)
 
 
 def model_of(request: AnyRequest, name: str | None) -> ServedModel:
@@ -39,14 +51,37 @@ def model_of(request: AnyRequest, name: str | None) -> ServedModel:
     return context.model if name is None else context.models.get(name)
 
 
+def served_model(request: AnyRequest, data: GenerationRequest) -> ServedModel:
+    """The model that a request asks for. Raises UnknownModel."""
+    model = context_of(request).models.get(data.model)
+    note_model(request, data, model)
+    return model
+
+
+def note_model(request: AnyRequest, data: GenerationRequest, model: ServedModel) -> None:
+    """From here on the request's metrics, log line and trace name the model, and the key's name.
+    An adapter counts as the model that it is added to."""
+    context, exchange = context_of(request), Exchange.of(request.scope)
+    if context.tracer is not None:
+        exchange.attributes = request_attributes(data)
+    exchange.model_name = context.models.base_of(model.name) or model.name
+    principal = principal_of(request.scope)
+    if principal is not None:
+        exchange.key_name = principal.name
+
+
 def origin_of(request: AnyRequest) -> Origin:
     """When and from whom this request came."""
     arrival_time = Exchange.of(request.scope).started
     engine = context_of(request).settings.engine
+    principal = principal_of(request.scope)
+    fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
     return Origin(
         arrival_time=arrival_time,
         unix_time=time.time() - (time.monotonic() - arrival_time),
-        key_fingerprint=key_fingerprint(request.scope["headers"]),
+        key_fingerprint=fingerprint,
+        key_priority=principal.entry.priority if principal else None,
+        has_key=principal is not None,
         max_queue_seconds=engine.max_queue_seconds,
         prefix_caching=engine.prefix_caching,
     )

@@ -5,6 +5,7 @@ is not a success, whether an endpoint, the router or the server itself refused.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from gateway.exchange import Exchange
 from runtime import (
     MAX_RETRY_AFTER,
     DeadlineExceeded,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -52,7 +54,54 @@ class UnsupportedMediaType(InvalidRequest):
         )
 
 
+class InvalidKey(LockgateError):
+    """The request carries no key, or one that is not valid. Never says which key it was."""
+
+
+class PermissionDenied(LockgateError):
+    """The key, or the page behind the request, may not do this."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str = "permission_denied"
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class RateLimited(LockgateError):
+    """A limit of the key is reached. `kind` is "requests" or "tokens"; `retry_after` is in
+    seconds, None when the same request will never be let in."""
+
+    def __init__(self, message: str, *, kind: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class ServerDraining(LockgateError):
+    """The server finishes what it has and takes nothing new. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("The server is draining: it finishes what it has and takes nothing new.")
+        self.retry_after = retry_after
+
+
+class BodyTimeout(LockgateError):
+    """The request's body did not arrive in time."""
+
+
+class RequestTimeout(LockgateError):
+    """The answer was not complete when the request's time was over."""
+
+
 TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
+    (InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
+    (PermissionDenied, 403, "invalid_request_error", None),
+    (RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+    (ServerDraining, 503, "server_error", "server_draining"),
+    (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
+    (RequestTimeout, 504, "server_error", "request_timeout"),
     (UnknownModel, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
     (InvalidRequest, 400, "invalid_request_error", None),
@@ -60,9 +109,19 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (EngineUnavailable, 503, "server_error", "engine_unavailable"),
     (GpuMemoryPressure, 503, "server_error", "gpu_memory_pressure"),
     (DeadlineExceeded, 503, "server_error", "deadline_exceeded"),
+    (EngineCrashed, 500, "server_error", "engine_crashed"),
     (EngineError, 500, "server_error", "engine_error"),
 )
 """Error, status, `type`, `code` (None: the error has its own). The first match counts."""
+
+NEVER_RETRY = {"x-should-retry": "false"}
+"""OpenAI's clients come back after 429 and 5xx by themselves, unless they are told this."""
+
+_OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
+    InvalidKey: {"www-authenticate": "Bearer"},
+    BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the rest of the body may still come
+    RequestTimeout: NEVER_RETRY,
+}
 
 HTTP_CODES = {
     404: ("unknown_url", "There is nothing at {method} {path}."),
@@ -129,12 +188,24 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
             return ErrorReply(status, ErrorBody(str(error), type_, param, code or own_code))
         case (
             EngineOverloaded(retry_after=seconds)
+            | ServerDraining(retry_after=seconds)
             | EngineUnavailable(retry_after=seconds)
             | GpuMemoryPressure(retry_after=seconds)
             | DeadlineExceeded(retry_after=seconds)
         ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, retry_headers(seconds))
+        case EngineCrashed():  # the official clients repeat a 500 by themselves
+            no_retry = {"x-should-retry": "false"}
+            return ErrorReply(status, ErrorBody(str(error), type_, None, code), no_retry)
+        case PermissionDenied(param=param, code=own_code):
+            return ErrorReply(status, ErrorBody(str(error), type_, param, own_code))
+        case RateLimited(kind=kind, retry_after=wait):
+            headers = NEVER_RETRY if wait is None else retry_headers(wait)
+            return ErrorReply(status, ErrorBody(str(error), kind, None, code), headers)
+        case InvalidKey() | BodyTimeout() | RequestTimeout():
+            body = ErrorBody(str(error), type_, None, code)
+            return ErrorReply(status, body, dict(_OWN_HEADERS[type(error)]))
         case _:
             return ErrorReply(status, ErrorBody(str(error), type_, None, code))
 

@@ -1,26 +1,47 @@
 """One HTTP request and its response: identity, clock, outcome. Lives in the ASGI scope."""
 
 import hashlib
+import math
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
+
+from gateway.answer_record import AnswerRecord
 
 _KEY = "lockgate.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Exchange:
-    """`started` is on the monotonic clock. `status` is 0 until the response begins."""
+    """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
-    __slots__ = ("error_code", "request_id", "started", "status")
+    `deadline`, on the same clock, is when its time is over. `limit_headers` says what the client
+    has left of its limits; `on_end` is called once, with the status, when the exchange is over.
+
+    `model_name` is the served model that the request asks for, empty until it is known; `key_name`
+    stands for the client's key where metrics are kept by key. `answer` is there once the engine
+    works on one. `attributes` are what a trace says about the request, where there are traces.
+    """
+
+    __slots__ = (
+        *("answer", "attributes", "deadline", "error_code", "key_name", "limit_headers"),
+        *("model_name", "on_end", "request_id", "started", "status"),
+    )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = time.monotonic()
         self.request_id = _request_id(headers)
         self.status = 0
         self.error_code: str | None = None
+        self.deadline = math.inf
+        self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self.on_end: Callable[[int], None] | None = None
+        self.model_name = ""
+        self.key_name = ""
+        self.answer: AnswerRecord | None = None
+        self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
         """Make this the exchange of an ASGI scope."""
@@ -37,7 +58,13 @@ class Exchange:
         return [
             (b"x-request-id", self.request_id.encode("ascii")),
             (b"openai-processing-ms", b"%d" % elapsed),
+            *(self.limit_headers() if self.limit_headers else ()),
         ]
+
+    def end(self, status: int) -> None:
+        """The response, or what there was of it, is over."""
+        if self.on_end is not None:
+            self.on_end(status)
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:

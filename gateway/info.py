@@ -1,16 +1,22 @@
 """Models, health and metrics: what can be asked without generating anything."""
 
+import asyncio
+import time
+
 from litestar import Response, get
 from litestar.types import ASGIApp
 from msgspec import UNSET, Struct
 
+from gateway.admission import MONITORING, PUBLIC
 from gateway.answers import Model, ModelList, encode
 from gateway.context import AnyRequest, Context, context_of
 from gateway.errors import retry_headers
-from gateway.metrics import CONTENT_TYPE, render
+from gateway.exposition import CONTENT_TYPE, render
+from gateway.health import HealthState, Progress, problems_of, progress_of, state_of
+from gateway.process_usage import ProcessUsage, own_usage, usage_of_tree
 from gateway.registry import LOADING_RETRY_SECONDS, ModelRegistry
 from gateway.streaming import JSONBytes
-from runtime import EngineInfo, EngineLimits, EngineState, EngineStats, GpuReading, __version__
+from runtime import EngineInfo, EngineLimits, EngineStats, GpuReading, __version__
 
 
 class Version(Struct, frozen=True):
@@ -20,18 +26,23 @@ class Version(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """`status` is "ok" when a request sent now would be taken."""
+    """`status` is "ok" when a request sent now would be taken, else "unavailable" or "draining"."""
 
     status: str
     reason: str
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs."""
+    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs.
+
+    `state` says more than `status`: a degraded server takes requests, and `reason` is why somebody
+    should look after it.
+    """
 
     status: str
     reason: str
-    state: EngineState
+    state: HealthState
+    progress: Progress
     version: str
     model: str
     num_requests_in_flight: int
@@ -56,30 +67,32 @@ def retrieve_model(request: AnyRequest) -> ASGIApp:
     return JSONBytes(encode(_describe(context_of(request).models, model_id)))
 
 
-@get("/health/live", sync_to_thread=False)
+@get("/health/live", opt={PUBLIC: True}, sync_to_thread=False)
 def live() -> ASGIApp:
     """The process answers. Says nothing about the model."""
     return JSONBytes(b'{"status":"ok"}')
 
 
-@get("/health/ready", sync_to_thread=False)
+@get("/health/ready", opt={PUBLIC: True}, sync_to_thread=False)
 def ready(request: AnyRequest) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
     context = context_of(request)
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
-@get("/health", sync_to_thread=False)
+@get("/health", opt={MONITORING: True}, sync_to_thread=False)
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
-    context = context_of(request)
+    context, now = context_of(request), time.monotonic()
     model, client = context.model, context.model.client
+    problems = problems_of(client, context.gpus.pressure_reason, now)
     return _health_response(
         context,
         Health(
             status=_status(context),
-            reason=_reason(context),
-            state=client.state,
+            reason=_reason(context) or " ".join(problems),
+            state=state_of(client, model.has_tokenizer, problems),
+            progress=progress_of(client, now),
             version=__version__,
             model=model.name,
             num_requests_in_flight=client.num_in_flight,
@@ -98,12 +111,24 @@ def version() -> ASGIApp:
     return JSONBytes(encode(Version(__version__)))
 
 
-@get("/metrics", sync_to_thread=False)
-def metrics_text(request: AnyRequest) -> Response[bytes]:
+@get("/metrics", opt={MONITORING: True})
+async def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)
-    text = render(context.metrics, context.model.client, context.model.name, context.gpus)
+    clients = {model.name: model.client for model in context.models}
+    usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
+    text = render(context.metrics, clients, context.gpus, usages)
     return Response(text, media_type=CONTENT_TYPE)
+
+
+def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
+    """Of the gateway, and of all engines together."""
+    found = [usage_of_tree(info.pid) for info in engines if info is not None and info.pid]
+    alive = [usage for usage in found if usage is not None]
+    engine = ProcessUsage(
+        sum(usage.cpu_seconds for usage in alive), sum(usage.memory_bytes for usage in alive)
+    )
+    return {"gateway": own_usage(), "engine": engine}
 
 
 def _describe(models: ModelRegistry, name: str) -> Model:
@@ -119,14 +144,20 @@ def _describe(models: ModelRegistry, name: str) -> Model:
 
 
 def _is_ready(context: Context) -> bool:
+    if context.drain.is_draining:
+        return False
     return context.model.is_ready and not context.gpus.under_pressure
 
 
 def _status(context: Context) -> str:
+    if context.drain.is_draining:
+        return "draining"
     return "ok" if _is_ready(context) else "unavailable"
 
 
 def _reason(context: Context) -> str:
+    if context.drain.is_draining:
+        return f"The server finishes {context.drain.num_running} requests and takes nothing new."
     return context.model.state_reason or context.gpus.pressure_reason
 
 

@@ -5,13 +5,13 @@ import copy
 import gc
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 import structlog
 from msgspec import Struct
 
-from gateway.errors import UnknownModel
+from gateway.errors import PermissionDenied, UnknownModel
 from gateway.parsing.dialect import Dialect
 from gateway.parsing.dialects.generic import GENERIC
 from gateway.parsing.styles import Style, find_style
@@ -83,6 +83,10 @@ class ServedModel:
     @property
     def is_ready(self) -> bool:
         return self.client.state == "ready" and self._tokenizer is not None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
 
     @property
     def state_reason(self) -> str:
@@ -202,29 +206,43 @@ class ModelRegistry:
             if name not in names:
                 known = ", ".join(sorted(names))
                 raise SetupError(f"model.aliases: there is no model {name!r}; known here: {known}")
+        self._allowed: frozenset[str] | None = None
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
+    def restricted(self, names: Collection[str]) -> "ModelRegistry":
+        """The same models, of which only those with these names may be used, by any name."""
+        allowed = copy.copy(self)
+        allowed._allowed = frozenset(names)
+        return allowed
+
     @property
     def names(self) -> list[str]:
         """Every name that a request may use: models, then adapters, then aliases."""
-        return [*self._models, *self._adapters, *self._aliases]
+        names = [*self._models, *self._adapters, *self._aliases]
+        return [name for name in names if self._may_use(name)]
 
     def get(self, name: str) -> ServedModel:
-        """Raises UnknownModel."""
+        """Raises UnknownModel, or PermissionDenied where `restricted` leaves the model out."""
         own_name = self._aliases.get(name, name)
-        model = self._models.get(own_name)
-        if model is not None:
-            return model
-        base = self._adapters.get(own_name)
+        base = self._models.get(self._adapters.get(own_name, own_name))
         if base is None:
             raise UnknownModel(name, self.names)
-        return self._models[base].with_adapter(own_name)
+        if not self._may_use(name):
+            raise PermissionDenied(
+                f"The key may not use the model `{name}`.", param="model", code="model_not_allowed"
+            )
+        return base if own_name == base.name else base.with_adapter(own_name)
 
     def base_of(self, name: str) -> str | None:
         """The model that an adapter of this name is added to; None for all other names."""
         return self._adapters.get(name)
+
+    def _may_use(self, name: str) -> bool:
+        if self._allowed is None:
+            return True
+        return name in self._allowed or self._aliases.get(name, name) in self._allowed
 
 
 def _load(

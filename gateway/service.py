@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.errors import PermissionDenied
+from gateway.keys import PriorityClass
 from gateway.protocol import ChatCompletionRequest, GenerationRequest
 from runtime import PRIORITY_STEP, InvalidRequest, PrefixCaching
 
@@ -35,7 +37,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     """Where a request comes from, and what the settings say about serving it.
 
     `arrival_time` is on the monotonic clock; `unix_time` is the same moment on the wall clock.
-    `key_fingerprint` stands for the client's key; empty without one.
+    `key_fingerprint` stands for the client's key; empty without one. With `has_key` the server
+    knows the key, and `key_priority` is the best class that it may have; None is any.
     """
 
     arrival_time: float
@@ -43,6 +46,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     key_fingerprint: str
     max_queue_seconds: float
     prefix_caching: PrefixCaching
+    key_priority: PriorityClass | None = None
+    has_key: bool = False
 
 
 class Service(Struct, frozen=True, kw_only=True):
@@ -61,8 +66,9 @@ def service_of(data: GenerationRequest, origin: Origin, lora: str = "") -> Servi
     "" for none."""
     tenant = _tenant(data, origin)
     return Service(
-        priority=_priority(data),
-        tenant=tenant,
+        priority=_priority(data, origin),
+        # what a client calls itself must not take the share of another key
+        tenant=origin.key_fingerprint if origin.has_key else tenant,
         cache_salt=_cache_salt(data, tenant, origin, lora),
         arrival_time=origin.arrival_time,
         deadline=_deadline(data, origin),
@@ -70,19 +76,32 @@ def service_of(data: GenerationRequest, origin: Origin, lora: str = "") -> Servi
     )
 
 
-def served_tier(data: ChatCompletionRequest) -> str | None:
+def served_tier(data: ChatCompletionRequest, origin: Origin | None = None) -> str | None:
     """The tier that the answer names; None when the client did not ask for one."""
     if data.service_tier is None:
         return None
     is_applied = data.priority is None and data.service_tier in TIERS
+    if is_applied and origin is not None:
+        is_applied = _priority(data, origin) == TIERS[data.service_tier]
     return data.service_tier if is_applied else "default"
 
 
-def _priority(data: GenerationRequest) -> int:
-    if data.priority is not None:
-        return _checked_priority(data.priority)
-    tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
-    return TIERS.get(tier, 0)
+def _priority(data: GenerationRequest, origin: Origin) -> int:
+    """A tier is a wish, and the answer says what became of it; `priority` is an order, which is
+    refused where the key does not allow it."""
+    best = PRIORITIES[origin.key_priority] if origin.key_priority else None
+    if data.priority is None:
+        tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
+        wanted = TIERS.get(tier, best or 0)
+        return wanted if best is None else max(wanted, best)
+    priority = _checked_priority(data.priority)
+    if best is not None and priority < best:
+        raise PermissionDenied(
+            f"The key is for requests of the class `{origin.key_priority}` or lower ones.",
+            param="priority",
+            code="priority_not_allowed",
+        )
+    return priority
 
 
 def _checked_priority(value: Any) -> int:

@@ -55,13 +55,18 @@ ToolDialect = Literal[
     "gemma4",
     "json",
 ]
+Monitoring = Literal["admin", "key", "loopback", "open"]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The HTTP server. Times in seconds, sizes in bytes. Port 0 takes a free port.
 
     `keep_alive_interval` is how long a stream may be silent before a comment is sent down it;
-    `keep_alive_timeout` is how long a connection without a request stays open.
+    `keep_alive_timeout` is how long a connection without a request stays open. `header_timeout`,
+    `body_timeout` and `write_timeout` are how long a client may take to send its headers and its
+    body, and to take a part of the answer; `request_timeout` is for all of a request, 0 without
+    end. `allowed_hosts` and `cors_allow_origins` are about web pages (`gateway.web_origin`).
+    `tls_certificate` and `tls_key` are PEM files; empty means plain HTTP.
     """
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -70,6 +75,28 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain_timeout: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     keep_alive_interval: Seconds = 15.0
     keep_alive_timeout: Annotated[int, Meta(ge=1, le=86_400)] = 75
+    max_header_bytes: Annotated[int, Meta(ge=1024)] = 65_536
+    header_timeout: Seconds = 15.0
+    body_timeout: Seconds = 60.0
+    write_timeout: Seconds = 60.0
+    request_timeout: Annotated[float, Meta(ge=0, le=86_400)] = 3600.0
+    allow_unauthenticated: bool = False
+    allowed_hosts: list[str] = []
+    cors_allow_origins: list[str] = []
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+
+class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may use the server. `keys_file` is a TOML file of keys (`docs/security.md`); keys of the
+    environment come on top. Without any key the server asks for none.
+
+    `monitoring` says who may read `/metrics` and `/health` once there are keys: "admin" keys, every
+    "key", those and clients on "loopback", or everybody, "open".
+    """
+
+    keys_file: str = ""
+    monitoring: Monitoring = "admin"
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -114,20 +141,42 @@ class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The log on stderr. `auto` is console on a terminal and JSON everywhere else."""
+    """The log on stderr. `auto` is console on a terminal and JSON everywhere else. `access` writes
+    a line for each request when it is over. With `prompts` every request's body is in it."""
 
     level: LogLevel = "info"
     format: LogFormat = "auto"
+    prompts: bool = False
+    access: bool = True
+
+
+class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What /metrics shows. `max_keys` is how many API keys get a label of their own, the others
+    being "other"; 0 keeps nothing by key."""
+
+    max_keys: Annotated[int, Meta(ge=0, le=10_000)] = 0
+
+
+class OtelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """OpenTelemetry traces. `endpoint` is a collector's base URL for OTLP over HTTP; empty is off.
+    `sample_ratio` of the requests are traced, unless the client's trace decides."""
+
+    endpoint: str = ""
+    service_name: Annotated[str, Meta(min_length=1)] = "lockgate"
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set."""
 
     server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
     model: ModelSettings = ModelSettings()
     engine: EngineConfig = EngineConfig()
     gpu: GpuSettings = GpuSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    otel: OtelSettings = OtelSettings()
 
 
 class Override(Struct, frozen=True):

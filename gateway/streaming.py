@@ -6,6 +6,7 @@ awaited there, because a cancelled task could not wait.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ import structlog
 from litestar.types import Receive, Scope, Send
 
 from gateway.assembler import Assembler
+from gateway.deadlines import at_deadline
 from gateway.errors import to_reply
 from gateway.exchange import Exchange
 from gateway.frames import DONE, KEEP_ALIVE, Shape, error_frame
-from gateway.metrics import Metrics, Timeline
+from gateway.metrics import Metrics
+from gateway.timeline import Timeline
 from runtime import LockgateError, RequestOutput
 
 log = structlog.get_logger(__name__)
@@ -42,6 +45,8 @@ class Deltas(Protocol):
 
     def close(self) -> None: ...
 
+    def expire(self, error: LockgateError) -> None: ...
+
 
 class FinishedDeltas:
     """Deltas of requests that ask for no tokens: the engine has nothing to do."""
@@ -61,6 +66,9 @@ class FinishedDeltas:
 
     def close(self) -> None:
         pass  # nothing is held
+
+    def expire(self, error: LockgateError) -> None:
+        pass  # all of it is there
 
 
 class JSONBytes:
@@ -104,16 +112,15 @@ class WholeAnswer:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        timeline = Timeline(self._metrics, Exchange.of(scope).started, self._assembler)
         stream = self._submit()
-        with until_disconnect(receive, stream):
+        timeline = Timeline(self._metrics, Exchange.of(scope), self._assembler)
+        with timeline, until_over(receive, stream, Exchange.of(scope).deadline):
             async for outputs in stream:
                 self._assembler.push(outputs)
                 timeline.delta(len(outputs))
             if stream.closed:
-                timeline.abort()
                 return
-        timeline.finish()
+            timeline.finish()
         await JSONBytes(self._shape.whole(self._assembler.result()))(scope, receive, send)
 
 
@@ -141,19 +148,17 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        timeline = Timeline(self._metrics, exchange.started, self._assembler)
         stream = self._submit()
-        with until_disconnect(receive, stream):
+        timeline = Timeline(self._metrics, exchange, self._assembler)
+        with timeline, until_over(receive, stream, exchange.deadline):
             try:
                 await self._write_all(stream, timeline, send, exchange)
             except Exception as error:
                 if not exchange.status:
                     raise
+                timeline.fail()
                 body = _last_words(error, exchange)
                 await send({"type": "http.response.body", "body": body, "more_body": False})
-            else:
-                if stream.closed:
-                    timeline.abort()
 
     async def _write_all(
         self, stream: Deltas, timeline: Timeline, send: Send, exchange: Exchange
@@ -191,15 +196,17 @@ class EventStream:
 
 
 @contextmanager
-def until_disconnect(receive: Receive, stream: Deltas) -> Iterator[None]:
+def until_over(receive: Receive, stream: Deltas, deadline: float = math.inf) -> Iterator[None]:
     """Closes the stream at the end of the block, or as soon as the client leaves, which wakes its
-    reader. Neither kind of response is cancelled by the server when its client is gone."""
+    reader. Neither kind of response is cancelled by the server when its client is gone. At the
+    deadline, on the monotonic clock, the reader gets a RequestTimeout."""
     watcher = asyncio.create_task(_close_on_disconnect(receive, stream))
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        stream.close()
+    with at_deadline(deadline, stream.expire):
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            stream.close()
 
 
 async def _close_on_disconnect(receive: Receive, stream: Deltas) -> None:

@@ -9,6 +9,7 @@ from runtime.detokenizer import spell
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -21,7 +22,14 @@ from runtime.errors import (
     PullError,
     SetupError,
 )
-from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, GpuSnapshot, spec_of
+from runtime.gpu import (
+    THROTTLE_REASONS,
+    GpuReader,
+    GpuReading,
+    GpuSnapshot,
+    choose_gpu,
+    spec_of,
+)
 from runtime.gpu_monitor import GpuMonitor
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, Ready, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
@@ -45,7 +53,7 @@ from runtime.request import (
     Thinking,
     TokenLogprobs,
 )
-from runtime.service_rate import MAX_RETRY_AFTER
+from runtime.service_rate import DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
@@ -56,6 +64,7 @@ from runtime.version import __version__
 
 __all__ = [
     "CATALOGUE",
+    "DEFAULT_RETRY_AFTER",
     "GPUS",
     "MAX_RETRY_AFTER",
     "PRECISIONS",
@@ -67,6 +76,7 @@ __all__ = [
     "DeadlineExceeded",
     "EngineClient",
     "EngineConfig",
+    "EngineCrashed",
     "EngineError",
     "EngineInfo",
     "EngineLimits",
@@ -122,6 +132,7 @@ __all__ = [
     "Tokenizer",
     "Wishes",
     "__version__",
+    "choose_gpu",
     "fill_engine_plan",
     "find_gpu",
     "find_planned_model",

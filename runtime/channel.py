@@ -47,6 +47,15 @@ class Channel:
             self._loop.call_soon(self._flush)
         self._outgoing.append(encode(message))
 
+    def drain(self) -> None:
+        """Hand on all that a dead engine has still said; ZeroMQ leaves out half a message."""
+        while not self._closed:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._on_message(decode_from_engine(frame))
+
     def close(self) -> None:
         """Drop the socket and whatever it still holds."""
         if self._closed:

@@ -1,12 +1,16 @@
 """The gateway's side of the engine: submit requests, read their tokens, know the engine's state."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
+import structlog
 
 from runtime.errors import (
     DeadlineExceeded,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -28,6 +32,9 @@ from runtime.messages import (
 from runtime.request import Request, RequestOutput
 from runtime.service_rate import ServiceRate
 from runtime.stream import TokenStream
+from runtime.suspects import PROOF_TOKENS, Suspects
+
+log = structlog.get_logger(__name__)
 
 EngineState = Literal["starting", "ready", "restarting", "failed"]
 
@@ -39,6 +46,13 @@ class _InFlight:
         self.request = request
         self.stream = stream
         self.output_token_ids: list[int] = []
+        self.is_submitted = False
+        self.num_new_tokens = 0  # from the engine that it was submitted to
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of its prompt as long as it has no answer."""
+        return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
 
     def resumed(self) -> Request:
         return msgspec.structs.replace(
@@ -51,21 +65,42 @@ class EngineClient:
 
     The supervisor tells it when an engine is there (`connected`), what the engine says
     (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
+    While `Suspects` searches for one that kills engines, those that are not on trial wait here.
+    `max_num_waiting_tokens` bounds the prompts that have no answer yet; 0 does not.
+    `num_restarts` counts engines that were lost and are followed by another one, `num_resumed` the
+    requests that were handed over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_num_waiting_tokens: int = 0) -> None:
+        self._max_num_waiting_tokens = max_num_waiting_tokens
+        self._num_waiting_tokens = 0
         self._in_flight: dict[str, _InFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._rate = ServiceRate()
+        self._suspects = Suspects()
+        self.last_step_time = 0.0
+        """When the engine last said anything about a step (monotonic clock); 0 before."""
+        self.num_deaths = 0
+        self.last_death_time = 0.0
+        """When an engine process last died (monotonic clock); 0 when none has."""
+        self.num_tokens = 0
+        """Tokens that the running engine process has handed out."""
         self.state: EngineState = "starting"
         self.state_reason = "The engine is starting."
         self.limits: EngineLimits | None = None
         self.info: EngineInfo | None = None
         self.stats = EngineStats()
+        self.num_restarts = 0
+        self.num_resumed = 0
 
     @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether a request that kills engines is searched for."""
+        return self._suspects.is_searching
 
     def check_room(self, num_requests: int) -> None:
         """Raises what `submit` would raise now for so many requests: before their prompts are
@@ -79,13 +114,16 @@ class EngineClient:
         Raises EngineUnavailable while no engine is ready, EngineOverloaded when they do not fit
         beside those in flight, InvalidRequest when they are more than ever fit.
         """
-        limits, send = self._limits_and_send()
+        limits, _ = self._limits_and_send()
         self._check_room(len(requests), limits)
+        self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:
             assert request.request_id not in self._in_flight, "request id used twice: a bug"
-            self._in_flight[request.request_id] = _InFlight(request, stream)
-            send(Submit(request))
+            self._in_flight[request.request_id] = in_flight = _InFlight(request, stream)
+            self._num_waiting_tokens += in_flight.waiting_tokens
+        if not self._suspects.is_searching:
+            self._submit([request.request_id for request in requests])
         self._rate.in_flight(len(self._in_flight))
         return stream
 
@@ -95,32 +133,104 @@ class EngineClient:
         self.limits = ready.limits
         self.info = ready.info
         self.state, self.state_reason = "ready", ""
-        for in_flight in self._in_flight.values():
-            send(Submit(in_flight.resumed()))
+        self.num_tokens = 0
+        self.last_step_time = time.monotonic()
+        self.num_resumed += len(self._in_flight)
+        self._go_on()
 
     def receive(self, message: FromEngine) -> None:
         """Deliver what the engine says about requests and about itself."""
         match message:
             case StepOutput(outputs, stats):
                 self.stats = stats
+                self.last_step_time = time.monotonic()
                 for output in outputs:
                     self._deliver(output)
             case RequestFailed():
                 self._refused(message)
 
-    def lost(self, state: EngineState, reason: str) -> None:
-        """The engine is gone. Unless another one follows, everything in flight fails."""
+    def count_death(self, now: float) -> None:
+        """An engine process has died by itself, at this time of the monotonic clock."""
+        self.num_deaths += 1
+        self.last_death_time = now
+
+    def lost(
+        self,
+        state: EngineState,
+        reason: str,
+        working_on: Collection[str] | None = (),
+    ) -> None:
+        """The engine is gone. Unless another one follows, everything in flight fails.
+
+        `working_on` are the requests that it may have died of; None when that is not known, and
+        empty when it was none of them.
+        """
         self._send = None
         self.state, self.state_reason = state, reason
         self.stats = EngineStats()
+        self.num_restarts += state == "restarting"
         if state == "failed":
             self._fail_all(EngineError(reason))
+        else:
+            self._find_guilty(working_on, reason)
+        for in_flight in self._in_flight.values():
+            in_flight.is_submitted = False
+
+    def _find_guilty(self, working_on: Collection[str] | None, reason: str) -> None:
+        submitted = [key for key, entry in self._in_flight.items() if entry.is_submitted]
+        known = submitted if working_on is None else set(working_on)
+        accused = [key for key in submitted if key in known]
+        if not accused:
+            self._suspects.interrupted()
+            return
+        newcomers = [key for key in accused if not self._in_flight[key].num_new_tokens]
+        guilty = self._suspects.died(accused, newcomers)
+        if guilty is not None:
+            self._give_up(guilty, reason)
+
+    def _give_up(self, request_id: str, reason: str) -> None:
+        in_flight = self._in_flight[request_id]
+        log.error("request_given_up", request_id=request_id, reason=reason)
+        error = EngineCrashed(
+            "The engine process died each time it worked on this request, the last time on this"
+            f" one alone, so the request has been given up. {reason}"
+        )
+        for other in in_flight.stream.fail(error):
+            self._forget(other)
+
+    def _go_on(self) -> None:
+        """Submit whose turn it is."""
+        suspects = self._suspects
+        while suspects.is_searching and suspects.is_group_done:
+            self._submit(suspects.next_group())
+        if not suspects.is_searching:
+            self._submit([key for key, entry in self._in_flight.items() if not entry.is_submitted])
+
+    def _submit(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            in_flight = self._in_flight[request_id]
+            in_flight.is_submitted, in_flight.num_new_tokens = True, 0
+            if self._send is not None:
+                self._send(Submit(in_flight.resumed()))
+
+    def _clear(self, request_id: str) -> None:
+        """The request is beyond suspicion, or has ended."""
+        if self._suspects.is_searching:
+            self._suspects.clear(request_id)
+            if self._send is not None:
+                self._go_on()
 
     def _deliver(self, output: RequestOutput) -> None:
         in_flight = self._in_flight.get(output.request_id)
         if in_flight is None:
             return  # aborted while this was on its way
+        if output.token_ids and not in_flight.output_token_ids:
+            self._num_waiting_tokens -= in_flight.waiting_tokens
         in_flight.output_token_ids += output.token_ids
+        in_flight.num_new_tokens += len(output.token_ids)
+        self.num_tokens += len(output.token_ids)
+        if in_flight.num_new_tokens >= PROOF_TOKENS:
+            self._clear(output.request_id)
         if output.finish_reason is not None:
             self._rate.completed()
             self._forget(output.request_id)
@@ -131,9 +241,19 @@ class EngineClient:
         if in_flight is not None:
             self._abort(in_flight.stream.fail(self._to_error(failed)))
 
+    def abort_all(self, error: LockgateError) -> None:
+        """Give up everything in flight; its readers get `error`."""
+        request_ids = list(self._in_flight)
+        self._fail_all(error)
+        if self._send is not None:
+            for request_id in request_ids:
+                self._send(Abort(request_id))
+
     def _fail_all(self, error: LockgateError) -> None:
         streams = {id(entry.stream): entry.stream for entry in self._in_flight.values()}
         self._in_flight.clear()
+        self._suspects = Suspects()
+        self._num_waiting_tokens = 0
         self._rate.in_flight(0)
         for stream in streams.values():
             stream.fail(error)
@@ -145,6 +265,9 @@ class EngineClient:
 
     def _forget(self, request_id: str) -> _InFlight | None:
         in_flight = self._in_flight.pop(request_id, None)
+        self._clear(request_id)
+        if in_flight is not None:
+            self._num_waiting_tokens -= in_flight.waiting_tokens
         self._rate.in_flight(len(self._in_flight))
         return in_flight
 
@@ -168,6 +291,21 @@ class EngineClient:
                 f"The queue is full: {len(self._in_flight)} requests are running or waiting.",
                 retry_after=self._rate.retry_after(missing),
             )
+
+    def _check_tokens(self, num_tokens: int) -> None:
+        """A prompt that finds nobody waiting is taken, however long it is."""
+        limit, waiting = self._max_num_waiting_tokens, self._num_waiting_tokens
+        if not limit or not waiting or waiting + num_tokens <= limit:
+            return
+        raise EngineOverloaded(
+            f"The queue is full: prompts of {waiting} tokens wait for an answer.",
+            retry_after=self._rate.retry_after(self._num_in_front_of(waiting + num_tokens - limit)),
+        )
+
+    def _num_in_front_of(self, num_tokens: int) -> int:
+        """Requests that have to leave the queue before so many tokens of it are free."""
+        lengths = (entry.waiting_tokens for entry in self._in_flight.values())
+        return sum(freed < num_tokens for freed in accumulate(filter(None, lengths))) + 1
 
     def _to_error(self, failed: RequestFailed) -> LockgateError:
         match failed.kind:

@@ -12,12 +12,18 @@ Auto = Literal["auto"]
 
 
 class ScriptedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The deterministic engine for tests and front-end benchmarks."""
+    """The deterministic engine for tests and front-end benchmarks.
+
+    `poison` is for drills: the process dies as by a failed assertion when it has given
+    `poison_after` tokens to a request whose prompt contains that text; "" is off.
+    """
 
     text: str = "The quick brown fox jumps over the lazy dog. "
     num_tokens: Annotated[int, Meta(ge=0)] = 0
     step_ms: Annotated[float, Meta(ge=0)] = 0.0
     load_ms: Annotated[float, Meta(ge=0)] = 0.0
+    poison: str = ""
+    poison_after: Annotated[int, Meta(ge=0)] = 0
 
 
 class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,18 +45,22 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     `max_model_len` "auto" is the model's own context, as far as the memory for it allows;
     `num_kv_tokens` "auto" is room for at least one sequence of that length.
+    `max_num_waiting_tokens` bounds the prompts that have no answer yet, in tokens; 0 does not.
 
     A request that has waited `priority_ageing` counts as one class higher; one that waits while
     lower classes run makes one of them give way after `preempt_after`; one that still waits after
     `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts, and
     `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
     the moment; "auto" is a tenth of what is available when the model has been loaded.
+
+    An engine that dies is started again, at most `max_restarts` times within `restart_window`.
     """
 
     name: EngineName = "llama_cpp"
     max_model_len: Annotated[int, Meta(ge=16)] | Auto = "auto"
     max_num_seqs: Annotated[int, Meta(ge=1, le=256)] = 16
     max_num_waiting: Annotated[int, Meta(ge=0)] = 256
+    max_num_waiting_tokens: Annotated[int, Meta(ge=0)] = 1_000_000
     max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
     max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
@@ -62,6 +72,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     start_timeout: Annotated[float, Meta(gt=0)] = 600.0
     heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
     max_restarts: Annotated[int, Meta(ge=0)] = 5
+    restart_window: Annotated[float, Meta(gt=0)] = 600.0
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
     tensorrt_llm: TensorRTConfig = TensorRTConfig()
@@ -69,8 +80,10 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):
     """All that an engine process is told when it starts. `model_path` is empty for `scripted`
-    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway."""
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
+    for its `FlightRecorder`."""
 
     address: str
+    record: str
     model_path: str
     engine: EngineConfig

@@ -6,7 +6,7 @@ one place that decides who is next.
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -32,18 +32,26 @@ class EngineCore:
     """Waiting queue, engine and output processor, advanced one step at a time.
 
     A request is in exactly one of three places: it is being prepared, waits in the queue, or is in
-    the engine. What has to be told to the gateway
-    collects in an outbox until `take_messages`.
+    the engine. What has to be told to the gateway collects in an outbox until `take_messages`.
+    Before the engine takes a request up, `record` is told the ids of all that it works on.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, config: EngineConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        config: EngineConfig,
+        record: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
         self._engine = engine
+        self._record = record
         self._preempt_after = config.preempt_after
         self._waiting = WaitingQueue(engine.limits.max_num_waiting, config.priority_ageing)
         self._preparing = PreparingRequests()
         self._running: dict[str, _Running] = {}
         self._output = OutputProcessor(tokenizer)
         self._outbox: list[FromEngine] = []
+        self._num_resumed = 0
 
     @property
     def has_work(self) -> bool:
@@ -60,6 +68,8 @@ class EngineCore:
         num_free = self._engine.limits.max_num_seqs - self._engine.num_running
         try:
             self._waiting.check_room(num_free - len(self._preparing))
+            if request.sampling.structured_output is not None:
+                self._note(request)
             preparation = self._engine.prepare(request)
         except (EngineOverloaded, InvalidRequest) as error:
             self._outbox.append(_refusal(request.request_id, error))
@@ -94,7 +104,7 @@ class EngineCore:
                 del self._running[output.request_id]
         self._answer_failed()
         stats = self._stats(time.monotonic() - started)
-        self._outbox.append(StepOutput(processed.outputs, stats))
+        self._outbox.append(StepOutput(processed.outputs, stats, self._preparing.take_seconds()))
 
     def heartbeat(self) -> None:
         """Say that the process lives though there is nothing to do."""
@@ -130,6 +140,7 @@ class EngineCore:
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:
+        self._note(request)
         try:
             self._engine.add(request)
         except InvalidRequest as error:
@@ -137,10 +148,16 @@ class EngineCore:
             self._outbox.append(_refusal(request.request_id, error))
             return
         self._running[request.request_id] = _Running(request, now)
-        if not self._output.has(request.request_id):  # a preempted one has left its text here
-            self._output.add(request)
+        if self._output.has(request.request_id):  # a preempted one has left its text here
+            self._num_resumed += 1
+        else:
+            self._output.add(request, now)
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
+
+    def _note(self, request: Request) -> None:
+        if self._record is not None:
+            self._record([*self._preparing.request_ids, *self._running, request.request_id])
 
     def _make_way(self, request: Request, now: float) -> bool:
         """Whether lower classes could give way to a request that has waited long enough. Each has
@@ -182,6 +199,7 @@ class EngineCore:
 
     def _stats(self, step_seconds: float) -> EngineStats:
         usage = self._engine.take_usage()
+        num_resumed, self._num_resumed = self._num_resumed, 0
         return EngineStats(
             num_running=self._engine.num_running,
             num_waiting=len(self._waiting),
@@ -192,6 +210,11 @@ class EngineCore:
             step_seconds=step_seconds,
             num_cached_tokens=usage.num_cached_tokens,
             prefix_cache_usage=usage.prefix_cache_usage,
+            num_preparing=len(self._preparing),
+            num_waiting_preempted=self._waiting.num_pushed_back,
+            num_resumed=num_resumed,
+            num_draft_tokens=usage.num_draft_tokens,
+            num_accepted_tokens=usage.num_accepted_tokens,
         )
 
 

@@ -10,6 +10,7 @@
     ├── GpuMemoryPressure          the GPU's memory is nearly used up; `retry_after` as above
     ├── DeadlineExceeded           the request was still waiting when its time was over
     ├── EngineError                the engine broke while it worked on this request
+    │   └── EngineCrashed          this request has killed the engine, more than once
     ├── EngineFatal                the engine's process must end: nothing in it can be trusted
     └── SetupError                 the machine, a file or a setting is wrong; a person must act
         ├── MissingExtra           an optional package is not installed; names the extra
@@ -73,6 +74,10 @@ class DeadlineExceeded(LockgateError):
 
 class EngineError(LockgateError):
     """The engine failed while it worked on the request."""
+
+
+class EngineCrashed(EngineError):
+    """The engine's process died of this request each time; it is not tried again."""
 
 
 class EngineFatal(LockgateError):

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from runtime.planning.gpu_table import GpuSpec, match_gpu
+from runtime.errors import SetupError
+from runtime.planning.gpu_table import GpuSpec, find_gpu, match_gpu
 
 THROTTLE_REASONS: Mapping[str, int] = {
     "gpu_idle": 0x1,
@@ -286,6 +287,32 @@ class _XidEvents:
         except self._nvml.NVMLError as error:
             if _is_gone(self._nvml, error):
                 raise
+
+
+def choose_gpu(name: str, index: int = 0) -> GpuSpec:
+    """The GPU of that name, or, for "auto", the one of that number in this machine.
+
+    Raises SetupError where the name is not known, and where the machine has no such GPU.
+    """
+    if name != "auto":
+        return find_gpu(name)
+    reader = GpuReader()
+    try:
+        snapshot = reader.read()
+    finally:
+        reader.close()
+    if snapshot.problem or not snapshot.gpus:
+        reason = snapshot.problem or "the driver sees no GPU"
+        raise SetupError(f"--gpu auto: {reason}. Name one, such as --gpu rtx-4070")
+    here = {gpu.index: gpu for gpu in snapshot.gpus}
+    if index not in here:
+        known = ", ".join(map(str, here))
+        raise SetupError(f"--gpu-index: there is no GPU {index}; there are: {known}")
+    spec = spec_of(here[index])
+    if spec is None:
+        reason = here[index].problem or "the driver tells too little about it"
+        raise SetupError(f"--gpu auto: {here[index].name}: {reason}. Name one with --gpu")
+    return spec
 
 
 def spec_of(gpu: GpuReading) -> GpuSpec | None:

@@ -44,20 +44,24 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
-    """What the engine is: for logs, `/health` and `lockgate doctor`."""
+    """What the engine is: for logs, `/health` and `lockgate doctor`. `pid` is its process."""
 
     engine: str
     version: str
     device: str
     num_threads: int = 0
     load_seconds: float = 0.0
+    pid: int = 0
 
 
 class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     """The state after a step. Times in seconds, counts in requests or tokens.
 
     `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
-    requests found in the KV cache) and `num_preempted` are those of this step alone.
+    requests found in the KV cache), `num_preempted`, `num_resumed` (let in again after they had
+    given way), `num_draft_tokens` and `num_accepted_tokens` (of speculation) are those of this step
+    alone. `num_waiting` includes the `num_waiting_preempted` that have been running before;
+    `num_preparing` wait outside the queue, for their grammar.
     `kv_cache_usage` is the share of cells that running sequences hold, `prefix_cache_usage` that
     of the memory for prefixes that nobody uses at the moment; both 0 to 1.
     """
@@ -71,6 +75,11 @@ class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     step_seconds: float = 0.0
     num_cached_tokens: int = 0
     prefix_cache_usage: float = 0.0
+    num_preparing: int = 0
+    num_waiting_preempted: int = 0
+    num_resumed: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 class Ready(Struct, frozen=True, tag=True, array_like=True):
@@ -81,10 +90,15 @@ class Ready(Struct, frozen=True, tag=True, array_like=True):
 
 
 class StepOutput(Struct, frozen=True, tag=True, array_like=True):
-    """Engine to gateway: all that one step produced. Without outputs it is the heartbeat."""
+    """Engine to gateway: all that one step produced. Without outputs it is the heartbeat.
+
+    `preparation_seconds` has an entry for each request that has got its grammar since the last
+    step: how long it has waited for that.
+    """
 
     outputs: list[RequestOutput]
     stats: EngineStats
+    preparation_seconds: list[float] = []
 
 
 FailureKind = Literal["invalid", "overloaded", "expired", "internal"]

@@ -22,8 +22,9 @@ class _TextState:
     """Text of one request. What has been sent depends on the tokens alone, not on how they were
     cut into steps; so a resumed request continues where its client stands."""
 
-    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+    def __init__(self, request: Request, tokenizer: Tokenizer, started_time: float | None) -> None:
         sampling = request.sampling
+        self._started_time = started_time
         self.detokenizer = Detokenizer(tokenizer, sampling.shown_token_ids)
         self._include = sampling.include_stop_str_in_output
         stop = sampling.stop
@@ -35,6 +36,11 @@ class _TextState:
     @property
     def matched(self) -> str | None:
         return None if self.stop is None else self.stop.matched
+
+    def take_started_time(self) -> float | None:
+        """When the request was let in; tells it once."""
+        started_time, self._started_time = self._started_time, None
+        return started_time
 
     def push(self, token_ids: Sequence[int]) -> str:
         if self._num_unchecked:
@@ -66,9 +72,9 @@ class OutputProcessor:
         self._tokenizer = tokenizer
         self._states: dict[str, _TextState] = {}
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, started_time: float | None = None) -> None:
         """Start a request; the tokens that a resumed one brings along make no new text."""
-        self._states[request.request_id] = _TextState(request, self._tokenizer)
+        self._states[request.request_id] = _TextState(request, self._tokenizer, started_time)
 
     def has(self, request_id: str) -> bool:
         """Whether the request has been started and not ended."""
@@ -109,6 +115,7 @@ class OutputProcessor:
             output.num_cached_tokens,
             output.logprobs,
             output.prompt_logprobs,
+            state.take_started_time(),
         )
 
 

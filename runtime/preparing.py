@@ -1,5 +1,6 @@
 """Requests whose preparation is going on in another thread."""
 
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,6 +12,7 @@ from runtime.request import Request
 class _Preparing(Struct, frozen=True):
     request: Request
     preparation: Future[Any]
+    since: float
 
 
 class PreparingRequests:
@@ -18,6 +20,7 @@ class PreparingRequests:
 
     def __init__(self) -> None:
         self._requests: dict[str, _Preparing] = {}
+        self._seconds: list[float] = []
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -27,9 +30,13 @@ class PreparingRequests:
         """Whether `take_ready` has something to give."""
         return any(entry.preparation.done() for entry in self._requests.values())
 
+    @property
+    def request_ids(self) -> list[str]:
+        return list(self._requests)
+
     def add(self, request: Request, preparation: Future[Any]) -> None:
         assert request.request_id not in self._requests, "request prepared twice: this is a bug"
-        self._requests[request.request_id] = _Preparing(request, preparation)
+        self._requests[request.request_id] = _Preparing(request, preparation, time.monotonic())
 
     def remove(self, request_id: str) -> None:
         """Forget a request; what it waits for goes on. Unknown ids are ignored."""
@@ -41,4 +48,10 @@ class PreparingRequests:
         done = [entry for entry in self._requests.values() if entry.preparation.done()]
         for entry in done:
             del self._requests[entry.request.request_id]
+            self._seconds.append(time.monotonic() - entry.since)
         return [(entry.request, entry.preparation.exception()) for entry in done]
+
+    def take_seconds(self) -> list[float]:
+        """How long each request has waited that `take_ready` has taken out since the last call."""
+        seconds, self._seconds = self._seconds, []
+        return seconds

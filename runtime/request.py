@@ -195,7 +195,8 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     `stop_token_ids`. `num_cached_tokens` counts prompt tokens that were not computed again.
     `logprobs`, where the request asks for them, has one entry for each of `token_ids`.
     `prompt_logprobs` come with the first delta, one for each token of the prompt; the first token
-    follows nothing and has None.
+    follows nothing and has None. `started_time` is on the monotonic clock, when the engine let the
+    request in; it comes once, with the first delta.
     """
 
     request_id: str
@@ -206,3 +207,4 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     num_cached_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs | None] | None = None
+    started_time: float | None = None

@@ -77,6 +77,12 @@ class TokenStream:
         self._wake()
         return unfinished
 
+    def expire(self, error: LockgateError) -> None:
+        """End with an error, and give up what has not finished."""
+        unfinished = self.fail(error)
+        if unfinished:
+            self._on_close(unfinished)
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -92,6 +98,7 @@ def _merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
         max(earlier.num_cached_tokens, later.num_cached_tokens),
         _joined(earlier.logprobs, later.logprobs),
         earlier.prompt_logprobs or later.prompt_logprobs,
+        earlier.started_time or later.started_time,
     )
 
 

@@ -18,27 +18,23 @@ from runtime.channel import Channel
 from runtime.client import EngineClient
 from runtime.config import EngineConfig, WorkerConfig
 from runtime.engines import cautious, engine_environment
+from runtime.flight_recorder import FILE_NAME, read_record
 from runtime.messages import Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
+from runtime.restart_budget import RestartBudget
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine that was told to leave may take before it is killed."""
 
-FIRST_BACKOFF_SECONDS = 0.5
-MAX_BACKOFF_SECONDS = 30.0
-
-HEALTHY_SECONDS = 600.0
-"""An engine that ran this long clears the count of restarts."""
-
 
 class Supervisor:
     """Keeps one engine process alive and its client connected.
 
     Every process gets a socket of its own, so that nothing of a dead engine is ever read as the
-    words of the next one. After `max_restarts` deaths without a healthy run in between the client
-    is told that the engine has failed, and no further one is started.
+    words of the next one. After `max_restarts` restarts within `restart_window` seconds the client
+    is told that the engine has failed, and no further one is started until `restart` is called.
     """
 
     def __init__(
@@ -47,12 +43,15 @@ class Supervisor:
         model_path: str,
         on_event: Callable[[FromEngine], None] | None = None,
     ) -> None:
-        self.client = EngineClient()
+        self.client = EngineClient(config.max_num_waiting_tokens)
         self.num_restarts = 0
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
         self._has_served = False
+        self._budget = RestartBudget(config.max_restarts, config.restart_window)
+        self._run: _EngineRun | None = None
+        self._no_pause = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,30 +69,63 @@ class Supervisor:
         self._task = None
         self.client.lost("failed", "The server has stopped.")
 
+    def restart(self) -> None:
+        """Have a new engine process instead of this one, or after the engine was given up.
+
+        Requests in flight go on with the next engine, and nobody is suspected. Earlier deaths are
+        forgiven. Returns at once; loading shows in the client's state. For a supervisor that was
+        started and not stopped. A call between two engines makes the next one start at once.
+        """
+        assert self._task is not None, "restart of what was not started: this is a bug"
+        self._budget.forgive()
+        if self._task.done():
+            self.client.lost("starting", "The engine is starting again.")
+            self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+        elif self._run is not None:
+            self._run.end()
+        else:
+            self._no_pause.set()
+
     async def _keep_running(self) -> None:
-        deaths = 0
-        while True:
-            run = _EngineRun(self._config, self._model_path, self.client, self._on_event)
-            started = time.monotonic()
-            try:
-                reason = await run.to_the_end()
-            except (OSError, zmq.ZMQError) as error:
-                reason = f"The engine process cannot be started: {error}"
-            if run.died_loading and (config := cautious(self._config)) is not None:
-                log.warning("engine_retries_without_extra_bufts", reason=reason)
-                self._config = config
-                continue
-            if time.monotonic() - started > HEALTHY_SECONDS:
-                deaths = 0
-            deaths += 1
-            log.error("engine_lost", reason=reason, deaths=deaths)
-            self._has_served = self._has_served or run.was_ready
-            if (run.hopeless and not self._has_served) or deaths > self._config.max_restarts:
-                self.client.lost("failed", reason)
-                return
-            self.client.lost("restarting", f"The engine is restarting: {reason}")
-            self.num_restarts += 1
-            await asyncio.sleep(min(FIRST_BACKOFF_SECONDS * 2 ** (deaths - 1), MAX_BACKOFF_SECONDS))
+        while (pause := await self._one_engine()) is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._no_pause.wait()
+            self._no_pause.clear()
+
+    async def _one_engine(self) -> float | None:
+        """Run one engine until it ends; returns the pause before the next, None for no next."""
+        run = self._run = _EngineRun(self._config, self._model_path, self.client, self._on_event)
+        try:
+            reason = await run.to_the_end()
+        except (OSError, zmq.ZMQError) as error:
+            reason = f"The engine process cannot be started: {error}"
+        finally:
+            self._run = None
+        if run.was_told_to_end:
+            log.info("engine_restarts")
+            self.client.lost("restarting", "The engine is being restarted.")
+            return 0.0
+        if run.died_loading and (config := cautious(self._config)) is not None:
+            log.warning("engine_retries_without_extra_bufts", reason=reason)
+            self._config = config
+            return 0.0
+        return self._after_death(run, reason)
+
+    def _after_death(self, run: "_EngineRun", reason: str) -> float | None:
+        now = time.monotonic()
+        self.client.count_death(now)
+        is_search = run.was_ready and self.client.is_searching
+        pause = self._budget.death(now, is_search=is_search)
+        log.error("engine_lost", reason=reason, is_search=is_search, pause=pause)
+        self._has_served = self._has_served or run.was_ready
+        if pause is None or (run.hopeless and not self._has_served):
+            self.client.lost("failed", reason)
+            return None
+        working_on = run.working_on if run.was_ready else ()
+        self.client.lost("restarting", f"The engine is restarting: {reason}", working_on)
+        self.num_restarts += 1
+        return pause
 
 
 class _EngineRun:
@@ -115,6 +147,18 @@ class _EngineRun:
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
+        self._told_to_end = asyncio.Event()
+        self.working_on: list[str] | None = None
+        """After its end: what it worked on then; None where that is not known."""
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether it ended because of `end`."""
+        return self._told_to_end.is_set()
+
+    def end(self) -> None:
+        """Kill the process; `to_the_end` returns soon."""
+        self._told_to_end.set()
 
     @property
     def was_ready(self) -> bool:
@@ -136,34 +180,43 @@ class _EngineRun:
         """Run an engine process until it ends. Returns why, as a sentence."""
         with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
             self._channel = Channel(_address(Path(folder)), self._receive)
-            process = _start(self._worker_config())
+            record = Path(folder) / FILE_NAME
+            process = _start(self._worker_config(record))
             try:
                 return await self._watch(process)
             finally:
                 _end(process)
+                self._channel.drain()
                 self._channel.close()
+                self.working_on = read_record(record)
 
-    def _worker_config(self) -> WorkerConfig:
+    def _worker_config(self, record: Path) -> WorkerConfig:
         assert self._channel is not None
         return WorkerConfig(
-            address=self._channel.address, model_path=self._model_path, engine=self._config
+            address=self._channel.address,
+            record=str(record),
+            model_path=self._model_path,
+            engine=self._config,
         )
 
     async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
         exited = asyncio.create_task(asyncio.to_thread(process.wait))
+        told = asyncio.create_task(self._told_to_end.wait())
         try:
             while not exited.done():
-                await asyncio.wait([exited], timeout=0.5)
-                if not exited.done() and (late := self._too_late()):
+                await asyncio.wait([exited, told], timeout=0.5, return_when="FIRST_COMPLETED")
+                if not exited.done() and (why := self._why_end()):
                     process.kill()
                     await exited
-                    return late
+                    return why
         except asyncio.CancelledError:
             if self._ready and self._channel is not None:
                 self._channel.send(Stop())
                 await asyncio.wait([exited], timeout=STOP_SECONDS)
             process.kill()
             raise
+        finally:
+            told.cancel()
         self._returncode = exited.result()
         return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
@@ -182,7 +235,9 @@ class _EngineRun:
         if self._on_event is not None:
             self._on_event(message)
 
-    def _too_late(self) -> str | None:
+    def _why_end(self) -> str | None:
+        if self.was_told_to_end:
+            return "The engine was told to end."
         silence = time.monotonic() - self._last_heard
         if self._ready and silence > self._config.heartbeat_timeout:
             return f"The engine has been silent for {silence:.0f} seconds."

@@ -35,9 +35,15 @@ class WaitingQueue:
         self._deadlines: list[tuple[float, int, str]] = []
         self._orders = itertools.count(1)
         self._share = FairShare()
+        self._num_pushed_back = 0
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def num_pushed_back(self) -> int:
+        """Of those that wait, how many the engine has given back."""
+        return self._num_pushed_back
 
     def push(self, request: Request, *, num_free: int = 0) -> None:
         """Queue a request. `num_free` places in the engine count as room.
@@ -69,6 +75,7 @@ class WaitingQueue:
         room nor at its deadline, and stands where its arrival puts it."""
         # Before all that arrived with it: it was the first of them to be taken out.
         self._insert(_Entry(request.arrival_time, -next(self._orders), request))
+        self._num_pushed_back += 1
 
     def peek(self, now: float) -> Request | None:
         """The request that is next, left in its place."""
@@ -95,6 +102,7 @@ class WaitingQueue:
         entry = self._entries.pop(request_id, None)
         if entry is None:
             return False
+        self._num_pushed_back -= entry.order < 0
         key = _group_of(entry.request)
         group = self._groups[key]
         del group[bisect.bisect_left(group, entry)]

@@ -23,6 +23,7 @@ from runtime.config import WorkerConfig
 from runtime.core import EngineCore
 from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
+from runtime.flight_recorder import FlightRecorder
 from runtime.messages import (
     Abort,
     Drain,
@@ -159,8 +160,11 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     engine = create_engine(config.engine, config.model_path, tokenizer)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-    border.send(Ready(engine.limits, engine.info))
-    serve(EngineCore(engine, tokenizer, config.engine), border)
+    info = msgspec.structs.replace(engine.info, pid=os.getpid())
+    border.send(Ready(engine.limits, info))
+    recorder = FlightRecorder(config.record)
+    serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
+    recorder.close()
     engine.close()  # a broken engine is not closed, which may block: its process just ends
 
 

@@ -40,6 +40,9 @@ class _Decoder:
         return hidden + self._norm(moved, f"{name}.post_feedforward_layernorm")
 
     def _mlp(self, x: np.ndarray, name: str) -> np.ndarray:
+        for module in (f"{name}.mlp", f"{name}.block_sparse_moe"):
+            if f"{module}.gate.weight" in self.weights:
+                return self._experts(x, module)
         if f"{name}.mlp.gate_up_proj.weight" in self.weights:
             gate, up = np.split(self._linear(x, f"{name}.mlp.gate_up_proj"), 2, axis=-1)
         else:
@@ -51,6 +54,22 @@ class _Decoder:
         else:
             active = gate / (1 + np.exp(-gate))
         return self._linear(active * up, f"{name}.mlp.down_proj")
+
+    def _experts(self, x: np.ndarray, name: str) -> np.ndarray:
+        """The chosen experts' answers, by the softmax over all; the chosen ones' sum to 1."""
+        scores = self._linear(x, f"{name}.gate")
+        chances = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed = np.zeros_like(x)
+        parts = ("w1", "w3", "w2") if "sparse" in name else ("gate_proj", "up_proj", "down_proj")
+        for row, chance in enumerate(chances):
+            chosen = np.argsort(-chance)[: self.config["num_experts_per_tok"]]
+            for expert in chosen:
+                share = chance[expert] / chance[chosen].sum()
+                gate, up, down = (f"{name}.experts.{expert}.{part}" for part in parts)
+                inner = self._linear(x[row], gate)
+                inner = inner / (1 + np.exp(-inner)) * self._linear(x[row], up)
+                mixed[row] += share * self._linear(inner, down)
+        return mixed
 
     def _attend(self, x: np.ndarray, layer: int, name: str) -> np.ndarray:
         q, k, v = self._qkv(x, f"{name}.self_attn")

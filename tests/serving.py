@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
-from gateway.settings import ModelSettings, ServerSettings, Settings
+from gateway.commands.serve import uvicorn_config
+from gateway.settings import AuthSettings, ModelSettings, ServerSettings, Settings
 from runtime import EngineConfig, ScriptedConfig
 from tests.tensorrt_model import write_tensorrt_model
 
@@ -23,11 +25,16 @@ PATIENCE = 20.0
 
 
 def scripted_settings(
-    *, server: ServerSettings | None = None, engine: dict[str, Any] | None = None, **scripted: Any
+    *,
+    server: ServerSettings | None = None,
+    auth: AuthSettings | None = None,
+    engine: dict[str, Any] | None = None,
+    **scripted: Any,
 ) -> Settings:
     """The scripted engine with bytes for tokens, named MODEL."""
     return Settings(
         server=server or ServerSettings(),
+        auth=auth or AuthSettings(),
         model=ModelSettings(served_name=MODEL),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
     )
@@ -73,11 +80,19 @@ class RunningServer:
         return health
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels, or with the labels written out."""
-        for line in self.http.get("/metrics").text.splitlines():
-            if line.startswith(f"lockgate:{name} "):
-                return float(line.rpartition(" ")[2])
-        raise AssertionError(f"no metric {name}")
+        """The sum of a metric over all samples that have the labels written out, `name{a="b"}`."""
+        name, _, written = f"lockgate_{name}".partition("{")
+        wanted = {label.strip() for label in written.rstrip("}").split('",') if label}
+        wanted = {label if label.endswith('"') else f'{label}"' for label in wanted}
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(self.http.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == name
+            and wanted <= {f'{label}="{value}"' for label, value in sample.labels.items()}
+        ]
+        assert values, f"no metric {name} with {wanted}"
+        return sum(values)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
@@ -89,14 +104,8 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(settings, model_path),
-        lifespan="on",
-        log_config=None,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=75,
-        ws="none",
-    )
+    config = uvicorn_config(create_app(settings, model_path), settings.server)
+    config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -577,9 +577,8 @@ def test_metrics_of_http(server):
     text = server.http.get("/metrics")
 
     assert text.headers["content-type"].startswith("text/plain")
-    assert 'lockgate:http_requests_total{endpoint="unknown",status="404"}' in text.text
-    assert "lockgate:kv_cache_usage_perc" in text.text
-    assert 'lockgate:time_to_first_token_seconds_bucket{le="0.001"}' in text.text
+    assert server.metric('http_requests_total{endpoint="unknown",status="404"}') >= 1
+    assert server.metric('time_to_first_token_seconds_bucket{le="0.001"}') >= 0
 
 
 def test_health(server):

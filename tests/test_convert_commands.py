@@ -92,7 +92,7 @@ def test_a_wrong_recipe(
         (["inspect", "no-such-model"], "no-such-model"),
         (["inspect", "."], "there are no safetensors files"),
         (["run", "MODEL", "target"], "--precision is missing"),
-        (["run", "MODEL", "target", "--precision", "int4-awq"], "invalid choice: 'int4-awq'"),
+        (["run", "MODEL", "target", "--precision", "int2-none"], "invalid choice: 'int2-none'"),
         (["run", "MODEL", "target", "--precision", "fp8", "--threads", "-1"], "--threads"),
         (["verify", "nowhere"], "lockgate_manifest.json: cannot be read"),
         ([], "arguments are required: COMMAND"),

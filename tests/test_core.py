@@ -357,3 +357,43 @@ def test_requests_in_preparation_count_as_waiting_and_can_be_forgotten():
     assert aborted == ["a", "d"]
     engine_core.abort("b")
     assert not engine_core.is_preparing
+
+
+def last_step(engine_core: EngineCore) -> StepOutput:
+    engine_core.step()
+    steps = [m for m in engine_core.take_messages() if isinstance(m, StepOutput)]
+    return steps[-1]
+
+
+def test_the_first_delta_says_when_the_request_was_let_in():
+    engine_core = core(max_num_seqs=1)
+    before = time.monotonic()
+    engine_core.submit(request(max_tokens=2))
+    first, second = last_step(engine_core), last_step(engine_core)
+    assert before <= first.outputs[0].started_time <= time.monotonic()
+    assert second.outputs[0].started_time is None
+
+
+def test_who_gave_way_is_counted_as_waiting_and_as_resumed():
+    engine_core = core(max_num_seqs=1, preempt_after=0.0)
+    engine_core.submit(request("low", priority=100, max_tokens=3))
+    last_step(engine_core)
+    engine_core.submit(request("high", max_tokens=2))
+    meanwhile, end = last_step(engine_core), last_step(engine_core)
+    back = last_step(engine_core)
+
+    assert (meanwhile.stats.num_waiting, meanwhile.stats.num_waiting_preempted) == (1, 1)
+    assert (end.stats.num_resumed, back.stats.num_resumed) == (0, 1)
+    assert back.stats.num_waiting_preempted == 0
+    assert back.outputs[0].started_time is None
+
+
+def test_a_step_says_how_long_a_preparation_was_waited_for():
+    engine_core, futures, _ = preparing_core()
+    engine_core.submit(request("r"))
+    assert engine_core.is_preparing
+    futures["r"].set_result(None)
+    ready, later = last_step(engine_core), last_step(engine_core)
+    assert len(ready.preparation_seconds) == 1
+    assert 0 <= ready.preparation_seconds[0] < 60
+    assert later.preparation_seconds == []

@@ -1,28 +1,89 @@
-"""Metrics: what is observed is what is shown."""
+"""Metrics: what is observed is what is shown, and what is shown is what the documents say."""
 
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
 import pynvml
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.answer_record import AnswerRecord
 from gateway.assembler import Assembler
-from gateway.metrics import Histogram, Metrics, Timeline, render
-from runtime import EngineClient, EngineStats, GpuMonitor, GpuReader, RequestOutput, StepOutput
+from gateway.bounded_names import BoundedNames
+from gateway.exchange import Exchange
+from gateway.exposition import render
+from gateway.histogram import Histogram
+from gateway.metric_table import FAMILIES
+from gateway.metrics import Metrics
+from gateway.process_usage import own_usage, usage_of_tree
+from gateway.timeline import Timeline
+from runtime import (
+    EngineClient,
+    EngineError,
+    EngineInfo,
+    EngineLimits,
+    EngineStats,
+    GpuMonitor,
+    GpuReader,
+    Ready,
+    Request,
+    RequestOutput,
+    SamplingParams,
+    StepOutput,
+)
 from tests.fake_nvml import FakeGpu, FakeNvml
 
+CHAT = "/v1/chat/completions"
+LIMITS = EngineLimits(
+    max_model_len=64,
+    max_num_seqs=4,
+    max_num_waiting=8,
+    max_num_batched_tokens=64,
+    num_kv_tokens=256,
+)
+INFO = EngineInfo(engine="scripted", version="1", device="none", pid=os.getpid())
 
-def samples(
-    metrics: Metrics,
-    client: EngineClient | None = None,
-    monitor: GpuMonitor | None = None,
-) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+
+def text_of(
+    metrics: Metrics, client: EngineClient | None = None, monitor: GpuMonitor | None = None
+) -> str:
     monitor = monitor or GpuMonitor(interval=1)
-    text = render(metrics, client or EngineClient(), "m", monitor).decode()
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    processes = {"gateway": own_usage()}
+    return render(metrics, {"m": client or EngineClient()}, monitor, processes).decode()
+
+
+class Shown:
+    """Samples by name and labels; `model_name="m"` goes without saying."""
+
+    def __init__(self, text: str) -> None:
+        self.samples = [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        found = [
+            value
+            for sample_name, of_sample, value in self.samples
+            if sample_name == f"lockgate_{name}"
+            and {k: v for k, v in of_sample.items() if (k, v) != ("model_name", "m")} == labels
+        ]
+        assert len(found) == 1, f"{name}{labels}: {found}"
+        return found[0]
+
+
+def exchange_of(model_name: str = "m", status: int = 200, error: str | None = None) -> Exchange:
+    exchange = Exchange([])
+    exchange.model_name = model_name
+    exchange.status = status
+    exchange.error_code = error
+    return exchange
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 9.0]), st.integers(1, 3))))
@@ -32,72 +93,377 @@ def test_histogram(observations):
     for value, times in observations:
         histogram.observe(value, times)
 
-    family = histogram.family("h", "")
-    buckets = {s.labels["le"]: s.value for s in family.samples if s.name.endswith("_bucket")}
     values = [value for value, times in observations for _ in range(times)]
-    assert buckets == {
+    assert dict(histogram.cumulative()) == {
         "1.0": sum(value <= 1 for value in values),
         "2.0": sum(value <= 2 for value in values),
         "+Inf": len(values),
     }
-    assert {s.name: s.value for s in family.samples}["lockgate:h_sum"] == sum(values)
+    assert histogram.sum == sum(values)
+    assert histogram.count == len(values)
 
 
 def test_timeline_counts_every_token_once():
     """One first token per answer; each later token is one gap, however deltas were merged."""
     metrics = Metrics()
     assembler = Assembler(["a", "b"], [3])
-    timeline = Timeline(metrics, 0.0, assembler)
-    for outputs in (
-        [RequestOutput("a", [], "")],
-        [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
-        [RequestOutput("a", [1, 2, 3], "xyz")],
-        [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
-    ):
-        assembler.push(outputs)
-        timeline.delta(len(outputs))
-    timeline.finish()
+    exchange = exchange_of()
+    with Timeline(metrics, exchange, assembler) as timeline:
+        for outputs in (
+            [RequestOutput("a", [], "")],
+            [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
+            [RequestOutput("a", [1, 2, 3], "xyz")],
+            [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
+        ):
+            assembler.push(outputs)
+            timeline.delta(len(outputs))
+        timeline.finish()
 
-    shown = samples(metrics)
-    assert shown["lockgate:time_to_first_token_seconds_count", ()] == 1
-    assert shown["lockgate:inter_token_latency_seconds_count", ()] == 6
-    assert shown["lockgate:e2e_request_latency_seconds_count", ()] == 1
-    assert shown["lockgate:generation_tokens_total", ()] == 8
-    assert shown["lockgate:prompt_tokens_total", ()] == 3
-    assert shown["lockgate:request_success_total", (("finished_reason", "stop"),)] == 1
-    assert shown["lockgate:request_success_total", (("finished_reason", "length"),)] == 1
+    shown = Shown(text_of(metrics))
+    assert shown("time_to_first_token_seconds_count") == 1
+    assert shown("inter_token_latency_seconds_count") == 6
+    assert shown("e2e_request_latency_seconds_count") == 1
+    assert shown("request_time_per_output_token_seconds_count") == 1
+    assert shown("generation_tokens_total") == 8
+    assert shown("request_generation_tokens_sum") == 8
+    assert shown("prompt_tokens_total") == 3
+    assert shown("request_prompt_tokens_sum") == 3
+    assert shown("request_success_total", finished_reason="stop") == 1
+    assert shown("request_success_total", finished_reason="length") == 1
+    assert shown("requests_aborted_total") == 0
+    assert exchange.answer is not None
+    assert exchange.answer.outcome == "completed"
 
 
-def test_engine_steps_and_responses():
+def test_phases_are_between_the_times_that_were_told():
+    metrics = Metrics()
+    exchange = exchange_of()
+    exchange.started -= 10
+    assembler = Assembler(["a"], [3])
+    with Timeline(metrics, exchange, assembler) as timeline:
+        assembler.push([RequestOutput("a", [1], "x", started_time=exchange.started + 4)])
+        timeline.delta(1)
+        assembler.push([RequestOutput("a", [1], "x", "stop")])
+        timeline.delta(1)
+        timeline.finish()
+
+    shown = Shown(text_of(metrics))
+    assert shown("request_queue_time_seconds_sum") == pytest.approx(4)
+    assert shown("request_prefill_time_seconds_sum") == pytest.approx(6, abs=1)
+    assert shown("request_inference_time_seconds_sum") == pytest.approx(6, abs=1)
+    assert shown("request_decode_time_seconds_sum") == pytest.approx(0, abs=1)
+    assert shown("time_to_first_token_seconds_sum") == pytest.approx(10, abs=1)
+
+
+DELTAS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.integers(0, 9)), max_size=20
+)
+
+
+@given(DELTAS, st.sampled_from(["abort", "fail", "finish"]))
+def test_what_is_counted_is_what_had_come(deltas, end):
+    """Four choices of two prompts; the answer ends at any point, in any way."""
+    metrics = Metrics()
+    assembler = Assembler(["a", "b", "c", "d"], [5, 7])
+    exchange = exchange_of()
+    num_tokens, begun, cached = 0, set(), {}
+    timeline = Timeline(metrics, exchange, assembler)
+    with pytest.raises(EngineError) if end == "fail" else timeline, timeline:
+        for request_id, count, num_cached in deltas:
+            assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
+            timeline.delta(1)
+            num_tokens += count
+            begun.add(request_id in "cd")
+            cached[request_id] = max(cached.get(request_id, 0), num_cached)
+        if end == "fail":
+            raise EngineError("it broke")
+        if end == "finish":
+            for request_id in "abcd":
+                assembler.push([RequestOutput(request_id, [], "", "stop")])
+            timeline.delta(4)
+            begun = {False, True}
+            timeline.finish()
+
+    counted = metrics.of("m")
+    answer = exchange.answer
+    assert counted.generation_tokens == answer.completion_tokens == num_tokens
+    assert (
+        counted.prompt_tokens == answer.prompt_tokens == 5 * (False in begun) + 7 * (True in begun)
+    )
+    assert counted.cached_tokens == min(cached.get("a", 0), 5) + min(cached.get("c", 0), 7)
+    outcomes = {
+        "abort": counted.aborted,
+        "fail": counted.failed,
+        "finish": counted.e2e_latency.count,
+    }
+    assert outcomes == {**dict.fromkeys(outcomes, 0), end: 1}
+    if end == "finish":
+        assert assembler.usage.prompt_tokens == counted.prompt_tokens
+        assert assembler.usage.completion_tokens == counted.generation_tokens
+        assert assembler.usage.prompt_tokens_details.cached_tokens == counted.cached_tokens
+
+
+def test_engine_steps():
     metrics = Metrics()
     stats = EngineStats(
-        num_prompt_tokens=5, num_generation_tokens=2, num_preempted=1, num_cached_tokens=30
+        num_prompt_tokens=5,
+        num_generation_tokens=2,
+        num_preempted=1,
+        num_cached_tokens=30,
+        step_seconds=0.003,
+        num_resumed=1,
+        num_draft_tokens=4,
+        num_accepted_tokens=3,
     )
-    metrics.on_engine_event(StepOutput([], stats))
-    metrics.on_engine_event(StepOutput([], stats))
-    metrics.on_response("/v1/completions", 429, "engine_overloaded")
-    metrics.on_response("/v1/completions", 400, "invalid_value")
-    metrics.on_response("/v1/completions", 503, "deadline_exceeded")
+    outputs = [RequestOutput("a", [1], ""), RequestOutput("b", [1], "")]
+    for step in (
+        StepOutput(outputs, stats, [0.5]),
+        StepOutput(outputs, stats),
+        StepOutput([], EngineStats()),
+    ):
+        metrics.of("m").engine.on_step(step)
 
-    shown = samples(metrics)
-    assert shown["lockgate:engine_prompt_tokens_total", ()] == 10
-    assert shown["lockgate:engine_generation_tokens_total", ()] == 4
-    assert shown["lockgate:num_preemptions_total", ()] == 2
-    assert shown["lockgate:prefix_cache_queries_total", ()] == 70
-    assert shown["lockgate:prefix_cache_hits_total", ()] == 60
-    assert shown["lockgate:requests_rejected_total", (("reason", "engine_overloaded"),)] == 1
-    assert shown["lockgate:requests_rejected_total", (("reason", "deadline_exceeded"),)] == 1
-    endpoint = ("endpoint", "/v1/completions")
-    assert shown["lockgate:http_requests_total", (endpoint, ("status", "429"))] == 1
+    shown = Shown(text_of(metrics))
+    assert shown("engine_prompt_tokens_total") == 10
+    assert shown("engine_generation_tokens_total") == 4
+    assert shown("num_preemptions_total") == 2
+    assert shown("requests_resumed_total", reason="preempted") == 2
+    assert shown("prefix_cache_queries_total") == 70
+    assert shown("prefix_cache_hits_total") == 60
+    assert shown("spec_decode_num_draft_tokens_total") == 8
+    assert shown("spec_decode_num_accepted_tokens_total") == 6
+    assert shown("engine_step_seconds_count") == 2  # a heartbeat is no step
+    assert shown("engine_step_seconds_bucket", le="0.005") == 2
+    assert shown("iteration_tokens_total_sum") == 14
+    assert shown("engine_batch_size_sum") == 4
+    assert shown("grammar_compilation_time_seconds_sum") == 0.5
+
+
+def test_responses_are_counted_and_refusals_by_their_code():
+    metrics = Metrics()
+    for status, error in (
+        (429, "engine_overloaded"),
+        (400, "invalid_value"),
+        (503, "deadline_exceeded"),
+        (429, "rate_limit_exceeded"),
+        (503, None),
+        (0, None),
+    ):
+        metrics.on_response(exchange_of(status=status, error=error), CHAT, 0.5)
+
+    shown = Shown(text_of(metrics))
+    assert shown("requests_rejected_total", reason="engine_overloaded") == 1
+    assert shown("requests_rejected_total", reason="deadline_exceeded") == 1
+    assert shown("requests_rejected_total", reason="rate_limit_exceeded") == 1
+    assert shown("requests_rejected_total", reason="gpu_memory_pressure") == 0
+    assert shown("http_requests_total", endpoint=CHAT, status="429", error="engine_overloaded") == 1
+    assert shown("http_requests_total", endpoint=CHAT, status="499", error="") == 1
+
+
+def test_genai_metrics_have_the_names_and_labels_of_the_conventions():
+    metrics = Metrics()
+    good, bad, gone = (
+        exchange_of(),
+        exchange_of(status=503, error="engine_unavailable"),
+        exchange_of(),
+    )
+    good.started -= 3
+    good.answer = AnswerRecord(1)
+    good.answer.first_token, good.answer.ended = good.started + 1, good.started + 3
+    good.answer.completion_tokens, good.answer.outcome = 5, "completed"
+    gone.answer = AnswerRecord(1)
+    gone.answer.outcome = "aborted"
+    for exchange in (good, bad, gone):
+        metrics.on_response(exchange, CHAT, 3.0)
+    metrics.on_response(exchange_of(), "/health", 3.0)
+
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "lockgate",
+        "gen_ai_request_model": "m",
+        "gen_ai_response_model": "m",
+    }
+    found = {
+        (name.removeprefix("gen_ai_server_"), of_sample.get("error_type")): value
+        for name, of_sample, value in Shown(text_of(metrics)).samples
+        if name.startswith("gen_ai_server_") and name.endswith("_sum")
+        if labels.items() <= of_sample.items()
+    }
+    assert found == {
+        ("request_duration_seconds_sum", ""): 3,
+        ("request_duration_seconds_sum", "engine_unavailable"): 3,
+        ("request_duration_seconds_sum", "client_disconnected"): 3,
+        ("time_to_first_token_seconds_sum", None): 1,
+        ("time_per_output_token_seconds_sum", None): 0.5,
+    }
 
 
 def test_gauges_show_the_last_step():
     client = EngineClient()
-    client.receive(StepOutput([], EngineStats(kv_cache_usage=0.25, prefix_cache_usage=0.5)))
+    stats = EngineStats(
+        num_waiting=5,
+        num_waiting_preempted=2,
+        num_preparing=3,
+        kv_cache_usage=0.25,
+        prefix_cache_usage=0.5,
+    )
+    client.receive(StepOutput([], stats))
 
-    shown = samples(Metrics(), client)
-    assert shown["lockgate:kv_cache_usage_perc", ()] == 0.25
-    assert shown["lockgate:prefix_cache_usage_perc", ()] == 0.5
+    shown = Shown(text_of(Metrics(), client))
+    assert shown("kv_cache_usage_perc") == 0.25
+    assert shown("prefix_cache_usage_perc") == 0.5
+    assert shown("num_requests_waiting") == 8
+    assert shown("num_requests_waiting_by_reason", reason="capacity") == 3
+    assert shown("num_requests_waiting_by_reason", reason="preempted") == 2
+    assert shown("num_requests_waiting_by_reason", reason="grammar") == 3
+
+
+def test_an_engine_that_is_lost_and_comes_back():
+    client = EngineClient()
+    client.connected(lambda _: None, Ready(LIMITS, INFO))
+    sampling = SamplingParams(max_tokens=3)
+    client.submit([Request(request_id="a", prompt_token_ids=[1], sampling=sampling)])
+    client.lost("restarting", "it died")
+    lost = Shown(text_of(Metrics(), client))
+    client.connected(lambda _: None, Ready(LIMITS, INFO))
+    back = Shown(text_of(Metrics(), client))
+
+    assert (lost("engine_ready"), back("engine_ready")) == (0, 1)
+    assert (lost("engine_state", state="restarting"), back("engine_state", state="ready")) == (1, 1)
+    assert (lost("engine_restarts_total"), back("engine_restarts_total")) == (1, 1)
+    assert lost("requests_resumed_total", reason="engine_restarted") == 0
+    assert back("requests_resumed_total", reason="engine_restarted") == 1
+    assert back("max_num_seqs") == 4
+    assert back("max_num_waiting") == 8
+    assert back("kv_cache_tokens") == 256
+    assert back("engine_info", engine="scripted", version="1", device="none") == 1
+
+
+def test_labels_that_clients_can_make_up_are_bounded():
+    metrics = Metrics(max_keys=2)
+    for number in range(200):
+        exchange = exchange_of(model_name="", status=400, error=f"code_{number}")
+        exchange.key_name = f"key_{number}"
+        exchange.answer = AnswerRecord(1)
+        exchange.answer.prompt_tokens, exchange.answer.completion_tokens = 3, 5
+        metrics.on_response(exchange, "unknown", 0.0)
+
+    shown = Shown(text_of(metrics))
+    assert len(metrics.http_requests) <= 65
+    assert shown("key_requests_total", key="key_1") == 1
+    assert shown("key_requests_total", key="other") == 198
+    assert shown("key_prompt_tokens_total", key="other") == 198 * 3
+    assert shown("key_generation_tokens_total", key="other") == 198 * 5
+
+
+def test_nothing_is_kept_by_key_unless_it_is_wanted():
+    metrics = Metrics()
+    exchange = exchange_of()
+    exchange.key_name = "alice"
+    metrics.on_response(exchange, CHAT, 0.0)
+    assert "alice" not in text_of(metrics)
+
+
+@given(st.lists(st.text(max_size=3)), st.integers(0, 5))
+def test_bounded_names(names, limit):
+    bounded = BoundedNames(limit)
+    told = [bounded.name(name) for name in names]
+    kept = list(dict.fromkeys(names))[:limit]
+    assert told == [name if name in kept else "other" for name in names]
+
+
+def test_process_usage_is_that_of_the_process():
+    usage = usage_of_tree(os.getpid())
+    assert usage is not None
+    assert usage.memory_bytes >= 10e6
+    assert own_usage().cpu_seconds == pytest.approx(sum(psutil.Process().cpu_times()[:2]), abs=1)
+
+
+def test_a_process_that_is_gone_uses_nothing():
+    with psutil.Popen(["true"]) as process:
+        pass
+    assert usage_of_tree(process.pid) is None
+
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
+ROW = re.compile(
+    r"^\| `(?P<name>[a-z0-9_]+)` \| (?P<kind>\w+) \| (?P<labels>[^|]*) \| [^|]+ \|$", re.M
+)
+
+
+def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {
+        row["name"]: (row["kind"], tuple(re.findall(r"`(\w+)`", row["labels"])))
+        for row in ROW.finditer(DOCUMENT.read_text(encoding="utf-8"))
+    }
+
+
+def exposed_name(name: str, kind: str) -> str:
+    """As Prometheus stores it; for a histogram without _bucket, _sum and _count."""
+    return name + {"counter": "_total", "info": "_info"}.get(kind, "")
+
+
+def gpu_rows() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The GPUs' families, their labels found on a GPU that tells everything."""
+    gpu = FakeGpu()
+    nvml = FakeNvml([gpu])
+    monitor, reader = GpuMonitor(interval=60), GpuReader(nvml)
+    monitor.update(reader.read())
+    nvml.xid(gpu, 13)
+    monitor.update(reader.read())
+    return {
+        exposed_name(family.name, family.type): (
+            family.type,
+            tuple(family.samples[0].labels),
+        )
+        for family in text_string_to_metric_families(text_of(Metrics(), monitor=monitor))
+        if family.name.startswith("lockgate_gpu")
+    }
+
+
+def test_the_document_names_every_metric_and_no_other():
+    declared: Mapping[str, tuple[str, tuple[str, ...]]] = {
+        exposed_name(family.name, family.kind): (family.kind, family.labels) for family in FAMILIES
+    }
+    found = {name: (kind, set(labels)) for name, (kind, labels) in documented().items()}
+    expected = {
+        name: (kind, set(labels)) for name, (kind, labels) in (declared | gpu_rows()).items()
+    }
+    expected = {
+        name: ("gauge" if kind == "info" else kind, labels)
+        for name, (kind, labels) in expected.items()
+    }
+    assert found == expected
+
+
+def test_every_family_is_there_before_the_first_request():
+    exposed = {
+        line.split()[2] for line in text_of(Metrics()).splitlines() if line.startswith("# TYPE")
+    }
+    assert exposed >= {exposed_name(family.name, family.kind) for family in FAMILIES}
+
+
+def test_no_family_has_labels_beside_those_it_declares():
+    metrics = Metrics(max_keys=1)
+    good = exchange_of()
+    good.key_name = "k"
+    good.answer = AnswerRecord(1)
+    good.answer.first_token, good.answer.ended = good.started + 1, good.started + 2
+    good.answer.completion_tokens, good.answer.outcome = 5, "completed"
+    metrics.on_response(good, CHAT, 1.0)
+    client = EngineClient()
+    client.connected(lambda _: None, Ready(LIMITS, INFO))
+    declared = {
+        f"{family.name}_info" if family.kind == "info" else family.name: set(family.labels)
+        for family in FAMILIES
+    }
+    without_samples = set(declared)
+    for family in text_string_to_metric_families(text_of(metrics, client)):
+        for sample in family.samples:
+            if family.name in declared:
+                assert set(sample.labels) - {"le"} == declared[family.name], family.name
+                without_samples.discard(family.name)
+    assert without_samples == set()
 
 
 def gpu_samples(*gpus: FakeGpu, nvml: FakeNvml | None = None, min_free_bytes: int = 0):
@@ -108,11 +474,10 @@ def gpu_samples(*gpus: FakeGpu, nvml: FakeNvml | None = None, min_free_bytes: in
     for gpu in gpus:
         nvml.xid(gpu, 13)
     monitor.update(reader.read())
-    found = samples(Metrics(), monitor=monitor)
-    prefix = "lockgate:gpu_"
+    prefix = "lockgate_gpu_"
     return {
-        (name.removeprefix(prefix), *(value for _, value in labels)): value
-        for (name, labels), value in found.items()
+        (name.removeprefix(prefix), *(value for _, value in sorted(labels.items()))): value
+        for name, labels, value in Shown(text_of(Metrics(), monitor=monitor)).samples
         if name.startswith(prefix)
     }
 

@@ -157,7 +157,10 @@ def test_mistake_in_the_file_names_file_and_path(tmp_path: Path, text: str, expe
         ({"LOCKGATE__SERVER__PROT": "1"}, "$.server.prot is not a setting; did you mean port?"),
         ({"LOCKGATE__SERVER": "1"}, "$.server is a section; set one of its keys: host, port"),
         ({"LOCKGATE__SERVER__PORT__X": "1"}, "$.server.port has no keys"),
-        ({"LOCKGATE__X": "1"}, "$.x is not a setting; known here: server, model, engine, gpu, log"),
+        (
+            {"LOCKGATE__X": "1"},
+            "$.x is not a setting; known here: server, auth, model, engine, gpu, log",
+        ),
         ({"LOCKGATE__LOG__LEVEL": "x", "lockgate__log__level": "y"}, "are the same setting"),
         ({"LOCKGATE_CONFIG": "no/such.toml"}, "no/such.toml cannot be read: "),
     ],

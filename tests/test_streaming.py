@@ -67,6 +67,7 @@ class Setup:
         self.aborted: list[str] = []
         self.stream = TokenStream(["r"], self.aborted.extend)
         self.metrics = Metrics()
+        self.counted = self.metrics.of("")
         self.client = Client()
         self.assembler = Assembler(["r"], [3])
 
@@ -111,9 +112,9 @@ async def test_stream_writes_and_ends():
     assert last["more_body"] is False
     assert last["body"].endswith(DONE)
     assert setup.aborted == []
-    assert setup.metrics.generation_tokens == 2
-    assert setup.metrics.prompt_tokens == 3
-    assert setup.metrics.aborted == 0
+    assert setup.counted.generation_tokens == 2
+    assert setup.counted.prompt_tokens == 3
+    assert setup.counted.aborted == 0
 
 
 @pytest.mark.anyio
@@ -139,8 +140,8 @@ async def test_disconnect_closes_a_waiting_stream():
     await finished(task)
 
     assert setup.aborted == ["r"]
-    assert setup.metrics.aborted == 1
-    assert setup.metrics.generation_tokens == 0
+    assert setup.counted.aborted == 1
+    assert setup.counted.generation_tokens == 1
 
 
 @pytest.mark.anyio
@@ -153,7 +154,7 @@ async def test_disconnect_before_anything_was_written():
 
         assert setup.aborted == ["r"]
         assert setup.client.sent == []
-        assert setup.metrics.aborted == 1
+        assert setup.counted.aborted == 1
 
 
 @pytest.mark.anyio
@@ -202,8 +203,10 @@ async def test_a_late_error_is_one_event_and_done():
     }
     assert done == b"data: [DONE]"
     assert last["more_body"] is False
-    assert setup.metrics.aborted == 0
-    assert setup.metrics.generation_tokens == 0
+    assert setup.counted.aborted == 0
+    assert setup.counted.failed == 1
+    assert setup.counted.generation_tokens == 1
+    assert setup.counted.prompt_tokens == 3
 
 
 @pytest.mark.anyio
@@ -296,7 +299,7 @@ async def test_whole_answer():
     answer = json.loads(body["body"])
     assert answer["choices"][0]["message"]["content"] == "one two"
     assert answer["usage"]["completion_tokens"] == 2
-    assert setup.metrics.successes["stop"] == 1
+    assert setup.counted.successes["stop"] == 1
 
 
 @pytest.mark.anyio

@@ -11,6 +11,7 @@ import pytest
 
 from runtime import (
     EngineConfig,
+    EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
@@ -177,6 +178,116 @@ async def test_after_too_many_deaths_everything_in_flight_fails():
         assert supervisor.client.state == "failed"
         with pytest.raises(EngineUnavailable):
             supervisor.client.submit([request("next")])
+
+
+POISON = {"poison": "Z", "step_ms": 2}
+
+
+@pytest.mark.parametrize("after", [0, 30])
+async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(after: int):
+    """And it is found whether it kills at its first token or in the middle of its answer."""
+    scripted = {**POISON, "poison_after": after}
+    async with running(max_restarts=2, restart_window=3600.0, scripted=scripted) as supervisor:
+        streams = [supervisor.client.submit([request(str(n), 400, n)]) for n in range(6)]
+        first = ["".join(output.text for output in await anext(stream)) for stream in streams]
+        bad = supervisor.client.submit([request("bad", 400, ord("Z"))])
+
+        with pytest.raises(EngineCrashed, match=r"given up.*signal 6"):
+            await text_of(bad)
+
+        texts = [
+            begin + await text_of(stream) for begin, stream in zip(first, streams, strict=True)
+        ]
+        assert texts == [(TEXT * 17)[number : number + 400] for number in range(6)]
+        assert supervisor.num_restarts >= 2
+        assert not supervisor.client.is_searching
+
+
+async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_death():
+    async with running(scripted=POISON) as supervisor:
+        with pytest.raises(EngineCrashed):
+            await text_of(supervisor.client.submit([request("bad", 5, ord("Z"))]))
+
+        await until(lambda: supervisor.client.state == "ready")
+        assert supervisor.num_restarts == 2
+        assert await text_of(supervisor.client.submit([request()])) == TEXT
+
+
+async def test_choices_of_one_answer_are_given_up_together():
+    async with running(scripted=POISON) as supervisor:
+        bad = [request(f"bad-{choice}", 5, ord("Z")) for choice in range(3)]
+
+        with pytest.raises(EngineCrashed):
+            await text_of(supervisor.client.submit(bad))
+
+        assert supervisor.client.num_in_flight == 0
+        await until(lambda: supervisor.client.state == "ready")
+        assert not supervisor.client.is_searching
+
+
+async def test_who_waits_for_a_place_is_not_suspected():
+    """One place, taken by the guilty one: the others were never worked on."""
+    async with running(max_num_seqs=1, scripted=POISON) as supervisor:
+        bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
+        waiting = [supervisor.client.submit([request(str(n))]) for n in range(5)]
+
+        with pytest.raises(EngineCrashed):
+            await text_of(bad)
+        assert [await text_of(stream) for stream in waiting] == [TEXT] * 5
+        assert supervisor.num_restarts == 2
+
+
+async def test_a_request_that_comes_during_the_search_waits_for_its_end():
+    async with running(scripted=POISON) as supervisor:
+        bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
+        await until(lambda: supervisor.num_restarts == 1 and supervisor.client.state == "ready")
+        assert supervisor.client.is_searching
+        late = supervisor.client.submit([request("late")])
+
+        with pytest.raises(EngineCrashed):
+            await text_of(bad)
+        assert await text_of(late) == TEXT
+
+
+async def test_a_given_up_engine_comes_back_when_somebody_restarts_it():
+    async with running(max_restarts=0) as supervisor:
+        [process] = engine_processes()
+        process.send_signal(signal.SIGKILL)
+        await until(lambda: supervisor.client.state == "failed")
+
+        supervisor.restart()
+
+        await until(lambda: supervisor.client.state == "ready")
+        assert await text_of(supervisor.client.submit([request()])) == TEXT
+
+
+async def test_a_restart_on_demand_loses_nothing_and_counts_for_nothing():
+    async with running(max_restarts=0, scripted={"step_ms": 2}) as supervisor:
+        stream = supervisor.client.submit([request(max_tokens=300)])
+        text = "".join(output.text for output in await anext(stream))
+
+        for _ in range(2):
+            [process] = engine_processes()
+            supervisor.restart()
+            await until(lambda gone=process: not gone.is_running())  # type: ignore[misc]
+            await until(lambda: supervisor.client.state == "ready")
+            assert not supervisor.client.is_searching
+            text += "".join(output.text for output in await anext(stream))
+
+        assert text + await text_of(stream) == (TEXT * 12)[:300]
+        assert supervisor.num_restarts == 0
+
+
+async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
+    async with running(max_restarts=9) as supervisor:
+        for _ in range(4):
+            [process] = engine_processes()
+            process.send_signal(signal.SIGKILL)
+            await until(lambda: supervisor.client.state == "restarting")
+            supervisor.restart()
+            await until(lambda: supervisor.client.state == "ready")
+
+        assert supervisor.num_restarts == 4
 
 
 async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from runtime import InvalidRequest, Request, SamplingParams, StructuredOutput, TokenLogprobs
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
 from runtime.engines.tensorrt_llm.failures import Failures
-from runtime.engines.tensorrt_llm.kv_stats import KvUsage, _usage
+from runtime.engines.tensorrt_llm.kv_stats import KvUsage, SpecCounts, _add_spec, _usage
 from runtime.engines.tensorrt_llm.sequence import UNKNOWN_LOGPROB, Sequence
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import ContextLengthExceeded, EngineError, EngineFatal, LockgateError
@@ -142,3 +142,13 @@ def test_a_guide_that_does_not_compile_is_the_clients_mistake() -> None:
 )
 def test_the_fill_of_the_cache_where_it_is_told(record: Any, expected: KvUsage | None) -> None:
     assert _usage(record) == expected
+
+
+def test_speculation_is_the_sum_of_all_records():
+    records = [
+        {"specDecodingStats": {"numDraftTokens": 6, "numAcceptedTokens": 4}},
+        {"specDecodingStats": {"numDraftTokens": 3, "numAcceptedTokens": None}},
+        {"specDecodingStats": None},
+        {},
+    ]
+    assert _add_spec(SpecCounts(1, 1), records) == SpecCounts(10, 5)

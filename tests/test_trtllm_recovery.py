@@ -146,7 +146,7 @@ async def test_a_hang_and_a_killed_engine_leave_nothing_behind(
     now = tmp_path / "now"
     fault = {"kind": "hang", "when": str(now), "once": str(tmp_path / "done")}
     folder = write_tensorrt_model(tmp_path / "m", script=LETTERS, step_ms=3, faults=[fault])
-    async with running(config(no_progress_timeout=0.5), folder) as supervisor:
+    async with running(config(no_progress_timeout=1.5), folder) as supervisor:
         calm = await answers(supervisor.client, 0, lambda: None)
         [hanging] = workers()
         assert await answers(supervisor.client, 1, now.touch) == calm

@@ -12,7 +12,10 @@ from tests.tiny_model import write_tiny_model
 
 WIDTH, FEED_FORWARD, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, NUM_LAYERS = 128, 256, 4, 2, 32, 2
 WINDOW = 4
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3")
+NUM_EXPERTS, NUM_EXPERTS_PER_TOK, EXPERT_WIDTH = 4, 2, 64
+DENSE = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3")
+WITH_EXPERTS = ("qwen3moe", "mixtral")
+ARCHITECTURES = (*DENSE, *WITH_EXPERTS)
 _TIED = ("gemma2", "gemma3", "qwen3")
 _NAMES = {
     "model.embed_tokens": "token_embd",
@@ -25,6 +28,14 @@ _NAMES = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate": "ffn_gate_inp",
+    "block_sparse_moe.gate": "ffn_gate_inp",
+    "gate_proj": "ffn_gate_exps",
+    "up_proj": "ffn_up_exps",
+    "down_proj": "ffn_down_exps",
+    "w1": "ffn_gate_exps",
+    "w3": "ffn_up_exps",
+    "w2": "ffn_down_exps",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.gate_up_proj": "ffn_up",
@@ -66,14 +77,30 @@ def random_weights(architecture: str, num_tokens: int, *, seed: int = 0) -> Weig
             shapes[f"{prefix}.self_attn.{name}.weight"] = shape
             if architecture == "qwen2" and name != "o_proj":
                 shapes[f"{prefix}.self_attn.{name}.bias"] = shape[:1]
-        for name, shape in (mlp | {"down_proj": (WIDTH, FEED_FORWARD)}).items():
-            shapes[f"{prefix}.mlp.{name}.weight"] = shape
-        if architecture in ("qwen3", "gemma3"):
+        if architecture in WITH_EXPERTS:
+            shapes |= _expert_shapes(architecture, prefix)
+        else:
+            for name, shape in (mlp | {"down_proj": (WIDTH, FEED_FORWARD)}).items():
+                shapes[f"{prefix}.mlp.{name}.weight"] = shape
+        if architecture in ("qwen3", "qwen3moe", "gemma3"):
             shapes[f"{prefix}.self_attn.q_norm.weight"] = (HEAD_DIM,)
             shapes[f"{prefix}.self_attn.k_norm.weight"] = (HEAD_DIM,)
         shapes |= {f"{prefix}.{norm}.weight": (WIDTH,) for norm in norms}
     centre = 0.0 if gemma else 1.0
     return {name: _random(random, name, shape, centre) for name, shape in shapes.items()}
+
+
+def _expert_shapes(architecture: str, prefix: str) -> dict[str, tuple[int, ...]]:
+    mixtral = architecture == "mixtral"
+    module = f"{prefix}.block_sparse_moe" if mixtral else f"{prefix}.mlp"
+    width = FEED_FORWARD if mixtral else EXPERT_WIDTH
+    gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    shapes: dict[str, tuple[int, ...]] = {f"{module}.gate.weight": (NUM_EXPERTS, WIDTH)}
+    for expert in range(NUM_EXPERTS):
+        for name in (gate, up):
+            shapes[f"{module}.experts.{expert}.{name}.weight"] = (width, WIDTH)
+        shapes[f"{module}.experts.{expert}.{down}.weight"] = (WIDTH, width)
+    return shapes
 
 
 def _random(
@@ -98,16 +125,16 @@ def write_gguf(
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:
     """Write the weights the way llama.cpp's converter does. Matrices become `kind`."""
-    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split_max_tensors)
+    stored_as = "llama" if architecture == "mixtral" else architecture
+    writer = gguf.GGUFWriter(path, stored_as, split_max_tensors=split_max_tensors)
     _add_shape(writer, architecture)
     add_vocabulary(writer, vocabulary or byte_level_vocabulary(path.parent))
-    for name, values in weights.items():
-        stored = _as_stored(architecture, name, values)
-        if stored.ndim == 2 and kind != gguf.GGMLQuantizationType.F32:
+    for name, stored in _stored_tensors(architecture, weights).items():
+        if stored.ndim >= 2 and "ffn_gate_inp" not in name and kind.name != "F32":
             packed = gguf.quants.quantize(stored, kind)
-            writer.add_tensor(_stored_name(architecture, name), packed, raw_dtype=kind)
+            writer.add_tensor(name, packed, raw_dtype=kind)
         else:
-            writer.add_tensor(_stored_name(architecture, name), stored)
+            writer.add_tensor(name, stored)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -178,6 +205,11 @@ def _add_shape(writer: gguf.GGUFWriter, architecture: str) -> None:
     writer.add_rope_freq_base(10_000.0)
     if architecture == "phi3":
         writer.add_rope_scaling_orig_ctx_len(64)
+    if architecture in WITH_EXPERTS:
+        writer.add_expert_count(NUM_EXPERTS)
+        writer.add_expert_used_count(NUM_EXPERTS_PER_TOK)
+    if architecture == "qwen3moe":
+        writer.add_expert_feed_forward_length(EXPERT_WIDTH)
     if architecture.startswith("gemma"):
         writer.add_key_length(HEAD_DIM)
         writer.add_value_length(HEAD_DIM)
@@ -187,19 +219,34 @@ def _add_shape(writer: gguf.GGUFWriter, architecture: str) -> None:
         writer.add_final_logit_softcapping(30.0)
 
 
+def _stored_tensors(architecture: str, weights: Weights) -> Weights:
+    """By llama.cpp's names; the experts of a layer become one tensor."""
+    tensors: Weights = {}
+    experts: dict[str, list[np.ndarray]] = {}
+    for name, values in weights.items():
+        stored = _as_stored(architecture, name, values)
+        if ".experts." in name:
+            experts.setdefault(_stored_name(architecture, name), []).append(stored)
+        else:
+            tensors[_stored_name(architecture, name)] = stored
+    return tensors | {name: np.stack(parts) for name, parts in experts.items()}
+
+
 def _stored_name(architecture: str, name: str) -> str:
     names = _NAMES | _GEMMA_NAMES if architecture.startswith("gemma") else _NAMES
     module, _, last = name.rpartition(".")
     if not module.startswith("model.layers."):
         return f"{names[module]}.{last}"
     layer, _, inner = module.removeprefix("model.layers.").partition(".")
+    if ".experts." in inner:
+        inner = inner.rpartition(".")[2]
     return f"blk.{layer}.{names[inner]}.{last}"
 
 
 def _as_stored(architecture: str, name: str, values: np.ndarray) -> np.ndarray:
     if architecture.startswith("gemma") and "norm" in name:
         return values + np.float32(1)
-    if architecture == "llama" and (".q_proj" in name or ".k_proj" in name):
+    if architecture in ("llama", "mixtral") and (".q_proj" in name or ".k_proj" in name):
         halves = values.reshape(-1, 2, HEAD_DIM // 2, *values.shape[1:])
         return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))
     return values

@@ -7,7 +7,15 @@ from runtime.errors import ModelFileError
 
 KNOWN: dict[str, Architecture] = {
     architecture.name: architecture
-    for architecture in (llama.LLAMA, qwen.QWEN2, qwen.QWEN3, gemma.GEMMA2, gemma.GEMMA3, phi.PHI3)
+    for architecture in (
+        llama.LLAMA,
+        qwen.QWEN2,
+        qwen.QWEN3,
+        qwen.QWEN3_MOE,
+        gemma.GEMMA2,
+        gemma.GEMMA3,
+        phi.PHI3,
+    )
 }
 
 
@@ -19,4 +27,6 @@ def find_architecture(source: GGUFSource) -> Architecture:
             f"{source.header.path}: `general.architecture` is {source.architecture!r}; "
             f"known are {', '.join(sorted(KNOWN))}."
         )
-    return found
+    # Mixtral's files say "llama" too
+    is_mixtral = found is llama.LLAMA and source.header.number("llama.expert_count", 0)
+    return llama.MIXTRAL if is_mixtral else found

@@ -31,6 +31,7 @@ LAYER: Mapping[str, str] = {
     "ffn_up.weight": "mlp.up_proj.weight",
     "ffn_down.weight": "mlp.down_proj.weight",
 }
+EXPERT = "{expert}"
 QKV_BIAS: Mapping[str, str] = {
     "attn_q.bias": "self_attn.q_proj.bias",
     "attn_k.bias": "self_attn.k_proj.bias",
@@ -42,9 +43,11 @@ class Architecture(Struct, frozen=True, kw_only=True):
     """How one family's GGUF files become a Hugging Face checkpoint.
 
     `layer` maps what follows "blk.N." to what follows "model.layers.N."; all of it must be there,
-    except `optional` ones. `config` makes config.json. `in_pairs` are tensors whose rows
-    llama.cpp's converter has reordered. `norm_shift` undoes what it adds to every norm. Tensors in
-    `in_config` hold no weights. `refused` maps precisions to the reason why they cannot be had.
+    except `optional` ones. A target with "{expert}" takes its part of a tensor that holds all
+    experts of a layer, one below the other. `config` makes config.json. `in_pairs` are tensors
+    whose rows llama.cpp's converter has reordered. `norm_shift` undoes what it adds to every norm.
+    Tensors in `in_config` hold no weights. `refused` maps precisions to the reason why they cannot
+    be had.
     """
 
     name: str
@@ -123,6 +126,14 @@ def base_config(data: Metadata) -> Config:
         "use_cache": True,
         **_token_ids(data),
     }
+
+
+def num_experts(data: Metadata) -> tuple[int, int]:
+    """How many experts a layer has, and how many of them a token uses."""
+    count, used = data.size("expert_count"), data.size("expert_used_count")
+    if used > count:
+        raise data.fail(f"`expert_used_count` is {used}, and there are {count} experts.")
+    return count, used
 
 
 def rope_scaling(data: Metadata) -> Config | None:

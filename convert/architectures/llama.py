@@ -1,4 +1,4 @@
-"""Llama 2 and 3, and Mistral, which llama.cpp files under the same name.
+"""Llama 2 and 3, Mistral and Mixtral, which llama.cpp files under the same name.
 
 llama.cpp's converter stores the rows of q and k so that rotary pairs stand side by side; Hugging
 Face's rotary embedding wants the two halves of a head.
@@ -13,6 +13,7 @@ from convert.architectures.base import (
     Config,
     Metadata,
     base_config,
+    num_experts,
     rope_scaling,
 )
 from convert.source import GGUFSource, Rows
@@ -25,8 +26,6 @@ _BIASES = (*QKV_BIAS, "attn_output.bias")
 
 def _config(source: GGUFSource) -> Config:
     data = Metadata(source)
-    if data.has("expert_count") and data.size("expert_count"):
-        raise data.fail("`expert_count`: mixtures of experts cannot be converted yet.")
     config = base_config(data)
     if data.size("rope.dimension_count", config["head_dim"]) != config["head_dim"]:
         raise data.fail("`rope.dimension_count` is not the size of a head.")
@@ -38,6 +37,21 @@ def _config(source: GGUFSource) -> Config:
         **config,
         "rope_scaling": _scaling(data, config),
         **({"sliding_window": None} if mistral else _biases(data)),
+    }
+
+
+def _mixtral(source: GGUFSource) -> Config:
+    data = Metadata(source)
+    count, used = num_experts(data)
+    return {
+        **_config(source),
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "num_local_experts": count,
+        "num_experts_per_tok": used,
+        "sliding_window": None,
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.001,
     }
 
 
@@ -84,4 +98,16 @@ LLAMA = Architecture(
     in_pairs=frozenset(("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias")),
     in_config=frozenset((_FREQUENCIES,)),
     config=_config,
+)
+MIXTRAL = Architecture(
+    name="llama",
+    layer={
+        **{name: target for name, target in LAYER.items() if not target.startswith("mlp.")},
+        "ffn_gate_inp.weight": "block_sparse_moe.gate.weight",
+        "ffn_gate_exps.weight": "block_sparse_moe.experts.{expert}.w1.weight",
+        "ffn_up_exps.weight": "block_sparse_moe.experts.{expert}.w3.weight",
+        "ffn_down_exps.weight": "block_sparse_moe.experts.{expert}.w2.weight",
+    },
+    in_pairs=frozenset(("attn_q.weight", "attn_k.weight")),
+    config=_mixtral,
 )

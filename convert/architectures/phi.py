@@ -63,7 +63,8 @@ PHI3 = Architecture(
     },
     in_config=frozenset((_LONG, _SHORT)),
     config=_config,
-    refused={
-        "int4-rtn": "the loader cuts Phi-3's fused matrices by rows and knows no packed ones",
-    },
+    refused=dict.fromkeys(
+        ("int4-awq", "int4-rtn"),
+        "the loader cuts Phi-3's fused matrices by rows and knows no packed ones",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Qwen2 and 2.5 (biases on q, k and v), and the dense Qwen3 (norms on q and k instead)."""
+"""Qwen2 and 2.5 (biases on q, k and v) and Qwen3 (norms on q and k), dense and with experts."""
 
 from convert.architectures.base import (
     LAYER,
@@ -7,6 +7,7 @@ from convert.architectures.base import (
     Config,
     Metadata,
     base_config,
+    num_experts,
     rope_scaling,
 )
 from convert.source import GGUFSource
@@ -36,13 +37,41 @@ def _qwen3(source: GGUFSource) -> Config:
     }
 
 
+def _qwen3_moe(source: GGUFSource) -> Config:
+    data = Metadata(source)
+    count, used = num_experts(data)
+    return {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        **_common(source),
+        "attention_bias": False,
+        "moe_intermediate_size": data.size("expert_feed_forward_length"),
+        "num_experts": count,
+        "num_experts_per_tok": used,
+        # llama.cpp (src/models/qwen3moe.cpp) divides the weights of the chosen ones by their sum
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.001,
+    }
+
+
 QWEN2 = Architecture(name="qwen2", layer={**LAYER, **QKV_BIAS}, config=_qwen2)
-QWEN3 = Architecture(
-    name="qwen3",
+_QWEN3_LAYER = {
+    **LAYER,
+    "attn_q_norm.weight": "self_attn.q_norm.weight",
+    "attn_k_norm.weight": "self_attn.k_norm.weight",
+}
+QWEN3 = Architecture(name="qwen3", layer=_QWEN3_LAYER, config=_qwen3)
+QWEN3_MOE = Architecture(
+    name="qwen3moe",
     layer={
-        **LAYER,
-        "attn_q_norm.weight": "self_attn.q_norm.weight",
-        "attn_k_norm.weight": "self_attn.k_norm.weight",
+        **{name: target for name, target in _QWEN3_LAYER.items() if not target.startswith("mlp.")},
+        "ffn_gate_inp.weight": "mlp.gate.weight",
+        "ffn_gate_exps.weight": "mlp.experts.{expert}.gate_proj.weight",
+        "ffn_up_exps.weight": "mlp.experts.{expert}.up_proj.weight",
+        "ffn_down_exps.weight": "mlp.experts.{expert}.down_proj.weight",
     },
-    config=_qwen3,
+    config=_qwen3_moe,
 )

@@ -14,7 +14,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from convert.calibration.text import read_text
 from convert.commands.options import model_path
+from convert.modelopt import calibrate_on_gpu
 from convert.pipeline import Options, convert
 from convert.recipe import PRECISIONS, Recipe, load_recipe, make_recipe
 from convert.source import open_source
@@ -37,30 +39,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", metavar="FOLDER", help="copy the original's tokenizer from here"
     )
+    parser.add_argument(
+        "--calibrate-on", choices=("gpu",), help="measure scales with nvidia-modelopt (fp8)"
+    )
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="plain text to calibrate with, not the built-in one"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: one per core, at most 8")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Converts, with a progress bar on stderr. Prints the target."""
     recipe = _recipe(arguments)
+    calibration = _calibration_text(arguments)
     if arguments.threads < 0:
         raise SetupError("--threads must not be negative.")
     options = Options(
         release=arguments.release,
         tokenizer=arguments.tokenizer or "",
+        calibration=arguments.calibration or "",
         num_threads=arguments.threads,
     )
     path, target = model_path(arguments.source), Path(arguments.target)
     source = open_source(path)
     start = time.perf_counter()
     with _progress() as progress:
-        task = progress.add_task("", total=source.num_bytes, tensors=0)
+        task = progress.add_task("converting", total=source.num_bytes, tensors=0)
         tensors = itertools.count(1)
 
         def advance(num_bytes: int) -> None:
             progress.update(task, advance=num_bytes, tensors=next(tensors))
 
-        convert(path, target, recipe, options, advance)
+        def calibrating(done: int, count: int) -> None:
+            progress.update(task, description=f"calibrated {done} of {count} layers")
+
+        if calibration:
+            kv_cache, precision = recipe.kv_cache, recipe.precision
+            calibrate_on_gpu(
+                path, target, precision, calibration, options, advance, kv_cache=kv_cache
+            )
+        else:
+            convert(path, target, recipe, options, advance, calibrating)
     seconds = time.perf_counter() - start
     rate = source.num_bytes / 1e9 / seconds
     Console(stderr=True, highlight=False).print(
@@ -82,9 +101,18 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     )
 
 
+def _calibration_text(arguments: argparse.Namespace) -> str:
+    """The text for --calibrate-on; empty without."""
+    if not arguments.calibrate_on:
+        return ""
+    if arguments.recipe:
+        raise SetupError("--calibrate-on gpu goes without --recipe.")
+    return read_text(arguments.calibration or "")
+
+
 def _progress() -> Progress:
     return Progress(
-        TextColumn("converting"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[tensors]} tensors"),
         TransferSpeedColumn(),

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
+from gateway.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.settings import Settings
 from runtime import LockgateError, SetupError
 
@@ -223,7 +224,7 @@ def _ask_once(conversation: Conversation, text: str) -> None:
 def _stream(address: Address, body: dict[str, Any]) -> Iterator[str]:
     connection = address.connect(_READ_TIMEOUT)
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **_key_header()}
         connection.request(
             "POST", "/v1/chat/completions", msgspec.json.encode(body), headers=headers
         )
@@ -235,6 +236,11 @@ def _stream(address: Address, body: dict[str, Any]) -> Iterator[str]:
         raise ChatError(f"the server is gone: {error}") from error
     finally:
         connection.close()
+
+
+def _key_header() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE) or os.environ.get(ADMIN_KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _pieces(response: http.client.HTTPResponse) -> Iterator[str]:
@@ -265,8 +271,11 @@ def _model_to_use(arguments: argparse.Namespace, address: Address) -> str:
     """The server's model. With `--model` it has to be that one."""
     connection = address.connect(_CONNECT_TIMEOUT)
     try:
-        connection.request("GET", "/v1/models")
-        body = connection.getresponse().read()
+        connection.request("GET", "/v1/models", headers=_key_header())
+        response = connection.getresponse()
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
+            raise SetupError(f"{_refusal(response)} {KEY_VARIABLE} is where this command looks.")
+        body = response.read()
         names = [model.id for model in msgspec.json.decode(body, type=_ModelList).data]
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
         raise SetupError(f"{address.host}:{address.port} lists no models: {error}") from error
@@ -303,6 +312,7 @@ def _server(arguments: argparse.Namespace, settings: Settings) -> Iterator[Addre
 def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "gateway", "serve", *_passed_on(arguments)]
     command += ["--host", "127.0.0.1", "--port", "0", "--until-stdin-ends"]
+    command += ["--set", "server.tls_certificate=", "--set", "server.tls_key="]
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

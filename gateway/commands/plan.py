@@ -11,22 +11,17 @@ from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from runtime import (
     PRECISIONS,
-    GpuReader,
     GpuSpec,
     ModelShape,
     Plan,
     PlannedModel,
     PrecisionName,
     PrecisionPlan,
-    SetupError,
     Wishes,
-    find_gpu,
+    choose_gpu,
     find_planned_model,
     make_plan,
-    spec_of,
 )
-
-_HERE = "auto"
 
 
 class Answer(Struct, frozen=True):
@@ -45,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " the catalogue",
     )
     parser.add_argument(
-        "--gpu", default=_HERE, help="a GPU such as rtx-4070; auto is the one in this machine"
+        "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
     )
     parser.add_argument(
         "--gpu-index", type=int, default=0, metavar="N", help="which GPU auto is, as in nvidia-smi"
@@ -73,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the plan. What does not fit is a finding, not a failure."""
     store = open_store(settings_of(arguments))
     model = find_planned_model(arguments.model, store)
-    answer = _answer(model, _gpu(arguments.gpu, arguments.gpu_index), arguments)
+    answer = _answer(model, choose_gpu(arguments.gpu, arguments.gpu_index), arguments)
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(answer)).decode())
     else:
@@ -103,28 +98,6 @@ def _stored(model: PlannedModel) -> tuple[PrecisionName, int] | None:
     if model.stored is None or model.stored.precision is None:
         return None
     return model.stored.precision, model.stored.num_bytes
-
-
-def _gpu(name: str, index: int) -> GpuSpec:
-    if name != _HERE:
-        return find_gpu(name)
-    reader = GpuReader()
-    try:
-        snapshot = reader.read()
-    finally:
-        reader.close()
-    if snapshot.problem or not snapshot.gpus:
-        reason = snapshot.problem or "the driver sees no GPU"
-        raise SetupError(f"--gpu auto: {reason}. Name one, such as --gpu rtx-4070")
-    here = {gpu.index: gpu for gpu in snapshot.gpus}
-    if index not in here:
-        known = ", ".join(map(str, here))
-        raise SetupError(f"--gpu-index: there is no GPU {index}; there are: {known}")
-    spec = spec_of(here[index])
-    if spec is None:
-        reason = here[index].problem or "the driver tells too little about it"
-        raise SetupError(f"--gpu auto: {here[index].name}: {reason}. Name one with --gpu")
-    return spec
 
 
 def findings(plan: Plan, model: PlannedModel) -> list[str]:

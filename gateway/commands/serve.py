@@ -2,48 +2,78 @@
 
 import argparse
 import importlib.util
-import math
 import os
-import signal
 import socket
+import ssl
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import msgspec
+import structlog
 import uvicorn
+from litestar import Litestar
 
+from gateway.admission import is_loopback
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
+from gateway.connections import protocol_class
+from gateway.context import Context
+from gateway.drain import Drain
+from gateway.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.log import configure_logging
 from gateway.settings import ServerSettings, Settings
-from runtime import MissingExtra, SetupError, __version__
+from runtime import DEFAULT_RETRY_AFTER, EngineUnavailable, MissingExtra, SetupError, __version__
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
+_LAST_WORDS_SECONDS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate serve`."""
     add_server_options(parser)
+    parser.add_argument(
+        "--allow-unauthenticated",
+        action="store_true",
+        help="listen on other addresses than loopback although no key is needed",
+    )
     add_settings_options(parser)
     # for programs that start a server for themselves: it ends with them, however they end
     parser.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM. A second SIGINT ends it without waiting for requests."""
+    """Serves until SIGINT, SIGTERM or an order to drain; finishes what runs. A second signal ends
+    it without waiting for requests."""
     settings = settings_of(arguments)
+    if arguments.allow_unauthenticated:
+        settings = _without_keys(settings)
+    keys = open_key_ring(settings.auth, os.environ)
+    check_exposure(settings.server, keys)
+    check_tls(settings.server)
     _check_engine(settings)
     with bind(settings.server) as listener:
         settings, model_path = prepare_model(settings)
         _listen(listener, settings.server)
         configure_logging(settings.log)
-        server = _Server(_uvicorn_config(settings, model_path), _greeting(settings, listener))
+        drain = Drain(settings.server.drain_timeout)
+        app = create_app(settings, model_path, keys, drain)
+        config = uvicorn_config(app, settings.server)
+        server = _Server(config, _greeting(settings, listener), drain, _cut_off(app))
         if arguments.until_stdin_ends:
             threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
         server.run(sockets=[listener])
     return 0 if server.started else _EXIT_STARTUP_FAILED
+
+
+def _without_keys(settings: Settings) -> Settings:
+    server = msgspec.structs.replace(settings.server, allow_unauthenticated=True)
+    return msgspec.structs.replace(settings, server=server)
 
 
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
@@ -90,14 +120,42 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def check_exposure(server: ServerSettings, keys: KeyRing) -> None:
+    """Raises SetupError if everybody on the network could use the server."""
+    if keys.is_required or server.allow_unauthenticated:
+        return
+    address = str(_resolve(server)[4][0])
+    if not is_loopback(address):
+        raise SetupError(
+            f"server.host: at {server.host} everybody on the network could use this server, and"
+            f" there is no API key. Set {KEY_VARIABLE} or auth.keys_file (a key is made by:"
+            " lockgate keys new), or say --allow-unauthenticated"
+        )
+
+
+def check_tls(server: ServerSettings) -> None:
+    """Raises SetupError if certificate and key cannot be used."""
+    if not server.tls_certificate:
+        if server.tls_key:
+            raise SetupError("server.tls_key is set without server.tls_certificate")
+        return
+    for name in ("tls_certificate", "tls_key"):
+        file = getattr(server, name)
+        if file and not os.access(file, os.R_OK):
+            raise SetupError(f"server.{name}: {file} cannot be read")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(server.tls_certificate, server.tls_key or None, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(
+            f"server.tls_certificate: {server.tls_certificate} and its key are not usable: {error}."
+            " Both have to be PEM files that belong together, the key without a password"
+        ) from error
+
+
 def bind(server: ServerSettings) -> socket.socket:
     """A bound socket that does not listen yet. `SetupError` says why it cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise SetupError(f"server.host: {server.host} is not an address: {error}") from error
+    family, kind, protocol, _, address = _resolve(server)
     listener = socket.socket(family, kind, protocol)
     # On POSIX this allows a restart while old connections linger; on Windows it would allow two
     # servers on one port.
@@ -109,6 +167,15 @@ def bind(server: ServerSettings) -> socket.socket:
         listener.close()
         raise _no_socket(server, error) from error
     return listener
+
+
+def _resolve(server: ServerSettings) -> Any:
+    try:
+        return socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise SetupError(f"server.host: {server.host} is not an address: {error}") from error
 
 
 def _listen(listener: socket.socket, server: ServerSettings) -> None:
@@ -126,11 +193,13 @@ def _no_socket(server: ServerSettings, error: OSError) -> SetupError:
     )
 
 
-def _uvicorn_config(settings: Settings, model_path: str) -> uvicorn.Config:
+def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
+    """How the application is served."""
     return uvicorn.Config(
-        create_app(settings, model_path),
+        app,
         loop=_loop(),
-        http="httptools" if _installed("httptools") else "h11",
+        http=protocol_class(server),
+        h11_max_incomplete_event_size=server.max_header_bytes,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -138,9 +207,22 @@ def _uvicorn_config(settings: Settings, model_path: str) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.server.drain_timeout),
-        timeout_keep_alive=settings.server.keep_alive_timeout,
+        # what was let in has been waited for when this begins
+        timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+        timeout_keep_alive=server.keep_alive_timeout,
+        ssl_certfile=server.tls_certificate or None,
+        ssl_keyfile=server.tls_key or None,
     )
+
+
+def _cut_off(app: Litestar) -> Callable[[], None]:
+    """Ends what still runs, each with an error that its client can read."""
+    context: Context = app.state.context
+    stopping = EngineUnavailable(
+        "The server is stopping, and the answer took longer than server.drain_timeout.",
+        retry_after=DEFAULT_RETRY_AFTER,
+    )
+    return lambda: context.model.client.abort_all(stopping)
 
 
 def _loop() -> str:
@@ -155,33 +237,53 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
     if ":" in host:
         host = f"[{host}]"
     name = settings.model.served_name
-    return f"Lockgate {__version__} serves {name} at http://{host}:{port}/v1 (Ctrl-C stops it)"
+    scheme = "https" if settings.server.tls_certificate else "http"
+    return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
 
 
-def _stop_after_stdin(server: uvicorn.Server) -> None:
+def _stop_after_stdin(server: "_Server") -> None:
     # os.read, because a thread inside sys.stdin would hold its lock when the interpreter ends
     while os.read(0, 4096):
         continue
-    server.should_exit = True
+    server.stop()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says where it listens, and for which being told to stop is no failure."""
+    """uvicorn that says where it listens, goes on listening while it drains, and for which being
+    told to stop is no failure."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, greeting: str, drain: Drain, cut_off: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._greeting = greeting
+        self._drain = drain
+        self._cut_off = cut_off
+        self._is_told = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             print(self._greeting, flush=True)
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._drain.exits and not self._is_told:
+            self._is_told = True
+            log.info("server_drains", running=self._drain.num_running)
+        if self._drain.is_late:
+            self._cut_off()
+        self.should_exit = self.should_exit or self._drain.is_over
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # the base class would raise the signal again at the end, and so turn it into a failure
-        if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
-        self.should_exit = True
+        if self._drain.exits:
+            self.should_exit = self.force_exit = True
+        self._drain.begin(exits=True)
+
+    def stop(self) -> None:
+        """Finish what runs, then end. May be called from any thread."""
+        self._drain.begin(exits=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

@@ -41,8 +41,8 @@ class FailedSequence(Struct, frozen=True, gc=False):
 
 class EngineUsage(Struct, frozen=True, gc=False):
     """Counts since the last call: tokens computed, prompt tokens found in the cache, sequences
-    preempted. The shares of KV cells, and of memory for idle prefixes, that are in use now are 0
-    to 1."""
+    preempted, tokens drafted by speculation and those of them that were accepted. The shares of
+    KV cells, and of memory for idle prefixes, that are in use now are 0 to 1."""
 
     num_prompt_tokens: int = 0
     num_generation_tokens: int = 0
@@ -50,6 +50,8 @@ class EngineUsage(Struct, frozen=True, gc=False):
     num_preempted: int = 0
     kv_cache_usage: float = 0.0
     prefix_cache_usage: float = 0.0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 class Engine(Protocol):

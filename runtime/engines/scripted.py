@@ -6,6 +6,7 @@ stream that mixes up two requests, loses a token or repeats one is found out.
 """
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -70,6 +71,9 @@ class ScriptedEngine:
             config.scripted.text, add_special=False, parse_special=False
         )
         self._tokenizer = tokenizer
+        self._poison = tokenizer.encode(
+            config.scripted.poison, add_special=False, parse_special=False
+        )
         self._eos_token_id = tokenizer.eos_token_id
         self._vocab_size = tokenizer.vocab_size
         self._running: dict[str, _Sequence] = {}
@@ -127,6 +131,7 @@ class ScriptedEngine:
             return []
         if self._config.step_ms:
             time.sleep(self._config.step_ms / 1000)
+        self._die_of_poison()
         outputs = [self._advance(sequence) for sequence in self._running.values()]
         for output in outputs:
             if output.finish_reason is not None:
@@ -146,6 +151,15 @@ class ScriptedEngine:
 
     def close(self) -> None:
         self._running.clear()
+
+    def _die_of_poison(self) -> None:
+        if not self._poison:
+            return
+        for sequence in self._running.values():
+            if sequence.num_output_tokens >= self._config.poison_after and _contains(
+                sequence.request.prompt_token_ids, self._poison
+            ):
+                os.abort()  # what llama.cpp does when one of its assertions fails
 
     def _advance(self, sequence: _Sequence) -> SequenceOutput:
         request, sampling = sequence.request, sequence.request.sampling
@@ -206,6 +220,11 @@ def _tracker(request: Request, tokenizer: Tokenizer) -> ThinkingTracker | None:
     tracker = ThinkingTracker(request.thinking, partial(spell, tokenizer))
     tracker.push_all(request.output_token_ids)
     return tracker
+
+
+def _contains(token_ids: list[int], part: list[int]) -> bool:
+    starts = range(len(token_ids) - len(part) + 1)
+    return any(token_ids[start : start + len(part)] == part for start in starts)
 
 
 def _allowed(script: list[int], request: Request) -> list[int]:

@@ -26,7 +26,7 @@ from runtime.engines.tensorrt_llm.auto import fill_settings
 from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
-from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader
+from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader, SpecCounts
 from runtime.engines.tensorrt_llm.options import build_arguments, find_sizes
 from runtime.engines.tensorrt_llm.package import Package, find_class, load_package
 from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
@@ -90,6 +90,7 @@ class TensorRTEngine:
         self._failures = Failures(self._package.request_error)
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)
+        self._spec_counts = SpecCounts()
         self._features = _features(self._settings, self._package)
         self._lora_requests = _lora_requests(self._settings)
         self._vocab_size = tokenizer.vocab_size
@@ -213,13 +214,17 @@ class TensorRTEngine:
         return outputs
 
     def take_usage(self) -> EngineUsage:
+        counts = self._kv_stats.spec_counts
         usage = EngineUsage(
             num_prompt_tokens=self._num_prompt_tokens,
             num_generation_tokens=self._num_generation_tokens,
             num_cached_tokens=self._num_cached_tokens,
             num_preempted=self._num_preempted,
             kv_cache_usage=self._kv_stats.latest.usage,
+            num_draft_tokens=counts.num_draft_tokens - self._spec_counts.num_draft_tokens,
+            num_accepted_tokens=counts.num_accepted_tokens - self._spec_counts.num_accepted_tokens,
         )
+        self._spec_counts = counts
         self._num_prompt_tokens = self._num_generation_tokens = 0
         self._num_cached_tokens = self._num_preempted = 0
         return usage

@@ -1,6 +1,7 @@
-"""How full the package's KV cache is, as far as it says so."""
+"""How full the package's KV cache is and what speculation came to, as far as it says so."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -19,6 +20,13 @@ class KvUsage(Struct, frozen=True):
     usage: float = 0.0
 
 
+class SpecCounts(Struct, frozen=True):
+    """Tokens that were drafted, and those of them that the model accepted."""
+
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+
+
 class KvStatsReader:
     """Reads the package's statistics in a thread of its own.
 
@@ -30,6 +38,7 @@ class KvStatsReader:
         self._llm = llm
         self._stopped = threading.Event()
         self.latest = KvUsage()
+        self.spec_counts = SpecCounts()
         threading.Thread(target=self._read, name="kv-stats", daemon=True).start()
 
     def stop(self) -> None:
@@ -47,6 +56,7 @@ class KvStatsReader:
                 return
             if records:
                 self.latest = _usage(records[-1]) or self.latest
+                self.spec_counts = _add_spec(self.spec_counts, records)
 
 
 def _usage(record: dict[str, Any]) -> KvUsage | None:
@@ -57,3 +67,12 @@ def _usage(record: dict[str, Any]) -> KvUsage | None:
         return None
     used = stats.get("usedNumBlocks") or 0
     return KvUsage(num_blocks * (stats.get("tokensPerBlock") or 0), min(used / num_blocks, 1.0))
+
+
+def _add_spec(counts: SpecCounts, records: Sequence[dict[str, Any]]) -> SpecCounts:
+    """With the records' own counts, each of which is that of one iteration."""
+    stats = [record.get("specDecodingStats") or {} for record in records]
+    return SpecCounts(
+        counts.num_draft_tokens + sum(item.get("numDraftTokens") or 0 for item in stats),
+        counts.num_accepted_tokens + sum(item.get("numAcceptedTokens") or 0 for item in stats),
+    )

@@ -1,5 +1,7 @@
 """The older class, which runs engines that were built before: only releases that have it."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from ..facts import RELEASE, fact
@@ -15,7 +17,7 @@ from ..llmapi.llm_args import TorchLlmArgs, TrtLlmArgs
 
 class LLM(TorchLLM):
     """Takes the arguments of its own class, and speaks as the other one does with the sampler in
-    C++. It builds nothing."""
+    C++. The engines that it builds are empty files."""
 
     def __init__(self, model: Any, **kwargs: Any) -> None:
         for name in kwargs:
@@ -23,4 +25,15 @@ class LLM(TorchLLM):
                 raise ValueError(f"TrtLlmArgs got invalid argument: {name}")
         TrtLlmArgs(model=model, **kwargs)
         shared = {name: kwargs[name] for name in kwargs if name in TorchLlmArgs.model_fields}
+        self._build_config = kwargs.get("build_config")
         super().__init__(model, **shared, sampler_type="TRTLLMSampler")
+
+    def save(self, engine_dir: str) -> None:
+        """A folder with the engine and what it was built for."""
+        if self._build_config is None:
+            raise RuntimeError("The engine is not built yet.")
+        folder = Path(engine_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rank0.engine").write_bytes(b"\0")
+        config = {"build_config": self._build_config.model_dump(), "pretrained_config": {}}
+        (folder / "config.json").write_text(json.dumps(config))

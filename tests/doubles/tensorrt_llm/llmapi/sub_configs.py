@@ -255,4 +255,17 @@ if fact("decoding.Eagle3"):
     )
     DECODING_CONFIGS["Eagle3"] = OPTIONAL["Eagle3DecodingConfig"]
 
+if fact("has_tensorrt_engine"):
+    OPTIONAL["BuildConfig"] = config_class(
+        "BuildConfig",
+        {
+            "max_input_len": (int, 1024),
+            "max_seq_len": (Any, None),
+            "opt_batch_size": (int, 8),
+            "max_batch_size": (int, 2048),
+            "max_beam_width": (int, 1),
+            "max_num_tokens": (int, 8192),
+        },
+    )
+
 NOT_ON_PYTORCH = ("Lookahead", "Medusa")

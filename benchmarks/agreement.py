@@ -1,0 +1,170 @@
+"""How far a converted checkpoint is from its GGUF file, token by token.
+
+The file is computed by llama.cpp, the checkpoint by transformers on torch in float32, from weights
+decoded as the layouts say. Compared are the distributions at each position of a text.
+
+llama.cpp rounds activations to 8 bits where weights are quantized, so that the file as it is
+differs from any other computation of the same weights. `write_float_gguf` makes a file of float32
+weights out of it, with which llama.cpp rounds nothing.
+"""
+
+from ctypes import c_int32
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from convert.layouts import Part, make_layout
+from convert.manifest import TensorRecord
+from convert.recipe import ALGORITHMS, KEEP
+from convert.source import GGUFSource, open_source
+from convert.verify import Target
+from convert.weights import Weight
+from runtime import load_tokenizer
+from runtime.llama_vocab import load_llama_cpp
+
+Logits = npt.NDArray[np.float32]
+
+_TYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2", "F8_E4M3": "u1", "I8": "i1", "U8": "u1"}
+_CONTEXT = 1024
+
+
+class Agreement(Struct, frozen=True):
+    """`top1` is the share of positions with the same likeliest token, `kl` the mean divergence of
+    the second distribution from the first, in nats."""
+
+    top1: float
+    kl: float
+
+
+def plain_text(model: Path, num_tokens: int) -> list[int]:
+    """Token ids of a piece of the Apache licence."""
+    text = (Path(__file__).parent.parent / "LICENSE").read_text(encoding="utf-8")[2000:]
+    tokenizer = load_tokenizer(str(model))
+    return tokenizer.encode(text, add_special=True, parse_special=False)[:num_tokens]
+
+
+def write_float_gguf(path: Path, target: Path) -> None:
+    """The same model with all its weights in float32."""
+    source = open_source(path)
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(target, source.architecture)
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kinds = field.types
+            inner = kinds[1] if len(kinds) > 1 else None
+            writer.add_key_value(name, field.contents(), kinds[0], sub_type=inner)
+    for name, tensor in source.tensors.items():
+        size = tensor.num_values * 4
+        writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, tensor in source.tensors.items():
+        writer.write_tensor_data(_values(source, name).reshape(tensor.shape))
+    writer.close()
+
+
+def _values(source: GGUFSource, name: str) -> Logits:
+    with source.open_tensor(name) as reader:
+        return reader.read(0, reader.tensor.num_rows).copy()
+
+
+def llama_cpp_logits(path: Path, token_ids: list[int], num_threads: int = 2) -> Logits:
+    """The logits at each position, shape (positions, vocabulary), with a cache in float32."""
+    llama_cpp = load_llama_cpp()
+    model_params = llama_cpp.llama_model_default_params()
+    model_params.use_extra_bufts = False  # repacked weights crash on some virtual machines
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+    assert model, f"llama.cpp does not load {path}"
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = _CONTEXT
+    params.n_threads = params.n_threads_batch = num_threads
+    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+    context = llama_cpp.llama_init_from_model(model, params)
+    assert context, f"llama.cpp makes no context for {path}"
+    try:
+        return _decode(llama_cpp, model, context, token_ids)
+    finally:
+        llama_cpp.llama_free(context)
+        llama_cpp.llama_model_free(model)
+
+
+def _decode(llama_cpp: Any, model: Any, context: Any, token_ids: list[int]) -> Logits:
+    count = len(token_ids)
+    batch = llama_cpp.llama_batch_init(count, 0, 1)
+    batch.n_tokens = count
+    for position, token_id in enumerate(token_ids):
+        batch.token[position], batch.pos[position] = c_int32(token_id), position
+        batch.n_seq_id[position], batch.seq_id[position][0] = 1, 0
+        batch.logits[position] = 1
+    assert llama_cpp.llama_decode(context, batch) == 0
+    llama_cpp.llama_batch_free(batch)
+    width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    rows = [llama_cpp.llama_get_logits_ith(context, position) for position in range(count)]
+    return np.stack([np.ctypeslib.as_array(row, shape=(width,)) for row in rows])
+
+
+def checkpoint_logits(folder: Path, token_ids: list[int]) -> Logits:
+    """What transformers computes in float32 from the decoded weights of a folder."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).float().eval()
+    weights = {name: torch.from_numpy(values) for name, values in decoded_weights(folder).items()}
+    missing = model.load_state_dict(weights, strict=False)
+    assert not missing.unexpected_keys, missing
+    assert set(missing.missing_keys) <= {"lm_head.weight"}, missing
+    model.tie_weights()
+    with torch.no_grad():
+        logits: Logits = model(torch.tensor([token_ids])).logits[0].float().numpy()
+    return logits
+
+
+def decoded_weights(folder: Path) -> dict[str, Logits]:
+    """The values that a model sees, by Hugging Face's names."""
+    target = Target(folder)
+    return {record.name: _decoded(target, record) for record in target.manifest.tensors}
+
+
+def _decoded(target: Target, record: TensorRecord) -> Logits:
+    precision = record.precision if record.precision in ALGORITHMS else KEEP
+    stored = target.places[record.name].output.shape
+    packed = precision.startswith("int4")
+    shape = (stored[0] * 2, *stored[1:]) if packed else stored
+    fused = f"{record.name.rpartition('.')[0]}.pre_quant_scale" not in target.places
+    weight = Weight(
+        name=record.name, source="", shape=shape, linear=True, group="fused" if fused else ""
+    )
+    layout = make_layout(weight, precision, target.manifest.recipe.dtype)
+    part: Part = {output.name: _read(target, output.name) for output in layout.outputs()}
+    vector = len(shape) == 1
+    if vector:
+        part = {name: values.reshape(1, -1) for name, values in part.items()}
+    return layout.decode(part).reshape(shape).copy()
+
+
+def _read(target: Target, name: str) -> npt.NDArray[np.generic]:
+    place = target.places[name]
+    with open(target.folder / place.file, "rb") as file:
+        file.seek(place.offset)
+        data = file.read(place.output.num_bytes)
+    return np.frombuffer(data, dtype=_TYPES[place.output.dtype]).reshape(place.output.shape)
+
+
+def compare(first: Logits, second: Logits) -> Agreement:
+    """Of the same positions; what the second has beyond the first's vocabulary is left out."""
+    width = first.shape[1]
+    one, two = _log_softmax(first), _log_softmax(second[:, :width])
+    same = one.argmax(axis=1) == two.argmax(axis=1)
+    kl = (np.exp(one) * (one - two)).sum(axis=1)
+    return Agreement(float(same.mean()), float(kl.mean()))
+
+
+def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result

@@ -1,0 +1,99 @@
+"""`lockgate-convert plan PATH --gpu GPU`: which precision to convert to."""
+
+import argparse
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from convert.commands.options import model_path
+from convert.pipeline import Options
+from convert.planning import Offer, Offers, make_offers
+from runtime.gpu import choose_gpu
+from runtime.planning.memory_account import Wishes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lockgate-convert plan`."""
+    parser.add_argument("path", metavar="PATH", help="a GGUF file or a name of the catalogue")
+    parser.add_argument(
+        "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
+    )
+    parser.add_argument(
+        "--gpu-index", type=int, default=0, metavar="N", help="which GPU auto is, as in nvidia-smi"
+    )
+    parser.add_argument(
+        "--context", type=int, metavar="TOKENS", help="length of a stream, prompt and answer"
+    )
+    parser.add_argument("--kv-cache", choices=("fp8",), help="type of the KV cache")
+    parser.add_argument("--max-batch-size", type=int, metavar="N", help="streams at the same time")
+    parser.add_argument(
+        "--release", choices=("1.2", "1.3"), default="1.2", help="of TensorRT-LLM (1.2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the table. What does not fit is a finding, not a failure."""
+    wishes = Wishes(
+        context=arguments.context,
+        max_batch_size=arguments.max_batch_size,
+        kv_cache_dtype=arguments.kv_cache or "auto",
+    )
+    gpu = choose_gpu(arguments.gpu, arguments.gpu_index)
+    options = Options(release=arguments.release)
+    offers = make_offers(model_path(arguments.path), gpu, wishes, options)
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(offers)).decode())
+    else:
+        _print(offers)
+    return 0
+
+
+def _print(offers: Offers) -> None:
+    plan, console = offers.plan, Console(highlight=False)
+    console.print(
+        f"{plan.model}, {plan.num_params / 1e9:.2f} billion weights, on {plan.gpu.name}:"
+        f" {_gb(plan.gpu.memory_bytes)}; streams of {plan.context:,} tokens\n"
+    )
+    console.print(_table(offers))
+    for offer in offers.offers:
+        if note := offer.refused or offer.row.support.note:
+            name = "" if offer.refused else f"{offer.precision}: "
+            console.print(f"• {name}{note}", soft_wrap=True)
+    console.print(
+        "Rates are ceilings in tokens/s, of one stream and of as many as fit; see docs/gpu.md."
+    )
+
+
+def _table(offers: Offers) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("--precision", "folder", "on the GPU", "KV cache", "streams", "one", "all"):
+        table.add_column(heading, justify="left" if heading == "--precision" else "right")
+    table.add_column("", no_wrap=True)
+    for offer in offers.offers:
+        row = offer.row
+        one, batch = row.one_stream, row.largest_batch
+        table.add_row(
+            offer.precision,
+            _gb(offer.num_bytes) if offer.num_bytes else "-",
+            _gb(row.budget.weights),
+            _gb(max(row.budget.kv_cache, 0)),
+            str(row.num_streams),
+            f"{one.tokens_per_second:,.0f}" if one else "-",
+            f"{batch.tokens_per_second:,.0f}" if batch else "-",
+            _verdict(offer),
+        )
+    return table
+
+
+def _verdict(offer: Offer) -> str:
+    if offer.refused:
+        return "cannot be made"
+    if not offer.row.support.can_run:
+        return "does not run"
+    return "runs" if offer.row.fits else "does not fit"
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"

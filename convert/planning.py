@@ -1,0 +1,75 @@
+"""What each precision would make of a model: the folder's size, and what of it fits on a GPU."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from convert.pipeline import Options, make_plan
+from convert.recipe import ALGORITHMS, PRECISIONS, make_recipe
+from convert.source import open_source
+from runtime.errors import SetupError
+from runtime.planning.gguf_shape import shape_of_gguf
+from runtime.planning.gpu_table import GpuSpec
+from runtime.planning.memory_account import Wishes
+from runtime.planning.planner import Plan, PrecisionPlan
+from runtime.planning.planner import make_plan as plan_on_gpu
+from runtime.planning.precisions import PrecisionName
+
+# What the planner calls TensorRT-LLM's algorithms.
+_PLANNED: dict[str, PrecisionName] = {"FP8": "fp8", "W8A16": "int8", "W4A16_AWQ": "int4_awq"}
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """One precision. `num_bytes` is what the weights take on the disk, 0 where `refused` says why
+    `lockgate-convert run` does not make it. `row` is the planner's view of it on the GPU."""
+
+    precision: str
+    num_bytes: int
+    refused: str
+    row: PrecisionPlan
+
+
+class Offers(Struct, frozen=True):
+    """`plan` has the model, the GPU and what is assumed; its rows are those of `offers`."""
+
+    plan: Plan
+    offers: tuple[Offer, ...]
+
+
+def make_offers(path: Path, gpu: GpuSpec, wishes: Wishes, options: Options) -> Offers:
+    """Reads the header of a GGUF file, nothing else.
+
+    Raises ModelFileError for a damaged file, SetupError for a model that cannot be planned and for
+    wishes that the model or the GPU cannot grant.
+    """
+    source = open_source(path)
+    tensors = tuple(tensor for part in source.parts for tensor in part.tensors)
+    whole = msgspec.structs.replace(source.header, tensors=tensors)
+    planned = {name: _planned(name) for name in PRECISIONS}
+    plan = plan_on_gpu(
+        shape_of_gguf(whole, path.stem),
+        gpu,
+        wishes,
+        precisions=tuple(dict.fromkeys(planned.values())),
+    )
+    rows = {row.precision: row for row in plan.rows}
+    kv_cache = "fp8" if wishes.kv_cache_dtype == "fp8" else ""
+    offers = []
+    for name in PRECISIONS:
+        num_bytes, refused = _size(path, name, kv_cache, options)
+        row = rows[planned[name]]
+        offers.append(Offer(precision=name, num_bytes=num_bytes, refused=refused, row=row))
+    return Offers(plan, tuple(offers))
+
+
+def _size(path: Path, precision: str, kv_cache: str, options: Options) -> tuple[int, str]:
+    try:
+        plan = make_plan(path, make_recipe(precision, kv_cache=kv_cache), options)
+    except SetupError as error:
+        return 0, str(error)
+    return sum(shard.num_bytes for shard in plan.shards), ""
+
+
+def _planned(precision: str) -> PrecisionName:
+    return _PLANNED[ALGORITHMS[precision]] if precision in ALGORITHMS else "bf16"

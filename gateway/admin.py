@@ -1,0 +1,62 @@
+"""/admin: for whoever runs the server."""
+
+from typing import Literal
+
+from litestar import get, post
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+from msgspec import Struct
+
+from gateway.admission import ADMIN
+from gateway.answers import encode
+from gateway.body import read_optional_json
+from gateway.context import AnyRequest, context_of
+from gateway.drain import Drain
+from gateway.streaming import JSONBytes
+
+
+class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`exit`: the server ends when it is done."""
+
+    exit: bool = True
+
+
+class DrainState(Struct, frozen=True):
+    """What the server is doing; `num_running` requests are still to be finished."""
+
+    status: Literal["serving", "draining"]
+    exit: bool
+    num_running: int
+
+
+@get("/admin/drain", opt={ADMIN: True}, sync_to_thread=False)
+def drain_state(request: AnyRequest) -> ASGIApp:
+    """Whether the server drains."""
+    return _state(context_of(request).drain)
+
+
+@post("/admin/drain", opt={ADMIN: True}, status_code=200)
+async def start_drain(request: AnyRequest) -> ASGIApp:
+    """Take nothing new, finish what runs, and end, unless `exit` is false."""
+    data = await read_optional_json(request, DrainRequest)
+    drain = context_of(request).drain
+    drain.begin(exits=data.exit)
+    return _state(drain)
+
+
+@post("/admin/resume", opt={ADMIN: True}, status_code=200)
+async def resume(request: AnyRequest) -> ASGIApp:
+    """Take requests again. A server that is about to end stays as it is: 409."""
+    drain = context_of(request).drain
+    if not drain.resume():
+        raise HTTPException(status_code=409, detail="The server is about to end.")
+    return _state(drain)
+
+
+def _state(drain: Drain) -> ASGIApp:
+    state = DrainState(
+        status="draining" if drain.is_draining else "serving",
+        exit=drain.exits,
+        num_running=drain.num_running,
+    )
+    return JSONBytes(encode(state))

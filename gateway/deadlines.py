@@ -1,0 +1,53 @@
+"""Limits of time that a request has: for its body to arrive, and for its answer to be complete."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from litestar.types import Receive
+
+from gateway.errors import BodyTimeout, RequestTimeout
+from runtime import LockgateError
+
+
+def body_in_time(receive: Receive, started: float, seconds: float) -> Receive:
+    """`receive`, which raises BodyTimeout when the body is not complete `seconds` after `started`
+    (monotonic). What comes after the body, the news that the client has left, may take longer."""
+    is_complete = False
+
+    async def receive_in_time() -> Any:
+        nonlocal is_complete
+        if is_complete:
+            return await receive()
+        try:
+            async with asyncio.timeout(started + seconds - time.monotonic()):
+                message = await receive()
+        except TimeoutError as error:
+            raise BodyTimeout(
+                f"The body was not complete after {seconds:g} seconds (server.body_timeout)."
+            ) from error
+        is_complete = not message.get("more_body")
+        return message
+
+    return receive_in_time
+
+
+@contextmanager
+def at_deadline(deadline: float, expire: Callable[[LockgateError], None]) -> Iterator[None]:
+    """Calls `expire` once if the block is not over at `deadline` (monotonic, maybe infinite)."""
+    if deadline == math.inf:
+        yield
+        return
+    error = RequestTimeout(
+        "The answer took longer than this server allows (server.request_timeout)."
+        " Ask for a shorter one."
+    )
+    remaining = max(deadline - time.monotonic(), 0.0)
+    timer = asyncio.get_running_loop().call_later(remaining, expire, error)
+    try:
+        yield
+    finally:
+        timer.cancel()

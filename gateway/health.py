@@ -1,0 +1,73 @@
+"""How the server is, in one word, and why. Pure."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from runtime import EngineClient
+
+HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
+
+RECENT_SECONDS = 300.0
+"""So long after an engine's death the server is degraded: it works, and somebody should look."""
+
+NEARLY_FULL = 0.9
+"""Share of the places, running and waiting, from which on the queue is nearly full."""
+
+STALL_SECONDS = 10.0
+"""Longest time between two steps of an engine that has work: three times its longest step."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Whether the engine gets on. `seconds_since_step` is null before the first word of an engine;
+    an idle one says something twice a second. `num_tokens` counts those that the running engine
+    process has handed out, `num_deaths` the engine processes that have died."""
+
+    seconds_since_step: float | None
+    num_tokens: int
+    num_running: int
+    num_waiting: int
+    num_deaths: int
+
+
+def progress_of(client: EngineClient, now: float) -> Progress:
+    """At the time `now` of the monotonic clock."""
+    seconds = round(now - client.last_step_time, 3) if client.last_step_time else None
+    return Progress(
+        seconds_since_step=seconds,
+        num_tokens=client.num_tokens,
+        num_running=client.stats.num_running,
+        num_waiting=client.stats.num_waiting,
+        num_deaths=client.num_deaths,
+    )
+
+
+def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
+    """What makes a server that is ready a degraded one, a sentence each; empty when nothing does.
+    `pressure` is what the guard of the GPU's memory says, empty when it says nothing."""
+    problems = []
+    if client.num_deaths and now - client.last_death_time < RECENT_SECONDS:
+        ago = now - client.last_death_time
+        problems.append(f"The engine died {ago:.0f} seconds ago and was restarted.")
+    if client.is_searching:
+        problems.append("A request that kills the engine is being searched for; others wait.")
+    if pressure:
+        problems.append(pressure)
+    if client.limits is not None:
+        places = client.limits.max_num_seqs + client.limits.max_num_waiting
+        if client.num_in_flight >= NEARLY_FULL * places:
+            problems.append(f"{client.num_in_flight} of {places} places are taken.")
+    silence = now - client.last_step_time
+    if client.num_in_flight and silence > STALL_SECONDS:
+        problems.append(f"The engine has finished no step for {silence:.0f} seconds.")
+    return problems
+
+
+def state_of(client: EngineClient, has_tokenizer: bool, problems: list[str]) -> HealthState:
+    """A server is starting until engine and tokenizer are there, and degraded when it is ready but
+    for `problems`."""
+    if client.state == "ready":
+        if not has_tokenizer:
+            return "starting"
+        return "degraded" if problems else "ready"
+    return client.state

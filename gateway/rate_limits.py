@@ -1,0 +1,90 @@
+"""Limits per minute: a sliding window over what was taken. Pure.
+
+A token bucket that starts full lets through twice its limit around the moment at which it is full
+again. A window that remembers what was taken does not: no 60 seconds, wherever they begin, hold
+more than the limit. It remembers by the second, so it is 60 numbers and not one for each request.
+"""
+
+import math
+from collections import deque
+
+WINDOW_SECONDS = 60.0
+_SLOT_SECONDS = 1.0
+
+
+class Charge:
+    """What was taken within one second, counted from `start` on the monotonic clock."""
+
+    __slots__ = ("amount", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.amount = 0
+
+    @property
+    def expires(self) -> float:
+        """When the last moment of this second has left the window."""
+        return self.start + _SLOT_SECONDS + WINDOW_SECONDS
+
+
+class SlidingWindow:
+    """At most `limit` (more than 0) within any `WINDOW_SECONDS`. `limit` may be changed at any
+    time. All times are seconds on one monotonic clock, and never go back."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._charges: deque[Charge] = deque()
+        self._taken = 0
+
+    def remaining(self, now: float) -> int:
+        """What can be taken at once; never negative."""
+        self._forget(now)
+        return max(self.limit - self._taken, 0)
+
+    def take(self, amount: int, now: float) -> Charge | None:
+        """Takes `amount`, all of it or nothing: None means that it does not fit now."""
+        if amount > self.remaining(now):
+            return None
+        return self._add(amount, now)
+
+    def settle(self, charge: Charge, reserved: int, used: int, now: float) -> None:
+        """Turns what was reserved into what was used. Less gives the rest back, as long as it is
+        still in the window; more is taken now, even beyond the limit."""
+        self._forget(now)
+        if used > reserved:
+            self._add(used - reserved, now)
+        elif now < charge.expires:
+            charge.amount -= reserved - used
+            self._taken -= reserved - used
+
+    def retry_after(self, amount: int, now: float) -> float:
+        """Seconds until `amount` fits, if nothing else is taken; infinite if it never does."""
+        if amount > self.limit:
+            return math.inf
+        missing = amount - self.remaining(now)
+        seconds = 0.0
+        for charge in self._charges:
+            if missing <= 0:
+                break
+            missing -= charge.amount
+            seconds = charge.expires - now
+        return seconds
+
+    def reset_after(self, now: float) -> float:
+        """Seconds until all of the limit is there again, if nothing else is taken."""
+        self._forget(now)
+        last = next((charge for charge in reversed(self._charges) if charge.amount), None)
+        return last.expires - now if last else 0.0
+
+    def _add(self, amount: int, now: float) -> Charge:
+        start = math.floor(now / _SLOT_SECONDS) * _SLOT_SECONDS
+        if not self._charges or self._charges[-1].start < start:
+            self._charges.append(Charge(start))
+        charge = self._charges[-1]
+        charge.amount += amount
+        self._taken += amount
+        return charge
+
+    def _forget(self, now: float) -> None:
+        while self._charges and self._charges[0].expires <= now:
+            self._taken -= self._charges.popleft().amount

@@ -1,0 +1,53 @@
+"""What an engine was working on survives its process."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.flight_recorder import FlightRecorder, read_record
+
+WRITE_AND_DIE = """
+import os, signal, sys
+from runtime.flight_recorder import FlightRecorder
+FlightRecorder(sys.argv[1]).write(["a", "b"])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_has_left_its_record(tmp_path):
+    path = tmp_path / "record"
+
+    done = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, os.fspath(path)], check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    assert read_record(path) == ["a", "b"]
+
+
+@given(st.lists(st.lists(st.text(max_size=50), max_size=20), min_size=1, max_size=5))
+def test_the_last_list_counts_whatever_was_longer_before(tmp_path_factory, lists):
+    path = tmp_path_factory.mktemp("record") / "record"
+    recorder = FlightRecorder(os.fspath(path))
+
+    for request_ids in lists:
+        recorder.write(request_ids)
+    recorder.close()
+
+    assert read_record(path) == lists[-1]
+
+
+def test_what_cannot_be_read_is_unknown_and_not_empty(tmp_path):
+    path = tmp_path / "record"
+    assert read_record(path) is None
+    recorder = FlightRecorder(os.fspath(path))
+    recorder.write(["a request id that is cut off"])
+    recorder.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+
+    assert read_record(path) is None
+    path.write_bytes(b"")
+    assert read_record(path) is None

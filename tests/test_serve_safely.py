@@ -1,0 +1,91 @@
+"""Safe defaults of `lockgate serve`: where it listens, over TLS, and what its log shows."""
+
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.commands.serve import check_exposure, check_tls
+from gateway.keys import KeyRing
+from gateway.settings import ServerSettings
+from runtime import SetupError
+from tests.api_keys import write_keys
+from tests.test_commands import SCRIPTED, lockgate
+from tests.test_drain import ADMIN, CHAT, HI, posix, served
+
+SECRET = "xyzzy plugh"
+
+
+def test_it_does_not_listen_for_everybody_without_a_key(tmp_path: Path):
+    answer = lockgate(tmp_path, "serve", *SCRIPTED, "--host", "0.0.0.0")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "there is no API key" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_key_or_an_order_opens_it(tmp_path: Path, host: str):
+    write_keys(tmp_path / "keys.toml", alice={})
+    with pytest.raises(SetupError, match="--allow-unauthenticated"):
+        check_exposure(ServerSettings(host=host), KeyRing())
+    check_exposure(ServerSettings(host=host), KeyRing(tmp_path / "keys.toml"))
+    check_exposure(ServerSettings(host=host, allow_unauthenticated=True), KeyRing())
+    check_exposure(ServerSettings(host="localhost"), KeyRing())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    request += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -out {files[0]}"
+    subprocess.run([*request.split(), "-keyout", files[1]], check=True, capture_output=True)
+    return files
+
+
+def test_it_serves_over_tls(tmp_path: Path, certificate: tuple[Path, Path]):
+    options = ("--set", f"server.tls_certificate={certificate[0]}")
+    options += ("--set", f"server.tls_key={certificate[1]}")
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with served(tmp_path, *options, verify=trust) as server:
+        assert str(server.http.base_url).startswith("https://")
+        assert server.http.get("/v1/models").status_code == 200
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(str(server.http.base_url).replace("https", "http") + "/health/live")
+
+
+def test_a_certificate_that_is_not_usable_is_a_setup_error(
+    tmp_path: Path, certificate: tuple[Path, Path]
+):
+    with pytest.raises(SetupError, match=r"server.tls_certificate: .*none.pem cannot be read"):
+        check_tls(ServerSettings(tls_certificate=str(tmp_path / "none.pem")))
+    with pytest.raises(SetupError, match="and its key are not usable"):
+        check_tls(ServerSettings(tls_certificate=str(certificate[0])))
+    with pytest.raises(SetupError, match=r"without server\.tls_certificate"):
+        check_tls(ServerSettings(tls_key=str(certificate[1])))
+
+
+@posix
+@pytest.mark.parametrize("asked", [False, True])
+def test_prompts_are_in_the_log_only_when_asked_for_and_keys_never(tmp_path: Path, asked: bool):
+    options = ("--set", "log.level=debug", "--set", f"log.prompts={str(asked).lower()}")
+    with served(tmp_path, *options, step_ms=0) as server:
+        messages = [*HI, {"role": "user", "content": SECRET}]
+        body = {"model": "scripted", "messages": messages, "max_tokens": 3, "what": SECRET}
+        assert server.http.post(CHAT, json=body).status_code == 200
+        wrong = {**body, "temperature": SECRET}
+        assert server.http.post(CHAT, json=wrong).status_code == 400
+        wrong_key = {"Authorization": "Bearer sk-lockgate-nobody"}
+        assert server.http.post(CHAT, json=body, headers=wrong_key).status_code == 401
+        shown = server.http.get("/health").text + server.http.get("/metrics").text
+        server.process.terminate()
+        _, log = server.ended()
+    assert "unknown_field_ignored" in log
+    assert (SECRET in log) is asked
+    for text in (log, shown):
+        assert ADMIN not in text
+        assert "sk-lockgate-nobody" not in text
