@@ -95,6 +95,7 @@ class ChatChoice(Struct, frozen=True):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
+    stop_reason: str | int | None = None
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
@@ -124,6 +125,7 @@ class CompletionChoice(Struct, frozen=True):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
+    stop_reason: str | int | None = None
 
 
 class Completion(Struct, frozen=True, kw_only=True):

@@ -124,7 +124,7 @@ def create_app(
     metrics = Metrics(settings.metrics.max_keys)
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
-    model = ServedModel(name, supervisor.client, tool_dialect=settings.model.tool_dialect)
+    model = ServedModel(name, supervisor.client, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(settings, _registry(settings, model), model, metrics, gpus, drain, tracer)
     return Gateway(

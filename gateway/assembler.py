@@ -12,7 +12,7 @@ from gateway.answers import (
     Usage,
 )
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from runtime import RequestOutput, TokenLogprobs
+from runtime import RequestOutput, ThinkingTracker, TokenLogprobs
 
 
 class ChoiceStart(Struct, frozen=True, gc=False):
@@ -47,10 +47,12 @@ class PieceDelta(Struct, frozen=True, gc=False):
 
 
 class ChoiceEnd(Struct, frozen=True, gc=False):
-    """Nothing more comes for this choice."""
+    """Nothing more comes for this choice. `stop_reason` is the stop string or the token of
+    `stop_token_ids` that ended it."""
 
     index: int
     finish_reason: FinishReason
+    stop_reason: str | int | None = None
 
 
 class AnswerEnd(Struct, frozen=True):
@@ -75,6 +77,7 @@ class Choice(Struct, frozen=True):
     num_echoed_tokens: int = 0
     reasoning: str = ""
     calls: Sequence[ToolCall] = ()
+    stop_reason: str | int | None = None
 
 
 class Answer(Struct, frozen=True):
@@ -95,11 +98,13 @@ NO_ECHO = Echo()
 
 
 class Reading(Struct, frozen=True):
-    """How the text of a chat's answer is read: a parser for each choice, and what a choice that
-    ended by itself has for its finish reason if there is a call in it."""
+    """How the text of a chat's answer is read: a parser for each choice, what a choice that ended
+    by itself has for its finish reason if there is a call in it, and a counter of the tokens that
+    were thought."""
 
     new_parser: Callable[[], Parser]
     finish_reason_of_calls: FinishReason = "tool_calls"
+    new_tracker: Callable[[], ThinkingTracker] | None = None
 
 
 class _Call:
@@ -116,13 +121,17 @@ class _Call:
 class _ChoiceState:
     __slots__ = (
         *("calls", "echo", "finish_reason", "index", "logprobs", "num_cached_tokens"),
-        *("num_echoed_tokens", "parser", "pieces", "reasoning", "started", "token_ids"),
+        *("num_echoed_tokens", "parser", "pieces", "reasoning", "started", "stop_reason"),
+        *("token_ids", "tracker"),
     )
 
-    def __init__(self, index: int, echo: Echo, parser: Parser | None) -> None:
+    def __init__(self, index: int, echo: Echo, reading: Reading | None) -> None:
         self.index = index
         self.echo = echo
-        self.parser = parser
+        self.parser = None if reading is None else reading.new_parser()
+        new_tracker = None if reading is None else reading.new_tracker
+        self.tracker = None if new_tracker is None else new_tracker()
+        self.stop_reason: str | int | None = None
         self.reasoning: list[str] = []
         self.calls: list[_Call] = []
         self.token_ids: list[int] = []
@@ -162,7 +171,7 @@ class Assembler:
             request_id: _ChoiceState(
                 index,
                 echoes[index // self._per_prompt] if echoes else NO_ECHO,
-                reading.new_parser() if reading else None,
+                reading,
             )
             for index, request_id in enumerate(request_ids)
         }
@@ -190,6 +199,8 @@ class Assembler:
         for output in outputs:
             choice = self._choices[output.request_id]
             self.num_completion_tokens += len(output.token_ids)
+            if choice.tracker is not None:
+                choice.tracker.push_all(output.token_ids)
             if output.num_cached_tokens > choice.num_cached_tokens:
                 choice.num_cached_tokens = output.num_cached_tokens
             text = output.text
@@ -206,6 +217,7 @@ class Assembler:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
             if output.finish_reason is not None:
+                choice.stop_reason = output.stop_reason
                 self._end(choice, output.finish_reason, events)
         return events
 
@@ -237,6 +249,7 @@ class Assembler:
                         ToolCall(call.id, call.name, "".join(call.arguments))
                         for call in choice.calls
                     ],
+                    choice.stop_reason,
                 )
             )
         return Answer(choices, self.usage)
@@ -264,10 +277,14 @@ class Assembler:
             reason = self._reading.finish_reason_of_calls
         choice.finish_reason = reason
         self._num_unfinished -= 1
-        events.append(ChoiceEnd(choice.index, reason))
+        events.append(ChoiceEnd(choice.index, reason, choice.stop_reason))
         if self._num_unfinished == 0:
             self._usage = self._total()
             events.append(AnswerEnd(self._usage))
+
+    def _num_reasoning_tokens(self) -> int:
+        trackers = (choice.tracker for choice in self._choices.values())
+        return sum(tracker.num_reasoning_tokens for tracker in trackers if tracker is not None)
 
     def _total(self) -> Usage:
         prompt_tokens = sum(self._prompt_lengths)
@@ -281,7 +298,7 @@ class Assembler:
             self.num_completion_tokens,
             prompt_tokens + self.num_completion_tokens,
             PromptTokensDetails(cached_tokens),
-            CompletionTokensDetails(),
+            CompletionTokensDetails(reasoning_tokens=self._num_reasoning_tokens()),
         )
 
 

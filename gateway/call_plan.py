@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from gateway.answers import FinishReason
@@ -21,12 +22,13 @@ from runtime import InvalidRequest, StructuralTag, StructuredOutput, TagStructur
 class CallPlan(Struct, frozen=True):
     """For the choices of one answer. `shown_token_ids` are the tokens that the parser looks for and
     that stand for no text. A choice that has called a named function ends with `stop`, as with
-    OpenAI."""
+    OpenAI. With `tells_reasoning` the parser knows thoughts from content by itself."""
 
     structured_output: StructuredOutput | None
     shown_token_ids: tuple[int, ...]
     new_parser: Callable[[], Parser]
     finish_reason: FinishReason
+    tells_reasoning: bool = False
 
 
 def make_call_plan(
@@ -73,7 +75,7 @@ def _plan(
         reason = "stop"
     elif use.legacy:
         reason = "function_call"
-    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason)
+    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning)
 
 
 def _calls_only(new_parser: Callable[[], Parser]) -> Parser:
@@ -100,7 +102,6 @@ def _tagged(
         )
         for function in use.callable
     )
-    texts = (form.opening, form.separator, form.close, *(s.begin + s.end for s in structures))
     tag = StructuralTag(
         trigger=form.trigger,
         opening=form.opening,
@@ -111,11 +112,27 @@ def _tagged(
         must_call=use.must_call,
         stop_after_first=not use.parallel,
         content=None if use.must_call else _content(wanted),
-        special_tokens=tuple(
-            (mark, token_id) for mark, token_id in hidden.items() if any(mark in t for t in texts)
-        ),
     )
+    if use.must_call or wanted is not None:
+        tag = _with_thoughts(tag, form)
+    tag = msgspec.structs.replace(tag, special_tokens=_special_tokens(tag, hidden))
     return StructuredOutput(structural_tag=tag, source=_source(use, wanted))
+
+
+def _with_thoughts(tag: StructuralTag, form: CallForm) -> StructuralTag:
+    return msgspec.structs.replace(
+        tag, answer=form.answer, thought_start=form.thought_start, thought_end=form.thought_end
+    )
+
+
+def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Those that the tag's texts are made of."""
+    calls = (structure.begin + structure.end for structure in tag.structures)
+    around = (tag.opening, tag.separator, tag.close, tag.answer, tag.thought_start, tag.thought_end)
+    texts = (*around, *calls)
+    return tuple(
+        (mark, token_id) for mark, token_id in hidden.items() if any(mark in t for t in texts)
+    )
 
 
 def _source(use: ToolUse, wanted: StructuredOutput | None) -> str:

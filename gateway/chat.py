@@ -16,11 +16,13 @@ from gateway.messages import template_messages, uses_tools
 from gateway.prompts import truncate
 from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_completion
 from gateway.reading import find_calls, find_reading
+from gateway.reasoning import PreparedThinking, ThinkingPlan, plan_thinking, prepare_thinking
 from gateway.registry import ServedModel
 from gateway.response_format import structured_output
 from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
 from gateway.streaming import EventStream, WholeAnswer
+from gateway.template import ChatTemplate
 from gateway.tool_choice import ToolUse, find_tool_use
 from gateway.tool_prompt import with_instructions
 from gateway.translate import chat_requests, check_chat, num_choices
@@ -39,16 +41,22 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     tool_use = find_tool_use(data)
-    prompt = await prompt_tokens(data, model, tool_use)
+    prompt, thinking = await prepare_prompt(data, model, tool_use)
     calls = find_calls(tool_use, model, structured_output(data))
     head = _head(model, served_tier(data, origin))
     requests = chat_requests(
-        data, prompt, service, answer_id=head.id, max_model_len=model.max_model_len, calls=calls
+        data,
+        prompt,
+        service,
+        answer_id=head.id,
+        max_model_len=model.max_model_len,
+        calls=calls,
+        thinking=thinking,
     )
     assembler = Assembler(
         [request.request_id for request in requests],
         [len(prompt)],
-        reading=find_reading(calls),
+        reading=find_reading(data, calls, thinking),
     )
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     reserve_tokens(request.scope, assembler, [asked] * len(requests))
@@ -71,12 +79,14 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     )
 
 
-async def prompt_tokens(
+async def prepare_prompt(
     data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
-) -> list[int]:
-    """What the model reads: the conversation in the form of its chat template."""
+) -> tuple[list[int], PreparedThinking | None]:
+    """What the model reads, the conversation in the form of its chat template; and how it thinks
+    behind that, None where it does not."""
     has_tools = tool_use is not None or uses_tools(data.messages)
     template = model.tool_template if has_tools else model.template
+    plan = _plan_thinking(data, model, template)
     messages = template_messages(data.messages, template.tools)
     tools = tool_use.as_template_tools() if tool_use else []
     if tools and not template.tools.shows_tools:
@@ -86,12 +96,23 @@ async def prompt_tokens(
         messages,
         add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
         continue_final_message=goes_on,
-        variables=data.chat_template_kwargs,
+        variables=plan.variables,
         tools=tools,
     )
     (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    return truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    prompt = truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    if model.reasoner is None:
+        return prompt, None
+    return prompt, prepare_thinking(data, model.reasoner, text, plan.budget)
+
+
+def _plan_thinking(
+    data: ChatCompletionRequest, model: ServedModel, template: ChatTemplate
+) -> ThinkingPlan:
+    style = None if model.reasoner is None else model.reasoner.style
+    hearing = model.hearing_of(template)
+    return plan_thinking(data, style, hearing, model.default_thinking_budget)
 
 
 def _head(model: ServedModel, service_tier: str | None) -> Head:

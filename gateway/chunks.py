@@ -41,6 +41,7 @@ class ChatChunkChoice(Struct, frozen=True, kw_only=True):
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    stop_reason: str | int | UnsetType | None = UNSET
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class CompletionChunkChoice(Struct, frozen=True, kw_only=True):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
+    stop_reason: str | int | UnsetType | None = UNSET
 
 
 class CompletionChunk(Struct, frozen=True, kw_only=True):

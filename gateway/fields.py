@@ -26,7 +26,6 @@ HARMLESS: Mapping[str, str] = {
 """Accepted without effect on what is said: the answer is the same with and without."""
 
 NOT_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "reasoning_effort": (),
     "verbosity": ("medium",),
     "modalities": (["text"],),
     "audio": (),
@@ -51,12 +50,16 @@ NOT_SUPPORTED_EXTENSIONS: Mapping[str, tuple[Any, ...]] = {
     "mirostat": (0,),
     "prompt_embeds": ([],),
     "prompt_logprobs": (),
+    "reasoning_budget_tokens": (-1,),
+    "reasoning_effort": (),
     "repeat_penalty": (1,),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "stop_regex": ([], ""),
+    "thinking_budget": (),
+    "thinking_token_budget": (),
     "typical_p": (1,),
     "use_beam_search": (False,),
     "xtc_probability": (0,),

@@ -138,6 +138,7 @@ class ChatShape(_Chunks):
                         chat_message(choice, legacy_calls=self._legacy_calls),
                         self._told(choice.token_ids, choice.logprobs),
                         choice.finish_reason,
+                        choice.stop_reason,
                     )
                     for choice in answer.choices
                 ],
@@ -164,10 +165,10 @@ class ChatShape(_Chunks):
         if isinstance(event, ChoiceStart):
             return self._start(event.index)
         if isinstance(event, ChoiceEnd):
-            return b'%b{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}]%b' % (
+            return b'%b{"index":%d,"delta":{},"logprobs":null,%b}]%b' % (
                 self._prefix,
                 event.index,
-                event.finish_reason.encode(),
+                _reasons(event),
                 self._suffix,
             )
         return _usage_frame(self._prefix, event.usage) if self._include_usage else b""
@@ -223,6 +224,7 @@ class CompletionShape(_Chunks):
                         choice.text,
                         self._told(choice.index, choice.token_ids, choice.logprobs),
                         choice.finish_reason,
+                        choice.stop_reason,
                     )
                     for choice in answer.choices
                 ],
@@ -248,10 +250,10 @@ class CompletionShape(_Chunks):
                 self._no_reason,
             )
         if isinstance(event, ChoiceEnd):
-            return b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}]%b' % (
+            return b'%b{"index":%d,"text":"","logprobs":null,%b}]%b' % (
                 self._prefix,
                 event.index,
-                event.finish_reason.encode(),
+                _reasons(event),
                 self._suffix,
             )
         if isinstance(event, AnswerEnd) and self._include_usage:
@@ -267,6 +269,14 @@ class CompletionShape(_Chunks):
         if writer is None:
             writer = self._logprobs[index] = self._new_logprobs()
         return writer.write(token_ids, logprobs)
+
+
+def _reasons(end: ChoiceEnd) -> bytes:
+    """Why a choice has ended, as fields of its last chunk."""
+    return b'"finish_reason":"%b","stop_reason":%b' % (
+        end.finish_reason.encode(),
+        encode(end.stop_reason),
+    )
 
 
 def error_frame(error: ErrorBody) -> bytes:

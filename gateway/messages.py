@@ -26,6 +26,9 @@ from runtime import InvalidRequest
 
 _SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""What templates call the thoughts of an earlier answer; "thinking" is gpt-oss's."""
+
 
 def template_messages(messages: Sequence[Message], support: ToolSupport) -> list[dict[str, Any]]:
     """Messages as chat templates want them: text contents, `system` for `developer`, `tool` for
@@ -102,7 +105,8 @@ def _assistant_message(message: AssistantMessage, where: str) -> dict[str, Any]:
     calls = list(message.tool_calls or ())
     if message.function_call is not None:
         calls.append(ToolCall(message.function_call))
-    if message.content is None and message.refusal is None and not calls:
+    thought = message.reasoning_content or message.reasoning
+    if message.content is None and message.refusal is None and not calls and not thought:
         raise InvalidRequest(
             f"`{where}.content` is required unless the message has `tool_calls`.",
             param=f"{where}.content",
@@ -110,6 +114,8 @@ def _assistant_message(message: AssistantMessage, where: str) -> dict[str, Any]:
         )
     content = message.refusal if message.content is None else message.content
     translated: dict[str, Any] = {"role": "assistant", "content": _text(content or "", where)}
+    if thought:
+        translated |= dict.fromkeys(THOUGHTS, thought)
     if calls:
         translated["tool_calls"] = [_template_tool_call(call) for call in calls]
     if message.name is not None:

@@ -38,6 +38,7 @@ Metadata = Annotated[
     ],
     Meta(max_length=16),
 ]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 
 
@@ -100,6 +101,8 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
     audio: Unsupported = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):
@@ -187,7 +190,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     tool_choice: ToolChoice | None = None
     functions: Functions | None = None
     function_call: FunctionChoice | None = None
-    reasoning_effort: Unsupported = None
+    reasoning_effort: ReasoningEffort | None = None
     verbosity: Unsupported = None
     modalities: Unsupported = None
     audio: Unsupported = None
@@ -196,6 +199,8 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    thinking_token_budget: Annotated[int, Meta(ge=0)] | None = None
+    include_reasoning: bool | None = None
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):

@@ -1,7 +1,15 @@
 """How the answers of a model are read: which parsers stand behind each other. Pure."""
 
+from collections.abc import Callable
+from functools import partial
+
 from gateway.assembler import Reading
 from gateway.call_plan import CallPlan, make_call_plan
+from gateway.parsing.chain import WithoutReasoning
+from gateway.parsing.pieces import Parser
+from gateway.parsing.styles import new_parser
+from gateway.protocol import ChatCompletionRequest
+from gateway.reasoning import PreparedThinking
 from gateway.registry import ServedModel
 from gateway.tool_choice import ToolUse
 from runtime import StructuredOutput
@@ -21,7 +29,32 @@ def find_calls(
     return make_call_plan(use, model.tool_dialect, model.tokenizer, wanted, has_tags=has_tags)
 
 
-def find_reading(calls: CallPlan | None) -> Reading | None:
-    """The parsers for the answers to one request; None where all text is content, which costs
-    nothing."""
-    return None if calls is None else Reading(calls.new_parser, calls.finish_reason)
+def find_reading(
+    data: ChatCompletionRequest, calls: CallPlan | None, thinking: PreparedThinking | None
+) -> Reading | None:
+    """The parsers for the answers to this request; None where all text is content, which costs
+    nothing. `thinking` is how these answers think, None where the model does not."""
+    if calls is None and thinking is None:
+        return None
+    read = partial(_new_parser, calls, thinking)
+    return Reading(
+        partial(_without_reasoning, read) if data.include_reasoning is False else read,
+        "tool_calls" if calls is None else calls.finish_reason,
+        None if thinking is None else thinking.new_tracker,
+    )
+
+
+def _new_parser(calls: CallPlan | None, thinking: PreparedThinking | None) -> Parser:
+    """What is thought comes first, and calls are looked for in the rest."""
+    call_parser = None if calls is None else calls.new_parser()
+    if thinking is not None:
+        tells_channels = calls is not None and calls.tells_reasoning
+        return new_parser(
+            thinking.style, thinking.opening, call_parser, tells_channels=tells_channels
+        )
+    assert call_parser is not None, "nothing to look for: this is a bug"
+    return call_parser
+
+
+def _without_reasoning(read: Callable[[], Parser]) -> Parser:
+    return WithoutReasoning(read())

@@ -1,4 +1,4 @@
-"""What is served: models by name, each with its engine, tokenizer and chat template."""
+"""What is served: models by name, each with its engine, tokenizer, template and way of thinking."""
 
 import asyncio
 import copy
@@ -14,7 +14,10 @@ from msgspec import Struct
 from gateway.errors import PermissionDenied, UnknownModel
 from gateway.parsing.dialect import Dialect
 from gateway.parsing.dialects.generic import GENERIC
+from gateway.parsing.styles import Style, find_style
 from gateway.parsing.tool_dialects import DIALECTS, find_dialect
+from gateway.reasoning import Hearing, Reasoner, hearing_of
+from gateway.settings import ModelSettings
 from gateway.template import ChatTemplate
 from runtime import (
     EngineClient,
@@ -38,15 +41,17 @@ LOADING_RETRY_SECONDS = 2.0
 class ServedModel:
     """One model. Until `load` is done and the engine is ready, requests are told to come back.
 
-    `lora` is the adapter that the engine is to add to it, "" for none.
+    `lora` is the adapter that the engine is to add to it, "" for none. `reasoner` is None until the
+    model is loaded, and where it does not think.
     """
 
-    def __init__(self, name: str, client: EngineClient, *, tool_dialect: str = "auto") -> None:
-        """`tool_dialect` is the name of the dialect in which the model calls tools; "auto" finds it
-        out."""
+    def __init__(
+        self, name: str, client: EngineClient, settings: ModelSettings | None = None
+    ) -> None:
+        self._settings = settings or ModelSettings()
+        self.reasoner: Reasoner | None = None
         self.name = name
         self.lora = ""
-        self._tool_dialect = tool_dialect
         self.client = client
         self.created = int(time.time())
         self._templates: Templates | None = None
@@ -56,18 +61,24 @@ class ServedModel:
     async def load(self, model_path: str) -> None:
         """Read tokenizer and chat template, in a thread. A failure is logged and remembered."""
         try:
-            loaded = await asyncio.to_thread(_load, model_path)
+            loaded = await asyncio.to_thread(_load, model_path, self._settings)
         except Exception as error:
             self.load_error = f"The tokenizer cannot be loaded: {error}"
             log.exception("tokenizer_failed", model=self.name)
             return
-        self._tokenizer, self._templates = loaded
+        self._tokenizer, self._templates, self.reasoner = loaded
 
     def with_adapter(self, name: str) -> "ServedModel":
         """This model as it is now, under the name of an adapter: a view for one request."""
         adapted = copy.copy(self)
         adapted.name = adapted.lora = name
         return adapted
+
+    @property
+    def default_thinking_budget(self) -> int | None:
+        """Tokens that the model may think where a request does not say; None is no limit."""
+        budget = self._settings.thinking_token_budget
+        return None if budget == "none" else budget
 
     @property
     def is_ready(self) -> bool:
@@ -136,9 +147,14 @@ class ServedModel:
     @property
     def tool_dialect(self) -> Dialect:
         """How the model calls tools; raises what `template` raises."""
-        if self._tool_dialect != "auto":
-            return DIALECTS[self._tool_dialect]
+        if self._settings.tool_dialect != "auto":
+            return DIALECTS[self._settings.tool_dialect]
         return self._loaded_templates.tool_dialect
+
+    def hearing_of(self, template: ChatTemplate) -> Hearing:
+        """What one of the model's templates does when it is told how much to think."""
+        templates = self._loaded_templates
+        return templates.tool_hearing if template is templates.tool_use else templates.hearing
 
     @property
     def _loaded_templates(self) -> "Templates":
@@ -155,11 +171,13 @@ class ServedModel:
 
 class Templates(Struct, frozen=True):
     """A model's chat templates: the ordinary one, and the one for conversations with tools, with
-    the dialect that it teaches."""
+    the dialect that it teaches; and what they do when they are told how much to think."""
 
     default: ChatTemplate
     tool_use: ChatTemplate
     tool_dialect: Dialect
+    hearing: Hearing
+    tool_hearing: Hearing
 
 
 class ModelRegistry:
@@ -227,22 +245,28 @@ class ModelRegistry:
         return name in self._allowed or self._aliases.get(name, name) in self._allowed
 
 
-def _load(model_path: str) -> tuple[Tokenizer, Templates | None]:
+def _load(
+    model_path: str, settings: ModelSettings
+) -> tuple[Tokenizer, Templates | None, Reasoner | None]:
     tokenizer = load_tokenizer(model_path)
     source = tokenizer.chat_template
-    templates = _templates(tokenizer, source) if source else None
+    style = find_style(settings.reasoning_parser, source)
+    templates = _templates(tokenizer, source, style) if source else None
+    message = settings.thinking_budget_message
+    reasoner = None if style is None else Reasoner(style, tokenizer, message)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-    return tokenizer, templates
+    return tokenizer, templates, reasoner
 
 
-def _templates(tokenizer: Tokenizer, source: str) -> Templates:
+def _templates(tokenizer: Tokenizer, source: str, style: Style | None) -> Templates:
     default = tool_use = _template(tokenizer, source)
     if tokenizer.tool_template:
         source = tokenizer.tool_template
         tool_use = _template(tokenizer, source)
     dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
-    return Templates(default, tool_use, dialect)
+    hearings = (hearing_of(template, style) for template in (default, tool_use))
+    return Templates(default, tool_use, dialect, *hearings)
 
 
 def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:

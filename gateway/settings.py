@@ -26,6 +26,19 @@ VARIABLE_PREFIX = "LOCKGATE__"
 DEFAULT_FILE = "settings.toml"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+ReasoningParser = Literal[
+    "auto",
+    "none",
+    "qwen3",
+    "deepseek_r1",
+    "openai_gptoss",
+    "mistral",
+    "gemma4",
+    "seed_oss",
+    "granite",
+    "exaone",
+    "kimi",
+]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 ToolDialect = Literal[
@@ -95,6 +108,10 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
     empty means one token per byte. `aliases` are further names of served models, alias to name.
     `tool_dialect` is how the model calls tools; "auto" goes by its chat template.
+
+    `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
+    template. `thinking_token_budget` is how many tokens it may think where the request does not
+    say; `thinking_budget_message` is put into its mouth when they are used up.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -103,6 +120,9 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
     tool_dialect: ToolDialect = "auto"
+    reasoning_parser: ReasoningParser = "auto"
+    thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
+    thinking_budget_message: str = ""
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -181,9 +201,23 @@ def load_settings(
     for override in [*_from_environment(environ), *options]:
         _set(document, override.path, _value_of(override))
     try:
-        return msgspec.convert(document, Settings)
+        settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:  # keys that are right alone and wrong together
         _raise_mistake("settings", document, str(error))
+    _check_thinking(settings)
+    return settings
+
+
+def _check_thinking(settings: Settings) -> None:
+    """A default that the engine refuses would fail every chat of a model that thinks."""
+    engine, model = settings.engine, settings.model
+    drafts = engine.tensorrt_llm.speculative.__struct_config__.tag != "none"
+    has_budget = model.thinking_token_budget != "none" and model.reasoning_parser != "none"
+    if engine.name == "tensorrt_llm" and drafts and has_budget:
+        raise SetupError(
+            "model.thinking_token_budget cannot be kept while engine.tensorrt_llm.speculative"
+            ' drafts tokens; leave one of them out, or set model.reasoning_parser = "none"'
+        )
 
 
 def _settings_file(config: str | None, environ: Mapping[str, str]) -> Path | None:

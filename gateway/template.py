@@ -71,6 +71,13 @@ class ChatTemplate:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""
         return bool(self._bos_token) and prompt.startswith(self._bos_token)
 
+    def probe(self, **variables: Any) -> str | None:
+        """A prompt of one word with these variables; None where the template refuses them."""
+        try:
+            return self.render([{"role": "user", "content": "q"}], variables=variables)
+        except InvalidRequest:
+            return None
+
 
 def _compile(source: str, tokens: Mapping[str, str]) -> Render:
     render_jinja_template = _template_machinery()

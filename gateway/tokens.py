@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from gateway.answers import encode
 from gateway.body import read_json
-from gateway.chat import prompt_tokens
+from gateway.chat import prepare_prompt
 from gateway.context import AnyRequest, model_of
 from gateway.logprobs import shown_token
 from gateway.protocol import ChatCompletionRequest, Message, TokenId
@@ -103,7 +103,8 @@ async def _token_ids(data: TokenizeRequest, model: ServedModel) -> list[int]:
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
     if data.messages is not None:
         chat = _chat(data, data.messages, model)
-        return await prompt_tokens(chat, model, find_tool_use(chat))
+        prompt, _ = await prepare_prompt(chat, model, find_tool_use(chat))
+        return prompt
     _refuse_beside_prompt(data)
     [token_ids] = await model.encode(
         [data.prompt or ""], add_special=data.add_special_tokens is not False

@@ -1,6 +1,7 @@
 """OpenAI's requests to the runtime's. Pure: every default, limit and refusal is applied here."""
 
 import random
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,10 +13,11 @@ from gateway.protocol import (
     CompletionRequest,
     GenerationRequest,
 )
+from gateway.reasoning import PreparedThinking
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
 from gateway.tool_choice import find_tool_use
-from runtime import ContextLengthExceeded, InvalidRequest, Request
+from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams, Thinking
 
 DEFAULT_COMPLETION_TOKENS = 16
 SEED_MASK = 2**63 - 1
@@ -85,13 +87,19 @@ def chat_requests(
     answer_id: str,
     max_model_len: int,
     calls: CallPlan | None = None,
+    thinking: PreparedThinking | None = None,
 ) -> list[Request]:
-    """One request per choice, checked. `calls` is how calls of tools are had from the model."""
+    """One request per choice, checked. `calls` is how calls of tools are had from the model, and
+    `thinking` how it thinks behind this prompt."""
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
     requests = _requests(data, [prompt], [asked or room], service, answer_id)
-    return requests if calls is None else [_with_calls(request, calls) for request in requests]
+    if calls is not None:
+        requests = [_with_calls(request, calls) for request in requests]
+    if thinking is not None:
+        requests = [_with_thinking(request, thinking) for request in requests]
+    return requests
 
 
 def completion_requests(
@@ -199,6 +207,28 @@ def _requests(
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)
     ]
+
+
+def _with_thinking(request: Request, thinking: PreparedThinking) -> Request:
+    return msgspec.structs.replace(
+        request,
+        thinking=_needed_thinking(request, thinking),
+        sampling=_showing(request.sampling, thinking.shown_token_ids),
+    )
+
+
+def _showing(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingParams:
+    """With these tokens shown beside those that are already."""
+    shown = sorted({*sampling.shown_token_ids, *token_ids})
+    return msgspec.structs.replace(sampling, shown_token_ids=tuple(shown))
+
+
+def _needed_thinking(request: Request, prepared: PreparedThinking) -> Thinking | None:
+    """What the engine has to know of it: nothing, where it neither ends thinking nor waits for its
+    end."""
+    thinking = prepared.thinking
+    waits = request.sampling.structured_output is not None
+    return thinking if thinking is not None and (waits or thinking.budget is not None) else None
 
 
 def _check_min_tokens(min_tokens: int, max_tokens: int) -> None:

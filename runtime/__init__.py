@@ -5,6 +5,7 @@ What the gateway uses is exported here; everything else is private to the packag
 
 from runtime.client import EngineClient, EngineState
 from runtime.config import EngineConfig, LlamaCppConfig, PrefixCaching, ScriptedConfig
+from runtime.detokenizer import spell
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -49,12 +50,14 @@ from runtime.request import (
     StructuralTag,
     StructuredOutput,
     TagStructure,
+    Thinking,
     TokenLogprobs,
 )
 from runtime.service_rate import DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER
 from runtime.stream import TokenStream
 from runtime.supervisor import Supervisor
 from runtime.tensorrt_config import TensorRTConfig
+from runtime.thinking import ThinkingTracker
 from runtime.token_roles import FimTokens
 from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.version import __version__
@@ -122,6 +125,8 @@ __all__ = [
     "Supervisor",
     "TagStructure",
     "TensorRTConfig",
+    "Thinking",
+    "ThinkingTracker",
     "TokenLogprobs",
     "TokenStream",
     "Tokenizer",
@@ -134,4 +139,5 @@ __all__ = [
     "load_tokenizer",
     "make_plan",
     "spec_of",
+    "spell",
 ]

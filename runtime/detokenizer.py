@@ -40,3 +40,8 @@ class _Named:
 
     def token_bytes(self, token_id: int) -> bytes:
         return self._tokenizer.token_bytes(token_id) or self._names.get(token_id, b"")
+
+
+def spell(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """The bytes of a token; of one that stands for no text, its name's."""
+    return tokenizer.token_bytes(token_id) or tokenizer.token_name(token_id).encode()

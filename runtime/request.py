@@ -33,8 +33,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls with `separator` between them, `close`, and the end. With `at_start` only the beginning of
     the answer is looked at; with `must_call` the answer begins with `opening`; with
     `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
-    a call, which are free without it. `special_tokens` are names and ids of the tokens in these
-    texts that stand for no text.
+    a call, which are free without it, and `answer` stands before such content. Where something has
+    to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
+    `special_tokens` are names and ids of the tokens in these texts that stand for no text.
     """
 
     trigger: str
@@ -46,6 +47,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     must_call: bool = False
     stop_after_first: bool = False
     content: str | None = None
+    answer: str = ""
+    thought_start: str = ""
+    thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -86,6 +90,29 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_optional(self) -> bool:
         """Whether an engine that cannot enforce it may leave it out."""
         return self.structural_tag is not None and self.structural_tag.is_optional
+
+
+class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the text of an answer shows where the model thinks, and how long it may.
+
+    `start` and `end` stand around a block of thinking. There is one at most, at the answer's very
+    beginning; with `starts_inside` the prompt has opened it. With `repeats` there may be several,
+    anywhere before `answer`, which then begins what the model says for good; otherwise that begins
+    behind the block. `start_token_id` is the token that `start` is, None where it is several.
+
+    `budget` is how many tokens the blocks may have together (vLLM's `thinking_token_budget`); None
+    is no limit. When it is used up, `closing_token_ids` come next whatever the model would say:
+    they end the block.
+    """
+
+    start: str
+    end: str
+    answer: str = ""
+    starts_inside: bool = False
+    repeats: bool = False
+    start_token_id: int | None = None
+    budget: int | None = None
+    closing_token_ids: tuple[int, ...] = ()
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -133,6 +160,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
     `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
     between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
+    `thinking` is None where nothing depends on whether the model thinks: without a budget, and
+    without a structure that only the answer proper has.
     """
 
     request_id: str
@@ -145,6 +174,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival_time: float = 0.0
     deadline: float = 0.0
     lora: str = ""
+    thinking: Thinking | None = None
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):

@@ -50,10 +50,14 @@ def _start(
     """How an answer begins, up to and with the trigger."""
     trigger = _terms(tag.trigger, tag)
     if tag.must_call:
-        return [f"start: {trigger} calls"]
+        return [f"start: thoughts {trigger} calls", *_thoughts(tag)]
     if tag.content is not None:
         content = json.dumps(json_options(None, json.loads(tag.content)), ensure_ascii=False)
-        return [f"start: {trigger} calls | content", f"content: %json {content}"]
+        return [
+            f"start: thoughts {trigger} calls | thoughts content",
+            f"content: {_terms(tag.answer, tag)} %json {content}",
+            *_thoughts(tag),
+        ]
     if tag.at_start:
         return [
             f"start: {trigger} calls | OTHER",
@@ -66,6 +70,18 @@ def _start(
         f"until_trigger[lazy]: TEXT {trigger}",
         f"TEXT: {_FREE_TEXT}",
     ]
+
+
+def _thoughts(tag: StructuralTag) -> list[str]:
+    if not tag.thought_start:
+        return ['thoughts: ""']
+    start, (end, *rest) = _terms(tag.thought_start, tag), _term_list(tag.thought_end, tag)
+    thought = ["THOUGHT", end]
+    lines = ["thoughts: thought*", f"THOUGHT: {_FREE_TEXT}"]
+    if not end.startswith("<["):  # a text, which free text would swallow
+        thought = ["until_end"]
+        lines.append(f"until_end[lazy]: THOUGHT {end}")
+    return [*lines, f"thought: {' '.join([start, *thought, *rest])}"]
 
 
 def _calls(
@@ -86,16 +102,17 @@ def _calls(
 
 def _terms(text: str, tag: StructuralTag) -> str:
     """A text as literals and, where a token stands for no text, token ids."""
+    return " ".join(_term_list(text, tag))
+
+
+def _term_list(text: str, tag: StructuralTag) -> list[str]:
     special = dict(tag.special_tokens)
-    if not special:
-        return json.dumps(text, ensure_ascii=False) if text else ""
-    parts = re.split(f"({'|'.join(map(re.escape, special))})", text)
-    terms = [
+    parts = re.split(f"({'|'.join(map(re.escape, special))})", text) if special else [text]
+    return [
         f"<[{special[part]}]>" if part in special else json.dumps(part, ensure_ascii=False)
         for part in parts
         if part
     ]
-    return " ".join(terms)
 
 
 def _quoted(text: str) -> str:

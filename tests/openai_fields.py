@@ -2,7 +2,8 @@
 
 `value` asks for something; `neutral` are values that ask for nothing. What is honoured shows in
 the `request` that the engine gets, or in the `answer`; or in that and the `refusal` of the scripted
-engine, which has no model to guide. `beside` are fields that it makes sense with.
+engine, which has no model to guide; or in the answer of a model that thinks (`thought`), and
+others refuse it. `beside` are fields that it makes sense with.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ Fate = Literal["honoured", "harmless", "refused"]
 class Field(NamedTuple):
     fate: Fate
     value: Any
-    shows_in: Literal["request", "answer", "refusal"] = "request"
+    shows_in: Literal["request", "answer", "refusal", "thought"] = "request"
     beside: Mapping[str, Any] = {}
     neutral: tuple[Any, ...] = ()
 
@@ -29,6 +30,10 @@ def shown(value: Any, *, beside: Mapping[str, Any] | None = None) -> Field:
 
 def guided(value: Any) -> Field:
     return Field("honoured", value, "refusal")
+
+
+def thought(value: Any, *neutral: Any) -> Field:
+    return Field("honoured", value, "thought", neutral=neutral)
 
 
 def harmless(value: Any) -> Field:
@@ -80,9 +85,9 @@ CHAT: Mapping[str, Field] = {
     "audio": refused({"voice": "v", "format": "wav"}),
     "modalities": refused(["text", "audio"], ["text"]),
     "moderation": refused({"model": "m"}),
-    "reasoning_effort": refused("high"),
     "verbosity": refused("low", "medium"),
     "web_search_options": refused({}),
+    "reasoning_effort": thought("minimal", "none"),
 }
 
 COMPLETION: Mapping[str, Field] = {
@@ -93,6 +98,8 @@ COMPLETION: Mapping[str, Field] = {
     "echo": shown(True),
     "logprobs": shown(2),
     "suffix": shown(" the end"),
+    "reasoning_effort": refused("low"),
+    "thinking_token_budget": refused(5),
 }
 
 EXTENSIONS: Mapping[str, Field] = {
@@ -125,12 +132,14 @@ EXTENSIONS: Mapping[str, Field] = {
     "mirostat": refused(2, 0),
     "prompt_embeds": refused("x", []),
     "prompt_logprobs": refused(1),
+    "reasoning_budget_tokens": refused(100, -1),
     "repeat_penalty": refused(1.2, 1.0),
     "return_token_ids": refused(True, False),
     "return_tokens_as_token_ids": refused(True, False),
     "skip_special_tokens": refused(False, True),
     "spaces_between_special_tokens": refused(False, True),
     "stop_regex": refused("x+", ""),
+    "thinking_budget": refused(100),
     "typical_p": refused(0.5, 1.0),
     "use_beam_search": refused(True, False),
     "xtc_probability": refused(0.5, 0),
@@ -150,6 +159,8 @@ CHAT_EXTENSIONS: Mapping[str, Field] = {
         },
     ),
     "chat_template_kwargs": Field("honoured", {"mood": "x"}),
+    "thinking_token_budget": thought(5),
+    "include_reasoning": thought(False, False, True),
     "chat_template": refused("x"),
     "best_of": refused(2, 1),
     "echo": refused(True, False),

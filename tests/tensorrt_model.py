@@ -2,6 +2,7 @@
 single bytes, no weights. What the double says is in `double.json`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,22 @@ VOCAB_SIZE = 258
 
 
 def write_tensorrt_model(
-    folder: Path, *, max_model_len: int = 2048, begins_texts: bool = False, **plan: Any
+    folder: Path,
+    *,
+    max_model_len: int = 2048,
+    begins_texts: bool = False,
+    more_tokens: Sequence[str] = (),
+    chat_template: str = CHAT_TEMPLATE,
+    **plan: Any,
 ) -> Path:
     """Write the folder. `plan` is how the double behaves; see the README beside it. With
-    `begins_texts` there is one token more, which every text begins with."""
+    `begins_texts` there is one token more, which every text begins with. `more_tokens` are texts of
+    tokens that follow."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": VOCAB_SIZE + begins_texts,
+        "vocab_size": VOCAB_SIZE + begins_texts + len(more_tokens),
         "max_position_embeddings": max_model_len,
         "eos_token_id": EOS_TOKEN_ID,
     }
@@ -39,13 +47,14 @@ def write_tensorrt_model(
     tokenizer = _tokenizer()
     if begins_texts:
         _begin_texts(tokenizer)
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in more_tokens])
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": "<|end|>",
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": chat_template,
             **({"bos_token": BOS_TOKEN} if begins_texts else {}),
         },
     )

@@ -142,6 +142,7 @@ def test_order_of_chunks(server):
         "delta": {},
         "logprobs": None,
         "finish_reason": "length",
+        "stop_reason": None,
     }
     assert usage["choices"] == []
     assert all(chunk["usage"] is None for chunk in chunks[:-1])

@@ -5,7 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import EngineConfig, InvalidRequest, Request, SamplingParams, StructuredOutput
+from runtime import (
+    EngineConfig,
+    InvalidRequest,
+    Request,
+    SamplingParams,
+    StructuredOutput,
+    Thinking,
+)
 from runtime.core import EngineCore
 from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
@@ -22,13 +29,18 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("stop_token_ids", {"stop_token_ids": (5,)}),
     ("structured_output", {"structured_output": StructuredOutput(choice=("a", "b"))}),
     ("lora", {}),
+    ("thinking_token_budget", {}),
 ]
 
 
 def request(feature: str, sampling: dict[str, Any]) -> Request:
     params = SamplingParams(max_tokens=4, **sampling)
     lora = "adapter" if feature == "lora" else ""
-    return Request(request_id="r", prompt_token_ids=[1], sampling=params, lora=lora)
+    budget = 7 if feature == "thinking_token_budget" else None
+    thinking = Thinking(start="<a>", end="</a>", budget=budget)
+    return Request(
+        request_id="r", prompt_token_ids=[1], sampling=params, lora=lora, thinking=thinking
+    )
 
 
 @pytest.mark.parametrize(("feature", "sampling"), ASKED)

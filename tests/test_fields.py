@@ -49,6 +49,15 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def thinker() -> Iterator[RunningServer]:
+    """It thinks from its first token on."""
+    settings = scripted_settings(text="The quick brown fox, 狐狸! ")
+    model = msgspec.structs.replace(settings.model, reasoning_parser="deepseek_r1")
+    with running_server(msgspec.structs.replace(settings, model=model)) as running:
+        yield running
+
+
 def answer(server: RunningServer, path: str, body: Mapping[str, Any]) -> Any:
     """What a client gets, without what differs each time."""
     response = server.post(path, **body)
@@ -77,7 +86,7 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
 
 
 @every_field
-def test_a_field_has_its_fate(server: RunningServer, path: str, name: str):
+def test_a_field_has_its_fate(server: RunningServer, thinker: RunningServer, path: str, name: str):
     known, base = ENDPOINTS[path]
     field = known[name]
     plain = {**base, **field.beside}
@@ -95,6 +104,13 @@ def test_a_field_has_its_fate(server: RunningServer, path: str, name: str):
         error = server.post(path, **changed).json()["error"]
         assert (error["param"], error["code"]) == (name, "unsupported_parameter")
         assert requests(path, changed) != requests(path, plain)
+    elif field.shows_in == "thought":
+        assert answer(thinker, path, changed) != answer(thinker, path, plain)
+        for neutral in (None, *field.neutral):
+            assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
+        if field.value not in field.neutral:
+            error = server.post(path, **changed).json()["error"]
+            assert (error["param"], error["code"]) == (name, "unsupported_parameter")
     elif field.shows_in == "answer":
         assert answer(server, path, changed) != answer(server, path, plain)
     elif name == "chat_template_kwargs":
@@ -113,7 +129,8 @@ def test_every_declared_field_is_on_the_list(path: str):
     declared = set(kind.__struct_fields__)
 
     assert known.keys() == declared | (fields.NOT_SUPPORTED_EXTENSIONS.keys() & known.keys())
-    assert fields.NOT_SUPPORTED_EXTENSIONS.keys() - CHAT_EXTENSIONS.keys() == set()
+    everything = set().union(*(known for known, _ in ENDPOINTS.values()))
+    assert fields.NOT_SUPPORTED_EXTENSIONS.keys() <= everything
 
 
 def test_the_documentation_has_a_row_for_each_field():

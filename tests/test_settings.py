@@ -227,3 +227,23 @@ def test_every_default_can_be_given_as_text(name: str) -> None:
     text = str(DEFAULTS[name])
     option = Override(name, tuple(name.split(".")), text)
     assert load_settings(environ=NO_FILE, options=[option]) == Settings()
+
+
+def test_a_default_that_the_engine_would_refuse() -> None:
+    """A budget for thinking is not kept while tokens are drafted."""
+    given = {
+        "engine.name": "tensorrt_llm",
+        "engine.tensorrt_llm.speculative.method": "ngram",
+        "model.thinking_token_budget": "100",
+    }
+
+    def load(**changes: str) -> Settings:
+        values = given | {name.replace("__", "."): value for name, value in changes.items()}
+        options = [Override("--set", (*n.split("."),), v) for n, v in values.items()]
+        return load_settings(environ=NO_FILE, options=options)
+
+    with pytest.raises(SetupError, match=r"model\.thinking_token_budget cannot be kept"):
+        load()
+    load(model__thinking_token_budget="none")
+    load(model__reasoning_parser="none")
+    load(engine__name="llama_cpp")

@@ -117,6 +117,39 @@ def test_marks_that_stand_for_no_text(compiler: GrammarCompiler, must_call: bool
     assert not takes(compiler, asked, f"{mark} [{call.replace('city', 'town')}]{mark}")
 
 
+@pytest.mark.parametrize(
+    ("begin", "end"), [("<|im_start|>", "<|bos|>"), ("<|im_start|>", "[e]"), ("[b]", "[e]")]
+)
+def test_thoughts_may_come_first(compiler: GrammarCompiler, begin: str, end: str) -> None:
+    """On channels: thoughts, then what has to come, each behind its head. Some marks are tokens
+    without a text, and some are texts."""
+    special = TOKENIZER.encode("<|im_start|><|bos|>", add_special=False, parse_special=True)
+    named = zip(("<|im_start|>", "<|bos|>"), special, strict=True)
+    channels = {
+        "trigger": f"{begin}to=",
+        "opening": f"{begin}to=",
+        "separator": f"{end}{begin}to=",
+        "close": "",
+        "answer": f"{begin}final:",
+        "thought_start": f"{begin}why:",
+        "thought_end": f"{end}{begin}",
+        "special_tokens": tuple((mark, number) for mark, number in named if mark in (begin, end)),
+    }
+    call = f'{begin}to={{"name": "f", "arguments": {{"city": "Oslo"}}}}'
+    answer = f"{begin}final:1"
+    thought = f"{begin}why:It is\n[1].{end}{begin}"
+    must = wanted(**channels, must_call=True)
+    for text in (call, f"{thought}{call}", f"{thought}{thought}{call}"):
+        assert takes(compiler, must, text)
+    for text in (thought, f"{thought}Hi", f"{call}{thought}", f"{thought}{answer}"):
+        assert not takes(compiler, must, text)
+    either = wanted(**channels, content='{"enum": [1]}')
+    for text in (f"{thought}{answer}", answer, f"{thought}{call}"):
+        assert takes(compiler, either, text)
+    for text in ("1", f"{thought}1", f"{thought}{begin}final:2"):
+        assert not takes(compiler, either, text)
+
+
 def test_what_a_schema_asks_for_and_cannot_have(compiler: GrammarCompiler) -> None:
     """A strict schema is enforced to the letter or refused, with its place; another one as far as
     that is possible."""

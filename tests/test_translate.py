@@ -155,7 +155,6 @@ def test_context_of_completions():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("reasoning_effort", "high"),
         ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "v", "format": "wav"}),

@@ -28,6 +28,7 @@ class TestChatOpenAI(ChatModelIntegrationTests):
             "api_key": "none",
             "model": MODEL,
             "max_tokens": 200,
+            "frequency_penalty": 0.5,
             "temperature": 0,
             "max_retries": 0,
             "stream_usage": True,

@@ -1,6 +1,6 @@
 """Parsers one behind the other."""
 
-from gateway.parsing.pieces import Content, Parser, Piece
+from gateway.parsing.pieces import Content, Parser, Piece, Reasoning
 
 
 class PlainText:
@@ -35,3 +35,20 @@ class Chain:
             else:
                 passed.append(piece)
         return passed
+
+
+class WithoutReasoning:
+    """Leaves out what the model thought."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+
+    def feed(self, text: str) -> list[Piece]:
+        return _without_reasoning(self._parser.feed(text))
+
+    def finish(self) -> list[Piece]:
+        return _without_reasoning(self._parser.finish())
+
+
+def _without_reasoning(pieces: list[Piece]) -> list[Piece]:
+    return [piece for piece in pieces if not isinstance(piece, Reasoning)]

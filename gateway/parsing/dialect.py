@@ -14,7 +14,8 @@ class CallForm(Struct, frozen=True, kw_only=True):
     A text begins with `opening`, of which `trigger` is the first part; then come calls with
     `separator` between them, and `close`. `begin` makes of a function's name what stands before its
     arguments, and `end` stands behind them. With `at_start` only the beginning of the answer can be
-    a call.
+    a call. Thoughts between `thought_start` and `thought_end` may come before that where
+    they are part of the same text, and `answer` begins what is neither.
     """
 
     trigger: str
@@ -24,6 +25,9 @@ class CallForm(Struct, frozen=True, kw_only=True):
     begin: Callable[[str], str]
     end: str
     at_start: bool = False
+    answer: str = ""
+    thought_start: str = ""
+    thought_end: str = ""
 
 
 class NewParser(Protocol):
@@ -40,7 +44,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     A chat template that has all texts of one of `signs` teaches it. `marks` are texts that the
     parser looks for; where they are tokens that stand for no text, they have to be shown. `form`
-    is None where arguments are not JSON, and no grammar is made for them.
+    is None where arguments are not JSON, and no grammar is made for them. With
+    `tells_reasoning` the parser knows what is thought as well.
     """
 
     name: str
@@ -48,3 +53,4 @@ class Dialect(Struct, frozen=True, kw_only=True):
     marks: tuple[str, ...]
     form: CallForm | None
     new_parser: NewParser
+    tells_reasoning: bool = False

@@ -16,6 +16,7 @@ Feature = Literal[
     "repetition_penalty",
     "stop_token_ids",
     "structured_output",
+    "thinking_token_budget",
 ]
 
 _PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
@@ -37,6 +38,8 @@ def features_of(request: Request) -> list[Feature]:
         "repetition_penalty": sampling.repetition_penalty != 1.0,
         "stop_token_ids": bool(sampling.stop_token_ids),
         "structured_output": structured is not None and not structured.is_optional,
+        "thinking_token_budget": request.thinking is not None
+        and request.thinking.budget is not None,
     }
     return [feature for feature, is_asked in asked.items() if is_asked]
 

@@ -9,14 +9,17 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from runtime.config import EngineConfig
+from runtime.detokenizer import spell
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import FinishReason, Request, TokenLogprobs
+from runtime.thinking import ThinkingTracker
 from runtime.tokenizer import Tokenizer
 from runtime.version import __version__
 
@@ -33,8 +36,9 @@ BANNED = -100.0
 class _Sequence:
     """A running request and what has been handed out of its answer."""
 
-    def __init__(self, request: Request, script: list[int]) -> None:
+    def __init__(self, request: Request, script: list[int], tokenizer: Tokenizer) -> None:
         self.request = request
+        self._tracker = _tracker(request, tokenizer)
         self.output_token_ids = list(request.output_token_ids)
         self._script = script
         self._offset = sum(request.prompt_token_ids)
@@ -46,8 +50,12 @@ class _Sequence:
         return len(self.output_token_ids)
 
     def next_token(self) -> int:
-        token = self._script[(self._offset + self.num_output_tokens) % len(self._script)]
+        token = None if self._tracker is None else self._tracker.forced_token_id
+        if token is None:
+            token = self._script[(self._offset + self.num_output_tokens) % len(self._script)]
         self.output_token_ids.append(token)
+        if self._tracker is not None:
+            self._tracker.push(token)
         return token
 
 
@@ -62,6 +70,7 @@ class ScriptedEngine:
         self._script = tokenizer.encode(
             config.scripted.text, add_special=False, parse_special=False
         )
+        self._tokenizer = tokenizer
         self._poison = tokenizer.encode(
             config.scripted.poison, add_special=False, parse_special=False
         )
@@ -94,7 +103,8 @@ class ScriptedEngine:
         check_features(request, FEATURES, "scripted")
         check_token_ids(request, self._vocab_size)
         assert request.request_id not in self._running, "request added twice: this is a bug"
-        self._running[request.request_id] = _Sequence(request, _allowed(self._script, request))
+        script = _allowed(self._script, request)
+        self._running[request.request_id] = _Sequence(request, script, self._tokenizer)
         self._num_prompt_tokens += len(request.prompt_token_ids)
 
     def abort(self, request_id: str) -> None:
@@ -201,6 +211,15 @@ class ScriptedEngine:
             )
             for token in token_ids
         ]
+
+
+def _tracker(request: Request, tokenizer: Tokenizer) -> ThinkingTracker | None:
+    """What ends the thinking when its budget is used up, standing where the answer stands."""
+    if request.thinking is None:
+        return None
+    tracker = ThinkingTracker(request.thinking, partial(spell, tokenizer))
+    tracker.push_all(request.output_token_ids)
+    return tracker
 
 
 def _contains(token_ids: list[int], part: list[int]) -> bool:

@@ -40,10 +40,10 @@ class HarmonyParser:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """A head that was cut off says nothing, nor does the beginning of a mark behind arguments;
-        a text without any head is content."""
+        """A head that was cut off says nothing, nor does half of a mark; a text without any head is
+        content."""
         rest, self._buffer = self._buffer, ""
-        if not rest or (self._in_head and rest.startswith(_HEAD_MARKS)):
+        if not rest or rest.startswith("<|"):
             return []
         piece = Content(rest) if self._in_head else self._make(rest)
         return [] if piece is None or isinstance(piece, CallArguments) else [piece]
@@ -105,6 +105,10 @@ HARMONY = Dialect(
         close="",
         begin=lambda name: f"{name} <|constrain|>json<|message|>",
         end="",
+        answer="<|channel|>final<|message|>",
+        thought_start="<|channel|>analysis<|message|>",
+        thought_end="<|end|><|start|>assistant",
     ),
     new_parser=HarmonyParser,
+    tells_reasoning=True,
 )

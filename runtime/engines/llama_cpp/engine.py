@@ -13,6 +13,8 @@ from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
+from runtime.engines.llama_cpp.steering import Steering
+from runtime.engines.llama_cpp.top_k import Floats
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
 from runtime.request import FinishReason, Request, TokenLogprobs
@@ -28,6 +30,7 @@ class LlamaCppEngine:
     def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
         started = time.monotonic()
         _check_settings(config)
+        self._tokenizer = tokenizer
         self._compiler = GrammarCompiler(tokenizer)
         self._grammars: dict[str, Future[Grammar]] = {}
         self._failed: list[FailedSequence] = []
@@ -91,8 +94,8 @@ class LlamaCppEngine:
             prompt_token_ids=request.prompt_token_ids,
             end_token_ids=ends,
         )
-        guide = self._guide(request)
-        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, guide)
+        steering = self._steering(request)
+        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, steering)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
@@ -155,14 +158,13 @@ class LlamaCppEngine:
                 param="prompt",
             )
 
-    def _guide(self, request: Request) -> Guide | None:
-        """A guide that stands where the answer stands."""
+    def _steering(self, request: Request) -> Steering | None:
+        """What has to be seen to beyond sampling, standing where the answer stands."""
         preparation = self._grammars.get(request.request_id) or self.prepare(request)
-        if preparation is None:
+        if preparation is None and request.thinking is None:
             return None
-        guide = Guide(preparation.result(), request.sampling)
-        guide.push(request.output_token_ids)
-        return guide
+        guide = None if preparation is None else Guide(preparation.result(), request.sampling)
+        return Steering(request, guide, self._tokenizer)
 
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []
@@ -201,8 +203,7 @@ class LlamaCppEngine:
         reason: FinishReason | None = "length"
         if sampling.max_tokens:  # otherwise the prompt was all that was asked for
             logits = self._model.logits(row)
-            allowed = None if sequence.guide is None else sequence.guide.allowed
-            token_ids = [sequence.sampler.sample(logits, allowed)]
+            token_ids = [_next_token(sequence, logits)]
             reason = sequence.append(token_ids[0])
             if sampling.logprobs is not None:
                 logprobs = [token_logprobs(logits, token_ids[0], sampling.logprobs)]
@@ -221,6 +222,17 @@ class LlamaCppEngine:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
         self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds)
+
+
+def _next_token(sequence: Sequence, logits: Floats) -> int:
+    steering, sampler = sequence.steering, sequence.sampler
+    if steering is None:
+        return sampler.sample(logits)
+    forced = steering.forced_token_id
+    if forced is None:
+        return sampler.sample(logits, steering.allowed)
+    sampler.take(forced)
+    return forced
 
 
 def _check_settings(config: EngineConfig) -> None:

@@ -52,9 +52,13 @@ class Sampler:
         the `allowed` ones can come, and there is one at least."""
         logits = self._rules.apply(logits)
         token_id = self._choose(logits if allowed is None else _masked(logits, allowed))
+        self.take(token_id)
+        return token_id
+
+    def take(self, token_id: int) -> None:
+        """A token has been chosen, by `sample` or by somebody else."""
         self._num_sampled += 1
         self._rules.take(token_id)
-        return token_id
 
     def _choose(self, logits: Floats) -> int:
         params = self._params

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import msgspec
 
 from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.steering import Steering
 from runtime.request import FinishReason, Request, TokenLogprobs
-from runtime.structured import Guide
 
 NO_SLOT = -1
 
@@ -29,11 +29,11 @@ class Sequence:
         sampler: Sampler,
         max_model_len: int,
         end_token_ids: Collection[int] = (),
-        guide: Guide | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self.request = request
         self.sampler = sampler
-        self.guide = guide
+        self.steering = steering
         self.token_ids = request.prompt_token_ids + request.output_token_ids
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0
@@ -68,10 +68,9 @@ class Sequence:
         """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
         guide of a structured answer cannot go on."""
         reason = self._take(token_id)
-        if self.guide is not None and reason != "stop":
-            if not self.guide.is_complete:  # an end-of-sequence token that is not to end it
-                self.guide.push([token_id])
-            return "stop" if self.guide.is_complete else reason
+        if self.steering is not None and reason != "stop":
+            self.steering.push(token_id)
+            return "stop" if self.steering.is_complete else reason
         return reason
 
     def _take(self, token_id: int) -> FinishReason | None:

@@ -63,7 +63,7 @@ BLOCK_TOKENS = 32
 """Tokens of a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
 
 _NOT_WITH_SPECULATION: frozenset[Feature] = frozenset(
-    ("logit_bias", "min_tokens", "repetition_penalty")
+    ("logit_bias", "min_tokens", "repetition_penalty", "thinking_token_budget")
 )
 
 
@@ -84,7 +84,9 @@ class TensorRTEngine:
             tokenizer, known_to_package=self._llm.tokenizer is not None
         )
         native = self._package.has_native_penalties(self._settings.sampler)
-        self._sampling = SamplingBuilder(self._package, self._end_tokens, native_penalties=native)
+        self._sampling = SamplingBuilder(
+            self._package, self._end_tokens, tokenizer, native_penalties=native
+        )
         self._failures = Failures(self._package.request_error)
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)

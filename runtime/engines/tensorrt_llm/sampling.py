@@ -5,14 +5,16 @@ Each submission gets an object of its own, because the package writes into it
 """
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
+from runtime.detokenizer import spell
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
 from runtime.engines.tensorrt_llm.package import Package, find_class
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import InvalidRequest
-from runtime.request import SamplingParams, StructuredOutput
+from runtime.request import Request, SamplingParams, StructuredOutput, Thinking
 from runtime.structural_tag import legacy_structural_tag
+from runtime.tokenizer import Tokenizer
 
 MAX_SEED = (1 << 63) - 1
 _MIX = 0x9E3779B97F4A7C15
@@ -23,8 +25,16 @@ _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 class SamplingBuilder:
     """Makes the package's `SamplingParams`."""
 
-    def __init__(self, package: Package, end_tokens: EndTokens, *, native_penalties: bool) -> None:
+    def __init__(
+        self,
+        package: Package,
+        end_tokens: EndTokens,
+        tokenizer: Tokenizer,
+        *,
+        native_penalties: bool,
+    ) -> None:
         self._package = package
+        self._tokenizer = tokenizer
         self._end_tokens = end_tokens
         self._native_penalties = native_penalties
 
@@ -75,7 +85,10 @@ class SamplingBuilder:
         native = self._native_penalties and _fits_native(params)
         fields = _native_penalties(submission) if native else {}
         rules = _rules(submission, self._end_tokens, with_penalties=not native)
+        rules |= _thinking_rules(submission.request, self._tokenizer)
         if rules:
+            rules["prompt_token_ids"] = submission.request.prompt_token_ids
+            rules["output_token_ids"] = submission.carried_token_ids
             fields["logits_processor"] = _processor(rules)
         return fields
 
@@ -147,10 +160,57 @@ def _rules(
         rules["logit_bias"] = params.logit_bias
     if with_penalties:
         rules |= _penalty_rules(params)
-    if rules:
-        rules["prompt_token_ids"] = submission.request.prompt_token_ids
-        rules["output_token_ids"] = submission.carried_token_ids
     return rules
+
+
+def _thinking_rules(request: Request, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The package's worker has no tokenizer of ours, so it gets the bytes of the tokens that tags
+    are made of. A guide holds from the first token on: an answer under one has no thinking to end,
+    and one that has begun in the prompt would break it. Calls of tools that get here leave the
+    text around them free."""
+    thinking = request.thinking
+    if thinking is None:
+        return {}
+    wanted = request.sampling.structured_output
+    if wanted is not None and wanted.structural_tag is None:
+        if thinking.starts_inside or thinking.repeats:
+            _refuse_thinking(wanted)
+        return {}
+    if thinking.budget is None:
+        return {}
+    tags = (thinking.start, thinking.end, thinking.answer)
+    token_ids = {each for tag in tags for each in _tag_token_ids(tag, tokenizer)}
+    _check_end(thinking, tokenizer)
+    spelled = {token_id: spell(tokenizer, token_id) for token_id in token_ids}
+    return {"thinking": thinking, "spelled": spelled}
+
+
+def _tag_token_ids(tag: str, tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(tag, add_special=False, parse_special=True)
+
+
+def _check_end(thinking: Thinking, tokenizer: Tokenizer) -> None:
+    """A tag that is plain text may be cut into other tokens by the model: its end could be
+    missed."""
+    token_ids = _tag_token_ids(thinking.end, tokenizer)
+    as_text = tokenizer.encode(thinking.end, add_special=False, parse_special=False)
+    if len(token_ids) > 1 and token_ids == as_text:
+        raise InvalidRequest(
+            f"`thinking_token_budget` needs a model that ends its thinking by a token of its own:"
+            f" {thinking.end!r} is {len(token_ids)} tokens of text. Leave it out.",
+            param="thinking_token_budget",
+            code="unsupported_parameter",
+        )
+
+
+def _refuse_thinking(wanted: StructuredOutput) -> NoReturn:
+    raise InvalidRequest(
+        f"`{wanted.source}` is not possible here while the model thinks: TensorRT-LLM would hold"
+        ' the thinking to it as well. Turn thinking off, with `reasoning_effort` "none" where the'
+        " model's chat template knows that.",
+        param=wanted.source,
+        code="unsupported_value",
+    )
 
 
 def _penalty_rules(params: SamplingParams) -> dict[str, Any]:

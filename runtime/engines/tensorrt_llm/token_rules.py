@@ -6,6 +6,7 @@ uses only what both spell alike.
 """
 
 import sys
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -15,10 +16,17 @@ import numpy.typing as npt
 from msgspec import Struct
 from tensorrt_llm.sampling_params import LogitsProcessor
 
+from runtime.request import Thinking
+from runtime.thinking import ThinkingTracker
+
+UNSPELLED = b"\0"
+"""What stands for a token that no tag is made of."""
+
 
 class Rules(Struct, frozen=True, kw_only=True):
     """What to do to the logits, in vLLM's order: ban `end_token_ids` before `min_tokens`, add
-    `logit_bias`, then the penalties. `repetition_penalty` 1 is off.
+    `logit_bias`, then the penalties. `repetition_penalty` 1 is off. Where the budget of `thinking`
+    is used up, one token is left; `spelled` are the bytes of the tokens that its tags are made of.
 
     `prompt_token_ids` is the prompt as the client sent it, `output_token_ids` what was generated
     before this submission: penalties count both as if there had been one submission.
@@ -32,6 +40,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     logit_bias: dict[int, float] = {}
     min_tokens: int = 0
     end_token_ids: list[int] = []
+    thinking: Thinking | None = None
+    spelled: dict[int, bytes] = {}
 
 
 class TokenRules(LogitsProcessor):  # type: ignore[misc]  # the package is not there for mypy
@@ -69,6 +79,7 @@ class _State:
         self._num_seen = self._num_before
         self._num_output_tokens = len(rules.output_token_ids)
         self._rules = rules
+        self._thinking = None if rules.thinking is None else _Thinking(rules)
         self._counted = set(rules.output_token_ids)
         vocab_size = int(logits.shape[-1])
         self._bias = _on_device(_bias(rules, vocab_size), logits)
@@ -89,6 +100,10 @@ class _State:
             array[...] = namespace.where(self._repeated, punished, array)
         if self._penalty is not None:
             array -= self._penalty
+        forced = None if self._thinking is None else self._thinking.force()
+        if forced is not None:
+            array[...] = -np.inf
+            array[..., forced] = 0.0
 
     @property
     def _num_generated(self) -> int:
@@ -102,6 +117,37 @@ class _State:
                 self._counted.add(token)
             if self._repeated is not None:
                 self._repeated[token] = True
+            if self._thinking is not None:
+                self._thinking.take_in(token)
+
+
+class _Thinking:
+    """Ends thinking that has used up its budget. What is forced is known before the package shows
+    it, which may be a step late: it is not forced twice."""
+
+    def __init__(self, rules: Rules) -> None:
+        assert rules.thinking is not None, "nothing to end: this is a bug"
+        spelled = rules.spelled
+        self._tracker = ThinkingTracker(
+            rules.thinking, lambda token_id: spelled.get(token_id, UNSPELLED)
+        )
+        self._ahead: deque[int] = deque()
+        self._tracker.push_all(rules.output_token_ids)
+
+    def force(self) -> int | None:
+        """The only token that may come now; None when there is a choice."""
+        token_id = self._tracker.forced_token_id
+        if token_id is not None:
+            self._tracker.push(token_id)
+            self._ahead.append(token_id)
+        return token_id
+
+    def take_in(self, token_id: int) -> None:
+        """A token that the package shows. One from before the first forced one changes nothing."""
+        if not self._ahead:
+            self._tracker.push(token_id)
+        elif token_id == self._ahead[0]:
+            self._ahead.popleft()
 
 
 def _bias(rules: Rules, vocab_size: int) -> npt.NDArray[np.float32] | None:
