@@ -8,6 +8,7 @@ from convert.weights import Weight
 from runtime.errors import ModelFileError
 
 _BLOCK = re.compile(r"^blk\.(0|[1-9]\d{0,5})\.(.+)$")
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 _GROUPS = (
     (re.compile(r"\.self_attn\.[qkv]_proj\.weight$"), ".self_attn.qkv_proj"),
     (re.compile(r"\.mlp\.(gate|up)_proj\.weight$"), ".mlp.gate_up_proj"),
@@ -24,7 +25,7 @@ def map_weights(source: GGUFSource, architecture: Architecture, config: Config) 
     weights = [mapping.weight(tensor) for tensor in source.tensors.values()]
     found = [weight for weight in weights if weight is not None]
     mapping.check_complete()
-    return sorted(found, key=_position)
+    return sorted(found, key=position_of)
 
 
 class _Mapping:
@@ -32,7 +33,7 @@ class _Mapping:
         self._source = source
         self._architecture = architecture
         self._config = config
-        self._shapes = _shapes(config)
+        self._shapes = shapes_of(config)
 
     def weight(self, tensor: SourceTensor) -> Weight | None:
         if tensor.name in self._architecture.in_config:
@@ -64,7 +65,7 @@ class _Mapping:
             source=tensor.name,
             shape=tensor.shape,
             linear=last.endswith("_proj.weight"),
-            group=_group(name),
+            group=group_of(name),
             head_dim=self._config["head_dim"] if in_pairs else 0,
             shift=self._architecture.norm_shift if "norm" in last else 0.0,
         )
@@ -73,7 +74,7 @@ class _Mapping:
         return ModelFileError(f"{self._source.header.path}: {name}: {problem}.")
 
 
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor, by the last two parts of its name."""
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
     head_dim = config["head_dim"]
@@ -104,16 +105,17 @@ def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _group(name: str) -> str:
+def group_of(name: str) -> str:
+    """The name of what the loader fuses a weight into, "" for one that stays by itself."""
     for pattern, group in _GROUPS:
         if pattern.search(name):
             return pattern.sub(group, name)
     return ""
 
 
-def _position(weight: Weight) -> tuple[int, str]:
+def position_of(weight: Weight) -> tuple[int, str]:
     """Embedding, layers in order, then the rest."""
     if weight.name.startswith("model.embed_tokens"):
         return -1, ""
-    block = _BLOCK.match(weight.source)
-    return (int(block[1]) if block else 1 << 30), weight.name
+    layer = _LAYER.match(weight.name)
+    return (int(layer[1]) if layer else 1 << 30), weight.name
