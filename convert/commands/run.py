@@ -104,12 +104,16 @@ def _recipe(arguments: argparse.Namespace, source: GGUFSource | FolderSource) ->
 
 
 def _own_dtype(arguments: argparse.Namespace, source: GGUFSource | FolderSource) -> Dtype | None:
-    """float16 where int4 keeps levels with steps of that type: bfloat16 would round them."""
+    """float16 where int4 keeps levels with steps of that type: bfloat16 would round them.
+
+    Not for Gemma, whose activations leave the range of float16.
+    """
     if not isinstance(source, FolderSource) or not source.packed or arguments.requantize:
         return None
     keeps = ALGORITHMS.get(arguments.precision) == ALGORITHMS[KEPT]
     halves = all(info.scales.type == "F16" for info in source.packed.values())
-    return "float16" if keeps and halves else None
+    gemma = source.architecture.startswith("Gemma")
+    return "float16" if keeps and halves and not gemma else None
 
 
 def _report(source: GGUFSource | FolderSource, manifest: Manifest) -> list[str]:
