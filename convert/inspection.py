@@ -7,9 +7,10 @@ import msgspec
 from msgspec import Struct
 
 from convert.architectures import KNOWN
+from convert.opening import Model, open_model
 from convert.safetensors_file import read_places
 from convert.source import open_source
-from runtime.errors import ModelFileError
+from runtime.errors import ModelFileError, SetupError
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -67,12 +68,15 @@ def _inspect_folder(path: Path) -> Inspection:
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise ModelFileError(f"{path}: there are no safetensors files in this folder.")
+    model, refusal = _model(path)
     outputs = [place.output for file in files for place in read_places(file).values()]
     config = _read_json(path / "config.json")
     tokenizer_config = _read_json(path / "tokenizer_config.json")
     architectures = config.get("architectures")
     context, vocabulary = config.get("max_position_embeddings"), config.get("vocab_size")
     counts = [(output.dtype, _product(output.shape)) for output in outputs]
+    if model is not None:
+        counts = [(tensor.type, tensor.num_values) for tensor in model.source.tensors.values()]
     return Inspection(
         path=str(path),
         format="safetensors",
@@ -80,15 +84,23 @@ def _inspect_folder(path: Path) -> Inspection:
         architecture=str(architectures[0]) if isinstance(architectures, list) else "",
         num_files=len(files),
         num_bytes=sum(file.stat().st_size for file in files),
-        num_tensors=len(outputs),
+        num_tensors=len(counts),
         num_parameters=sum(count for _, count in counts),
         mix=_mix(counts),
         context=context if isinstance(context, int) else 0,
         vocabulary=vocabulary if isinstance(vocabulary, int) else 0,
         tokenizer=str(tokenizer_config.get("tokenizer_class", "none")),
         has_chat_template=_has_template(path, tokenizer_config),
-        convertible="only GGUF files can be converted so far",
+        convertible=refusal,
     )
+
+
+def _model(path: Path) -> tuple[Model | None, str]:
+    """The model in a folder, or why it cannot be converted."""
+    try:
+        return open_model(path), ""
+    except SetupError as error:
+        return None, str(error)
 
 
 def _mix(counts: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -33,7 +33,7 @@ Part = Mapping[str, Array]
 _INT8_MAX = 127
 INT4_MIN, INT4_MAX = -8, 7
 _SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
-ITEM_SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
+ITEM_SIZES = {"F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
 
 
 class Output(Struct, frozen=True):

@@ -8,6 +8,7 @@ from convert.weights import Weight
 from runtime.errors import ModelFileError
 
 _BLOCK = re.compile(r"^blk\.(0|[1-9]\d{0,5})\.(.+)$")
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 _GROUPS = (
     (re.compile(r"\.self_attn\.[qkv]_proj\.weight$"), ".self_attn.qkv_proj"),
     (re.compile(r"\.mlp\.(gate|up)_proj\.weight$"), ".mlp.gate_up_proj"),
@@ -27,7 +28,7 @@ def map_weights(source: GGUFSource, architecture: Architecture, config: Config) 
     mapping = _Mapping(source, architecture, config)
     weights = [w for tensor in source.tensors.values() for w in mapping.weights(tensor)]
     mapping.check_complete()
-    return sorted(weights, key=_position)
+    return sorted(weights, key=position_of)
 
 
 class _Mapping:
@@ -35,7 +36,7 @@ class _Mapping:
         self._source = source
         self._architecture = architecture
         self._config = config
-        self._shapes = _shapes(config)
+        self._shapes = shapes_of(config)
 
     def weights(self, tensor: SourceTensor) -> list[Weight]:
         """What a tensor of the source becomes: one weight, one for each expert, or nothing."""
@@ -74,7 +75,7 @@ class _Mapping:
                 source=tensor.name,
                 shape=shape,
                 linear=True,
-                group=_group(expert),
+                group=group_of(expert),
                 first_row=number * shape[0],
             )
             for number, expert in enumerate(names)
@@ -91,7 +92,7 @@ class _Mapping:
             source=tensor.name,
             shape=tensor.shape,
             linear=last.endswith("_proj.weight"),
-            group=_group(name),
+            group=group_of(name),
             head_dim=self._config["head_dim"] if in_pairs else 0,
             shift=self._architecture.norm_shift if "norm" in last else 0.0,
         )
@@ -100,7 +101,7 @@ class _Mapping:
         return ModelFileError(f"{self._source.header.path}: {name}: {problem}.")
 
 
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor, by the last two parts of its name."""
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
     head_dim = config["head_dim"]
@@ -151,16 +152,17 @@ def _kind(name: str) -> str:
     return f"experts.{last}" if ".experts." in name else last
 
 
-def _group(name: str) -> str:
+def group_of(name: str) -> str:
+    """The name of what the loader fuses a weight into, "" for one that stays by itself."""
     for pattern, group in _GROUPS:
         if pattern.search(name):
             return pattern.sub(group, name)
     return ""
 
 
-def _position(weight: Weight) -> tuple[int, str]:
+def position_of(weight: Weight) -> tuple[int, str]:
     """Embedding, layers in order, then the rest."""
     if weight.name.startswith("model.embed_tokens"):
         return -1, ""
-    block = _BLOCK.match(weight.source)
-    return (int(block[1]) if block else 1 << 30), weight.name
+    layer = _LAYER.match(weight.name)
+    return (int(layer[1]) if layer else 1 << 30), weight.name

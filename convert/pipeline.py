@@ -1,4 +1,4 @@
-"""From a GGUF file to a finished folder: plan, weights by several threads, manifest."""
+"""From a source to a finished folder: plan, weights by several threads, manifest."""
 
 import hashlib
 import os
@@ -16,19 +16,28 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from convert.architectures import find_architecture
 from convert.architectures.base import Config
 from convert.blocks import read_blocks
 from convert.calibration import Calibrating, Calibration, calibrate, check_calibration
 from convert.calibration.text import calibration_sequences, read_text
+from convert.folder_source import FolderSource
 from convert.layouts import Grid, Layout, make_layout
+from convert.levels import check_levels, kept_grid
 from convert.manifest import FORMAT, Manifest, SourceFile, TensorRecord
-from convert.mapping import map_weights
 from convert.measures import DifferenceMeter
-from convert.recipe import AWQ, KEEP, Recipe, Release, check_recipe
+from convert.opening import open_model
+from convert.recipe import AWQ, KEEP, KEPT, Recipe, Release, check_recipe
 from convert.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
-from convert.source import GGUFSource, Rows, open_source
-from convert.target import copy_tokenizer, write_config, write_quantization, write_tokenizer
+from convert.source import GGUFSource, Rows
+from convert.target import (
+    check_tokenizer,
+    copy_config,
+    copy_tokenizer,
+    tokenizer_hash,
+    write_config,
+    write_quantization,
+    write_tokenizer,
+)
 from convert.weights import Weight
 from convert.workspace import Workspace, open_workspace, refuse_existing
 from runtime.errors import ModelFileError
@@ -46,12 +55,14 @@ class Options(Struct, frozen=True, kw_only=True):
     """What is not in the recipe. `tokenizer` is a folder with the original's files, or "".
 
     `calibration` is a text file for int4-awq, or "" for the text that comes with the converter.
+    `requantize` decodes the integers of AWQ and GPTQ even where int4 could keep them.
     `num_threads` 0 means one per core, at most eight. `max_shard_bytes` bounds each file.
     """
 
     release: Release = "1.2"
     tokenizer: str = ""
     calibration: str = ""
+    requantize: bool = False
     num_threads: int = 0
     max_shard_bytes: int = MAX_SHARD_BYTES
 
@@ -59,7 +70,8 @@ class Options(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True):
     """All that is known before the first weight is read."""
 
-    source: GGUFSource
+    source: GGUFSource | FolderSource
+    architecture: str
     config: Config
     weights: list[Weight]
     recipe: Recipe
@@ -73,8 +85,9 @@ class Plan(Struct, frozen=True):
             for part in self.source.parts
         ]
         headers = [hashlib.sha256(shard.header).hexdigest() for shard in self.shards]
+        options = self.options.release, self.options.requantize, self.tokenizer_folder_hash()
         described = msgspec.json.encode(
-            (FORMAT, __version__, files, self.recipe, self.options.release, headers, self._text())
+            (FORMAT, __version__, files, self.recipe, options, headers, self._text())
         )
         return hashlib.sha256(described).hexdigest()
 
@@ -82,6 +95,17 @@ class Plan(Struct, frozen=True):
     def calibrates(self) -> bool:
         """Whether a weight's levels are searched with a text."""
         return any(self.recipe.precision_of(weight) == AWQ for weight in self.weights)
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        """Where the tokenizer's files are copied from, None where they are made."""
+        if self.options.tokenizer:
+            return Path(self.options.tokenizer)
+        return self.source.folder if isinstance(self.source, FolderSource) else None
+
+    def tokenizer_folder_hash(self) -> str:
+        folder = self.tokenizer_folder
+        return tokenizer_hash(folder) if folder is not None else ""
 
     def _text(self) -> str:
         if not self.calibrates:
@@ -91,18 +115,19 @@ class Plan(Struct, frozen=True):
 
 def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
     """Read the header and decide everything. Raises SetupError for what cannot be done."""
-    source = open_source(path)
-    architecture = find_architecture(source)
-    config = architecture.config(source)
-    weights = map_weights(source, architecture, config)
-    check_recipe(recipe, weights, architecture, options.release)
+    model = open_model(path, requantize=options.requantize)
+    source, config, weights = model.source, model.config, model.weights
+    check_recipe(recipe, weights, model.architecture, options.release)
+    if isinstance(source, FolderSource):
+        check_levels(source, weights, recipe)
+        if not options.tokenizer:
+            check_tokenizer(source.folder, str(source.folder))
     if any(recipe.precision_of(weight) == AWQ for weight in weights):
         check_calibration(config)
     layouts = (make_layout(w, recipe.precision_of(w), recipe.dtype) for w in weights)
     outputs = [output for layout in layouts for output in layout.outputs()]
-    return Plan(
-        source, config, weights, recipe, options, plan_shards(outputs, options.max_shard_bytes)
-    )
+    shards = plan_shards(outputs, options.max_shard_bytes)
+    return Plan(source, model.architecture.name, config, weights, recipe, options, shards)
 
 
 def convert(
@@ -135,7 +160,7 @@ def convert(
         result = Manifest(
             format=FORMAT,
             lockgate=__version__,
-            architecture=plan.source.architecture,
+            architecture=plan.architecture,
             release=options.release,
             recipe=recipe,
             sources=tuple(result for result in results if result is not None),
@@ -242,7 +267,11 @@ class _Converter:
         return max(float(np.abs(rows).max()) for weight in group for rows in self._blocks(weight))
 
     def _grid(self, weight: Weight) -> Grid | None:
-        if self._calibration is None or self._plan.recipe.precision_of(weight) != AWQ:
+        precision = self._plan.recipe.precision_of(weight)
+        source = self._plan.source
+        if precision == KEPT and isinstance(source, FolderSource):
+            return kept_grid(source, weight, self._plan.recipe.dtype)
+        if self._calibration is None or precision != AWQ:
             return None
         return self._calibration.grid(weight)
 
@@ -288,17 +317,19 @@ class _TensorWriter:
 
 
 def _write_small_files(plan: Plan, folder: Path) -> None:
-    header = plan.source.header
-    write_config(folder, header, plan.config, plan.recipe)
+    if isinstance(plan.source, FolderSource):
+        copy_config(folder, plan.source, plan.recipe)
+    else:
+        write_config(folder, plan.source.header, plan.config, plan.recipe)
     write_quantization(folder, plan.weights, plan.recipe)
     if len(plan.shards) > 1:
         (folder / "model.safetensors.index.json").write_bytes(index_of(plan.shards))
 
 
 def _write_tokenizer(plan: Plan, folder: Path) -> None:
-    if plan.options.tokenizer:
-        copy_tokenizer(folder, Path(plan.options.tokenizer))
-    else:
+    if plan.tokenizer_folder is not None:
+        copy_tokenizer(folder, plan.tokenizer_folder)
+    elif isinstance(plan.source, GGUFSource):
         write_tokenizer(folder, plan.source.header)
 
 

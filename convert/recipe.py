@@ -18,15 +18,18 @@ PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
 KEEP = "keep"
 INT4_GROUP = 128
 # What TensorRT-LLM calls them (QuantAlgo).
-ALGORITHMS = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+_QUANTIZED = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
 AWQ = "int4-awq"
-PRECISIONS = (*PLAIN, *ALGORITHMS)
 # TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
 _NO_EXPERTS = {
     "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
     "int4-rtn": "the loader takes 4-bit experts with FP8 activations only",
     "int4-awq": "the loader takes 4-bit experts with FP8 activations only",
 }
+# What int4 becomes for a weight that comes with its levels; nobody asks for it by name.
+KEPT = "int4-kept"
+ALGORITHMS = {**_QUANTIZED, KEPT: "W4A16_AWQ"}
+PRECISIONS = (*PLAIN, *_QUANTIZED)
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +59,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """A key of ALGORITHMS, or KEEP."""
         if not weight.linear:
             return KEEP
+        wanted = self._wanted(weight)
+        is_int4 = ALGORITHMS.get(wanted) == "W4A16_AWQ"
+        return KEPT if is_int4 and weight.has_levels else wanted
+
+    def _wanted(self, weight: Weight) -> str:
         for rule in self.rules:
             if fnmatchcase(weight.name, rule.match):
                 return rule.precision
@@ -113,10 +121,10 @@ def _checked(recipe: Recipe) -> Recipe:
             f"`precision` {recipe.precision!r}: must be one of {', '.join(PRECISIONS)}."
         )
     for rule in recipe.rules:
-        if rule.precision not in (KEEP, *ALGORITHMS):
+        if rule.precision not in (KEEP, *_QUANTIZED):
             raise SetupError(
                 f"`precision` {rule.precision!r} of the rule {rule.match!r}: must be one of "
-                f"{', '.join((KEEP, *ALGORITHMS))}."
+                f"{', '.join((KEEP, *_QUANTIZED))}."
             )
     if recipe.precision in PLAIN:
         return msgspec.structs.replace(recipe, dtype=PLAIN[recipe.precision])

@@ -1,16 +1,19 @@
 """The small files of a target: configuration, quantization, tokenizer."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from convert.architectures.base import Config
+from convert.folder_source import FolderSource
 from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
 from convert.weights import Weight
 from runtime.errors import SetupError
 from runtime.gguf import GGUFFile
+from runtime.hf.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
 from runtime.version import __version__
 
 _TOKENIZER_FILES = (
@@ -22,7 +25,9 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
 )
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 
 
@@ -43,6 +48,22 @@ def write_config(folder: Path, header: GGUFFile, config: Config, recipe: Recipe)
     _write(folder / "generation_config.json", generation)
 
 
+def copy_config(folder: Path, original: FolderSource, recipe: Recipe) -> None:
+    """config.json as it is, but for the type and the packing, and generation_config.json."""
+    config = {k: v for k, v in original.config.items() if k != "quantization_config"}
+    # transformers 5 writes `dtype`; TensorRT-LLM 1.2 reads the older name
+    config["torch_dtype"] = recipe.dtype
+    if "dtype" in config:
+        config["dtype"] = recipe.dtype
+    _write(folder / CONFIG_FILE, config)
+    generation = original.folder / GENERATION_CONFIG_FILE
+    if generation.is_file():
+        shutil.copyfile(generation, folder / GENERATION_CONFIG_FILE)
+        return
+    found = {key: config[key] for key in _TOKEN_IDS if config.get(key) is not None}
+    _write(folder / GENERATION_CONFIG_FILE, found)
+
+
 def write_tokenizer(folder: Path, header: GGUFFile) -> None:
     """tokenizer.json and tokenizer_config.json, from the vocabulary."""
     tokenizer, tokenizer_config = build_tokenizer(header)
@@ -53,11 +74,31 @@ def write_tokenizer(folder: Path, header: GGUFFile) -> None:
 
 def copy_tokenizer(folder: Path, original: Path) -> None:
     """The original model's own tokenizer files. Raises SetupError where there are none."""
-    found = [original / name for name in _TOKENIZER_FILES if (original / name).is_file()]
-    if not any(path.name in ("tokenizer.json", "tokenizer.model") for path in found):
-        raise SetupError(f"--tokenizer {original}: there is no tokenizer.json or tokenizer.model.")
-    for path in found:
+    check_tokenizer(original, f"--tokenizer {original}")
+    for path in _tokenizer_files(original):
         shutil.copyfile(path, folder / path.name)
+
+
+def check_tokenizer(original: Path, label: str) -> None:
+    """Raises SetupError, beginning with `label`, for a folder without a tokenizer."""
+    found = {path.name for path in _tokenizer_files(original)}
+    if found.isdisjoint(("tokenizer.json", "tokenizer.model")):
+        raise SetupError(f"{label}: there is no tokenizer.json or tokenizer.model.")
+    if "tokenizer_config.json" not in found:
+        raise SetupError(f"{label}: there is no tokenizer_config.json.")
+
+
+def tokenizer_hash(original: Path) -> str:
+    """Changes when any of the files that `copy_tokenizer` takes does."""
+    digest = hashlib.sha256()
+    for path in _tokenizer_files(original):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _tokenizer_files(original: Path) -> list[Path]:
+    return [original / name for name in _TOKENIZER_FILES if (original / name).is_file()]
 
 
 def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> None:

@@ -10,16 +10,15 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from convert import manifest
-from convert.architectures import find_architecture
 from convert.blocks import read_blocks
 from convert.calibration.folding import norm_of
 from convert.layouts import Output, make_layout
 from convert.manifest import Manifest, TensorRecord, decode_manifest
-from convert.mapping import map_weights
 from convert.measures import Difference, DifferenceMeter
+from convert.opening import open_model
 from convert.recipe import ALGORITHMS, AWQ, KEEP
 from convert.safetensors_file import Place, read_places
-from convert.source import GGUFSource, Rows, open_source
+from convert.source import Rows, Source
 from convert.weights import Weight
 from convert.workspace import checksum
 from runtime.errors import ModelFileError
@@ -31,6 +30,7 @@ MAX_ERROR = {
     "fp8": 0.05,
     "int8": 0.05,
     "int4-awq": 0.4,
+    "int4-kept": 2**-8,
     "int4-rtn": 0.3,
 }
 
@@ -94,9 +94,8 @@ def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
     """
     target = Target(folder)
     target.check()
-    source = open_source(source_path)
-    architecture = find_architecture(source)
-    weights = map_weights(source, architecture, architecture.config(source))
+    model = open_model(source_path)
+    source, weights = model.source, model.weights
     records = {record.name: record for record in target.manifest.tensors}
     if missing := {weight.name for weight in weights} ^ records.keys():
         raise ModelFileError(f"{source_path} is another model: {min(missing)} is not in both.")
@@ -104,7 +103,7 @@ def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
     awq = [weight for weight in weights if records[weight.name].precision == AWQ]
     norms = {weight.name: norm for weight in awq if (norm := norm_of(weight, names))}
     by_name = {weight.name: weight for weight in weights}
-    gemma = architecture.name.startswith("gemma")
+    gemma = model.architecture.name.startswith("gemma")
     for weight in weights:
         if weight.name in norms.values():
             continue  # compared with the weights behind it: only their product has a meaning
@@ -116,7 +115,7 @@ def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
         )
 
 
-def _folded(target: Target, source: GGUFSource, norm: Weight, *, gemma: bool) -> Rows:
+def _folded(target: Target, source: Source, norm: Weight, *, gemma: bool) -> Rows:
     """By what the inputs of a norm's weights are multiplied in the target, for each channel."""
     layout = make_layout(norm, KEEP, target.manifest.recipe.dtype)
     (output,) = layout.outputs()
@@ -130,7 +129,7 @@ def _folded(target: Target, source: GGUFSource, norm: Weight, *, gemma: bool) ->
 
 def _compare(
     target: Target,
-    source: GGUFSource,
+    source: Source,
     weight: Weight,
     record: TensorRecord,
     factor: Rows | None = None,

@@ -8,11 +8,12 @@ from msgspec import Struct
 class Weight(Struct, frozen=True, kw_only=True):
     """Where a tensor comes from and what must happen to its values.
 
-    `name` is Hugging Face's and `source` the GGUF's; `shape` is numpy's, rows first. Only a
+    `name` is Hugging Face's, `source` the one in the source; `shape` is numpy's, rows first. Only a
     `linear` weight may be quantized. Members of one `group` are fused by the loader, so that they
     share a precision and, in FP8, a scale. With a `head_dim`, the rows of each head are stored in
     pairs (0, d/2, 1, d/2 + 1, …) and must be sorted back. `shift` is added to each value. The rows
     of an expert begin at `first_row` of the source, where all experts of a layer are one tensor.
+    `has_levels` says that it is stored in four bits, and that int4 shall keep its levels.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Weight(Struct, frozen=True, kw_only=True):
     head_dim: int = 0
     shift: float = 0.0
     first_row: int = 0
+    has_levels: bool = False
 
     @property
     def module(self) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from convert.dequantize import dequantize, dequantize_with_numpy, ggml_function
 from convert.pipeline import Options, make_plan
 from convert.recipe import make_recipe
-from convert.source import open_source
+from convert.source import GGUFSource, open_source
 from convert.tokenizer import build_tokenizer
 from runtime.errors import ModelFileError, SetupError
 from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
@@ -162,4 +162,5 @@ def test_any_damage_is_an_error_of_ours(small: bytes, tmp_path: Path, data: st.D
 
     with suppress(SetupError):
         plan = make_plan(path, make_recipe("int4-rtn"), Options())
+        assert isinstance(plan.source, GGUFSource)
         build_tokenizer(plan.source.header)

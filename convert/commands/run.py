@@ -16,21 +16,29 @@ from rich.progress import (
 
 from convert.calibration.text import read_text
 from convert.commands.options import model_path
+from convert.folder_source import FolderSource
+from convert.manifest import Manifest
 from convert.modelopt import calibrate_on_gpu
+from convert.opening import open_any
 from convert.pipeline import Options, convert
-from convert.recipe import PRECISIONS, Recipe, load_recipe, make_recipe
-from convert.source import open_source
+from convert.recipe import ALGORITHMS, KEPT, PRECISIONS, Dtype, Recipe, load_recipe, make_recipe
+from convert.source import GGUFSource
 from runtime.errors import SetupError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate-convert run`."""
-    parser.add_argument("source", metavar="SOURCE", help="a GGUF file or a name of the catalogue")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a GGUF file, a folder or a catalogue name"
+    )
     parser.add_argument("target", metavar="TARGET", help="the folder to make; it must not exist")
     parser.add_argument("--precision", choices=PRECISIONS, help="of the linear layers")
     parser.add_argument("--recipe", metavar="FILE", help="a TOML file, instead of the options")
     parser.add_argument(
         "--dtype", choices=("bfloat16", "float16"), help="of what is not quantized (bfloat16)"
+    )
+    parser.add_argument(
+        "--requantize", action="store_true", help="round the values of AWQ or GPTQ again for int4"
     )
     parser.add_argument("--kv-cache", choices=("fp8",), help="type of the KV cache")
     parser.add_argument(
@@ -50,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Converts, with a progress bar on stderr. Prints the target."""
-    recipe = _recipe(arguments)
     calibration = _calibration_text(arguments)
     if arguments.threads < 0:
         raise SetupError("--threads must not be negative.")
@@ -58,10 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
         release=arguments.release,
         tokenizer=arguments.tokenizer or "",
         calibration=arguments.calibration or "",
+        requantize=arguments.requantize,
         num_threads=arguments.threads,
     )
     path, target = model_path(arguments.source), Path(arguments.target)
-    source = open_source(path)
+    _check(arguments)
+    source = open_any(path)
+    recipe = _recipe(arguments, source)
     start = time.perf_counter()
     with _progress() as progress:
         task = progress.add_task("converting", total=source.num_bytes, tensors=0)
@@ -73,32 +83,63 @@ def run(arguments: argparse.Namespace) -> int:
         def calibrating(done: int, count: int) -> None:
             progress.update(task, description=f"calibrated {done} of {count} layers")
 
+        manifest = None
         if calibration:
             kv_cache, precision = recipe.kv_cache, recipe.precision
             calibrate_on_gpu(
                 path, target, precision, calibration, options, advance, kv_cache=kv_cache
             )
         else:
-            convert(path, target, recipe, options, advance, calibrating)
+            manifest = convert(path, target, recipe, options, advance, calibrating)
     seconds = time.perf_counter() - start
     rate = source.num_bytes / 1e9 / seconds
-    Console(stderr=True, highlight=False).print(
-        f"{source.num_bytes / 1e6:,.0f} MB in {seconds:.1f} s ({rate:.2f} GB/s)"
-    )
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in _report(source, manifest):
+        console.print(line)
+    console.print(f"{source.num_bytes / 1e6:,.0f} MB in {seconds:.1f} s ({rate:.2f} GB/s)")
     print(target)
     return 0
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
+def _check(arguments: argparse.Namespace) -> None:
     if arguments.recipe:
         if arguments.precision or arguments.dtype or arguments.kv_cache:
             raise SetupError("--recipe goes without --precision, --dtype and --kv-cache.")
-        return load_recipe(arguments.recipe)
-    if not arguments.precision:
+    elif not arguments.precision:
         raise SetupError(f"--precision is missing: one of {', '.join(PRECISIONS)}; or --recipe.")
-    return make_recipe(
-        arguments.precision, dtype=arguments.dtype, kv_cache=arguments.kv_cache or ""
-    )
+
+
+def _recipe(arguments: argparse.Namespace, source: GGUFSource | FolderSource) -> Recipe:
+    if arguments.recipe:
+        return load_recipe(arguments.recipe)
+    dtype = arguments.dtype or _own_dtype(arguments, source)
+    return make_recipe(arguments.precision, dtype=dtype, kv_cache=arguments.kv_cache or "")
+
+
+def _own_dtype(arguments: argparse.Namespace, source: GGUFSource | FolderSource) -> Dtype | None:
+    """float16 where int4 keeps levels with steps of that type: bfloat16 would round them.
+
+    Not for Gemma, whose activations leave the range of float16.
+    """
+    if not isinstance(source, FolderSource) or not source.packed or arguments.requantize:
+        return None
+    keeps = ALGORITHMS.get(arguments.precision) == ALGORITHMS[KEPT]
+    halves = all(info.scales.type == "F16" for info in source.packed.values())
+    gemma = source.architecture.startswith("Gemma")
+    return "float16" if keeps and halves and not gemma else None
+
+
+def _report(source: GGUFSource | FolderSource, manifest: Manifest | None) -> list[str]:
+    """A line for each weight that was packed: what has become of its integers."""
+    if not isinstance(source, FolderSource) or manifest is None:
+        return []
+    lines = []
+    for record in manifest.tensors:
+        if source.packed_info(record.name) is not None:
+            became = "levels kept" if record.precision == KEPT else f"decoded, {record.precision}"
+            error = f"relative error {record.difference.error:.1e}"
+            lines.append(f"{record.name}: {source.tensor(record.name).type}, {became}, {error}")
+    return lines
 
 
 def _calibration_text(arguments: argparse.Namespace) -> str:

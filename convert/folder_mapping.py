@@ -1,0 +1,193 @@
+"""From the tensors of a Hugging Face folder to those of the target, which have the same names."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.architectures import KNOWN
+from convert.architectures.base import TOP, Architecture, Config
+from convert.folder_source import FLOATS, FolderSource
+from convert.mapping import group_of, position_of, shapes_of
+from convert.source import SourceTensor
+from convert.weights import Weight
+from runtime.errors import ModelFileError
+from runtime.hf.folder import CONFIG_FILE
+
+CLASSES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Phi3ForCausalLM": "phi3",
+}
+"""Model classes, and the tables that know them."""
+_MODEL_TYPES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3_text",
+    "Phi3ForCausalLM": "phi3",
+}
+# What the model classes take where config.json does not say it.
+_HEAD_DIMS = {"qwen3": 128, "gemma2": 256, "gemma3": 256}
+_LAYER = re.compile(r"^model\.layers\.(0|[1-9]\d{0,5})\.(.+)$")
+_HEAD = "lm_head.weight"
+# A buffer that old checkpoints have: computed, not learnt.
+_BUFFER = ".rotary_emb.inv_freq"
+_MAX_SIZE = 1 << 31
+
+
+def folder_architecture(source: FolderSource) -> Architecture:
+    """The table for this model. Raises ModelFileError, listing the known ones, without one."""
+    name = CLASSES.get(source.architecture)
+    if name is None:
+        raise ModelFileError(
+            f"{source.folder / CONFIG_FILE}: `architectures` is {source.architecture!r}; known are"
+            f" {', '.join(CLASSES)}."
+        )
+    return KNOWN[name]
+
+
+def folder_config(source: FolderSource, architecture: Architecture) -> Config:
+    """config.json with all sizes filled in. Raises ModelFileError, naming the field."""
+    path, given = source.folder / CONFIG_FILE, source.config
+    expected = _MODEL_TYPES[source.architecture]
+    if (found := given.get("model_type")) != expected:
+        raise ModelFileError(
+            f"{path}: `model_type` is {found!r} and should be {expected!r} for"
+            f" {source.architecture}."
+        )
+    heads, hidden = _size(path, given, "num_attention_heads"), _size(path, given, "hidden_size")
+    head_dim = _HEAD_DIMS.get(architecture.name, hidden // heads)
+    sizes = {
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_hidden_layers": _size(path, given, "num_hidden_layers"),
+        "intermediate_size": _size(path, given, "intermediate_size"),
+        "vocab_size": _size(path, given, "vocab_size"),
+        "num_key_value_heads": _size(path, given, "num_key_value_heads", heads),
+        "head_dim": _size(path, given, "head_dim", head_dim),
+        "rms_norm_eps": _real(path, given, "rms_norm_eps"),
+    }
+    if sizes["num_hidden_layers"] > len(source.tensors):
+        raise ModelFileError(
+            f"{path}: `num_hidden_layers` is {sizes['num_hidden_layers']}, which the files do not"
+            " have."
+        )
+    tied = given.get("tie_word_embeddings")
+    if tied is None:
+        tied = _HEAD not in source.tensors
+    return {**given, **sizes, "tie_word_embeddings": bool(tied)}
+
+
+def map_folder(
+    source: FolderSource, architecture: Architecture, config: Config, *, keep_levels: bool
+) -> list[Weight]:
+    """All tensors of the target, in the order of the layers.
+
+    With `keep_levels` packed weights are marked as such. Raises ModelFileError for a tensor that
+    the table does not know, that is missing, or whose shape is not what config.json says.
+    """
+    mapping = _Mapping(source, architecture, config, keep_levels=keep_levels)
+    weights = [mapping.weight(tensor) for tensor in source.tensors.values()]
+    found = [weight for weight in weights if weight is not None]
+    mapping.check_complete()
+    return sorted(found, key=position_of)
+
+
+class _Mapping:
+    def __init__(
+        self,
+        source: FolderSource,
+        architecture: Architecture,
+        config: Config,
+        *,
+        keep_levels: bool,
+    ) -> None:
+        self._source = source
+        self._architecture = architecture
+        self._config = config
+        self._keep_levels = keep_levels
+        self._shapes = shapes_of(config)
+        layer = architecture.layer
+        self._names = frozenset(layer.values())
+        self._required = frozenset(layer[name] for name in layer.keys() - architecture.optional)
+
+    def weight(self, tensor: SourceTensor) -> Weight | None:
+        name = tensor.name
+        if name == _HEAD and self._config["tie_word_embeddings"]:
+            return None
+        layer = _LAYER.match(name)
+        known = name in TOP.values() or (
+            layer is not None
+            and layer[2] in self._names
+            and int(layer[1]) < self._config["num_hidden_layers"]
+        )
+        if known:
+            return self._make(tensor)
+        if name.endswith(_BUFFER) or self._is_empty_bias(tensor):
+            return None
+        raise self._fail(name, f"a {self._source.architecture} has no such tensor")
+
+    def check_complete(self) -> None:
+        required = set(TOP.values())
+        if self._config["tie_word_embeddings"]:
+            required.discard(_HEAD)
+        for layer in range(self._config["num_hidden_layers"]):
+            required |= {f"model.layers.{layer}.{name}" for name in self._required}
+        for name in sorted(required):
+            self._source.tensor(name)
+
+    def _is_empty_bias(self, tensor: SourceTensor) -> bool:
+        """Older AutoGPTQ gives every packed layer a bias, of zeros where the model has none."""
+        module, _, last = tensor.name.rpartition(".")
+        if last != "bias" or module not in self._source.packed or tensor.type not in FLOATS:
+            return False
+        if tensor.shape != self._source.packed[module].tensor.shape[:1]:
+            return False
+        with self._source.open_tensor(tensor.name) as reader:
+            return not np.any(reader.read(0, 1))
+
+    def _make(self, tensor: SourceTensor) -> Weight:
+        last = ".".join(tensor.name.split(".")[-2:])
+        expected = self._shapes[last]
+        packed = self._source.packed_info(tensor.name) is not None
+        if tensor.shape != expected:
+            raise self._fail(tensor.name, f"its shape is {tensor.shape} and should be {expected}")
+        if not packed and tensor.type not in FLOATS:
+            raise self._fail(
+                tensor.name, f"its type is {tensor.type}; known are {', '.join(FLOATS)}"
+            )
+        linear = last.endswith("_proj.weight")
+        return Weight(
+            name=tensor.name,
+            source=tensor.name,
+            shape=tensor.shape,
+            linear=linear,
+            group=group_of(tensor.name),
+            has_levels=packed and linear and self._keep_levels,
+        )
+
+    def _fail(self, name: str, problem: str) -> ModelFileError:
+        return ModelFileError(f"{self._source.folder}: {name}: {problem}.")
+
+
+def _size(path: Path, config: dict[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _MAX_SIZE:
+        raise ModelFileError(f"{path}: `{name}` is {value!r} and should be a positive integer.")
+    return value
+
+
+def _real(path: Path, config: dict[str, Any], name: str) -> float:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise ModelFileError(f"{path}: `{name}` is {value!r} and should be a number.")
+    return float(value)
