@@ -170,9 +170,8 @@ def quantize(
 def _pack(numbers: np.ndarray, order: Any) -> np.ndarray:
     """Eight neighbours of a row in an integer, the one that `order` names first in the low bits."""
     packed = np.zeros((numbers.shape[0], numbers.shape[1] // 8), dtype=np.int64)
-    for row, column in np.ndindex(packed.shape):
-        eight = numbers[row, 8 * column : 8 * column + 8]
-        packed[row, column] = sum(int(eight[place]) << (4 * n) for n, place in enumerate(order))
+    for n, place in enumerate(order):
+        packed += numbers[:, place::8].astype(np.int64) << (4 * n)
     return packed.astype(np.uint32).view(np.int32)
 
 

@@ -66,7 +66,7 @@ def test_every_type_is_read(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("architecture", "precision"),
     [
-        *(("llama", precision) for precision in ("fp8", "int8", "int4-rtn", "int4-awq")),
+        *(("llama", precision) for precision in ("fp8", "int8", "int4-rtn")),
         *(("gemma3", precision) for precision in ("fp8", "int4-awq")),
         ("phi3", "fp8"),
         ("qwen2", "int4-rtn"),

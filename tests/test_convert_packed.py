@@ -145,9 +145,8 @@ def test_levels_are_kept_bit_for_bit(
     method: str, group_size: int, precision: str, tmp_path: Path
 ) -> None:
     """Read with nothing of ours: the same levels less 8, the same steps, ones for the inputs."""
-    source, made = make_source(tmp_path, method)
-    if group_size == -1:
-        source, made = one_group_each(tmp_path, method)
+    make = one_group_each if group_size == -1 else make_source
+    source, made = make(tmp_path, method)
     target = run(source, tmp_path / "target", precision)
 
     with safe_open(target / "model.safetensors", framework="numpy") as file:
@@ -265,6 +264,18 @@ def test_what_the_command_reports(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "down_proj.weight: AWQ, decoded, int4-rtn, relative error" in capsys.readouterr().err
     assert main(["run", str(requantized), str(tmp_path / "third"), "--precision", "fp8"]) == 2
     assert "quantized already" in capsys.readouterr().err
+
+
+def test_gemma_stays_in_bfloat16(tmp_path: Path) -> None:
+    """Its activations are too large for float16; only the steps are rounded."""
+    source, _ = make_source(tmp_path, "awq", "gemma3")
+    target = tmp_path / "target"
+
+    assert main(["run", str(source), str(target), "--precision", "int4-rtn"]) == 0
+    assert json.loads((target / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    precisions = {record.precision for record in Target(target).manifest.tensors}
+    assert precisions == {"int4-kept", "bfloat16"}
+    assert main(["verify", str(target), "--against", str(source)]) == 0
 
 
 def test_requantize_without_integers(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             manifest = convert(path, target, recipe, options, advance, calibrating)
     seconds = time.perf_counter() - start
     rate = source.num_bytes / 1e9 / seconds
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for line in _report(source, manifest):
         console.print(line)
     console.print(f"{source.num_bytes / 1e6:,.0f} MB in {seconds:.1f} s ({rate:.2f} GB/s)")
