@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runtime.planning.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan
 
 
 class _Config(Struct, frozen=True):
@@ -145,6 +145,10 @@ def _check_sizes(config: _Config, name: str) -> None:
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
         if getattr(config, key) < 1:
             raise cannot_plan(name, f"config.json: `{key}` is less than 1")
+    if config.num_hidden_layers > MAX_LAYERS:
+        raise cannot_plan(
+            name, f"config.json: `num_hidden_layers` is {config.num_hidden_layers}"
+        )
     if config.layer_types is not None and len(config.layer_types) != config.num_hidden_layers:
         raise cannot_plan(name, "config.json: `layer_types` has not an entry for each layer")
     if config.experts and not 0 < config.num_experts_per_tok <= config.experts:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from runtime.gguf import GGUFFile, TensorInfo
-from runtime.planning.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan
 
 _WINDOWS: Mapping[str, Callable[[int], bool] | None] = {
     "llama": None,
@@ -34,6 +34,8 @@ def shape_of_gguf(file: GGUFFile, name: str) -> ModelShape:
     step_width = expert_width or sizes.need("feed_forward_length")
     counts = _count(file.tensors)
     num_layers = sizes.need("block_count")
+    if num_layers > MAX_LAYERS:
+        raise cannot_plan(name, f"its `{kind}.block_count` is {num_layers}")
     return ModelShape(
         name=name,
         architecture=kind,

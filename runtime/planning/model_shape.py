@@ -9,6 +9,10 @@ from msgspec import Struct
 from runtime.errors import SetupError
 
 
+MAX_LAYERS = 10_000
+"""Far above any real model; it bounds what a damaged file can make us compute."""
+
+
 class ModelShape(Struct, frozen=True, kw_only=True):
     """Counts of weights, and sizes in elements or tokens.
 
