@@ -144,7 +144,7 @@ def fuzz(
 
     Every `convert_every`-th is converted, too, as far as it comes. Inputs with findings are kept in
     `keep`. An error of this project is what should come of damage; anything else, and more than
-    `seconds_each` seconds, is a finding. The limit is an alarm: main thread of a POSIX process only.
+    `seconds_each` seconds, is a finding. Main thread of a POSIX process only, for the alarm.
     """
     report = Report(outcomes=Counter(), findings=[])
     begin = time.perf_counter()

@@ -48,7 +48,10 @@ SCALES = {
     "IQ3_S": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
 }  # fmt: skip
 WITH_OTHER_SCALES = ("IQ1_M", "MXFP4", "NVFP4")
-KINDS = (*PLAIN, *SCALES, *WITH_OTHER_SCALES)
+READABLE = {"F32", "F16", *(kind.name for kind in gguf.quants._type_traits)}
+ALL_KINDS = (*PLAIN, *SCALES, *WITH_OTHER_SCALES)
+KINDS = tuple(kind for kind in ALL_KINDS if kind in READABLE)
+"""Those that the installed `gguf` can read: older ones lack the newest."""
 
 
 def stored_matrix(kind: str, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
@@ -155,7 +158,7 @@ def test_a_split_file(kind: str, tmp_path: Path) -> None:
     check(path, expected, tmp_path / "target")
 
 
-@pytest.mark.parametrize("kind", ["Q4_K", "IQ2_XS", "MXFP4"])
+@pytest.mark.parametrize("kind", ["Q4_K", "IQ2_XS", "TQ1_0"])
 def test_without_llama_cpp(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dequantize_module, "ggml_function", lambda name: None)
     path, expected = write_model(tmp_path, kind)
@@ -164,7 +167,4 @@ def test_without_llama_cpp(kind: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_every_type_that_gguf_reads_is_tested() -> None:
-    assert set(gguf.quants._type_traits) | {
-        GGMLQuantizationType.F32,
-        GGMLQuantizationType.F16,
-    } == {GGMLQuantizationType[kind] for kind in KINDS}
+    assert set(KINDS) == READABLE
