@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from convert.folder_source import FolderSource
 from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
 from convert.weights import Weight
-from runtime.errors import SetupError
+from runtime.errors import ModelFileError, SetupError
 from runtime.gguf import GGUFFile
 from runtime.hf.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
 from runtime.version import __version__
@@ -43,6 +44,8 @@ def write_config(folder: Path, header: GGUFFile, config: Config, recipe: Recipe)
     for key, name in _SAMPLING.items():
         value = header.metadata.get(f"general.sampling.{key}")
         if isinstance(value, (int, float)):
+            if not isfinite(value):
+                raise ModelFileError(f"{header.path}: `general.sampling.{key}` is {value}.")
             generation[name] = value
             generation["do_sample"] = True
     _write(folder / "generation_config.json", generation)

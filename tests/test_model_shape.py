@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,6 +152,8 @@ REFUSED = [
     ({"model_type": "qwen3", "layer_types": ["full_attention"]}, "an entry for each layer"),
     ({"hidden_size": "64"}, "Expected `int`, got `str` - at `$.hidden_size`"),
     ({"num_attention_heads": 0}, "`num_attention_heads` is less than 1"),
+    ({"num_attention_heads": 4096}, "its heads would be 0 numbers wide"),
+    ({"num_hidden_layers": 1 << 62}, "`num_hidden_layers` is 4611686018427387904"),
     ({"model_type": "mixtral", "num_local_experts": 8}, "`num_experts_per_tok` does not fit"),
     (
         {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2}
@@ -227,6 +230,28 @@ def test_a_gguf_file_of_another_kind_is_refused(
     with pytest.raises(SetupError) as caught:
         shape_of_gguf(read_gguf(path), "other")
     assert reason in str(caught.value)
+
+
+def test_a_damaged_count_of_layers_costs_nothing(tmp_path: Path) -> None:
+    sizes = {"attention__head_count": 1, "embedding_length": 8, "feed_forward_length": 8}
+    path = write_header(tmp_path / "m.gguf", "llama", **sizes, block_count=0xFFFF_FFFF)
+    with pytest.raises(SetupError, match=r"`llama\.block_count` is 4294967295"):
+        shape_of_gguf(read_gguf(path), "m")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("attention.head_count", 1 << 30, "its heads would be 0 numbers wide"),
+        ("attention.sliding_window", -1, "its sliding window is less than 0 tokens"),
+    ],
+)
+def test_attention_that_cannot_be(tmp_path: Path, key: str, value: int, reason: str) -> None:
+    file = read_gguf(write_tiny_model(tmp_path / "m.gguf", window=64))
+    no_length = {f"gemma2.{name}": 0 for name in ("attention.key_length", "attention.value_length")}
+    metadata = file.metadata | no_length | {f"gemma2.{key}": value}
+    with pytest.raises(SetupError, match=reason):
+        shape_of_gguf(msgspec.structs.replace(file, metadata=metadata), "m")
 
 
 def write_folder(folder: Path, *, quantization: Any = None, sidecar: Any = None) -> Path:

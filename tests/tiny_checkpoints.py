@@ -123,11 +123,12 @@ def write_gguf(
     split_max_tensors: int = 0,
     extra: Mapping[str, np.ndarray] | None = None,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    context: int = 64,
 ) -> Path:
     """Write the weights the way llama.cpp's converter does. Matrices become `kind`."""
     stored_as = "llama" if architecture == "mixtral" else architecture
     writer = gguf.GGUFWriter(path, stored_as, split_max_tensors=split_max_tensors)
-    _add_shape(writer, architecture)
+    _add_shape(writer, architecture, context)
     add_vocabulary(writer, vocabulary or byte_level_vocabulary(path.parent))
     for name, stored in _stored_tensors(architecture, weights).items():
         if stored.ndim >= 2 and "ffn_gate_inp" not in name and kind.name != "F32":
@@ -186,15 +187,17 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Mapping[str, Any]) -> No
             writer.add_bool(key, value)
         elif isinstance(value, int):
             writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
         elif isinstance(value, str):
             writer.add_string(key, value)
         else:
             writer.add_array(key, list(value))
 
 
-def _add_shape(writer: gguf.GGUFWriter, architecture: str) -> None:
+def _add_shape(writer: gguf.GGUFWriter, architecture: str, context: int) -> None:
     writer.add_name("tiny")  # llama.cpp treats some names specially
-    writer.add_context_length(64)
+    writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(NUM_LAYERS)
     writer.add_feed_forward_length(FEED_FORWARD)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from msgspec import Struct
 
-from convert.source import GGUFSource
+from convert.source import GGUFSource, Rows
 from runtime.errors import ModelFileError
 
 Config: TypeAlias = dict[str, Any]
@@ -32,6 +32,7 @@ LAYER: Mapping[str, str] = {
     "ffn_down.weight": "mlp.down_proj.weight",
 }
 EXPERT = "{expert}"
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 QKV_BIAS: Mapping[str, str] = {
     "attn_q.bias": "self_attn.q_proj.bias",
     "attn_k.bias": "self_attn.k_proj.bias",
@@ -79,14 +80,37 @@ class Metadata:
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """A finite number under "ARCHITECTURE.key", as short as float32 allows: 1e-06."""
+        """A finite number under "ARCHITECTURE.key", as short as float32 allows: 1e-06.
+
+        Those that overflow float32 are errors as well.
+        """
         name = f"{self._prefix}.{key}"
         value = self._file.metadata.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ModelFileError(f"{self._file.path}: `{name}` is missing or not a number.")
-        if not np.isfinite(value):
+        if not abs(value) <= _LARGEST_FLOAT32:
             raise ModelFileError(f"{self._file.path}: `{name}` is {value}.")
         return float(str(np.float32(value))) if isinstance(value, float) else float(value)
+
+    def positive(self, key: str, default: float) -> float:
+        """A number above 0, otherwise as `real`."""
+        value = self.real(key, default)
+        if value <= 0:
+            raise self.fail(f"`{self._prefix}.{key}` is {value}; it has to be above 0.")
+        return value
+
+    def factors(self, name: str, count: int) -> Rows:
+        """The tensor `name`, which has to be `count` positive numbers.
+
+        The count is looked at first: a damaged table can say any number of values.
+        """
+        found = self.source.tensor(name).num_values
+        if found != count:
+            raise self.fail(f"`{name}` has {found} values, not {count}.")
+        values = self.source.values(name)
+        if not ((values > 0) & np.isfinite(values)).all():
+            raise self.fail(f"`{name}`: some of its values are not positive numbers.")
+        return values
 
     def has(self, key: str) -> bool:
         return f"{self._prefix}.{key}" in self._file.metadata
@@ -118,7 +142,7 @@ def base_config(data: Metadata) -> Config:
         "head_dim": data.size("attention.key_length", hidden // heads or None),
         "rms_norm_eps": data.real("attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": data.size("context_length"),
-        "rope_theta": data.real("rope.freq_base", 10000.0),
+        "rope_theta": data.positive("rope.freq_base", 10000.0),
         "vocab_size": data.source.tensor("token_embd.weight").num_rows,
         "tie_word_embeddings": "output.weight" not in tensors,
         "attention_dropout": 0.0,

@@ -65,9 +65,7 @@ def _biases(data: Metadata) -> Config:
 def _scaling(data: Metadata, config: Config) -> Config | None:
     if _FREQUENCIES not in data.source.tensors:
         return rope_scaling(data)
-    factors = data.source.values(_FREQUENCIES)
-    if factors.size != config["head_dim"] // 2:
-        raise data.fail(f"`{_FREQUENCIES}` has {factors.size} values, not half a head's.")
+    factors = data.factors(_FREQUENCIES, config["head_dim"] // 2)
     factor = float(factors.max())
     if not np.allclose(factors, _llama3_factors(config, factor), rtol=1e-3):
         raise data.fail(f"`{_FREQUENCIES}` does not follow Llama 3's rule for long contexts.")

@@ -40,13 +40,11 @@ def _window(data: Metadata) -> int | None:
 def _scaling(data: Metadata, rotated: int) -> Config | None:
     if _LONG not in data.source.tensors:
         return None
+    count = rotated // 2
     factors = {
-        "long_factor": data.source.values(_LONG),
-        "short_factor": data.source.values(_SHORT),
+        "long_factor": data.factors(_LONG, count),
+        "short_factor": data.factors(_SHORT, count),
     }
-    for name, values in factors.items():
-        if values.size != rotated // 2:
-            raise data.fail(f"`rope.{name}` has {values.size} values, not {rotated // 2}.")
     plain = {name: [float(str(x)) for x in values] for name, values in factors.items()}
     return {"type": "longrope", "rope_type": "longrope", **plain}
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from runtime.planning.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan, checked
 
 
 class _Config(Struct, frozen=True):
@@ -145,6 +145,8 @@ def _check_sizes(config: _Config, name: str) -> None:
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
         if getattr(config, key) < 1:
             raise cannot_plan(name, f"config.json: `{key}` is less than 1")
+    if config.num_hidden_layers > MAX_LAYERS:
+        raise cannot_plan(name, f"config.json: `num_hidden_layers` is {config.num_hidden_layers}")
     if config.layer_types is not None and len(config.layer_types) != config.num_hidden_layers:
         raise cannot_plan(name, "config.json: `layer_types` has not an entry for each layer")
     if config.experts and not 0 < config.num_experts_per_tok <= config.experts:
@@ -160,27 +162,33 @@ def _shape(config: _Config, family: _Family, name: str) -> ModelShape:
     dense = 0 if config.experts else 3 * config.hidden_size * config.intermediate_size
     expert_width = config.moe_intermediate_size or config.intermediate_size
     layers = config.num_hidden_layers
-    return ModelShape(
-        name=name,
-        architecture=config.model_type,
-        num_layers=layers,
-        hidden_size=config.hidden_size,
-        intermediate_size=_widest_step(config, expert_width),
-        num_attention_heads=config.num_attention_heads,
-        head_dim=config.width,
-        kv_width=2 * config.kv_heads * config.width,
-        vocab_size=config.vocab_size,
-        max_model_len=config.max_position_embeddings,
-        windows=_windows(config, family),
-        embedding_params=embedding,
-        lm_head_params=0 if tied else embedding,
-        linear_params=layers * (attention + dense),
-        other_params=layers * _other_params(config, family, expert_width) + config.hidden_size,
-        expert_params=layers * config.experts * 3 * config.hidden_size * expert_width,
-        num_experts=config.experts,
-        num_experts_per_tok=config.num_experts_per_tok if config.experts else 0,
-        linear_inputs=(config.hidden_size, config.num_attention_heads * config.width, expert_width),
-        has_linear_bias=_has_bias(config, family),
+    return checked(
+        ModelShape(
+            name=name,
+            architecture=config.model_type,
+            num_layers=layers,
+            hidden_size=config.hidden_size,
+            intermediate_size=_widest_step(config, expert_width),
+            num_attention_heads=config.num_attention_heads,
+            head_dim=config.width,
+            kv_width=2 * config.kv_heads * config.width,
+            vocab_size=config.vocab_size,
+            max_model_len=config.max_position_embeddings,
+            windows=_windows(config, family),
+            embedding_params=embedding,
+            lm_head_params=0 if tied else embedding,
+            linear_params=layers * (attention + dense),
+            other_params=layers * _other_params(config, family, expert_width) + config.hidden_size,
+            expert_params=layers * config.experts * 3 * config.hidden_size * expert_width,
+            num_experts=config.experts,
+            num_experts_per_tok=config.num_experts_per_tok if config.experts else 0,
+            linear_inputs=(
+                config.hidden_size,
+                config.num_attention_heads * config.width,
+                expert_width,
+            ),
+            has_linear_bias=_has_bias(config, family),
+        )
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from runtime.gguf import GGUFFile, TensorInfo
-from runtime.planning.model_shape import ModelShape, cannot_plan
+from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan, checked
 
 _WINDOWS: Mapping[str, Callable[[int], bool] | None] = {
     "llama": None,
@@ -34,27 +34,31 @@ def shape_of_gguf(file: GGUFFile, name: str) -> ModelShape:
     step_width = expert_width or sizes.need("feed_forward_length")
     counts = _count(file.tensors)
     num_layers = sizes.need("block_count")
-    return ModelShape(
-        name=name,
-        architecture=kind,
-        num_layers=num_layers,
-        hidden_size=hidden,
-        intermediate_size=step_width * (used or 1),
-        num_attention_heads=heads,
-        head_dim=key_width,
-        kv_width=kv_heads * (key_width + value_width),
-        vocab_size=_vocab_size(file, name),
-        max_model_len=sizes.need("context_length"),
-        windows=_windows(kind, sizes.get("attention.sliding_window"), num_layers),
-        embedding_params=counts["embedding"],
-        lm_head_params=counts["lm_head"],
-        linear_params=counts["linear"],
-        other_params=counts["other"],
-        expert_params=counts["expert"],
-        num_experts=experts,
-        num_experts_per_tok=used,
-        linear_inputs=(hidden, heads * key_width, step_width),
-        has_linear_bias=any(_is_linear_bias(tensor.name) for tensor in file.tensors),
+    if num_layers > MAX_LAYERS:
+        raise cannot_plan(name, f"its `{kind}.block_count` is {num_layers}")
+    return checked(
+        ModelShape(
+            name=name,
+            architecture=kind,
+            num_layers=num_layers,
+            hidden_size=hidden,
+            intermediate_size=step_width * (used or 1),
+            num_attention_heads=heads,
+            head_dim=key_width,
+            kv_width=kv_heads * (key_width + value_width),
+            vocab_size=_vocab_size(file, name),
+            max_model_len=sizes.need("context_length"),
+            windows=_windows(kind, sizes.get("attention.sliding_window"), num_layers),
+            embedding_params=counts["embedding"],
+            lm_head_params=counts["lm_head"],
+            linear_params=counts["linear"],
+            other_params=counts["other"],
+            expert_params=counts["expert"],
+            num_experts=experts,
+            num_experts_per_tok=used,
+            linear_inputs=(hidden, heads * key_width, step_width),
+            has_linear_bias=any(_is_linear_bias(tensor.name) for tensor in file.tensors),
+        )
     )
 
 

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from runtime.errors import SetupError
 
+MAX_LAYERS = 10_000
+"""Far above any real model; it bounds what a damaged file can make us compute."""
+
 
 class ModelShape(Struct, frozen=True, kw_only=True):
     """Counts of weights, and sizes in elements or tokens.
@@ -77,3 +80,13 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 def cannot_plan(name: str, reason: str) -> SetupError:
     """The planner does not know this kind of model."""
     return SetupError(f"--model: {name} cannot be planned: {reason}")
+
+
+def checked(shape: ModelShape) -> ModelShape:
+    """The same shape. Raises SetupError where its attention could not be computed: heads without
+    a size, negative windows."""
+    if shape.kv_width < 1 or shape.head_dim < 1:
+        raise cannot_plan(shape.name, f"its heads would be {shape.head_dim} numbers wide")
+    if any(window < 0 for window in shape.windows):
+        raise cannot_plan(shape.name, "its sliding window is less than 0 tokens")
+    return shape
