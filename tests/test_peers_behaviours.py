@@ -201,6 +201,21 @@ def test_events_survive_any_text_and_any_cut(server: RunningServer, path: str):
     assert "\ufffd" not in wanted.strip("\ufffd")  # but for what the script and the limit cut
 
 
+@both_endpoints
+@pytest.mark.parametrize("value", [True, False, None])
+def test_padding_that_is_not_there_can_be_left_out(server: RunningServer, path: str, value: Any):
+    """Events are the same with the option and without."""
+
+    def choices(**fields: Any) -> list[Any]:
+        chunks = server.chunks(path, **body_of(path, max_tokens=9, **fields))
+        assert not any("obfuscation" in chunk for chunk in chunks)
+        merged = [choice for chunk in chunks for choice in chunk["choices"]]
+        texts = [c["delta"].get("content", "") if path == CHAT else c["text"] for c in merged]
+        return ["".join(texts), merged[-1]["finish_reason"]]
+
+    assert choices(stream_options={"include_obfuscation": value}) == choices()
+
+
 def test_a_dropped_crowd_leaves_the_engine_free():
     """200 long answers whose clients leave; a short one is there soon after."""
     settings = scripted_settings(
