@@ -10,6 +10,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from compat_tests.conftest import MODEL, Server
+from tests.openai_schemas import check_chat, check_chat_chunk, check_completion, check_error
 
 PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 
@@ -25,11 +26,17 @@ def client(server: Server):
         yield client
 
 
+def as_sent(model):
+    """What the server sent: the client keeps every field, and knows which it did not get."""
+    return model.model_dump(mode="json", exclude_unset=True)
+
+
 def test_openai_chats(client):
     answer = client.chat.completions.create(
         model=MODEL, messages=PARIS, temperature=0, max_tokens=24
     )
 
+    check_chat(as_sent(answer))
     assert "Paris" in answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -50,6 +57,8 @@ def test_openai_streams_what_it_says_whole(client):
         )
     )
 
+    for chunk in chunks:
+        check_chat_chunk(as_sent(chunk))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].choices == []
@@ -65,6 +74,7 @@ def test_openai_completes_code(client):
         model=MODEL, prompt="def add(a, b):\n    return", temperature=0, max_tokens=6
     )
 
+    check_completion(as_sent(answer))
     assert "a + b" in answer.choices[0].text
 
 
@@ -91,6 +101,7 @@ def test_openai_sees_how_likely_each_token_was(server, client):
         logprobs=True,
         top_logprobs=2,
     )
+    check_chat(as_sent(chat))
     content = chat.choices[0].logprobs.content
     joined = b"".join(bytes(entry.bytes or []) for entry in content).decode(errors="replace")
     assert joined == chat.choices[0].message.content
@@ -126,6 +137,8 @@ def test_openai_sees_the_right_exceptions(client):
     with pytest.raises(openai.BadRequestError) as too_long:
         client.completions.create(model=MODEL, prompt=[10] * 40_000)
 
+    for caught in (unknown, too_hot, too_long):
+        check_error(caught.value.response.json())
     assert unknown.value.code == "model_not_found"
     assert too_hot.value.param == "temperature"
     assert too_long.value.code == "context_length_exceeded"
@@ -182,6 +195,7 @@ def test_openai_answers_fit_their_schema(client):
     answer = client.chat.completions.create(**asked, response_format=wanted)
     chunks = client.chat.completions.create(**asked, response_format=wanted, stream=True)
 
+    check_chat(as_sent(answer))
     text = answer.choices[0].message.content
     assert json.loads(text) == {"city": "Paris", "capital": json.loads(text)["capital"]}
     assert isinstance(json.loads(text)["capital"], bool)
