@@ -238,7 +238,7 @@ async def test_who_waits_for_a_place_is_not_suspected():
 
 
 async def test_a_request_that_comes_during_the_search_waits_for_its_end():
-    async with running(scripted=POISON) as supervisor:
+    async with running(scripted={**POISON, "step_ms": 150}) as supervisor:  # a while to come in
         bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
         await until(lambda: supervisor.num_restarts == 1 and supervisor.client.state == "ready")
         assert supervisor.client.is_searching
