@@ -92,7 +92,12 @@ ABORTED = _counter("requests_aborted", "Answers whose client left before the end
 FAILED = _counter("requests_failed", "Answers that an error ended.")
 SUCCESS = _counter("request_success", "Choices completed.", ("model_name", "finished_reason"))
 RESTARTS = _counter("engine_restarts", "Engines that were lost and followed by another one.")
-REJECTED = _counter("requests_rejected", "Requests that found no place: 429 and 503.", ("reason",))
+REJECTED = _counter(
+    "requests_rejected",
+    "Requests that the server would not have, by the code of the error: 429 and 503, and those"
+    " that keys, limits of time and web origins refuse.",
+    ("reason",),
+)
 HTTP_REQUESTS = _counter(
     "http_requests",
     "HTTP requests by route; status 499 is a client that left.",
