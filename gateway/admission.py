@@ -1,8 +1,8 @@
 """Who is let in: the guard in front of every route.
 
 A route needs a key unless it says `opt={"public": True}`, so that one that somebody adds later is
-closed until somebody opens it. Everything that is posted below /v1/ is work: it needs a place of
-its key's limits, and is refused while the server drains.
+closed until somebody opens it. Everything that is posted is work, but for what an admin posts: it
+needs a place of its key's limits, and is refused while the server drains.
 """
 
 import ipaddress
@@ -29,8 +29,6 @@ ADMIN = "admin"
 
 MONITORING = "monitoring"
 """Route option: `auth.monitoring` decides."""
-
-WORK_PREFIX = "/v1/"
 
 _PRINCIPAL = "lockgate.principal"
 _PERMIT = "lockgate.permit"
@@ -134,7 +132,7 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
     principal = scope[_PRINCIPAL] = admission.identify(headers)
     if options.get(ADMIN):
         admission.check_admin(principal)
-    if scope["method"] == "POST" and scope["path"].startswith(WORK_PREFIX):
+    elif scope["method"] == "POST":
         scope[_PERMIT] = admission.enter(principal, Exchange.of(scope))
 
 

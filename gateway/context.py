@@ -46,9 +46,10 @@ def context_of(request: AnyRequest) -> Context:
 
 
 def model_of(request: AnyRequest, name: str | None) -> ServedModel:
-    """The model of this name, the server's own for None. Raises UnknownModel."""
+    """The model of this name, the server's own for None. Raises UnknownModel, or PermissionDenied
+    where the request's key may not use it."""
     context = context_of(request)
-    return context.model if name is None else context.models.get(name)
+    return context.models.get(context.model.name if name is None else name)
 
 
 def served_model(request: AnyRequest, data: GenerationRequest) -> ServedModel:

@@ -28,11 +28,8 @@ PROVIDER = "lockgate"
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",
-    "/v1/responses": "chat",
-    "/v1/messages": "chat",
     "/v1/completions": "text_completion",
     "/generate": "text_completion",
-    "/v1/embeddings": "embeddings",
 }
 """`gen_ai.operation.name` of the routes that generate."""
 

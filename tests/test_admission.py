@@ -140,6 +140,36 @@ def test_models_of_a_key(guarded: Guarded):
     assert MODEL not in unknown.text
 
 
+BODIES: dict[str, dict[str, object]] = {
+    "/generate": {"prompt": "a", "max_new_tokens": 1},
+    "/tokenize": {"prompt": "a"},
+    "/detokenize": {"tokens": [97]},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_models_of_a_key_hold_where_a_request_names_none(guarded: Guarded, path: str):
+    refused = guarded.post(path, "elsewhere", **BODIES[path])
+    assert error_of(refused) == (403, "model_not_allowed", "model")
+    assert guarded.post(path, "alice", **BODIES[path]).status_code == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_all_that_is_posted_counts_and_waits_for_a_drain(tmp_path: Path, path: str):
+    file = tmp_path / "keys.toml"
+    keys = write_keys(file, counted={"requests_per_minute": 1}, free={}, admin={"role": "admin"})
+    with running_server(scripted_settings(auth=AuthSettings(keys_file=str(file)))) as server:
+        guarded = Guarded(server, keys)
+        assert guarded.post(path, "counted", **BODIES[path]).status_code == 200
+        refused = guarded.post(path, "counted", **BODIES[path])
+        assert error_of(refused) == (429, "rate_limit_exceeded", None)
+
+        assert guarded.post("/admin/drain", "admin", exit=False).status_code == 200
+        assert guarded.post(path, "free", **BODIES[path]).status_code == 503
+        assert guarded.post("/admin/resume", "admin").status_code == 200
+        assert guarded.post(path, "free", **BODIES[path]).status_code == 200
+
+
 def test_class_of_a_key(guarded: Guarded):
     refused = guarded.chat("batch", priority="normal")
     assert error_of(refused) == (403, "priority_not_allowed", "priority")
