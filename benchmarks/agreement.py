@@ -17,18 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.layouts import Part, make_layout
-from convert.manifest import TensorRecord
-from convert.recipe import ALGORITHMS, KEEP
+from convert.decoding import decoded_weights
 from convert.source import GGUFSource, open_source
 from convert.verify import Target
-from convert.weights import Weight
 from runtime import load_tokenizer
 from runtime.llama_vocab import load_llama_cpp
 
 Logits = npt.NDArray[np.float32]
 
-_TYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2", "F8_E4M3": "u1", "I8": "i1", "U8": "u1"}
 _CONTEXT = 1024
 
 
@@ -40,9 +36,12 @@ class Agreement(Struct, frozen=True):
     kl: float
 
 
-def plain_text(model: Path, num_tokens: int) -> list[int]:
-    """Token ids of a piece of the Apache licence."""
-    text = (Path(__file__).parent.parent / "LICENSE").read_text(encoding="utf-8")[2000:]
+LICENCE = Path(__file__).parent.parent / "LICENSE"
+
+
+def plain_text(model: Path, num_tokens: int, file: Path = LICENCE) -> list[int]:
+    """Token ids of a piece of a text, by default of the Apache licence."""
+    text = file.read_text(encoding="utf-8")[2000:]
     tokenizer = load_tokenizer(str(model))
     return tokenizer.encode(text, add_special=True, parse_special=False)[:num_tokens]
 
@@ -114,7 +113,8 @@ def checkpoint_logits(folder: Path, token_ids: list[int]) -> Logits:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).float().eval()
-    weights = {name: torch.from_numpy(values) for name, values in decoded_weights(folder).items()}
+    decoded = decoded_weights(Target(folder))
+    weights = {name: torch.from_numpy(values) for name, values in decoded}
     missing = model.load_state_dict(weights, strict=False)
     assert not missing.unexpected_keys, missing
     assert set(missing.missing_keys) <= {"lm_head.weight"}, missing
@@ -122,37 +122,6 @@ def checkpoint_logits(folder: Path, token_ids: list[int]) -> Logits:
     with torch.no_grad():
         logits: Logits = model(torch.tensor([token_ids])).logits[0].float().numpy()
     return logits
-
-
-def decoded_weights(folder: Path) -> dict[str, Logits]:
-    """The values that a model sees, by Hugging Face's names."""
-    target = Target(folder)
-    return {record.name: _decoded(target, record) for record in target.manifest.tensors}
-
-
-def _decoded(target: Target, record: TensorRecord) -> Logits:
-    precision = record.precision if record.precision in ALGORITHMS else KEEP
-    stored = target.places[record.name].output.shape
-    packed = precision.startswith("int4")
-    shape = (stored[0] * 2, *stored[1:]) if packed else stored
-    fused = f"{record.name.rpartition('.')[0]}.pre_quant_scale" not in target.places
-    weight = Weight(
-        name=record.name, source="", shape=shape, linear=True, group="fused" if fused else ""
-    )
-    layout = make_layout(weight, precision, target.manifest.recipe.dtype)
-    part: Part = {output.name: _read(target, output.name) for output in layout.outputs()}
-    vector = len(shape) == 1
-    if vector:
-        part = {name: values.reshape(1, -1) for name, values in part.items()}
-    return layout.decode(part).reshape(shape).copy()
-
-
-def _read(target: Target, name: str) -> npt.NDArray[np.generic]:
-    place = target.places[name]
-    with open(target.folder / place.file, "rb") as file:
-        file.seek(place.offset)
-        data = file.read(place.output.num_bytes)
-    return np.frombuffer(data, dtype=_TYPES[place.output.dtype]).reshape(place.output.shape)
 
 
 def compare(first: Logits, second: Logits) -> Agreement:

@@ -4,7 +4,8 @@ Converts the model to each precision and compares 512 positions of plain text wi
 computes from the GGUF file as it is, and from the same weights in float32. Needs torch and
 llama-cpp-python, and 9 bytes of disk for each weight.
 
-`scripts/bench agreement [--model NAME_OR_PATH] [--positions N] [--precision P …]`.
+`scripts/bench agreement [--model NAME_OR_PATH] [--positions N] [--text FILE] [--precision P …]`.
+With `--folder F …` it compares folders that are there already, made of this model.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agreement import (
+    LICENCE,
     Agreement,
     Logits,
     checkpoint_logits,
@@ -33,9 +35,11 @@ def main() -> None:
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--positions", type=int, default=512)
     parser.add_argument("--precision", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--folder", nargs="+", type=Path, default=[])
+    parser.add_argument("--text", type=Path, default=LICENCE)
     arguments = parser.parse_args()
     path = ModelStore().find(arguments.model).path
-    token_ids = plain_text(path, arguments.positions)
+    token_ids = plain_text(path, arguments.positions, arguments.text)
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         as_it_is = llama_cpp_logits(path, token_ids)
@@ -44,14 +48,16 @@ def main() -> None:
         Path(folder, "float32.gguf").unlink()
         table = Table("checkpoint", "against float32 weights", "against the file", box=None)
         table.add_row("(the file itself)", _cell(compare(in_float, as_it_is)), "")
-        for precision in arguments.precision:
+        for there in arguments.folder:
+            table.add_row(
+                there.name, *_cells(in_float, as_it_is, checkpoint_logits(there, token_ids))
+            )
+        for precision in [] if arguments.folder else arguments.precision:
             found = _checkpoint(path, Path(folder, precision), precision, token_ids)
-            if isinstance(found, str):
-                table.add_row(precision, found, "")
-                continue
-            cells = _cell(compare(in_float, found)), _cell(compare(as_it_is, found))
+            cells = (found, "") if isinstance(found, str) else _cells(in_float, as_it_is, found)
             table.add_row(precision, *cells)
-    console.print(f"{arguments.model}, {len(token_ids)} positions: mean KL divergence, top-1")
+    where = f"{len(token_ids)} positions of {arguments.text.name}"
+    console.print(f"{arguments.model}, {where}: mean KL divergence, top-1")
     console.print(table)
 
 
@@ -64,6 +70,10 @@ def _checkpoint(path: Path, target: Path, precision: str, token_ids: list[int]) 
     except SetupError as error:
         return str(error)
     return checkpoint_logits(target, token_ids)
+
+
+def _cells(in_float: Logits, as_it_is: Logits, found: Logits) -> tuple[str, str]:
+    return _cell(compare(in_float, found)), _cell(compare(as_it_is, found))
 
 
 def _cell(found: Agreement) -> str:
