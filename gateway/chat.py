@@ -18,7 +18,6 @@ from gateway.protocol import ChatCompletionRequest, StreamOptions, decode_chat_c
 from gateway.reading import find_calls, find_reading
 from gateway.reasoning import PreparedThinking, ThinkingPlan, plan_thinking, prepare_thinking
 from gateway.registry import ServedModel
-from gateway.response_format import structured_output
 from gateway.sampling import check_sampling_tokens
 from gateway.service import served_tier, service_of
 from gateway.streaming import EventStream, WholeAnswer
@@ -42,7 +41,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     tool_use = find_tool_use(data)
     prompt, thinking = await prepare_prompt(data, model, tool_use)
-    calls = find_calls(tool_use, model, structured_output(data))
+    calls = find_calls(tool_use, model, data)
     head = _head(model, served_tier(data, origin))
     requests = chat_requests(
         data,

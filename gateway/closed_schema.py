@@ -4,37 +4,63 @@ A schema that says nothing of `additionalProperties` allows any, and a small mod
 Whoever describes a function's parameters means these; OpenAI's strict mode and xgrammar take it so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-_SAYS = (
-    *("additionalProperties", "patternProperties", "unevaluatedProperties", "$ref", "$dynamicRef"),
-    *("allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas"),
-)
-"""An object schema with one of these is left as it is: closing it could forbid what it wants."""
+_SAYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
+"""An object that says one of these has said what it allows."""
+
+_BESIDE = ("$ref", "$dynamicRef", "anyOf", "oneOf", "not", "if", "dependentSchemas")
+"""Keywords that, beside `properties`, add their own to these."""
 
 _BY_NAME = ("properties", "$defs", "definitions")
-_LISTS = ("anyOf", "oneOf", "prefixItems")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
 
 
 def closed(schema: Any) -> Any:
-    """A copy in which every object that names its properties has these alone."""
+    """A copy in which every object that names its properties has these alone.
+
+    A schema that puts objects together out of parts is left as it is: a part that is closed would
+    forbid the others' properties, wherever it is defined.
+    """
+    return schema if _combines(schema) else _closed(schema)
+
+
+def _combines(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    has_names = "properties" in schema
+    if has_names and any(key in schema for key in _BESIDE):
+        return True
+    parts = schema.get("allOf")
+    if isinstance(parts, list) and (has_names or len(parts) > 1):
+        return True
+    return any(_combines(part) for key, value in schema.items() for part in _parts(key, value))
+
+
+def _parts(key: str, value: Any) -> Iterable[Any]:
+    """The schemas that stand under a keyword."""
+    if key in _BY_NAME and isinstance(value, Mapping):
+        return value.values()
+    if key in _LISTS and isinstance(value, list):
+        return value
+    return (value,) if key in _SINGLE else ()
+
+
+def _closed(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
+    result = {key: _closed_part(key, value) for key, value in schema.items()}
     names = isinstance(schema.get("properties"), Mapping)
-    result = {key: _part(key, value, is_whole=not names) for key, value in schema.items()}
     if names and not any(key in schema for key in _SAYS):
         result["additionalProperties"] = False
     return result
 
 
-def _part(key: str, value: Any, *, is_whole: bool) -> Any:
-    """`is_whole`: the branches of a choice stand for the object, not beside its properties."""
+def _closed_part(key: str, value: Any) -> Any:
     if key in _BY_NAME and isinstance(value, Mapping):
-        return {name: closed(schema) for name, schema in value.items()}
-    if key in _LISTS and isinstance(value, list) and is_whole:
-        return [closed(schema) for schema in value]
-    if key in _SINGLE:
-        return closed(value)
-    return value
+        return {name: _closed(schema) for name, schema in value.items()}
+    if key in _LISTS and isinstance(value, list):
+        return [_closed(schema) for schema in value]
+    return _closed(value) if key in _SINGLE else value

@@ -11,21 +11,22 @@ from gateway.parsing.styles import new_parser
 from gateway.protocol import ChatCompletionRequest
 from gateway.reasoning import PreparedThinking
 from gateway.registry import ServedModel
+from gateway.response_format import structured_output
 from gateway.tool_choice import ToolUse
-from runtime import StructuredOutput
 
 _ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
 """Engines whose grammars cannot make an answer begin with a call in the model's own way."""
 
 
 def find_calls(
-    use: ToolUse | None, model: ServedModel, wanted: StructuredOutput | None
+    use: ToolUse | None, model: ServedModel, data: ChatCompletionRequest
 ) -> CallPlan | None:
     """How calls of tools are had from this model; None where there are none."""
     if use is None:
         return None
     info = model.client.info
     has_tags = info is None or info.engine not in _ENGINES_WITHOUT_TAGS
+    wanted = structured_output(data)
     return make_call_plan(use, model.tool_dialect, model.tokenizer, wanted, has_tags=has_tags)
 
 

@@ -17,20 +17,15 @@ NONE = {"type": "object", "properties": {}}
     ("schema", "expected"),
     [
         (NAMED, CLOSED),
-        (
-            {"type": "object", "properties": {}},
-            {"type": "object", "properties": {}, "additionalProperties": False},
-        ),
+        (NONE, {**NONE, "additionalProperties": False}),
+        ({"allOf": [NAMED]}, {"allOf": [CLOSED]}),
         ({"type": "array", "items": NAMED}, {"type": "array", "items": CLOSED}),
         ({"anyOf": [NAMED, {"type": "null"}]}, {"anyOf": [CLOSED, {"type": "null"}]}),
         (
             {"$defs": {"x": NAMED}, "$ref": "#/$defs/x"},
             {"$defs": {"x": CLOSED}, "$ref": "#/$defs/x"},
         ),
-        (
-            {"properties": {"properties": NAMED}},
-            {"properties": {"properties": CLOSED}, "additionalProperties": False},
-        ),
+        ({"properties": {"properties": NAMED}}, NESTED),
     ],
 )
 def test_what_names_its_properties_is_closed(schema, expected):
@@ -45,6 +40,10 @@ def test_what_names_its_properties_is_closed(schema, expected):
         {**NAMED, "patternProperties": {"^x": {}}},
         {"allOf": [NAMED, {"type": "object", "properties": {"b": {}}}]},
         {**NAMED, "anyOf": [{"properties": {"b": {}}}, {"required": ["a"]}]},
+        {"$defs": {"x": NAMED}, "allOf": [{"$ref": "#/$defs/x"}, {"properties": {"b": {}}}]},
+        {"$defs": {"x": NAMED}, "properties": {"b": {}}, "$ref": "#/$defs/x"},
+        {"items": {"allOf": [{"properties": {"b": {}}}], "properties": {"a": {}}}},
+        {"allOf": 5},
         {"enum": [{"properties": {}}], "const": {"properties": {"a": 1}}},
         True,
     ],
