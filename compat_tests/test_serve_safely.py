@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from compat_tests.test_drain import ADMIN, CHAT, HI, posix, served
 from gateway.commands.serve import check_exposure, check_tls
 from gateway.keys import KeyRing
 from gateway.settings import ServerSettings
 from runtime import SetupError
 from tests.api_keys import write_keys
 from tests.test_commands import SCRIPTED, lockgate
-from tests.test_drain import ADMIN, CHAT, HI, posix, served
 
 SECRET = "xyzzy plugh"
 
