@@ -627,6 +627,16 @@ def test_files_that_are_something_else(copy: Path, name: str, data: bytes, messa
         load_tokenizer(copy)
 
 
+def test_a_prefix_that_the_merges_do_not_have_is_refused(copy: Path) -> None:
+    """The library cuts it off unseen, and then ends the process."""
+    document = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
+    document["model"]["continuing_subword_prefix"] = "x"
+    write_json(copy / "tokenizer.json", document)
+
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json: `model.continuing_subword_prefix`"):
+        load_tokenizer(copy)
+
+
 def test_oversized_files_are_not_read(copy: Path) -> None:
     with (copy / "config.json").open("wb") as file:
         file.truncate(1 << 40)  # a hole: takes no room on the disk

@@ -20,6 +20,7 @@ class LibraryEncoder:
 
     def __init__(self, file: TokenizerFile, hidden: set[int]) -> None:
         """Raises ModelFileError for a file that the library refuses or reads differently."""
+        _check_prefixes(file)
         self._document = _with_special(file.document, hidden)
         with _refusals(lambda error: _unreadable(file, error)):
             self._tokenizer = Tokenizer.from_str(msgspec.json.encode(self._document).decode())
@@ -61,6 +62,19 @@ def _unreadable(file: TokenizerFile, error: BaseException) -> ModelFileError:
 
 def _untakeable(error: BaseException) -> InvalidRequest:
     return InvalidRequest(f"The model's tokenizer cannot take this text: {error}", param=None)
+
+
+def _check_prefixes(file: TokenizerFile) -> None:
+    """The library cuts the prefix off the second part of each merge unseen, and ends the process
+    where that leaves no UTF-8."""
+    prefix = file.model.continuing_subword_prefix or ""
+    for merge in file.model.merges:
+        second = merge[1] if isinstance(merge, tuple) else merge.partition(" ")[2]
+        if not second.startswith(prefix):
+            raise ModelFileError(
+                f"{file.path}: `model.continuing_subword_prefix` is {prefix!r}, and the second part"
+                f" of the merge {merge!r} does not begin with it."
+            )
 
 
 def _check_ids(file: TokenizerFile, tokenizer: Tokenizer) -> None:
