@@ -34,7 +34,7 @@ _SHORTCUTS = (
         "model.name_or_path",
         "a name of the catalogue, or the path of a .gguf file or checkpoint folder",
     ),
-    ("--engine", "engine.name", "llama_cpp or scripted"),
+    ("--engine", "engine.name", "llama_cpp, tensorrt_llm or scripted"),
 )
 
 
