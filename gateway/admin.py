@@ -29,6 +29,13 @@ class DrainState(Struct, frozen=True):
     num_running: int
 
 
+class RestartState(Struct, frozen=True):
+    """`num_in_flight` requests go on with the next engine."""
+
+    status: Literal["restarting"]
+    num_in_flight: int
+
+
 @get("/admin/drain", opt={ADMIN: True}, sync_to_thread=False)
 def drain_state(request: AnyRequest) -> ASGIApp:
     """Whether the server drains."""
@@ -51,6 +58,16 @@ async def resume(request: AnyRequest) -> ASGIApp:
     if not drain.resume():
         raise HTTPException(status_code=409, detail="The server is about to end.")
     return _state(drain)
+
+
+@post("/admin/restart", opt={ADMIN: True}, status_code=202, sync_to_thread=False)
+def restart_engine(request: AnyRequest) -> ASGIApp:
+    """Have a new engine process, also where the engine was given up. Requests in flight go on with
+    it; how far it is, `/health` says."""
+    context = context_of(request)
+    context.restart_engine()
+    in_flight = context.model.client.num_in_flight
+    return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
 
 
 def _state(drain: Drain) -> ASGIApp:

@@ -21,7 +21,7 @@ from litestar.types import (
     Send,
 )
 
-from gateway.admin import drain_state, resume, start_drain
+from gateway.admin import drain_state, restart_engine, resume, start_drain
 from gateway.admission import Admission, guard
 from gateway.chat import create_chat_completion
 from gateway.completions import create_completion
@@ -70,6 +70,7 @@ ROUTES = (
     openapi_json,
     drain_state,
     start_drain,
+    restart_engine,
     resume,
 )
 
@@ -126,7 +127,16 @@ def create_app(
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
     model = ServedModel(name, supervisor.client, settings.model)
     tracer = start_tracer(settings.otel)
-    context = Context(settings, _registry(settings, model), model, metrics, gpus, drain, tracer)
+    context = Context(
+        settings=settings,
+        models=_registry(settings, model),
+        model=model,
+        metrics=metrics,
+        gpus=gpus,
+        drain=drain,
+        restart_engine=supervisor.restart,
+        tracer=tracer,
+    )
     return Gateway(
         route_handlers=ROUTES,
         state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),

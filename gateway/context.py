@@ -1,6 +1,7 @@
 """What all handlers share, reached through the application's state."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,8 +23,8 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with; `tracer` is None where there
-    are no traces."""
+    """One running server. `model` is the one that it was started with; `restart_engine` has another
+    engine process instead of its own; `tracer` is None where there are no traces."""
 
     settings: Settings
     models: ModelRegistry
@@ -31,6 +32,7 @@ class Context(Struct, frozen=True):
     metrics: Metrics
     gpus: GpuMonitor
     drain: Drain
+    restart_engine: Callable[[], None]
     tracer: Tracer | None = None
 
 

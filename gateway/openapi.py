@@ -15,6 +15,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.admin import RestartState
 from gateway.answers import (
     ChatCompletion,
     Completion,
@@ -41,7 +42,7 @@ class Operation(Struct, frozen=True):
     """What a route takes and gives, beyond what its handler's docstring says.
 
     `event` is what a stream is made of. An `answer` of None is text or JSON of any shape. `errors`
-    are statuses beside those that every route may have.
+    are statuses beside those that every route may have, `done` is the one of success.
     """
 
     answer: Any = None
@@ -50,6 +51,7 @@ class Operation(Struct, frozen=True):
     errors: tuple[int, ...] = ()
     media_type: str = "application/json"
     unavailable: Any = ErrorResponse
+    done: int = 200
 
 
 _BODY = (400, 404, 413, 415, 503)
@@ -68,6 +70,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/health"): Operation(Health, errors=(503,), unavailable=Health),
     ("GET", "/health/ready"): Operation(Readiness, errors=(503,), unavailable=Readiness),
     ("GET", "/version"): Operation(Version),
+    ("POST", "/admin/restart"): Operation(RestartState, done=202),
     ("GET", "/metrics"): Operation(media_type="text/plain"),
 }
 """Routes that are not here are described by their docstrings alone."""
@@ -191,7 +194,7 @@ def _responses(known: Operation) -> Json:
     content: Json = {known.media_type: {"schema": _answer_schema(known)}}
     if known.event is not None:
         content["text/event-stream"] = {"schema": _event_schema(known.event)}
-    responses = {"200": _response("Done.", content)}
+    responses = {str(known.done): _response("Done.", content)}
     for status in sorted({*known.errors, 500}):
         kind = known.unavailable if status == 503 else ErrorResponse
         error = {"application/json": {"schema": _reference(kind)}}

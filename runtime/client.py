@@ -1,5 +1,6 @@
 """The gateway's side of the engine: submit requests, read their tokens, know the engine's state."""
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
@@ -38,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 EngineState = Literal["starting", "ready", "restarting", "failed"]
 
+UNAVAILABLE_RETRY_SECONDS = 10.0
+"""When to ask again where the engine has failed: somebody has to look first."""
+
 
 class _InFlight:
     """A request between submission and end, with the tokens its client already has."""
@@ -64,7 +68,8 @@ class EngineClient:
     """Owns every request in flight. Single-threaded: lives on one event loop.
 
     The supervisor tells it when an engine is there (`connected`), what the engine says
-    (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine.
+    (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine, and
+    so are those that come in between, unless their deadline comes first.
     While `Suspects` searches for one that kills engines, those that are not on trial wait here.
     `max_num_waiting_tokens` bounds the prompts that have no answer yet; 0 does not.
     `num_restarts` counts engines that were lost and are followed by another one, `num_resumed` the
@@ -105,24 +110,25 @@ class EngineClient:
     def check_room(self, num_requests: int) -> None:
         """Raises what `submit` would raise now for so many requests: before their prompts are
         made, a refusal costs next to nothing."""
-        limits, _ = self._limits_and_send()
-        self._check_room(num_requests, limits)
+        self._check_room(num_requests, self._limits())
 
     def submit(self, requests: Sequence[Request]) -> TokenStream:
         """Hand requests to the engine; their deltas come out of one stream.
 
-        Raises EngineUnavailable while no engine is ready, EngineOverloaded when they do not fit
-        beside those in flight, InvalidRequest when they are more than ever fit.
+        While the engine restarts they wait here. Raises EngineUnavailable when there is no engine,
+        nor one that comes back, EngineOverloaded when they do not fit beside those in flight,
+        InvalidRequest when they are more than ever fit.
         """
-        limits, _ = self._limits_and_send()
-        self._check_room(len(requests), limits)
+        self._check_room(len(requests), self._limits())
         self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:
             assert request.request_id not in self._in_flight, "request id used twice: a bug"
             self._in_flight[request.request_id] = in_flight = _InFlight(request, stream)
             self._num_waiting_tokens += in_flight.waiting_tokens
-        if not self._suspects.is_searching:
+        if self._send is None or self._suspects.is_searching:
+            self._wait(requests)
+        else:
             self._submit([request.request_id for request in requests])
         self._rate.in_flight(len(self._in_flight))
         return stream
@@ -170,6 +176,7 @@ class EngineClient:
         self.stats = EngineStats()
         self.num_restarts += state == "restarting"
         if state == "failed":
+            self._fail_waiting(reason)
             self._fail_all(EngineError(reason))
         else:
             self._find_guilty(working_on, reason)
@@ -213,6 +220,23 @@ class EngineClient:
             if self._send is not None:
                 self._send(Submit(in_flight.resumed()))
 
+    def _wait(self, requests: Sequence[Request]) -> None:
+        """Keep requests until an engine takes them. It looks after deadlines from then on."""
+        now = time.monotonic()
+        for request in requests:
+            if request.deadline:
+                asyncio.get_running_loop().call_later(request.deadline - now, self._expire, request)
+
+    def _expire(self, request: Request) -> None:
+        in_flight = self._in_flight.get(request.request_id)
+        if in_flight is None or in_flight.is_submitted or in_flight.output_token_ids:
+            return
+        message = (
+            f"The request waited {time.monotonic() - request.arrival_time:.0f} seconds for an"
+            " engine, until its deadline. Try again later."
+        )
+        self._refused(RequestFailed(request.request_id, "expired", message))
+
     def _clear(self, request_id: str) -> None:
         """The request is beyond suspicion, or has ended."""
         if self._suspects.is_searching:
@@ -249,6 +273,15 @@ class EngineClient:
             for request_id in request_ids:
                 self._send(Abort(request_id))
 
+    def _fail_waiting(self, reason: str) -> None:
+        """What has no token yet has lost nothing, and may be sent again."""
+        error = EngineUnavailable(reason, retry_after=UNAVAILABLE_RETRY_SECONDS)
+        begun = {id(entry.stream) for entry in self._in_flight.values() if entry.output_token_ids}
+        for in_flight in list(self._in_flight.values()):
+            if id(in_flight.stream) not in begun:
+                self._forget(in_flight.request.request_id)
+                in_flight.stream.fail(error)
+
     def _fail_all(self, error: LockgateError) -> None:
         streams = {id(entry.stream): entry.stream for entry in self._in_flight.values()}
         self._in_flight.clear()
@@ -271,11 +304,12 @@ class EngineClient:
         self._rate.in_flight(len(self._in_flight))
         return in_flight
 
-    def _limits_and_send(self) -> tuple[EngineLimits, Callable[[ToEngine], None]]:
-        if self.state != "ready" or self._send is None or self.limits is None:
-            retry_after = 5.0 if self.state == "starting" else 10.0
+    def _limits(self) -> EngineLimits:
+        """Of the engine that is there, or that was there and comes back."""
+        if self.state not in ("ready", "restarting") or self.limits is None:
+            retry_after = 5.0 if self.state == "starting" else UNAVAILABLE_RETRY_SECONDS
             raise EngineUnavailable(self.state_reason, retry_after=retry_after)
-        return self.limits, self._send
+        return self.limits
 
     def _check_room(self, num_requests: int, limits: EngineLimits) -> None:
         capacity = limits.max_num_seqs + limits.max_num_waiting

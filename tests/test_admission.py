@@ -1,7 +1,9 @@
 """Who is let in, over real HTTP."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -102,7 +104,9 @@ def test_nothing_is_read_without_a_key(guarded: Guarded, path: str):
     assert guarded.get(path, "admin").status_code == 200
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/admin/drain", "/admin/resume"])
+@pytest.mark.parametrize(
+    "path", [CHAT, "/v1/completions", "/admin/drain", "/admin/resume", "/admin/restart"]
+)
 def test_nothing_is_done_without_a_key(guarded: Guarded, path: str):
     assert error_of(guarded.post(path)) == UNAUTHORIZED
 
@@ -168,6 +172,36 @@ def test_all_that_is_posted_counts_and_waits_for_a_drain(tmp_path: Path, path: s
         assert guarded.post(path, "free", **BODIES[path]).status_code == 503
         assert guarded.post("/admin/resume", "admin").status_code == 200
         assert guarded.post(path, "free", **BODIES[path]).status_code == 200
+
+
+def test_an_admin_restarts_the_engine_under_a_stream(tmp_path: Path):
+    """And nobody else does. What is in flight goes on, and what comes meanwhile waits."""
+    file = tmp_path / "keys.toml"
+    keys = write_keys(file, alice={}, admin={"role": "admin"})
+    settings = scripted_settings(auth=AuthSettings(keys_file=str(file)), step_ms=5)
+    with running_server(settings) as server, ThreadPoolExecutor(1) as pool:
+        guarded = Guarded(server, keys)
+
+        def health() -> Any:
+            return guarded.get("/health", "admin").json()
+
+        undisturbed = guarded.chat("alice", max_tokens=60).json()
+        stream = pool.submit(guarded.chat, "alice", max_tokens=60)
+        wait_for(lambda: health()["progress"]["num_running"] == 1)
+
+        assert error_of(guarded.post("/admin/restart", "alice"))[0] == 403
+        answer = guarded.post("/admin/restart", "admin")
+        assert (answer.status_code, answer.json()) == (
+            202,
+            {"status": "restarting", "num_in_flight": 1},
+        )
+        wait_for(lambda: health()["state"] == "restarting")
+        meanwhile = guarded.chat("alice", max_tokens=60)
+
+        for response in (stream.result(), meanwhile):
+            assert response.status_code == 200, response.text
+            assert response.json()["choices"] == undisturbed["choices"]
+        assert health()["progress"]["num_deaths"] == 0
 
 
 def test_class_of_a_key(guarded: Guarded):

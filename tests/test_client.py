@@ -1,10 +1,14 @@
 """The gateway's side of the border: what does not fit is refused, and told when to come back."""
 
+import time
+
+import msgspec
 import pytest
 
 from runtime import (
     DeadlineExceeded,
     EngineClient,
+    EngineError,
     EngineInfo,
     EngineLimits,
     EngineOverloaded,
@@ -16,6 +20,7 @@ from runtime import (
     SamplingParams,
     StepOutput,
 )
+from runtime.client import UNAVAILABLE_RETRY_SECONDS
 from runtime.messages import Abort, Ready, RequestFailed, Submit, ToEngine
 from runtime.service_rate import DEFAULT_RETRY_AFTER
 
@@ -73,12 +78,63 @@ async def test_room_is_asked_for_without_taking_it(client, sent):
     client.check_room(2)
 
 
-async def test_there_is_no_room_while_no_engine_is_ready(client):
+async def test_there_is_no_room_where_no_engine_is_or_comes_back(client):
     with pytest.raises(EngineUnavailable):
         EngineClient().check_room(1)
-    client.lost("restarting", "The engine died.")
+    never_ready = EngineClient()
+    never_ready.lost("restarting", "It died while it loaded.")
+    with pytest.raises(EngineUnavailable, match="loaded"):
+        never_ready.check_room(1)
+    client.lost("failed", "The engine died.")
     with pytest.raises(EngineUnavailable, match="died"):
-        client.check_room(1)
+        client.submit([request("a")])
+
+
+async def test_what_comes_while_the_engine_restarts_waits_for_it_in_order(client, sent):
+    client.submit([request("a")])
+    client.lost("restarting", "The engine died.")
+    sent.clear()
+    streams = [client.submit([request(request_id)]) for request_id in ("b", "c")]
+    with pytest.raises(EngineOverloaded):
+        client.submit([request("d")])
+    assert sent == []
+
+    client.connected(sent.append, READY)
+
+    assert [message.request.request_id for message in sent] == ["a", "b", "c"]  # type: ignore[union-attr]
+    finish(client, "c")
+    assert [output.text for output in await anext(streams[1])] == ["x"]
+
+
+async def test_nobody_waits_for_an_engine_beyond_the_deadline(client, sent):
+    client.lost("restarting", "The engine died.")
+    now = time.monotonic()
+    late, patient = (
+        msgspec.structs.replace(request(name), arrival_time=now, deadline=now + seconds)
+        for name, seconds in (("late", 0.01), ("patient", 60))
+    )
+    streams = [client.submit([late]), client.submit([patient])]
+
+    with pytest.raises(DeadlineExceeded, match="waited 0 seconds for an engine"):
+        await anext(streams[0])
+
+    client.connected(sent.append, READY)
+    assert sent == [Submit(patient)]
+
+
+async def test_who_has_no_token_when_the_engine_is_given_up_may_come_back(client):
+    begun, waiting = client.submit([request("a")]), client.submit([request("b")])
+    client.receive(StepOutput([RequestOutput("a", [1], "x", None)], EngineStats()))
+    await anext(begun)
+
+    client.lost("failed", "It died too often.")
+
+    with pytest.raises(EngineUnavailable, match="too often") as unavailable:
+        await anext(waiting)
+    assert unavailable.value.retry_after == UNAVAILABLE_RETRY_SECONDS
+    with pytest.raises(EngineError, match="too often"):
+        await anext(begun)
+    assert client.num_in_flight == 0
 
 
 async def test_a_request_whose_deadline_came_is_told_when_the_queue_is_served(client):

@@ -52,8 +52,7 @@ def stream(server: RunningServer, kill_after: int | None = None) -> str:
 
 @pytest.mark.parametrize("kill_after", [1, NUM_TOKENS // 2, NUM_TOKENS - 1])
 def test_a_kill_at_any_token_changes_no_stream(kill_after: int):
-    """At the first token, in the middle, and at the last but one. The others are in flight by then:
-    who comes while the engine restarts is told to come back."""
+    """At the first token, in the middle, and at the last but one."""
     with (
         running_server(scripted_settings(step_ms=15)) as server,
         ThreadPoolExecutor(NUM_STREAMS) as pool,
@@ -68,11 +67,14 @@ def test_a_kill_at_any_token_changes_no_stream(kill_after: int):
 
 
 def test_a_kill_before_the_first_token_changes_no_answer():
+    """Nor one that is asked for while the engine restarts."""
     with running_server(scripted_settings(step_ms=300)) as server, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.chat, max_tokens=2)
         wait_for(lambda: server.health()["num_requests_in_flight"] == 1)
         engine_of(psutil.Process().pid).send_signal(signal.SIGKILL)
+        wait_for(lambda: server.health()["state"] == "restarting")
 
+        assert server.chat(max_tokens=1).status_code == 200
         assert answer.result().json()["usage"]["completion_tokens"] == 2
         assert server.health()["progress"]["num_deaths"] == 1
 
