@@ -90,6 +90,22 @@ async def test_there_is_no_room_where_no_engine_is_or_comes_back(client):
         client.submit([request("a")])
 
 
+async def test_prompts_that_wait_are_bounded_in_tokens_too(sent):
+    client = EngineClient(max_num_waiting_tokens=5)
+    client.connected(sent.append, READY)
+    long = msgspec.structs.replace(request("long"), prompt_token_ids=[1] * 9)
+    client.submit([long])  # nobody waits before it, so that it can be served at all
+    with pytest.raises(EngineOverloaded, match="prompts of 9 tokens"):
+        client.submit([request("b")])
+    assert [type(message) for message in sent] == [Submit]
+
+    client.receive(StepOutput([RequestOutput("long", [1], "x", None)], EngineStats()))
+    client.submit([request("b")])  # `long` has its first token
+    with pytest.raises(EngineOverloaded, match="prompts of 1 tokens"):
+        client.submit([msgspec.structs.replace(request("c"), prompt_token_ids=[1] * 5)])
+    client.submit([msgspec.structs.replace(request("c"), prompt_token_ids=[1] * 4)])
+
+
 async def test_what_comes_while_the_engine_restarts_waits_for_it_in_order(client, sent):
     client.submit([request("a")])
     client.lost("restarting", "The engine died.")
