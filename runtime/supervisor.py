@@ -44,7 +44,6 @@ class Supervisor:
         on_event: Callable[[FromEngine], None] | None = None,
     ) -> None:
         self.client = EngineClient(config.max_num_waiting_tokens)
-        self.num_restarts = 0
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -124,7 +123,6 @@ class Supervisor:
             return None
         working_on = run.working_on if run.was_ready else ()
         self.client.lost("restarting", f"The engine is restarting: {reason}", working_on)
-        self.num_restarts += 1
         return pause
 
 

@@ -140,7 +140,7 @@ async def test_a_killed_engine_comes_back_and_the_stream_goes_on():
         process.send_signal(signal.SIGKILL)
 
         assert text + await text_of(stream) == (TEXT * 12)[:300]
-        assert supervisor.num_restarts == 1
+        assert supervisor.client.num_restarts == 1
 
 
 async def test_a_request_sent_to_a_dead_engine_is_answered_by_the_next():
@@ -199,7 +199,7 @@ async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(
             begin + await text_of(stream) for begin, stream in zip(first, streams, strict=True)
         ]
         assert texts == [(TEXT * 17)[number : number + 400] for number in range(6)]
-        assert supervisor.num_restarts >= 2
+        assert supervisor.client.num_restarts >= 2
         assert not supervisor.client.is_searching
 
 
@@ -209,7 +209,7 @@ async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_de
             await text_of(supervisor.client.submit([request("bad", 5, ord("Z"))]))
 
         await until(lambda: supervisor.client.state == "ready")
-        assert supervisor.num_restarts == 2
+        assert supervisor.client.num_restarts == 2
         assert await text_of(supervisor.client.submit([request()])) == TEXT
 
 
@@ -234,13 +234,15 @@ async def test_who_waits_for_a_place_is_not_suspected():
         with pytest.raises(EngineCrashed):
             await text_of(bad)
         assert [await text_of(stream) for stream in waiting] == [TEXT] * 5
-        assert supervisor.num_restarts == 2
+        assert supervisor.client.num_restarts == 2
 
 
 async def test_a_request_that_comes_during_the_search_waits_for_its_end():
     async with running(scripted={**POISON, "step_ms": 150}) as supervisor:  # a while to come in
         bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
-        await until(lambda: supervisor.num_restarts == 1 and supervisor.client.state == "ready")
+        await until(
+            lambda: supervisor.client.num_restarts == 1 and supervisor.client.state == "ready"
+        )
         assert supervisor.client.is_searching
         late = supervisor.client.submit([request("late")])
 
@@ -275,7 +277,7 @@ async def test_a_restart_on_demand_loses_nothing_and_counts_for_nothing():
             text += "".join(output.text for output in await anext(stream))
 
         assert text + await text_of(stream) == (TEXT * 12)[:300]
-        assert supervisor.num_restarts == 0
+        assert supervisor.client.num_deaths == 0
 
 
 async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
@@ -287,7 +289,7 @@ async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
             supervisor.restart()
             await until(lambda: supervisor.client.state == "ready")
 
-        assert supervisor.num_restarts == 4
+        assert supervisor.client.num_deaths == 4
 
 
 async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
@@ -299,7 +301,7 @@ async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
         await until(lambda: supervisor.client.state != "starting")
         assert supervisor.client.state == "failed"
         assert "broken.gguf" in supervisor.client.state_reason
-        assert supervisor.num_restarts == 0
+        assert supervisor.client.num_restarts == 0
     finally:
         await supervisor.stop()
 

@@ -73,7 +73,7 @@ async def test_every_kind_of_answer_goes_on_as_it_would_have(tiny_model_path: Pa
             [engine] = [p for p in psutil.Process().children() if "runtime.worker" in p.cmdline()]
             engine.send_signal(signal.SIGKILL)
             resumed = {k: await read(s) for k, s in streams.items()}
-        assert supervisor.num_restarts == 1
+        assert supervisor.client.num_restarts == 1
         for name in CASES:
             whole = tuple(a + b for a, b in zip(begun[name], resumed[name], strict=True))
             assert whole == undisturbed[name], name
