@@ -6,9 +6,10 @@
 Needs `prometheus` on the path, and matplotlib for the picture. Six minutes: streams, whole answers,
 structured ones, wrong requests and clients that leave; an engine that is killed, and once more as
 soon as it is back; more requests than there is room for, some of which give way to others; quiet.
-In the end the counters that Prometheus has are held against what the clients saw, the picture is
-drawn, and the server is stopped, which has an alert too. The alerts are those of deploy/prometheus,
-but what they wait for (`for`) is cut to ten seconds.
+The scripted engine also gets requests that kill it, for errors that are the server's. In the end
+the counters that Prometheus has are held against what the clients saw, the picture is drawn, the
+engine is killed until the gateway gives it up, and the server is stopped: both have alerts. The
+alerts are those of deploy/prometheus, but what they wait for (`for`) is cut to ten seconds.
 """
 
 import argparse
@@ -46,15 +47,21 @@ SETTINGS = {
     "engine.max_num_waiting": "24",
     "engine.max_model_len": "2048",
     "engine.preempt_after": "1",
+    "engine.max_restarts": "10",
 }
-SCRIPTED = {"engine.scripted.step_ms": "40", "model.served_name": MODEL}
+POISON = "arsenic"
+SCRIPTED = {
+    "engine.scripted.step_ms": "40",
+    "engine.scripted.poison": POISON,
+    "model.served_name": MODEL,
+}
 SYSTEM = "You are a helpful programmer who answers in one short sentence. " * 4
 
 
 @dataclass
 class Seen:
-    """What the clients saw. `statuses` of requests that were answered, `left` for those whose client
-    went away in mid-stream: their status was 200, of which the client knows nothing."""
+    """What the clients saw. `statuses` of requests that were answered; `left` are those whose
+    client went away in mid-stream, after a 200."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -63,8 +70,8 @@ class Seen:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-def body(server: RunningServer, number: int, **fields: Any) -> dict[str, Any]:
-    question = f"Question {number}: " + "what is a list? " * (1 + number % 12)
+def body(server: RunningServer, number: int, poison: str = "", **fields: Any) -> dict[str, Any]:
+    question = f"{poison} Question {number}: " + "what is a list? " * (1 + number % 12)
     messages = [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": question},
@@ -82,6 +89,7 @@ def fields_of(kind: str, number: int) -> dict[str, Any]:
         "long": {"stream": True, "max_tokens": 200},
         "batch": {"priority": "batch", "max_tokens": 60},
         "interactive": {"priority": "interactive"},
+        "poison": {"poison": POISON},
     }[kind]
 
 
@@ -126,6 +134,16 @@ async def kill_engine(server: RunningServer) -> None:
     await asyncio.to_thread(wait_for, server.port, "/health/ready", 60)
 
 
+async def give_up_engine(server: RunningServer, url: str) -> None:
+    """Kill one engine after the other, until the gateway starts no further one."""
+    failed = f"{url}/api/v1/query?query=" + quote('lockgate_engine_state{state="failed"} == 1')
+    while not (await asyncio.to_thread(get, failed))["result"]:
+        for engine in psutil.Process(server.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                engine.kill()
+        await asyncio.sleep(0.5)
+
+
 async def watch_alerts(url: str, seen: Seen, started: float, until: str = "") -> None:
     """Note when each alert fired first, in seconds from the start, until this one has."""
     while until not in seen.fired:
@@ -136,15 +154,19 @@ async def watch_alerts(url: str, seen: Seen, started: float, until: str = "") ->
         await asyncio.sleep(SCRAPE_SECONDS)
 
 
-async def scenario(server: RunningServer, url: str, seen: Seen, scale: float) -> None:
+async def scenario(
+    server: RunningServer, url: str, seen: Seen, scale: float, num_poisoned: int
+) -> None:
     watcher = asyncio.create_task(watch_alerts(url, seen, time.monotonic()))
     await load(server, seen, 90 * scale, 0.5, KINDS)
     calm = asyncio.create_task(load(server, seen, 60 * scale, 0.4, KINDS))
     start(server, seen, "long", 0)
     await asyncio.sleep(3)
-    for _ in range(2):  # what runs both times is given up: it may be what kills the engine
+    for _ in range(2):
         await kill_engine(server)
         await asyncio.sleep(3)
+    for number in range(num_poisoned):
+        await ask(server, seen, "poison", number)
     await calm
     await load(server, seen, 90 * scale, 3.0, ("batch", "batch", "interactive", "stream"))
     if seen.tasks:
@@ -227,9 +249,13 @@ def main() -> None:
         server = server_up.enter_context(gateway(settings_of(arguments), model=MODEL, timeout=120))
         url = stack.enter_context(prometheus(server.port, arguments.data))
         started = time.time()
-        loop.run_until_complete(scenario(server, url, seen, arguments.scale))
+        num_poisoned = 0 if arguments.model else 3
+        work = scenario(server, url, seen, arguments.scale, num_poisoned)
+        loop.run_until_complete(work)
         counted = counters(url)
         empty = picture(url, started, time.time(), RATE_INTERVAL, arguments.out)
+        loop.run_until_complete(give_up_engine(server, url))
+        loop.run_until_complete(wait_for_alert(url, seen, "LockgateEngineDown", 40))
         server_up.close()
         loop.run_until_complete(wait_for_alert(url, seen, "LockgateDown", 40))
     report(seen, counted, empty)

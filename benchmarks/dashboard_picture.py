@@ -143,7 +143,7 @@ def make_small(path: Path) -> None:
     from PIL import Image
 
     with Image.open(path) as image:
-        image.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def restart_times(dashboard: dict[str, Any], source: Source) -> list[float]:
@@ -249,7 +249,7 @@ def draw_legend(axis: Any, names: list[str], colors: list[str]) -> None:
         bbox_to_anchor=(0, 0),
         bbox_transform=axis.transAxes
         + ScaledTranslation(-0.55, -0.19, axis.figure.dpi_scale_trans),
-        ncols=4 if len(names) > 2 else 2,
+        ncols=5,
         fontsize=7.5,
         frameon=False,
         labelcolor=INK,
@@ -386,11 +386,12 @@ def written(value: float, unit: str, defaults: Mapping[str, Any] | None = None) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--url", default="http://127.0.0.1:9090", help="of Prometheus")
-    parser.add_argument("--minutes", type=float, default=30.0, help="up to now")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how much is shown")
+    parser.add_argument("--until", type=float, default=time.time(), help="Unix time; now")
     parser.add_argument("--rate-interval", default="40s", help="what $__rate_interval stands for")
     parser.add_argument("--out", type=Path, default=Path("dashboard.png"))
     arguments = parser.parse_args()
-    end = time.time()
+    end = arguments.until
     picture(
         arguments.url, end - arguments.minutes * 60, end, arguments.rate_interval, arguments.out
     )
