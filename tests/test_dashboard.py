@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dashboard_picture import fill_in, variables_of, written
 from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent
@@ -19,10 +20,6 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {entry["name"]: entry for entry in DASHBOARD["templating"]["list"]}
 COLUMNS = 24
-VALUES = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*", "$model": ".*"} | {
-    "$target": "2.5"
-}
-
 by_title = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
@@ -73,12 +70,6 @@ def expressions(panel: dict) -> list[str]:
 def all_expressions() -> list[str]:
     annotations = [entry["expr"] for entry in DASHBOARD["annotations"]["list"] if "expr" in entry]
     return [*itertools.chain.from_iterable(map(expressions, PANELS)), *annotations]
-
-
-def filled_in(expression: str) -> str:
-    for name, value in VALUES.items():
-        expression = expression.replace(name, value)
-    return expression
 
 
 @pytest.mark.parametrize("expression", sorted(set(all_expressions())))
@@ -215,8 +206,9 @@ def test_panels_have_a_place_and_a_number_each():
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_reads_every_query(tmp_path):
     """As recording rules: promtool parses those without a server."""
+    variables = variables_of(DASHBOARD, 0, 3600, "1m")
     rules = [
-        {"record": f"query_{number}", "expr": filled_in(expression)}
+        {"record": f"query_{number}", "expr": fill_in(expression, variables)}
         for number, expression in enumerate(all_expressions())
     ]
     file = tmp_path / "rules.yml"
@@ -314,3 +306,24 @@ def test_services_are_pinned_and_listen_on_loopback_alone():
     assert services["lockgate"]["command"] == ["--host", "127.0.0.1"]
     assert services["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
     assert "--web.listen-address=127.0.0.1:9090" in services["prometheus"]["command"]
+
+
+@pytest.mark.parametrize("expression", sorted(set(all_expressions())))
+def test_a_picture_leaves_no_variable_open(expression):
+    assert "$" not in fill_in(expression, variables_of(DASHBOARD, 0, 3600, "1m"))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0123, "s", "12.3 ms"),
+        (90.0, "s", "1.5 min"),
+        (3 * 2**29, "bytes", "1.5 GiB"),
+        (0.25, "percentunit", "25%"),
+        (1.0, "bool_yes_no", "Yes"),
+        (2.5, "reqps", "2.5 req/s"),
+        (7.0, "short", "7"),
+    ],
+)
+def test_a_picture_writes_numbers_in_their_unit(value, unit, text):
+    assert written(value, unit) == text
