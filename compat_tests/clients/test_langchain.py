@@ -11,7 +11,9 @@ from compat_tests.conftest import MODEL
 
 
 class TestChatOpenAI(ChatModelIntegrationTests):
-    """Skipped is what the model cannot do at all: pictures, sound, PDF files."""
+    """Skipped are six tests, by what the suite takes for granted if nobody says otherwise: the
+    pictures, sound and PDF files of users and tools (five), since the model reads text, and the
+    replay of recorded answers, since here is a server to talk to."""
 
     @pytest.fixture(autouse=True)
     def _address(self, server):
@@ -44,4 +46,8 @@ class TestChatOpenAI(ChatModelIntegrationTests):
 
     @property
     def has_tool_choice(self):
+        return True
+
+    @property
+    def supports_anthropic_inputs(self):
         return True
