@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -214,6 +215,39 @@ def test_padding_that_is_not_there_can_be_left_out(server: RunningServer, path: 
         return ["".join(texts), merged[-1]["finish_reason"]]
 
     assert choices(stream_options={"include_obfuscation": value}) == choices()
+
+
+@both_endpoints
+@streamed_or_not
+def test_a_fingerprint_in_all_of_an_answer(server: RunningServer, path: str, stream: bool):
+    told = {tell.get("system_fingerprint") for tell in said(server, path, stream)}
+
+    assert len(told) == 1
+    assert re.fullmatch("fp_[0-9a-f]+", told.pop())
+
+
+def test_no_fingerprint_where_the_settings_leave_it_out():
+    settings = Settings(
+        model=ModelSettings(served_name=MODEL, system_fingerprint=False),
+        engine=EngineConfig(name="scripted"),
+    )
+    with running_server(settings) as quiet:
+        told = [
+            tell
+            for path in (CHAT, TEXT)
+            for stream in (False, True)
+            for tell in said(quiet, path, stream)
+        ]
+    assert len(told) > 4
+    assert not any("system_fingerprint" in tell for tell in told)
+
+
+def said(server: RunningServer, path: str, stream: bool) -> list[dict[str, Any]]:
+    """The chunks of an answer, or the whole one alone."""
+    if not stream:
+        return [good(server, path, max_tokens=3)]
+    options = {"include_usage": True}
+    return server.chunks(path, **body_of(path, max_tokens=3, stream_options=options))
 
 
 def test_a_dropped_crowd_leaves_the_engine_free():

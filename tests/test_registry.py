@@ -164,6 +164,12 @@ async def test_fingerprint_changes_with_the_engine():
     assert (await loaded_model()).system_fingerprint != before
 
 
+def test_a_fingerprint_that_is_left_out():
+    settings = ModelSettings(system_fingerprint=False)
+
+    assert ServedModel("m", EngineClient(), settings).system_fingerprint is None
+
+
 def test_served_name_of_a_folder(tmp_path):
     folder = tmp_path / "Tiny-1.5B"
     folder.mkdir()

@@ -11,9 +11,9 @@ from compat_tests.conftest import MODEL
 
 
 class TestChatOpenAI(ChatModelIntegrationTests):
-    """Skipped are six tests, by what the suite takes for granted if nobody says otherwise: the
-    pictures, sound and PDF files of users and tools (five), since the model reads text, and the
-    replay of recorded answers, since here is a server to talk to."""
+    """Six tests are skipped. Five give the model pictures, sound and PDF files, from users and from
+    tools; it reads text. `test_stream_time` plays recorded answers back, without a server, to
+    measure LangChain itself."""
 
     @pytest.fixture(autouse=True)
     def _address(self, server):
