@@ -51,6 +51,10 @@ def test_names():
     assert models.get("a/b").name == "a/b"
     with pytest.raises(UnknownModel):
         models.get("b")
+    with pytest.raises(UnknownModel) as caught:
+        models.get("x" * 100_000)
+    assert len(str(caught.value)) < 500
+    assert "`a/b`, `m`" in str(caught.value)
 
 
 def named_models() -> ModelRegistry:
