@@ -106,7 +106,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
     service_tier: str | UnsetType = UNSET
-    system_fingerprint: str
+    system_fingerprint: str | UnsetType = UNSET
 
 
 class CompletionLogprobs(Struct, frozen=True):
@@ -135,7 +135,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
-    system_fingerprint: str
+    system_fingerprint: str | UnsetType = UNSET
 
 
 class Model(Struct, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ from gateway.openapi import openapi_json
 from gateway.quotas import Quotas
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import Settings
+from gateway.shared_paths import options_of_shared_paths
 from gateway.tokens import detokenize, tokenize
 from gateway.tracing import start_tracer, tracing
 from runtime import FromEngine, GpuMonitor, Ready, StepOutput, Supervisor
@@ -138,7 +139,7 @@ def create_app(
         tracer=tracer,
     )
     return Gateway(
-        route_handlers=ROUTES,
+        route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
         state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
         guards=[guard],
         cors_config=_cors(settings.server.cors_allow_origins),

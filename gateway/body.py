@@ -13,7 +13,7 @@ from litestar import Request
 from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
-from gateway.errors import UnsupportedMediaType
+from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
 from gateway.exchange import Exchange
 from gateway.fields import check_extensions
 from gateway.protocol import MISTAKES, to_invalid_request, unknown_fields
@@ -34,6 +34,8 @@ async def read_json(
     for name, value in request.scope["headers"]:  # `request.headers` copies them all first
         if name == b"content-type":
             _check_content_type(value.decode("latin-1"))
+        elif name == b"content-encoding":
+            _check_content_encoding(value.decode("latin-1"))
     try:
         body = await request.body()
     except InternalServerException as error:
@@ -64,6 +66,12 @@ def _check_content_type(content_type: str) -> None:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(media_type)
+
+
+def _check_content_encoding(encoding: str) -> None:
+    """Nothing is unpacked here: a small body could become a large one."""
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedContentEncoding(encoding)
 
 
 def _note_unknown(names: set[str]) -> None:

@@ -53,7 +53,7 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    system_fingerprint: str
+    system_fingerprint: str | UnsetType = UNSET
     service_tier: str | UnsetType = UNSET
     usage: Usage | UnsetType | None = UNSET
 
@@ -74,5 +74,5 @@ class CompletionChunk(Struct, frozen=True, kw_only=True):
     created: int
     model: str
     choices: list[CompletionChunkChoice]
-    system_fingerprint: str
+    system_fingerprint: str | UnsetType = UNSET
     usage: Usage | UnsetType | None = UNSET

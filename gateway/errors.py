@@ -30,11 +30,17 @@ from runtime import (
 log = structlog.get_logger(__name__)
 
 
+MAX_SHOWN_NAME = 200
+"""Characters of an unknown model's name that an error repeats."""
+
+
 class UnknownModel(InvalidRequest):
     """No model of this name is served."""
 
     def __init__(self, name: str, served: list[str]) -> None:
         names = ", ".join(f"`{name}`" for name in served)
+        if len(name) > MAX_SHOWN_NAME:
+            name = f"{name[:MAX_SHOWN_NAME]}…"
         super().__init__(
             f"The model `{name}` does not exist. This server has: {names}.",
             param="model",
@@ -51,6 +57,18 @@ class UnsupportedMediaType(InvalidRequest):
             " Send the header `Content-Type: application/json`.",
             param=None,
             code="unsupported_media_type",
+        )
+
+
+class UnsupportedContentEncoding(InvalidRequest):
+    """The body is compressed."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"The body is said to be encoded as `{encoding}`. Send it as it is, without the header"
+            " `Content-Encoding`.",
+            param=None,
+            code="unsupported_content_encoding",
         )
 
 
@@ -104,6 +122,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (UnknownModel, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
+    (UnsupportedContentEncoding, 415, "invalid_request_error", None),
     (InvalidRequest, 400, "invalid_request_error", None),
     (EngineOverloaded, 429, "rate_limit_error", "engine_overloaded"),
     (EngineUnavailable, 503, "server_error", "engine_unavailable"),

@@ -42,12 +42,13 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Head(Struct, frozen=True):
-    """What every chunk of an answer repeats. `service_tier` only if the client asked for one."""
+    """What every chunk of an answer repeats. `service_tier` only if the client asked for one,
+    `system_fingerprint` unless the settings leave it out."""
 
     id: str
     created: int
     model: str
-    system_fingerprint: str
+    system_fingerprint: str | None
     service_tier: str | None = None
 
 
@@ -144,7 +145,9 @@ class ChatShape(_Chunks):
                 ],
                 usage=answer.usage,
                 service_tier=UNSET if head.service_tier is None else head.service_tier,
-                system_fingerprint=head.system_fingerprint,
+                system_fingerprint=UNSET
+                if head.system_fingerprint is None
+                else head.system_fingerprint,
             )
         )
 
@@ -229,7 +232,9 @@ class CompletionShape(_Chunks):
                     for choice in answer.choices
                 ],
                 usage=answer.usage,
-                system_fingerprint=head.system_fingerprint,
+                system_fingerprint=UNSET
+                if head.system_fingerprint is None
+                else head.system_fingerprint,
             )
         )
 
@@ -293,7 +298,8 @@ def _chunk_prefix(head: Head, kind: str) -> bytes:
     }
     if head.service_tier is not None:
         fields["service_tier"] = head.service_tier
-    fields["system_fingerprint"] = head.system_fingerprint
+    if head.system_fingerprint is not None:
+        fields["system_fingerprint"] = head.system_fingerprint
     return b"data: " + msgspec.json.encode(fields)[:-1] + b',"choices":['
 
 

@@ -118,7 +118,8 @@ async def metrics_text(request: AnyRequest) -> Response[bytes]:
     clients = {model.name: model.client for model in context.models}
     usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
     text = render(context.metrics, clients, context.gpus, usages)
-    return Response(text, media_type=CONTENT_TYPE)
+    # Litestar adds the character set to whatever is text
+    return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
 
 
 def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:

@@ -62,7 +62,48 @@ class FilePart(Struct, tag_field="type", tag="file"):
     file: Unsupported = None
 
 
-Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
+class ImageBlock(Struct, tag_field="type", tag="image"):
+    """Anthropic's form of an image."""
+
+    source: Unsupported = None
+
+
+class DocumentBlock(Struct, tag_field="type", tag="document"):
+    """Anthropic's form of a file."""
+
+    source: Unsupported = None
+
+
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+    """A call in Anthropic's form. `input` is the arguments, as an object."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+ResultPart = TextPart | ImagePart | AudioPart | FilePart | ImageBlock | DocumentBlock
+
+
+class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
+    """The result of a call in Anthropic's form, which stands in a message of the user."""
+
+    tool_use_id: str
+    content: str | list[ResultPart] | None = None
+    is_error: bool | None = None
+
+
+Part = (
+    TextPart
+    | RefusalPart
+    | ImagePart
+    | AudioPart
+    | FilePart
+    | ImageBlock
+    | DocumentBlock
+    | ToolUseBlock
+    | ToolResultBlock
+)
 Content = str | Annotated[list[Part], Meta(min_length=1)]
 
 

@@ -102,8 +102,11 @@ class ServedModel:
         return self.client.limits.max_model_len
 
     @property
-    def system_fingerprint(self) -> str:
-        """Changes with whatever may change answers: program, engine, model."""
+    def system_fingerprint(self) -> str | None:
+        """Changes with whatever may change answers: program, engine, model. None where the settings
+        leave it out."""
+        if not self._settings.system_fingerprint:
+            return None
         return _fingerprint(self.name, self.client.info)
 
     def check_loaded(self) -> None:

@@ -112,6 +112,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
     template. `thinking_token_budget` is how many tokens it may think where the request does not
     say; `thinking_budget_message` is put into its mouth when they are used up.
+    `system_fingerprint` says whether answers tell what program, engine and model made them.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -123,6 +124,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reasoning_parser: ReasoningParser = "auto"
     thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
     thinking_budget_message: str = ""
+    system_fingerprint: bool = True
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -450,8 +450,13 @@ def test_bad_completions(server, change, param, code):
 
 
 def test_bodies_that_are_not_requests(server):
-    def send(body: bytes, content_type: str = "application/json") -> httpx.Response:
-        return server.http.post(CHAT, content=body, headers={"content-type": content_type})
+    def send(
+        body: bytes, content_type: str = "application/json", encoding: str = ""
+    ) -> httpx.Response:
+        headers = {"content-type": content_type}
+        if encoding:
+            headers["content-encoding"] = encoding
+        return server.http.post(CHAT, content=body, headers=headers)
 
     for body in (b"", b"{", b'{"model": ', b"\xff"):
         check_error(send(body), 400, None, "invalid_json")
@@ -462,6 +467,9 @@ def test_bodies_that_are_not_requests(server):
     check_error(
         send(good, "application/x-www-form-urlencoded"), 415, None, "unsupported_media_type"
     )
+    check_error(send(good, encoding="gzip"), 415, None, "unsupported_content_encoding")
+    check_error(send(good, encoding="deflate, br"), 415, None, "unsupported_content_encoding")
+    assert send(good, encoding="identity").status_code == 200
     check_error(send(b'"' + b"x" * 100_000 + b'"'), 413, None, "request_too_large")
     assert send(good, "application/json; charset=utf-8").status_code == 200
     assert send(good, "Application/JSON").status_code == 200
@@ -576,7 +584,7 @@ def test_metrics_of_http(server):
     server.http.get("/nowhere")
     text = server.http.get("/metrics")
 
-    assert text.headers["content-type"].startswith("text/plain")
+    assert re.fullmatch(r"text/plain; version=[0-9.]+; charset=utf-8", text.headers["content-type"])
     assert server.metric('http_requests_total{endpoint="unknown",status="404"}') >= 1
     assert server.metric('time_to_first_token_seconds_bucket{le="0.001"}') >= 0
 

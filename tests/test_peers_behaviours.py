@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -216,6 +217,39 @@ def test_padding_that_is_not_there_can_be_left_out(server: RunningServer, path: 
     assert choices(stream_options={"include_obfuscation": value}) == choices()
 
 
+@both_endpoints
+@streamed_or_not
+def test_a_fingerprint_in_all_of_an_answer(server: RunningServer, path: str, stream: bool):
+    told = {tell.get("system_fingerprint") for tell in said(server, path, stream)}
+
+    assert len(told) == 1
+    assert re.fullmatch("fp_[0-9a-f]+", told.pop())
+
+
+def test_no_fingerprint_where_the_settings_leave_it_out():
+    settings = Settings(
+        model=ModelSettings(served_name=MODEL, system_fingerprint=False),
+        engine=EngineConfig(name="scripted"),
+    )
+    with running_server(settings) as quiet:
+        told = [
+            tell
+            for path in (CHAT, TEXT)
+            for stream in (False, True)
+            for tell in said(quiet, path, stream)
+        ]
+    assert len(told) > 4
+    assert not any("system_fingerprint" in tell for tell in told)
+
+
+def said(server: RunningServer, path: str, stream: bool) -> list[dict[str, Any]]:
+    """The chunks of an answer, or the whole one alone."""
+    if not stream:
+        return [good(server, path, max_tokens=3)]
+    options = {"include_usage": True}
+    return server.chunks(path, **body_of(path, max_tokens=3, stream_options=options))
+
+
 def test_a_dropped_crowd_leaves_the_engine_free():
     """200 long answers whose clients leave; a short one is there soon after."""
     settings = scripted_settings(
@@ -413,11 +447,66 @@ def test_histories_with_calls(
     assert answer["usage"]["completion_tokens"] == 3
 
 
-def test_calls_in_the_form_of_another_api_are_refused_by_their_place(server: RunningServer):
-    blocks = [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]
-    error = refused(server, messages=[*HI, {"role": "assistant", "content": blocks}])
+def test_calls_and_results_in_the_form_of_another_api(caller: RunningServer):
+    """The model reads the same prompt, whichever form a history has."""
+    said, asked = {"type": "text", "text": "Let me see."}, {"type": "text", "text": "And now?"}
+    blocks = [
+        {
+            "role": "assistant",
+            "content": [said, tool_use("c", {"x": [1, "狐"]}), tool_use("d", {})],
+        },
+        {"role": "user", "content": [tool_result("d", "4"), tool_result("c", [said]), asked]},
+    ]
+    calls = [
+        {"id": name, "type": "function", "function": {"name": "f", "arguments": arguments}}
+        for name, arguments in (("c", '{"x": [1, "狐"]}'), ("d", "{}"))
+    ]
+    messages = [
+        {"role": "assistant", "content": "Let me see.", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "d", "content": "4"},
+        {"role": "tool", "tool_call_id": "c", "content": "Let me see."},
+        {"role": "user", "content": "And now?"},
+    ]
 
-    assert error["param"].startswith("messages[1].content[0]")
+    def prompt(messages: list[Any]) -> Any:
+        response = caller.post("/tokenize", messages=[*HI, *messages])
+        assert response.status_code == 200, response.text
+        return response.json()["tokens"]
+
+    assert prompt(blocks) == prompt(messages)
+    assert good(caller, messages=[*HI, *blocks], tools=TOOLS, max_tokens=3)
+
+
+def tool_use(call_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call_id, "name": "f", "input": arguments}
+
+
+def tool_result(call_id: str, content: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": call_id, "content": content, "is_error": False}
+
+
+@pytest.mark.parametrize(
+    ("block", "param"),
+    [
+        ({"type": "tool_use", "id": "c", "name": "f"}, "input"),
+        ({"type": "tool_use", "id": "c", "name": "f", "input": "{}"}, "input"),
+        ({"type": "tool_use", "name": "f", "input": {}}, "id"),
+        ({"type": "tool_result", "content": "r"}, "tool_use_id"),
+        (
+            {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "video"}]},
+            "content[0].type",
+        ),
+        ({"type": "video"}, "type"),
+    ],
+)
+@streamed_or_not
+def test_blocks_that_are_none(
+    server: RunningServer, block: dict[str, Any], param: str, stream: bool
+):
+    role = "assistant" if block["type"] == "tool_use" else "user"
+    error = refused(server, messages=[*HI, {"role": role, "content": [block]}], stream=stream)
+
+    assert error["param"] == f"messages[1].content[0].{param}"
 
 
 def test_an_agents_loop(tiny: RunningServer):

@@ -1,8 +1,12 @@
 """Thinking as a client sees it: effort, budgets, reasoning apart from the answer."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -388,3 +392,26 @@ def test_earlier_thoughts_reach_the_template(name: str):
     assert template.render(messages).endswith("|hi;why|blue;only that|;")
     plain = chat(messages=[*HI, {"role": "assistant", "content": "blue"}])
     assert "reasoning" not in json.dumps(template_messages(plain.messages, template.tools))
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"), [((), f"\x1b[2m{THOUGHT}\x1b[0m\n"), (("--hide-reasoning",), "")]
+)
+def test_the_terminal_shows_thoughts_apart(
+    server: RunningServer, tmp_path: Path, options: tuple[str, ...], shown: str
+):
+    """Dimmed, and not among the answer that a pipe gets."""
+    command = [sys.executable, "-m", "gateway", "chat", "--port", str(server.port)]
+    talk = subprocess.run(
+        [*command, "--message", "hi", "--max-tokens", str(len(TEXT)), *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert talk.stdout == f"{ANSWER}\n"
+    joined = talk.stderr.replace("\x1b[0m\x1b[2m", "")
+    assert joined == shown

@@ -51,6 +51,10 @@ def test_names():
     assert models.get("a/b").name == "a/b"
     with pytest.raises(UnknownModel):
         models.get("b")
+    with pytest.raises(UnknownModel) as caught:
+        models.get("x" * 100_000)
+    assert len(str(caught.value)) < 500
+    assert "`a/b`, `m`" in str(caught.value)
 
 
 def named_models() -> ModelRegistry:
@@ -162,6 +166,12 @@ async def test_fingerprint_changes_with_the_engine():
 
     assert before.startswith("fp_")
     assert (await loaded_model()).system_fingerprint != before
+
+
+def test_a_fingerprint_that_is_left_out():
+    settings = ModelSettings(system_fingerprint=False)
+
+    assert ServedModel("m", EngineClient(), settings).system_fingerprint is None
 
 
 def test_served_name_of_a_folder(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway import prompts as prompts_of
 from gateway import translate
-from gateway.messages import template_messages
+from gateway.messages import template_messages, uses_tools
 from gateway.protocol import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -290,6 +290,61 @@ def test_tool_calls_for_templates():
     assert old["tool_calls"][0]["function"] == {"name": "f", "arguments": {}}
 
 
+SAID = {"type": "text", "text": "a"}
+USE = {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}}
+RESULT = {"type": "tool_result", "tool_use_id": "c", "content": "r"}
+
+
+def test_calls_and_results_in_anthropics_form():
+    """Calls of an assistant behind its own; results as messages in their places."""
+    call = {"id": "d", "type": "function", "function": {"name": "g", "arguments": "{}"}}
+    failed = {"type": "tool_result", "tool_use_id": "d", "content": [SAID, SAID], "is_error": True}
+    assert messages(
+        {"role": "assistant", "content": [SAID, USE, SAID], "tool_calls": [call]},
+        {"role": "user", "content": [RESULT, failed, SAID, SAID, {**RESULT, "content": None}]},
+        {"role": "user", "name": "Ann", "content": [SAID, RESULT, SAID]},
+    ) == [
+        {
+            "role": "assistant",
+            "content": "a\na",
+            "tool_calls": [
+                {"id": "d", "type": "function", "function": {"name": "g", "arguments": {}}},
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}},
+            ],
+        },
+        {"role": "tool", "content": "r", "tool_call_id": "c", "name": "f"},
+        {"role": "tool", "content": "Error: a\na", "tool_call_id": "d", "name": "g"},
+        {"role": "user", "content": "a\na"},
+        {"role": "tool", "content": "", "tool_call_id": "c", "name": "f"},
+        {"role": "user", "content": "a", "name": "Ann"},
+        {"role": "tool", "content": "r", "tool_call_id": "c", "name": "f"},
+        {"role": "user", "content": "a", "name": "Ann"},
+    ]
+
+
+def test_a_call_that_is_told_in_both_forms_is_one_call():
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    (assistant,) = messages({"role": "assistant", "content": [USE], "tool_calls": [call]})
+
+    assert [call["id"] for call in assistant["tool_calls"]] == ["c"]
+    assert assistant["content"] == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ({"role": "user", "content": [SAID]}, False),
+        ({"role": "assistant", "content": [SAID]}, False),
+        ({"role": "assistant", "content": [SAID, USE]}, True),
+        ({"role": "user", "content": [RESULT]}, True),
+        ({"role": "tool", "tool_call_id": "c", "content": "r"}, True),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": ""}}, True),
+    ],
+)
+def test_conversations_that_use_tools(message, wanted):
+    assert uses_tools(chat(messages=[message]).messages) is wanted
+
+
 @pytest.mark.parametrize(
     ("message", "param"),
     [
@@ -301,6 +356,19 @@ def test_tool_calls_for_templates():
         ({"role": "user", "content": [{"type": "file"}]}, "messages[0].content[0]"),
         ({"role": "assistant", "audio": {"id": "x"}}, "messages[0].audio"),
         ({"role": "assistant"}, "messages[0].content"),
+        ({"role": "user", "content": [USE]}, "messages[0].content[0]"),
+        ({"role": "assistant", "content": [SAID, RESULT]}, "messages[0].content[1]"),
+        ({"role": "system", "content": [RESULT]}, "messages[0].content[0]"),
+        ({"role": "tool", "tool_call_id": "c", "content": [RESULT]}, "messages[0].content[0]"),
+        ({"role": "user", "content": [SAID, {"type": "image"}]}, "messages[0].content[1]"),
+        (
+            {"role": "user", "content": [RESULT, {**RESULT, "content": [SAID, {"type": "image"}]}]},
+            "messages[0].content[1].content[1]",
+        ),
+        (
+            {"role": "user", "content": [{**RESULT, "content": [{"type": "document"}]}]},
+            "messages[0].content[0].content[0]",
+        ),
     ],
 )
 def test_messages_that_cannot_be_shown(message, param):

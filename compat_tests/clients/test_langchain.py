@@ -11,7 +11,9 @@ from compat_tests.conftest import MODEL
 
 
 class TestChatOpenAI(ChatModelIntegrationTests):
-    """Skipped is what the model cannot do at all: pictures, sound, PDF files."""
+    """Six tests are skipped. Five give the model pictures, sound and PDF files, from users and from
+    tools; it reads text. `test_stream_time` plays recorded answers back, without a server, to
+    measure LangChain itself."""
 
     @pytest.fixture(autouse=True)
     def _address(self, server):
@@ -44,4 +46,8 @@ class TestChatOpenAI(ChatModelIntegrationTests):
 
     @property
     def has_tool_choice(self):
+        return True
+
+    @property
+    def supports_anthropic_inputs(self):
         return True

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.commands.answer_printer import AnswerPrinter, Piece
 from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
@@ -44,6 +45,7 @@ class ChatError(LockgateError):
 
 class _Delta(Struct):
     content: str | None = None
+    reasoning_content: str | None = None
 
 
 class _Choice(Struct):
@@ -80,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer in tokens")
     parser.add_argument("--temperature", type=float, metavar="T", help="0 is always the same")
+    parser.add_argument(
+        "--hide-reasoning", action="store_true", help="do not show what the model thinks"
+    )
     add_server_options(parser)
     add_settings_options(parser)
 
@@ -89,10 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     with _server(arguments, settings) as address:
         conversation = Conversation(address, _model_to_use(arguments, address), arguments)
+        printer = AnswerPrinter(hide_reasoning=arguments.hide_reasoning)
         if arguments.message is None:
-            _talk(conversation)
+            _talk(conversation, printer)
         else:
-            _ask_once(conversation, arguments.message)
+            _ask_once(conversation, arguments.message, printer)
     return 0
 
 
@@ -114,9 +120,10 @@ class Conversation:
         """Forgets everything but the system message."""
         self.messages = list(self._system)
 
-    def ask(self, text: str) -> Generator[str, None, None]:
-        """The pieces of the answer. One that is broken off stays in the conversation as it is;
-        one that the server refuses leaves nothing. Raises `ChatError`."""
+    def ask(self, text: str) -> Generator[Piece, None, None]:
+        """The pieces of the answer. What was said stays in the conversation, also of an answer that
+        is broken off, and thoughts do not; one that the server refuses leaves nothing. Raises
+        `ChatError`."""
         question = Message("user", text)
         body = {
             "model": self.model,
@@ -124,14 +131,15 @@ class Conversation:
             "stream": True,
             **self._options,
         }
-        pieces: list[str] = []
+        said: list[str] = []
         try:
             for piece in _stream(self.address, body):
-                pieces.append(piece)
+                if not piece.is_thought:
+                    said.append(piece.text)
                 yield piece
         finally:
-            if pieces:
-                self.messages += [question, Message("assistant", "".join(pieces))]
+            if said:
+                self.messages += [question, Message("assistant", "".join(said))]
 
 
 class Address(Struct, frozen=True):
@@ -156,7 +164,7 @@ class Address(Struct, frozen=True):
             connection.close()
 
 
-def _talk(conversation: Conversation) -> None:
+def _talk(conversation: Conversation, printer: AnswerPrinter) -> None:
     with suppress(ImportError):
         import_module("readline")  # line editing and history, where Python has it
     print(f"{conversation.model}. {_HELP}")
@@ -168,7 +176,7 @@ def _talk(conversation: Conversation) -> None:
         elif text.startswith("/"):
             print(_HELP)
         elif text:
-            _print_answer(conversation, text)
+            _print_answer(conversation, text, printer)
 
 
 def _read_line() -> str | None:
@@ -180,18 +188,21 @@ def _read_line() -> str | None:
         return None
 
 
-def _print_answer(conversation: Conversation, text: str) -> None:
+def _print_answer(conversation: Conversation, text: str, printer: AnswerPrinter) -> None:
     # closing ends the connection, and with it the server's work on an answer nobody wants
     with closing(conversation.ask(text)) as answer, _noting_interrupts() as interrupted:
         try:
             for piece in answer:
-                print(piece, end="", flush=True)
+                printer.write(piece)
                 if interrupted.is_set():
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
+            printer.end_thought()
             print(" (stopped)", end="")
         except ChatError as error:
+            printer.end_thought()
             print(f"lockgate: {error}", file=sys.stderr)
+    printer.end_thought()  # it may have been all
     print()
 
 
@@ -212,16 +223,18 @@ def _noting_interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _ask_once(conversation: Conversation, text: str) -> None:
+def _ask_once(conversation: Conversation, text: str, printer: AnswerPrinter) -> None:
     try:
         for piece in conversation.ask(text):
-            print(piece, end="", flush=True)
+            printer.write(piece)
     except ChatError as error:
         raise SetupError(str(error)) from error
+    finally:
+        printer.end_thought()
     print()
 
 
-def _stream(address: Address, body: dict[str, Any]) -> Iterator[str]:
+def _stream(address: Address, body: dict[str, Any]) -> Iterator[Piece]:
     connection = address.connect(_READ_TIMEOUT)
     try:
         headers = {"Content-Type": "application/json", **_key_header()}
@@ -243,7 +256,7 @@ def _key_header() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _pieces(response: http.client.HTTPResponse) -> Iterator[str]:
+def _pieces(response: http.client.HTTPResponse) -> Iterator[Piece]:
     for line in response:
         name, _, data = line.strip().partition(b": ")
         if name != b"data":
@@ -254,8 +267,10 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[str]:
         if chunk.error is not None:
             raise ChatError(chunk.error.message)
         for choice in chunk.choices:
+            if choice.delta.reasoning_content:
+                yield Piece(choice.delta.reasoning_content, is_thought=True)
             if choice.delta.content:
-                yield choice.delta.content
+                yield Piece(choice.delta.content)
     raise ChatError("the server broke off the answer")
 
 
