@@ -5,6 +5,7 @@ message may leave its type out there, and OpenAI has many types that this server
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -118,7 +119,7 @@ class ResponseTool(Struct, kw_only=True):
     type: Literal["function"]
     name: FunctionName
     description: str | None = None
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = msgspec.field(default_factory=partial(Raw, b"null"))
     strict: bool | None = None
 
 

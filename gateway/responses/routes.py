@@ -62,21 +62,21 @@ async def count_input_tokens(request: AnyRequest) -> ASGIApp:
     status_code=200,
     sync_to_thread=False,
 )
-def stored_response(response_id: str) -> None:
+def stored_response(request: AnyRequest) -> None:
     """A 404: responses are not stored."""
-    raise NotStored(response_id)
+    raise NotStored(str(request.path_params["response_id"]))
 
 
 @get("/v1/responses/{response_id:str}/input_items", sync_to_thread=False)
-def stored_input_items(response_id: str) -> None:
+def stored_input_items(request: AnyRequest) -> None:
     """A 404: responses are not stored."""
-    raise NotStored(response_id)
+    raise NotStored(str(request.path_params["response_id"]))
 
 
 @post("/v1/responses/{response_id:str}/cancel", status_code=200, sync_to_thread=False)
-def cancel_response(response_id: str) -> None:
+def cancel_response(request: AnyRequest) -> None:
     """A 404: no response works in the background. To end one, close the connection."""
-    raise NotStored(response_id)
+    raise NotStored(str(request.path_params["response_id"]))
 
 
 class _InOwnNames:
