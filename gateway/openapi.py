@@ -43,8 +43,8 @@ Json = dict[str, Any]
 class Operation(Struct, frozen=True):
     """What a route takes and gives, beyond what its handler's docstring says.
 
-    `event` is what a stream is made of; of events that have names it is the union. An `answer` of None is text or JSON of any shape. `errors`
-    are statuses beside those that every route may have.
+    `event` is what a stream is made of; of events that have names it is the union. An `answer` of
+    None is text or JSON of any shape. `errors` are statuses beside those that every route may have.
     """
 
     answer: Any = None

@@ -129,7 +129,8 @@ class IncompleteDetails(Struct, frozen=True):
 
 class Response(Struct, frozen=True, kw_only=True):
     """The answer of POST /v1/responses, and how it stands in the first and last events of a stream.
-    Times are Unix times in seconds. Fields of the request are repeated with their defaults."""
+    Times are Unix times in seconds; the usage comes with the end. Fields of the request are
+    repeated with their defaults."""
 
     id: str
     object: Literal["response"] = "response"
@@ -159,7 +160,7 @@ class Response(Struct, frozen=True, kw_only=True):
     top_logprobs: int
     top_p: float
     truncation: Literal["disabled"] = "disabled"
-    usage: ResponseUsage | None = None
+    usage: ResponseUsage | UnsetType = UNSET
     user: str | UnsetType = UNSET
 
 

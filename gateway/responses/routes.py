@@ -14,6 +14,7 @@ from gateway.logprobs import ChatLogprobsWriter
 from gateway.protocol import ChatCompletionRequest
 from gateway.registry import ServedModel
 from gateway.responses.answers import InputTokens
+from gateway.responses.fields import check_supported
 from gateway.responses.protocol import (
     InputTokensRequest,
     ResponseRequest,
@@ -32,6 +33,7 @@ async def create_response(request: AnyRequest) -> ASGIApp:
     """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
     Nothing is stored."""
     data = await read_json(request, decode_response_request, ResponseRequest)
+    check_supported(data)
 
     def new_shape(
         chat: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
@@ -48,6 +50,7 @@ async def create_response(request: AnyRequest) -> ASGIApp:
 async def count_input_tokens(request: AnyRequest) -> ASGIApp:
     """How many tokens the prompt of a response has. No engine is needed."""
     data = await read_json(request, decode_input_tokens, InputTokensRequest)
+    check_supported(data)
     model = model_of(request, data.model)
     with own_names():
         chat = prompt_of(data, model.name)

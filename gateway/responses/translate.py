@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from gateway.protocol import ChatCompletionRequest, StreamOptions
 from gateway.response_format import JSONSchema, JSONSchemaFormat, ResponseFormat
 from gateway.responses.conversation import messages_of
-from gateway.responses.fields import check_supported
 from gateway.responses.protocol import (
     AllowedFunctions,
     ChosenFunction,
@@ -56,7 +55,6 @@ _NAMES = (
 
 def prompt_of(data: InputTokensRequest, model: str) -> ChatCompletionRequest:
     """The chat with this prompt, and nothing about its answer. Raises InvalidRequest."""
-    check_supported(data)
     return ChatCompletionRequest(
         model=model,
         messages=messages_of(data.instructions, input_items(data)),
