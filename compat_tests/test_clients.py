@@ -10,7 +10,13 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from compat_tests.conftest import MODEL, Server
-from tests.openai_schemas import check_chat, check_chat_chunk, check_completion, check_error
+from tests.openai_schemas import (
+    check_chat,
+    check_chat_chunk,
+    check_completion,
+    check_error,
+    check_response,
+)
 
 PARIS = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 
@@ -202,3 +208,19 @@ def test_openai_answers_fit_their_schema(client):
     assert isinstance(json.loads(text)["capital"], bool)
     assert answer.choices[0].finish_reason == "stop"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+
+
+def test_openai_responses(client):
+    """In one piece and as a stream, strictly read."""
+    asked = {"model": MODEL, "input": PARIS, "temperature": 0, "max_output_tokens": 24}
+    answer = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                assert event.snapshot
+        final = stream.get_final_response()
+
+    check_response(as_sent(answer))
+    assert "Paris" in answer.output_text
+    assert final.output_text == answer.output_text
+    assert (answer.status, answer.store) == ("completed", False)

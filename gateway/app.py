@@ -47,6 +47,13 @@ from gateway.observer import observe
 from gateway.openapi import openapi_json
 from gateway.quotas import Quotas
 from gateway.registry import ModelRegistry, ServedModel
+from gateway.responses.routes import (
+    cancel_response,
+    count_input_tokens,
+    create_response,
+    stored_input_items,
+    stored_response,
+)
 from gateway.settings import Settings
 from gateway.shared_paths import options_of_shared_paths
 from gateway.tokens import detokenize, tokenize
@@ -58,6 +65,11 @@ LIMIT_FACTS = ("limit", "remaining", "reset")
 ROUTES = (
     create_chat_completion,
     create_completion,
+    create_response,
+    count_input_tokens,
+    stored_response,
+    stored_input_items,
+    cancel_response,
     list_models,
     retrieve_model,
     live,

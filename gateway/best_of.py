@@ -8,7 +8,7 @@ from gateway.assembler import Answer, Choice, Event
 from gateway.frames import Shape
 
 
-class BestOf:
+class BestOf(Shape):
     """A shape that shows `n` of the `best_of` choices of each prompt, the likeliest first.
 
     Likely is what OpenAI calls the best: the highest log-probability per token. The usage counts

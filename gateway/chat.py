@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 
 from litestar import post
 from litestar.types import ASGIApp
@@ -10,7 +11,7 @@ from gateway.admission import reserve_tokens
 from gateway.assembler import Assembler
 from gateway.body import read_json
 from gateway.context import AnyRequest, context_of, origin_of, served_model
-from gateway.frames import ChatShape, Head
+from gateway.frames import ChatShape, Head, Shape
 from gateway.logprobs import ChatLogprobsWriter
 from gateway.messages import template_messages, uses_tools
 from gateway.prompts import truncate
@@ -31,6 +32,17 @@ from gateway.translate import chat_requests, check_chat, num_choices
 async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
+    return await answer_chat(request, data, _shape, id_prefix="chatcmpl-")
+
+
+NewShape = Callable[[ChatCompletionRequest, Head, Assembler, ServedModel], Shape]
+
+
+async def answer_chat(
+    request: AnyRequest, data: ChatCompletionRequest, new_shape: NewShape, *, id_prefix: str
+) -> ASGIApp:
+    """The response to a conversation that has been read, in the form of whichever endpoint it came
+    to."""
     context = context_of(request)
     model = served_model(request, data)
     check_chat(data)
@@ -42,7 +54,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     tool_use = find_tool_use(data)
     prompt, thinking = await prepare_prompt(data, model, tool_use)
     calls = find_calls(tool_use, model, data)
-    head = _head(model, served_tier(data, origin))
+    head = _head(model, id_prefix, served_tier(data, origin))
     requests = chat_requests(
         data,
         prompt,
@@ -59,14 +71,7 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     )
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     reserve_tokens(request.scope, assembler, [asked] * len(requests))
-    options = data.stream_options or StreamOptions()
-    shape = ChatShape(
-        head,
-        include_usage=bool(options.include_usage),
-        usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
-        logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
-        legacy_calls=tool_use is not None and tool_use.legacy,
-    )
+    shape = new_shape(data, head, assembler, model)
     if not data.stream:
         return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
     return EventStream(
@@ -114,9 +119,22 @@ def _plan_thinking(
     return plan_thinking(data, style, hearing, model.default_thinking_budget)
 
 
-def _head(model: ServedModel, service_tier: str | None) -> Head:
+def _shape(
+    data: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
+) -> Shape:
+    options = data.stream_options or StreamOptions()
+    return ChatShape(
+        head,
+        include_usage=bool(options.include_usage),
+        usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
+        logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+        legacy_calls=bool(data.functions),
+    )
+
+
+def _head(model: ServedModel, id_prefix: str, service_tier: str | None) -> Head:
     return Head(
-        id=f"chatcmpl-{secrets.token_hex(16)}",
+        id=f"{id_prefix}{secrets.token_hex(16)}",
         created=int(time.time()),
         model=model.name,
         system_fingerprint=model.system_fingerprint,

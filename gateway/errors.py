@@ -72,6 +72,18 @@ class UnsupportedContentEncoding(InvalidRequest):
         )
 
 
+class NotStored(InvalidRequest):
+    """No response is kept, so there is none of this id."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"There is no response `{response_id[:100]}`: this server does not store responses."
+            " Keep what it answers, and send it again in `input`.",
+            param="response_id",
+            code="response_not_found",
+        )
+
+
 class InvalidKey(LockgateError):
     """The request carries no key, or one that is not valid. Never says which key it was."""
 
@@ -121,6 +133,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (UnknownModel, 404, "invalid_request_error", None),
+    (NotStored, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
     (UnsupportedContentEncoding, 415, "invalid_request_error", None),
     (InvalidRequest, 400, "invalid_request_error", None),

@@ -53,7 +53,8 @@ class Head(Struct, frozen=True):
 
 
 class Shape(Protocol):
-    """How one endpoint writes answers."""
+    """How one endpoint writes answers: as a stream, from `frames` and then `end` or `failed`, or as
+    a `whole`, where it may `take` note of the events before."""
 
     def frames(self, events: Sequence[Event]) -> bytes:
         """The server-sent events for these events; may be empty."""
@@ -63,8 +64,21 @@ class Shape(Protocol):
         """The JSON body of a finished answer."""
         ...
 
+    def take(self, events: Sequence[Event]) -> None:
+        """Events of an answer that is sent as a whole."""
+        return None  # most have no use for them
 
-class _Chunks(ABC):
+    @property
+    def end(self) -> bytes:
+        """What the stream of a complete answer closes with."""
+        return DONE
+
+    def failed(self, error: ErrorBody) -> bytes:
+        """What the stream of an answer closes with that an error ended."""
+        return error_frame(error) + DONE
+
+
+class _Chunks(Shape, ABC):
     """What chunks of both endpoints have in common: how they begin and how they end.
 
     `usage_so_far`, if given, is asked at every write and stands in each chunk of it; otherwise all

@@ -74,7 +74,7 @@ async def generate(request: AnyRequest) -> ASGIApp:
     return await complete(request, _completion(data, model), model, VARIANT)
 
 
-class GenerateShape:
+class GenerateShape(Shape):
     """How /generate writes answers, which have one choice."""
 
     def __init__(self, head: Head) -> None:

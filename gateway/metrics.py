@@ -29,6 +29,7 @@ PROVIDER = "lockgate"
 OPERATIONS = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
+    "/v1/responses": "chat",
     "/generate": "text_completion",
 }
 """`gen_ai.operation.name` of the routes that generate."""

@@ -6,8 +6,8 @@ things than the server does.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 import msgspec
 from litestar import get
@@ -30,6 +30,9 @@ from gateway.fields import HARMLESS, NOT_SUPPORTED, NOT_SUPPORTED_EXTENSIONS
 from gateway.generate import GenerateRequest, Generation, GenerationChunk
 from gateway.info import Health, Readiness, Version
 from gateway.protocol import ChatCompletionRequest, CompletionRequest
+from gateway.responses import fields as response_fields
+from gateway.responses.answers import InputTokens, Response, ResponseEvent
+from gateway.responses.protocol import InputItem, InputTokensRequest, ResponseRequest, ResponseTool
 from gateway.service import MAX_PRIORITY, PRIORITIES
 from gateway.streaming import JSONBytes
 from gateway.tokens import DetokenizeRequest, Text, TokenizeRequest, Tokens
@@ -41,8 +44,9 @@ Json = dict[str, Any]
 class Operation(Struct, frozen=True):
     """What a route takes and gives, beyond what its handler's docstring says.
 
-    `event` is what a stream is made of. An `answer` of None is text or JSON of any shape. `errors`
-    are statuses beside those that every route may have, `done` is the one of success.
+    `event` is what a stream is made of; of events that have names it is the union. An `answer` of
+    None is text or JSON of any shape. `errors` are statuses beside those that every route may have,
+    `done` is the one of success.
     """
 
     answer: Any = None
@@ -62,6 +66,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ChatCompletion, ChatCompletionRequest, ChatCompletionChunk, _ENGINE
     ),
     ("POST", "/v1/completions"): Operation(Completion, CompletionRequest, CompletionChunk, _ENGINE),
+    ("POST", "/v1/responses"): Operation(Response, ResponseRequest, ResponseEvent, _ENGINE),
+    ("POST", "/v1/responses/input_tokens"): Operation(
+        InputTokens, InputTokensRequest, errors=_BODY
+    ),
+    ("GET", "/v1/responses/{response_id}"): Operation(errors=(404,)),
+    ("DELETE", "/v1/responses/{response_id}"): Operation(errors=(404,)),
+    ("GET", "/v1/responses/{response_id}/input_items"): Operation(errors=(404,)),
+    ("POST", "/v1/responses/{response_id}/cancel"): Operation(errors=(404, 503)),
     ("POST", "/generate"): Operation(Generation, GenerateRequest, GenerationChunk, _ENGINE),
     ("POST", "/tokenize"): Operation(Tokens, TokenizeRequest, errors=_BODY),
     ("POST", "/detokenize"): Operation(Text, DetokenizeRequest, errors=_BODY),
@@ -77,7 +89,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
 
 ERRORS: Mapping[int, str] = {
     400: "The request is wrong; `param` names what, and nothing has been done.",
-    404: "There is no such model, or nothing at this path.",
+    404: "There is no such model or response, or nothing at this path.",
     413: "The body is larger than the settings allow.",
     415: "The body is not declared as JSON.",
     429: "The queue is full, or a limit has been reached; `Retry-After` says when to come back.",
@@ -185,8 +197,8 @@ def _path_parameter(name: str) -> Json:
         "name": name,
         "in": "path",
         "required": True,
-        "description": "May contain slashes.",
         "schema": schema,
+        **({"description": "May contain slashes."} if name == "model_id" else {}),
     }
 
 
@@ -206,6 +218,8 @@ def _responses(known: Operation) -> Json:
 
 def _event_schema(kind: Any) -> Json:
     """One event of a stream, in the form that OpenAPI 3.2 has for them."""
+    if get_args(kind):
+        return _named_event_schema(get_args(kind))
     chunk = {"contentMediaType": "application/json", "contentSchema": _reference(kind)}
     error = {"contentMediaType": "application/json", "contentSchema": _reference(ErrorResponse)}
     data = {"type": "string", "anyOf": [chunk, error, {"const": "[DONE]"}]}
@@ -214,6 +228,21 @@ def _event_schema(kind: Any) -> Json:
         "description": "With `stream: true`: one of the events.",
         "properties": {"data": data},
         "required": ["data"],
+    }
+
+
+def _named_event_schema(kinds: Sequence[Any]) -> Json:
+    """The same of events that are named, whose stream ends with one that says how it ended."""
+    chunks = [
+        {"contentMediaType": "application/json", "contentSchema": _reference(kind)}
+        for kind in kinds
+    ]
+    names = [kind.__struct_config__.tag for kind in kinds]
+    return {
+        "type": "object",
+        "description": "With `stream: true`: one of the events.",
+        "properties": {"event": {"enum": names}, "data": {"type": "string", "anyOf": chunks}},
+        "required": ["event", "data"],
     }
 
 
@@ -233,9 +262,10 @@ def _reference(kind: Any) -> Json:
 
 
 def _schemas() -> Json:
-    kinds = {ErrorResponse}
+    kinds = {ErrorResponse, ResponseTool, *get_args(InputItem)}
     for known in OPERATIONS.values():
-        kinds.update({known.answer, known.request, known.event, known.unavailable})
+        events = get_args(known.event) or (known.event,)
+        kinds.update({known.answer, known.request, *events, known.unavailable})
     kinds.discard(None)
     _, schemas = msgspec.json.schema_components(
         sorted(kinds, key=lambda kind: str(kind.__name__)),
@@ -243,7 +273,21 @@ def _schemas() -> Json:
     )
     for kind in (ChatCompletionRequest, CompletionRequest):
         _describe_fields(schemas[kind.__name__]["properties"], kind)
+    for kind in (ResponseRequest, InputTokensRequest):
+        _describe_lists(schemas[kind.__name__]["properties"])
+        response_fields.describe(schemas[kind.__name__]["properties"])
+    response_fields.describe_inside(schemas)
+    _describe_extensions(schemas["ResponseRequest"]["properties"])
     return schemas
+
+
+def _describe_lists(properties: Json) -> None:
+    """Of what `gateway.responses.protocol` reads in a second step."""
+    items = {"anyOf": [_reference(kind) for kind in get_args(InputItem)]}
+    for schema in (*properties["input"]["anyOf"], *properties["tools"]["anyOf"]):
+        if schema.get("type") == "array":
+            is_input = schema in properties["input"]["anyOf"]
+            schema["items"] = items if is_input else _reference(ResponseTool)
 
 
 def _describe_fields(properties: Json, kind: type[Struct]) -> None:
@@ -257,6 +301,11 @@ def _describe_fields(properties: Json, kind: type[Struct]) -> None:
         properties[name] = {"enum": [None, *values], "description": description}
     for name in HARMLESS.keys() & properties.keys():
         properties[name]["description"] = f"Without effect on the answer: {HARMLESS[name]}."
+    _describe_extensions(properties)
+
+
+def _describe_extensions(properties: Json) -> None:
+    """What the Structs do not say of fields that OpenAI does not have."""
     whole_number = {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}
     properties["priority"] = {
         "anyOf": [{"enum": [None, *PRIORITIES]}, whole_number],

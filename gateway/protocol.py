@@ -279,19 +279,20 @@ MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is not what it should be."""
 
 
-def to_invalid_request(error: Exception) -> InvalidRequest:
-    """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`."""
+def to_invalid_request(error: Exception, where: str = "") -> InvalidRequest:
+    """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`. `where` is
+    the place in the body of what was decoded, if that was a part of it."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
     if not isinstance(error, msgspec.ValidationError):
         message = f"The body is not valid JSON: {error}."
         return InvalidRequest(message, param=None, code="invalid_json")
-    return _wrong_shape(str(error))
+    return _wrong_shape(str(error), where)
 
 
-def _wrong_shape(text: str) -> InvalidRequest:
+def _wrong_shape(text: str, where: str) -> InvalidRequest:
     found = _PATH.search(text)
-    path = found["path"].removeprefix(".") if found else ""
+    path = (where + (found["path"] if found else "")).removeprefix(".")
     reason = text[: found.start()] if found else text
     if missing := _MISSING.match(reason):
         name = f"{path}.{missing['field']}" if path else missing["field"]
@@ -305,5 +306,5 @@ def _wrong_shape(text: str) -> InvalidRequest:
     reason = reason[:1].lower() + reason[1:]
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
-    where = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
-    return InvalidRequest(f"{where} is wrong: {reason}.", param=path, code=code)
+    what = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
+    return InvalidRequest(f"{what} is wrong: {reason}.", param=path, code=code)

@@ -15,11 +15,12 @@ from typing import Protocol, Self
 import structlog
 from litestar.types import Receive, Scope, Send
 
+from gateway.answers import ErrorBody
 from gateway.assembler import Assembler
 from gateway.deadlines import at_deadline
 from gateway.errors import to_reply
 from gateway.exchange import Exchange
-from gateway.frames import DONE, KEEP_ALIVE, Shape, error_frame
+from gateway.frames import KEEP_ALIVE, Shape
 from gateway.metrics import Metrics
 from gateway.timeline import Timeline
 from runtime import LockgateError, RequestOutput
@@ -116,7 +117,7 @@ class WholeAnswer:
         timeline = Timeline(self._metrics, Exchange.of(scope), self._assembler)
         with timeline, until_over(receive, stream, Exchange.of(scope).deadline):
             async for outputs in stream:
-                self._assembler.push(outputs)
+                self._shape.take(self._assembler.push(outputs))
                 timeline.delta(len(outputs))
             if stream.closed:
                 return
@@ -157,7 +158,7 @@ class EventStream:
                 if not exchange.status:
                     raise
                 timeline.fail()
-                body = _last_words(error, exchange)
+                body = self._shape.failed(_last_words(error, exchange))
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _write_all(
@@ -181,7 +182,7 @@ class EventStream:
                     timeline.delta(len(outputs))
                     if assembler.is_finished:
                         timeline.finish()
-                        body += DONE
+                        body += self._shape.end
                 if not exchange.status:
                     await send(
                         {
@@ -215,8 +216,8 @@ async def _close_on_disconnect(receive: Receive, stream: Deltas) -> None:
     stream.close()
 
 
-def _last_words(error: Exception, exchange: Exchange) -> bytes:
-    """An error in mid-stream: one event that says so, then the regular end."""
+def _last_words(error: Exception, exchange: Exchange) -> ErrorBody:
+    """What the client is told of an error in mid-stream."""
     reply = to_reply(error, exchange.request_id)
     exchange.error_code = reply.body.code
     unexpected = None if isinstance(error, LockgateError) else error
@@ -226,7 +227,7 @@ def _last_words(error: Exception, exchange: Exchange) -> bytes:
         error=reply.body.message,
         exc_info=unexpected,
     )
-    return error_frame(reply.body) + DONE
+    return reply.body
 
 
 class _Silence:

@@ -14,8 +14,9 @@ from typing import Any
 ANSWERS = (
     *("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
     *("CreateCompletionResponse", "ListModelsResponse", "Model", "ErrorResponse"),
+    *("Response", "ResponseStreamEvent", "TokenCountsResource"),
 )
-REQUESTS = ("CreateChatCompletionRequest", "CreateCompletionRequest")
+REQUESTS = ("CreateChatCompletionRequest", "CreateCompletionRequest", "CreateResponse")
 PREFIX = "#/components/schemas/"
 DROPPED = {"description", "example", "examples", "title", "deprecated", "nullable"}
 

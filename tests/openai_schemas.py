@@ -40,3 +40,21 @@ def check_completion_chunk(chunk: Any) -> None:
 
 def check_error(body: Any) -> None:
     check_answer("ErrorResponse", body)
+
+
+def check_response(answer: Any) -> None:
+    check_answer("Response", answer)
+
+
+def check_response_event(event: Any) -> None:
+    """By the schema of its type; of one that OpenAI does not have there is none."""
+    check_answer(_EVENTS[event["type"]], event)
+
+
+def _events() -> dict[str, str]:
+    schemas = DOCUMENT["components"]["schemas"]
+    names = [each["$ref"].rpartition("/")[2] for each in schemas["ResponseStreamEvent"]["anyOf"]]
+    return {schemas[name]["properties"]["type"]["enum"][0]: name for name in names}
+
+
+_EVENTS = _events()

@@ -1,6 +1,7 @@
 """The OpenAPI document: well formed, complete, and true of what the server answers."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,8 @@ def test_it_is_an_openapi_document(document: Document):
 def test_every_path_that_it_names_is_there(server: RunningServer, document: Document):
     """And takes the methods that it names."""
     for path, operations in document["paths"].items():
-        allowed = server.http.options(path.replace("{model_id}", "x")).headers["allow"]
+        name = re.sub(r"\{\w+\}", "x", path)
+        allowed = server.http.options(name).headers["allow"]
         methods = {method.lower() for method in allowed.split(", ")} - {"head", "options"}
         assert methods == set(operations)
         assert all(operation["summary"] for operation in operations.values())
@@ -124,6 +126,33 @@ def test_the_other_answers_are_as_described(server: RunningServer, document: Doc
         check(document, event_at(document, "/generate"), event)
     card = server.http.get(f"/v1/models/{MODEL}").json()
     check(document, schema_at(document, "get", "/v1/models/{model_id}", 200), card)
+
+
+def test_responses_are_as_described(server: RunningServer, document: Document):
+    """Their events have names, and one schema for each."""
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    body: dict[str, Any] = {
+        "input": "hi",
+        "max_output_tokens": 9,
+        "tools": [tool],
+        "top_logprobs": 1,
+    }
+    check(document, "ResponseRequest", {"model": MODEL, **body})
+    check(document, "Response", server.post("/v1/responses", **body).json())
+    counted = server.post("/v1/responses/input_tokens", input="hi").json()
+    check(document, "InputTokens", counted)
+    content = document["paths"]["/v1/responses"]["post"]["responses"]["200"]["content"]
+    described = content["text/event-stream"]["schema"]["properties"]
+    stream = server.post("/v1/responses", **body, stream=True).text
+    for event in stream.removesuffix("\n\n").split("\n\n"):
+        name, data = event.split("\n")
+        place = described["event"]["enum"].index(name.removeprefix("event: "))
+        reference = described["data"]["anyOf"][place]["contentSchema"]["$ref"]
+        value = json.loads(data.removeprefix("data: "))
+        check(document, reference.rpartition("/")[2], value)
+    stored = server.http.get("/v1/responses/resp_1")
+    path = "/v1/responses/{response_id}"
+    check(document, schema_at(document, "get", path, 404), stored.json())
 
 
 def test_errors_are_as_described(server: RunningServer, document: Document):

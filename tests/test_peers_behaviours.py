@@ -31,6 +31,7 @@ from tests.serving import (
 )
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 TEXT = "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]
 SENTENCE = 'a\n\nb\r\ndata: [DONE]\n\n"ü狐👩‍👩‍👧"\u2028\u0085\\ '
@@ -531,3 +532,23 @@ def test_an_agents_loop(tiny: RunningServer):
     assert "tool_calls" not in last["choices"][0]["message"]
     assert last["choices"][0]["message"]["content"]
     assert text_of_chunks(chunks)
+
+
+# Responses
+
+
+def test_events_of_a_response_speak_of_the_same_things(server: RunningServer):
+    """One id for the response and one for the message, in order, and the joined text is the whole."""
+    text = server.post(RESPONSES, input="hi", stream=True, max_output_tokens=90).text
+    events = [json.loads(each.partition("\ndata: ")[2]) for each in text[:-2].split("\n\n")]
+    kinds = [event["type"].removeprefix("response.") for event in events]
+    deltas = [event["delta"] for event in events if event["type"].endswith("text.delta")]
+
+    assert kinds[:4] == ["created", "in_progress", "output_item.added", "content_part.added"]
+    assert set(kinds[4:-4]) == {"output_text.delta"}
+    assert kinds[-4:-1] == ["output_text.done", "content_part.done", "output_item.done"]
+    assert len({event["response"]["id"] for event in events if "response" in event}) == 1
+    items = {event["item"]["id"] for event in events if "item" in event}
+    assert items == {event["item_id"] for event in events if "item_id" in event}
+    assert len(items) == 1
+    assert "".join(deltas) == events[-1]["response"]["output"][0]["content"][0]["text"]

@@ -51,3 +51,35 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     @property
     def supports_anthropic_inputs(self):
         return True
+
+
+def test_responses(server):
+    """The same over /v1/responses: words, a stream, a call, an answer with a schema."""
+    model = ChatOpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        model=MODEL,
+        temperature=0,
+        max_tokens=64,
+        use_responses_api=True,
+    )
+    asked = "What is the capital of France?"
+    answer = model.invoke(asked)
+    assert "Paris" in answer.text
+    assert answer.usage_metadata["total_tokens"] > 0
+    chunks = list(model.stream(asked))
+    assert "".join(chunk.text for chunk in chunks) == answer.text
+    assert len(chunks) > 3
+    schema = {
+        "title": "City",
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    tool = {"name": "look_up", "description": "Looks a city up.", "parameters": schema}
+    calling = model.bind_tools([tool], tool_choice="look_up")
+    [call] = calling.invoke(asked).tool_calls
+    assert (call["name"], set(call["args"])) == ("look_up", {"city"})
+    structured = model.with_structured_output(schema, method="json_schema")
+    assert set(structured.invoke(asked)) == {"city"}

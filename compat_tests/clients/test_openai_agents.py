@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK over chat completions."""
+"""OpenAI's Agents SDK over chat completions and over responses, which it takes by default."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     Runner,
     function_tool,
     set_tracing_disabled,
@@ -29,10 +30,10 @@ class City(BaseModel):
     country: str
 
 
-@pytest.fixture
-def model(server):
+@pytest.fixture(params=[OpenAIChatCompletionsModel, OpenAIResponsesModel])
+def model(server, request):
     client = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    return OpenAIChatCompletionsModel(model=MODEL, openai_client=client)
+    return request.param(model=MODEL, openai_client=client)
 
 
 SETTINGS = ModelSettings(temperature=0, max_tokens=64)
