@@ -25,6 +25,7 @@ from gateway.answers import (
 )
 from gateway.chunks import ChatCompletionChunk, CompletionChunk
 from gateway.context import AnyRequest
+from gateway.embedding_protocol import EmbeddingList, EmbeddingRequest
 from gateway.fields import HARMLESS, NOT_SUPPORTED, NOT_SUPPORTED_EXTENSIONS
 from gateway.generate import GenerateRequest, Generation, GenerationChunk
 from gateway.info import Health, Readiness, Version
@@ -60,6 +61,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ChatCompletion, ChatCompletionRequest, ChatCompletionChunk, _ENGINE
     ),
     ("POST", "/v1/completions"): Operation(Completion, CompletionRequest, CompletionChunk, _ENGINE),
+    ("POST", "/v1/embeddings"): Operation(EmbeddingList, EmbeddingRequest, errors=_ENGINE),
     ("POST", "/generate"): Operation(Generation, GenerateRequest, GenerationChunk, _ENGINE),
     ("POST", "/tokenize"): Operation(Tokens, TokenizeRequest, errors=_BODY),
     ("POST", "/detokenize"): Operation(Text, DetokenizeRequest, errors=_BODY),

@@ -112,6 +112,8 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
     template. `thinking_token_budget` is how many tokens it may think where the request does not
     say; `thinking_budget_message` is put into its mouth when they are used up.
+
+    `is_matryoshka` is whether its embeddings may be cut short; "auto" looks at the file's tags.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -123,6 +125,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reasoning_parser: ReasoningParser = "auto"
     thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
     thinking_budget_message: str = ""
+    is_matryoshka: bool | Literal["auto"] = "auto"
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
