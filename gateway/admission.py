@@ -149,11 +149,20 @@ def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | 
     `max_tokens` are those that the client asked for, one for each answer, None where it set none.
     Raises RateLimited.
     """
-    permit: Permit | None = scope.get(_PERMIT)
-    if permit is not None:
+    if scope.get(_PERMIT) is not None:
         answers = sum(UNLIMITED_ANSWER_TOKENS if n is None else n for n in max_tokens)
         prompts = assembler.usage_so_far().prompt_tokens
-        permit.reserve_tokens(prompts + answers, lambda: assembler.usage_so_far().total_tokens)
+        reserve_prompt_tokens(
+            scope, prompts + answers, lambda: assembler.usage_so_far().total_tokens
+        )
+
+
+def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) -> None:
+    """Charges so many tokens to the request's key; `used` says in the end how many it were. Raises
+    RateLimited."""
+    permit: Permit | None = scope.get(_PERMIT)
+    if permit is not None:
+        permit.reserve_tokens(num_tokens, used)
 
 
 def is_loopback(address: str) -> bool:

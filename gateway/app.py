@@ -28,6 +28,7 @@ from gateway.completions import create_completion
 from gateway.context import Context
 from gateway.deadlines import body_in_time
 from gateway.drain import Drain
+from gateway.embeddings import create_embedding
 from gateway.errors import handle_error
 from gateway.exchange import Exchange
 from gateway.generate import generate
@@ -70,6 +71,7 @@ ROUTES = (
     stored_response,
     stored_input_items,
     cancel_response,
+    create_embedding,
     list_models,
     retrieve_model,
     live,

@@ -12,7 +12,7 @@ from gateway.admission import principal_of
 from gateway.drain import Drain
 from gateway.exchange import Exchange, key_fingerprint
 from gateway.metrics import Metrics
-from gateway.protocol import GenerationRequest
+from gateway.protocol import WorkRequest
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
@@ -54,14 +54,14 @@ def model_of(request: AnyRequest, name: str | None) -> ServedModel:
     return context.models.get(context.model.name if name is None else name)
 
 
-def served_model(request: AnyRequest, data: GenerationRequest) -> ServedModel:
+def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
     """The model that a request asks for. Raises UnknownModel."""
     model = context_of(request).models.get(data.model)
     note_model(request, data, model)
     return model
 
 
-def note_model(request: AnyRequest, data: GenerationRequest, model: ServedModel) -> None:
+def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
     """From here on the request's metrics, log line and trace name the model, and the key's name.
     An adapter counts as the model that it is added to."""
     context, exchange = context_of(request), Exchange.of(request.scope)

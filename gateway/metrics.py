@@ -31,8 +31,9 @@ OPERATIONS = {
     "/v1/completions": "text_completion",
     "/v1/responses": "chat",
     "/generate": "text_completion",
+    "/v1/embeddings": "embeddings",
 }
-"""`gen_ai.operation.name` of the routes that generate."""
+"""`gen_ai.operation.name` of the routes that the engine works for."""
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),

@@ -26,6 +26,7 @@ from gateway.answers import (
 )
 from gateway.chunks import ChatCompletionChunk, CompletionChunk
 from gateway.context import AnyRequest
+from gateway.embedding_protocol import EmbeddingList, EmbeddingRequest
 from gateway.fields import HARMLESS, NOT_SUPPORTED, NOT_SUPPORTED_EXTENSIONS
 from gateway.generate import GenerateRequest, Generation, GenerationChunk
 from gateway.info import Health, Readiness, Version
@@ -74,6 +75,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", "/v1/responses/{response_id}"): Operation(errors=(404,)),
     ("GET", "/v1/responses/{response_id}/input_items"): Operation(errors=(404,)),
     ("POST", "/v1/responses/{response_id}/cancel"): Operation(errors=(404, 503)),
+    ("POST", "/v1/embeddings"): Operation(EmbeddingList, EmbeddingRequest, errors=_ENGINE),
     ("POST", "/generate"): Operation(Generation, GenerateRequest, GenerationChunk, _ENGINE),
     ("POST", "/tokenize"): Operation(Tokens, TokenizeRequest, errors=_BODY),
     ("POST", "/detokenize"): Operation(Text, DetokenizeRequest, errors=_BODY),
@@ -273,9 +275,9 @@ def _schemas() -> Json:
     )
     for kind in (ChatCompletionRequest, CompletionRequest):
         _describe_fields(schemas[kind.__name__]["properties"], kind)
-    for kind in (ResponseRequest, InputTokensRequest):
-        _describe_lists(schemas[kind.__name__]["properties"])
-        response_fields.describe(schemas[kind.__name__]["properties"])
+    for name in (ResponseRequest.__name__, InputTokensRequest.__name__):
+        _describe_lists(schemas[name]["properties"])
+        response_fields.describe(schemas[name]["properties"])
     response_fields.describe_inside(schemas)
     _describe_extensions(schemas["ResponseRequest"]["properties"])
     return schemas

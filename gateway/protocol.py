@@ -175,11 +175,19 @@ class StreamOptions(Struct):
     continuous_usage_stats: bool | None = None
 
 
-class GenerationRequest(Struct, kw_only=True):
-    """What both endpoints take. OpenAI does not know `top_k` and what follows it, and
-    `response_format` for chats alone."""
+class WorkRequest(Struct, kw_only=True):
+    """What all that the engine works on takes. `priority` and `deadline` are not OpenAI's."""
 
     model: str
+    user: str | None = None
+    priority: Unchecked = None
+    deadline: float | None = None
+
+
+class GenerationRequest(WorkRequest, kw_only=True):
+    """What both endpoints that generate take. OpenAI does not know `top_k` and what follows it, and
+    `response_format` for chats alone."""
+
     temperature: Temperature | None = None
     top_p: TopP | None = None
     n: NumChoices | None = None
@@ -189,7 +197,6 @@ class GenerationRequest(Struct, kw_only=True):
     frequency_penalty: Penalty | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
     logit_bias: LogitBias | None = None
     response_format: ResponseFormat | None = None
     top_k: Annotated[int, Meta(ge=-1)] | None = None
@@ -205,8 +212,6 @@ class GenerationRequest(Struct, kw_only=True):
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
-    priority: Unchecked = None
-    deadline: float | None = None
     cache_salt: CacheSalt | None = None
 
 

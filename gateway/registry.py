@@ -27,6 +27,7 @@ from runtime import (
     SetupError,
     Tokenizer,
     __version__,
+    is_matryoshka,
     load_tokenizer,
 )
 
@@ -57,9 +58,11 @@ class ServedModel:
         self._templates: Templates | None = None
         self.load_error = ""
         self._tokenizer: Tokenizer | None = None
+        self._model_path = ""
 
     async def load(self, model_path: str) -> None:
         """Read tokenizer and chat template, in a thread. A failure is logged and remembered."""
+        self._model_path = model_path
         try:
             loaded = await asyncio.to_thread(_load, model_path, self._settings)
         except Exception as error:
@@ -131,6 +134,12 @@ class ServedModel:
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
         return await asyncio.to_thread(lambda: [encode(text) for text in texts])
+
+    async def is_matryoshka(self) -> bool:
+        """Whether the first numbers of its embeddings are embeddings too."""
+        if self._settings.is_matryoshka != "auto":
+            return self._settings.is_matryoshka
+        return await asyncio.to_thread(is_matryoshka, self._model_path)
 
     def decode(self, token_ids: list[int]) -> str:
         """Text of a prompt that came as token ids."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.errors import PermissionDenied
 from gateway.keys import PriorityClass
-from gateway.protocol import ChatCompletionRequest, GenerationRequest
+from gateway.protocol import ChatCompletionRequest, GenerationRequest, WorkRequest
 from runtime import PRIORITY_STEP, InvalidRequest, PrefixCaching
 
 PRIORITIES: Mapping[str, int] = {
@@ -61,7 +61,7 @@ class Service(Struct, frozen=True, kw_only=True):
     lora: str = ""
 
 
-def service_of(data: GenerationRequest, origin: Origin, lora: str = "") -> Service:
+def service_of(data: WorkRequest, origin: Origin, lora: str = "") -> Service:
     """Checked, with every default applied. `lora` is the adapter that the model's name stands for,
     "" for none."""
     tenant = _tenant(data, origin)
@@ -86,7 +86,7 @@ def served_tier(data: ChatCompletionRequest, origin: Origin | None = None) -> st
     return data.service_tier if is_applied else "default"
 
 
-def _priority(data: GenerationRequest, origin: Origin) -> int:
+def _priority(data: WorkRequest, origin: Origin) -> int:
     """A tier is a wish, and the answer says what became of it; `priority` is an order, which is
     refused where the key does not allow it."""
     best = PRIORITIES[origin.key_priority] if origin.key_priority else None
@@ -117,7 +117,7 @@ def _checked_priority(value: Any) -> int:
     )
 
 
-def _tenant(data: GenerationRequest, origin: Origin) -> str:
+def _tenant(data: WorkRequest, origin: Origin) -> str:
     named = data.user
     if isinstance(data, ChatCompletionRequest):
         named = data.safety_identifier or data.user
@@ -127,8 +127,8 @@ def _tenant(data: GenerationRequest, origin: Origin) -> str:
     return hashlib.sha256(tenant.encode()).hexdigest()
 
 
-def _cache_salt(data: GenerationRequest, tenant: str, origin: Origin, lora: str) -> str:
-    salt = data.cache_salt or ""
+def _cache_salt(data: WorkRequest, tenant: str, origin: Origin, lora: str) -> str:
+    salt = (isinstance(data, GenerationRequest) and data.cache_salt) or ""
     parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
     if origin.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
         parts = [origin.key_fingerprint, tenant, *parts]
@@ -137,7 +137,7 @@ def _cache_salt(data: GenerationRequest, tenant: str, origin: Origin, lora: str)
     return salt if is_plain else msgspec.json.encode(parts).decode()
 
 
-def _deadline(data: GenerationRequest, origin: Origin) -> float:
+def _deadline(data: WorkRequest, origin: Origin) -> float:
     """On the monotonic clock, and no later than the settings allow."""
     patience = origin.max_queue_seconds
     if data.deadline is not None:

@@ -113,6 +113,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     template. `thinking_token_budget` is how many tokens it may think where the request does not
     say; `thinking_budget_message` is put into its mouth when they are used up.
     `system_fingerprint` says whether answers tell what program, engine and model made them.
+    `is_matryoshka` is whether its embeddings may be cut short; "auto" looks at the file's tags.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -125,6 +126,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
     thinking_budget_message: str = ""
     system_fingerprint: bool = True
+    is_matryoshka: bool | Literal["auto"] = "auto"
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

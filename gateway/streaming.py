@@ -49,6 +49,14 @@ class Deltas(Protocol):
     def expire(self, error: LockgateError) -> None: ...
 
 
+class Closable(Protocol):
+    """What the engine works on, as long as somebody waits for it."""
+
+    def close(self) -> None: ...
+
+    def expire(self, error: LockgateError) -> None: ...
+
+
 class FinishedDeltas:
     """Deltas of requests that ask for no tokens: the engine has nothing to do."""
 
@@ -197,7 +205,7 @@ class EventStream:
 
 
 @contextmanager
-def until_over(receive: Receive, stream: Deltas, deadline: float = math.inf) -> Iterator[None]:
+def until_over(receive: Receive, stream: Closable, deadline: float = math.inf) -> Iterator[None]:
     """Closes the stream at the end of the block, or as soon as the client leaves, which wakes its
     reader. Neither kind of response is cancelled by the server when its client is gone. At the
     deadline, on the monotonic clock, the reader gets a RequestTimeout."""
@@ -210,7 +218,7 @@ def until_over(receive: Receive, stream: Deltas, deadline: float = math.inf) -> 
             stream.close()
 
 
-async def _close_on_disconnect(receive: Receive, stream: Deltas) -> None:
+async def _close_on_disconnect(receive: Receive, stream: Closable) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.close()

@@ -14,7 +14,12 @@ from typing import Any, Protocol, cast
 from msgspec import Struct
 
 from gateway.exchange import Exchange
-from gateway.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from gateway.protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    WorkRequest,
+)
 from gateway.settings import OtelSettings
 from runtime import MissingExtra, SetupError
 
@@ -72,10 +77,14 @@ def tracing(tracer: Tracer | None) -> Callable[[Any], AbstractAsyncContextManage
     return lifespan
 
 
-def request_attributes(data: GenerationRequest) -> dict[str, Any]:
+def request_attributes(data: WorkRequest) -> dict[str, Any]:
     """`gen_ai.request.*` of OpenTelemetry's semantic conventions: numbers, and no text."""
+    model = {"gen_ai.request.model": data.model[:_MAX_MODEL_NAME]}
+    return model | (_generation(data) if isinstance(data, GenerationRequest) else {})
+
+
+def _generation(data: GenerationRequest) -> dict[str, Any]:
     attributes = {
-        "gen_ai.request.model": data.model[:_MAX_MODEL_NAME],
         "gen_ai.request.max_tokens": _max_tokens(data),
         "gen_ai.request.temperature": data.temperature,
         "gen_ai.request.top_p": data.top_p,

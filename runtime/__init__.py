@@ -6,6 +6,7 @@ What the gateway uses is exported here; everything else is private to the packag
 from runtime.client import EngineClient, EngineState
 from runtime.config import EngineConfig, LlamaCppConfig, PrefixCaching, ScriptedConfig
 from runtime.detokenizer import spell
+from runtime.embedding_stream import EmbeddingStream
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -31,6 +32,7 @@ from runtime.gpu import (
     spec_of,
 )
 from runtime.gpu_monitor import GpuMonitor
+from runtime.matryoshka import is_matryoshka
 from runtime.messages import EngineInfo, EngineLimits, EngineStats, FromEngine, Ready, StepOutput
 from runtime.models import CATALOGUE, CatalogueEntry, Model, ModelStore
 from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu
@@ -43,6 +45,7 @@ from runtime.planning.precisions import PRECISIONS, PrecisionName
 from runtime.planning.roofline import Roofline
 from runtime.request import (
     PRIORITY_STEP,
+    EmbeddingRequest,
     FinishReason,
     Request,
     RequestOutput,
@@ -74,6 +77,8 @@ __all__ = [
     "CatalogueEntry",
     "ContextLengthExceeded",
     "DeadlineExceeded",
+    "EmbeddingRequest",
+    "EmbeddingStream",
     "EngineClient",
     "EngineConfig",
     "EngineCrashed",
@@ -136,6 +141,7 @@ __all__ = [
     "fill_engine_plan",
     "find_gpu",
     "find_planned_model",
+    "is_matryoshka",
     "load_tokenizer",
     "make_plan",
     "spec_of",

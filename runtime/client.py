@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Literal
 
-import msgspec
 import structlog
 
+from runtime.embedding_stream import EmbeddingStream
 from runtime.errors import (
     DeadlineExceeded,
     EngineCrashed,
@@ -18,8 +18,10 @@ from runtime.errors import (
     InvalidRequest,
     LockgateError,
 )
+from runtime.in_flight import EmbeddingInFlight, InFlight
 from runtime.messages import (
     Abort,
+    Embedded,
     EngineInfo,
     EngineLimits,
     EngineStats,
@@ -27,10 +29,9 @@ from runtime.messages import (
     Ready,
     RequestFailed,
     StepOutput,
-    Submit,
     ToEngine,
 )
-from runtime.request import Request, RequestOutput
+from runtime.request import EmbeddingRequest, Request, RequestOutput
 from runtime.service_rate import ServiceRate
 from runtime.stream import TokenStream
 from runtime.suspects import PROOF_TOKENS, Suspects
@@ -41,27 +42,6 @@ EngineState = Literal["starting", "ready", "restarting", "failed"]
 
 UNAVAILABLE_RETRY_SECONDS = 10.0
 """When to ask again where the engine has failed: somebody has to look first."""
-
-
-class _InFlight:
-    """A request between submission and end, with the tokens its client already has."""
-
-    def __init__(self, request: Request, stream: TokenStream) -> None:
-        self.request = request
-        self.stream = stream
-        self.output_token_ids: list[int] = []
-        self.is_submitted = False
-        self.num_new_tokens = 0  # from the engine that it was submitted to
-
-    @property
-    def waiting_tokens(self) -> int:
-        """Tokens of its prompt as long as it has no answer."""
-        return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
-
-    def resumed(self) -> Request:
-        return msgspec.structs.replace(
-            self.request, output_token_ids=self.request.output_token_ids + self.output_token_ids
-        )
 
 
 class EngineClient:
@@ -79,7 +59,7 @@ class EngineClient:
     def __init__(self, max_num_waiting_tokens: int = 0) -> None:
         self._max_num_waiting_tokens = max_num_waiting_tokens
         self._num_waiting_tokens = 0
-        self._in_flight: dict[str, _InFlight] = {}
+        self._in_flight: dict[str, InFlight | EmbeddingInFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
         self._rate = ServiceRate()
         self._suspects = Suspects()
@@ -123,14 +103,32 @@ class EngineClient:
         self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:
-            assert request.request_id not in self._in_flight, "request id used twice: a bug"
-            self._in_flight[request.request_id] = in_flight = _InFlight(request, stream)
-            self._num_waiting_tokens += in_flight.waiting_tokens
-        if self._send is None or self._suspects.is_searching:
-            self._wait(requests)
-        else:
-            self._submit([request.request_id for request in requests])
-        self._rate.in_flight(len(self._in_flight))
+            self._add(InFlight(request, stream))
+        self._hand_over(requests)
+        return stream
+
+    def check_embeddings(self) -> EngineLimits:
+        """What the engine can take, of one that has embeddings and room for a request. Raises what
+        `embed` would raise now."""
+        limits = self._limits()
+        if not limits.max_embedding_len:
+            engine = self.info.engine if self.info else "engine"
+            raise InvalidRequest(
+                f"The engine `{engine}` has no embeddings. Use a server whose engine is llama_cpp.",
+                param="model",
+                code="unsupported_value",
+            )
+        self._check_capacity(1, limits)
+        return limits
+
+    def embed(self, request: EmbeddingRequest) -> EmbeddingStream:
+        """Hand an embedding request to the engine. Raises what `submit` raises, and InvalidRequest
+        where there are no embeddings."""
+        self.check_embeddings()
+        self._check_tokens(request.num_tokens)
+        stream = EmbeddingStream(request.request_id, len(request.inputs), self._abort)
+        self._add(EmbeddingInFlight(request, stream))
+        self._hand_over([request])
         return stream
 
     def connected(self, send: Callable[[ToEngine], None], ready: Ready) -> None:
@@ -152,6 +150,8 @@ class EngineClient:
                 self.last_step_time = time.monotonic()
                 for output in outputs:
                     self._deliver(output)
+            case Embedded(request_id, vectors):
+                self._deliver_vectors(request_id, vectors)
             case RequestFailed():
                 self._refused(message)
 
@@ -213,23 +213,36 @@ class EngineClient:
         if not suspects.is_searching:
             self._submit([key for key, entry in self._in_flight.items() if not entry.is_submitted])
 
+    def _add(self, in_flight: InFlight | EmbeddingInFlight) -> None:
+        request_id = in_flight.request.request_id
+        assert request_id not in self._in_flight, "request id used twice: a bug"
+        self._in_flight[request_id] = in_flight
+        self._num_waiting_tokens += in_flight.waiting_tokens
+
     def _submit(self, request_ids: Sequence[str]) -> None:
         for request_id in request_ids:
             in_flight = self._in_flight[request_id]
             in_flight.is_submitted, in_flight.num_new_tokens = True, 0
             if self._send is not None:
-                self._send(Submit(in_flight.resumed()))
+                self._send(in_flight.message())
 
-    def _wait(self, requests: Sequence[Request]) -> None:
+    def _hand_over(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
+        if self._send is None or self._suspects.is_searching:
+            self._wait(requests)
+        else:
+            self._submit([request.request_id for request in requests])
+        self._rate.in_flight(len(self._in_flight))
+
+    def _wait(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
         """Keep requests until an engine takes them. It looks after deadlines from then on."""
         now = time.monotonic()
         for request in requests:
             if request.deadline:
                 asyncio.get_running_loop().call_later(request.deadline - now, self._expire, request)
 
-    def _expire(self, request: Request) -> None:
+    def _expire(self, request: Request | EmbeddingRequest) -> None:
         in_flight = self._in_flight.get(request.request_id)
-        if in_flight is None or in_flight.is_submitted or in_flight.output_token_ids:
+        if in_flight is None or in_flight.is_submitted or in_flight.has_begun:
             return
         message = (
             f"The request waited {time.monotonic() - request.arrival_time:.0f} seconds for an"
@@ -246,7 +259,7 @@ class EngineClient:
 
     def _deliver(self, output: RequestOutput) -> None:
         in_flight = self._in_flight.get(output.request_id)
-        if in_flight is None:
+        if not isinstance(in_flight, InFlight):
             return  # aborted while this was on its way
         if output.token_ids and not in_flight.output_token_ids:
             self._num_waiting_tokens -= in_flight.waiting_tokens
@@ -259,6 +272,12 @@ class EngineClient:
             self._rate.completed()
             self._forget(output.request_id)
         in_flight.stream.push(output)
+
+    def _deliver_vectors(self, request_id: str, vectors: list[bytes]) -> None:
+        in_flight = self._in_flight.get(request_id)
+        if isinstance(in_flight, EmbeddingInFlight) and in_flight.push(vectors):
+            self._rate.completed()
+            self._forget(request_id)
 
     def _refused(self, failed: RequestFailed) -> None:
         in_flight = self._forget(failed.request_id)
@@ -276,7 +295,7 @@ class EngineClient:
     def _fail_waiting(self, reason: str) -> None:
         """What has no token yet has lost nothing, and may be sent again."""
         error = EngineUnavailable(reason, retry_after=UNAVAILABLE_RETRY_SECONDS)
-        begun = {id(entry.stream) for entry in self._in_flight.values() if entry.output_token_ids}
+        begun = {id(entry.stream) for entry in self._in_flight.values() if entry.has_begun}
         for in_flight in list(self._in_flight.values()):
             if id(in_flight.stream) not in begun:
                 self._forget(in_flight.request.request_id)
@@ -296,7 +315,7 @@ class EngineClient:
             if self._forget(request_id) is not None and self._send is not None:
                 self._send(Abort(request_id))
 
-    def _forget(self, request_id: str) -> _InFlight | None:
+    def _forget(self, request_id: str) -> InFlight | EmbeddingInFlight | None:
         in_flight = self._in_flight.pop(request_id, None)
         self._clear(request_id)
         if in_flight is not None:
@@ -312,6 +331,15 @@ class EngineClient:
         return self.limits
 
     def _check_room(self, num_requests: int, limits: EngineLimits) -> None:
+        if not limits.can_generate:
+            raise InvalidRequest(
+                "This model makes embeddings and does nothing else. Use /v1/embeddings.",
+                param="model",
+                code="unsupported_value",
+            )
+        self._check_capacity(num_requests, limits)
+
+    def _check_capacity(self, num_requests: int, limits: EngineLimits) -> None:
         capacity = limits.max_num_seqs + limits.max_num_waiting
         if num_requests > capacity:
             raise InvalidRequest(

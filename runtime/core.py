@@ -4,6 +4,7 @@ Everything that is waiting stands in one queue, requests that had to give way in
 one place that decides who is next.
 """
 
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,14 +12,22 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from runtime.config import EngineConfig
+from runtime.embedding_jobs import EmbeddingJobs
 from runtime.engines.base import Engine, SequenceOutput
-from runtime.errors import EngineOverloaded, InvalidRequest, LockgateError
+from runtime.errors import EngineError, EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages import EngineStats, FromEngine, RequestFailed, StepOutput
 from runtime.output import OutputProcessor
 from runtime.preparing import PreparingRequests
-from runtime.request import PRIORITY_STEP, Request
+from runtime.request import PRIORITY_STEP, EmbeddingRequest, Request
 from runtime.tokenizer import Tokenizer
 from runtime.waiting_queue import WaitingQueue
+
+MIN_EMBEDDING_SHARE = 0.3
+"""Of a step's time, what embeddings get at least beside it: they always go on."""
+
+UNDISTURBED_STEPS = 4.0
+"""While nobody streams, embeddings may be computed for so many times `max_step_ms` at a time:
+clients that come or leave are heard only in between."""
 
 
 class _Running(Struct, frozen=True):
@@ -46,7 +55,16 @@ class EngineCore:
         self._engine = engine
         self._record = record
         self._preempt_after = config.preempt_after
-        self._waiting = WaitingQueue(engine.limits.max_num_waiting, config.priority_ageing)
+        self._max_step_seconds = config.max_step_ms / 1000
+        self._waiting: WaitingQueue[Request] = WaitingQueue(
+            engine.limits.max_num_waiting, config.priority_ageing
+        )
+        self._embeddings = EmbeddingJobs(
+            engine.embedder,
+            max_num_jobs=engine.limits.max_num_seqs,
+            max_num_waiting=engine.limits.max_num_waiting,
+            priority_ageing=config.priority_ageing,
+        )
         self._preparing = PreparingRequests()
         self._running: dict[str, _Running] = {}
         self._output = OutputProcessor(tokenizer)
@@ -56,7 +74,8 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether there is something to do now."""
-        return bool(len(self._waiting) or self._running or self._preparing.has_ready)
+        generates = len(self._waiting) or self._running or self._preparing.has_ready
+        return bool(generates or self._embeddings.has_work)
 
     @property
     def is_preparing(self) -> bool:
@@ -69,7 +88,7 @@ class EngineCore:
         try:
             self._waiting.check_room(num_free - len(self._preparing))
             if request.sampling.structured_output is not None:
-                self._note(request)
+                self._note(request.request_id)
             preparation = self._engine.prepare(request)
         except (EngineOverloaded, InvalidRequest) as error:
             self._outbox.append(_refusal(request.request_id, error))
@@ -79,8 +98,18 @@ class EngineCore:
         else:
             self._preparing.add(request, preparation)
 
+    def embed(self, request: EmbeddingRequest) -> None:
+        """Queue an embedding request, or answer it with a refusal."""
+        try:
+            self._embeddings.check_room()
+            self._note(request.request_id)  # the first one sets up what all of them need
+            self._embeddings.submit(request)
+        except (EngineOverloaded, InvalidRequest, EngineError) as error:
+            self._outbox.append(_refusal(request.request_id, error))
+
     def abort(self, request_id: str) -> None:
         """Free what the request holds, before the next step. Unknown ids are ignored."""
+        self._embeddings.abort(request_id)
         self._output.remove(request_id)
         self._preparing.remove(request_id)
         self._waiting.remove(request_id)
@@ -103,8 +132,21 @@ class EngineCore:
             if output.finish_reason is not None:
                 del self._running[output.request_id]
         self._answer_failed()
+        self._embed(time.monotonic() - started)
         stats = self._stats(time.monotonic() - started)
         self._outbox.append(StepOutput(processed.outputs, stats, self._preparing.take_seconds()))
+
+    def _embed(self, step_seconds: float) -> None:
+        """Go on with embeddings, for as long as streams can spare: a step that takes twice as long
+        because of them, and not longer than the settings want, as beside a prompt."""
+        now = time.monotonic()
+        for request_id in self._embeddings.admit(now):
+            self._note(request_id)
+        seconds = UNDISTURBED_STEPS * self._max_step_seconds
+        if self._engine.num_running:
+            spare = min(self._max_step_seconds - step_seconds, step_seconds)
+            seconds = max(spare, MIN_EMBEDDING_SHARE * step_seconds)
+        self._outbox += self._embeddings.step(seconds)
 
     def heartbeat(self) -> None:
         """Say that the process lives though there is nothing to do."""
@@ -126,11 +168,9 @@ class EngineCore:
     def _refuse_expired(self, now: float) -> None:
         for request in self._waiting.take_expired(now):
             self._engine.abort(request.request_id)  # and with it what was prepared
-            message = (
-                f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
-                " its deadline. Try again later."
-            )
-            self._outbox.append(RequestFailed(request.request_id, "expired", message))
+            self._outbox.append(_expired(request, now))
+        for waiting in self._embeddings.take_expired(now):
+            self._outbox.append(_expired(waiting, now))
 
     def _admit(self, now: float) -> None:
         while (request := self._waiting.peek(now)) is not None:
@@ -140,7 +180,7 @@ class EngineCore:
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:
-        self._note(request)
+        self._note(request.request_id)
         try:
             self._engine.add(request)
         except InvalidRequest as error:
@@ -155,9 +195,10 @@ class EngineCore:
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
 
-    def _note(self, request: Request) -> None:
+    def _note(self, request_id: str) -> None:
         if self._record is not None:
-            self._record([*self._preparing.request_ids, *self._running, request.request_id])
+            others = self._preparing.request_ids, self._running, self._embeddings.request_ids
+            self._record([*itertools.chain.from_iterable(others), request_id])
 
     def _make_way(self, request: Request, now: float) -> bool:
         """Whether lower classes could give way to a request that has waited long enough. Each has
@@ -201,9 +242,9 @@ class EngineCore:
         usage = self._engine.take_usage()
         num_resumed, self._num_resumed = self._num_resumed, 0
         return EngineStats(
-            num_running=self._engine.num_running,
-            num_waiting=len(self._waiting),
-            num_prompt_tokens=usage.num_prompt_tokens,
+            num_running=self._engine.num_running + self._embeddings.num_running,
+            num_waiting=len(self._waiting) + self._embeddings.num_waiting,
+            num_prompt_tokens=usage.num_prompt_tokens + self._embeddings.take_num_tokens(),
             num_generation_tokens=usage.num_generation_tokens,
             num_preempted=usage.num_preempted,
             kv_cache_usage=usage.kv_cache_usage,
@@ -220,6 +261,14 @@ class EngineCore:
 
 def _rank(request: Request) -> tuple[int, float]:
     return request.priority, request.arrival_time
+
+
+def _expired(request: Request | EmbeddingRequest, now: float) -> RequestFailed:
+    message = (
+        f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
+        " its deadline. Try again later."
+    )
+    return RequestFailed(request.request_id, "expired", message)
 
 
 def _refusal(request_id: str, error: BaseException) -> RequestFailed:

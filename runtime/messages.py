@@ -5,13 +5,19 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from runtime.request import Request, RequestOutput
+from runtime.request import EmbeddingRequest, Request, RequestOutput
 
 
 class Submit(Struct, frozen=True, tag=True, array_like=True):
     """Gateway to engine: generate this."""
 
     request: Request
+
+
+class Embed(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: turn these texts into vectors."""
+
+    request: EmbeddingRequest
 
 
 class Abort(Struct, frozen=True, tag=True, array_like=True):
@@ -33,7 +39,9 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
 
     `max_model_len` is in tokens, prompt and answer together. `max_num_waiting` counts requests
     that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 where the engine does not
-    say.
+    say. `max_embedding_len` is the longest text, in tokens, that becomes a vector of
+    `embedding_width` numbers; both are 0 where there are no embeddings. `can_generate` is false of
+    a model that does nothing else.
     """
 
     max_model_len: int
@@ -41,6 +49,9 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     max_num_waiting: int
     max_num_batched_tokens: int
     num_kv_tokens: int
+    max_embedding_len: int = 0
+    embedding_width: int = 0
+    can_generate: bool = True
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
@@ -101,6 +112,14 @@ class StepOutput(Struct, frozen=True, tag=True, array_like=True):
     preparation_seconds: list[float] = []
 
 
+class Embedded(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: the next vectors of an `Embed`, in the order of its inputs. Each is
+    `embedding_width` little-endian numbers of 32 bits, of length 1 (L2)."""
+
+    request_id: str
+    vectors: list[bytes]
+
+
 FailureKind = Literal["invalid", "overloaded", "expired", "internal"]
 
 
@@ -122,8 +141,8 @@ class Fatal(Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
-ToEngine = Submit | Abort | Drain | Stop
-FromEngine = Ready | StepOutput | RequestFailed | Fatal
+ToEngine = Submit | Embed | Abort | Drain | Stop
+FromEngine = Ready | StepOutput | Embedded | RequestFailed | Fatal
 
 _encoder = msgspec.msgpack.Encoder()
 

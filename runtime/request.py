@@ -176,6 +176,32 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lora: str = ""
     thinking: Thinking | None = None
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether its client has a part of the answer: it is never refused again."""
+        return bool(self.output_token_ids)
+
+
+class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Texts to turn into vectors, one for each of `inputs` (token ids, none of them empty).
+
+    The other fields are those of `Request`. One that `is_resumed` has lost the inputs whose vectors
+    the gateway has.
+    """
+
+    request_id: str
+    inputs: list[list[int]]
+    is_resumed: bool = False
+    priority: int = 0
+    tenant: str = ""
+    arrival_time: float = 0.0
+    deadline: float = 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all inputs together."""
+        return sum(map(len, self.inputs))
+
 
 class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):
     """How likely one token was: the natural logarithm of its probability, its `rank` among all

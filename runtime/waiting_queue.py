@@ -3,22 +3,47 @@
 import bisect
 import heapq
 import itertools
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from runtime.errors import EngineOverloaded
 from runtime.fair_share import FairShare
-from runtime.request import PRIORITY_STEP, Request
+from runtime.request import PRIORITY_STEP
 
 
-class _Entry(NamedTuple):
+class Waiting(Protocol):
+    """What the queue has to know of a request; see `runtime.Request`."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def arrival_time(self) -> float: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def is_resumed(self) -> bool: ...
+
+
+R = TypeVar("R", bound=Waiting)
+
+
+class _Entry(NamedTuple, Generic[R]):
     """A waiting request, ordered by arrival. `order` is unique."""
 
     arrival_time: float
     order: int
-    request: Request
+    request: R
 
 
-class WaitingQueue:
+class WaitingQueue(Generic[R]):
     """At most `max_num_waiting` requests, beside those that come back from the engine.
 
     Next is the lowest priority, where each `priority_ageing` seconds of waiting count for one
@@ -30,8 +55,8 @@ class WaitingQueue:
     def __init__(self, max_num_waiting: int, priority_ageing: float) -> None:
         self._max_num_waiting = max_num_waiting
         self._priority_ageing = priority_ageing
-        self._entries: dict[str, _Entry] = {}
-        self._groups: dict[tuple[int, str], list[_Entry]] = {}
+        self._entries: dict[str, _Entry[R]] = {}
+        self._groups: dict[tuple[int, str], list[_Entry[R]]] = {}
         self._deadlines: list[tuple[float, int, str]] = []
         self._orders = itertools.count(1)
         self._share = FairShare()
@@ -45,7 +70,7 @@ class WaitingQueue:
         """Of those that wait, how many the engine has given back."""
         return self._num_pushed_back
 
-    def push(self, request: Request, *, num_free: int = 0) -> None:
+    def push(self, request: R, *, num_free: int = 0) -> None:
         """Queue a request. `num_free` places in the engine count as room.
 
         Raises EngineOverloaded when there is no room left.
@@ -62,36 +87,36 @@ class WaitingQueue:
                 retry_after=1.0,
             )
 
-    def admit(self, request: Request) -> None:
+    def admit(self, request: R) -> None:
         """Queue a request that there was room for when it came."""
         order = next(self._orders)
         self._insert(_Entry(request.arrival_time, order, request))
-        if request.deadline > 0 and not request.output_token_ids:
+        if request.deadline > 0 and not request.is_resumed:
             heapq.heappush(self._deadlines, (request.deadline, order, request.request_id))
             self._drop_dead_deadlines()
 
-    def push_back(self, request: Request) -> None:
+    def push_back(self, request: R) -> None:
         """Queue a request that the engine gives back. It is never refused, neither for want of
         room nor at its deadline, and stands where its arrival puts it."""
         # Before all that arrived with it: it was the first of them to be taken out.
         self._insert(_Entry(request.arrival_time, -next(self._orders), request))
         self._num_pushed_back += 1
 
-    def peek(self, now: float) -> Request | None:
+    def peek(self, now: float) -> R | None:
         """The request that is next, left in its place."""
         if not self._groups:
             return None
         heads = [group[0] for group in self._groups.values()]
         return min(heads, key=lambda entry: self._rank(entry, now)).request
 
-    def pop(self, now: float) -> Request:
+    def pop(self, now: float) -> R:
         """Take out the request that `peek` shows. The queue must not be empty."""
         request = self.peek(now)
         assert request is not None, "pop() from an empty queue: this is a bug"
         self.take(request)
         return request
 
-    def take(self, request: Request) -> None:
+    def take(self, request: R) -> None:
         """Take out a waiting request to serve it, wherever it stands by now."""
         removed = self.remove(request.request_id)
         assert removed, "a request is served that does not wait: this is a bug"
@@ -111,7 +136,7 @@ class WaitingQueue:
         self._share.leave(entry.request.tenant)
         return True
 
-    def take_expired(self, now: float) -> list[Request]:
+    def take_expired(self, now: float) -> list[R]:
         """Take out every request whose deadline has come, but none that was begun before."""
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
@@ -125,14 +150,14 @@ class WaitingQueue:
         """Tokens were served to this tenant; others come before it as much longer."""
         self._share.charge(tenant, num_tokens)
 
-    def _insert(self, entry: _Entry) -> None:
+    def _insert(self, entry: _Entry[R]) -> None:
         request = entry.request
         assert request.request_id not in self._entries, "request queued twice: this is a bug"
         self._entries[request.request_id] = entry
         bisect.insort(self._groups.setdefault(_group_of(request), []), entry)
         self._share.enter(request.tenant)
 
-    def _rank(self, entry: _Entry, now: float) -> tuple[float, float, float, int]:
+    def _rank(self, entry: _Entry[R], now: float) -> tuple[float, float, float, int]:
         request = entry.request
         num_classes = max(now - entry.arrival_time, 0.0) // self._priority_ageing
         priority = request.priority - PRIORITY_STEP * num_classes
@@ -150,5 +175,5 @@ class WaitingQueue:
             heapq.heapify(self._deadlines)
 
 
-def _group_of(request: Request) -> tuple[int, str]:
+def _group_of(request: Waiting) -> tuple[int, str]:
     return request.priority, request.tenant

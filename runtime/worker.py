@@ -27,6 +27,7 @@ from runtime.flight_recorder import FlightRecorder
 from runtime.messages import (
     Abort,
     Drain,
+    Embed,
     Fatal,
     FromEngine,
     Ready,
@@ -107,6 +108,8 @@ def serve(core: EngineCore, border: Border) -> None:
             match message:
                 case Submit(request):
                     core.submit(request)
+                case Embed(embedding):
+                    core.embed(embedding)
                 case Abort(request_id):
                     core.abort(request_id)
                 case Drain():

@@ -9,7 +9,7 @@ from runtime.engines.base import Engine, EngineFactory
 from runtime.tokenizer import Tokenizer
 
 _FACTORIES = {
-    "llama_cpp": ("runtime.engines.llama_cpp.engine", "LlamaCppEngine"),
+    "llama_cpp": ("runtime.engines.llama_cpp.loading", "create"),
     "scripted": ("runtime.engines.scripted", "ScriptedEngine"),
     "tensorrt_llm": ("runtime.engines.tensorrt_llm.engine", "TensorRTEngine"),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -54,6 +54,44 @@ class EngineUsage(Struct, frozen=True, gc=False):
     num_accepted_tokens: int = 0
 
 
+MAX_EMBEDDING_TOKENS = 8192
+"""Longest text that becomes a vector, where the model's context is longer: as many as OpenAI's
+embedding models take. It bounds the memory that is set up for it."""
+
+EmbeddingKey: TypeAlias = tuple[str, int]
+"""One input of an embedding request: the request's id, and the input's place in it."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors, several in one batch, beside the sequences of an engine.
+
+    `open` sets up what it needs, the first time, and may take a while; raises EngineError where
+    there is no room for that. `add` may be called when `can_add` says so, with 1 to `max_tokens`
+    ids below `vocab_size`. `step` computes a part of what was added, for about `seconds`, and
+    returns what is complete, as `Embedded` has it. `remove` frees an input; an unknown one is
+    ignored. `take_num_tokens` says how many tokens were computed since the last
+    call.
+    """
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def open(self) -> None: ...
+
+    def can_add(self, num_tokens: int) -> bool: ...
+
+    def add(self, key: EmbeddingKey, token_ids: SequenceOf[int]) -> None: ...
+
+    def remove(self, key: EmbeddingKey) -> None: ...
+
+    def step(self, seconds: float) -> list[tuple[EmbeddingKey, bytes]]: ...
+
+    def take_num_tokens(self) -> int: ...
+
+
 class Engine(Protocol):
     """Runs sequences in one continuous batch. Single-threaded; every call returns soon.
 
@@ -72,7 +110,7 @@ class Engine(Protocol):
     error that `step` raises is the end of the engine.
 
     `prepare` and `add` raise InvalidRequest for what this request asks and the engine does
-    not do.
+    not do. `embedder` is None where there are no embeddings.
     """
 
     @property
@@ -83,6 +121,9 @@ class Engine(Protocol):
 
     @property
     def num_running(self) -> int: ...
+
+    @property
+    def embedder(self) -> Embedder | None: ...
 
     def prepare(self, request: Request) -> Future[Any] | None: ...
 

@@ -15,8 +15,9 @@ import msgspec
 
 from runtime.config import EngineConfig
 from runtime.detokenizer import spell
-from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import MAX_EMBEDDING_TOKENS, EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
+from runtime.engines.scripted_embedder import WIDTH, ScriptedEmbedder
 from runtime.messages import EngineInfo, EngineLimits
 from runtime.request import FinishReason, Request, TokenLogprobs
 from runtime.thinking import ThinkingTracker
@@ -82,6 +83,7 @@ class ScriptedEngine:
         self._num_generation_tokens = 0
         self._num_preempted = 0
         self.limits = _limits(config, tokenizer)
+        self.embedder = ScriptedEmbedder(self.limits.max_embedding_len, self._vocab_size)
         self.info = EngineInfo(
             engine="scripted",
             version=__version__,
@@ -242,4 +244,6 @@ def _limits(config: EngineConfig, tokenizer: Tokenizer) -> EngineLimits:
         max_num_waiting=config.max_num_waiting,
         max_num_batched_tokens=config.max_num_batched_tokens,
         num_kv_tokens=length * config.max_num_seqs,
+        max_embedding_len=min(length, MAX_EMBEDDING_TOKENS),
+        embedding_width=WIDTH,
     )

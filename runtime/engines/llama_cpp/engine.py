@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from runtime.config import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
+from runtime.engines.llama_cpp.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv_cache import KVCache
 from runtime.engines.llama_cpp.logprobs import token_logprobs
 from runtime.engines.llama_cpp.model import LlamaModel
@@ -15,6 +16,7 @@ from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
 from runtime.engines.llama_cpp.steering import Steering
 from runtime.engines.llama_cpp.top_k import Floats
+from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages import EngineLimits
 from runtime.request import FinishReason, Request, TokenLogprobs
@@ -25,16 +27,25 @@ FEATURES = ALL_FEATURES - {"lora"}
 
 
 class LlamaCppEngine:
-    """Implements `Engine` on llama.cpp. One step is one `llama_decode`."""
+    """Implements `Engine` on llama.cpp. One step is one `llama_decode`.
 
-    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
-        started = time.monotonic()
+    `weights` are those of the file, where it has been loaded already.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        tokenizer: Tokenizer,
+        weights: LlamaWeights | None = None,
+    ) -> None:
         _check_settings(config)
+        self._weights = weights or LlamaWeights(config, model_path)
         self._tokenizer = tokenizer
         self._compiler = GrammarCompiler(tokenizer)
         self._grammars: dict[str, Future[Grammar]] = {}
         self._failed: list[FailedSequence] = []
-        self._model = LlamaModel(config, model_path)
+        self._model = LlamaModel(config, self._weights)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
         self._kv_cache = KVCache(
@@ -51,6 +62,7 @@ class LlamaCppEngine:
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
         )
+        self.embedder = LlamaEmbedder(config, self._weights, self._model.max_model_len)
         self._num_prompt_tokens = 0
         self._num_generation_tokens = 0
         self._num_cached_tokens = 0
@@ -61,8 +73,10 @@ class LlamaCppEngine:
             max_num_waiting=config.max_num_waiting,
             max_num_batched_tokens=config.max_num_batched_tokens,
             num_kv_tokens=self._model.num_cells,
+            max_embedding_len=self.embedder.max_tokens,
+            embedding_width=self.embedder.width,
         )
-        self.info = self._model.describe(time.monotonic() - started)
+        self.info = self._weights.describe()
 
     @property
     def num_running(self) -> int:
@@ -140,7 +154,9 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         self._compiler.close()
+        self.embedder.close()
         self._model.close()
+        self._weights.close()
 
     def _check(self, request: Request) -> None:
         num_tokens = len(request.prompt_token_ids)

@@ -1,8 +1,7 @@
-"""llama.cpp's model and context behind a few calls, through the low-level C API."""
+"""llama.cpp's context for generation behind a few calls, through the low-level C API."""
 
 import contextlib
 import ctypes
-import os
 from collections.abc import Sequence
 from typing import cast
 
@@ -15,8 +14,8 @@ from runtime.engines.llama_cpp.kv_cache import BLOCK_TOKENS
 from runtime.engines.llama_cpp.prefix_tree import Block
 from runtime.engines.llama_cpp.scheduler import Batch
 from runtime.engines.llama_cpp.top_k import Floats
-from runtime.errors import EngineError, ModelFileError
-from runtime.messages import EngineInfo
+from runtime.engines.llama_cpp.weights import LlamaWeights, last_messages
+from runtime.errors import EngineError
 
 KV_MEMORY_SHARE = 0.25
 """Of the memory that is available at the start, how much "auto" gives to the KV cache."""
@@ -41,36 +40,17 @@ memory for attention scores, 4 bytes for each row, cell and head, grows with it.
 CHUNKED_WINDOWS = frozenset({"llama4"})
 """Architectures whose local attention begins anew every so many tokens."""
 
-LOG_LEVEL_ERROR = 4
-"""GGML_LOG_LEVEL_ERROR of ggml.h."""
-
-_messages: list[str] = []
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    if level == LOG_LEVEL_ERROR:
-        _messages.append(text.decode(errors="replace").strip())
-        del _messages[:-5]
-
 
 class LlamaModel:
-    """A loaded model with one context for many sequences. Not thread-safe.
+    """One context for many sequences, over weights that are loaded. Not thread-safe."""
 
-    Raises ModelFileError when llama.cpp cannot load the file.
-    """
-
-    def __init__(self, config: EngineConfig, model_path: str) -> None:
-        llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
-        self.num_threads = _num_threads(config)
+    def __init__(self, config: EngineConfig, weights: LlamaWeights) -> None:
+        self._weights = weights
         self._max_num_batched_tokens = config.max_num_batched_tokens
-        self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         self._closing = contextlib.ExitStack()
-        self._model = self._load(config, model_path)
-        self._closing.callback(llama_cpp.llama_model_free, self._model)
-        self.vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self._model = weights.model
+        self.vocab = weights.vocab
+        self.num_vocab = weights.num_vocab
         self.max_model_len, self.num_cells = self._sizes(config)
         self.num_slots = config.max_num_seqs
         window: int = llama_cpp.llama_model_n_swa(self._model)
@@ -96,16 +76,6 @@ class LlamaModel:
             token_id
             for token_id in range(self.num_vocab)
             if llama_cpp.llama_vocab_is_eog(self.vocab, token_id)
-        )
-
-    def describe(self, load_seconds: float) -> EngineInfo:
-        """What runs here, for logs and `/health`."""
-        return EngineInfo(
-            engine="llama_cpp",
-            version=llama_cpp.__version__,
-            device="cpu" if not self._num_gpu_layers else f"gpu ({self._num_gpu_layers} layers)",
-            num_threads=self.num_threads,
-            load_seconds=load_seconds,
         )
 
     def remove(self, slot: int) -> None:
@@ -155,7 +125,9 @@ class LlamaModel:
         rows = self._fill(batch)
         status = llama_cpp.llama_decode(self.context, self._batch)
         if status != 0:
-            raise EngineError(f"llama_decode failed with status {status}. {' '.join(_messages)}")
+            raise EngineError(
+                f"llama_decode failed with status {status}. {' '.join(last_messages())}"
+            )
         return rows
 
     def close(self) -> None:
@@ -229,26 +201,9 @@ class LlamaModel:
             config.prefix_caching != "off"
             and not llama_cpp.llama_model_is_recurrent(self._model)
             and not llama_cpp.llama_model_is_hybrid(self._model)
-            and self._architecture() not in CHUNKED_WINDOWS
+            and self._weights.architecture not in CHUNKED_WINDOWS
             and num_ids <= min(MAX_SEQUENCE_IDS, config.max_num_batched_tokens)
         )
-
-    def _architecture(self) -> str:
-        buffer = ctypes.create_string_buffer(64)
-        llama_cpp.llama_model_meta_val_str(
-            self._model, b"general.architecture", buffer, ctypes.sizeof(buffer)
-        )
-        return buffer.value.decode()
-
-    def _load(self, config: EngineConfig, model_path: str) -> ctypes.c_void_p:
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = config.llama_cpp.num_gpu_layers
-        params.use_extra_bufts = config.llama_cpp.use_extra_bufts is not False
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
-        if not model:
-            detail = " ".join(_messages) or "llama.cpp gave no reason."
-            raise ModelFileError(f"llama.cpp cannot load {model_path}: {detail}")
-        return cast(ctypes.c_void_p, model)
 
     def _sizes(self, config: EngineConfig) -> tuple[int, int]:
         """Longest sequence and cells of the cache, in tokens."""
@@ -289,13 +244,13 @@ class LlamaModel:
         params.n_seq_max = self._transit_id + 1 if self.can_share else self.num_slots
         params.swa_full = True
         params.kv_unified = True
-        params.n_threads = params.n_threads_batch = self.num_threads
+        params.n_threads = params.n_threads_batch = self._weights.num_threads
         params.no_perf = True
         context = llama_cpp.llama_init_from_model(self._model, params)
         if not context:
             raise EngineError(
                 f"llama.cpp cannot set up a context of {self.num_cells} tokens: lower"
-                f" engine.num_kv_tokens. {' '.join(_messages)}"
+                f" engine.num_kv_tokens. {' '.join(last_messages())}"
             )
         return cast(ctypes.c_void_p, context)
 
@@ -310,14 +265,3 @@ def _flash_attention(config: EngineConfig) -> int:
     if wanted is True:
         return cast(int, llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
     return cast(int, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
-
-
-def _num_threads(config: EngineConfig) -> int:
-    if config.llama_cpp.num_threads != "auto":
-        return config.llama_cpp.num_threads
-    if hasattr(os, "sched_getaffinity"):
-        available = len(os.sched_getaffinity(0))
-    else:
-        available = os.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or available
-    return max(1, min(available, physical))

@@ -106,6 +106,7 @@ class TensorRTEngine:
         self._num_generation_tokens = 0
         self._num_cached_tokens = 0
         self._num_preempted = 0
+        self.embedder = None
         self.limits = EngineLimits(
             max_model_len=sizes.max_model_len,
             max_num_seqs=sizes.max_num_seqs,

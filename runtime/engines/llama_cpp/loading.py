@@ -1,0 +1,16 @@
+"""The engine that fits a model file."""
+
+from runtime.config import EngineConfig
+from runtime.engines.base import Engine
+from runtime.engines.llama_cpp.encoder import EncoderEngine
+from runtime.engines.llama_cpp.engine import LlamaCppEngine
+from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.tokenizer import Tokenizer
+
+
+def create(config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine:
+    """Load a model. Raises ModelFileError, SetupError."""
+    weights = LlamaWeights(config, model_path)
+    if weights.is_causal:
+        return LlamaCppEngine(config, model_path, tokenizer, weights)
+    return EncoderEngine(config, weights)

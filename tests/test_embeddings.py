@@ -1,0 +1,176 @@
+"""POST /v1/embeddings over real HTTP, on the scripted engine."""
+
+import base64
+import math
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.engines.scripted_embedder import WIDTH, scripted_vector
+from tests.openai_schemas import check_error
+from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
+
+EMBEDDINGS = "/v1/embeddings"
+BOS = 256
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server(scripted_settings(engine={"max_model_len": 500})) as running:
+        yield running
+
+
+def good(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def vectors_of(answer: dict[str, Any]) -> list[list[float]]:
+    assert [entry["index"] for entry in answer["data"]] == list(range(len(answer["data"])))
+    return [entry["embedding"] for entry in answer["data"]]
+
+
+def numbers(vector: bytes) -> list[float]:
+    return list(struct.unpack(f"<{len(vector) // 4}f", vector))
+
+
+def expected(text: str) -> list[float]:
+    return numbers(scripted_vector([BOS, *text.encode()]))
+
+
+def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    check_error(response.json())
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+def test_one_text(server: RunningServer):
+    answer = good(server.post(EMBEDDINGS, input="hello"))
+
+    assert answer == {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": expected("hello")}],
+        "model": MODEL,
+        "usage": {"prompt_tokens": 6, "total_tokens": 6},
+    }
+    assert math.hypot(*answer["data"][0]["embedding"]) == pytest.approx(1, abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(texts=st.lists(st.sampled_from(["a", "b", "naïve", "狐狸", "c" * 90]), min_size=1))
+def test_the_order_is_kept(server: RunningServer, texts: list[str]):
+    answer = good(server.post(EMBEDDINGS, input=texts))
+
+    assert vectors_of(answer) == [expected(text) for text in texts]
+    num_tokens = sum(1 + len(text.encode()) for text in texts)
+    assert answer["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+
+
+def test_token_ids_are_taken_as_they_are(server: RunningServer):
+    one = good(server.post(EMBEDDINGS, input=[1, 2, 3]))
+    two = good(server.post(EMBEDDINGS, input=[[1, 2, 3], [4]]))
+
+    assert vectors_of(one) == [numbers(scripted_vector([1, 2, 3]))]
+    assert vectors_of(two) == [*vectors_of(one), numbers(scripted_vector([4]))]
+    assert two["usage"]["total_tokens"] == 4
+
+
+def test_base64_is_the_same(server: RunningServer):
+    texts = ["hello", "world"]
+    written = vectors_of(good(server.post(EMBEDDINGS, input=texts, encoding_format="base64")))
+
+    assert [numbers(base64.b64decode(each)) for each in written] == vectors_of(
+        good(server.post(EMBEDDINGS, input=texts, encoding_format="float"))
+    )
+
+
+def test_as_many_texts_as_openai_takes(server: RunningServer):
+    """More than sequences may wait: a request is one, however many texts it has."""
+    texts = [str(number) for number in range(2048)]
+    answer = good(server.post(EMBEDDINGS, input=texts))
+
+    assert vectors_of(answer) == [expected(text) for text in texts]
+    error = error_of(server.post(EMBEDDINGS, input=[*texts, "one more"]))
+    assert error["param"] == "input"
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "code"),
+    [
+        ("", "input", "invalid_value"),
+        ([], "input", "invalid_value"),
+        (["a", ""], "input[1]", "invalid_value"),
+        ([[1], []], "input[1]", "invalid_value"),
+        (["a", [1]], "input", "invalid_type"),
+        (["a", 1], "input", "invalid_type"),
+        ([1, 10_000], "input", "invalid_value"),
+        ([[1], [-1]], "input[1]", "invalid_value"),
+        ("a" * 500, "input", "context_length_exceeded"),
+        (["a", "a" * 500], "input[1]", "context_length_exceeded"),
+        (["a" * 498] * 602, "input", "max_tokens_per_request"),
+    ],
+)
+def test_wrong_input(server: RunningServer, given: Any, param: str, code: str):
+    error = error_of(server.post(EMBEDDINGS, input=given))
+
+    assert (error["param"], error["code"]) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("dimensions", 8, "unsupported_parameter"),
+        ("dimensions", 0, "invalid_value"),
+        ("dimensions", WIDTH + 1, "invalid_value"),
+        ("encoding_format", "hex", "invalid_value"),
+        ("truncate_prompt_tokens", 4, "unsupported_parameter"),
+        ("normalize", False, "unsupported_parameter"),
+    ],
+)
+def test_what_is_refused(server: RunningServer, field: str, value: Any, code: str):
+    error = error_of(server.post(EMBEDDINGS, input="hi", **{field: value}))
+
+    assert (error["param"], error["code"]) == (field, code)
+
+
+def test_the_whole_width_may_be_asked_for(server: RunningServer):
+    answer = good(server.post(EMBEDDINGS, input="hi", dimensions=WIDTH))
+
+    assert vectors_of(answer) == [expected("hi")]
+
+
+def test_unknown_model(server: RunningServer):
+    response = server.http.post(EMBEDDINGS, json={"model": "nobody", "input": "hi"})
+
+    assert error_of(response, 404)["code"] == "model_not_found"
+
+
+def test_openai_reads_it(server: RunningServer):
+    """The official client asks for base64 and decodes it."""
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        _strict_response_validation=True,
+    ) as client:
+        answer = client.embeddings.create(model=MODEL, input=["a", "b"])
+
+    assert [each.embedding for each in answer.data] == [expected("a"), expected("b")]
+    assert answer.usage.total_tokens == 4
+
+
+def test_it_is_counted(server: RunningServer):
+    before = server.metric("prompt_tokens_total")
+    good(server.post(EMBEDDINGS, input="hello"))
+
+    assert server.metric("prompt_tokens_total") == before + 6
+    assert server.metric('http_requests_total{endpoint="/v1/embeddings",status="200"}') >= 1
+    wait_for(lambda: server.metric("num_requests_in_flight") == 0)
