@@ -49,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SetupError as error:
         print(f"lockgate-convert: {' '.join(str(error).split())}", file=sys.stderr)
         return _EXIT_SETUP
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"lockgate-convert: {where}{error.strerror or error}", file=sys.stderr)
+        return _EXIT_SETUP
     except KeyboardInterrupt:
+        print("lockgate-convert: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
 
 

@@ -6,37 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from convert.architectures import KNOWN
-from convert.architectures.base import TOP, Architecture, Config
+from convert.architectures.base import EXPERT, TOP, Architecture, Config
+from convert.architectures.classes import CLASSES, ModelClass
 from convert.folder_source import FLOATS, FolderSource
-from convert.mapping import group_of, position_of, shapes_of
+from convert.mapping import group_of, kind_of, position_of, shapes_of
 from convert.source import SourceTensor
 from convert.weights import Weight
 from runtime.errors import ModelFileError
 from runtime.hf.folder import CONFIG_FILE
 
-CLASSES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "llama",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-    "Gemma2ForCausalLM": "gemma2",
-    "Gemma3ForCausalLM": "gemma3",
-    "Phi3ForCausalLM": "phi3",
-}
-"""Model classes, and the tables that know them."""
-_MODEL_TYPES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-    "Gemma2ForCausalLM": "gemma2",
-    "Gemma3ForCausalLM": "gemma3_text",
-    "Phi3ForCausalLM": "phi3",
-}
-# What the model classes take where config.json does not say it.
-_HEAD_DIMS = {"qwen3": 128, "gemma2": 256, "gemma3": 256}
 _LAYER = re.compile(r"^model\.layers\.(0|[1-9]\d{0,5})\.(.+)$")
+_EXPERT = re.compile(r"(?<=\.experts\.)(0|[1-9]\d{0,5})(?=\.)")
 _HEAD = "lm_head.weight"
 # A buffer that old checkpoints have: computed, not learnt.
 _BUFFER = ".rotary_emb.inv_freq"
@@ -45,26 +25,18 @@ _MAX_SIZE = 1 << 31
 
 def folder_architecture(source: FolderSource) -> Architecture:
     """The table for this model. Raises ModelFileError, listing the known ones, without one."""
-    name = CLASSES.get(source.architecture)
-    if name is None:
-        raise ModelFileError(
-            f"{source.folder / CONFIG_FILE}: `architectures` is {source.architecture!r}; known are"
-            f" {', '.join(CLASSES)}."
-        )
-    return KNOWN[name]
+    return _model_class(source).architecture
 
 
-def folder_config(source: FolderSource, architecture: Architecture) -> Config:
+def folder_config(source: FolderSource) -> Config:
     """config.json with all sizes filled in. Raises ModelFileError, naming the field."""
-    path, given = source.folder / CONFIG_FILE, source.config
-    expected = _MODEL_TYPES[source.architecture]
-    if (found := given.get("model_type")) != expected:
+    path, given, kind = source.folder / CONFIG_FILE, source.config, _model_class(source)
+    if (found := given.get("model_type")) != kind.model_type:
         raise ModelFileError(
-            f"{path}: `model_type` is {found!r} and should be {expected!r} for"
+            f"{path}: `model_type` is {found!r} and should be {kind.model_type!r} for"
             f" {source.architecture}."
         )
     heads, hidden = _size(path, given, "num_attention_heads"), _size(path, given, "hidden_size")
-    head_dim = _HEAD_DIMS.get(architecture.name, hidden // heads)
     sizes = {
         "hidden_size": hidden,
         "num_attention_heads": heads,
@@ -72,18 +44,48 @@ def folder_config(source: FolderSource, architecture: Architecture) -> Config:
         "intermediate_size": _size(path, given, "intermediate_size"),
         "vocab_size": _size(path, given, "vocab_size"),
         "num_key_value_heads": _size(path, given, "num_key_value_heads", heads),
-        "head_dim": _size(path, given, "head_dim", head_dim),
+        "head_dim": _size(path, given, "head_dim", kind.head_dim or hidden // heads),
         "rms_norm_eps": _real(path, given, "rms_norm_eps"),
+        **_expert_sizes(path, given, kind),
     }
-    if sizes["num_hidden_layers"] > len(source.tensors):
-        raise ModelFileError(
-            f"{path}: `num_hidden_layers` is {sizes['num_hidden_layers']}, which the files do not"
-            " have."
-        )
+    for name in ("num_hidden_layers", kind.num_experts):
+        if name and sizes[name] > len(source.tensors):
+            raise ModelFileError(f"{path}: `{name}` is {sizes[name]}, which the files do not have.")
     tied = given.get("tie_word_embeddings")
     if tied is None:
         tied = _HEAD not in source.tensors
     return {**given, **sizes, "tie_word_embeddings": bool(tied)}
+
+
+def _model_class(source: FolderSource) -> ModelClass:
+    found = CLASSES.get(source.architecture)
+    if found is None:
+        raise ModelFileError(
+            f"{source.folder / CONFIG_FILE}: `architectures` is {source.architecture!r}; known are"
+            f" {', '.join(CLASSES)}."
+        )
+    return found
+
+
+def _expert_sizes(path: Path, given: dict[str, Any], kind: ModelClass) -> dict[str, int]:
+    """The sizes of a mixture of experts, none for a dense model."""
+    if not kind.num_experts:
+        return {}
+    for name, expected in kind.fixed.items():
+        if (found := given.get(name)) not in (None, expected):
+            raise ModelFileError(
+                f"{path}: `{name}` is {found!r}; known are models with experts in every layer,"
+                f" where it is {expected!r}."
+            )
+    # transformers 5 calls all of them num_local_experts
+    count = _size(path, given, kind.num_experts, given.get("num_local_experts"))
+    used = _size(path, given, "num_experts_per_tok")
+    if used > count:
+        raise ModelFileError(
+            f"{path}: `num_experts_per_tok` is {used}, and there are {count} experts."
+        )
+    sizes = {kind.num_experts: count, "num_experts_per_tok": used}
+    return sizes | {name: _size(path, given, name) for name in kind.expert_widths}
 
 
 def map_folder(
@@ -115,6 +117,8 @@ class _Mapping:
         self._config = config
         self._keep_levels = keep_levels
         self._shapes = shapes_of(config)
+        count = _model_class(source).num_experts
+        self._num_experts = int(config[count]) if count else 0
         layer = architecture.layer
         self._names = frozenset(layer.values())
         self._required = frozenset(layer[name] for name in layer.keys() - architecture.optional)
@@ -123,13 +127,7 @@ class _Mapping:
         name = tensor.name
         if name == _HEAD and self._config["tie_word_embeddings"]:
             return None
-        layer = _LAYER.match(name)
-        known = name in TOP.values() or (
-            layer is not None
-            and layer[2] in self._names
-            and int(layer[1]) < self._config["num_hidden_layers"]
-        )
-        if known:
+        if name in TOP.values() or self._is_in_a_layer(name):
             return self._make(tensor)
         if name.endswith(_BUFFER) or self._is_empty_bias(tensor):
             return None
@@ -139,10 +137,22 @@ class _Mapping:
         required = set(TOP.values())
         if self._config["tie_word_embeddings"]:
             required.discard(_HEAD)
-        for layer in range(self._config["num_hidden_layers"]):
-            required |= {f"model.layers.{layer}.{name}" for name in self._required}
         for name in sorted(required):
             self._source.tensor(name)
+        for layer in range(self._config["num_hidden_layers"]):
+            for name in sorted(self._required):
+                for expert in range(self._num_experts if EXPERT in name else 1):
+                    part = name.replace(EXPERT, str(expert))
+                    self._source.tensor(f"model.layers.{layer}.{part}")
+
+    def _is_in_a_layer(self, name: str) -> bool:
+        layer = _LAYER.match(name)
+        if layer is None or int(layer[1]) >= self._config["num_hidden_layers"]:
+            return False
+        expert = _EXPERT.search(layer[2])
+        if expert is not None and int(expert[1]) >= self._num_experts:
+            return False
+        return _EXPERT.sub(EXPERT, layer[2]) in self._names
 
     def _is_empty_bias(self, tensor: SourceTensor) -> bool:
         """Older AutoGPTQ gives every packed layer a bias, of zeros where the model has none."""
@@ -155,7 +165,7 @@ class _Mapping:
             return not np.any(reader.read(0, 1))
 
     def _make(self, tensor: SourceTensor) -> Weight:
-        last = ".".join(tensor.name.split(".")[-2:])
+        last = kind_of(tensor.name)
         expected = self._shapes[last]
         packed = self._source.packed_info(tensor.name) is not None
         if tensor.shape != expected:
@@ -164,7 +174,7 @@ class _Mapping:
             raise self._fail(
                 tensor.name, f"its type is {tensor.type}; known are {', '.join(FLOATS)}"
             )
-        linear = last.endswith("_proj.weight")
+        linear = last.endswith("_proj.weight") or last.startswith("experts.")
         return Weight(
             name=tensor.name,
             source=tensor.name,

@@ -63,7 +63,7 @@ class _Mapping:
 
     def _experts(self, tensor: SourceTensor, name: str) -> list[Weight]:
         """Experts lie one after the other, so that each is some rows of the tensor."""
-        shape = self._shapes[_kind(name)]
+        shape = self._shapes[kind_of(name)]
         count = int(self._config[_NUM_EXPERTS.get(self._config["model_type"], "num_experts")])
         expected = (count, *shape)
         if tensor.shape != expected:
@@ -82,7 +82,7 @@ class _Mapping:
         ]
 
     def _make(self, tensor: SourceTensor, kind: str, name: str) -> Weight:
-        last = _kind(name)
+        last = kind_of(name)
         expected = self._shapes[last]
         if tensor.shape != expected:
             raise self._fail(tensor.name, f"its shape is {tensor.shape} and should be {expected}")
@@ -146,7 +146,7 @@ def _expert_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes | {"gate.weight": (count, hidden)}
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """The last two parts of a name; for an expert's weight "experts." and these."""
     last = ".".join(name.split(".")[-2:])
     return f"experts.{last}" if ".experts." in name else last

@@ -42,7 +42,7 @@ def open_model(path: Path, *, requantize: bool = False) -> Model:
     source = open_any(path)
     if isinstance(source, FolderSource):
         architecture = folder_architecture(source)
-        config = folder_config(source, architecture)
+        config = folder_config(source)
         weights = map_folder(source, architecture, config, keep_levels=not requantize)
     else:
         architecture = find_architecture(source)

@@ -20,14 +20,14 @@ INT4_GROUP = 128
 # What TensorRT-LLM calls them (QuantAlgo).
 _QUANTIZED = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
 AWQ = "int4-awq"
-# TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
-_NO_EXPERTS = {
-    "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
-    "int4-rtn": "the loader takes 4-bit experts with FP8 activations only",
-    "int4-awq": "the loader takes 4-bit experts with FP8 activations only",
-}
 # What int4 becomes for a weight that comes with its levels; nobody asks for it by name.
 KEPT = "int4-kept"
+# TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
+_NO_INT4_EXPERTS = "the loader takes 4-bit experts with FP8 activations only"
+_NO_EXPERTS = {
+    "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
+    **dict.fromkeys(("int4-rtn", AWQ, KEPT), _NO_INT4_EXPERTS),
+}
 ALGORITHMS = {**_QUANTIZED, KEPT: "W4A16_AWQ"}
 PRECISIONS = (*PLAIN, *_QUANTIZED)
 
@@ -104,8 +104,8 @@ def check_recipe(
         )
     for weight in weights:
         precision = recipe.precision_of(weight)
-        _check_shape(weight, precision)
         _check_expert(weight, precision)
+        _check_shape(weight, precision)
         fused = weight.experts or weight.group or weight.name
         first = groups.setdefault(fused, (precision, weight.name))
         if first[0] != precision:

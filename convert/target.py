@@ -9,6 +9,7 @@ from typing import Any
 
 from convert.architectures.base import Config
 from convert.folder_source import FolderSource
+from convert.older_config import with_older_names
 from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
 from convert.weights import Weight
@@ -53,7 +54,8 @@ def write_config(folder: Path, header: GGUFFile, config: Config, recipe: Recipe)
 
 def copy_config(folder: Path, original: FolderSource, recipe: Recipe) -> None:
     """config.json as it is, but for the type and the packing, and generation_config.json."""
-    config = {k: v for k, v in original.config.items() if k != "quantization_config"}
+    given = {k: v for k, v in original.config.items() if k != "quantization_config"}
+    config = with_older_names(given)
     # transformers 5 writes `dtype`; TensorRT-LLM 1.2 reads the older name
     config["torch_dtype"] = recipe.dtype
     if "dtype" in config:

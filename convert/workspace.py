@@ -89,22 +89,41 @@ def open_workspace(target: Path, plan: str, shards: list[Shard]) -> Iterator[Wor
     """Begin, or go on with, a target. `plan` says what is being made, in one line.
 
     Raises SetupError when the target exists, when another process works on it, when what was begun
-    is something else, and when the disk is too small.
+    is something else, when the disk is too small, and when it is or becomes full, or cannot be
+    written for another reason.
     """
     refuse_existing(target)
     folder = target.with_name(target.name + ".partial")
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(target)
+    try:
+        _begin(folder, plan, shards)
+        yield Workspace(target, folder, shards)
+    except OSError as error:
+        raise SetupError(
+            f"{error.filename or folder}: {error.strerror or error}. What is finished stays in"
+            f" {folder}; the same command goes on with it."
+        ) from error
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _lock(target: Path) -> FileLock:
+    path = target.with_name(f".{target.name}.lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # a lock that cannot be made looks like one that another process has
+        path.touch()
+    except OSError as error:
+        raise SetupError(
+            f"{target.parent}: cannot be written to: {error.strerror or error}."
+        ) from error
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise SetupError(f"{target}: another process is writing it.") from error
-    try:
-        _begin(folder, plan, shards)
-        yield Workspace(target, folder, shards)
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+    return lock
 
 
 def refuse_existing(target: Path) -> None:

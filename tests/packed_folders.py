@@ -12,8 +12,11 @@ from tokenizers import Tokenizer
 
 from tests.hf_folders import NUM_PADDED, QWEN2, byte_level, write_folder
 from tests.tiny_checkpoints import (
+    EXPERT_WIDTH,
     FEED_FORWARD,
     HEAD_DIM,
+    NUM_EXPERTS,
+    NUM_EXPERTS_PER_TOK,
     NUM_HEADS,
     NUM_KV_HEADS,
     NUM_LAYERS,
@@ -30,6 +33,8 @@ CLASSES = {
     "gemma2": ("Gemma2ForCausalLM", "gemma2"),
     "gemma3": ("Gemma3ForCausalLM", "gemma3_text"),
     "phi3": ("Phi3ForCausalLM", "phi3"),
+    "qwen3moe": ("Qwen3MoeForCausalLM", "qwen3_moe"),
+    "mixtral": ("MixtralForCausalLM", "mixtral"),
 }
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
@@ -154,10 +159,13 @@ class Quantized:
 def quantize(
     weights: Weights, method: str, *, v2: bool = False, **options: Any
 ) -> tuple[Stored, dict[str, Quantized]]:
-    """A model whose linear layers are random integers, and those by the names of the weights."""
+    """A model whose linear layers are random integers, and those by the names of the weights.
+
+    A router stays plain, as AutoAWQ and AutoGPTQ leave it.
+    """
     stored, made = {}, {}
     for number, (name, values) in enumerate(weights.items()):
-        if not name.endswith("_proj.weight"):
+        if not (name.endswith("_proj.weight") or ".experts." in name):
             stored |= plain({name: values}, "F16")
             continue
         quantized = Quantized(values.shape, seed=number, **options)
@@ -200,4 +208,15 @@ def _config(architecture: str, stored: Stored) -> dict[str, Any]:
     }
     if architecture.startswith("gemma"):
         config |= {"query_pre_attn_scalar": HEAD_DIM, "sliding_window": 4}
+    if architecture == "mixtral":
+        config |= {"num_local_experts": NUM_EXPERTS, "num_experts_per_tok": NUM_EXPERTS_PER_TOK}
+    if architecture == "qwen3moe":
+        config |= {
+            "num_experts": NUM_EXPERTS,
+            "num_experts_per_tok": NUM_EXPERTS_PER_TOK,
+            "moe_intermediate_size": EXPERT_WIDTH,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
     return config

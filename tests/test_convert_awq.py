@@ -1,17 +1,22 @@
 """int4-awq: the decoder that calibrates, the searches, the folding, and what is written."""
 
 import json
+import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convert.calibration.calibrate import _LayerSearch
 from convert.calibration.decoder import Decoder
 from convert.calibration.folding import folded_norm
-from convert.calibration.search import balanced, search_scale, search_steps
+from convert.calibration.inputs import Inputs
+from convert.calibration.search import search_scale, search_steps
 from convert.calibration.text import calibration_sequences, read_text
 from convert.decoding import decoded_weights
 from convert.layouts import int4_steps
@@ -19,6 +24,7 @@ from convert.pipeline import Options, convert, make_plan
 from convert.recipe import Recipe, Rule, make_recipe
 from convert.source import GGUFSource
 from convert.verify import Target, verify_against
+from convert.weights import Weight
 from runtime.errors import SetupError
 from runtime.tokenizer import load_tokenizer
 from tests.reference_model import last_logits
@@ -29,14 +35,15 @@ TEXT = "The quick brown fox jumps over the lazy dog, again and again. " * 30
 
 
 class Weights:
-    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+    def __init__(self, weights: dict[str, np.ndarray], planned: Iterable[Weight] = ()) -> None:
         self._weights = weights
+        self.weights = {weight.name: weight for weight in planned}
 
     def has(self, name: str) -> bool:
         return name in self._weights
 
     def load(self, name: str) -> np.ndarray:
-        return self._weights[name]
+        return self._weights[name].copy()
 
 
 def make_model(folder: Path, architecture: str) -> tuple[Path, dict[str, np.ndarray]]:
@@ -102,7 +109,8 @@ def test_the_search_magnifies_the_inputs_that_matter() -> None:
     x = random.normal(0, 1, (512, 256)).astype(np.float32)
     x[:, ::32] *= 50
     weight = random.normal(0, 1, (64, 256)).astype(np.float32)
-    scale = search_scale(x, [lambda: weight])
+    inputs = Inputs(x)
+    scale = search_scale(inputs, [lambda: weight])
     plain = int4_steps(np.abs(weight.reshape(64, 2, 128)).max(axis=2), "bfloat16")
 
     def loss(scale: np.ndarray, steps: np.ndarray) -> float:
@@ -112,7 +120,8 @@ def test_the_search_magnifies_the_inputs_that_matter() -> None:
 
     scaled = np.abs((weight * scale).reshape(64, 2, 128)).max(axis=2)
     unclipped = int4_steps(scaled, "bfloat16")
-    clipped = search_steps(x / scale, weight * scale, "bfloat16")
+    clipped = search_steps(weight * scale, "bfloat16", inputs.gram(scale))
+    np.testing.assert_array_equal(search_steps(weight * scale, "bfloat16", None), unclipped)
     assert scale[::32].min() > 2 * scale[1::32].max()
     assert loss(scale, unclipped) < 0.5 * loss(np.ones(256, dtype=np.float32), plain)
     assert loss(scale, clipped) < loss(scale, unclipped)
@@ -122,10 +131,52 @@ def test_a_few_huge_tokens_do_not_decide() -> None:
     random = np.random.default_rng(2)
     x = random.normal(0, 1, (100, 128)).astype(np.float32)
     x[0] *= 1000
-    norms = np.linalg.norm(balanced(x), axis=1)
+    shortened = Inputs(x).tokens(slice(None))
+    norms = np.linalg.norm(shortened, axis=1)
 
     assert norms.max() == pytest.approx(np.median(np.linalg.norm(x, axis=1)), rel=1e-3)
-    assert (balanced(x)[norms < norms.max() * 0.999] == x[norms < norms.max() * 0.999]).all()
+    assert (shortened[norms < norms.max() * 0.999] == x[norms < norms.max() * 0.999]).all()
+
+
+def test_inputs_are_summed_in_parts() -> None:
+    x = np.random.default_rng(3).normal(0, 1, (1300, 256)).astype(np.float32)
+    inputs = Inputs(x)
+    whole = inputs.tokens(slice(None))
+    divided = (whole / np.arange(1, 257, dtype=np.float32)).reshape(-1, 2, 128)
+
+    np.testing.assert_allclose(inputs.mean(), np.abs(whole).mean(axis=0), rtol=1e-5)
+    expected = np.einsum("tgi,tgj->gij", divided, divided, optimize=True)
+    found = inputs.gram(np.arange(1, 257, dtype=np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+
+def test_the_widest_inputs_are_in_memory_once(tmp_path: Path) -> None:
+    """A layer with the search for down_proj; all else that it keeps of a token is narrower."""
+    width, wide, tokens = 128, 2048, 4096
+    random = np.random.default_rng(4)
+    path, weights = make_model(tmp_path, "llama")
+    plan = make_plan(path, make_recipe("int4-awq"), Options())
+    name = "model.layers.0.mlp"
+    shapes = {"gate_proj": (wide, width), "up_proj": (wide, width), "down_proj": (width, wide)}
+    changed = {f"{name}.{part}.weight": shape for part, shape in shapes.items()}
+    made = {n: random.normal(0, 0.1, shape).astype(np.float32) for n, shape in changed.items()}
+    weights |= made
+    planned = [msgspec.structs.replace(w, shape=changed.get(w.name, w.shape)) for w in plan.weights]
+    loader = Weights(weights, planned)
+    rules = (Rule(match="*.self_attn.*", precision="keep"), Rule("*.[gu]*_proj.*", "keep"))
+    recipe = Recipe(precision="int4-awq", rules=rules)
+    search = _LayerSearch(loader, recipe, gemma=False)
+    hidden = random.normal(0, 1, (tokens, width)).astype(np.float32)
+    decoder = Decoder(plan.config, loader, search.observe)
+    tracemalloc.start()
+    try:
+        decoder.layer(hidden, 0, 512)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert search.take().keys() == {f"{name}.down_proj.{part}" for part in ("steps", "input_scale")}
+    assert tokens * wide * 4 < peak < 1.9 * tokens * wide * 4
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -431,6 +431,21 @@ def test_llama3_frequencies_become_rope_scaling(tmp_path: Path) -> None:
     }
 
 
+def test_long_ropes_factors_are_as_the_class_takes_them(tmp_path: Path) -> None:
+    """transformers 4 refuses a `rope_scaling` of Phi-3 that has more than these three fields."""
+    count = HEAD_DIM // 2
+    long, short = np.full(count, 4, np.float32), np.full(count, 1.5, np.float32)
+    extra = {"rope_factors_long.weight": long, "rope_factors_short.weight": short}
+    path, _ = make_model(tmp_path, "phi3", extra=extra)
+    config = read_json(run(path, tmp_path / "target") / "config.json")
+
+    assert config["rope_scaling"] == {
+        "type": "longrope",
+        "long_factor": [4.0] * count,
+        "short_factor": [1.5] * count,
+    }
+
+
 def test_frequencies_that_follow_no_known_rule(tmp_path: Path) -> None:
     odd = np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)
     path, _ = make_model(tmp_path, "llama", extra={"rope_freqs.weight": odd})

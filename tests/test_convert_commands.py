@@ -1,6 +1,9 @@
 """`lockgate-convert`: what it prints, and how it ends."""
 
+import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +110,62 @@ def test_mistakes_end_in_one_line(
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_a_target_that_cannot_be_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["run", str(model), str(model / "target"), "--precision", "bf16"])
+
+    assert code == 2
+    assert f"lockgate-convert: {model}: cannot be written to: " in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = model.with_name("target")
+    monkeypatch.setattr("convert.pipeline.write_tokenizer", full)
+    assert main(["run", str(model), str(target), "--precision", "bf16"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "No space left on device. What is finished stays in" in shown
+    monkeypatch.undo()
+    assert main(["run", str(model), str(target), "--precision", "bf16"]) == 0
+    assert main(["verify", str(target), "--against", str(model)]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_files_that_may_not_grow(model: Path) -> None:
+    """The limit stands for a full disk: a write fails in the middle, and the next run goes on."""
+    target = model.with_name("target")
+    script = (
+        "import resource, sys\n"
+        "from convert.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = ["run", str(model), str(target), "--precision", "bf16"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not target.exists()
+    assert main(command) == 0
+
+
+def test_an_interruption_has_its_own_code(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convert.pipeline.write_tokenizer", interrupt)
+    command = ["run", str(model), str(model.with_name("target")), "--precision", "bf16"]
+    assert main(command) == 130
+    assert "interrupted" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(command) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from convert.__main__ import main
 from convert.decoding import decoded_weights
 from convert.pipeline import Options, convert, make_plan
-from convert.recipe import make_recipe
+from convert.recipe import Recipe, Rule, make_recipe
 from convert.verify import Target, verify_against
 from runtime.errors import ModelFileError, SetupError
 from runtime.tokenizer import load_tokenizer
@@ -25,11 +25,13 @@ from tests.packed_folders import (
     write_checkpoint,
     write_tensors,
 )
+from tests.tiny_checkpoints import WITH_EXPERTS
 
 
-def run(source: Path, target: Path, precision: str = "bf16", **options: Any) -> Path:
+def run(source: Path, target: Path, precision: str | Recipe = "bf16", **options: Any) -> Path:
     made = Options(num_threads=2, release="1.3", **options)
-    convert(source, target, make_recipe(precision), made, lambda num_bytes: None)
+    recipe = make_recipe(precision) if isinstance(precision, str) else precision
+    convert(source, target, recipe, made, lambda num_bytes: None)
     return target
 
 
@@ -70,6 +72,7 @@ def test_every_type_is_read(kind: str, tmp_path: Path) -> None:
         *(("gemma3", precision) for precision in ("fp8", "int4-awq")),
         ("phi3", "fp8"),
         ("qwen2", "int4-rtn"),
+        *((architecture, "int8") for architecture in WITH_EXPERTS),
     ],
 )
 def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> None:
@@ -216,6 +219,157 @@ def test_an_index_that_lies(change: dict[str, Any], message: str, tmp_path: Path
     with pytest.raises(ModelFileError, match=message) as caught:
         run(source, tmp_path / "target")
     assert "model.safetensors.index.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("qwen3moe", {"num_experts": None}, r"`num_experts` is None and should be"),
+        ("qwen3moe", {"num_experts": 3}, r"gate\.weight: .*should be \(3, 128\)"),
+        (
+            "qwen3moe",
+            {"num_experts": 5},
+            r"gate\.weight: its shape is \(4, 128\) and should be \(5",
+        ),
+        ("qwen3moe", {"num_experts": 1 << 30}, r"`num_experts` is 1073741824, which the files"),
+        ("qwen3moe", {"num_experts_per_tok": 5}, r"`num_experts_per_tok` is 5, and there are 4"),
+        ("qwen3moe", {"num_experts_per_tok": "2"}, r"`num_experts_per_tok` is '2'"),
+        ("qwen3moe", {"moe_intermediate_size": None}, r"`moe_intermediate_size` is None"),
+        ("qwen3moe", {"moe_intermediate_size": 96}, r"experts\.\d\..*its shape is .* should be"),
+        ("qwen3moe", {"decoder_sparse_step": 2}, r"`decoder_sparse_step` is 2; known are"),
+        ("qwen3moe", {"mlp_only_layers": [1]}, r"`mlp_only_layers` is \[1\]; known are"),
+        ("mixtral", {"num_local_experts": None}, r"`num_local_experts` is None"),
+        ("mixtral", {"num_local_experts": 0}, r"`num_local_experts` is 0"),
+    ],
+)
+def test_a_mixture_that_does_not_fit(
+    architecture: str, config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    stored = plain(make_weights(architecture))
+    source = write_checkpoint(tmp_path / "source", architecture, stored, config=config)
+
+    with pytest.raises(ModelFileError, match=message):
+        run(source, tmp_path / "target")
+    assert not list(tmp_path.glob("target*"))
+
+
+@pytest.mark.parametrize("number", ["4", "01", "x", "-1"])
+def test_a_mixture_with_one_expert_more(number: str, tmp_path: Path) -> None:
+    stored = plain(make_weights("mixtral"))
+    more = f"model.layers.0.block_sparse_moe.experts.{number}.w1.weight"
+    stored[more] = stored["model.layers.0.block_sparse_moe.experts.0.w1.weight"]
+    source = write_checkpoint(tmp_path / "source", "mixtral", stored)
+
+    with pytest.raises(ModelFileError, match=f"{more}: a MixtralForCausalLM has no such tensor"):
+        run(source, tmp_path / "target")
+
+
+@pytest.mark.parametrize("architecture", WITH_EXPERTS)
+def test_a_mixture_without_one_of_its_experts(architecture: str, tmp_path: Path) -> None:
+    stored = plain(make_weights(architecture))
+    missing = max(name for name in stored if ".experts.2." in name)
+    del stored[missing]
+    source = write_checkpoint(tmp_path / "source", architecture, stored)
+
+    with pytest.raises(ModelFileError, match=f"`{missing}` is missing"):
+        run(source, tmp_path / "target")
+
+
+@pytest.mark.parametrize("architecture", WITH_EXPERTS)
+@pytest.mark.parametrize("precision", ["fp8", "int4-rtn", "int4-awq"])
+def test_experts_keep_their_type(architecture: str, precision: str, tmp_path: Path) -> None:
+    source = write_checkpoint(
+        tmp_path / "source", architecture, plain(make_weights(architecture)), num_files=2
+    )
+    with pytest.raises(SetupError, match=f"precision {precision}: not possible for the experts"):
+        run(source, tmp_path / "target", precision)
+    kept = Recipe(precision=precision, rules=(Rule("*.experts.*", "keep"),))
+    if precision == "int4-awq":
+        with pytest.raises(SetupError, match="cannot be calibrated; known are"):
+            run(source, tmp_path / "target", kept)
+        return
+    target = run(source, tmp_path / "target", kept)
+    excluded = read_json(target / "hf_quant_config.json")["quantization"]["exclude_modules"]
+    tensors = list(verify_against(target, source))
+
+    assert "*.gate" in excluded
+    assert {t.precision for t in tensors if ".experts." in t.name} == {"bfloat16"}
+    assert {t.precision for t in tensors if "self_attn" in t.name} >= {precision}
+    assert all(tensor.passed for tensor in tensors)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "newer", "older"),
+    [
+        ("llama", {"rope_type": "default", "rope_theta": 5e5}, {"rope_theta": 5e5}),
+        (
+            "llama",
+            {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5},
+            {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        ),
+        (
+            "gemma3",
+            {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            {
+                "rope_theta": 1e6,
+                "rope_local_base_freq": 1e4,
+                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            },
+        ),
+        (
+            "phi3",
+            {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 0.75,
+                "original_max_position_embeddings": 4096,
+                "long_factor": [1.0],
+                "short_factor": [2.0],
+            },
+            {
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 0.75,
+                "original_max_position_embeddings": 4096,
+                "rope_scaling": {
+                    "type": "longrope",
+                    "long_factor": [1.0],
+                    "short_factor": [2.0],
+                },
+            },
+        ),
+        ("llama", None, {}),
+        ("llama", "yarn", {}),
+    ],
+)
+def test_older_names_are_written_too(
+    architecture: str, newer: Any, older: dict[str, Any], tmp_path: Path
+) -> None:
+    """transformers 4 does not read what transformers 5 writes, and takes its defaults."""
+    stored = plain(make_weights(architecture))
+    config = {"rope_parameters": newer, "rope_theta": None}
+    source = write_checkpoint(tmp_path / "source", architecture, stored, config=config)
+    before = read_json(source / "config.json")
+    del before["rope_theta"]
+    (source / "config.json").write_text(json.dumps(before), encoding="utf-8")
+    after = read_json(run(source, tmp_path / "target") / "config.json")
+
+    assert after == {**before, **older, "torch_dtype": "bfloat16"}
+
+
+def test_experts_counted_in_newer_words(tmp_path: Path) -> None:
+    stored = plain(make_weights("qwen3moe"))
+    source = write_checkpoint(
+        tmp_path / "source", "qwen3moe", stored, config={"num_local_experts": 4}
+    )
+    config = read_json(source / "config.json")
+    del config["num_experts"]
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    written = read_json(run(source, tmp_path / "target") / "config.json")
+
+    assert written["num_experts"] == written["num_local_experts"] == 4
 
 
 def test_files_without_an_index(tmp_path: Path) -> None:

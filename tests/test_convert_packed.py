@@ -27,6 +27,7 @@ from tests.packed_folders import (
     quantize,
     write_checkpoint,
 )
+from tests.tiny_checkpoints import WITH_EXPERTS
 
 METHODS = ("awq", "gptq", "gptq_v2")
 
@@ -114,7 +115,7 @@ def load(quantized: Quantized, method: str, group_size: int) -> PackedTensor:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3", *WITH_EXPERTS])
 def test_decoded_to_plain_weights(method: str, architecture: str, tmp_path: Path) -> None:
     options = {"act_order": True} if method == "gptq" else {}
     source, made = make_source(
@@ -130,9 +131,15 @@ def test_decoded_to_plain_weights(method: str, architecture: str, tmp_path: Path
     assert all(tensor.passed for tensor in verify_against(target, source))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
-def test_decoded_to_other_precisions(precision: str, tmp_path: Path) -> None:
-    source, _ = make_source(tmp_path, "awq", symmetric=False)
+@pytest.mark.parametrize(
+    ("architecture", "precision"),
+    [
+        *(("llama", precision) for precision in ("bf16", "fp8", "int8")),
+        *((architecture, "int8") for architecture in WITH_EXPERTS),
+    ],
+)
+def test_decoded_to_other_precisions(architecture: str, precision: str, tmp_path: Path) -> None:
+    source, _ = make_source(tmp_path, "awq", architecture, symmetric=False, group_size=64)
     target = run(source, tmp_path / "target", precision, dtype=None)
 
     assert all(tensor.passed for tensor in verify_against(target, source))
@@ -220,6 +227,26 @@ def test_levels_that_do_not_fit(
     assert {t.precision for t in tensors if "_proj" in t.name} == {"int4-rtn"}
     assert all(tensor.passed for tensor in tensors)
     assert any(tensor.difference.error > 0.01 for tensor in tensors)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["int4-rtn", "int4-awq"])
+def test_experts_levels_cannot_be_kept(method: str, precision: str, tmp_path: Path) -> None:
+    """Those of attention can, beside experts that are decoded."""
+    source, made = make_source(tmp_path, method, "mixtral")
+    with pytest.raises(SetupError, match=r"not possible for the experts.*`model\.layers\.0\."):
+        run(source, tmp_path / "target", precision)
+    recipe = Recipe(precision=precision, dtype="float16", rules=(Rule("*.experts.*", "keep"),))
+    target = run(source, tmp_path / "target", recipe)
+    precisions = {record.name: record.precision for record in Target(target).manifest.tensors}
+    written = dict(decoded_weights(Target(target)))
+
+    for name, quantized in made.items():
+        decoded = ".experts." in name
+        expected = quantized.values.astype(np.float16) if decoded else quantized.values
+        np.testing.assert_array_equal(written[name], expected, err_msg=name)
+        assert precisions[name] == ("float16" if decoded else "int4-kept")
+    assert all(tensor.passed for tensor in verify_against(target, source))
 
 
 def test_a_recipe_keeps_some_and_decodes_others(tmp_path: Path) -> None:

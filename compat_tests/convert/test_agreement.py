@@ -21,7 +21,7 @@ from convert.pipeline import Options, convert
 from convert.recipe import make_recipe
 from runtime import ModelStore
 
-pytest.importorskip("torch", reason="torch is not installed: pip install 'lockgate[calibrate]'")
+pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 NUM_POSITIONS = 512

@@ -9,7 +9,7 @@ from convert.pipeline import Options, convert
 from convert.recipe import make_recipe
 from tests.tiny_checkpoints import ARCHITECTURES, byte_level_vocabulary, random_weights, write_gguf
 
-torch = pytest.importorskip("torch", reason="torch is not installed: lockgate[calibrate]")
+torch = pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 TOKEN_IDS = [5, 77, 9, 260, 33, 5, 120, 201, 7]

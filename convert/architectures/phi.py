@@ -46,7 +46,8 @@ def _scaling(data: Metadata, rotated: int) -> Config | None:
         "short_factor": data.factors(_SHORT, count),
     }
     plain = {name: [float(str(x)) for x in values] for name, values in factors.items()}
-    return {"type": "longrope", "rope_type": "longrope", **plain}
+    # the class of transformers 4 takes these three and no others
+    return {"type": "longrope", **plain}
 
 
 PHI3 = Architecture(

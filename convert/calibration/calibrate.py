@@ -11,7 +11,8 @@ from convert.architectures.base import Config
 from convert.blocks import read_blocks
 from convert.calibration.decoder import MODEL_TYPES, Decoder
 from convert.calibration.folding import folded_norm, norm_of
-from convert.calibration.search import balanced, search_scale, search_steps
+from convert.calibration.inputs import Inputs
+from convert.calibration.search import search_scale, search_steps
 from convert.calibration.store import Calibration
 from convert.layouts import as_dtype
 from convert.recipe import AWQ, Recipe
@@ -50,8 +51,9 @@ def calibrate(
 ) -> Calibration:
     """Search the scales of every int4-awq weight; `sequences` are token ids, (count, length).
 
-    Layers whose results are in `folder` already are computed and not searched again. Memory: the
-    activations of one layer, and a few times its largest matrix, in float32.
+    Layers whose results are in `folder` already are computed and not searched again. Memory, in
+    float32: once the largest activations of one layer, (tokens, intermediate_size), a few times the
+    smaller ones, (tokens, hidden_size), and a few times the largest matrix.
     """
     store, count = Calibration(folder), int(config["num_hidden_layers"])
     if all(store.has(layer) for layer in range(count)):
@@ -85,14 +87,15 @@ class _LayerSearch:
         weights = [self._loader.weights[name] for name in names]
         if not self.enabled or self._recipe.precision_of(weights[0]) != AWQ:
             return
-        x = balanced(x)
-        scale = search_scale(x, [partial(self._loader.load, name) for name in names])
+        inputs = Inputs(x)
+        scale = search_scale(inputs, [partial(self._loader.load, name) for name in names])
         magnified = self._fold(weights, scale)
-        x = x / magnified
+        clipped = [weight for weight in weights if not weight.module.endswith(_UNCLIPPED)]
+        gram = inputs.gram(magnified) if clipped else None
         for weight in weights:
-            values = self._loader.load(weight.name) * magnified
-            clip = not weight.module.endswith(_UNCLIPPED)
-            steps = search_steps(x, values, self._recipe.dtype, clip=clip)
+            values = self._loader.load(weight.name)
+            values *= magnified
+            steps = search_steps(values, self._recipe.dtype, gram if weight in clipped else None)
             self._found[f"{weight.module}.steps"] = steps
 
     def take(self) -> dict[str, Rows]:

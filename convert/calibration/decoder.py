@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.architectures.base import Config
+from convert.calibration.inputs import token_parts
 from convert.source import Rows
 
 MODEL_TYPES = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"))
@@ -60,11 +61,20 @@ class Decoder:
 
     def _mlp(self, x: Rows, name: str) -> Rows:
         self._observe([f"{name}.mlp.gate_proj.weight", f"{name}.mlp.up_proj.weight"], x)
-        gate = self._linear(x, f"{name}.mlp.gate_proj")
-        active = _gelu(gate) if self._gemma else _silu(gate)
-        active *= self._linear(x, f"{name}.mlp.up_proj")
+        active = self._active(x, f"{name}.mlp")
         self._observe([f"{name}.mlp.down_proj.weight"], active)
         return self._linear(active, f"{name}.mlp.down_proj")
+
+    def _active(self, x: Rows, name: str) -> Rows:
+        """What down_proj is given; only this one is ever there for all tokens."""
+        gate = self._loader.load(f"{name}.gate_proj.weight")
+        up = self._loader.load(f"{name}.up_proj.weight")
+        active = np.empty((len(x), len(gate)), dtype=np.float32)
+        for part in token_parts(len(x)):
+            opened = x[part] @ gate.T
+            opened = _gelu(opened) if self._gemma else _silu(opened)
+            np.multiply(opened, x[part] @ up.T, out=active[part])
+        return active
 
     def _attend(self, x: Rows, number: int, length: int) -> Rows:
         name = f"model.layers.{number}.self_attn"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from convert.calibration.inputs import Inputs
 from convert.layouts import INT4_MAX, INT4_MIN, int4_steps
 from convert.recipe import INT4_GROUP, Dtype
 from convert.source import Rows
@@ -29,29 +30,15 @@ Load = Callable[[], Rows]
 """Reads a weight of shape (out, in); called once for each pass over it."""
 
 
-def search_scale(x: Rows, weights: Sequence[Load]) -> Rows:
-    """s of shape (in,), all positive, for weights that share the input `x` (tokens, in)."""
-    mean = np.abs(x).mean(axis=0)
-    judges = np.ascontiguousarray(x[:: max(1, len(x) // _JUDGES)].T)
+def search_scale(x: Inputs, weights: Sequence[Load]) -> Rows:
+    """s of shape (in,), all positive, for weights that share the inputs `x`."""
+    mean = x.mean()
+    judges = np.ascontiguousarray(x.tokens(slice(None, None, max(1, len(x) // _JUDGES))).T)
     losses = _losses(judges, weights, {a: scale_of(mean, a) for a in _COARSE})
     best = min(losses, key=losses.__getitem__)
     near = [a for a in (best - _FINE, best + _FINE) if 0 < a < 1]
     losses |= _losses(judges, weights, {a: scale_of(mean, a) for a in near})
     return scale_of(mean, min(losses, key=losses.__getitem__))
-
-
-def balanced(x: Rows) -> Rows:
-    """Tokens of more than the median length, shortened to it.
-
-    The first token of a text, and a few others, have inputs that are hundreds of times as large as
-    all others'. Their share of the output is divided by as much in the next norm, but without this
-    they alone would decide.
-    """
-    norms = np.sqrt(np.einsum("ij,ij->i", x, x))
-    middle = max(float(np.median(norms)), 1e-12)
-    factor = np.minimum(1, middle / np.maximum(norms, 1e-12))
-    result: Rows = x * factor[:, None].astype(np.float32)
-    return result
 
 
 def scale_of(mean: Rows, exponent: float) -> Rows:
@@ -63,18 +50,17 @@ def scale_of(mean: Rows, exponent: float) -> Rows:
     return result
 
 
-def search_steps(x: Rows, weight: Rows, dtype: Dtype, *, clip: bool = True) -> Rows:
+def search_steps(weight: Rows, dtype: Dtype, gram: Rows | None) -> Rows:
     """The distance of the levels for each output and group, of shape (out, in / 128), in `dtype`.
 
-    `x` and `weight` are those that the layer computes with, after scaling. Without `clip` the
-    largest magnitude of each group can still be told.
+    `weight` is the one that the layer computes with, after scaling, and `gram` is `Inputs.gram` of
+    the inputs that it then has. Without it nothing is clipped: the largest magnitude of each group
+    can still be told.
     """
     outputs, inputs = weight.shape
-    if not clip:
+    if gram is None:
         largest = np.abs(weight.reshape(outputs, -1, INT4_GROUP)).max(axis=2)
         return int4_steps(largest, dtype)
-    groups = x.reshape(len(x), -1, INT4_GROUP).transpose(1, 0, 2)
-    gram = np.matmul(groups.transpose(0, 2, 1), groups)
     steps = np.empty((outputs, inputs // INT4_GROUP), dtype=np.float32)
     for rows in _row_blocks(outputs, inputs):
         block = weight[rows].reshape(-1, inputs // INT4_GROUP, INT4_GROUP).transpose(1, 0, 2)

@@ -1,0 +1,48 @@
+"""Hugging Face's model classes that folders may be of, and the tables that know them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from convert.architectures import gemma, llama, phi, qwen
+from convert.architectures.base import Architecture
+
+
+class ModelClass(Struct, frozen=True, kw_only=True):
+    """What config.json says of this class, beside what it says of all.
+
+    `head_dim` is what the class takes where config.json is silent, 0 for hidden_size divided by the
+    heads. A mixture of experts has the fields `num_experts`, the name of their number, and
+    `expert_widths`; those in `fixed` have to be as they are there, or absent.
+    """
+
+    architecture: Architecture
+    model_type: str
+    head_dim: int = 0
+    num_experts: str = ""
+    expert_widths: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = {}
+
+
+CLASSES: Mapping[str, ModelClass] = {
+    "LlamaForCausalLM": ModelClass(architecture=llama.LLAMA, model_type="llama"),
+    "MistralForCausalLM": ModelClass(architecture=llama.LLAMA, model_type="mistral"),
+    "MixtralForCausalLM": ModelClass(
+        architecture=llama.MIXTRAL, model_type="mixtral", num_experts="num_local_experts"
+    ),
+    "Qwen2ForCausalLM": ModelClass(architecture=qwen.QWEN2, model_type="qwen2"),
+    "Qwen3ForCausalLM": ModelClass(architecture=qwen.QWEN3, model_type="qwen3", head_dim=128),
+    "Qwen3MoeForCausalLM": ModelClass(
+        architecture=qwen.QWEN3_MOE,
+        model_type="qwen3_moe",
+        num_experts="num_experts",
+        expert_widths=("moe_intermediate_size",),
+        fixed={"decoder_sparse_step": 1, "mlp_only_layers": []},
+    ),
+    "Gemma2ForCausalLM": ModelClass(architecture=gemma.GEMMA2, model_type="gemma2", head_dim=256),
+    "Gemma3ForCausalLM": ModelClass(
+        architecture=gemma.GEMMA3, model_type="gemma3_text", head_dim=256
+    ),
+    "Phi3ForCausalLM": ModelClass(architecture=phi.PHI3, model_type="phi3"),
+}
