@@ -107,9 +107,7 @@ def run(
         for message in core.take_messages():
             assert isinstance(message, StepOutput), message
             for output in message.outputs:
-                deltas[output.request_id].append(
-                    msgspec.structs.replace(output, started_time=None)
-                )
+                deltas[output.request_id].append(msgspec.structs.replace(output, started_time=None))
     return deltas
 
 
