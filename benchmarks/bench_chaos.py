@@ -8,7 +8,9 @@ In each round sixteen streams begin, half of them greedy and half sampled with a
 random moment the fault comes: `kill` is SIGKILL, `stop` SIGSTOP, `poison` a request that makes the
 scripted engine abort. The answers are compared with those of an undisturbed round, byte for byte;
 `control` is a round without a fault, because a real model's answers also depend a little on who
-else is in the batch. Where greedy answers part, the gap between the two likeliest tokens is told.
+else is in the batch, and `order` is one without a fault in which the streams come in another order,
+one shortly after the other: how much of the parting that alone explains. Where greedy answers part,
+the gap between the two likeliest tokens is told.
 """
 
 import argparse
@@ -33,6 +35,10 @@ NEAR_TIE = 0.1
 """Greedy answers that part where the two likeliest tokens are closer than this (natural logarithm
 of the ratio of their probabilities) part because of rounding."""
 
+BETWEEN_STREAMS = 0.05
+"""Seconds from one stream to the next where they come in another order."""
+
+FAULTS = ["control", "order", "kill", "stop", "poison"]
 POISON = "arsenic"
 SETTINGS = {
     "engine.max_restarts": "1000",
@@ -119,10 +125,7 @@ async def round_of(
     server: RunningServer, fault: str, expected: list[Answer], max_tokens: int, delay: float
 ) -> tuple[list[Answer | BaseException], float]:
     """What the streams said, and the longest pause after the fault."""
-    tasks = [
-        asyncio.create_task(ask(server, body(server.model, number, max_tokens)))
-        for number in range(len(expected))
-    ]
+    tasks = await begin(server, order_of(fault, len(expected)), max_tokens)
     await asyncio.sleep(delay)
     at = time.perf_counter()
     await commit(server, fault)
@@ -133,9 +136,30 @@ async def round_of(
     return [d[0] if isinstance(d, tuple) else d for d in done], max(pauses, default=0.0)
 
 
+def order_of(fault: str, number: int) -> list[int]:
+    """The streams as they come."""
+    order = list(range(number))
+    if fault == "order":
+        random.Random(number).shuffle(order)
+    return order
+
+
+async def begin(
+    server: RunningServer, order: list[int], max_tokens: int
+) -> list[asyncio.Task[tuple[Answer, list[float]]]]:
+    """The streams as tasks, sorted by their numbers; those in order come all at once."""
+    tasks = {}
+    for number in order:
+        document = body(server.model, number, max_tokens)
+        tasks[number] = asyncio.create_task(ask(server, document))
+        if order != sorted(order):
+            await asyncio.sleep(BETWEEN_STREAMS)
+    return [tasks[number] for number in sorted(tasks)]
+
+
 async def commit(server: RunningServer, fault: str) -> None:
     """Do it. Raises ValueError where the poisoned request is not answered as it should be."""
-    if fault == "control":
+    if fault in ("control", "order"):
         return
     if fault == "poison":
         connection = await connect(server.port)
@@ -229,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--max-tokens", type=int, default=200)
-    parser.add_argument("--faults", nargs="+", default=["control", "kill", "stop", "poison"])
+    parser.add_argument("--faults", nargs="+", default=FAULTS)
     parser.add_argument("--model", default="", help="a GGUF file for the embedded engine")
     arguments = parser.parse_args()
     faults = [fault for fault in arguments.faults if not (arguments.model and fault == "poison")]

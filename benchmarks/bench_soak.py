@@ -134,6 +134,7 @@ def settings_of(arguments: argparse.Namespace) -> Mapping[str, str]:
             "engine.name": "llama_cpp",
             "engine.max_num_seqs": "8",
             "engine.llama_cpp.num_threads": "1",
+            "engine.prefix_cache_gb": "0.05",  # full long before the first fifth is over
             "model.name_or_path": arguments.model,
             "model.served_name": "scripted",
         }

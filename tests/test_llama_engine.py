@@ -124,7 +124,7 @@ def run(engine: RecordingEngine, *, steps: int = 10_000) -> dict[str, Answer]:
             tokens.setdefault(output.request_id, []).extend(output.token_ids)
         preempted += engine.take_preempted()
         steps -= 1
-    return {key: Answer(value, engine.recorded[key]) for key, value in tokens.items()}
+    return {key: Answer(value, list(engine.recorded[key])) for key, value in tokens.items()}
 
 
 def test_a_greedy_answer_has_the_length_asked_for_and_repeats(engine: RecordingEngine):
