@@ -6,10 +6,10 @@
 Needs `prometheus` on the path, and matplotlib for the picture. Six minutes: streams, whole answers,
 structured ones, wrong requests and clients that leave; an engine that is killed, and once more as
 soon as it is back; more requests than there is room for, some of which give way to others; quiet.
-The scripted engine also gets requests that kill it, for errors that are the server's. In the end
-the counters that Prometheus has are held against what the clients saw, the picture is drawn, the
-engine is killed until the gateway gives it up, and the server is stopped: both have alerts. The
-alerts are those of deploy/prometheus, but what they wait for (`for`) is cut to ten seconds.
+The scripted engine also gets requests that kill it. In the end the counters that Prometheus has are
+held against what the clients saw, the picture is drawn, and the server is stopped, which has an
+alert too. The alerts are those of deploy/prometheus, but what they wait for (`for`) is cut to ten
+seconds.
 """
 
 import argparse
@@ -134,16 +134,6 @@ async def kill_engine(server: RunningServer) -> None:
     await asyncio.to_thread(wait_for, server.port, "/health/ready", 60)
 
 
-async def give_up_engine(server: RunningServer, url: str) -> None:
-    """Kill one engine after the other, until the gateway starts no further one."""
-    failed = f"{url}/api/v1/query?query=" + quote('lockgate_engine_state{state="failed"} == 1')
-    while not (await asyncio.to_thread(get, failed))["result"]:
-        for engine in psutil.Process(server.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                engine.kill()
-        await asyncio.sleep(0.5)
-
-
 async def watch_alerts(url: str, seen: Seen, started: float, until: str = "") -> None:
     """Note when each alert fired first, in seconds from the start, until this one has."""
     while until not in seen.fired:
@@ -254,8 +244,6 @@ def main() -> None:
         loop.run_until_complete(work)
         counted = counters(url)
         empty = picture(url, started, time.time(), RATE_INTERVAL, arguments.out)
-        loop.run_until_complete(give_up_engine(server, url))
-        loop.run_until_complete(wait_for_alert(url, seen, "LockgateEngineDown", 40))
         server_up.close()
         loop.run_until_complete(wait_for_alert(url, seen, "LockgateDown", 40))
     report(seen, counted, empty)
