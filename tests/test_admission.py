@@ -12,6 +12,7 @@ from gateway.admission import ADMIN, MONITORING, PUBLIC, is_loopback
 from gateway.app import create_app
 from gateway.drain import Drain
 from gateway.keys import KeyRing
+from gateway.openapi import document
 from gateway.settings import AuthSettings, ServerSettings
 from tests.api_keys import bearer, write_keys
 from tests.serving import (
@@ -109,6 +110,18 @@ def test_nothing_is_read_without_a_key(guarded: Guarded, path: str):
 )
 def test_nothing_is_done_without_a_key(guarded: Guarded, path: str):
     assert error_of(guarded.post(path)) == UNAUTHORIZED
+
+
+def test_no_way_around_the_key(guarded: Guarded):
+    """Every path with each of its methods, OPTIONS included, also with a slash at its end."""
+    paths = document(create_app(scripted_settings(), "", KeyRing(), Drain(1)).routes)["paths"]
+    for path, operations in paths.items():
+        if path in ("/health/live", "/health/ready"):
+            continue
+        for written in (path.replace("{model_id}", MODEL), f"{path}/".replace("{model_id}", "x")):
+            for method in {*operations, "options"}:
+                response = guarded.server.http.request(method.upper(), written)
+                assert error_of(response) == UNAUTHORIZED, (method, written)
 
 
 def test_a_request_without_a_key_is_refused_before_its_body_is_there(guarded: Guarded):
