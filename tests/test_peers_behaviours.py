@@ -449,7 +449,7 @@ def test_an_agents_loop(tiny: RunningServer):
 
 
 def test_events_of_a_response_speak_of_the_same_things(server: RunningServer):
-    """One id for the response and one for the message, in order, and the joined text is the whole."""
+    """One id for the response and one for the message, in order; the joined text is the whole."""
     text = server.post(RESPONSES, input="hi", stream=True, max_output_tokens=90).text
     events = [json.loads(each.partition("\ndata: ")[2]) for each in text[:-2].split("\n\n")]
     kinds = [event["type"].removeprefix("response.") for event in events]
