@@ -269,9 +269,9 @@ def _schemas() -> Json:
     )
     for kind in (ChatCompletionRequest, CompletionRequest):
         _describe_fields(schemas[kind.__name__]["properties"], kind)
-    for kind in (ResponseRequest, InputTokensRequest):
-        _describe_lists(schemas[kind.__name__]["properties"])
-        response_fields.describe(schemas[kind.__name__]["properties"])
+    for name in ("ResponseRequest", "InputTokensRequest"):
+        _describe_lists(schemas[name]["properties"])
+        response_fields.describe(schemas[name]["properties"])
     response_fields.describe_inside(schemas)
     _describe_extensions(schemas["ResponseRequest"]["properties"])
     return schemas
