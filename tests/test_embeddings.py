@@ -153,15 +153,19 @@ def test_unknown_model(server: RunningServer):
     assert error_of(response, 404)["code"] == "model_not_found"
 
 
-def test_openai_reads_it(server: RunningServer):
-    """The official client asks for base64 and decodes it."""
+@pytest.mark.parametrize("encoding_format", [openai.omit, "float"])
+def test_openai_reads_it(server: RunningServer, encoding_format: Any):
+    """The official client asks for base64 by itself, and decodes it behind its strict check, which
+    does not know of that."""
     with openai.OpenAI(
         base_url=f"{server.url}/v1",
         api_key="none",
         max_retries=0,
-        _strict_response_validation=True,
+        _strict_response_validation=encoding_format == "float",
     ) as client:
-        answer = client.embeddings.create(model=MODEL, input=["a", "b"])
+        answer = client.embeddings.create(
+            model=MODEL, input=["a", "b"], encoding_format=encoding_format
+        )
 
     assert [each.embedding for each in answer.data] == [expected("a"), expected("b")]
     assert answer.usage.total_tokens == 4

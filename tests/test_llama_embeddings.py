@@ -1,0 +1,64 @@
+"""Embeddings of a real llama.cpp: a tiny random model that also generates."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.config import EngineConfig
+from runtime.engines.llama_cpp.embedder import LlamaEmbedder
+from runtime.engines.llama_cpp.pooling import find_pooling
+from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.errors import InvalidRequest
+
+TEXTS = [[7], [3, 5, 7, 9], list(range(200)), [9, 7, 5, 3], [3, 5, 7, 9]]
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_model_path: Path) -> Iterator[LlamaEmbedder]:
+    config = EngineConfig()
+    weights = LlamaWeights(config, str(tiny_model_path))
+    embedder = LlamaEmbedder(config, weights, 512)
+    embedder.open()
+    yield embedder
+    embedder.close()
+    weights.close()
+
+
+def embed(embedder: LlamaEmbedder, texts: list[list[int]], seconds: float = 1.0) -> np.ndarray:
+    for index, token_ids in enumerate(texts):
+        assert embedder.can_add(len(token_ids))
+        embedder.add(("r", index), token_ids)
+    vectors: dict[int, bytes] = {}
+    while len(vectors) < len(texts):
+        vectors.update({index: vector for (_, index), vector in embedder.step(seconds)})
+    return np.stack([np.frombuffer(vectors[index], "<f4") for index in range(len(texts))])
+
+
+def test_a_batch_is_as_one_by_one_and_in_pieces(embedder: LlamaEmbedder):
+    """The long text is longer than a batch; with no time at all it is read in the least pieces."""
+    together = embed(embedder, TEXTS)
+    alone = np.concatenate([embed(embedder, [text]) for text in TEXTS])
+    in_pieces = embed(embedder, TEXTS, seconds=0.0)
+
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    np.testing.assert_allclose(together, in_pieces, atol=1e-4)
+    np.testing.assert_allclose(together[1], together[4], atol=1e-4)
+    assert together[1] @ together[3] < 0.999  # order matters
+
+
+def test_what_is_removed_leaves_its_room(embedder: LlamaEmbedder):
+    embedder.add(("gone", 0), list(range(300)))
+    embedder.step(0.0)
+    assert not embedder.can_add(300)
+    embedder.remove(("gone", 0))
+
+    assert embedder.can_add(300)
+    np.testing.assert_allclose(embed(embedder, [[3, 5]]), embed(embedder, [[3, 5]]), atol=1e-6)
+
+
+def test_a_model_that_ranks_is_refused():
+    with pytest.raises(InvalidRequest, match="pooling_type 4"):
+        find_pooling("4")
