@@ -14,9 +14,12 @@ from typing import Any
 ANSWERS = (
     *("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
     *("CreateCompletionResponse", "ListModelsResponse", "Model", "ErrorResponse"),
-    *("Response", "ResponseStreamEvent", "TokenCountsResource"),
+    *("Response", "ResponseStreamEvent", "TokenCountsResource", "CreateEmbeddingResponse"),
 )
-REQUESTS = ("CreateChatCompletionRequest", "CreateCompletionRequest", "CreateResponse")
+REQUESTS = (
+    *("CreateChatCompletionRequest", "CreateCompletionRequest", "CreateResponse"),
+    "CreateEmbeddingRequest",
+)
 PREFIX = "#/components/schemas/"
 DROPPED = {"description", "example", "examples", "title", "deprecated", "nullable"}
 

@@ -42,6 +42,10 @@ def check_error(body: Any) -> None:
     check_answer("ErrorResponse", body)
 
 
+def check_embeddings(answer: Any) -> None:
+    check_answer("CreateEmbeddingResponse", answer)
+
+
 def check_response(answer: Any) -> None:
     check_answer("Response", answer)
 

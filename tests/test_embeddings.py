@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.engines.scripted_embedder import WIDTH, scripted_vector
-from tests.openai_schemas import check_error
+from tests.openai_schemas import REQUEST_FIELDS, check_embeddings, check_error
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 
 EMBEDDINGS = "/v1/embeddings"
@@ -29,7 +29,16 @@ def server() -> Iterator[RunningServer]:
 def good(response: httpx.Response) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
+    check_embeddings(_as_floats(answer))
     return answer
+
+
+def _as_floats(answer: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's document says that embeddings are numbers, and its client asks for base64."""
+    texts = [entry["embedding"] for entry in answer["data"]]
+    floats = [numbers(base64.b64decode(t)) if isinstance(t, str) else t for t in texts]
+    data = [{**e, "embedding": f} for e, f in zip(answer["data"], floats, strict=True)]
+    return {**answer, "data": data}
 
 
 def vectors_of(answer: dict[str, Any]) -> list[list[float]]:
