@@ -333,15 +333,19 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         convert(path, tmp_path / "target", make_recipe("fp8"), Options(num_threads=1), interrupt)
     assert not (tmp_path / "target").exists()
-    done = (tmp_path / "target.partial" / "journal.jsonl").read_bytes().count(b"\n")
+    journal = (tmp_path / "target.partial" / "journal.jsonl").read_text(encoding="utf-8")
+    done = {json.loads(line)["name"] for line in journal.splitlines()}
 
     blocks = pipeline.read_blocks
     read = []
     monkeypatch.setattr(pipeline, "read_blocks", lambda s, w: read.append(w.name) or blocks(s, w))
     result = run(path, tmp_path / "target", "fp8")
 
-    assert done >= 6
-    assert len(set(read)) == len(Target(result).manifest.tensors) - done
+    left = {tensor.name for tensor in Target(result).manifest.tensors} - done
+    assert len(done) >= 6
+    assert set(read) - done == left
+    # fused weights share a scale, so that the finished ones of a group are measured again
+    assert len(set(read) & done) <= 2
     assert (result / "model.safetensors").read_bytes() == expected.read_bytes()
     assert {file.name for file in result.iterdir()} == {
         file.name for file in expected.parent.iterdir()
