@@ -161,11 +161,13 @@ BODIES: dict[str, dict[str, object]] = {
     "/generate": {"prompt": "a", "max_new_tokens": 1},
     "/tokenize": {"prompt": "a"},
     "/detokenize": {"tokens": [97]},
+    "/v1/responses": {"model": MODEL, "input": "a", "max_output_tokens": 16},
+    "/v1/embeddings": {"model": MODEL, "input": "a"},
 }
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_models_of_a_key_hold_where_a_request_names_none(guarded: Guarded, path: str):
+def test_models_of_a_key_hold_everywhere(guarded: Guarded, path: str):
     refused = guarded.post(path, "elsewhere", **BODIES[path])
     assert error_of(refused) == (403, "model_not_allowed", "model")
     assert guarded.post(path, "alice", **BODIES[path]).status_code == 200

@@ -4,17 +4,29 @@ import base64
 import math
 import struct
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import openai
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.embedding_protocol import EmbeddingRequest
 from runtime.engines.scripted_embedder import WIDTH, scripted_vector
 from tests.openai_schemas import REQUEST_FIELDS, check_embeddings, check_error
-from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
+from tests.serving import (
+    MODEL,
+    RunningServer,
+    raw_request,
+    running_server,
+    scripted_settings,
+    wait_for,
+)
 
 EMBEDDINGS = "/v1/embeddings"
 BOS = 256
@@ -187,3 +199,81 @@ def test_it_is_counted(server: RunningServer):
     assert server.metric("prompt_tokens_total") == before + 6
     assert server.metric('http_requests_total{endpoint="/v1/embeddings",status="200"}') >= 1
     wait_for(lambda: server.metric("num_requests_in_flight") == 0)
+
+
+MANY = [f"text {number}" for number in range(1500)]
+"""More than the scripted embedder takes in twenty steps."""
+
+
+@pytest.fixture
+def slow() -> Iterator[RunningServer]:
+    """Embeddings take their turns between the steps of a chat, 64 texts at a time."""
+    with running_server(scripted_settings(step_ms=20)) as running:
+        yield running
+
+
+@contextmanager
+def a_chat_runs(server: RunningServer) -> Iterator[Future[httpx.Response]]:
+    with ThreadPoolExecutor(1) as pool:
+        chat = pool.submit(server.chat, max_tokens=150)
+        wait_for(lambda: server.health()["num_requests_in_flight"] == 1)
+        yield chat
+
+
+def test_a_chat_is_the_same_beside_embeddings_and_goes_on(slow: RunningServer):
+    alone = slow.chat(max_tokens=150).json()
+    with a_chat_runs(slow) as chat:
+        answer = good(slow.post(EMBEDDINGS, input=MANY))
+        assert not chat.done(), "the embeddings had to wait for its end"
+        beside = chat.result().json()
+
+    assert vectors_of(answer) == [expected(text) for text in MANY]
+    assert beside["choices"] == alone["choices"]
+
+
+def test_an_engine_that_dies_in_between_loses_no_vector(slow: RunningServer):
+    with a_chat_runs(slow) as chat, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(slow.post, EMBEDDINGS, input=MANY)
+        wait_for(lambda: slow.health()["num_requests_in_flight"] == 2)
+        wait_for(lambda: slow.metric("num_requests_running") == 2)
+        engines = [p for p in psutil.Process().children() if "runtime.worker" in p.cmdline()]
+        max(engines, key=lambda process: process.create_time()).kill()  # the newest is `slow`'s
+
+        assert vectors_of(good(answer.result())) == [expected(text) for text in MANY]
+        assert chat.result().status_code == 200
+        assert slow.health()["progress"]["num_deaths"] == 1
+
+
+def test_who_leaves_is_forgotten(slow: RunningServer):
+    with a_chat_runs(slow), slow.connect() as client:
+        client.sendall(raw_request(EMBEDDINGS, {"input": MANY}))
+        wait_for(lambda: slow.metric("num_requests_running") == 2)
+        client.close()
+        wait_for(lambda: slow.metric("num_requests_running") == 1)
+        assert slow.health()["num_requests_in_flight"] == 1
+    wait_for(lambda: slow.metric("requests_aborted_total") == 1)
+
+
+def test_a_full_queue_refuses():
+    settings = scripted_settings(engine={"max_num_seqs": 1, "max_num_waiting": 0}, step_ms=20)
+    with running_server(settings) as server, a_chat_runs(server):
+        refused = server.post(EMBEDDINGS, input="hi")
+        error = error_of(refused, 429)
+        assert (error["code"], error["type"]) == ("engine_overloaded", "rate_limit_error")
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_vectors_of_a_model_that_was_trained_for_it_can_be_shortened():
+    settings = scripted_settings()
+    model = msgspec.structs.replace(settings.model, is_matryoshka=True)
+    with running_server(msgspec.structs.replace(settings, model=model)) as server:
+        [short] = vectors_of(good(server.post(EMBEDDINGS, input="hi", dimensions=8)))
+
+    whole = expected("hi")[:8]
+    norm = math.hypot(*whole)
+    assert short == pytest.approx([number / norm for number in whole], abs=1e-6)
+
+
+def test_every_field_of_openai_is_known():
+    known = set(EmbeddingRequest.__struct_fields__)
+    assert set(REQUEST_FIELDS["CreateEmbeddingRequest"]) <= known

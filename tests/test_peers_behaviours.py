@@ -1,5 +1,7 @@
 """What the test suites of other OpenAI-compatible servers ask for and no other test here shows."""
 
+import array
+import base64
 import json
 import math
 import re
@@ -535,6 +537,27 @@ def test_an_agents_loop(tiny: RunningServer):
 
 
 # Responses
+
+
+def test_embeddings_have_length_one_and_keep_their_order(server: RunningServer):
+    """In numbers and in base64, for texts, token ids, one and many; and usage counts them."""
+    texts = ["one", "two", "one"]
+
+    def vectors(**body: Any) -> list[list[float]]:
+        answer = server.post("/v1/embeddings", **body).json()
+        assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
+        assert [entry["index"] for entry in answer["data"]] == list(range(len(answer["data"])))
+        return [entry["embedding"] for entry in answer["data"]]
+
+    one, two, again = vectors(input=texts)
+    assert math.hypot(*one) == pytest.approx(1, abs=1e-6)
+    assert one == again != two
+    assert vectors(input="two") == [two]
+    packed = vectors(input=texts, encoding_format="base64")
+    floats = [list(array.array("f", base64.b64decode(text))) for text in packed]  # type: ignore[arg-type]
+    assert floats == [one, two, one]
+    ids = server.post("/tokenize", prompt="one").json()["tokens"]
+    assert vectors(input=[ids, ids]) == [one, one] == vectors(input=[ids]) * 2
 
 
 def test_events_of_a_response_speak_of_the_same_things(server: RunningServer):

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("langchain_tests")
 
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from compat_tests.conftest import MODEL
@@ -83,3 +83,15 @@ def test_responses(server):
     assert (call["name"], set(call["args"])) == ("look_up", {"city"})
     structured = model.with_structured_output(schema, method="json_schema")
     assert set(structured.invoke(asked)) == {"city"}
+
+
+def test_embeddings(server):
+    """The default model is none for embeddings, so that only what must hold of any is asked."""
+    model = OpenAIEmbeddings(
+        base_url=f"{server.url}/v1", api_key="none", model=MODEL, check_embedding_ctx_length=False
+    )
+    cat, dog, again = model.embed_documents(["A cat sleeps.", "Shares fell.", "A cat sleeps."])
+    assert sum(x * x for x in cat) == pytest.approx(1, abs=1e-3)
+    assert cat == pytest.approx(again, abs=0.02)
+    assert model.embed_query("A cat sleeps.") == pytest.approx(cat, abs=0.02)
+    assert sum(x * y for x, y in zip(cat, dog, strict=True)) < 0.99
