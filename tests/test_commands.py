@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,39 +16,10 @@ from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
+from tests.command_line import SCRIPTED, greeting, lockgate, start
 from tests.fake_nvml import FakeGpu, FakeNvml
-from tests.hf_folders import byte_level, write_folder
 
-ROOT = Path(__file__).parents[1]
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
-SCRIPTED = ("--engine", "scripted", "--port", "0")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """The environment without settings of the one who runs the tests."""
-    clean = {name: value for name, value in os.environ.items() if "LOCKGATE" not in name.upper()}
-    return {**clean, "PYTHONPATH": str(ROOT), **variables}
-
-
-def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "gateway", *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def lockgate(
-    folder: Path, *arguments: str, typed: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
-    process = start(folder, *arguments, **variables)
-    output, errors = process.communicate(typed)
-    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
 @pytest.fixture(autouse=True)
@@ -289,11 +259,6 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
         bind(ServerSettings(host="192.0.2.1", port=0))
 
 
-def greeting(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
@@ -310,65 +275,3 @@ def test_serve_ends_with_its_stdin_when_asked_to(tmp_path: Path) -> None:
     assert greeting(process)
     process.communicate()
     assert process.returncode == 0
-
-
-CHAT = ("chat", *SCRIPTED, "--set", "engine.scripted.text=abc")
-
-
-def test_chat_answers_one_message(tmp_path: Path) -> None:
-    answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "6")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert re.fullmatch("[abc]{6}\n", answer.stdout)
-
-
-def test_chat_on_the_tokenizer_of_a_folder(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "tiny-hf", byte_level(["the quick brown fox"], None))
-    tokenizer = ("--set", f"model.tokenizer={folder}")
-    answer = lockgate(tmp_path, *CHAT, *tokenizer, "--message", "hello", "--max-tokens", "6")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert re.fullmatch("[abc]{6}\n", answer.stdout)
-
-
-def test_chat_reports_a_refusal(tmp_path: Path) -> None:
-    answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "0")
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr.startswith("lockgate: ")
-    assert "max_tokens" in answer.stderr
-
-
-def test_chat_holds_a_conversation(tmp_path: Path) -> None:
-    typed = "hello\n/what\n/reset\n\nhello again\n/exit\nnever read\n"
-    answer = lockgate(tmp_path, *CHAT, "--max-tokens", "6", typed=typed)
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.startswith("scripted. /reset forgets")
-    assert len(re.findall("> [abc]{6}\n", answer.stdout)) == 2
-    assert answer.stdout.count("/exit leaves") == 2
-
-
-def test_chat_ends_with_its_input(tmp_path: Path) -> None:
-    answer = lockgate(tmp_path, *CHAT, typed="")
-    assert (answer.returncode, answer.stderr) == (0, "")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_interrupt_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
-    process = start(tmp_path, *CHAT, "--set", "engine.scripted.step_ms=20")
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("hello\n")
-    process.stdin.flush()
-    assert greeting(process)
-    assert process.stdout.read(6)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate("/exit\n", timeout=60)
-    assert " (stopped)\n> " in output
-    assert (errors, process.returncode) == ("", 0)
-
-
-def test_chat_uses_the_server_that_runs(tmp_path: Path) -> None:
-    server = start(tmp_path, "serve", *SCRIPTED, "--until-stdin-ends", LOCKGATE__LOG__LEVEL="error")
-    port = re.findall(r":(\d+)/v1", greeting(server))[0]
-    other = lockgate(tmp_path, "chat", "--port", port, "--model", "other", "--message", "hello")
-    server.communicate()
-    assert (other.returncode, other.stdout) == (2, "")
-    assert "serves scripted, not other" in other.stderr

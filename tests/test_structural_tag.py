@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from llguidance import LLParserLimits
 
 from runtime import (
     InvalidRequest,
@@ -163,9 +164,13 @@ def test_what_a_schema_asks_for_and_cannot_have(compiler: GrammarCompiler) -> No
         compiler.compile(wanted({"type": "strin"})).result()
 
 
-def test_too_much_for_one_grammar_is_held_to_less(compiler: GrammarCompiler) -> None:
-    """Tools that do not fit into one grammar keep their names, and strict ones are refused."""
-    properties = {f"p{number}": {"type": "integer"} for number in range(1000)}
+def test_too_much_for_one_grammar_is_held_to_less(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools that do not fit into one grammar keep their names, and strict ones are refused. The
+    limit is a tenth of the real one, and so is what it holds."""
+    monkeypatch.setattr("runtime.structured.LIMITS", LLParserLimits(max_grammar_size=20_000))
+    properties = {f"p{number}": {"type": "integer"} for number in range(100)}
     schema = {"type": "object", "properties": properties, "required": ["p7"]}
     structures = tuple(
         TagStructure(f"{number}:", json.dumps(schema), ";", False, "tools") for number in range(60)
