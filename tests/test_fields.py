@@ -134,8 +134,10 @@ def test_every_declared_field_is_on_the_list(path: str):
 
 
 def test_the_documentation_has_a_row_for_each_field():
-    """With the fate that the field has; one that only one endpoint honours is honoured there."""
-    rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+)", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    """With the fate that the field has; one that only one endpoint honours is honoured there.
+    Responses and embeddings have tables of their own behind those of chats and completions."""
+    text, _, _ = DOCUMENT.read_text("utf-8").partition("## Responses")
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+)", text, re.MULTILINE)
     documented = [(name, fate) for name, fate in rows if "." not in name]
     known: dict[str, str] = {}
     for table, _ in ENDPOINTS.values():
