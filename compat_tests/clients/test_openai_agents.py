@@ -65,12 +65,27 @@ def test_a_required_tool_is_called_and_its_result_read(model):
         return "It rains."
 
     settings = ModelSettings(temperature=0, max_tokens=64, tool_choice="required")
-    agent = Agent(name="guide", model=model, model_settings=settings, tools=[weather])
+    caller = Agent(
+        name="guide",
+        model=model,
+        model_settings=settings,
+        tools=[weather],
+        tool_use_behavior="stop_on_first_tool",
+    )
+    reader = Agent(name="guide", model=model, model_settings=SETTINGS)
 
-    result = asyncio.run(Runner.run(agent, "What is the weather in Oslo?", max_turns=3))
+    async def both():
+        """A model as small as this calls again and again as long as it may."""
+        called = await Runner.run(caller, "What is the weather in Oslo?")
+        history = [*called.to_input_list(), {"role": "user", "content": "Do I need an umbrella?"}]
+        return called, await Runner.run(reader, history)
+
+    called, read = asyncio.run(both())
 
     assert len(asked) >= 1
-    assert isinstance(result.final_output, str)
+    assert called.final_output == "It rains."
+    assert isinstance(read.final_output, str)
+    assert read.final_output
 
 
 def test_events_of_a_stream(model):
