@@ -208,7 +208,7 @@ MANY = [f"text {number}" for number in range(1500)]
 @pytest.fixture
 def slow() -> Iterator[RunningServer]:
     """Embeddings take their turns between the steps of a chat, 64 texts at a time."""
-    with running_server(scripted_settings(step_ms=20)) as running:
+    with running_server(scripted_settings(step_ms=10)) as running:
         yield running
 
 
