@@ -22,6 +22,13 @@ PYTHON = os.environ.get("LOCKGATE_PYTHON", sys.executable)
 """Where the server is installed; tests of clients run in environments of the clients' own."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder is slow, as some of the others are."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("slow")
+
+
 class Server:
     """A running `lockgate serve`."""
 

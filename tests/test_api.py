@@ -30,7 +30,7 @@ from tests.tensorrt_double import findable
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]
-ENGINES = ["scripted", "1.2", "1.4"]
+ENGINES = ["scripted", pytest.param("1.2", marks=pytest.mark.slow), "1.4"]
 """The scripted engine, and TensorRT-LLM's on the double of these releases."""
 
 SENTENCE = "Schöne Grüße: the quick brown fox, 狐狸! "

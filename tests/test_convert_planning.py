@@ -28,6 +28,7 @@ def make_model(folder: Path, architecture: str, **options: int) -> Path:
     return write_gguf(folder / f"{architecture}.gguf", architecture, weights, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen3", "mixtral", "phi3"])
 def test_sizes_are_those_of_the_folders(architecture: str, tmp_path: Path) -> None:
     path = make_model(tmp_path, architecture)

@@ -220,6 +220,7 @@ def a_chat_runs(server: RunningServer) -> Iterator[Future[httpx.Response]]:
         yield chat
 
 
+@pytest.mark.slow
 def test_a_chat_is_the_same_beside_embeddings_and_goes_on(slow: RunningServer):
     alone = slow.chat(max_tokens=150).json()
     with a_chat_runs(slow) as chat:
@@ -231,6 +232,7 @@ def test_a_chat_is_the_same_beside_embeddings_and_goes_on(slow: RunningServer):
     assert beside["choices"] == alone["choices"]
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_in_between_loses_no_vector(slow: RunningServer):
     with a_chat_runs(slow) as chat, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(slow.post, EMBEDDINGS, input=MANY)

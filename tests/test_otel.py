@@ -189,6 +189,7 @@ def test_spans_reach_a_collector(collector, monkeypatch):
     assert "secret" not in str(collector.received)
 
 
+@pytest.mark.slow
 def test_a_dead_collector_touches_no_request(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setattr("gateway.otel.EXPORT_SECONDS", 1.0)

@@ -194,6 +194,7 @@ def test_what_means_nothing_is_refused(server: RunningServer, body: dict[str, An
     assert error["param"] == param
 
 
+@pytest.mark.slow
 def test_a_thought_goes_on_after_the_engine_has_died():
     """Killed in the middle of it: the client sees a pause, the same text and the same budget."""
     settings = saying("Let me think. " * 9, reasoning_parser="deepseek_r1", step_ms=10)

@@ -183,7 +183,7 @@ async def test_after_too_many_deaths_everything_in_flight_fails():
 POISON = {"poison": "Z", "step_ms": 2}
 
 
-@pytest.mark.parametrize("after", [0, 30])
+@pytest.mark.parametrize("after", [0, pytest.param(30, marks=pytest.mark.slow)])
 async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(after: int):
     """And it is found whether it kills at its first token or in the middle of its answer."""
     scripted = {**POISON, "poison_after": after}
@@ -213,6 +213,7 @@ async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_de
         assert await text_of(supervisor.client.submit([request()])) == TEXT
 
 
+@pytest.mark.slow
 async def test_choices_of_one_answer_are_given_up_together():
     async with running(scripted=POISON) as supervisor:
         bad = [request(f"bad-{choice}", 5, ord("Z")) for choice in range(3)]
@@ -237,6 +238,7 @@ async def test_who_waits_for_a_place_is_not_suspected():
         assert supervisor.client.num_restarts == 2
 
 
+@pytest.mark.slow
 async def test_a_request_that_comes_during_the_search_waits_for_its_end():
     async with running(scripted={**POISON, "step_ms": 150}) as supervisor:  # a while to come in
         bad = supervisor.client.submit([request("bad", 5, ord("Z"))])

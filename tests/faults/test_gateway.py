@@ -50,6 +50,7 @@ def stream(server: RunningServer, kill_after: int | None = None) -> str:
     return text_of_chunks(parse_events(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_after", [1, NUM_TOKENS // 2, NUM_TOKENS - 1])
 def test_a_kill_at_any_token_changes_no_stream(kill_after: int):
     """At the first token, in the middle, and at the last but one."""
@@ -79,6 +80,7 @@ def test_a_kill_before_the_first_token_changes_no_answer():
         assert server.health()["progress"]["num_deaths"] == 1
 
 
+@pytest.mark.slow
 def test_a_killed_gateway_takes_its_engine_and_its_files_along(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
