@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.parsing.json_scanner import JsonScanner
 from gateway.parsing.marks import first_mark, num_held
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.surrogates import escaped
 
 OBJECT_HEAD = re.compile(
     r"\s*(?:```(?:json)?\s*)?\[?\s*\{\s*"
@@ -255,5 +256,5 @@ def read_call(text: str) -> Call | None:
     if arguments is None:
         return Call(name, "{}")
     if isinstance(arguments, str):
-        return Call(name, arguments or "{}")
-    return Call(name, json.dumps(arguments, ensure_ascii=False))
+        return Call(name, escaped(arguments) or "{}")
+    return Call(name, escaped(json.dumps(arguments, ensure_ascii=False)))
