@@ -111,11 +111,7 @@ class Admission:
                 code="host_not_allowed",
             )
         if origin and not is_own_page(origin, host, self._allowed_origins):
-            raise PermissionDenied(
-                "Web pages of other origins may not use this server. Add the page's origin to"
-                " server.cors_allow_origins.",
-                code="origin_not_allowed",
-            )
+            raise page_not_allowed()
 
 
 def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -163,6 +159,15 @@ def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) 
     permit: Permit | None = scope.get(_PERMIT)
     if permit is not None:
         permit.reserve_tokens(num_tokens, used)
+
+
+def page_not_allowed() -> PermissionDenied:
+    """For a web page of another origin."""
+    return PermissionDenied(
+        "Web pages of other origins may not use this server. Add the page's origin to"
+        " server.cors_allow_origins.",
+        code="origin_not_allowed",
+    )
 
 
 def is_loopback(address: str) -> bool:

@@ -357,6 +357,47 @@ def test_pages_that_are_allowed_may_read_errors_too(tmp_path: Path):
         assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize("origins", [["https://chat.example"], ["*"]])
+def test_what_a_browser_asks_first(tmp_path: Path, origins: list[str]):
+    """A preflight needs no key, names what it allows exactly, and lets no cookies through; what
+    comes after it needs the key. A page that is not allowed is told nothing that it could use."""
+    write_keys(tmp_path / "keys.toml", alice={})
+    settings = scripted_settings(
+        server=ServerSettings(cors_allow_origins=origins),
+        auth=AuthSettings(keys_file=str(tmp_path / "keys.toml")),
+    )
+    asked = {
+        "Origin": "https://chat.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
+    }
+    with running_server(settings) as server:
+        told = server.http.options(CHAT, headers=asked)
+        page = {"Origin": "https://chat.example"}
+        posted = server.http.post(CHAT, headers=page, json={"model": MODEL, "messages": HI})
+        other = server.http.options(CHAT, headers={**asked, "Origin": "https://evil.example"})
+        bare = server.http.options(CHAT)
+
+    assert (told.status_code, told.content) == (204, b"")
+    assert told.headers["access-control-allow-origin"] == (
+        "*" if "*" in origins else page["Origin"]
+    )
+    assert {"GET", "POST"} <= set(told.headers["access-control-allow-methods"].split(", "))
+    allowed = told.headers["access-control-allow-headers"].lower().split(", ")
+    assert {"authorization", "content-type", "x-stainless-os"} <= set(allowed)
+    assert int(told.headers["access-control-max-age"]) > 0
+    assert "access-control-allow-credentials" not in told.headers
+    assert ("*" in origins) == ("vary" not in told.headers)
+    assert error_of(posted) == UNAUTHORIZED
+    assert (
+        posted.headers["access-control-allow-origin"] == told.headers["access-control-allow-origin"]
+    )
+    assert error_of(bare) == UNAUTHORIZED
+    if "*" not in origins:
+        assert error_of(other) == (403, "origin_not_allowed", None)
+        assert not [name for name in other.headers if name.startswith("access-control")]
+
+
 def test_without_the_setting_there_is_no_cors(open_server: RunningServer):
     answer = open_server.http.get("/v1/models", headers={"Origin": open_server.url})
     assert answer.status_code == 200
