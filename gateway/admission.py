@@ -20,6 +20,7 @@ from gateway.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
 from gateway.quotas import UNLIMITED_ANSWER_TOKENS, Permit, Quotas
 from gateway.settings import Settings
 from gateway.web_origin import host_name, is_own_host, is_own_page
+from runtime import InvalidRequest
 
 PUBLIC = "public"
 """Route option: no key is needed."""
@@ -126,6 +127,7 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
         admission.may_monitor(headers, (scope.get("client") or ("",))[0])
         return
     principal = scope[_PRINCIPAL] = admission.identify(headers)
+    _check_client_request_id(Exchange.of(scope))
     if options.get(ADMIN):
         admission.check_admin(principal)
     elif scope["method"] == "POST":
@@ -176,6 +178,14 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _check_client_request_id(exchange: Exchange) -> None:
+    if exchange.client_request_id is None:
+        raise InvalidRequest(
+            "The header `X-Client-Request-Id` has to be ASCII, at most 512 characters.",
+            param=None,
+        )
 
 
 def _ending(drain: Drain, permit: Permit | None) -> Callable[[int], None]:
