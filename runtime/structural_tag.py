@@ -2,12 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from runtime.request import StructuralTag, TagStructure
+from runtime.request import BareCalls, StructuralTag, TagStructure
 
 _FREE_TEXT = r"/(.|\n)*/"
+_BLANKS = r"[ \t\r\n]{0,40}"
+_ANY_BLANKS = r"[\s\x1c-\x1f]*"
+"""Those that a bare call may have, and all that may be read as one."""
+
 _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 
 
@@ -58,17 +62,19 @@ def _start(
             f"content: {_terms(tag.answer, tag)} %json {content}",
             *_thoughts(tag),
         ]
+    bare = "" if tag.bare is None else " | bare"
+    text = _FREE_TEXT if tag.bare is None else f"{_FREE_TEXT} & ~{_named(tag.bare, tag)}"
     if tag.at_start:
         return [
-            f"start: {trigger} calls | OTHER",
-            f"OTHER: {_FREE_TEXT} & ~/{_quoted(tag.trigger)}(.|\\n)*/",
+            f"start: {trigger} calls{bare} | OTHER",
+            f"OTHER: {text} & ~/{_quoted(tag.trigger)}(.|\\n)*/",
         ]
     if tag.trigger in dict(tag.special_tokens):
-        return [f"start: TEXT {trigger} calls | TEXT", f"TEXT: {_FREE_TEXT}"]
+        return [f"start: TEXT {trigger} calls | TEXT{bare}", f"TEXT: {text}"]
     return [
-        "start: until_trigger calls | TEXT",
+        f"start: until_trigger calls | TEXT{bare}",
         f"until_trigger[lazy]: TEXT {trigger}",
-        f"TEXT: {_FREE_TEXT}",
+        f"TEXT: {text}",
     ]
 
 
@@ -90,14 +96,67 @@ def _calls(
     """What follows the trigger."""
     opening = _terms(tag.opening.removeprefix(tag.trigger), tag)
     more = "" if tag.stop_after_first else f"({_terms(tag.separator, tag)} call)*"
-    names = [f"call_{number}" for number in range(len(tag.structures))]
-    lines = [f"calls: {opening} call {more} {_terms(tag.close, tag)}", f"call: {' | '.join(names)}"]
-    for name, structure in zip(names, tag.structures, strict=True):
+    numbers = range(len(tag.structures))
+    lines = [
+        f"calls: {opening} call {more} {_terms(tag.close, tag)}",
+        f"call: {_either('call_', numbers)}",
+    ]
+    for number, structure in enumerate(tag.structures):
         schema = json_options(structure, json.loads(structure.schema))
         text = json.dumps(schema, ensure_ascii=False)
         begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
-        lines.append(f"{name}: {begin} %json {text} {end}")
+        lines += [
+            f"call_{number}: {begin} arguments_{number} {end}",
+            f"arguments_{number}: %json {text}",
+        ]
+    if tag.bare is not None:
+        lines += _bare_calls(tag.bare, tag)
     return lines
+
+
+def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
+    """Calls without an opening. A close may stand behind them all the same. The first is one lexeme
+    up to its name, where free text ends."""
+    before, between, after = (
+        part.replace(" ", _BLANKS) for part in (bare.before, bare.between, bare.after)
+    )
+    numbers = range(len(tag.structures))
+    close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
+    lines = [
+        f"bare: ({_either('first_', numbers)}) {'' if tag.stop_after_first else 'more*'}"
+        f" {'AFTER?' if after else ''} {close}",
+        f"more: NEXT ({_either('next_', numbers)})",
+        f"NEXT: /{_BLANKS}{between}{_head(_BLANKS)}/",
+        rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"(arguments|parameters)"{_BLANKS}:{_BLANKS}/',
+        rf"BARE_END: /{_BLANKS}\}}/",
+        *([f"AFTER: /{_BLANKS}{after}/"] if after else []),
+    ]
+    for number, structure in enumerate(tag.structures):
+        name = re.escape(structure.name)
+        lines += [
+            f"first_{number}: FIRST_{number} rest_{number}",
+            f'FIRST_{number}: /{_BLANKS}{before}{_head(_BLANKS)}{name}"/',
+            f"next_{number}: {json.dumps(structure.name + chr(34))} rest_{number}",
+            f"rest_{number}: TO_ARGUMENTS arguments_{number} BARE_END",
+        ]
+    return lines
+
+
+def _either(rule: str, numbers: Iterable[int]) -> str:
+    return " | ".join(f"{rule}{number}" for number in numbers)
+
+
+def _named(bare: BareCalls, tag: StructuralTag) -> str:
+    """Texts that begin like a bare call, up to the name of a function."""
+    names = "|".join(re.escape(structure.name) for structure in tag.structures)
+    before = bare.before.replace(" ", _ANY_BLANKS)
+    head = rf'{_head(_ANY_BLANKS)}({names})"'
+    return rf"/{_ANY_BLANKS}{before}{head}(.|\n)*/"
+
+
+def _head(blanks: str) -> str:
+    """The beginning of a call that is an object of its own, up to its name."""
+    return rf'\{{{blanks}"name"{blanks}:{blanks}"'
 
 
 def _terms(text: str, tag: StructuralTag) -> str:

@@ -21,6 +21,7 @@ OBJECT_HEAD = re.compile(
 list, and in a fence."""
 
 _OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
+_NAMED = re.compile(r'[^{]*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"')
 _SPACE = re.compile(r"\s*")
 
 
@@ -73,6 +74,7 @@ class CallParser:
         self._buffer = ""
         self._held = ""  # what has been taken off the buffer and may still turn out to be content
         self._state: Callable[[], bool] = self._begin
+        self._is_bare = False
         self._scanner = JsonScanner()
         self._tail: Sequence[str] = ()
         self._pieces: list[Piece] = []
@@ -109,7 +111,7 @@ class CallParser:
             return False
         self._state = self._text
         if is_call:
-            self._restart_head()
+            self._restart_head("")
         return True
 
     def _begins_bare(self, text: str) -> bool | None:
@@ -134,11 +136,13 @@ class CallParser:
         self._tell(told)
         self._held = before[len(told) :] + opener
         self._buffer = self._buffer[position + len(opener) :]
-        self._restart_head()
+        self._restart_head(opener)
         return True
 
-    def _restart_head(self) -> None:
+    def _restart_head(self, mark: str) -> None:
+        """`mark` is what stands before the head."""
         self._state = self._head
+        self._is_bare = mark not in self._syntax.openers
         self._scanner = JsonScanner()
         self._num_scanned = 0
 
@@ -166,12 +170,17 @@ class CallParser:
             return False
         end += self._num_scanned
         call = read_call(self._buffer[begin:end])
-        if call is None or call.name not in self._names:
+        if call is None or call.name not in self._names or not self._may_be(call):
             return self._no_call()
         self._start(call.name)
         self._say(call.arguments)
         self._buffer = self._buffer[end:]
         return self._ended()
+
+    def _may_be(self, call: Call) -> bool:
+        """Grammars tell a bare call by the name with which it begins, as it is written."""
+        named = _NAMED.match(self._buffer)
+        return not self._is_bare or (named is not None and named["name"] == call.name)
 
     def _no_call(self) -> bool:
         self._tell(self._held)
@@ -216,11 +225,11 @@ class CallParser:
             if rest.startswith(text):
                 self._held = self._buffer[: space.end()] + text
                 self._buffer = rest[len(text) :]
-                self._restart_head()
+                self._restart_head(text)
                 return True
         is_call = self._begins_bare(rest)
         if is_call:
-            self._restart_head()
+            self._restart_head("")
             return True
         if is_call is None or any(
             text.startswith(rest) for text in (*self._tail, *self._syntax.again)
