@@ -10,7 +10,7 @@ from runtime.request import BareCalls, StructuralTag, TagStructure
 _FREE_TEXT = r"/(.|\n)*/"
 _BLANKS = r"[ \t\r\n]{0,40}"
 _ANY_BLANKS = r"[\s\x1c-\x1f]*"
-"""Those that a bare call may have, and all that may be read as one."""
+"""Those within a bare call, and all that a parser takes for blanks where one may begin."""
 
 _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 
@@ -62,20 +62,37 @@ def _start(
             f"content: {_terms(tag.answer, tag)} %json {content}",
             *_thoughts(tag),
         ]
-    bare = "" if tag.bare is None else " | bare"
-    text = _FREE_TEXT if tag.bare is None else f"{_FREE_TEXT} & ~{_named(tag.bare, tag)}"
+    return _free_start(tag, trigger)
+
+
+def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
+    """Text that may have calls in it. What begins like a bare call is apart from other text as soon
+    as a name begins: there it is one, or has another name."""
+    text, head, rest = _FREE_TEXT, "", _FREE_TEXT
+    before = {"TEXT": ""}
+    if tag.bare is not None:
+        names = "|".join(re.escape(structure.name) for structure in tag.structures)
+        head, before["REST"] = f"/{_head(tag.bare)}/", "HEAD "
+        text, rest = f"{text} & ~/{_head(tag.bare)}(.|\\n)*/", f'{rest} & ~/({names})"(.|\\n)*/'
     if tag.at_start:
-        return [
-            f"start: {trigger} calls{bare} | OTHER",
-            f"OTHER: {text} & ~/{_quoted(tag.trigger)}(.|\\n)*/",
-        ]
+        at_start = _quoted(tag.trigger)
+        text, head = f"{text} & ~/{at_start}(.|\\n)*/", f"{head} & ~/{at_start}/"
+    lines = [f"TEXT: {text}", *([f"HEAD: {head}", f"REST: {rest}"] if tag.bare else [])]
+    ways = [f"{trigger} calls"] if tag.at_start else []
+    for lexeme in [] if tag.at_start else before:
+        way, rules = _up_to_trigger(lexeme, trigger, tag)
+        ways.append(f"{before[lexeme]}{way} calls")
+        lines += rules
+    ways += [f"{heads}{lexeme}" for lexeme, heads in before.items()]
+    return [f"start: {' | '.join([*ways, *(['HEAD bare'] if tag.bare else [])])}", *lines]
+
+
+def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
+    """A text with the trigger at its end, and the rules for that."""
     if tag.trigger in dict(tag.special_tokens):
-        return [f"start: TEXT {trigger} calls | TEXT{bare}", f"TEXT: {text}"]
-    return [
-        f"start: until_trigger calls | TEXT{bare}",
-        f"until_trigger[lazy]: TEXT {trigger}",
-        f"TEXT: {text}",
-    ]
+        return f"{lexeme} {trigger}", []
+    rule = f"{lexeme.lower()}_to_trigger"
+    return rule, [f"{rule}[lazy]: {lexeme} {trigger}"]
 
 
 def _thoughts(tag: StructuralTag) -> list[str]:
@@ -115,30 +132,22 @@ def _calls(
 
 
 def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
-    """Calls without an opening. A close may stand behind them all the same. The first is one lexeme
-    up to its name, where free text ends."""
-    before, between, after = (
-        part.replace(" ", _BLANKS) for part in (bare.before, bare.between, bare.after)
-    )
-    numbers = range(len(tag.structures))
+    """Calls without an opening, behind the head of the first. A close may follow them all the
+    same."""
+    between, after = (part.replace(" ", _BLANKS) for part in (bare.between, bare.after))
     close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
+    more = "" if tag.stop_after_first else "(NEXT named)*"
     lines = [
-        f"bare: ({_either('first_', numbers)}) {'' if tag.stop_after_first else 'more*'}"
-        f" {'AFTER?' if after else ''} {close}",
-        f"more: NEXT ({_either('next_', numbers)})",
-        f"NEXT: /{_BLANKS}{between}{_head(_BLANKS)}/",
+        f"bare: named {more} {'AFTER?' if after else ''} {close}",
+        f"named: {_either('named_', range(len(tag.structures)))}",
+        f"NEXT: /{_BLANKS}{between}{_to_name(_BLANKS)}/",
         rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"(arguments|parameters)"{_BLANKS}:{_BLANKS}/',
         rf"BARE_END: /{_BLANKS}\}}/",
         *([f"AFTER: /{_BLANKS}{after}/"] if after else []),
     ]
     for number, structure in enumerate(tag.structures):
-        name = re.escape(structure.name)
-        lines += [
-            f"first_{number}: FIRST_{number} rest_{number}",
-            f'FIRST_{number}: /{_BLANKS}{before}{_head(_BLANKS)}{name}"/',
-            f"next_{number}: {json.dumps(structure.name + chr(34))} rest_{number}",
-            f"rest_{number}: TO_ARGUMENTS arguments_{number} BARE_END",
-        ]
+        name = json.dumps(f'{structure.name}"')
+        lines.append(f"named_{number}: {name} TO_ARGUMENTS arguments_{number} BARE_END")
     return lines
 
 
@@ -146,17 +155,16 @@ def _either(rule: str, numbers: Iterable[int]) -> str:
     return " | ".join(f"{rule}{number}" for number in numbers)
 
 
-def _named(bare: BareCalls, tag: StructuralTag) -> str:
-    """Texts that begin like a bare call, up to the name of a function."""
-    names = "|".join(re.escape(structure.name) for structure in tag.structures)
-    before = bare.before.replace(" ", _ANY_BLANKS)
-    head = rf'{_head(_ANY_BLANKS)}({names})"'
-    return rf"/{_ANY_BLANKS}{before}{head}(.|\n)*/"
+def _head(bare: BareCalls) -> str:
+    """What an answer begins with that begins with a bare call, up to a name."""
+    return f"{_ANY_BLANKS}{bare.before.replace(' ', _ANY_BLANKS)}{_to_name(_ANY_BLANKS)}"
 
 
-def _head(blanks: str) -> str:
-    """The beginning of a call that is an object of its own, up to its name."""
-    return rf'\{{{blanks}"name"{blanks}:{blanks}"'
+def _to_name(blanks: str) -> str:
+    """The beginning of a call that is an object of its own."""
+    kind = rf'("type"{blanks}:{blanks}"function"{blanks},{blanks})?'
+    number = rf'("id"{blanks}:{blanks}"[^"]*"{blanks},{blanks})?'
+    return rf'\{{{blanks}{kind}{number}"name"{blanks}:{blanks}"'
 
 
 def _terms(text: str, tag: StructuralTag) -> str:

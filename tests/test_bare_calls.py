@@ -13,9 +13,11 @@ from gateway.call_plan import CallPlan, make_call_plan
 from gateway.parsing.dialect import Dialect
 from gateway.parsing.dialects.generic import GENERIC
 from gateway.parsing.dialects.hermes import HERMES
+from gateway.parsing.dialects.llama3 import LLAMA3
 from gateway.parsing.pieces import CallArguments, CallStart, Content
 from gateway.protocol import decode_chat_completion
 from gateway.tool_choice import find_tool_use
+from gateway.tool_protocol import MAX_TOOLS
 from runtime import SamplingParams, StructuredOutput, load_tokenizer
 from runtime.structured import GrammarCompiler, Guide
 
@@ -31,6 +33,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 GOOD = '{"sure": true}'
 BAD = '{"sure": true, "additionalProperties": false}'
+LLAMA_CALL = '{"name": "toss", "parameters": {"sure": true}}'
 both_dialects = pytest.mark.parametrize("dialect", [HERMES, GENERIC], ids=lambda each: each.name)
 
 
@@ -54,7 +57,7 @@ def plan(
         for name, schema in SCHEMAS.items()
     ]
     messages = [{"role": "user", "content": "hi"}]
-    raw = json.dumps({"model": "m", "messages": messages, "tools": tools, **body})
+    raw = json.dumps({"model": "m", "messages": messages, "tools": tools} | body)
     use = find_tool_use(decode_chat_completion(raw.encode()))
     assert use is not None
     return make_call_plan(use, dialect, TOKENIZER, wanted, has_tags=has_tags)
@@ -140,6 +143,23 @@ def test_all_else_is_free_and_content(
     assert calls(asked, text) == []
 
 
+@pytest.mark.parametrize("dialect", [HERMES, GENERIC, LLAMA3], ids=lambda each: each.name)
+def test_as_many_tools_as_there_may_be(compiler: GrammarCompiler, dialect: Dialect) -> None:
+    """One grammar, whose work stays within its limits at every token."""
+    names = [f"{number:03}_{'long_name_' * 6}" for number in range(MAX_TOOLS)]
+    properties = {f"p{number}": {"type": "string"} for number in range(6)}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    functions = [{"name": name, "parameters": schema, "strict": True} for name in names]
+    asked = plan(dialect, tools=[{"type": "function", "function": each} for each in functions])
+    arguments = json.dumps(dict.fromkeys(properties, "狐"), ensure_ascii=False)
+    for name in (names[0], names[-1]):
+        text = f'\n{{\n "name":"{name}",\n "parameters": {arguments}}}'
+        assert takes(compiler, asked, text)
+        assert calls(asked, text) == [(name, arguments)]
+        assert not takes(compiler, asked, text.replace("p5", "p6"))
+    assert takes(compiler, asked, '{ "nam": 1 }\n```json\n{"type": "function"} ' + "a b\n" * 99)
+
+
 BLANK = st.sampled_from(["", " ", "\n", "\u00a0", "\x1c"])
 NAME = st.sampled_from(['"toss"', '"stop-all"', '"\\u0074oss"', '"\\u0074o\\u0073s"', '"x"'])
 ARGUMENTS = st.sampled_from([GOOD, BAD, "{}", '"{}"', "null", '{"sure": 1}'])
@@ -169,12 +189,29 @@ def objects(draw: st.DrawFn) -> str:
 @st.composite
 def answers(draw: st.DrawFn) -> str:
     begin = draw(st.sampled_from(["", "```json\n", "```", "[", "```json [", "<tool_call>\n", "a "]))
-    separator = draw(st.sampled_from(["", "\n", ", ", "\n</tool_call>\n<tool_call>\n"]))
+    separator = draw(st.sampled_from(["", "\n", ", ", "; ", "\n</tool_call>\n<tool_call>\n"]))
     end = draw(st.sampled_from(["", "\n```", "]", "\n</tool_call>"]))
     return begin + separator.join(draw(st.lists(objects(), min_size=1, max_size=2))) + end
 
 
-@both_dialects
+@pytest.mark.parametrize(
+    "text",
+    [
+        LLAMA_CALL,
+        LLAMA_CALL.replace(" ", ""),
+        LLAMA_CALL.replace("{", '{"type": "function", ', 1),
+        LLAMA_CALL.replace("{", '{"type":"function","id":"7","', 1).replace('""', '"'),
+        f"{LLAMA_CALL.replace(' ', '')};{LLAMA_CALL}",
+    ],
+)
+def test_calls_of_llama_in_any_spacing(compiler: GrammarCompiler, text: str) -> None:
+    asked = plan(LLAMA3)
+    assert takes(compiler, asked, text)
+    assert {name for name, _ in calls(asked, text)} == {"toss"}
+    assert not takes(compiler, asked, text.replace("true", '"yes"'))
+
+
+@pytest.mark.parametrize("dialect", [HERMES, GENERIC, LLAMA3], ids=lambda each: each.name)
 @settings(max_examples=400, deadline=None)
 @given(text=answers())
 def test_whatever_is_read_as_a_call_fits(

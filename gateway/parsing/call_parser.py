@@ -12,16 +12,18 @@ from gateway.parsing.marks import first_mark, num_held
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Piece
 from gateway.surrogates import escaped
 
+_KIND = r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
+_NAME = r'"name"\s*:\s*"(?P<name>[^"\\]*)"'
+
 OBJECT_HEAD = re.compile(
-    r"\s*(?:```(?:json)?\s*)?\[?\s*\{\s*"
-    r'(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
-    r'"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    rf"\s*(?:```(?:json)?\s*)?\[?\s*{_KIND}{_NAME}"
+    r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 """The head of a call that is an object of its own, up to its arguments; it may be the first of a
 list, and in a fence."""
 
 _OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
-_NAMED = re.compile(r'[^{]*\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"')
+_NAMED = re.compile(rf"[^{{]*{_KIND}{_NAME}")
 _SPACE = re.compile(r"\s*")
 
 
