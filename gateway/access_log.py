@@ -19,6 +19,7 @@ def log_request(exchange: Exchange, method: str, endpoint: str, seconds: float) 
     write(
         "request",
         request_id=exchange.request_id,
+        **({"client_request_id": known} if (known := exchange.client_request_id) else {}),
         method=method,
         endpoint=endpoint,
         status=exchange.status,

@@ -20,6 +20,7 @@ from gateway.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
 from gateway.quotas import UNLIMITED_ANSWER_TOKENS, Permit, Quotas
 from gateway.settings import Settings
 from gateway.web_origin import host_name, is_own_host, is_own_page
+from runtime import InvalidRequest
 
 PUBLIC = "public"
 """Route option: no key is needed."""
@@ -111,11 +112,7 @@ class Admission:
                 code="host_not_allowed",
             )
         if origin and not is_own_page(origin, host, self._allowed_origins):
-            raise PermissionDenied(
-                "Web pages of other origins may not use this server. Add the page's origin to"
-                " server.cors_allow_origins.",
-                code="origin_not_allowed",
-            )
+            raise page_not_allowed()
 
 
 def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -130,6 +127,7 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
         admission.may_monitor(headers, (scope.get("client") or ("",))[0])
         return
     principal = scope[_PRINCIPAL] = admission.identify(headers)
+    _check_client_request_id(Exchange.of(scope))
     if options.get(ADMIN):
         admission.check_admin(principal)
     elif scope["method"] == "POST":
@@ -165,12 +163,29 @@ def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) 
         permit.reserve_tokens(num_tokens, used)
 
 
+def page_not_allowed() -> PermissionDenied:
+    """For a web page of another origin."""
+    return PermissionDenied(
+        "Web pages of other origins may not use this server. Add the page's origin to"
+        " server.cors_allow_origins.",
+        code="origin_not_allowed",
+    )
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine can have that address."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _check_client_request_id(exchange: Exchange) -> None:
+    if exchange.client_request_id is None:
+        raise InvalidRequest(
+            "The header `X-Client-Request-Id` has to be ASCII, at most 512 characters.",
+            param=None,
+        )
 
 
 def _ending(drain: Drain, permit: Permit | None) -> Callable[[int], None]:

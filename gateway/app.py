@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import (
+    ASGIApp,
+    HTTPScope,
     LifeSpanReceive,
     LifeSpanScope,
     LifeSpanSend,
@@ -22,10 +24,10 @@ from litestar.types import (
 )
 
 from gateway.admin import drain_state, restart_engine, resume, start_drain
-from gateway.admission import Admission, guard
+from gateway.admission import Admission, guard, page_not_allowed
 from gateway.chat import create_chat_completion
 from gateway.completions import create_completion
-from gateway.context import Context
+from gateway.context import AnyRequest, Context
 from gateway.deadlines import body_in_time
 from gateway.drain import Drain
 from gateway.embeddings import create_embedding
@@ -117,10 +119,10 @@ class Gateway(Litestar):
         if server.request_timeout:
             exchange.deadline = exchange.started + server.request_timeout
         receive = body_in_time(cast(Receive, receive), exchange.started, server.body_timeout)
+        preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
+        app = preflight or super().__call__
         try:
-            await super().__call__(
-                scope, receive, _with_headers(cast(Send, send), exchange, context.drain)
-            )
+            await app(scope, receive, _with_headers(cast(Send, send), exchange, context.drain))
         finally:
             exchange.end(exchange.status or CLIENT_LEFT)
             observe(exchange, scope, context)
@@ -179,6 +181,18 @@ def _cors(origins: list[str]) -> CORSConfig | None:
     if not origins:
         return None
     return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
+
+
+def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
+    """The answer to what a browser asks for a page that is not allowed, None for all else:
+    Litestar's own is no JSON."""
+    if cors is None or scope["method"] != "OPTIONS":
+        return None
+    request: AnyRequest = Request(scope)
+    origin = request.headers.get("origin")
+    if not origin or cors.is_origin_allowed(origin):
+        return None
+    return handle_error(request, page_not_allowed()).to_asgi_response(app=None, request=request)
 
 
 def min_free_bytes(settings: Settings) -> int | None:

@@ -120,8 +120,16 @@ class _Call:
 
 class _ChoiceState:
     __slots__ = (
-        *("calls", "echo", "finish_reason", "index", "logprobs", "num_cached_tokens"),
-        *("num_echoed_tokens", "parser", "pieces", "reasoning", "started", "stop_reason"),
+        *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs"),
+        *(
+            "num_cached_tokens",
+            "num_echoed_tokens",
+            "parser",
+            "pieces",
+            "reasoning",
+            "started",
+            "stop_reason",
+        ),
         *("token_ids", "tracker"),
     )
 
@@ -139,6 +147,7 @@ class _ChoiceState:
         self.num_echoed_tokens = 0
         self.pieces: list[str] = []
         self.started = False
+        self.has_tokens = False
         self.num_cached_tokens = 0
         self.finish_reason: FinishReason | None = None
 
@@ -153,8 +162,9 @@ class Assembler:
     PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
     does not depend on how the deltas were cut, nor do the tokens or the pieces.
 
-    `num_completion_tokens` are those that have come; `num_prompt_tokens` those of the prompts whose
-    answer has begun. `started_time` is when the engine let the first request in, if it says so.
+    `num_completion_tokens` are those that have come, of which `num_first_tokens` were the first of
+    their choice; `num_prompt_tokens` are those of the prompts whose answer has begun.
+    `started_time` is when the engine let the first request in, if it says so.
     """
 
     def __init__(
@@ -180,6 +190,7 @@ class Assembler:
         self._begun: set[int] = set()
         self.num_choices = len(request_ids)
         self.num_completion_tokens = 0
+        self.num_first_tokens = 0
         self.num_prompt_tokens = 0
         self.started_time: float | None = None
 
@@ -199,6 +210,9 @@ class Assembler:
         for output in outputs:
             choice = self._choices[output.request_id]
             self.num_completion_tokens += len(output.token_ids)
+            if output.token_ids and not choice.has_tokens:
+                choice.has_tokens = True
+                self.num_first_tokens += 1
             if choice.tracker is not None:
                 choice.tracker.push_all(output.token_ids)
             if output.num_cached_tokens > choice.num_cached_tokens:

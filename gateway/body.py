@@ -42,14 +42,12 @@ async def read_json(
         raise ClientException("The client left before its request was complete.") from error
     try:
         data = decode(body)
-    except MISTAKES as error:
-        raise to_invalid_request(error) from error
-    if request.app.state.context.settings.log.prompts:
-        exchange = Exchange.of(request.scope)
-        log.info("request_body", request_id=exchange.request_id, body=body.decode())
-    if unknown := unknown_fields(body, kind):
+        unknown = unknown_fields(body, kind)
+        _log_body(request, body)
         check_extensions(unknown)
-        _note_unknown(set(unknown))
+    except MISTAKES as error:
+        raise to_invalid_request(error, body=body) from error
+    _note_unknown(set(unknown))
     return data
 
 
@@ -58,8 +56,16 @@ async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> 
     body = await request.body()
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.DecodeError as error:
-        raise to_invalid_request(error) from error
+    except MISTAKES as error:
+        raise to_invalid_request(error, body=body) from error
+
+
+def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
+    """Where the settings want it. What nobody reads may be no UTF-8."""
+    if request.app.state.context.settings.log.prompts:
+        exchange = Exchange.of(request.scope)
+        text = body.decode(errors="replace")
+        log.info("request_body", request_id=exchange.request_id, body=text)
 
 
 def _check_content_type(content_type: str) -> None:

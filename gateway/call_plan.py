@@ -44,7 +44,17 @@ def make_call_plan(
     if use.must_call and (dialect.form is None or not has_tags):
         return _plan(use, GENERIC, {}, _json_calls(use))
     hidden = hidden_tokens(dialect.marks, tokenizer)
-    return _plan(use, dialect, hidden, _tagged(use, dialect.form, hidden, wanted))
+    structured = _tagged(use, dialect.form, hidden, wanted)
+    is_strict = any(function.is_strict for function in use.callable)
+    if wanted is not None or (is_strict and not has_tags):
+        dialect = _without_bare_calls(dialect)
+    return _plan(use, dialect, hidden, structured)
+
+
+def _without_bare_calls(dialect: Dialect) -> Dialect:
+    """Where nothing holds bare calls to their schemas they are content."""
+    new_parser = dialect.new_form_parser or dialect.new_parser
+    return msgspec.structs.replace(dialect, new_parser=new_parser)
 
 
 def new_call_id() -> str:
@@ -99,6 +109,7 @@ def _tagged(
             form.end,
             function.is_strict,
             function.source,
+            function.name,
         )
         for function in use.callable
     )
@@ -112,6 +123,7 @@ def _tagged(
         must_call=use.must_call,
         stop_after_first=not use.parallel,
         content=None if use.must_call else _content(wanted),
+        bare=None if use.must_call or wanted is not None else form.bare,
     )
     if use.must_call or wanted is not None:
         tag = _with_thoughts(tag, form)

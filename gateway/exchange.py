@@ -12,6 +12,7 @@ from gateway.answer_record import AnswerRecord
 
 _KEY = "lockgate.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLIENT_ID = re.compile(rb"[ -~]{0,512}")
 
 
 class Exchange:
@@ -23,16 +24,20 @@ class Exchange:
     `model_name` is the served model that the request asks for, empty until it is known; `key_name`
     stands for the client's key where metrics are kept by key. `answer` is there once the engine
     works on one. `attributes` are what a trace says about the request, where there are traces.
+
+    `client_request_id` is what the client calls the request in `X-Client-Request-Id`: empty without
+    the header, None where it is not what OpenAI takes, which is 512 characters of ASCII.
     """
 
     __slots__ = (
-        *("answer", "attributes", "deadline", "error_code", "key_name", "limit_headers"),
-        *("model_name", "on_end", "request_id", "started", "status"),
+        *("answer", "attributes", "client_request_id", "deadline", "error_code", "key_name"),
+        *("limit_headers", "model_name", "on_end", "request_id", "started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = time.monotonic()
         self.request_id = _request_id(headers)
+        self.client_request_id = _client_request_id(headers)
         self.status = 0
         self.error_code: str | None = None
         self.deadline = math.inf
@@ -83,3 +88,11 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return value.decode("ascii")
     return f"req_{secrets.token_hex(16)}"
+
+
+def _client_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """For the log alone: the response has the id of `x-request-id`."""
+    for name, value in headers:
+        if name == b"x-client-request-id":
+            return value.decode("ascii") if _CLIENT_ID.fullmatch(value) else None
+    return ""

@@ -113,7 +113,7 @@ KEY_PROMPT_TOKENS = _counter("key_prompt_tokens", "Prompt tokens by key.", ("key
 KEY_GENERATION_TOKENS = _counter("key_generation_tokens", "Generated tokens by key.", ("key",))
 
 TTFT = _histogram("time_to_first_token_seconds", "Request received to first token.")
-INTER_TOKEN = _histogram("inter_token_latency_seconds", "From one token to the next.")
+INTER_TOKEN = _histogram("inter_token_latency_seconds", "From one token of a choice to its next.")
 PER_TOKEN = _histogram(
     "request_time_per_output_token_seconds", "Mean time of a token after the first, by answer."
 )

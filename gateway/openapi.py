@@ -116,7 +116,9 @@ DESCRIPTION = (
     " with a 400 that names it; fields that are not described here are ignored, but /generate"
     " refuses them. Every error has the same envelope. A stream is a series of events `data:"
     " {...}`, ends with `data: [DONE]`, and may have comments (`: keep-alive`) in between; what"
-    " fails after it has begun is one event with `error`."
+    " fails after it has begun is one event with `error`. The events of /v1/responses are named by"
+    " `event:`; the last is `response.completed`, `response.incomplete` or `response.failed`, and"
+    " there is no `[DONE]`."
 )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
+from gateway.surrogates import find_half
 from gateway.tool_protocol import FunctionChoice, Functions, ToolChoice, Tools
 from runtime import InvalidRequest
 
@@ -284,15 +285,27 @@ MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is not what it should be."""
 
 
-def to_invalid_request(error: Exception, where: str = "") -> InvalidRequest:
+def to_invalid_request(error: Exception, where: str = "", body: bytes = b"") -> InvalidRequest:
     """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`. `where` is
-    the place in the body of what was decoded, if that was a part of it."""
+    the place in the body of what was decoded, if that was a part of it. `body` is searched for what
+    a decoder does not tell the place of."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
-    if not isinstance(error, msgspec.ValidationError):
-        message = f"The body is not valid JSON: {error}."
-        return InvalidRequest(message, param=None, code="invalid_json")
-    return _wrong_shape(str(error), where)
+    if isinstance(error, msgspec.ValidationError):
+        return _wrong_shape(str(error), where)
+    if (place := find_half(body)) is not None:
+        return _half_character(place)
+    message = f"The body is not valid JSON: {error}."
+    return InvalidRequest(message, param=None, code="invalid_json")
+
+
+def _half_character(place: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{f'`{place}`' if place else 'The body'} has an escape from `\\ud800` to `\\udfff` that is"
+        " half of a surrogate pair, without the other half. That is no character: leave it out.",
+        param=place or None,
+        code="invalid_value",
+    )
 
 
 def _wrong_shape(text: str, where: str) -> InvalidRequest:

@@ -18,7 +18,7 @@ class Timeline:
     where an error leaves it. What comes first counts.
     """
 
-    __slots__ = ("_assembler", "_last", "_metrics", "_num_seen", "_record", "_started")
+    __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_record", "_started")
 
     def __init__(self, metrics: Metrics, exchange: Exchange, assembler: Assembler) -> None:
         self._metrics: ModelMetrics = metrics.of(exchange.model_name)
@@ -27,6 +27,7 @@ class Timeline:
         self._record = AnswerRecord(assembler.num_choices)
         self._last = 0.0
         self._num_seen = 0
+        self._num_gaps = 0
         exchange.answer = self._record
 
     def __enter__(self) -> Self:
@@ -41,7 +42,9 @@ class Timeline:
             self.abort()
 
     def delta(self, num_outputs: int) -> None:
-        """After `assembler.push`. A delta of k tokens is k gaps between tokens, of equal size."""
+        """After `assembler.push`. A delta of k tokens is k gaps between tokens, of equal size; the
+        first token of a choice ends none, and those that come with an answer's first have no size.
+        """
         assembler = self._assembler
         if assembler.num_prompt_tokens != self._record.prompt_tokens:
             self._metrics.prompt_tokens += assembler.num_prompt_tokens - self._record.prompt_tokens
@@ -51,13 +54,16 @@ class Timeline:
             return
         now = time.monotonic()
         self._metrics.generation_tokens += num_tokens
-        if self._num_seen:
-            gap = (now - self._last) * min(num_outputs, num_tokens) / num_tokens
-            self._metrics.inter_token_latency.observe(gap, num_tokens)
-        else:
+        if not self._num_seen:
             self._first_token(now)
+            self._last = now
+        num_gaps = assembler.num_completion_tokens - assembler.num_first_tokens - self._num_gaps
+        if num_gaps:
+            gap = (now - self._last) * min(num_outputs, num_tokens) / num_tokens
+            self._metrics.inter_token_latency.observe(gap, num_gaps)
         self._last = now
         self._num_seen += num_tokens
+        self._num_gaps += num_gaps
 
     def finish(self) -> None:
         """The answer is complete."""

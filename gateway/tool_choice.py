@@ -159,6 +159,8 @@ def _decode(raw: Raw, source: str) -> Any:
         return msgspec.json.decode(raw)
     except RecursionError as error:
         raise InvalidRequest(f"`{source}` is nested too deeply.", param=source) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"`{source}` is not valid JSON: {error}.", param=source) from error
 
 
 def _checked_length(specs: list[FunctionSpec]) -> tuple[FunctionSpec, ...]:

@@ -45,6 +45,7 @@ from runtime.planning.precisions import PRECISIONS, PrecisionName
 from runtime.planning.roofline import Roofline
 from runtime.request import (
     PRIORITY_STEP,
+    BareCalls,
     EmbeddingRequest,
     FinishReason,
     Request,
@@ -73,6 +74,7 @@ __all__ = [
     "PRECISIONS",
     "PRIORITY_STEP",
     "THROTTLE_REASONS",
+    "BareCalls",
     "Budget",
     "CatalogueEntry",
     "ContextLengthExceeded",

@@ -17,13 +17,25 @@ PRIORITY_STEP = 100
 class TagStructure(Struct, frozen=True, array_like=True):
     """One tool call as it stands between the opening and the close of a `StructuralTag`: `begin`,
     JSON that fits `schema` (the text of a JSON schema), `end`. Where `is_strict` is false, keywords
-    of the schema that cannot be enforced are left out. `source` is the parameter that gave it."""
+    of the schema that cannot be enforced are left out. `source` is the parameter that gave it,
+    `name` the function's name."""
 
     begin: str
     schema: str
     end: str
     is_strict: bool
     source: str
+    name: str = ""
+
+
+class BareCalls(Struct, frozen=True, omit_defaults=True):
+    """How calls without an opening look: JSON objects with the function's name and its arguments,
+    in any spacing, with which an answer begins. Regular expressions, in which a space stands for
+    any blanks, for what may come before the first, between two and after the last ("": nothing)."""
+
+    before: str = ""
+    between: str = ""
+    after: str = ""
 
 
 class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,6 +63,7 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thought_start: str = ""
     thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
+    bare: BareCalls | None = None
 
     @property
     def is_optional(self) -> bool:

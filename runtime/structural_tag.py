@@ -2,12 +2,16 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from runtime.request import StructuralTag, TagStructure
+from runtime.request import BareCalls, StructuralTag, TagStructure
 
 _FREE_TEXT = r"/(.|\n)*/"
+_BLANKS = r"[ \t\r\n]{0,40}"
+_ANY_BLANKS = r"[\s\x1c-\x1f]*"
+"""Those within a bare call, and all that a parser takes for blanks where one may begin."""
+
 _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 
 
@@ -58,18 +62,37 @@ def _start(
             f"content: {_terms(tag.answer, tag)} %json {content}",
             *_thoughts(tag),
         ]
+    return _free_start(tag, trigger)
+
+
+def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
+    """Text that may have calls in it. What begins like a bare call is apart from other text as soon
+    as a name begins: there it is one, or has another name."""
+    text, head, rest = _FREE_TEXT, "", _FREE_TEXT
+    before = {"TEXT": ""}
+    if tag.bare is not None:
+        names = "|".join(re.escape(structure.name) for structure in tag.structures)
+        head, before["REST"] = f"/{_head(tag.bare)}/", "HEAD "
+        text, rest = f"{text} & ~/{_head(tag.bare)}(.|\\n)*/", f'{rest} & ~/({names})"(.|\\n)*/'
     if tag.at_start:
-        return [
-            f"start: {trigger} calls | OTHER",
-            f"OTHER: {_FREE_TEXT} & ~/{_quoted(tag.trigger)}(.|\\n)*/",
-        ]
+        at_start = _quoted(tag.trigger)
+        text, head = f"{text} & ~/{at_start}(.|\\n)*/", f"{head} & ~/{at_start}/"
+    lines = [f"TEXT: {text}", *([f"HEAD: {head}", f"REST: {rest}"] if tag.bare else [])]
+    ways = [f"{trigger} calls"] if tag.at_start else []
+    for lexeme in [] if tag.at_start else before:
+        way, rules = _up_to_trigger(lexeme, trigger, tag)
+        ways.append(f"{before[lexeme]}{way} calls")
+        lines += rules
+    ways += [f"{heads}{lexeme}" for lexeme, heads in before.items()]
+    return [f"start: {' | '.join([*ways, *(['HEAD bare'] if tag.bare else [])])}", *lines]
+
+
+def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
+    """A text with the trigger at its end, and the rules for that."""
     if tag.trigger in dict(tag.special_tokens):
-        return [f"start: TEXT {trigger} calls | TEXT", f"TEXT: {_FREE_TEXT}"]
-    return [
-        "start: until_trigger calls | TEXT",
-        f"until_trigger[lazy]: TEXT {trigger}",
-        f"TEXT: {_FREE_TEXT}",
-    ]
+        return f"{lexeme} {trigger}", []
+    rule = f"{lexeme.lower()}_to_trigger"
+    return rule, [f"{rule}[lazy]: {lexeme} {trigger}"]
 
 
 def _thoughts(tag: StructuralTag) -> list[str]:
@@ -90,14 +113,58 @@ def _calls(
     """What follows the trigger."""
     opening = _terms(tag.opening.removeprefix(tag.trigger), tag)
     more = "" if tag.stop_after_first else f"({_terms(tag.separator, tag)} call)*"
-    names = [f"call_{number}" for number in range(len(tag.structures))]
-    lines = [f"calls: {opening} call {more} {_terms(tag.close, tag)}", f"call: {' | '.join(names)}"]
-    for name, structure in zip(names, tag.structures, strict=True):
+    numbers = range(len(tag.structures))
+    lines = [
+        f"calls: {opening} call {more} {_terms(tag.close, tag)}",
+        f"call: {_either('call_', numbers)}",
+    ]
+    for number, structure in enumerate(tag.structures):
         schema = json_options(structure, json.loads(structure.schema))
         text = json.dumps(schema, ensure_ascii=False)
         begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
-        lines.append(f"{name}: {begin} %json {text} {end}")
+        lines += [
+            f"call_{number}: {begin} arguments_{number} {end}",
+            f"arguments_{number}: %json {text}",
+        ]
+    if tag.bare is not None:
+        lines += _bare_calls(tag.bare, tag)
     return lines
+
+
+def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
+    """Calls without an opening, behind the head of the first. A close may follow them all the
+    same."""
+    between, after = (part.replace(" ", _BLANKS) for part in (bare.between, bare.after))
+    close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
+    more = "" if tag.stop_after_first else "(NEXT named)*"
+    lines = [
+        f"bare: named {more} {'AFTER?' if after else ''} {close}",
+        f"named: {_either('named_', range(len(tag.structures)))}",
+        f"NEXT: /{_BLANKS}{between}{_to_name(_BLANKS)}/",
+        rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"(arguments|parameters)"{_BLANKS}:{_BLANKS}/',
+        rf"BARE_END: /{_BLANKS}\}}/",
+        *([f"AFTER: /{_BLANKS}{after}/"] if after else []),
+    ]
+    for number, structure in enumerate(tag.structures):
+        name = json.dumps(f'{structure.name}"')
+        lines.append(f"named_{number}: {name} TO_ARGUMENTS arguments_{number} BARE_END")
+    return lines
+
+
+def _either(rule: str, numbers: Iterable[int]) -> str:
+    return " | ".join(f"{rule}{number}" for number in numbers)
+
+
+def _head(bare: BareCalls) -> str:
+    """What an answer begins with that begins with a bare call, up to a name."""
+    return f"{_ANY_BLANKS}{bare.before.replace(' ', _ANY_BLANKS)}{_to_name(_ANY_BLANKS)}"
+
+
+def _to_name(blanks: str) -> str:
+    """The beginning of a call that is an object of its own."""
+    kind = rf'("type"{blanks}:{blanks}"function"{blanks},{blanks})?'
+    number = rf'("id"{blanks}:{blanks}"[^"]*"{blanks},{blanks})?'
+    return rf'\{{{blanks}{kind}{number}"name"{blanks}:{blanks}"'
 
 
 def _terms(text: str, tag: StructuralTag) -> str:

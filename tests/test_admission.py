@@ -1,12 +1,13 @@
 """Who is let in, over real HTTP."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from gateway.admission import ADMIN, MONITORING, PUBLIC, is_loopback
 from gateway.app import create_app
@@ -355,6 +356,75 @@ def test_pages_that_are_allowed_may_read_errors_too(tmp_path: Path):
             assert "x-ratelimit-remaining-tokens" in answer.headers["access-control-expose-headers"]
         other = server.http.get("/v1/models", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("origins", [["https://chat.example"], ["*"]])
+def test_what_a_browser_asks_first(tmp_path: Path, origins: list[str]):
+    """A preflight needs no key, names what it allows exactly, and lets no cookies through; what
+    comes after it needs the key. A page that is not allowed is told nothing that it could use."""
+    write_keys(tmp_path / "keys.toml", alice={})
+    settings = scripted_settings(
+        server=ServerSettings(cors_allow_origins=origins),
+        auth=AuthSettings(keys_file=str(tmp_path / "keys.toml")),
+    )
+    asked = {
+        "Origin": "https://chat.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
+    }
+    with running_server(settings) as server:
+        told = server.http.options(CHAT, headers=asked)
+        page = {"Origin": "https://chat.example"}
+        posted = server.http.post(CHAT, headers=page, json={"model": MODEL, "messages": HI})
+        other = server.http.options(CHAT, headers={**asked, "Origin": "https://evil.example"})
+        bare = server.http.options(CHAT)
+
+    assert (told.status_code, told.content) == (204, b"")
+    assert told.headers["access-control-allow-origin"] == (
+        "*" if "*" in origins else page["Origin"]
+    )
+    assert {"GET", "POST"} <= set(told.headers["access-control-allow-methods"].split(", "))
+    allowed = told.headers["access-control-allow-headers"].lower().split(", ")
+    assert {"authorization", "content-type", "x-stainless-os"} <= set(allowed)
+    assert int(told.headers["access-control-max-age"]) > 0
+    assert "access-control-allow-credentials" not in told.headers
+    assert ("*" in origins) == ("vary" not in told.headers)
+    assert error_of(posted) == UNAUTHORIZED
+    assert (
+        posted.headers["access-control-allow-origin"] == told.headers["access-control-allow-origin"]
+    )
+    assert error_of(bare) == UNAUTHORIZED
+    if "*" not in origins:
+        assert error_of(other) == (403, "origin_not_allowed", None)
+        assert not [name for name in other.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("name", [b"x-client-request-id", b"X-Client-Request-Id"])
+def test_what_a_client_calls_its_request_is_in_the_log(open_server: RunningServer, name: bytes):
+    """And nowhere else; OpenAI refuses what is no ASCII, and more than 512 characters."""
+
+    def ask(path: str, value: bytes, **body: object) -> httpx.Response:
+        body = {"model": MODEL, "messages": HI, "max_tokens": 1, **body}
+        return open_server.http.post(path, headers=[(name, value)], json=body)
+
+    with structlog.testing.capture_logs() as lines:
+        for value, code in ((b"mine: 7/8", 200), (b"~" * 512, 200), (b"", 200)):
+            response = ask(CHAT, value)
+            assert response.status_code == code
+            assert "x-client-request-id" not in response.headers
+            assert response.headers["x-request-id"].startswith("req_")
+        assert ask(CHAT, b"mine", n=0).status_code == 400
+        for value in (b"a" * 513, "狐".encode(), b"\xff"):
+            refused = ask(CHAT, value)
+            assert error_of(refused) == (400, "invalid_value", None)
+            assert "X-Client-Request-Id" in refused.json()["error"]["message"]
+        wait_for(lambda: len(requests_in(lines)) == 7)
+    told = [line.get("client_request_id") for line in requests_in(lines)]
+    assert told == ["mine: 7/8", "~" * 512, None, "mine", None, None, None]
+
+
+def requests_in(lines: list[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    return [line for line in lines if line["event"] == "request" and line["endpoint"] == CHAT]
 
 
 def test_without_the_setting_there_is_no_cors(open_server: RunningServer):

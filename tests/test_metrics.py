@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def test_histogram(observations):
 
 
 def test_timeline_counts_every_token_once():
-    """One first token per answer; each later token is one gap, however deltas were merged."""
+    """One first token per answer; each token of a choice but its first is one gap, however deltas
+    were merged."""
     metrics = Metrics()
     assembler = Assembler(["a", "b"], [3])
     exchange = exchange_of()
@@ -167,12 +169,14 @@ def test_what_is_counted_is_what_had_come(deltas, end):
     assembler = Assembler(["a", "b", "c", "d"], [5, 7])
     exchange = exchange_of()
     num_tokens, begun, cached = 0, set(), {}
+    of_choice: Counter[str] = Counter()
     timeline = Timeline(metrics, exchange, assembler)
     with pytest.raises(EngineError) if end == "fail" else timeline, timeline:
         for request_id, count, num_cached in deltas:
             assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
             timeline.delta(1)
             num_tokens += count
+            of_choice[request_id] += count
             begun.add(request_id in "cd")
             cached[request_id] = max(cached.get(request_id, 0), num_cached)
         if end == "fail":
@@ -187,6 +191,8 @@ def test_what_is_counted_is_what_had_come(deltas, end):
     counted = metrics.of("m")
     answer = exchange.answer
     assert counted.generation_tokens == answer.completion_tokens == num_tokens
+    gaps = sum(max(count - 1, 0) for count in of_choice.values())
+    assert counted.inter_token_latency.count == gaps
     assert (
         counted.prompt_tokens == answer.prompt_tokens == 5 * (False in begun) + 7 * (True in begun)
     )

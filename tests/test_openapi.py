@@ -175,3 +175,30 @@ def test_errors_are_as_described(server: RunningServer, document: Document):
             response = loading.http.request(method, path, json=body)
             assert response.status_code == 503
             check(document, schema_at(document, method, path, 503), response.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": HI, "max_tokens": 2}),
+        (TEXT, {"prompt": "hi", "max_tokens": 2}),
+        ("/generate", {"prompt": "hi", "max_new_tokens": 2}),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 16}),
+    ],
+)
+def test_streams_end_as_it_says(
+    server: RunningServer, document: Document, path: str, body: dict[str, Any]
+):
+    event = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    is_done = {"const": "[DONE]"} in event["schema"]["properties"]["data"]["anyOf"]
+    text = server.http.post(path, json={"model": MODEL, **body, "stream": True}).text
+    *_, last, rest = text.split("\n\n")
+
+    assert rest == ""
+    assert (last == "data: [DONE]") == is_done
+    if not is_done:
+        name = last.partition("\n")[0].removeprefix("event: ")
+        assert name in event["schema"]["properties"]["event"]["enum"]
+        description = document["info"]["description"]
+        assert f"`{name}`" in description
+        assert path in description

@@ -291,6 +291,37 @@ def test_health_answers_while_a_heavy_request_is_prepared(tiny: RunningServer):
     assert slowest < 2
 
 
+GAUGES = ("num_requests_running", "num_requests_waiting", "num_requests_in_flight")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_gauges_follow_what_runs_and_waits(stream: bool):
+    """And are back at zero soon after the last one has left."""
+    settings = scripted_settings(engine={"max_num_seqs": 2, "max_num_waiting": 9}, step_ms=10)
+    with running_server(settings) as slow:
+
+        def gauges() -> tuple[float, ...]:
+            return tuple(slow.metric(name) for name in GAUGES)
+
+        assert gauges() == (0, 0, 0)
+        long, short = ({"messages": HI, "max_tokens": n, "stream": stream} for n in (30_000, 3))
+        with ExitStack() as stack:
+            clients = [stack.enter_context(slow.connect()) for _ in range(3)]
+            for client, choices in zip(clients, (1, 2, 2), strict=True):
+                client.sendall(raw_request(CHAT, {**long, "n": choices}))
+                wait_for(lambda: slow.metric("num_requests_in_flight") >= 1)
+            wait_for(lambda: gauges() == (2, 3, 5))
+            name = "num_requests_waiting_by_reason"
+            assert slow.metric(f'{name}{{reason="capacity"}}') == slow.metric(name) == 3
+            clients.pop().close()
+            wait_for(lambda: gauges() == (2, 1, 3))
+            left = time.monotonic()
+        wait_for(lambda: gauges() == (0, 0, 0))
+        assert time.monotonic() - left < 10
+        assert slow.post(CHAT, **short).status_code == 200
+        wait_for(lambda: gauges() == (0, 0, 0))
+
+
 # Log-probabilities
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import psutil
@@ -16,7 +16,7 @@ from openai import OpenAI
 
 from gateway.messages import template_messages
 from gateway.parsing.styles import STYLES
-from gateway.protocol import ChatCompletionRequest
+from gateway.protocol import ChatCompletionRequest, ReasoningEffort
 from gateway.reasoning import Hearing, Reasoner, hearing_of, plan_thinking, prepare_thinking
 from gateway.service import Service
 from gateway.settings import Settings
@@ -126,6 +126,14 @@ def test_a_budget_caps_the_thought_and_the_answer_goes_on(server: RunningServer,
     assert message.get("reasoning_content", "") == f"\n{THOUGHT}"[:budget].strip()
     assert message["content"]
     assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == budget
+
+
+@pytest.mark.parametrize("effort", [None, *get_args(ReasoningEffort)])
+def test_every_effort_is_taken(server: RunningServer, effort: str | None):
+    """By a model that thinks; nothing else is an effort."""
+    assert whole(server, reasoning_effort=effort)["choices"][0]["message"]["content"]
+    refused = server.chat(reasoning_effort=f"{effort}er")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "reasoning_effort")
 
 
 def test_an_answer_that_ends_while_it_thinks(server: RunningServer):

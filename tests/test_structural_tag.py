@@ -8,6 +8,7 @@ import pytest
 from llguidance import LLParserLimits
 
 from runtime import (
+    BareCalls,
     InvalidRequest,
     Request,
     RequestOutput,
@@ -116,6 +117,29 @@ def test_marks_that_stand_for_no_text(compiler: GrammarCompiler, must_call: bool
     assert takes(compiler, asked, f"Hi {mark} [{call}]{mark}") != must_call
     assert not takes(compiler, asked, f"{mark} [{call}]")
     assert not takes(compiler, asked, f"{mark} [{call.replace('city', 'town')}]{mark}")
+
+
+def test_bare_calls_beside_marks_that_stand_for_no_text(compiler: GrammarCompiler) -> None:
+    """What has another name is text, behind which a call may come."""
+    mark = "<|im_start|>"
+    structure = TagStructure('{"name": "f", "arguments": ', json.dumps(CITY), "}", True, "t", "f")
+    asked = wanted(
+        trigger=mark,
+        opening=mark,
+        separator="",
+        close=mark,
+        special_tokens=((mark, TOKENIZER.im_start_token_id),),  # type: ignore[attr-defined]
+        structures=(structure,),
+        bare=BareCalls(),
+    )
+    call = '{"name": "f", "arguments": {"city": "Oslo"}}'
+    for text in (call, call.replace(" ", ""), f"{call}{mark}", f"{mark}{call}{mark}"):
+        assert takes(compiler, asked, text)
+        assert not takes(compiler, asked, text.replace("city", "town"))
+    for other in ("Hi", '{"name": "g"}', '{"name": "'):
+        assert takes(compiler, asked, other)
+        assert takes(compiler, asked, f"{other}{mark}{call}{mark}")
+        assert not takes(compiler, asked, f"{other}{mark}{call.replace('city', 'town')}{mark}")
 
 
 @pytest.mark.parametrize(

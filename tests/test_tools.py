@@ -281,7 +281,9 @@ def test_several_calls_may_come(tiny: RunningServer) -> None:
 
 
 def test_a_call_that_was_cut_is_no_call_yet(tiny: RunningServer) -> None:
-    [message] = whole(tiny.chat(tools=TOOLS, tool_choice="required", max_tokens=1))
+    body = {"messages": [USER], "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
+    [message] = whole(tiny.post(CHAT, **body))
+    assert fold(tiny.chunks(CHAT, **body)) == [message]
     assert (message["content"], message["tool_calls"]) == ("", [])
     assert message["finish_reason"] == "length"
 

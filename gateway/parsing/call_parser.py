@@ -10,16 +10,20 @@ from msgspec import Struct
 from gateway.parsing.json_scanner import JsonScanner
 from gateway.parsing.marks import first_mark, num_held
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.surrogates import escaped
+
+_KIND = r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
+_NAME = r'"name"\s*:\s*"(?P<name>[^"\\]*)"'
 
 OBJECT_HEAD = re.compile(
-    r"\s*(?:```(?:json)?\s*)?\[?\s*\{\s*"
-    r'(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
-    r'"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    rf"\s*(?:```(?:json)?\s*)?\[?\s*{_KIND}{_NAME}"
+    r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 """The head of a call that is an object of its own, up to its arguments; it may be the first of a
 list, and in a fence."""
 
 _OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
+_NAMED = re.compile(rf"[^{{]*{_KIND}{_NAME}")
 _SPACE = re.compile(r"\s*")
 
 
@@ -72,6 +76,7 @@ class CallParser:
         self._buffer = ""
         self._held = ""  # what has been taken off the buffer and may still turn out to be content
         self._state: Callable[[], bool] = self._begin
+        self._is_bare = False
         self._scanner = JsonScanner()
         self._tail: Sequence[str] = ()
         self._pieces: list[Piece] = []
@@ -108,7 +113,7 @@ class CallParser:
             return False
         self._state = self._text
         if is_call:
-            self._restart_head()
+            self._restart_head("")
         return True
 
     def _begins_bare(self, text: str) -> bool | None:
@@ -133,11 +138,13 @@ class CallParser:
         self._tell(told)
         self._held = before[len(told) :] + opener
         self._buffer = self._buffer[position + len(opener) :]
-        self._restart_head()
+        self._restart_head(opener)
         return True
 
-    def _restart_head(self) -> None:
+    def _restart_head(self, mark: str) -> None:
+        """`mark` is what stands before the head."""
         self._state = self._head
+        self._is_bare = mark not in self._syntax.openers
         self._scanner = JsonScanner()
         self._num_scanned = 0
 
@@ -165,12 +172,17 @@ class CallParser:
             return False
         end += self._num_scanned
         call = read_call(self._buffer[begin:end])
-        if call is None or call.name not in self._names:
+        if call is None or call.name not in self._names or not self._may_be(call):
             return self._no_call()
         self._start(call.name)
         self._say(call.arguments)
         self._buffer = self._buffer[end:]
         return self._ended()
+
+    def _may_be(self, call: Call) -> bool:
+        """Grammars tell a bare call by the name with which it begins, as it is written."""
+        named = _NAMED.match(self._buffer)
+        return not self._is_bare or (named is not None and named["name"] == call.name)
 
     def _no_call(self) -> bool:
         self._tell(self._held)
@@ -215,11 +227,11 @@ class CallParser:
             if rest.startswith(text):
                 self._held = self._buffer[: space.end()] + text
                 self._buffer = rest[len(text) :]
-                self._restart_head()
+                self._restart_head(text)
                 return True
         is_call = self._begins_bare(rest)
         if is_call:
-            self._restart_head()
+            self._restart_head("")
             return True
         if is_call is None or any(
             text.startswith(rest) for text in (*self._tail, *self._syntax.again)
@@ -255,5 +267,5 @@ def read_call(text: str) -> Call | None:
     if arguments is None:
         return Call(name, "{}")
     if isinstance(arguments, str):
-        return Call(name, arguments or "{}")
-    return Call(name, json.dumps(arguments, ensure_ascii=False))
+        return Call(name, escaped(arguments) or "{}")
+    return Call(name, escaped(json.dumps(arguments, ensure_ascii=False)))

@@ -6,6 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.parsing.pieces import Parser
+from runtime import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
@@ -15,7 +16,8 @@ class CallForm(Struct, frozen=True, kw_only=True):
     `separator` between them, and `close`. `begin` makes of a function's name what stands before its
     arguments, and `end` stands behind them. With `at_start` only the beginning of the answer can be
     a call. Thoughts between `thought_start` and `thought_end` may come before that where
-    they are part of the same text, and `answer` begins what is neither.
+    they are part of the same text, and `answer` begins what is neither. `bare`
+    are calls without the opening, which models that may call write as well.
     """
 
     trigger: str
@@ -28,6 +30,7 @@ class CallForm(Struct, frozen=True, kw_only=True):
     answer: str = ""
     thought_start: str = ""
     thought_end: str = ""
+    bare: BareCalls | None = None
 
 
 class NewParser(Protocol):
@@ -44,7 +47,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     A chat template that has all texts of one of `signs` teaches it. `marks` are texts that the
     parser looks for; where they are tokens that stand for no text, they have to be shown. `form`
-    is None where arguments are not JSON, and no grammar is made for them. With
+    is None where arguments are not JSON, and no grammar is made for them. `new_form_parser` makes a
+    parser of what is in that form and of no bare calls; None where `new_parser` does. With
     `tells_reasoning` the parser knows what is thought as well.
     """
 
@@ -53,4 +57,5 @@ class Dialect(Struct, frozen=True, kw_only=True):
     marks: tuple[str, ...]
     form: CallForm | None
     new_parser: NewParser
+    new_form_parser: NewParser | None = None
     tells_reasoning: bool = False

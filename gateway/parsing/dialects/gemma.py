@@ -12,6 +12,7 @@ from msgspec import Struct
 from gateway.parsing.dialect import Dialect
 from gateway.parsing.marks import first_mark, num_held
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.surrogates import escaped
 
 _CALL = re.compile(r"\s*call:(?P<name>[\w.-]+)\s*(?P<arguments>\{.*\})\s*", re.DOTALL)
 _KEY = re.compile(r"\s*,?\s*(?P<key>[^:{}\[\],]+?)\s*:\s*")
@@ -87,7 +88,8 @@ class GemmaParser:
         if self._max_calls is not None and self._number >= self._max_calls:
             return
         pieces.append(CallStart(self._number, self._new_id(), name))
-        pieces.append(CallArguments(self._number, json.dumps(arguments, ensure_ascii=False)))
+        written = escaped(json.dumps(arguments, ensure_ascii=False))
+        pieces.append(CallArguments(self._number, written))
 
 
 def read_call(text: str, quote: str) -> tuple[str, dict[str, Any]] | None:

@@ -2,8 +2,11 @@
 
 from functools import partial
 
+import msgspec
+
 from gateway.parsing.call_parser import CallParser, CallSyntax
 from gateway.parsing.dialect import CallForm, Dialect
+from runtime import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=(),
@@ -24,6 +27,8 @@ GENERIC = Dialect(
         begin=lambda name: f'{name}", "arguments": ',
         end="}",
         at_start=True,
+        bare=BareCalls(before=r"(```(json)? )?(\[ )?", between="(, )?", after=r"(```|\]( ```)?)"),
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=('[{"name":',))),
 )

@@ -3,8 +3,11 @@ the tags out."""
 
 from functools import partial
 
+import msgspec
+
 from gateway.parsing.call_parser import CallParser, CallSyntax
 from gateway.parsing.dialect import CallForm, Dialect
+from runtime import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=("<tool_call>",),
@@ -24,6 +27,8 @@ HERMES = Dialect(
         close="\n</tool_call>",
         begin=lambda name: f'{{"name": "{name}", "arguments": ',
         end="}",
+        bare=BareCalls(before="(```json )?", after="```"),
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=())),
 )

@@ -4,6 +4,7 @@ from functools import partial
 
 from gateway.parsing.call_parser import CallParser, CallSyntax
 from gateway.parsing.dialect import CallForm, Dialect
+from runtime import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=("<|python_tag|>",),
@@ -24,6 +25,7 @@ LLAMA3 = Dialect(
         begin=lambda name: f'{name}", "parameters": ',
         end="}",
         at_start=True,
+        bare=BareCalls(between="; "),
     ),
     new_parser=partial(CallParser, _SYNTAX),
 )

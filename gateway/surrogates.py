@@ -1,0 +1,42 @@
+"""Halves of surrogate pairs in JSON: escapes such as `\\ud800` that stand for no character. Pure.
+
+No text with one of them can be written as UTF-8, so they end where they come in: in the bodies of
+requests, and in what models write.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def find_half(body: bytes) -> str | None:
+    """The path of the first text with half of a pair, such as `messages[0].content`; of a key it is
+    the path of its object. None where there is none, and in what is no JSON."""
+    if not _ESCAPE.search(body):
+        return None
+    try:
+        return next(_places(json.loads(body.decode()), ""), None)
+    except (ValueError, RecursionError):
+        return None
+
+
+def escaped(text: str) -> str:
+    """The same JSON, with halves of pairs as the escapes that they came from."""
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _places(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, str) and _HALF.search(value):
+        yield path
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _places(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if _HALF.search(key):
+                yield path
+            yield from _places(item, f"{path}.{key}" if path else key)
