@@ -5,10 +5,13 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pynvml
 import pytest
 
@@ -16,8 +19,9 @@ from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
-from tests.command_line import SCRIPTED, greeting, lockgate, start
+from tests.command_line import SCRIPTED, environment, greeting, lockgate, start
 from tests.fake_nvml import FakeGpu, FakeNvml
+from tests.serving import wait_for
 
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
 
@@ -268,6 +272,48 @@ def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int
     output, errors = process.communicate()
     assert re.fullmatch(r"Lockgate \S+ serves scripted at http://127\.0\.0\.1:\d+/v1 .*\n", line)
     assert (output, errors, process.returncode) == ("", "", 0)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        return int(holder.getsockname()[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("streams", [">/dev/full 2>/dev/full", "<&- >&- 2>&-", "2>&-"])
+def test_serve_goes_on_where_nothing_can_be_written(
+    tmp_path: Path, free_port: int, streams: str
+) -> None:
+    line = f'exec "$0" -m gateway serve --engine scripted --port {free_port} {streams}'
+    command = ["sh", "-c", line, sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free_port: int) -> None:
+    process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port))
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+def serves_until_it_is_told_to_end(process: subprocess.Popen[Any], port: int) -> bool:
+    try:
+        wait_for(lambda: process.poll() is not None or is_ready(port))
+        return process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait() == 0
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_serve_ends_with_its_stdin_when_asked_to(tmp_path: Path) -> None:

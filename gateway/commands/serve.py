@@ -5,6 +5,7 @@ import importlib.util
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -241,6 +242,16 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
 
 
+def _greet(greeting: str) -> None:
+    """To stdout. A disk that is full, or a reader that is gone, is no reason not to serve."""
+    try:
+        print(greeting, flush=True)
+    except OSError as error:
+        log.warning("stdout_cannot_be_written", reason=error.strerror or str(error))
+        # what is left in its buffer would turn a good end into a failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _stop_after_stdin(server: "_Server") -> None:
     # os.read, because a thread inside sys.stdin would hold its lock when the interpreter ends
     while os.read(0, 4096):
@@ -264,7 +275,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._greeting, flush=True)
+            _greet(self._greeting)
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain.exits and not self._is_told:
