@@ -106,6 +106,18 @@ def test_file_that_is_no_model_stops_the_start(
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX errors")
+def test_place_where_one_may_not_look_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root may look everywhere, but nobody under a name that is too long."""
+    long = "x" * 300
+    assert main(["serve", "--port", "0", "--model", f"{long}.gguf"]) == 2
+    assert capsys.readouterr().err == f"lockgate: {long}.gguf cannot be read: File name too long\n"
+    assert main(["serve", "--port", "0", "--set", f"model.folder={long}"]) == 2
+    assert "cannot be read: File name too long\n" in capsys.readouterr().err
+
+
 def test_engine_and_kind_of_model_must_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
