@@ -276,7 +276,7 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [1, signal.SIGTERM, signal.SIGINT], ids=["HUP", "TERM", "INT"])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
     process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
     line = greeting(process)
@@ -284,6 +284,38 @@ def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int
     output, errors = process.communicate()
     assert re.fullmatch(r"Lockgate \S+ serves scripted at http://127\.0\.0\.1:\d+/v1 .*\n", line)
     assert (output, errors, process.returncode) == ("", "", 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
+    serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
+    command = ["sh", "-c", f'trap "" HUP; {serve}', sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    wait_for(lambda: process.poll() is not None or is_ready(free_port))
+    process.send_signal(signal.SIGHUP)
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_second_signal_ends_a_stream_with_an_error_that_is_no_failure(
+    tmp_path: Path, free_port: int
+) -> None:
+    slow = ("--set", "engine.scripted.step_ms=20")
+    process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port), *slow)
+    wait_for(lambda: is_ready(free_port))
+    body = {"model": "scripted", "prompt": "a", "max_tokens": 10_000, "stream": True}
+    url = f"http://127.0.0.1:{free_port}"
+    with httpx.stream("POST", f"{url}/v1/completions", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        process.terminate()
+        wait_for(lambda: not is_ready(free_port))
+        process.terminate()
+        [error] = [line for line in lines if '"error"' in line]
+    process.communicate()
+
+    assert '"code":"engine_unavailable"' in error
+    assert process.returncode == 0
 
 
 @pytest.fixture

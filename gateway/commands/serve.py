@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT, SIGTERM or an order to drain; finishes what runs. A second signal ends
-    it without waiting for requests."""
+    """Serves until SIGINT, SIGTERM, SIGHUP or an order to drain; finishes what runs. A second
+    signal ends it without waiting for requests."""
     settings = settings_of(arguments)
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         app = create_app(settings, model_path, keys, drain)
         config = uvicorn_config(app, settings.server)
         server = _Server(config, _greeting(settings, listener), drain, _cut_off(app))
+        _end_with_terminal(server)
         if arguments.until_stdin_ends:
             threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
         server.run(sockets=[listener])
@@ -220,7 +222,7 @@ def _cut_off(app: Litestar) -> Callable[[], None]:
     """Ends what still runs, each with an error that its client can read."""
     context: Context = app.state.context
     stopping = EngineUnavailable(
-        "The server is stopping, and the answer took longer than server.drain_timeout.",
+        "The server is stopping, and the answer was not complete in time.",
         retry_after=DEFAULT_RETRY_AFTER,
     )
     return lambda: context.model.client.abort_all(stopping)
@@ -240,6 +242,12 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
     name = settings.model.served_name
     scheme = "https" if settings.server.tls_certificate else "http"
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
+
+
+def _end_with_terminal(server: "_Server") -> None:
+    """A terminal that is closed is one more order to drain, unless nohup has it ignored."""
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, server.handle_exit)
 
 
 def _greet(greeting: str) -> None:
@@ -281,7 +289,7 @@ class _Server(uvicorn.Server):
         if self._drain.exits and not self._is_told:
             self._is_told = True
             log.info("server_drains", running=self._drain.num_running)
-        if self._drain.is_late:
+        if self._drain.is_late or self.force_exit:
             self._cut_off()
         self.should_exit = self.should_exit or self._drain.is_over
         return await super().on_tick(counter)
