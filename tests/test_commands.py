@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it ends."""
 
+import contextlib
 import json
 import os
 import re
@@ -342,6 +343,37 @@ def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free
         assert pipe is not None
         pipe.close()
     assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize(
+    ("limit", "are_all_served"), [("-Sn", True), ("-n", False)], ids=["soft", "hard"]
+)
+def test_more_connections_than_descriptors(
+    tmp_path: Path, free_port: int, limit: str, are_all_served: bool
+) -> None:
+    """A soft limit is raised; a hard one costs connections, and nothing when they are gone."""
+    serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
+    command = ["sh", "-c", f"ulimit {limit} 64; {serve}", sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    wait_for(lambda: process.poll() is not None or is_ready(free_port))
+    with contextlib.ExitStack() as stack:
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", free_port), 5))
+            for _ in range(100)
+        ]
+        served = sum(is_answered(connection) for connection in crowd)
+    assert served > 0
+    assert (served == len(crowd)) == are_all_served
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+def is_answered(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return b" 200 " in connection.recv(4096)
+    except OSError:
+        return False
 
 
 def serves_until_it_is_told_to_end(process: subprocess.Popen[Any], port: int) -> bool:

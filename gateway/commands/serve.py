@@ -1,6 +1,7 @@
 """`lockgate serve`: the server, from settings to the last drained request."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
 _LAST_WORDS_SECONDS = 5
+_DESCRIPTORS = 65_536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_exposure(settings.server, keys)
     check_tls(settings.server)
     _check_engine(settings)
+    _allow_many_connections()
     with bind(settings.server) as listener:
         settings, model_path = prepare_model(settings)
         _listen(listener, settings.server)
@@ -242,6 +245,20 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
     name = settings.model.served_name
     scheme = "https" if settings.server.tls_certificate else "http"
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
+
+
+def _allow_many_connections() -> None:
+    """Each is a descriptor, of which most systems allow 1,024 unless a process asks for more; what
+    comes above that is reset without a word."""
+    if importlib.util.find_spec("resource") is None:
+        return  # not on Windows, which has no such limit
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_with_terminal(server: "_Server") -> None:
