@@ -42,6 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    _open_standard_streams()
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except SetupError as error:
@@ -53,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of our output left; Python would complain once more while it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed lead nowhere now. Otherwise the next socket would get their number,
+    and what a library writes to stderr would go to a client."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _run(argv: list[str]) -> int:

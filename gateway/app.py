@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -139,7 +140,7 @@ def create_app(
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
-    metrics = Metrics(settings.metrics.max_keys)
+    metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()))
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
     model = ServedModel(name, supervisor.client, settings.model)
@@ -166,6 +167,11 @@ def create_app(
         logging_config=None,
         debug=False,
     )
+
+
+def _path_templates() -> set[str]:
+    """The paths of all routes as Litestar gives them to `observe`: parameters without types."""
+    return {re.sub(r":\w+}", "}", path) for route in ROUTES for path in route.paths}
 
 
 def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:

@@ -30,6 +30,9 @@ from runtime import (
 log = structlog.get_logger(__name__)
 
 
+INTERNAL_ERROR = "internal_error"
+"""Code of an error that nobody foresaw."""
+
 MAX_SHOWN_NAME = 200
 """Characters of an unknown model's name that an error repeats."""
 
@@ -182,7 +185,7 @@ def to_reply(error: Exception, request_id: str) -> ErrorReply:
             f"The server failed to process the request. Its log has more under {request_id}.",
             "server_error",
             None,
-            "internal_error",
+            INTERNAL_ERROR,
         ),
     )
 

@@ -25,6 +25,10 @@ _GAUGES: tuple[tuple[str, str, Callable[[GpuReading], float | None]], ...] = (
     ("lost", "1 when the driver cannot reach the GPU any more.", lambda gpu: bool(gpu.problem)),
 )
 
+_COMMON_XIDS = (13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119)
+"""Faults of programs, of memory, of the bus, of the card: they begin at 0, so that the first one is
+an increase. Others begin when they come."""
+
 
 def gpu_families(prefix: str, monitor: GpuMonitor) -> Iterator[Metric]:
     """Every family, those without a GPU included: a dashboard finds them before the first one."""
@@ -88,7 +92,7 @@ def _xid_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
         labels=["gpu", "xid"],
     )
     for gpu in gpus:
-        for xid, count in gpu.xids.items():
+        for xid, count in (dict.fromkeys(_COMMON_XIDS, 0) | gpu.xids).items():
             family.add_metric([str(gpu.index), str(xid)], count)
     return family
 

@@ -48,7 +48,7 @@ def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
     problems = []
     if client.num_deaths and now - client.last_death_time < RECENT_SECONDS:
         ago = now - client.last_death_time
-        problems.append(f"The engine died {ago:.0f} seconds ago and was restarted.")
+        problems.append(f"The engine died {ago:.0f} s ago and was restarted.")
     if client.is_searching:
         problems.append("A request that kills the engine is being searched for; others wait.")
     if pressure:
@@ -59,7 +59,7 @@ def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
             problems.append(f"{client.num_in_flight} of {places} places are taken.")
     silence = now - client.last_step_time
     if client.num_in_flight and silence > STALL_SECONDS:
-        problems.append(f"The engine has finished no step for {silence:.0f} seconds.")
+        problems.append(f"The engine has finished no step for {silence:.0f} s.")
     return problems
 
 

@@ -158,7 +158,8 @@ def _status(context: Context) -> str:
 
 def _reason(context: Context) -> str:
     if context.drain.is_draining:
-        return f"The server finishes {context.drain.num_running} requests and takes nothing new."
+        left = context.drain.num_running
+        return f"The server takes nothing new and finishes what it has; requests left: {left}."
     return context.model.state_reason or context.gpus.pressure_reason
 
 

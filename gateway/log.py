@@ -7,7 +7,7 @@ show the values of variables.
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -53,13 +53,35 @@ def _handler(*, as_json: bool) -> logging.Handler:
         plain = structlog.dev.plain_traceback
         colors = sys.stderr.isatty()
         render += [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_shared_processors(), processors=render
         )
     )
     return handler
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Drops what cannot be written, on a full disk or to a reader that is gone, and says so when it
+    can. The base class would write a traceback for each such line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._num_lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        num_lost = self._num_lost
+        super().emit(record)
+        if num_lost and num_lost == self._num_lost:
+            self._num_lost = 0
+            structlog.get_logger(__name__).warning("log_lines_lost", num_lines=num_lost)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exception(), OSError):
+            self._num_lost += 1
+        else:
+            super().handleError(record)
 
 
 def _shared_processors() -> list[Processor]:

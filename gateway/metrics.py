@@ -1,10 +1,12 @@
 """All counters of one server. Counting is plain arithmetic; `exposition` makes the text."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from gateway.bounded_names import BoundedNames
+from gateway.errors import INTERNAL_ERROR, TABLE
 from gateway.exchange import Exchange
 from gateway.histogram import (
     GENAI_DURATION_BUCKETS,
@@ -44,6 +46,24 @@ REASONS = (
 """Codes of errors that say that the server would not have this request now, or from this client;
 they are shown before they come for the first time."""
 
+FAILURES = (
+    (500, INTERNAL_ERROR),
+    *((status, code) for _, status, _, code in TABLE if status >= 500 and status != 503 and code),
+)
+"""Status and code of the errors that are the server's own and no refusal."""
+
+EARLY_RESULTS = ((500, INTERNAL_ERROR), (429, "rate_limit_exceeded"), (503, "server_draining"))
+"""What can become of a request before it is known which model it is for."""
+
+RESULTS = (
+    *((200, ""), (CLIENT_LEFT, ""), (429, "engine_overloaded")),
+    *((503, code) for code in ("engine_unavailable", "deadline_exceeded", "gpu_memory_pressure")),
+    *FAILURES,
+    *((200, code) for _, code in FAILURES),  # in the middle of a stream
+)
+"""What can become of a request to a model, but for those that the client got wrong. Such series
+begin at 0: a counter that begins at 1 has not grown, and nobody would hear of its first error."""
+
 
 class HttpLabels(Struct, frozen=True):
     """What HTTP requests are counted by. `error` is the code of the error envelope, or empty."""
@@ -77,10 +97,10 @@ class Metrics:
     """Counters by model, and those of HTTP. Single-threaded.
 
     `max_keys` is how many API keys get a label of their own; the others are "other", and with 0
-    nothing is kept by key.
+    nothing is kept by key. `endpoints` are the paths of the application's routes.
     """
 
-    def __init__(self, max_keys: int = 0) -> None:
+    def __init__(self, max_keys: int = 0, endpoints: Iterable[str] = ()) -> None:
         self.models: dict[str, ModelMetrics] = {}
         self.rejections: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self.http_requests: Counter[HttpLabels] = Counter()
@@ -91,13 +111,24 @@ class Metrics:
         self._max_keys = max_keys
         self._key_names = BoundedNames(max_keys)
         self._errors = BoundedNames(MAX_ERROR_CODES)
+        self._begin_at_zero(OPERATIONS, "", EARLY_RESULTS)
+        self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
 
     def of(self, model_name: str) -> ModelMetrics:
         """Those of one model. Only for names of served models: each stays for ever."""
         found = self.models.get(model_name)
         if found is None:
             found = self.models[model_name] = ModelMetrics()
+            self._begin_at_zero(OPERATIONS, model_name, RESULTS)
         return found
+
+    def _begin_at_zero(
+        self, endpoints: Iterable[str], model_name: str, results: Iterable[tuple[int, str]]
+    ) -> None:
+        for endpoint in endpoints:
+            for status, error in results:
+                label = self._errors.name(error) if error else ""
+                self.http_requests[HttpLabels(endpoint, model_name, status, label)] += 0
 
     def on_response(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
         """Once per HTTP request, when it is over, `seconds` after it came. `endpoint` is the

@@ -1,7 +1,9 @@
 """What is counted for one model: its answers, and the steps of its engine."""
 
 from collections import Counter
+from typing import get_args
 
+from gateway.answers import FinishReason
 from gateway.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
 from runtime import EngineStats, StepOutput
 
@@ -70,4 +72,4 @@ class ModelMetrics:
         self.cached_tokens = 0
         self.aborted = 0
         self.failed = 0
-        self.successes: Counter[str] = Counter(stop=0, length=0)
+        self.successes: Counter[str] = Counter(dict.fromkeys(get_args(FinishReason), 0))

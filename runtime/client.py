@@ -350,7 +350,7 @@ class EngineClient:
         missing = len(self._in_flight) + num_requests - capacity
         if missing > 0:
             raise EngineOverloaded(
-                f"The queue is full: {len(self._in_flight)} requests are running or waiting.",
+                f"The queue is full; requests that run or wait: {len(self._in_flight)}.",
                 retry_after=self._rate.retry_after(missing),
             )
 
@@ -360,7 +360,7 @@ class EngineClient:
         if not limit or not waiting or waiting + num_tokens <= limit:
             return
         raise EngineOverloaded(
-            f"The queue is full: prompts of {waiting} tokens wait for an answer.",
+            f"The queue is full; tokens of the prompts that wait: {waiting}.",
             retry_after=self._rate.retry_after(self._num_in_front_of(waiting + num_tokens - limit)),
         )
 

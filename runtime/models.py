@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,9 +159,10 @@ class ModelStore:
         if entry is not None:
             return self._model(entry)
         path = Path(name_or_path).expanduser()
-        if name_or_path and path.is_dir():
+        status = _status(path) if name_or_path else None
+        if status is not None and stat.S_ISDIR(status.st_mode):
             return _folder(path)
-        if name_or_path and path.exists():
+        if status is not None:
             _check_gguf(path)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
         if path.suffix.lower() == ".gguf" or path.name != name_or_path:
@@ -194,7 +196,9 @@ class ModelStore:
 
     def _model(self, entry: CatalogueEntry) -> Model:
         path = self.folder / entry.file
-        is_present = path.is_file() and path.stat().st_size == entry.size
+        status = _status(path)
+        is_file = status is not None and stat.S_ISREG(status.st_mode)
+        is_present = is_file and status is not None and status.st_size == entry.size
         return Model(name=entry.name, path=path, entry=entry, is_present=is_present)
 
     def _unknown(self, name: str) -> ModelNotFound:
@@ -260,6 +264,16 @@ class ModelStore:
             )
 
 
+def _status(path: Path) -> os.stat_result | None:
+    """None where there is nothing. Raises `ModelFileError` where one may not look."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def _check(entry: CatalogueEntry, job: Fetch) -> None:
     """Refuses a file that is not the one in the catalogue, and leaves nothing of it."""
     found = _sha256(job.part, job.progress)
@@ -291,6 +305,7 @@ def _sha256(path: Path, progress: Progress) -> str:
 
 
 def _folder(path: Path) -> Model:
+    _status(path / "config.json")
     if not is_checkpoint_folder(path):
         raise ModelFileError(
             f"{path} is a folder without a config.json; name the .gguf file in it, or a Hugging"

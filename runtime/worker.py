@@ -5,6 +5,7 @@ means that the gateway is gone, however it went, and the process leaves at once 
 folder removed.
 """
 
+import contextlib
 import gc
 import os
 import shutil
@@ -179,7 +180,8 @@ def _say_why(error: Exception, border: Border) -> int:
             reason, status = str(error), EXIT_FATAL
         case _:
             reason, status = f"{type(error).__name__}: {error}", EXIT_ERROR
-            traceback.print_exception(error)
+            with contextlib.suppress(OSError):  # a full disk: the gateway is told all the same
+                traceback.print_exception(error)
     border.send(Fatal(reason))
     return status
 
@@ -211,5 +213,6 @@ def _leave_with_parent(stream: BinaryIO, address: str) -> None:
 # under another name (docs/tensorrt-llm-contract.md, 1.1).
 if __name__ == "__main__":
     exit_status = main()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     _leave(exit_status)

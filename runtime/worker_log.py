@@ -1,7 +1,9 @@
 """The engine process's own log lines: on stderr beside the gateway's, in the same two forms."""
 
+import contextlib
 import logging
 import sys
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
@@ -24,5 +26,19 @@ def configure_log() -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Logger,
     )
+
+
+class _Logger(structlog.PrintLogger):
+    """Drops what cannot be written: a full disk or a reader that is gone must not end an engine."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__(sys.stderr)
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.metrics import FAILURES, Metrics
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "prometheus"
 RULES = [
@@ -26,6 +28,31 @@ def test_an_alert_asks_for_metrics_that_there_are(rule):
     assert asked or rule["expr"].startswith("up{")
     for name in asked:
         assert name in known or re.sub(r"_(bucket|sum|count)$", "", name) in known
+
+
+def test_alerts_know_every_code_of_a_server_error():
+    """By their codes, because an error in the middle of a stream has the status 200."""
+    [errors] = [rule["expr"] for rule in RULES if rule["alert"] == "LockgateErrors"]
+    [codes] = re.findall(r'error=~"([^"]*)"', errors)
+
+    assert sorted(codes.split("|")) == sorted({code for _, code in FAILURES})
+
+
+def test_an_error_that_alerts_ask_for_begins_at_zero():
+    """A series that begins at 1 has not grown: the first error would be missed."""
+    metrics = Metrics()
+    metrics.of("m")
+    shown = {labels.error for labels, count in metrics.http_requests.items() if count == 0}
+    shown |= {reason for reason, count in metrics.rejections.items() if count == 0}
+    asked = {
+        code
+        for rule in RULES
+        for codes in re.findall(r'(?:error|reason)=~"([^"]*)"', rule["expr"])
+        for code in codes.split("|")
+    }
+
+    assert len(asked) >= 8
+    assert asked <= shown
 
 
 def test_every_alert_has_a_section_and_a_test():

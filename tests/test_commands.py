@@ -1,14 +1,18 @@
 """The command line: what it prints, and how it ends."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pynvml
 import pytest
 
@@ -16,8 +20,9 @@ from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
-from tests.command_line import SCRIPTED, greeting, lockgate, start
+from tests.command_line import SCRIPTED, environment, greeting, lockgate, start
 from tests.fake_nvml import FakeGpu, FakeNvml
+from tests.serving import wait_for
 
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
 
@@ -100,6 +105,18 @@ def test_file_that_is_no_model_stops_the_start(
     (tmp_path / "text.gguf").write_text("no model")
     assert main(["serve", "--port", "0", "--model", "text.gguf"]) == 2
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX errors")
+def test_place_where_one_may_not_look_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root may look everywhere, but nobody under a name that is too long."""
+    long = "x" * 300
+    assert main(["serve", "--port", "0", "--model", f"{long}.gguf"]) == 2
+    assert capsys.readouterr().err == f"lockgate: {long}.gguf cannot be read: File name too long\n"
+    assert main(["serve", "--port", "0", "--set", f"model.folder={long}"]) == 2
+    assert "cannot be read: File name too long\n" in capsys.readouterr().err
 
 
 def test_engine_and_kind_of_model_must_fit(
@@ -260,7 +277,7 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [1, signal.SIGTERM, signal.SIGINT], ids=["HUP", "TERM", "INT"])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
     process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
     line = greeting(process)
@@ -268,6 +285,111 @@ def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int
     output, errors = process.communicate()
     assert re.fullmatch(r"Lockgate \S+ serves scripted at http://127\.0\.0\.1:\d+/v1 .*\n", line)
     assert (output, errors, process.returncode) == ("", "", 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
+    serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
+    command = ["sh", "-c", f'trap "" HUP; {serve}', sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    wait_for(lambda: process.poll() is not None or is_ready(free_port))
+    process.send_signal(signal.SIGHUP)
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_second_signal_ends_a_stream_with_an_error_that_is_no_failure(
+    tmp_path: Path, free_port: int
+) -> None:
+    slow = ("--set", "engine.scripted.step_ms=20")
+    process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port), *slow)
+    wait_for(lambda: is_ready(free_port))
+    body = {"model": "scripted", "prompt": "a", "max_tokens": 10_000, "stream": True}
+    url = f"http://127.0.0.1:{free_port}"
+    with httpx.stream("POST", f"{url}/v1/completions", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        process.terminate()
+        wait_for(lambda: not is_ready(free_port))
+        process.terminate()
+        [error] = [line for line in lines if '"error"' in line]
+    process.communicate()
+
+    assert '"code":"engine_unavailable"' in error
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        return int(holder.getsockname()[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("streams", [">/dev/full 2>/dev/full", "<&- >&- 2>&-", "2>&-"])
+def test_serve_goes_on_where_nothing_can_be_written(
+    tmp_path: Path, free_port: int, streams: str
+) -> None:
+    line = f'exec "$0" -m gateway serve --engine scripted --port {free_port} {streams}'
+    command = ["sh", "-c", line, sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free_port: int) -> None:
+    process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port))
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize(
+    ("limit", "are_all_served"), [("-Sn", True), ("-n", False)], ids=["soft", "hard"]
+)
+def test_more_connections_than_descriptors(
+    tmp_path: Path, free_port: int, limit: str, are_all_served: bool
+) -> None:
+    """A soft limit is raised; a hard one costs connections, and nothing when they are gone."""
+    serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
+    command = ["sh", "-c", f"ulimit {limit} 64; {serve}", sys.executable]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment())
+    wait_for(lambda: process.poll() is not None or is_ready(free_port))
+    with contextlib.ExitStack() as stack:
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", free_port), 5))
+            for _ in range(100)
+        ]
+        served = sum(is_answered(connection) for connection in crowd)
+    assert served > 0
+    assert (served == len(crowd)) == are_all_served
+    assert serves_until_it_is_told_to_end(process, free_port)
+
+
+def is_answered(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return b" 200 " in connection.recv(4096)
+    except OSError:
+        return False
+
+
+def serves_until_it_is_told_to_end(process: subprocess.Popen[Any], port: int) -> bool:
+    try:
+        wait_for(lambda: process.poll() is not None or is_ready(port))
+        return process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait() == 0
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_serve_ends_with_its_stdin_when_asked_to(tmp_path: Path) -> None:

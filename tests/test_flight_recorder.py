@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,31 @@ def test_the_last_list_counts_whatever_was_longer_before(tmp_path_factory, lists
     recorder.close()
 
     assert read_record(path) == lists[-1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_does_not_end_an_engine():
+    recorder = FlightRecorder("/dev/full")
+    recorder.write(["a"])
+    recorder.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_what_a_full_disk_would_not_take_is_unknown(tmp_path):
+    """A file can be made smaller where it cannot grow; here the size of files is limited."""
+    path = tmp_path / "record"
+    program = """if True:
+        import resource, signal, sys
+        from runtime.flight_recorder import FlightRecorder
+        recorder = FlightRecorder(sys.argv[1])
+        recorder.write(["a"])
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        recorder.write(["b"])
+    """
+    subprocess.run([sys.executable, "-c", program, os.fspath(path)], check=True)
+
+    assert read_record(path) is None
 
 
 def test_what_cannot_be_read_is_unknown_and_not_empty(tmp_path):

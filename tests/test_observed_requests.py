@@ -3,13 +3,16 @@
 import random
 import time
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.access_log import PROBES
 from gateway.settings import LogSettings
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 from tests.serving import wait_for as wait_until
@@ -180,6 +183,32 @@ def test_probes_are_for_debugging_and_errors_have_their_code(server, lines):
     assert levels == {"/health/live": "debug", "/metrics": "debug", CHAT: "info"}
     [refused] = [line for line in lines if line.get("status") == 400]
     assert refused["error"] == "invalid_value"
+
+
+def test_requests_to_the_model_are_no_new_series():
+    """Routes have the same names before their first request and after it."""
+    page = (Path(__file__).parents[1] / "docs/metrics.md").read_text(encoding="utf-8")
+    with running_server(scripted_settings()) as server:
+        before = http_series(server)
+        assert f"That is {len(before)} of `http_requests`" in page
+
+        assert server.chat(max_tokens=1).status_code == 200
+        assert server.post(TEXT, prompt="a", max_tokens=1).status_code == 200
+        assert http_series(server) == before
+        assert server.http.get("/v1/models/none").status_code == 404
+        [new] = [labels for labels in http_series(server) if labels not in before]
+        assert {**new, "status": "500", "error": "internal_error"} in before
+
+
+def http_series(server: RunningServer) -> list[dict[str, str]]:
+    """Labels of `http_requests`, but for those of the probes that this test itself sends."""
+    return [
+        sample.labels
+        for family in text_string_to_metric_families(server.http.get("/metrics").text)
+        for sample in family.samples
+        if sample.name == "lockgate_http_requests_total"
+        if sample.labels["error"] or sample.labels["endpoint"] not in PROBES
+    ]
 
 
 def test_the_access_log_can_be_off(lines):

@@ -1,8 +1,11 @@
 """What the engine process logs reads like the gateway's lines."""
 
 import json
+import os
 import subprocess
 import sys
+
+import pytest
 
 PROGRAM = """
 import structlog
@@ -28,3 +31,12 @@ def test_lines_are_json_where_nobody_looks_on():
     assert (plan["event"], plan["level"], plan["weights_gb"]) == ("engine_plan", "info", 6.1)
     assert (broken["event"], broken["level"]) == ("broken", "error")
     assert "ZeroDivisionError" in broken["exception"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_does_not_end_an_engine():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM + 'print("goes on")'], stdout=-1, stderr=full
+        )
+    assert done.stdout == b"goes on\n"

@@ -1,10 +1,13 @@
 """`lockgate serve`: the server, from settings to the last drained request."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -32,6 +35,7 @@ log = structlog.get_logger(__name__)
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
 _LAST_WORDS_SECONDS = 5
+_DESCRIPTORS = 65_536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT, SIGTERM or an order to drain; finishes what runs. A second signal ends
-    it without waiting for requests."""
+    """Serves until SIGINT, SIGTERM, SIGHUP or an order to drain; finishes what runs. A second
+    signal ends it without waiting for requests."""
     settings = settings_of(arguments)
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
@@ -57,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_exposure(settings.server, keys)
     check_tls(settings.server)
     _check_engine(settings)
+    _allow_many_connections()
     with bind(settings.server) as listener:
         settings, model_path = prepare_model(settings)
         _listen(listener, settings.server)
@@ -65,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         app = create_app(settings, model_path, keys, drain)
         config = uvicorn_config(app, settings.server)
         server = _Server(config, _greeting(settings, listener), drain, _cut_off(app))
+        _end_with_terminal(server)
         if arguments.until_stdin_ends:
             threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
         server.run(sockets=[listener])
@@ -219,7 +225,7 @@ def _cut_off(app: Litestar) -> Callable[[], None]:
     """Ends what still runs, each with an error that its client can read."""
     context: Context = app.state.context
     stopping = EngineUnavailable(
-        "The server is stopping, and the answer took longer than server.drain_timeout.",
+        "The server is stopping, and the answer was not complete in time.",
         retry_after=DEFAULT_RETRY_AFTER,
     )
     return lambda: context.model.client.abort_all(stopping)
@@ -239,6 +245,36 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
     name = settings.model.served_name
     scheme = "https" if settings.server.tls_certificate else "http"
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
+
+
+def _allow_many_connections() -> None:
+    """Each is a descriptor, of which most systems allow 1,024 unless a process asks for more; what
+    comes above that is reset without a word."""
+    if importlib.util.find_spec("resource") is None:
+        return  # not on Windows, which has no such limit
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _end_with_terminal(server: "_Server") -> None:
+    """A terminal that is closed is one more order to drain, unless nohup has it ignored."""
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+
+
+def _greet(greeting: str) -> None:
+    """To stdout. A disk that is full, or a reader that is gone, is no reason not to serve."""
+    try:
+        print(greeting, flush=True)
+    except OSError as error:
+        log.warning("stdout_cannot_be_written", reason=error.strerror or str(error))
+        # what is left in its buffer would turn a good end into a failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop_after_stdin(server: "_Server") -> None:
@@ -264,13 +300,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._greeting, flush=True)
+            _greet(self._greeting)
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain.exits and not self._is_told:
             self._is_told = True
             log.info("server_drains", running=self._drain.num_running)
-        if self._drain.is_late:
+        if self._drain.is_late or self.force_exit:
             self._cut_off()
         self.should_exit = self.should_exit or self._drain.is_over
         return await super().on_tick(counter)
