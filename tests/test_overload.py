@@ -4,6 +4,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from tests.serving import (
     RunningServer,
@@ -39,6 +40,7 @@ def storm(server: RunningServer) -> list[httpx.Response]:
         return [response for batch in pool.map(ask, range(NUM_CLIENTS)) for response in batch]
 
 
+@pytest.mark.slow  # it measures milliseconds: nothing else may run
 def test_a_tenfold_overload_is_refused_at_once_and_nothing_accepted_is_lost():
     with running_server(scripted_settings(engine=SMALL, step_ms=10)) as server:
         expected = server.chat(max_tokens=20).json()["choices"][0]["message"]["content"]
