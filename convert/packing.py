@@ -5,8 +5,8 @@ Of one weight of shape (out, in), with G groups of inputs:
 AWQ (version GEMM)  `qweight` [in, out / 8]: eight outputs in an integer, in the order
                     0 2 4 6 1 3 5 7 from the low bits up; `qzeros` [G, out / 8], the same way.
 GPTQ                `qweight` [in / 8, out]: eight inputs in an integer, in order;
-                    `qzeros` [G, out / 8]: eight outputs in an integer, in order, each less one
-                    but in `gptq_v2`; `g_idx` [in], if there, is the group of each input.
+                    `qzeros` [G, out / 8]: eight outputs in an integer, in order, the integer less
+                    0x11111111 but in `gptq_v2`; `g_idx` [in], if there, is the group of each input.
 
 Both have `scales` [G, out], and mean (q - zero) * scale with q and zero of the output and of the
 group (autoawq, utils/packing_utils; AutoGPTQ, nn_modules/qlinear; GPTQModel for v2).
@@ -29,12 +29,14 @@ _IN_ORDER = np.arange(PER_INTEGER, dtype=np.uint32) * np.uint32(4)
 # where the outputs 0 to 7 are: the reverse of the order 0 2 4 6 1 3 5 7
 _INTERLEAVED = np.array([0, 4, 1, 5, 2, 6, 3, 7], dtype=np.uint32) * np.uint32(4)
 _NIBBLE = np.uint32(15)
+_ONES = 0x11111111
 
 
 class Packing(Struct, frozen=True):
     """How a checkpoint is packed. `group_size` is in inputs, -1 for one group of all.
 
-    `zero_offset` is what must be added to a stored zero point.
+    `zero_offset` is what must be added to a stored zero point. It is added to the integer as a
+    whole: a zero point of 0 has borrowed from its neighbour when one was taken away.
     """
 
     method: Method
@@ -79,8 +81,8 @@ class PackedTensor(Struct, frozen=True):
 
     def _zeros(self, start: int, stop: int) -> Integers:
         order = _INTERLEAVED if self.packing.method == "awq" else _IN_ORDER
-        zeros = _unpack_outputs(self.qzeros, start, stop, order)
-        return zeros + np.uint32(self.packing.zero_offset)
+        offset = np.uint32(self.packing.zero_offset * _ONES)
+        return _unpack_outputs(self.qzeros + offset, start, stop, order)
 
 
 def _unpack_outputs(packed: Integers, start: int, stop: int, shifts: Integers) -> Integers:

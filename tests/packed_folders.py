@@ -127,7 +127,7 @@ class Quantized:
             random.shuffle(self.groups)
         size = (num_groups, outputs)
         self.scales = random.uniform(0.001, 0.02, size).astype(np.float16)
-        self.zeros = np.full(size, 8) if symmetric else random.integers(1, 16, size)
+        self.zeros = np.full(size, 8) if symmetric else random.integers(0, 16, size)
 
     @property
     def values(self) -> np.ndarray:

@@ -314,7 +314,7 @@ def test_requantize_without_integers(tmp_path: Path) -> None:
 
 
 def test_empty_biases_are_left_out_and_others_are_not(tmp_path: Path) -> None:
-    """Older AutoGPTQ writes a bias of zeros beside every packed layer."""
+    """AutoGPTQ writes a bias of zeros beside every packed layer."""
     stored, _ = quantize(make_weights("llama"), "gptq")
     name = "model.layers.0.mlp.down_proj.bias"
     zeros = {name: ("F16", np.zeros(128, np.float16))}
@@ -325,6 +325,33 @@ def test_empty_biases_are_left_out_and_others_are_not(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "b", "llama", stored | ones, config=gptq_config())
     with pytest.raises(ModelFileError, match=r"down_proj\.bias: a LlamaForCausalLM has no such"):
         run(source, tmp_path / "other")
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_biases_that_a_llama_may_have(asked_for: bool, tmp_path: Path) -> None:
+    """Zeros are a bias only where config.json says that there is one."""
+    stored, _ = quantize(make_weights("llama"), "gptq")
+    rows = {"q_proj": 128, "k_proj": 64, "v_proj": 64, "o_proj": 128}
+    biases = {
+        f"model.layers.{layer}.self_attn.{name}.bias": ("F16", np.zeros(count, np.float16))
+        for layer in range(2)
+        for name, count in rows.items()
+    }
+    config = gptq_config() | {"attention_bias": asked_for}
+    source = write_checkpoint(tmp_path / "source", "llama", stored | biases, config=config)
+    written = dict(decoded_weights(Target(run(source, tmp_path / "target"))))
+
+    assert biases.keys() & written.keys() == (biases.keys() if asked_for else set())
+
+
+def test_a_zero_point_of_zero_has_borrowed() -> None:
+    """GPTQModel takes 1 from all eight zero points of an integer at once."""
+    quantized = Quantized((8, 8), 8)
+    quantized.zeros = np.array([[5, 0, 0, 15, 1, 0, 8, 0]])
+    stored = quantized.gptq("m")
+
+    assert stored["m.qzeros"][1].view(np.uint32) == (0x0801F005 - 0x11111111) % (1 << 32)
+    np.testing.assert_array_equal(load(quantized, "gptq", 8).rows(0, 8), quantized.values)
 
 
 def test_the_older_file_of_autogptq(tmp_path: Path) -> None:
