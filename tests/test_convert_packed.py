@@ -74,6 +74,7 @@ def make_source(
     num_inputs=st.integers(1, 6).map(lambda n: 8 * n),
     group_size=st.sampled_from([8, 16, 32, -1]),
     act_order=st.booleans(),
+    bits=st.sampled_from([4, 8]),
     seed=st.integers(0, 1 << 32),
     data=st.data(),
 )
@@ -83,6 +84,7 @@ def test_integers_mean_what_they_were_made_from(
     num_inputs: int,
     group_size: int,
     act_order: bool,
+    bits: int,
     seed: int,
     data: st.DataObject,
 ) -> None:
@@ -92,6 +94,7 @@ def test_integers_mean_what_they_were_made_from(
         num_inputs if group_size == -1 else group_size,
         symmetric=False,
         act_order=act_order and method != "awq",
+        bits=4 if method == "awq" else bits,
         seed=seed,
     )
     packed = load(quantized, method, group_size)
@@ -99,14 +102,14 @@ def test_integers_mean_what_they_were_made_from(
     stop = data.draw(st.integers(start + 1, num_outputs))
 
     np.testing.assert_array_equal(packed.rows(start, stop), quantized.values[start:stop])
-    assert packed.num_uneven_zeros() == np.count_nonzero(quantized.zeros != 8)
+    assert packed.num_uneven_zeros() == np.count_nonzero(quantized.zeros != 1 << quantized.bits - 1)
 
 
 def load(quantized: Quantized, method: str, group_size: int) -> PackedTensor:
     stored = quantized.awq("m") if method == "awq" else quantized.gptq("m", v2=method == "gptq_v2")
     kind = "awq" if method == "awq" else "gptq"
     return PackedTensor(
-        packing=Packing(kind, group_size, zero_offset=int(method == "gptq")),
+        packing=Packing(kind, group_size, zero_offset=int(method == "gptq"), bits=quantized.bits),
         qweight=stored["m.qweight"][1].view(np.uint32),
         qzeros=stored["m.qzeros"][1].view(np.uint32),
         scales=stored["m.scales"][1].astype(np.float32),
@@ -327,6 +330,22 @@ def test_empty_biases_are_left_out_and_others_are_not(tmp_path: Path) -> None:
         run(source, tmp_path / "other")
 
 
+@pytest.mark.parametrize("v2", [False, True])
+def test_eight_bits(v2: bool, tmp_path: Path) -> None:
+    """GPTQ's are decoded; int4 would have to round them."""
+    stored, made = quantize(make_weights("llama"), "gptq", v2=v2, bits=8, group_size=32)
+    form = {"checkpoint_format": "gptq_v2"} if v2 else {}
+    config = gptq_config(bits=8, group_size=32, **form)
+    source = write_checkpoint(tmp_path / "source", "llama", stored, config=config)
+    written = dict(decoded_weights(Target(run(source, tmp_path / "target", "fp16"))))
+
+    for name, quantized in made.items():
+        np.testing.assert_array_equal(written[name], quantized.values.astype(np.float16))
+    with pytest.raises(SetupError, match="cannot be kept: its levels have 8 bits, TensorRT-LLM's"):
+        run(source, tmp_path / "int4")
+    assert run(source, tmp_path / "int4", requantize=True).is_dir()
+
+
 @pytest.mark.parametrize("asked_for", [False, True])
 def test_biases_that_a_llama_may_have(asked_for: bool, tmp_path: Path) -> None:
     """Zeros are a bias only where config.json says that there is one."""
@@ -370,6 +389,7 @@ def test_the_older_file_of_autogptq(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (awq_config(bits=8), r"`bits` is 8"),
+        (gptq_config(bits=3), r"`bits` is 3"),
         (awq_config(version="gemv"), r"`version` is 'gemv'"),
         (awq_config(group_size=0), r"`group_size` is 0"),
         (awq_config(group_size="all"), r"Expected `int \| null`"),

@@ -21,14 +21,14 @@ KINDS = {"int32": "I32", "float16": "F16"}
 
 
 def name_of(case: dict[str, Any]) -> str:
-    return "-".join(str(case[key]) for key in ("packer", "method", "checkpoint_format"))
+    return "-".join(str(case[key]) for key in ("packer", "method", "bits", "checkpoint_format"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_values_are_those_of_the_packer(case: dict[str, Any], tmp_path: Path) -> None:
     write_tensors(tmp_path / "model.safetensors", stored(case))
-    section = {"quant_method": case["method"], "bits": 4, "group_size": case["group_size"]}
-    section |= {"checkpoint_format": case["checkpoint_format"]}
+    section = {key: case[key] for key in ("bits", "group_size", "checkpoint_format")}
+    section["quant_method"] = case["method"]
     config = {"architectures": ["Any"], "quantization_config": section}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with open_folder(tmp_path).open_tensor("m.weight") as reader:
