@@ -158,6 +158,7 @@ def test_the_table_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert lines[0].startswith("m, 0.00 billion weights, on ")
     assert rows["bf16"].endswith(" runs")
     assert rows["int4-awq"].endswith("cannot be made")
+    assert sum("its levels cannot be kept" in line for line in lines) == 1
     assert main([*command, "--requantize"]) == 0
     assert "cannot be made" not in capsys.readouterr().out
 

@@ -60,13 +60,18 @@ def _print(offers: Offers) -> None:
         f" {_gb(plan.gpu.memory_bytes)}; streams of {plan.context:,} tokens\n"
     )
     console.print(_table(offers))
-    for offer in offers.offers:
-        if note := offer.refused or offer.row.support.note:
-            name = "" if offer.refused else f"{offer.precision}: "
-            console.print(f"• {name}{note}", soft_wrap=True)
+    for note in dict.fromkeys(filter(None, map(_note, offers.offers))):
+        console.print(f"• {note}", soft_wrap=True)
     console.print(
         "Rates are ceilings in tokens/s, of one stream and of as many as fit; see docs/gpu.md."
     )
+
+
+def _note(offer: Offer) -> str:
+    """Why it is refused, in words that two int4 may share; else what is to be known of it."""
+    if offer.refused or not offer.row.support.note:
+        return offer.refused
+    return f"{offer.precision}: {offer.row.support.note}"
 
 
 def _table(offers: Offers) -> Table:
