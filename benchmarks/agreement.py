@@ -8,6 +8,9 @@ differs from any other computation of the same weights. `write_float_gguf` makes
 weights out of it, with which llama.cpp rounds nothing.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from ctypes import c_int32
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,22 @@ from convert.decoding import decoded_weights
 from convert.source import GGUFSource, open_source
 from convert.verify import Target
 from runtime import load_tokenizer
+from runtime.gguf import GGUFValue
 from runtime.llama_vocab import load_llama_cpp
 
 Logits = npt.NDArray[np.float32]
 
 _CONTEXT = 1024
+_WRITTEN = ("general.architecture", "general.alignment")
+_KINDS = {
+    bool: gguf.GGUFValueType.BOOL,
+    int: gguf.GGUFValueType.UINT32,
+    float: gguf.GGUFValueType.FLOAT32,
+    str: gguf.GGUFValueType.STRING,
+}
+"""The types that llama.cpp expects of a model's sizes and factors."""
+_NUM_ROWS = 16
+"""Of logits compared at a time: in float64 a model's vocabulary is megabytes."""
 
 
 class Agreement(Struct, frozen=True):
@@ -47,15 +61,14 @@ def plain_text(model: Path, num_tokens: int, file: Path = LICENCE) -> list[int]:
 
 
 def write_float_gguf(path: Path, target: Path) -> None:
-    """The same model with all its weights in float32."""
+    """The same model in float32, without its vocabulary: logits do without it."""
     source = open_source(path)
-    reader = gguf.GGUFReader(path)
     writer = gguf.GGUFWriter(target, source.architecture)
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            kinds = field.types
-            inner = kinds[1] if len(kinds) > 1 else None
-            writer.add_key_value(name, field.contents(), kinds[0], sub_type=inner)
+    for key, value in source.header.metadata.items():
+        if key not in _WRITTEN and not key.startswith(("tokenizer.", "split.")):
+            _add_value(writer, key, value)
+    writer.add_tokenizer_model("none")
+    writer.add_vocab_size(source.tensors["token_embd.weight"].shape[0])
     for name, tensor in source.tensors.items():
         size = tensor.num_values * 4
         writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size)
@@ -65,6 +78,13 @@ def write_float_gguf(path: Path, target: Path) -> None:
     for name, tensor in source.tensors.items():
         writer.write_tensor_data(_values(source, name).reshape(tensor.shape))
     writer.close()
+
+
+def _add_value(writer: gguf.GGUFWriter, key: str, value: GGUFValue) -> None:
+    if type(value) in _KINDS:
+        writer.add_key_value(key, value, _KINDS[type(value)])
+    else:
+        writer.add_array(key, list(value))
 
 
 def _values(source: GGUFSource, name: str) -> Logits:
@@ -112,28 +132,54 @@ def checkpoint_logits(folder: Path, token_ids: list[int]) -> Logits:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).float().eval()
+    config = AutoConfig.from_pretrained(folder)
+    with _no_init_weights():  # all of them are replaced
+        model = AutoModelForCausalLM.from_config(config).eval()
     decoded = decoded_weights(Target(folder))
     weights = {name: torch.from_numpy(values) for name, values in decoded}
-    missing = model.load_state_dict(weights, strict=False)
+    missing = model.load_state_dict(weights, strict=False, assign=True)
     assert not missing.unexpected_keys, missing
     assert set(missing.missing_keys) <= {"lm_head.weight"}, missing
     model.tie_weights()
+    model.float()  # what is left: the buffers
     with torch.no_grad():
         logits: Logits = model(torch.tensor([token_ids])).logits[0].float().numpy()
     return logits
 
 
+def _no_init_weights() -> AbstractContextManager[None]:
+    """transformers' own, which 5 has moved."""
+    try:
+        from transformers.initialization import no_init_weights
+    except ImportError:
+        from transformers.modeling_utils import no_init_weights
+    context: AbstractContextManager[None] = no_init_weights()
+    return context
+
+
 def compare(first: Logits, second: Logits) -> Agreement:
     """Of the same positions; what the second has beyond the first's vocabulary is left out."""
-    width = first.shape[1]
-    one, two = _log_softmax(first), _log_softmax(second[:, :width])
-    same = one.argmax(axis=1) == two.argmax(axis=1)
-    kl = (np.exp(one) * (one - two)).sum(axis=1)
-    return Agreement(float(same.mean()), float(kl.mean()))
+
+    def rows(start: int) -> tuple[float, float]:
+        stop = start + _NUM_ROWS
+        return _compare_rows(first[start:stop], second[start:stop, : first.shape[1]])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(rows, range(0, len(first), _NUM_ROWS)))
+    same, kl = (sum(values) / len(first) for values in zip(*parts, strict=True))
+    return Agreement(same, kl)
+
+
+def _compare_rows(first: Logits, second: Logits) -> tuple[float, float]:
+    """Both figures, summed up over the rows."""
+    one, two = _log_softmax(first), _log_softmax(second)
+    same = np.count_nonzero(one.argmax(axis=1) == two.argmax(axis=1))
+    two -= one
+    return float(same), -float(np.einsum("ij,ij->", np.exp(one, out=one), two))
 
 
 def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted

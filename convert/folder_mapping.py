@@ -127,9 +127,11 @@ class _Mapping:
         name = tensor.name
         if name == _HEAD and self._config["tie_word_embeddings"]:
             return None
+        if self._is_empty_bias(tensor):
+            return None
         if name in TOP.values() or self._is_in_a_layer(name):
             return self._make(tensor)
-        if name.endswith(_BUFFER) or self._is_empty_bias(tensor):
+        if name.endswith(_BUFFER):
             return None
         raise self._fail(name, f"a {self._source.architecture} has no such tensor")
 
@@ -155,14 +157,23 @@ class _Mapping:
         return _EXPERT.sub(EXPERT, layer[2]) in self._names
 
     def _is_empty_bias(self, tensor: SourceTensor) -> bool:
-        """Older AutoGPTQ gives every packed layer a bias, of zeros where the model has none."""
+        """AutoGPTQ gives every packed layer a bias, of zeros where the model has none."""
         module, _, last = tensor.name.rpartition(".")
         if last != "bias" or module not in self._source.packed or tensor.type not in FLOATS:
+            return False
+        if self._has_bias(tensor.name):
             return False
         if tensor.shape != self._source.packed[module].tensor.shape[:1]:
             return False
         with self._source.open_tensor(tensor.name) as reader:
             return not np.any(reader.read(0, 1))
+
+    def _has_bias(self, name: str) -> bool:
+        """Whether the model's class has this bias: always, or because config.json asks for it."""
+        layer = _LAYER.match(name)
+        inner = layer[2] if layer else ""
+        asked_for = inner in self._names and bool(self._config.get("attention_bias"))
+        return inner in self._required or asked_for
 
     def _make(self, tensor: SourceTensor) -> Weight:
         last = kind_of(tensor.name)

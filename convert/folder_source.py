@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from convert.dequantize import dequantize
 from convert.layouts import Output
-from convert.packing import PER_INTEGER, PackedTensor, Packing
+from convert.packing import PackedTensor, Packing
 from convert.packing_config import read_packing
 from convert.safetensors_file import Place, read_places
 from convert.source import RowReader, Rows, SourceTensor, TensorReader
@@ -273,12 +273,12 @@ def _packed_info(
     g_idx = found["g_idx"] if packing.method == "gptq" else None
     rows, columns = qweight.shape
     if packing.method == "awq":
-        inputs, outputs = rows, columns * PER_INTEGER
+        inputs, outputs = rows, columns * packing.per_integer
     else:
-        inputs, outputs = rows * PER_INTEGER, columns
+        inputs, outputs = rows * packing.per_integer, columns
     groups = packing.num_groups(inputs) if inputs else 0
     _check(folder, qweight, ("I32",), (rows, columns))
-    _check(folder, qzeros, ("I32",), (groups, -(-outputs // PER_INTEGER)))
+    _check(folder, qzeros, ("I32",), (groups, -(-outputs // packing.per_integer)))
     _check(folder, scales, FLOATS, (groups, outputs))
     if g_idx is not None:
         _check(folder, g_idx, ("I32",), (inputs,))

@@ -12,6 +12,8 @@ from convert.recipe import INT4_GROUP, KEPT, Dtype, Recipe
 from convert.weights import Weight
 from runtime.errors import SetupError
 
+_BITS = 4
+
 
 def check_levels(source: FolderSource, weights: list[Weight], recipe: Recipe) -> None:
     """Raises SetupError, with the reason, for a weight whose levels the target cannot hold."""
@@ -37,6 +39,8 @@ def kept_grid(source: FolderSource, weight: Weight, dtype: Dtype) -> Grid:
 
 def _problem(source: FolderSource, weight: Weight) -> str:
     packed = source.load_packed(weight.source, integers=False)
+    if packed.packing.bits != _BITS:
+        return f"its levels have {packed.packing.bits} bits, TensorRT-LLM's {_BITS}"
     inputs = weight.shape[1]
     group_size = packed.packing.inputs_per_group(inputs)
     if group_size % INT4_GROUP or inputs % group_size:

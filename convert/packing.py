@@ -1,12 +1,13 @@
-"""4-bit integers as AutoAWQ and AutoGPTQ pack them: eight in an int32.
+"""Integers of 4 bits as AutoAWQ and AutoGPTQ pack them: eight in an int32. GPTQ has 8 bits, too.
 
 Of one weight of shape (out, in), with G groups of inputs:
 
 AWQ (version GEMM)  `qweight` [in, out / 8]: eight outputs in an integer, in the order
                     0 2 4 6 1 3 5 7 from the low bits up; `qzeros` [G, out / 8], the same way.
 GPTQ                `qweight` [in / 8, out]: eight inputs in an integer, in order;
-                    `qzeros` [G, out / 8]: eight outputs in an integer, in order, each less one
-                    but in `gptq_v2`; `g_idx` [in], if there, is the group of each input.
+                    `qzeros` [G, out / 8]: eight outputs in an integer, in order, the integer less
+                    0x11111111 but in `gptq_v2`; `g_idx` [in], if there, is the group of each input.
+                    With 8 bits four take the place of eight, and 0x01010101 that of 0x11111111.
 
 Both have `scales` [G, out], and mean (q - zero) * scale with q and zero of the output and of the
 group (autoawq, utils/packing_utils; AutoGPTQ, nn_modules/qlinear; GPTQModel for v2).
@@ -22,24 +23,42 @@ Method = Literal["awq", "gptq"]
 Integers = npt.NDArray[np.uint32]
 Rows = npt.NDArray[np.float32]
 
-PER_INTEGER = 8
-SYMMETRIC_ZERO = 8
-"""The zero point of a grid from -8 to 7."""
-_IN_ORDER = np.arange(PER_INTEGER, dtype=np.uint32) * np.uint32(4)
-# where the outputs 0 to 7 are: the reverse of the order 0 2 4 6 1 3 5 7
+_INTEGER_BITS = 32
+# where AWQ's outputs 0 to 7 are: the reverse of the order 0 2 4 6 1 3 5 7
 _INTERLEAVED = np.array([0, 4, 1, 5, 2, 6, 3, 7], dtype=np.uint32) * np.uint32(4)
-_NIBBLE = np.uint32(15)
 
 
 class Packing(Struct, frozen=True):
-    """How a checkpoint is packed. `group_size` is in inputs, -1 for one group of all.
+    """How a checkpoint is packed. `group_size` is in inputs, -1 for one group of all; AWQ has 4
+    `bits`, GPTQ 4 or 8.
 
-    `zero_offset` is what must be added to a stored zero point.
+    `zero_offset` is what must be added to a stored zero point. It is added to the integer as a
+    whole: a zero point of 0 has borrowed from its neighbour when one was taken away.
     """
 
     method: Method
     group_size: int
     zero_offset: int = 0
+    bits: int = 4
+
+    @property
+    def per_integer(self) -> int:
+        """How many share an integer."""
+        return _INTEGER_BITS // self.bits
+
+    @property
+    def symmetric_zero(self) -> int:
+        """The zero point in the middle of the grid: 8 for one from -8 to 7."""
+        return 1 << (self.bits - 1)
+
+    @property
+    def mask(self) -> np.uint32:
+        return np.uint32((1 << self.bits) - 1)
+
+    @property
+    def in_order(self) -> Integers:
+        """By how many bits those that share an integer are shifted."""
+        return np.arange(self.per_integer, dtype=np.uint32) * np.uint32(self.bits)
 
     def num_groups(self, num_inputs: int) -> int:
         return -(-num_inputs // self.inputs_per_group(num_inputs))
@@ -69,23 +88,24 @@ class PackedTensor(Struct, frozen=True):
     def num_uneven_zeros(self) -> int:
         """How many zero points are not in the middle of the grid."""
         zeros = self._zeros(0, self.scales.shape[1])
-        return int(np.count_nonzero(zeros != SYMMETRIC_ZERO))
+        return int(np.count_nonzero(zeros != self.packing.symmetric_zero))
 
     def _levels(self, start: int, stop: int) -> Integers:
         if self.packing.method == "awq":
-            return _unpack_outputs(self.qweight, start, stop, _INTERLEAVED)
-        packed = self.qweight[:, None, start:stop] >> _IN_ORDER[:, None]
-        return (packed & _NIBBLE).reshape(-1, stop - start)
+            return self._unpack_outputs(self.qweight, start, stop)
+        packed = self.qweight[:, None, start:stop] >> self.packing.in_order[:, None]
+        return (packed & self.packing.mask).reshape(-1, stop - start)
 
     def _zeros(self, start: int, stop: int) -> Integers:
-        order = _INTERLEAVED if self.packing.method == "awq" else _IN_ORDER
-        zeros = _unpack_outputs(self.qzeros, start, stop, order)
-        return zeros + np.uint32(self.packing.zero_offset)
+        one_each = np.bitwise_or.reduce(np.uint32(1) << self.packing.in_order)
+        offset = np.uint32(self.packing.zero_offset) * one_each
+        return self._unpack_outputs(self.qzeros + offset, start, stop)
 
-
-def _unpack_outputs(packed: Integers, start: int, stop: int, shifts: Integers) -> Integers:
-    """Columns `start` to `stop` - 1 of what eight neighbours in a row share an integer."""
-    first = start // PER_INTEGER
-    block = packed[:, first : -(-stop // PER_INTEGER), None] >> shifts
-    flat = (block & _NIBBLE).reshape(len(packed), -1)
-    return flat[:, start - first * PER_INTEGER : stop - first * PER_INTEGER]
+    def _unpack_outputs(self, packed: Integers, start: int, stop: int) -> Integers:
+        """Columns `start` to `stop` - 1 of what neighbours in a row share an integer."""
+        shifts = _INTERLEAVED if self.packing.method == "awq" else self.packing.in_order
+        count = self.packing.per_integer
+        first = start // count
+        block = packed[:, first : -(-stop // count), None] >> shifts
+        flat = (block & self.packing.mask).reshape(len(packed), -1)
+        return flat[:, start - first * count : stop - first * count]

@@ -10,8 +10,8 @@ from runtime.errors import ModelFileError
 from runtime.hf.folder import CONFIG_FILE, check_fields, read_fields
 
 _LEGACY_FILE = "quantize_config.json"
-_BITS = 4
-_ADVICE = "known are AWQ and GPTQ of 4 bits, and checkpoints that are not quantized"
+_BITS = {"awq": (4,), "gptq": (4, 8)}
+_ADVICE = "known are AWQ of 4 bits, GPTQ of 4 and 8, and checkpoints that are not quantized"
 
 
 class _Quantization(Struct):
@@ -46,8 +46,9 @@ def _packing(path: Path, fields: _Quantization) -> Packing:
     method = fields.quant_method
     if method != "awq" and method != "gptq":
         raise _refusal(path, "quant_method", method)
-    if fields.bits != _BITS:
-        raise _refusal(path, "bits", fields.bits)
+    bits = fields.bits
+    if bits is None or bits not in _BITS[method]:
+        raise _refusal(path, "bits", bits)
     group_size = fields.group_size
     if group_size is None or not (group_size == -1 or 0 < group_size < 1 << 24):
         raise ModelFileError(f"{path}: `group_size` is {group_size}.")
@@ -58,7 +59,7 @@ def _packing(path: Path, fields: _Quantization) -> Packing:
     form = "marlin" if fields.is_marlin_format else fields.checkpoint_format or "gptq"
     if form not in ("gptq", "gptq_v2"):
         raise _refusal(path, "checkpoint_format", form)
-    return Packing("gptq", group_size, zero_offset=1 if form == "gptq" else 0)
+    return Packing("gptq", group_size, zero_offset=1 if form == "gptq" else 0, bits=bits)
 
 
 def _refusal(path: Path, field: str, value: object) -> ModelFileError:

@@ -5,13 +5,18 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from convert.folder_mapping import folder_config
+from convert.folder_source import FolderSource
+from convert.opening import open_any, open_model
 from convert.pipeline import Options, make_plan
 from convert.recipe import ALGORITHMS, PRECISIONS, make_recipe
-from convert.source import open_source
+from convert.source import GGUFSource
 from runtime.errors import SetupError
+from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.gpu_table import GpuSpec
 from runtime.planning.memory_account import Wishes
+from runtime.planning.model_shape import ModelShape
 from runtime.planning.planner import Plan, PrecisionPlan
 from runtime.planning.planner import make_plan as plan_on_gpu
 from runtime.planning.precisions import PrecisionName
@@ -38,17 +43,16 @@ class Offers(Struct, frozen=True):
 
 
 def make_offers(path: Path, gpu: GpuSpec, wishes: Wishes, options: Options) -> Offers:
-    """Reads the header of a GGUF file, nothing else.
+    """Reads headers and configuration, and of AWQ and GPTQ what decides whether levels are kept.
 
-    Raises ModelFileError for a damaged file, SetupError for a model that cannot be planned and for
-    wishes that the model or the GPU cannot grant.
+    Raises ModelFileError for a damaged file, SetupError for a model that cannot be planned, for
+    wishes that the model or the GPU cannot grant, and for `requantize` without levels.
     """
-    source = open_source(path)
-    tensors = tuple(tensor for part in source.parts for tensor in part.tensors)
-    whole = msgspec.structs.replace(source.header, tensors=tensors)
+    if options.requantize:
+        open_model(path, requantize=True)
     planned = {name: _planned(name) for name in PRECISIONS}
     plan = plan_on_gpu(
-        shape_of_gguf(whole, path.stem),
+        _shape(open_any(path), path),
         gpu,
         wishes,
         precisions=tuple(dict.fromkeys(planned.values())),
@@ -61,6 +65,13 @@ def make_offers(path: Path, gpu: GpuSpec, wishes: Wishes, options: Options) -> O
         row = rows[planned[name]]
         offers.append(Offer(precision=name, num_bytes=num_bytes, refused=refused, row=row))
     return Offers(plan, tuple(offers))
+
+
+def _shape(source: GGUFSource | FolderSource, path: Path) -> ModelShape:
+    if isinstance(source, FolderSource):
+        return shape_of_config(folder_config(source), path.resolve().name)
+    tensors = tuple(tensor for part in source.parts for tensor in part.tensors)
+    return shape_of_gguf(msgspec.structs.replace(source.header, tensors=tensors), path.stem)
 
 
 def _size(path: Path, precision: str, kv_cache: str, options: Options) -> tuple[int, str]:

@@ -57,13 +57,14 @@ class Workspace:
         """Write the manifest and move the folder to its place."""
         for shard in self._shards:
             _sync(self.folder / shard.file)
-        (self.folder / _JOURNAL).unlink(missing_ok=True)
-        (self.folder / _PLAN).unlink()
         path = self.folder / manifest.FILE
         path.write_bytes(encode_manifest(result))
         _sync(path)
         refuse_existing(self._target)
         self.folder.rename(self._target)
+        # only now: without them a run that is killed before could not be gone on with
+        (self._target / _JOURNAL).unlink(missing_ok=True)
+        (self._target / _PLAN).unlink()
 
     def _read_journal(self) -> Iterator[TensorRecord]:
         """Records whose bytes are still what they were; a torn last line is no record."""

@@ -106,8 +106,8 @@ def gptq_config(**changes: Any) -> dict[str, Any]:
 
 
 class Quantized:
-    """Random integers of one weight (out, in): `levels` 0 to 15, and one step and zero point for
-    each output and group of inputs. `groups` is the group of each input."""
+    """Random integers of one weight (out, in): `levels` of 4 or 8 bits, one step and zero point
+    for each output and group of inputs, and `groups`, the group of each input."""
 
     def __init__(
         self,
@@ -116,18 +116,21 @@ class Quantized:
         *,
         symmetric: bool = True,
         act_order: bool = False,
+        bits: int = 4,
         seed: int = 0,
     ) -> None:
         random = np.random.default_rng(seed)
         outputs, inputs = shape
-        self.levels = random.integers(0, 16, shape)
+        self.bits = bits
+        self.levels = random.integers(0, 1 << bits, shape)
         self.groups = np.arange(inputs) // group_size
         num_groups = int(self.groups.max()) + 1
         if act_order:
             random.shuffle(self.groups)
         size = (num_groups, outputs)
         self.scales = random.uniform(0.001, 0.02, size).astype(np.float16)
-        self.zeros = np.full(size, 8) if symmetric else random.integers(1, 16, size)
+        middle, end = 1 << (bits - 1), 1 << bits
+        self.zeros = np.full(size, middle) if symmetric else random.integers(0, end, size)
 
     @property
     def values(self) -> np.ndarray:
@@ -146,11 +149,12 @@ class Quantized:
         }
 
     def gptq(self, module: str, *, v2: bool = False) -> Stored:
-        along_inputs = np.ascontiguousarray(_pack(self.levels, range(8)).T)
+        in_order = range(32 // self.bits)
+        along_inputs = np.ascontiguousarray(_pack(self.levels, in_order).T)
         zeros = self.zeros if v2 else self.zeros - 1
         return {
             f"{module}.qweight": ("I32", along_inputs),
-            f"{module}.qzeros": ("I32", _pack(zeros, range(8))),
+            f"{module}.qzeros": ("I32", _pack(zeros, in_order)),
             f"{module}.scales": ("F16", self.scales),
             f"{module}.g_idx": ("I32", self.groups.astype(np.int32)),
         }
@@ -176,10 +180,11 @@ def quantize(
 
 
 def _pack(numbers: np.ndarray, order: Any) -> np.ndarray:
-    """Eight neighbours of a row in an integer, the one that `order` names first in the low bits."""
-    packed = np.zeros((numbers.shape[0], numbers.shape[1] // 8), dtype=np.int64)
+    """As many neighbours of a row as `order` has in an integer, the first named in the low bits."""
+    count = len(order)
+    packed = np.zeros((numbers.shape[0], numbers.shape[1] // count), dtype=np.int64)
     for n, place in enumerate(order):
-        packed += numbers[:, place::8].astype(np.int64) << (4 * n)
+        packed += numbers[:, place::count].astype(np.int64) << (32 // count * n)
     return packed.astype(np.uint32).view(np.int32)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,59 @@ def test_files_that_may_not_grow(model: Path) -> None:
     assert "Traceback" not in done.stderr
     assert not target.exists()
     assert main(command) == 0
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+from convert.__main__ import main
+from convert.workspace import Workspace
+
+when, record = sys.argv[1], Workspace.record
+
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def record_and_die(self, entry):
+    record(self, entry)
+    if len(self.done) >= int(when):
+        die()
+
+
+if when == "rename":
+    Path.rename = die
+else:
+    Workspace.record = record_and_die
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_a_killed_run_goes_on(precision: str, model: Path) -> None:
+    """kill -9 after so many weights, and again, and before the last step of all."""
+    options = ["--precision", precision, "--threads", "2"]
+    whole, target = model.with_name("whole"), model.with_name("target")
+    assert main(["run", str(model), str(whole), *options]) == 0
+    command = ["run", str(model), str(target), *options]
+    journal = model.with_name("target.partial") / "journal.jsonl"
+    for when in ("1", "9", "24", "rename"):
+        died = subprocess.run([sys.executable, "-c", KILLED, when, *command], timeout=60)
+        assert died.returncode == -signal.SIGKILL
+        assert not target.exists()
+        if when != "rename":
+            assert journal.read_bytes().count(b"\n") >= int(when)
+
+    assert main(command) == 0
+    assert _files(target) == _files(whole)
+    assert not journal.parent.exists()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_an_interruption_has_its_own_code(

@@ -74,6 +74,7 @@ def make_source(
     num_inputs=st.integers(1, 6).map(lambda n: 8 * n),
     group_size=st.sampled_from([8, 16, 32, -1]),
     act_order=st.booleans(),
+    bits=st.sampled_from([4, 8]),
     seed=st.integers(0, 1 << 32),
     data=st.data(),
 )
@@ -83,6 +84,7 @@ def test_integers_mean_what_they_were_made_from(
     num_inputs: int,
     group_size: int,
     act_order: bool,
+    bits: int,
     seed: int,
     data: st.DataObject,
 ) -> None:
@@ -92,6 +94,7 @@ def test_integers_mean_what_they_were_made_from(
         num_inputs if group_size == -1 else group_size,
         symmetric=False,
         act_order=act_order and method != "awq",
+        bits=4 if method == "awq" else bits,
         seed=seed,
     )
     packed = load(quantized, method, group_size)
@@ -99,14 +102,14 @@ def test_integers_mean_what_they_were_made_from(
     stop = data.draw(st.integers(start + 1, num_outputs))
 
     np.testing.assert_array_equal(packed.rows(start, stop), quantized.values[start:stop])
-    assert packed.num_uneven_zeros() == np.count_nonzero(quantized.zeros != 8)
+    assert packed.num_uneven_zeros() == np.count_nonzero(quantized.zeros != 1 << quantized.bits - 1)
 
 
 def load(quantized: Quantized, method: str, group_size: int) -> PackedTensor:
     stored = quantized.awq("m") if method == "awq" else quantized.gptq("m", v2=method == "gptq_v2")
     kind = "awq" if method == "awq" else "gptq"
     return PackedTensor(
-        packing=Packing(kind, group_size, zero_offset=int(method == "gptq")),
+        packing=Packing(kind, group_size, zero_offset=int(method == "gptq"), bits=quantized.bits),
         qweight=stored["m.qweight"][1].view(np.uint32),
         qzeros=stored["m.qzeros"][1].view(np.uint32),
         scales=stored["m.scales"][1].astype(np.float32),
@@ -314,7 +317,7 @@ def test_requantize_without_integers(tmp_path: Path) -> None:
 
 
 def test_empty_biases_are_left_out_and_others_are_not(tmp_path: Path) -> None:
-    """Older AutoGPTQ writes a bias of zeros beside every packed layer."""
+    """AutoGPTQ writes a bias of zeros beside every packed layer."""
     stored, _ = quantize(make_weights("llama"), "gptq")
     name = "model.layers.0.mlp.down_proj.bias"
     zeros = {name: ("F16", np.zeros(128, np.float16))}
@@ -325,6 +328,49 @@ def test_empty_biases_are_left_out_and_others_are_not(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "b", "llama", stored | ones, config=gptq_config())
     with pytest.raises(ModelFileError, match=r"down_proj\.bias: a LlamaForCausalLM has no such"):
         run(source, tmp_path / "other")
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_eight_bits(v2: bool, tmp_path: Path) -> None:
+    """GPTQ's are decoded; int4 would have to round them."""
+    stored, made = quantize(make_weights("llama"), "gptq", v2=v2, bits=8, group_size=32)
+    form = {"checkpoint_format": "gptq_v2"} if v2 else {}
+    config = gptq_config(bits=8, group_size=32, **form)
+    source = write_checkpoint(tmp_path / "source", "llama", stored, config=config)
+    written = dict(decoded_weights(Target(run(source, tmp_path / "target", "fp16"))))
+
+    for name, quantized in made.items():
+        np.testing.assert_array_equal(written[name], quantized.values.astype(np.float16))
+    with pytest.raises(SetupError, match="cannot be kept: its levels have 8 bits, TensorRT-LLM's"):
+        run(source, tmp_path / "int4")
+    assert run(source, tmp_path / "int4", requantize=True).is_dir()
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_biases_that_a_llama_may_have(asked_for: bool, tmp_path: Path) -> None:
+    """Zeros are a bias only where config.json says that there is one."""
+    stored, _ = quantize(make_weights("llama"), "gptq")
+    rows = {"q_proj": 128, "k_proj": 64, "v_proj": 64, "o_proj": 128}
+    biases = {
+        f"model.layers.{layer}.self_attn.{name}.bias": ("F16", np.zeros(count, np.float16))
+        for layer in range(2)
+        for name, count in rows.items()
+    }
+    config = gptq_config() | {"attention_bias": asked_for}
+    source = write_checkpoint(tmp_path / "source", "llama", stored | biases, config=config)
+    written = dict(decoded_weights(Target(run(source, tmp_path / "target"))))
+
+    assert biases.keys() & written.keys() == (biases.keys() if asked_for else set())
+
+
+def test_a_zero_point_of_zero_has_borrowed() -> None:
+    """GPTQModel takes 1 from all eight zero points of an integer at once."""
+    quantized = Quantized((8, 8), 8)
+    quantized.zeros = np.array([[5, 0, 0, 15, 1, 0, 8, 0]])
+    stored = quantized.gptq("m")
+
+    assert stored["m.qzeros"][1].view(np.uint32) == (0x0801F005 - 0x11111111) % (1 << 32)
+    np.testing.assert_array_equal(load(quantized, "gptq", 8).rows(0, 8), quantized.values)
 
 
 def test_the_older_file_of_autogptq(tmp_path: Path) -> None:
@@ -343,6 +389,7 @@ def test_the_older_file_of_autogptq(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (awq_config(bits=8), r"`bits` is 8"),
+        (gptq_config(bits=3), r"`bits` is 3"),
         (awq_config(version="gemv"), r"`version` is 'gemv'"),
         (awq_config(group_size=0), r"`group_size` is 0"),
         (awq_config(group_size="all"), r"Expected `int \| null`"),

@@ -15,7 +15,7 @@ from runtime.planning.memory_account import Wishes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate-convert plan`."""
-    parser.add_argument("path", metavar="PATH", help="a GGUF file or a name of the catalogue")
+    parser.add_argument("path", metavar="PATH", help="a GGUF file, a folder, or a catalogue name")
     parser.add_argument(
         "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
     )
@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release", choices=("1.2", "1.3"), default="1.2", help="of TensorRT-LLM (1.2)"
     )
+    parser.add_argument(
+        "--requantize", action="store_true", help="as in run, for what AWQ or GPTQ has packed"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         kv_cache_dtype=arguments.kv_cache or "auto",
     )
     gpu = choose_gpu(arguments.gpu, arguments.gpu_index)
-    options = Options(release=arguments.release)
+    options = Options(release=arguments.release, requantize=arguments.requantize)
     offers = make_offers(model_path(arguments.path), gpu, wishes, options)
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(offers)).decode())
@@ -57,13 +60,18 @@ def _print(offers: Offers) -> None:
         f" {_gb(plan.gpu.memory_bytes)}; streams of {plan.context:,} tokens\n"
     )
     console.print(_table(offers))
-    for offer in offers.offers:
-        if note := offer.refused or offer.row.support.note:
-            name = "" if offer.refused else f"{offer.precision}: "
-            console.print(f"• {name}{note}", soft_wrap=True)
+    for note in dict.fromkeys(filter(None, map(_note, offers.offers))):
+        console.print(f"• {note}", soft_wrap=True)
     console.print(
         "Rates are ceilings in tokens/s, of one stream and of as many as fit; see docs/gpu.md."
     )
+
+
+def _note(offer: Offer) -> str:
+    """Why it is refused, in words that two int4 may share; else what is to be known of it."""
+    if offer.refused or not offer.row.support.note:
+        return offer.refused
+    return f"{offer.precision}: {offer.row.support.note}"
 
 
 def _table(offers: Offers) -> Table:

@@ -115,7 +115,9 @@ def shape_of_config(config: Mapping[str, Any], name: str) -> ModelShape:
     """
     _refuse_other_kinds(config, name)
     try:
-        read = msgspec.convert(dict(config), _Config)
+        # null is how transformers writes that a field is left out
+        given = {key: value for key, value in config.items() if value is not None}
+        read = msgspec.convert(given, _Config)
     except msgspec.ValidationError as error:
         raise cannot_plan(name, f"config.json: {error}") from error
     _check_sizes(read, name)
