@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.agreement import (
+    Agreement,
     Logits,
     checkpoint_logits,
     compare,
@@ -45,6 +46,14 @@ class Expected:
         in_float.unlink()
 
 
+def agreement(expected: Expected, precision: str, folder: Path) -> Agreement:
+    """Of the model converted to a precision, with its float32 weights."""
+    target = folder / precision
+    recipe = make_recipe(precision)
+    convert(expected.path, target, recipe, Options(release="1.3"), lambda num_bytes: None)
+    return compare(expected.logits, checkpoint_logits(target, expected.token_ids))
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def expected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Expected:
     return Expected(request.param, tmp_path_factory.mktemp("float32"))
@@ -55,11 +64,21 @@ def expected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_the_checkpoint_says_what_the_weights_say(
     precision: str, expected: Expected, tmp_path: Path
 ) -> None:
-    target = tmp_path / precision
-    recipe = make_recipe(precision)
-    convert(expected.path, target, recipe, Options(release="1.3"), lambda num_bytes: None)
-    found = compare(expected.logits, checkpoint_logits(target, expected.token_ids))
+    found = agreement(expected, precision, tmp_path)
 
     assert found.kl < MOST_KL[precision], found
     if precision in ("bf16", "fp16"):
         assert found.top1 >= 0.99, found
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("expected", ["gemma-3-270m"], indirect=True)
+def test_scales_that_were_searched_lose_less_than_rounding(
+    expected: Expected, tmp_path: Path
+) -> None:
+    """On the model that is searched in a minute; docs/convert.md has both."""
+    searched, rounded = (
+        agreement(expected, precision, tmp_path).kl for precision in ("int4-awq", "int4-rtn")
+    )
+
+    assert searched < 0.5 * rounded
