@@ -21,6 +21,7 @@ class _Quantization(Struct):
     version: str | None = None
     checkpoint_format: str | None = None
     is_marlin_format: bool | None = None
+    dynamic: dict[str, dict[str, Any]] | None = None
 
 
 def read_packing(folder: Path, config: dict[str, Any]) -> Packing | None:
@@ -59,7 +60,17 @@ def _packing(path: Path, fields: _Quantization) -> Packing:
     form = "marlin" if fields.is_marlin_format else fields.checkpoint_format or "gptq"
     if form not in ("gptq", "gptq_v2"):
         raise _refusal(path, "checkpoint_format", form)
+    _check_dynamic(path, fields)
     return Packing("gptq", group_size, zero_offset=1 if form == "gptq" else 0, bits=bits)
+
+
+def _check_dynamic(path: Path, fields: _Quantization) -> None:
+    """GPTQModel's exceptions by module. One that is left as it was (`-:`) has a plain weight; one
+    with a grid of its own cannot be read."""
+    for module, exception in (fields.dynamic or {}).items():
+        for field, value in (("bits", fields.bits), ("group_size", fields.group_size)):
+            if not module.startswith("-:") and exception.get(field, value) != value:
+                raise _refusal(path, f"dynamic[{module!r}].{field}", exception[field])
 
 
 def _refusal(path: Path, field: str, value: object) -> ModelFileError:

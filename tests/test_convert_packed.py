@@ -396,6 +396,8 @@ def test_the_older_file_of_autogptq(tmp_path: Path) -> None:
         (awq_config(quant_method="bitsandbytes"), r"`quant_method` is 'bitsandbytes'"),
         (awq_config(group_size=64), r"qzeros: its shape is \(1, 16\) and should be \(2, 16\)"),
         (gptq_config(checkpoint_format="marlin"), r"`checkpoint_format` is 'marlin'"),
+        (gptq_config(dynamic={"+:mlp": {"bits": 8}}), r"`dynamic\['\+:mlp'\].bits` is 8"),
+        (gptq_config(dynamic={"-:q": {}, "k": {"group_size": 32}}), r"\['k'\].group_size` is 32"),
         (gptq_config(is_marlin_format=True), r"`checkpoint_format` is 'marlin'"),
         (gptq_config(), r"its shape is .* and should be"),
     ],
