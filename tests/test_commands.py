@@ -211,6 +211,30 @@ def test_doctor_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in text
 
 
+def test_doctor_finds_tensorrt_llm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([FakeGpu()]))
+    monkeypatch.setattr(sys, "version_info", (3, 12, 3))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def tensorrt_llm() -> dict[str, Any]:
+        assert main(["doctor", "--json"]) == 0
+        engine: dict[str, Any] = json.loads(capsys.readouterr().out)["engines"][1]
+        return engine
+
+    missing = tensorrt_llm()
+    metadata = tmp_path / "tensorrt_llm-1.2.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: 1.2.1\n")
+    found = tensorrt_llm()
+
+    assert missing["problems"] == ["the package tensorrt_llm is not installed"]
+    assert "docs/tensorrt-llm.md" in missing["advice"]
+    assert (found["can_run"], found["version"], found["problems"]) == (True, "1.2.1", [])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
     """A library built for another CPU ends the process that imports it."""

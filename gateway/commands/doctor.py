@@ -1,6 +1,7 @@
 """`lockgate doctor`: one screen about this machine, and which engines can run on it."""
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -130,6 +131,7 @@ def _examine_driver() -> GpuSnapshot:
 
 
 _SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
+_TENSORRT_LLM_ADVICE = "docs/tensorrt-llm.md has the installation, or use llama_cpp"
 _LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]' (it needs a C++ compiler)"
 
 
@@ -164,21 +166,37 @@ def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
 
 
 def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
-    problems = ["this version of Lockgate does not drive it yet"]
+    """It is not imported: that takes half a minute, and GPU memory."""
+    version = _installed_version("tensorrt_llm")
+    problems = _tensorrt_llm_problems(driver)
+    if not version:
+        problems.append("the package tensorrt_llm is not installed")
+    return EngineReport(
+        name="tensorrt_llm",
+        can_run=not problems,
+        version=version,
+        problems=tuple(problems),
+        advice=_TENSORRT_LLM_ADVICE if driver.gpus else "use llama_cpp",
+    )
+
+
+def _tensorrt_llm_problems(driver: GpuSnapshot) -> list[str]:
+    """With the machine; docs/tensorrt-llm-contract.md, 9."""
+    problems = []
     if sys.platform != "linux":
         problems.append(f"it needs Linux, this is {platform.system()}")
     if sys.version_info[:2] != (3, 12):
         problems.append(f"it needs Python 3.12, this is {platform.python_version()}")
     if not driver.gpus:
         problems.append(f"it needs an NVIDIA GPU: {driver.problem or 'the driver sees none'}")
-    if importlib.util.find_spec("tensorrt_llm") is None:
-        problems.append("the package tensorrt_llm is not installed")
-    return EngineReport(
-        name="tensorrt_llm",
-        can_run=False,
-        problems=tuple(problems),
-        advice="use llama_cpp",
-    )
+    return problems
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _print_report(report: Report) -> None:
