@@ -4,12 +4,11 @@ The rest is as in /v1/completions, through which every request goes.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 from litestar import post
 from litestar.types import ASGIApp
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway.answers import FinishReason, Usage, encode
 from gateway.assembler import Answer, AnswerEnd, Assembler, ChoiceEnd, Event, TextDelta
@@ -19,10 +18,12 @@ from gateway.context import AnyRequest, model_of
 from gateway.frames import Head, Shape
 from gateway.protocol import (
     CompletionRequest,
+    NumNewTokens,
     Seed,
     StopString,
     StopStrings,
     Temperature,
+    TopK,
     TopP,
 )
 from gateway.registry import ServedModel
@@ -36,10 +37,10 @@ class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     prompt: str
     model: str | None = None
-    max_new_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_new_tokens: NumNewTokens | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: TopK | None = None
     seed: Seed | None = None
     stop: StopString | StopStrings | None = None
     stream: bool | None = None

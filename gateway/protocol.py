@@ -27,7 +27,11 @@ TopP = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 NumChoices = Annotated[int, Meta(ge=1, le=128)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-TokenId = Annotated[int, Meta(ge=0)]
+# No number is larger than a message to the engine can hold. The context's length is checked later.
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TopK = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+NumTokens = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+NumNewTokens = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 LogitBias = dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]]
 StopString = Annotated[str, Meta(min_length=1)]
 StopStrings = Annotated[list[StopString], Meta(max_length=4)]
@@ -200,14 +204,14 @@ class GenerationRequest(WorkRequest, kw_only=True):
     stream_options: StreamOptions | None = None
     logit_bias: LogitBias | None = None
     response_format: ResponseFormat | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: TopK | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    min_tokens: NumTokens | None = None
     stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     guided_regex: str | None = None
@@ -220,8 +224,8 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: NumNewTokens | None = None
+    max_completion_tokens: NumNewTokens | None = None
     metadata: Metadata | None = None
     store: bool | None = None
     service_tier: ServiceTier | None = None
@@ -246,7 +250,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    thinking_token_budget: Annotated[int, Meta(ge=0)] | None = None
+    thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
 
 
@@ -255,7 +259,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     of them; null is the empty text."""
 
     prompt: str | list[str | int | list[int]] | None
-    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    max_tokens: NumTokens | None = None
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None

@@ -43,9 +43,10 @@ class Channel:
     def send(self, message: ToEngine) -> None:
         """Queue a message for the engine; never blocks. It leaves at the end of the loop's turn,
         together with all others of that turn. A dead engine's messages are dropped."""
+        frame = encode(message)
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(encode(message))
+        self._outgoing.append(frame)
 
     def drain(self) -> None:
         """Hand on all that a dead engine has still said; ZeroMQ leaves out half a message."""

@@ -92,3 +92,24 @@ async def test_messages_of_one_turn_leave_together_and_in_order(tmp_path: Path):
         channel.close()
 
     assert heard == [Abort(str(number)) for number in range(50)]
+
+
+async def test_what_cannot_be_sent_is_its_senders_error_alone(tmp_path: Path):
+    received: list[FromEngine] = []
+    channel = Channel(f"ipc://{tmp_path}/socket", received.append)
+    engine = Engine(channel.address)
+    loop_errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+    try:
+        engine.say(1)
+        await first(received)
+        with pytest.raises(OverflowError):
+            channel.send(EngineStats(num_running=2**70))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        channel.send(Abort("a"))
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(engine.hear, 1) == [Abort("a")]
+    finally:
+        engine.close()
+        channel.close()
+    assert loop_errors == []

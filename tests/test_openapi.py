@@ -202,3 +202,47 @@ def test_streams_end_as_it_says(
         description = document["info"]["description"]
         assert f"`{name}`" in description
         assert path in description
+
+
+HUGE = 10**30
+WRAPS: list[Any] = [HUGE, -HUGE, [HUGE], [[HUGE]], {"1": HUGE}, {str(HUGE): 1}]
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"model": MODEL, "messages": HI, "max_tokens": 2},
+    TEXT: {"model": MODEL, "prompt": "hi", "max_tokens": 2},
+    "/v1/responses": {"model": MODEL, "input": "hi", "max_output_tokens": 2},
+    "/v1/responses/input_tokens": {"model": MODEL, "input": "hi"},
+    "/v1/embeddings": {"model": MODEL, "input": "hi"},
+    "/generate": {"prompt": "hi", "max_new_tokens": 2},
+    "/tokenize": {"prompt": "hi"},
+    "/detokenize": {"tokens": [1]},
+}
+
+
+def posts(document: Document) -> dict[str, Any]:
+    """The fields of every body, by path."""
+    found = {}
+    for path, operations in document["paths"].items():
+        if "requestBody" in operations.get("post", {}):
+            schema = operations["post"]["requestBody"]["content"]["application/json"]["schema"]
+            name = schema["$ref"].rpartition("/")[2]
+            found[path] = document["components"]["schemas"][name]["properties"]
+    return found
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_numbers_of_any_size_are_the_clients_mistake(
+    server: RunningServer, document: Document, path: str
+):
+    """Those that no machine word holds, in every field, alone and in lists and objects."""
+    for field, schema in posts(document)[path].items():
+        for value in WRAPS:
+            response = server.post(path, **{**BODIES[path], field: value})
+            assert response.status_code in (200, 400, 404), (field, value, response.text)
+            if value == HUGE and '"integer"' in json.dumps(schema):
+                assert response.status_code == 400, field
+                assert response.json()["error"]["param"] == field
+    assert server.post(path, **BODIES[path]).status_code == 200
+
+
+def test_every_body_is_tried(document: Document):
+    assert set(posts(document)) == set(BODIES)

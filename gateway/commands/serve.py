@@ -225,7 +225,8 @@ def _cut_off(app: Litestar) -> Callable[[], None]:
     """Ends what still runs, each with an error that its client can read."""
     context: Context = app.state.context
     stopping = EngineUnavailable(
-        "The server is stopping, and the answer was not complete in time.",
+        "The server is stopping and waits no longer for answers (server.drain_timeout, or a second"
+        " signal).",
         retry_after=DEFAULT_RETRY_AFTER,
     )
     return lambda: context.model.client.abort_all(stopping)

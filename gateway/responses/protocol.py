@@ -16,6 +16,8 @@ from gateway.protocol import (
     CacheSalt,
     LogitBias,
     Metadata,
+    NumNewTokens,
+    NumTokens,
     Penalty,
     ReasoningEffort,
     Seed,
@@ -24,6 +26,7 @@ from gateway.protocol import (
     StopStrings,
     Temperature,
     TokenId,
+    TopK,
     TopP,
     Unchecked,
     Unsupported,
@@ -213,7 +216,7 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     model: str
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_output_tokens: NumNewTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[Includable] | None = None
     metadata: Metadata | None = None
@@ -226,7 +229,7 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     prompt_cache_key: str | None = None
     prompt_cache_options: Any = None
     prompt_cache_retention: str | None = None
-    max_tool_calls: Annotated[int, Meta(ge=0)] | None = None
+    max_tool_calls: NumTokens | None = None
     background: Unsupported = None
     prompt: Unsupported = None
     context_management: Unsupported = None
@@ -237,16 +240,16 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: LogitBias | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: TopK | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    min_tokens: NumTokens | None = None
     stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     priority: Unchecked = None
     deadline: float | None = None
     cache_salt: CacheSalt | None = None
-    thinking_token_budget: Annotated[int, Meta(ge=0)] | None = None
+    thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
 
     messages: Unsupported = None
