@@ -3,13 +3,13 @@
     scripts/bench dashboard --out docs/dashboard.png
     scripts/bench dashboard --model PATH_OF_A_GGUF_FILE
 
-Needs `prometheus` on the path, and matplotlib for the picture. Six minutes: streams, whole answers,
-structured ones, wrong requests and clients that leave; an engine that is killed, and once more as
-soon as it is back; more requests than there is room for, some of which give way to others; quiet.
-The scripted engine also gets requests that kill it. In the end the counters that Prometheus has are
-held against what the clients saw, the picture is drawn, and the server is stopped, which has an
-alert too. The alerts are those of deploy/prometheus, but what they wait for (`for`) is cut to ten
-seconds.
+Needs `prometheus` on the path; for the picture see dashboard_picture.py. Six minutes: streams,
+whole answers, structured ones, wrong requests and clients that leave; an engine that is killed, and
+once more as soon as it is back; more requests than there is room for, some of which give way to
+others; quiet. The scripted engine also gets requests that kill it. In the end the counters that
+Prometheus has are held against what the clients saw, the picture is drawn, and the server is
+stopped, which has an alert too. The alerts are those of deploy/prometheus, but what they wait for
+(`for`) is cut to ten seconds.
 """
 
 import argparse

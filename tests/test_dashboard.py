@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dashboard_picture import fill_in, variables_of, written
+from dashboard_picture import fill_in, has_data, named, photograph, restart_spans, variables_of
 from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent
@@ -313,17 +313,38 @@ def test_a_picture_leaves_no_variable_open(expression):
     assert "$" not in fill_in(expression, variables_of(DASHBOARD, 0, 3600, "1m"))
 
 
+def test_a_picture_names_series_by_the_labels_that_they_have():
+    assert named("{{model_name}}: {{state}}", {"model_name": "a", "state": "ready"}) == "a: ready"
+    assert named("p50 {{model_name}}", {}) == "p50 "
+
+
+class Answer:
+    """A Prometheus that says the same to every question."""
+
+    step = 1.0
+
+    def __init__(self, *times: float) -> None:
+        self.times = times
+
+    def ask(self, expression: str) -> list[dict]:
+        return [{"metric": {}, "values": [[time, "1"] for time in self.times]}] * bool(self.times)
+
+
 @pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (0.0123, "s", "12.3 ms"),
-        (90.0, "s", "1.5 min"),
-        (3 * 2**29, "bytes", "1.5 GiB"),
-        (0.25, "percentunit", "25%"),
-        (1.0, "bool_yes_no", "Yes"),
-        (2.5, "reqps", "2.5 req/s"),
-        (7.0, "short", "7"),
-    ],
+    ("times", "spans"),
+    [((), []), ((5.0,), [[5.0, 5.0]]), ((5.0, 6.0, 7.0, 9.0, 10.0), [[5.0, 7.0], [9.0, 10.0]])],
 )
-def test_a_picture_writes_numbers_in_their_unit(value, unit, text):
-    assert written(value, unit) == text
+def test_a_picture_has_one_span_for_points_without_a_gap(times, spans):
+    assert restart_spans(DASHBOARD, Answer(*times)) == spans
+
+
+def test_a_panel_of_which_nothing_is_known_has_no_data():
+    assert not has_data([])
+    assert not has_data([{"values": [[1, "NaN"], [2, "NaN"]]}])
+    assert has_data([{"values": [[1, "NaN"], [2, "0"]]}])
+
+
+def test_without_a_browser_there_is_no_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not photograph({"dashboard": DASHBOARD}, tmp_path / "picture.png")
+    assert "chromium" in capsys.readouterr().out
