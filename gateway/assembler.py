@@ -121,16 +121,8 @@ class _Call:
 class _ChoiceState:
     __slots__ = (
         *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs"),
-        *(
-            "num_cached_tokens",
-            "num_echoed_tokens",
-            "parser",
-            "pieces",
-            "reasoning",
-            "started",
-            "stop_reason",
-        ),
-        *("token_ids", "tracker"),
+        *("num_cached_tokens", "num_echoed_tokens", "parser", "pieces", "reasoning"),
+        *("started", "stop_reason", "token_ids", "tracker"),
     )
 
     def __init__(self, index: int, echo: Echo, reading: Reading | None) -> None:

@@ -26,7 +26,7 @@ class Exchange:
     works on one. `attributes` are what a trace says about the request, where there are traces.
 
     `client_request_id` is what the client calls the request in `X-Client-Request-Id`: empty without
-    the header, None where it is not what OpenAI takes, which is 512 characters of ASCII.
+    the header, None where it is more than 512 characters or no ASCII.
     """
 
     __slots__ = (

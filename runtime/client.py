@@ -230,8 +230,16 @@ class EngineClient:
         if self._send is None or self._suspects.is_searching:
             self._wait(requests)
         else:
-            self._submit([request.request_id for request in requests])
+            self._submit_together([request.request_id for request in requests])
         self._rate.in_flight(len(self._in_flight))
+
+    def _submit_together(self, request_ids: list[str]) -> None:
+        """All or none: one that cannot be sent leaves no other behind, whose stream nobody has."""
+        try:
+            self._submit(request_ids)
+        except Exception:
+            self._abort(request_ids)
+            raise
 
     def _wait(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
         """Keep requests until an engine takes them. It looks after deadlines from then on."""

@@ -197,8 +197,9 @@ class ModelStore:
     def _model(self, entry: CatalogueEntry) -> Model:
         path = self.folder / entry.file
         status = _status(path)
-        is_file = status is not None and stat.S_ISREG(status.st_mode)
-        is_present = is_file and status is not None and status.st_size == entry.size
+        is_present = (
+            status is not None and stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+        )
         return Model(name=entry.name, path=path, entry=entry, is_present=is_present)
 
     def _unknown(self, name: str) -> ModelNotFound:

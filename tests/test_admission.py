@@ -401,7 +401,7 @@ def test_what_a_browser_asks_first(tmp_path: Path, origins: list[str]):
 
 @pytest.mark.parametrize("name", [b"x-client-request-id", b"X-Client-Request-Id"])
 def test_what_a_client_calls_its_request_is_in_the_log(open_server: RunningServer, name: bytes):
-    """And nowhere else; OpenAI refuses what is no ASCII, and more than 512 characters."""
+    """And nowhere else; what is no ASCII, and more than 512 characters, is refused."""
 
     def ask(path: str, value: bytes, **body: object) -> httpx.Response:
         body = {"model": MODEL, "messages": HI, "max_tokens": 1, **body}

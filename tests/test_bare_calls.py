@@ -18,10 +18,11 @@ from gateway.parsing.pieces import CallArguments, CallStart, Content
 from gateway.protocol import decode_chat_completion
 from gateway.tool_choice import find_tool_use
 from gateway.tool_protocol import MAX_TOOLS
-from runtime import SamplingParams, StructuredOutput, load_tokenizer
-from runtime.structured import GrammarCompiler, Guide
+from runtime import StructuredOutput
+from runtime.structured import GrammarCompiler
+from tests import grammars
+from tests.grammars import TOKENIZER
 
-TOKENIZER = load_tokenizer("")
 SCHEMAS: dict[str, dict[str, Any]] = {
     "toss": {
         "type": "object",
@@ -66,14 +67,7 @@ def plan(
 def takes(compiler: GrammarCompiler, asked: CallPlan, text: str) -> bool:
     """Whether the text may come and then end."""
     assert asked.structured_output is not None
-    params = SamplingParams(max_tokens=1, structured_output=asked.structured_output)
-    guide = Guide(compiler.compile(asked.structured_output).result(), params)
-    guide.push([])
-    for token_id in TOKENIZER.encode(text, add_special=False, parse_special=True):
-        if not guide.allowed[token_id]:
-            return False
-        guide.push([token_id])
-    return bool(guide.allowed[TOKENIZER.eos_token_id])
+    return grammars.takes(compiler, asked.structured_output, text)
 
 
 def calls(asked: CallPlan, text: str) -> list[tuple[str, str]]:

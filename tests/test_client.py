@@ -90,6 +90,26 @@ async def test_there_is_no_room_where_no_engine_is_or_comes_back(client):
         client.submit([request("a")])
 
 
+async def test_a_request_that_cannot_be_sent_takes_no_place():
+    """Nor do the other choices of its answer, of which one has been sent."""
+    sent: list[ToEngine] = []
+
+    def send(message: ToEngine) -> None:
+        if isinstance(message, Submit) and message.request.request_id == "b":
+            raise OverflowError
+        sent.append(message)
+
+    client = EngineClient()
+    client.connected(send, READY)
+    for _ in range(3):
+        with pytest.raises(OverflowError):
+            client.submit([request("a"), request("b"), request("c")])
+
+    assert client.num_in_flight == 0
+    client.check_room(3)
+    assert sent == [Submit(request("a")), *map(Abort, "abc")] * 3
+
+
 async def test_prompts_that_wait_are_bounded_in_tokens_too(sent):
     client = EngineClient(max_num_waiting_tokens=5)
     client.connected(sent.append, READY)

@@ -16,15 +16,14 @@ from runtime import (
     StructuralTag,
     StructuredOutput,
     TagStructure,
-    load_tokenizer,
 )
 from runtime.engines.base import SequenceOutput
 from runtime.engines.features import check_features, features_of, without_optional
 from runtime.output import OutputProcessor
 from runtime.structural_tag import is_legacy, legacy_structural_tag
-from runtime.structured import GrammarCompiler, Guide
+from runtime.structured import GrammarCompiler
+from tests.grammars import TOKENIZER, takes
 
-TOKENIZER = load_tokenizer("")
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
 OTHER = CALL.replace('"f"', '"g"')
@@ -59,18 +58,6 @@ def tag(schema: Any = CITY, *, strict: bool = False, **fields: Any) -> Structura
 
 def wanted(schema: Any = CITY, **fields: Any) -> StructuredOutput:
     return StructuredOutput(structural_tag=tag(schema, **fields), source="tools")
-
-
-def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool:
-    """Whether the text may come and then end."""
-    params = SamplingParams(max_tokens=1, structured_output=asked)
-    guide = Guide(compiler.compile(asked).result(), params)
-    guide.push([])
-    for token_id in TOKENIZER.encode(text, add_special=False, parse_special=True):
-        if not guide.allowed[token_id]:
-            return False
-        guide.push([token_id])
-    return bool(guide.allowed[TOKENIZER.eos_token_id])
 
 
 @pytest.mark.parametrize(

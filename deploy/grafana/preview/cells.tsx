@@ -5,7 +5,7 @@ import type uPlot from 'uplot';
 import { formattedValueToString, getFieldDisplayName, getValueFormat, type DataFrame } from '@grafana/data';
 import { AxisPlacement, GraphDrawStyle, ScaleDirection, ScaleOrientation } from '@grafana/schema';
 import { UPlotChart, UPlotConfigBuilder } from '@grafana/ui';
-import { theme, TIME_ZONE, type Panel, type Picture } from './frames';
+import { theme, TIME_ZONE, type Picture, type Props } from './frames';
 
 const LABEL_HEIGHT = 18; // pixels
 
@@ -23,14 +23,6 @@ interface Grid {
   direction: ScaleDirection;
   /** The share of a row's height that its cells take. */
   rowHeight: number;
-}
-
-interface Props {
-  picture: Picture;
-  panel: Panel;
-  frames: DataFrame[];
-  width: number;
-  height: number;
 }
 
 export function StateTimeline({ picture, panel, frames, ...size }: Props) {

@@ -42,6 +42,15 @@ export interface Picture {
   answers: Record<string, Series[]>;
 }
 
+/** What a panel is drawn from, and its size in pixels. */
+export interface Props {
+  picture: Picture;
+  panel: Panel;
+  frames: DataFrame[];
+  width: number;
+  height: number;
+}
+
 export const theme = createTheme({ colors: { mode: 'dark' } });
 export const TIME_ZONE = 'utc';
 

@@ -9,7 +9,6 @@ import {
   getDisplayValueAlignmentFactors,
   getFieldDisplayValues,
   ThemeContext,
-  type DataFrame,
 } from '@grafana/data';
 import {
   BigValue,
@@ -22,7 +21,7 @@ import {
 } from '@grafana/ui';
 import { Heatmap, StateTimeline } from './cells';
 import { dependencies } from './package.json';
-import { framesOf, graphable, theme, timeRange, TIME_ZONE, type Panel, type Picture } from './frames';
+import { framesOf, graphable, theme, timeRange, TIME_ZONE, type Panel, type Picture, type Props } from './frames';
 
 declare global {
   interface Window {
@@ -32,14 +31,6 @@ declare global {
 
 // Pixels, as Grafana lays a dashboard out.
 const [COLUMNS, LINE, GAP, HEAD] = [24, 30, 8, 40];
-
-interface Props {
-  picture: Picture;
-  panel: Panel;
-  frames: DataFrame[];
-  width: number;
-  height: number;
-}
 
 function Dashboard({ picture }: { picture: Picture }) {
   const { title, panels } = picture.dashboard;
