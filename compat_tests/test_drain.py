@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.drain import PAUSE_RETRY_SECONDS, Drain
 from tests.api_keys import bearer
+from tests.processes import is_alive
 from tests.serving import PATIENCE, parse_events, text_of_chunks, wait_for
 from tests.test_commands import SCRIPTED, greeting, start
 
@@ -98,7 +99,7 @@ def test_what_runs_is_finished_and_nothing_new_begins(tmp_path: Path, how: str):
     assert code == 0, log
     assert "server_drains" in log
     assert children
-    wait_for(lambda: not any(child.is_running() for child in children))
+    wait_for(lambda: not any(map(is_alive, children)))
 
 
 @posix
@@ -128,7 +129,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: int):
             server.process.send_signal(number)
             code, _ = server.ended()
     assert code == 0
-    wait_for(lambda: not any(child.is_running() for child in children))
+    wait_for(lambda: not any(map(is_alive, children)))
 
 
 def test_a_drain_without_exit_can_be_taken_back(tmp_path: Path):

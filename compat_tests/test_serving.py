@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from compat_tests.conftest import MODEL, Server, serve, until
+from tests.processes import is_alive
 
 PROMPTS = [
     "Write a haiku about rain.",
@@ -98,7 +99,7 @@ def test_a_terminated_server_leaves_nothing_behind():
         engines = server.engines()
         assert engines
     assert server.process.returncode == 0
-    assert not any(psutil.pid_exists(engine.pid) for engine in engines)
+    assert not any(map(is_alive, engines))
 
 
 def test_a_killed_server_takes_its_engine_with_it():
@@ -109,6 +110,6 @@ def test_a_killed_server_takes_its_engine_with_it():
         [folder] = {folder for folder in folders if "lockgate-" in folder}
         os.kill(server.process.pid, signal.SIGKILL)
 
-        until(lambda: not psutil.pid_exists(engine.pid) or engine.status() == "zombie", 2)
+        until(lambda: not is_alive(engine), 2)
 
     assert not os.path.exists(folder)

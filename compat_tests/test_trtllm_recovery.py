@@ -17,6 +17,7 @@ from runtime import EngineClient, EngineConfig, Request, SamplingParams, Supervi
 from runtime.messages import Fatal, FromEngine
 from runtime.supervisor import _EngineRun
 from runtime.worker import EXIT_ENGINE_FATAL
+from tests.processes import is_alive
 from tests.tensorrt_model import write_tensorrt_model
 
 pytestmark = [
@@ -68,14 +69,6 @@ def processes(name: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """A process that has ended and whose new parent has not looked yet is not alive."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def engines(others: Sequence[psutil.Process]) -> list[psutil.Process]:

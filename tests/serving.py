@@ -122,9 +122,9 @@ def running_server(
         listener.close()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Ask until it is so."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
+    """Ask until it is so, for `timeout` seconds at most."""
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)

@@ -22,6 +22,7 @@ from runtime import (
     Supervisor,
     TokenStream,
 )
+from tests.processes import is_alive
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,7 @@ def engine_processes() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "runtime.worker" in child.cmdline()
+        if is_alive(child) and "runtime.worker" in child.cmdline()
     ]
 
 
@@ -273,7 +274,7 @@ async def test_a_restart_on_demand_loses_nothing_and_counts_for_nothing():
         for _ in range(2):
             [process] = engine_processes()
             supervisor.restart()
-            await until(lambda gone=process: not gone.is_running())  # type: ignore[misc]
+            await until(lambda gone=process: not is_alive(gone))  # type: ignore[misc]
             await until(lambda: supervisor.client.state == "ready")
             assert not supervisor.client.is_searching
             text += "".join(output.text for output in await anext(stream))
