@@ -23,8 +23,9 @@ def rows(text: str, start: str) -> list[list[str]]:
 
 @cache
 def functions_of(name: str) -> set[str]:
-    """Of a file of tests."""
-    tree = ast.parse((ROOT / "tests" / f"{name}.py").read_text("utf-8"))
+    """Of a file of tests, whose name is the only one of its kind."""
+    [file] = (ROOT / "tests").rglob(f"{name}.py")
+    tree = ast.parse(file.read_text("utf-8"))
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
     return {node.name for node in tree.body if isinstance(node, kinds)}
 

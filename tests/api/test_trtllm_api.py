@@ -1,4 +1,4 @@
-"""Through the whole server, on each release's double: what test_api.py has no place for."""
+"""Through the whole server, on each release's double: what is not the same on every engine."""
 
 import json
 from collections.abc import Iterator
