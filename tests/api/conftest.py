@@ -7,12 +7,7 @@ from openai import OpenAI
 
 from gateway.settings import ServerSettings
 from tests.api.harness import SENTENCE, strict_client
-from tests.serving import (
-    RunningServer,
-    running_server,
-    scripted_settings,
-    tensorrt_settings,
-)
+from tests.serving import RunningServer, running_server, scripted_settings, tensorrt_settings
 from tests.tensorrt_double import findable
 
 ENGINES = ["scripted", pytest.param("1.2", marks=pytest.mark.slow), "1.4"]

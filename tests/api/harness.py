@@ -5,9 +5,7 @@ from typing import Any
 import httpx
 from openai import OpenAI
 
-from tests.serving import (
-    RunningServer,
-)
+from tests.serving import RunningServer
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"

@@ -6,9 +6,7 @@ import openai
 import pytest
 
 from tests.api.harness import CHAT, HI, TEXT, text_of, without_identity
-from tests.serving import (
-    MODEL,
-)
+from tests.serving import MODEL
 
 
 def test_models(client):

@@ -1,9 +1,7 @@
 """Completions over real HTTP, on each engine."""
 
 from tests.api.harness import TEXT, text_of, without_identity
-from tests.serving import (
-    MODEL,
-)
+from tests.serving import MODEL
 
 
 def test_completion(client):

@@ -8,21 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.api.harness import (
-    CHAT,
-    HI,
-    TEXT,
-    check_error,
-    is_idle,
-    strict_client,
-    text_of,
-)
-from tests.serving import (
-    MODEL,
-    parse_events,
-    raw_request,
-    wait_for,
-)
+from tests.api.harness import CHAT, HI, TEXT, check_error, is_idle, strict_client, text_of
+from tests.serving import MODEL, parse_events, raw_request, wait_for
 
 
 def test_many_streams_on_one_connection(server):

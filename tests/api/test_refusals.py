@@ -8,9 +8,7 @@ import openai
 import pytest
 
 from tests.api.harness import CHAT, HI, TEXT, check_error
-from tests.serving import (
-    MODEL,
-)
+from tests.serving import MODEL
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -9,13 +9,7 @@ import pytest
 
 from gateway.settings import ServerSettings
 from tests.api.harness import CHAT, HI, TEXT, check_error, strict_client, text_of
-from tests.serving import (
-    MODEL,
-    parse_events,
-    running_server,
-    scripted_settings,
-    wait_for,
-)
+from tests.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
 
 
 def test_metrics_equal_usage(server):

@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trtllm_double.harness import (
-    PROMPT,
-    WAIT,
-    Double,
-    Start,
-    stream,
-    turns,
-    until,
-)
+from tests.trtllm_double.harness import PROMPT, WAIT, Double, Start, stream, turns, until
 
 pytestmark = pytest.mark.anyio
 

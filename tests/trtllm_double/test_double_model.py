@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trtllm_double.harness import (
-    EOS,
-    PROMPT,
-    VOCAB,
-    Double,
-    Start,
-    loaded,
-    stream,
-)
+from tests.trtllm_double.harness import EOS, PROMPT, VOCAB, Double, Start, loaded, stream
 
 pytestmark = pytest.mark.anyio
 

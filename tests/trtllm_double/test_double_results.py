@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.trtllm_double.harness import (
-    EOS,
-    PROMPT,
-    WAIT,
-    Double,
-    Start,
-    ids,
-    stream,
-    turns,
-)
+from tests.trtllm_double.harness import EOS, PROMPT, WAIT, Double, Start, ids, stream, turns
 
 pytestmark = pytest.mark.anyio
 

@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.trtllm_double.harness import (
-    END_OF_TEXT,
-    EOS,
-    PROMPT,
-    WAIT,
-    Double,
-    Start,
-    ids,
-    turns,
-)
+from tests.trtllm_double.harness import END_OF_TEXT, EOS, PROMPT, WAIT, Double, Start, ids, turns
 
 pytestmark = pytest.mark.anyio
 
