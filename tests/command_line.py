@@ -1,12 +1,16 @@
 """Commands of `lockgate` in processes of their own, without the settings of who runs the tests."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SCRIPTED = ("--engine", "scripted", "--port", "0")
+_started: list[subprocess.Popen[str]] = []
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -15,8 +19,22 @@ def environment(**variables: str) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), **variables}
 
 
+@contextmanager
+def hangups_not_ignored() -> Iterator[None]:
+    """What is started inside ends at a hangup, under nohup too: a signal that is ignored is ignored
+    by children as well, and Lockgate respects that."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "gateway", *arguments],
         cwd=folder,
         env=environment(**variables),
@@ -25,6 +43,17 @@ def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(process)
+    return process
+
+
+def end_what_was_left() -> None:
+    """Kill what a test that failed has started and not ended."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            with process:
+                process.kill()
 
 
 def lockgate(

@@ -1,13 +1,22 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import end_what_was_left
 from tests.tiny_model import write_tiny_model
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Commands that a failed test leaves running do not hold up or disturb the others."""
+    yield
+    end_what_was_left()
 
 
 @pytest.fixture

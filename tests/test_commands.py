@@ -20,7 +20,14 @@ from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
 from runtime import SetupError, __version__
-from tests.command_line import SCRIPTED, environment, greeting, lockgate, start
+from tests.command_line import (
+    SCRIPTED,
+    environment,
+    greeting,
+    hangups_not_ignored,
+    lockgate,
+    start,
+)
 from tests.fake_nvml import FakeGpu, FakeNvml
 from tests.serving import wait_for
 
@@ -303,7 +310,8 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [1, signal.SIGTERM, signal.SIGINT], ids=["HUP", "TERM", "INT"])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
-    process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
+    with hangups_not_ignored():
+        process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
     line = greeting(process)
     process.send_signal(number)
     output, errors = process.communicate()
