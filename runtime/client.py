@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 EngineState = Literal["starting", "ready", "restarting", "failed"]
 
 UNAVAILABLE_RETRY_SECONDS = 10.0
-"""When to ask again where the engine has failed: somebody has to look first."""
+"""When to ask again where the engine has failed, and it is not known when it will be back."""
 
 
 class EngineClient:
@@ -136,6 +136,7 @@ class EngineClient:
         self._send = send
         self.limits = ready.limits
         self.info = ready.info
+        self.num_restarts += self.state == "failed"  # it was not known then that one would follow
         self.state, self.state_reason = "ready", ""
         self.num_tokens = 0
         self.last_step_time = time.monotonic()

@@ -53,7 +53,8 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
     the moment; "auto" is a tenth of what is available when the model has been loaded.
 
-    An engine that dies is started again, at most `max_restarts` times within `restart_window`.
+    An engine that dies is started again, at most `max_restarts` times within `restart_window`, and
+    after that once every `failed_retry_interval`, never if that is 0.
     """
 
     name: EngineName = "llama_cpp"
@@ -73,6 +74,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
     max_restarts: Annotated[int, Meta(ge=0)] = 5
     restart_window: Annotated[float, Meta(gt=0)] = 600.0
+    failed_retry_interval: Annotated[float, Meta(ge=0)] = 60.0
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
     tensorrt_llm: TensorRTConfig = TensorRTConfig()

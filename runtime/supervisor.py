@@ -34,7 +34,8 @@ class Supervisor:
 
     Every process gets a socket of its own, so that nothing of a dead engine is ever read as the
     words of the next one. After `max_restarts` restarts within `restart_window` seconds the client
-    is told that the engine has failed, and no further one is started until `restart` is called.
+    is told that the engine has failed; then one more is tried every `failed_retry_interval`
+    seconds, and at once when `restart` is called.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class Supervisor:
         """
         assert self._task is not None, "restart of what was not started: this is a bug"
         self._budget.forgive()
-        if self._task.done():
+        if self.client.state == "failed":
             self.client.lost("starting", "The engine is starting again.")
+        if self._task.done():
             self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
         elif self._run is not None:
             self._run.end()
@@ -119,11 +121,22 @@ class Supervisor:
         log.error("engine_lost", reason=reason, is_search=is_search, pause=pause)
         self._has_served = self._has_served or run.was_ready
         if pause is None or (run.hopeless and not self._has_served):
-            self.client.lost("failed", reason)
-            return None
+            return self._give_up(reason)
         working_on = run.working_on if run.was_ready else ()
         self.client.lost("restarting", f"The engine is restarting: {reason}", working_on)
         return pause
+
+    def _give_up(self, reason: str) -> float | None:
+        """What ended the engine may end too: memory that another program holds, a file that is
+        being replaced. So nobody has to be there for the engine to come back."""
+        interval = self._config.failed_retry_interval
+        log.error("engine_failed", next_try=interval or None)
+        if not interval:
+            self.client.lost("failed", reason)
+            return None
+        next_try = f"The next start is tried in {interval:g} seconds."
+        self.client.lost("failed", f"{reason.rstrip('.')}. {next_try}")
+        return interval
 
 
 class _EngineRun:

@@ -23,6 +23,7 @@ from runtime import (
     TokenStream,
 )
 from tests.processes import is_alive
+from tests.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -264,6 +265,65 @@ async def test_a_given_up_engine_comes_back_when_somebody_restarts_it():
 
         await until(lambda: supervisor.client.state == "ready")
         assert await text_of(supervisor.client.submit([request()])) == TEXT
+
+
+async def test_a_given_up_engine_comes_back_by_itself():
+    async with running(max_restarts=0, failed_retry_interval=0.2) as supervisor:
+        for num_restarts in (1, 2):
+            [process] = engine_processes()
+            process.send_signal(signal.SIGKILL)
+            await until(lambda: supervisor.client.state == "failed")
+            assert "next start is tried in 0.2 seconds" in supervisor.client.state_reason
+
+            await until(lambda: supervisor.client.state == "ready")
+            assert supervisor.client.num_restarts == num_restarts
+            assert await text_of(supervisor.client.submit([request()])) == TEXT
+
+
+async def test_an_engine_that_could_not_load_is_tried_again(tmp_path):
+    """It stays given up until one has loaded."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"not a model")
+    states = set()
+    supervisor = Supervisor(config(failed_retry_interval=0.05), os.fspath(model))
+    await supervisor.start()
+    try:
+        with anyio.fail_after(20):
+            while supervisor.client.num_deaths < 3:
+                states.add(supervisor.client.state)
+                await anyio.sleep(0.01)
+        assert states == {"starting", "failed"}
+        write_tiny_model(model)
+        await until(lambda: supervisor.client.state == "ready")
+    finally:
+        await supervisor.stop()
+
+
+@pytest.mark.parametrize("interval", [0.0, 3600.0])
+async def test_nobody_waits_for_the_next_try_who_asks_for_a_restart(interval: float):
+    async with running(max_restarts=0, failed_retry_interval=interval) as supervisor:
+        for _ in range(2):
+            [process] = engine_processes()
+            process.send_signal(signal.SIGKILL)
+            await until(lambda: supervisor.client.state == "failed")
+
+            supervisor.restart()
+
+            assert supervisor.client.state == "starting"
+            await until(lambda: supervisor.client.state == "ready")
+
+
+async def test_a_restart_while_the_next_try_loads():
+    settings = {"max_restarts": 0, "failed_retry_interval": 0.05, "scripted": {"load_ms": 500}}
+    async with running(**settings) as supervisor:
+        [process] = engine_processes()
+        process.send_signal(signal.SIGKILL)
+        await until(lambda: supervisor.client.state == "failed" and engine_processes() != [])
+
+        supervisor.restart()
+
+        await until(lambda: supervisor.client.state == "ready")
+        assert len(engine_processes()) == 1
 
 
 async def test_a_restart_on_demand_loses_nothing_and_counts_for_nothing():
