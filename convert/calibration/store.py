@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from convert.layouts import Grid
 from convert.source import Rows
@@ -26,8 +27,8 @@ class Calibration:
 
     def save(self, layer: int, arrays: Mapping[str, Rows]) -> None:
         path = self._path(layer)
-        unfinished = path.with_suffix(".partial.npz")
-        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
+        unfinished = path.with_suffix(".partial")
+        save_file(dict(arrays), unfinished)
         os.replace(unfinished, path)
 
     def grid(self, weight: Weight) -> Grid:
@@ -52,9 +53,12 @@ class Calibration:
         parts = weight.name.split(".")
         if parts[:2] != ["model", "layers"]:
             return None
-        with np.load(self._path(int(parts[2]))) as arrays:
-            found: Rows | None = arrays.get(key)
+        # Not numpy's own format: threads read here, and its headers are Python, whose parser in
+        # CPython 3.11 and 3.12 now and then fails with a SystemError when several threads use it.
+        with safe_open(self._path(int(parts[2])), framework="np") as arrays:
+            names: list[str] = arrays.keys()
+            found: Rows | None = arrays.get_tensor(key) if key in names else None
             return found
 
     def _path(self, layer: int) -> Path:
-        return self._folder / f"{layer}.npz"
+        return self._folder / f"{layer}.safetensors"
