@@ -319,6 +319,7 @@ def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int
     assert (output, errors, process.returncode) == ("", "", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
     serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
@@ -329,6 +330,7 @@ def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
     assert serves_until_it_is_told_to_end(process, free_port)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_second_signal_ends_a_stream_with_an_error_that_is_no_failure(
     tmp_path: Path, free_port: int
@@ -357,6 +359,7 @@ def free_port() -> int:
         return int(holder.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("streams", [">/dev/full 2>/dev/full", "<&- >&- 2>&-", "2>&-"])
 def test_serve_goes_on_where_nothing_can_be_written(
@@ -368,6 +371,7 @@ def test_serve_goes_on_where_nothing_can_be_written(
     assert serves_until_it_is_told_to_end(process, free_port)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free_port: int) -> None:
     process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port))
@@ -377,6 +381,7 @@ def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free
     assert serves_until_it_is_told_to_end(process, free_port)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
 @pytest.mark.parametrize(
     ("limit", "are_all_served"), [("-Sn", True), ("-n", False)], ids=["soft", "hard"]

@@ -156,6 +156,7 @@ async def test_a_request_sent_to_a_dead_engine_is_answered_by_the_next():
         assert await text_of(supervisor.client.submit([request()])) == TEXT
 
 
+@pytest.mark.slow
 async def test_a_hung_engine_is_replaced():
     async with running(heartbeat_timeout=1.5, scripted={"step_ms": 2}) as supervisor:
         stream = supervisor.client.submit([request(max_tokens=300)])
@@ -228,6 +229,7 @@ async def test_choices_of_one_answer_are_given_up_together():
         assert not supervisor.client.is_searching
 
 
+@pytest.mark.slow
 async def test_who_waits_for_a_place_is_not_suspected():
     """One place, taken by the guilty one: the others were never worked on."""
     async with running(max_num_seqs=1, scripted=POISON) as supervisor:
@@ -301,6 +303,7 @@ async def test_a_given_up_engine_comes_back_when_somebody_restarts_it(interval: 
         assert await text_of(supervisor.client.submit([request()])) == TEXT
 
 
+@pytest.mark.slow
 async def test_a_restart_while_the_next_try_loads():
     settings = {"max_restarts": 0, "failed_retry_interval": 0.05, "scripted": {"load_ms": 500}}
     async with running(**settings) as supervisor:
@@ -331,6 +334,7 @@ async def test_a_restart_on_demand_loses_nothing_and_counts_for_nothing():
         assert supervisor.client.num_deaths == 0
 
 
+@pytest.mark.slow
 async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
     async with running(max_restarts=9) as supervisor:
         for _ in range(4):
