@@ -46,7 +46,7 @@ async def read_json(
         _log_body(request, body)
         check_extensions(unknown)
     except MISTAKES as error:
-        raise to_invalid_request(error, body=body) from error
+        raise to_invalid_request(error, kind, body=body) from error
     _note_unknown(set(unknown))
     return data
 
@@ -57,7 +57,7 @@ async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> 
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
-        raise to_invalid_request(error, body=body) from error
+        raise to_invalid_request(error, kind, body=body) from error
 
 
 def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:

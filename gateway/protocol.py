@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.allowed_values import allowed_values
 from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
 from gateway.surrogates import find_half
 from gateway.tool_protocol import FunctionChoice, Functions, ToolChoice, Tools
@@ -275,6 +276,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
+_WRONG_WORD = re.compile(r"^invalid (enum )?value ")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 
@@ -289,14 +291,16 @@ MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is not what it should be."""
 
 
-def to_invalid_request(error: Exception, where: str = "", body: bytes = b"") -> InvalidRequest:
-    """What a decoder found wrong, in OpenAI's terms: a path such as `messages[0].role`. `where` is
-    the place in the body of what was decoded, if that was a part of it. `body` is searched for what
-    a decoder does not tell the place of."""
+def to_invalid_request(
+    error: Exception, kind: type[Struct], where: str = "", body: bytes = b""
+) -> InvalidRequest:
+    """What a decoder of `kind` found wrong, in OpenAI's terms: a path such as `messages[0].role`.
+    `where` is the place in the body of what was decoded, if that was a part of it. `body` is
+    searched for what a decoder does not tell the place of."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
     if isinstance(error, msgspec.ValidationError):
-        return _wrong_shape(str(error), where)
+        return _wrong_shape(str(error), kind, where)
     if (place := find_half(body)) is not None:
         return _half_character(place)
     message = f"The body is not valid JSON: {error}."
@@ -312,7 +316,7 @@ def _half_character(place: str) -> InvalidRequest:
     )
 
 
-def _wrong_shape(text: str, where: str) -> InvalidRequest:
+def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
     found = _PATH.search(text)
     path = (where + (found["path"] if found else "")).removeprefix(".")
     reason = text[: found.start()] if found else text
@@ -329,4 +333,13 @@ def _wrong_shape(text: str, where: str) -> InvalidRequest:
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
     what = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
-    return InvalidRequest(f"{what} is wrong: {reason}.", param=path, code=code)
+    advice = _advice(reason, kind, found["path"] if found else "")
+    return InvalidRequest(f"{what} is wrong: {reason}.{advice}", param=path, code=code)
+
+
+def _advice(reason: str, kind: type[Struct], path: str) -> str:
+    """What would do, where one of a few words would."""
+    if not _WRONG_WORD.match(reason):
+        return ""
+    words = ", ".join(f"`{word}`" for word in allowed_values(kind, path))
+    return f" Known are {words}." if words else ""

@@ -23,7 +23,31 @@ def mistake(body: bytes | dict[str, object]) -> InvalidRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(MISTAKES) as caught:
         decode_chat_completion(raw)
-    return to_invalid_request(caught.value)
+    return to_invalid_request(caught.value, ChatCompletionRequest)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"response_format": {"type": "regex"}}, "`text`, `json_object`, `json_schema`."),
+        ({"service_tier": "gold"}, "`auto`, `default`, `fast`, `flex`, `priority`, `scale`."),
+        ({"tool_choice": "maybe"}, "`auto`, `none`, `required`."),
+        ({"tool_choice": {"type": "f"}}, "`function`, `custom`, `allowed_tools`."),
+        ({"tools": [{"type": "f"}]}, "`function`, `custom`."),
+        (
+            {"messages": [{"role": "boss", "content": "hi"}]},
+            "`developer`, `system`, `user`, `assistant`, `tool`, `function`.",
+        ),
+    ],
+)
+def test_a_wrong_word_is_answered_with_those_that_would_do(change: dict[str, object], says: str):
+    error = mistake({**GOOD, **change})
+    assert error.code == "invalid_value"
+    assert str(error).endswith(f" Known are {says}")
+
+
+def test_a_wrong_number_is_no_wrong_word():
+    assert "Known are" not in str(mistake({**GOOD, "temperature": 3}))
 
 
 @pytest.mark.parametrize(

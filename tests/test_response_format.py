@@ -8,6 +8,7 @@ import pytest
 
 from gateway.protocol import (
     MISTAKES,
+    ChatCompletionRequest,
     decode_chat_completion,
     decode_completion,
     to_invalid_request,
@@ -25,7 +26,7 @@ def wanted(**fields: Any) -> StructuredOutput | None:
     try:
         data = decode_chat_completion(chat), decode_completion(completion)
     except MISTAKES as error:
-        raise to_invalid_request(error) from error
+        raise to_invalid_request(error, ChatCompletionRequest) from error
     first, second = map(structured_output, data)
     assert first == second
     return first

@@ -312,7 +312,7 @@ def _decode(raw: Raw, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except MISTAKES as error:
-        raise to_invalid_request(error, where) from error
+        raise to_invalid_request(error, kind, where) from error
 
 
 def _refuse_type(param: str, tag: str, kinds: Mapping[str, object]) -> None:
