@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from compat_tests.conftest import MODEL, Server, serve, until
-from tests.processes import is_alive
+from runtime.processes import is_alive
 
 PROMPTS = [
     "Write a haiku about rain.",

@@ -15,9 +15,9 @@ import pytest
 
 from runtime import EngineClient, EngineConfig, Request, SamplingParams, Supervisor, TensorRTConfig
 from runtime.messages import Fatal, FromEngine
+from runtime.processes import is_alive
 from runtime.supervisor import _EngineRun
 from runtime.worker import EXIT_ENGINE_FATAL
-from tests.processes import is_alive
 from tests.tensorrt_model import write_tensorrt_model
 
 pytestmark = [

@@ -10,6 +10,7 @@ from msgspec import inspect
 MAX_VALUES = 20
 """More are not told: nobody reads them."""
 
+_type_info = cache(inspect.type_info)
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
@@ -26,9 +27,6 @@ def allowed_values(kind: type, path: str) -> list[str]:
         for word in place.values
     )
     return list(words) if len(words) <= MAX_VALUES else []
-
-
-_type_info = cache(inspect.type_info)
 
 
 def _each(places: Iterable[inspect.Type]) -> Iterable[inspect.Type]:

@@ -1,4 +1,4 @@
-"""Ending processes that were started, with everything that they started themselves.
+"""Processes that were started: whether they live, and how they end with all that they started.
 
 An engine may start processes of its own: TensorRT-LLM runs the model in one that MPI starts. They
 are found as descendants while their parents live, and afterwards by their session: the engine
@@ -10,6 +10,18 @@ import os
 import sys
 
 import psutil
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs still.
+
+    A process that has ended stays in the table as a zombie until its parent has looked; an orphan's
+    new parent is the machine's init, which looks late in some containers and in others never.
+    """
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it has ended between the two questions
+        return False
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -134,7 +134,7 @@ class Supervisor:
         if not interval:
             self.client.lost("failed", reason)
             return None
-        next_try = f"The next start is tried in {interval:g} seconds."
+        next_try = f"Another start is tried every {interval:g} seconds."
         self.client.lost("failed", f"{reason.rstrip('.')}. {next_try}")
         return interval
 

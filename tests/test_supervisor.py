@@ -22,7 +22,7 @@ from runtime import (
     Supervisor,
     TokenStream,
 )
-from tests.processes import is_alive
+from runtime.processes import is_alive
 from tests.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio
@@ -262,7 +262,7 @@ async def test_a_given_up_engine_comes_back_by_itself():
         [process] = engine_processes()
         process.send_signal(signal.SIGKILL)
         await until(lambda: supervisor.client.state == "failed")
-        assert "next start is tried in 0.2 seconds" in supervisor.client.state_reason
+        assert "Another start is tried every 0.2 seconds" in supervisor.client.state_reason
 
         await until(lambda: supervisor.client.state == "ready")
         assert supervisor.client.num_restarts == 1

@@ -54,7 +54,7 @@ class Calibration:
         if parts[:2] != ["model", "layers"]:
             return None
         # Not numpy's own format: threads read here, and its headers are Python, whose parser in
-        # CPython 3.11 and 3.12 now and then fails with a SystemError when several threads use it.
+        # CPython 3.11 now and then fails with a SystemError when several threads use it.
         with safe_open(self._path(int(parts[2])), framework="np") as arrays:
             names: list[str] = arrays.keys()
             found: Rows | None = arrays.get_tensor(key) if key in names else None

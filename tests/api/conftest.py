@@ -6,7 +6,7 @@ import pytest
 from openai import OpenAI
 
 from gateway.settings import ServerSettings
-from tests.api.harness import SENTENCE, strict_client
+from tests.api.harness import SENTENCE, WHOLE_ANSWER, strict_client
 from tests.serving import RunningServer, running_server, scripted_settings, tensorrt_settings
 from tests.tensorrt_double import findable
 
@@ -39,6 +39,16 @@ def slow_server() -> Iterator[RunningServer]:
         server=ServerSettings(keep_alive_interval=60),
         engine={"max_num_seqs": 1, "max_num_waiting": 1},
         step_ms=20,
+    )
+    with running_server(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def ending_server() -> Iterator[RunningServer]:
+    """Its answers come to an end by themselves."""
+    settings = scripted_settings(
+        engine={"max_model_len": 500}, text=WHOLE_ANSWER, num_tokens=len(WHOLE_ANSWER.encode())
     )
     with running_server(settings) as running:
         yield running

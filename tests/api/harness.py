@@ -10,6 +10,9 @@ from tests.serving import RunningServer
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 HI = [{"role": "user", "content": "hi"}]
+WHOLE_ANSWER = "Grüße, 狐狸: the quick brown fox! "
+"""After it comes the end of the text."""
+
 SENTENCE = "Schöne Grüße: the quick brown fox, 狐狸! "
 
 

@@ -1,6 +1,5 @@
 """Log-probabilities, best_of, suffix and their neighbours over real HTTP, one token per byte."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -8,33 +7,15 @@ import pytest
 from openai import OpenAI
 
 from runtime.tokenizer import ByteTokenizer
-from tests.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.api.harness import CHAT, HI, TEXT, WHOLE_ANSWER
+from tests.serving import MODEL, RunningServer
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
-SENTENCE = "Grüße, 狐狸: the quick brown fox! "
 TOKENIZER = ByteTokenizer()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(
-        engine={"max_model_len": 500}, text=SENTENCE, num_tokens=len(SENTENCE.encode())
-    )
-    with running_server(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[OpenAI]:
-    with OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",
-        max_retries=0,
-        _strict_response_validation=True,
-    ) as client:
-        yield client
+def server(ending_server: RunningServer) -> RunningServer:
+    return ending_server
 
 
 def whole_chat(server: RunningServer, **body: Any) -> dict[str, Any]:
@@ -325,7 +306,7 @@ def test_stop_tokens_and_stop_strings_in_the_text(server: RunningServer):
 
 def test_min_tokens_holds_every_end_back(server: RunningServer):
     """Stop string, stop token and the end of the script."""
-    num_script = len(SENTENCE.encode())
+    num_script = len(WHOLE_ANSWER.encode())
     for fields in ({"stop": "quick"}, {"stop_token_ids": [ord("k")]}, {}):
         usage = whole_chat(server, min_tokens=num_script + 40, **fields)["usage"]
         assert usage["completion_tokens"] >= num_script + 40

@@ -10,12 +10,11 @@ import pytest
 from gateway.settings import ModelSettings, ServerSettings, Settings
 from runtime import EngineConfig, TensorRTConfig
 from runtime.tensorrt_config import LoRAConfig
+from tests.api.harness import CHAT, HI
 from tests.serving import MODEL, RunningServer, running_server, tensorrt_settings
 from tests.tensorrt_double import RELEASES, findable
 from tests.tensorrt_model import write_tensorrt_model
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 SENTENCE = "Schöne Grüße, 狐狸! "
 PERSON = {
     "type": "object",

@@ -14,7 +14,7 @@ from server import starting_gateway
 from server import wait_for as wait_for_reply
 
 from runtime import TokenStream
-from tests.processes import is_alive
+from runtime.processes import is_alive
 from tests.serving import (
     RunningServer,
     parse_events,

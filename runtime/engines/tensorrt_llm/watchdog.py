@@ -11,6 +11,7 @@ import psutil
 
 from runtime.engines.tensorrt_llm.sequence import Sequence
 from runtime.errors import EngineFatal
+from runtime.processes import is_alive
 
 CHECK_SECONDS = 0.5
 """Between two looks at processes and requests."""
@@ -36,7 +37,7 @@ class Watchdog:
             return
         self._next_check = now + CHECK_SECONDS
         for worker in self._workers:
-            if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
+            if not is_alive(worker):
                 raise EngineFatal(f"TensorRT-LLM's worker process {worker.pid} has died.")
         if not self._llm._check_health():
             raise EngineFatal("TensorRT-LLM says that its executor has shut down.")

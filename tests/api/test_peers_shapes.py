@@ -1,17 +1,13 @@
 """The shape of whole and streamed answers on both endpoints, as suites of other servers have it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.api.harness import CHAT, HI, TEXT
+from tests.serving import MODEL, RunningServer
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
-SENTENCE = "Grüße, 狐狸: the quick brown fox! "
 POSTED = (
     *(CHAT, TEXT, "/v1/responses", "/v1/responses/input_tokens", "/v1/embeddings"),
     *("/generate", "/tokenize", "/detokenize"),
@@ -19,12 +15,8 @@ POSTED = (
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(
-        engine={"max_model_len": 500}, text=SENTENCE, num_tokens=len(SENTENCE.encode())
-    )
-    with running_server(settings) as running:
-        yield running
+def server(ending_server: RunningServer) -> RunningServer:
+    return ending_server
 
 
 class Endpoint:
