@@ -23,9 +23,9 @@ from msgspec import Struct
 from convert.decoding import decoded_weights
 from convert.source import GGUFSource, open_source
 from convert.verify import Target
-from runtime import load_tokenizer
-from runtime.gguf import GGUFValue
-from runtime.llama_vocab import load_llama_cpp
+from runtime.models.gguf import GGUFValue
+from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
+from runtime.tokenizers.tokenizer import load_tokenizer
 
 Logits = npt.NDArray[np.float32]
 

@@ -27,7 +27,8 @@ from rich.table import Table
 
 from convert.pipeline import Options, convert
 from convert.recipe import PRECISIONS, make_recipe
-from runtime import ModelStore, SetupError
+from runtime.errors import SetupError
+from runtime.models.store import ModelStore
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from runtime import ModelStore
+from runtime.models.store import ModelStore
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 PARAMETERS_ON_PAPER = {"8B": 8.0e9, "70B": 70.0e9}

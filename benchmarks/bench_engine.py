@@ -17,7 +17,10 @@ from pathlib import Path
 
 from report import report
 
-from runtime import EngineConfig, LlamaCppConfig, ModelStore, Request, SamplingParams, Supervisor
+from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.messages.request import Request, SamplingParams
+from runtime.models.store import ModelStore
+from runtime.supervisor.supervisor import Supervisor
 
 PROMPT_TOKENS = 32
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"

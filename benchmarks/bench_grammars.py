@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from runtime import InvalidRequest, SamplingParams, StructuredOutput, load_tokenizer
-from runtime.structured import GrammarCompiler, Guide
+from runtime.errors import InvalidRequest
+from runtime.messages.request import SamplingParams, StructuredOutput
+from runtime.structured.compiler import GrammarCompiler, Guide
+from runtime.tokenizers.tokenizer import load_tokenizer
 
 MAX_TOKENS = 200
 PERSON = {

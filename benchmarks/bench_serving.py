@@ -30,7 +30,7 @@ from server import ROOT, RunningServer, gateway
 from sessions import Answer, Endpoint
 from workloads import WORKLOADS, Shared, Short, Workload
 
-from runtime import ModelStore
+from runtime.models.store import ModelStore
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 RESULTS = ROOT / "benchmarks" / "results"

@@ -26,9 +26,9 @@ from convert.recipe import make_recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
 from convert.verify import verify
 from runtime.errors import LockgateError
-from runtime.gguf import read_gguf
+from runtime.hardware.gpu_table import find_gpu
+from runtime.models.gguf import read_gguf
 from runtime.planning.gguf_shape import shape_of_gguf
-from runtime.planning.gpu_table import find_gpu
 from runtime.planning.memory_account import Wishes
 from tests.tiny_checkpoints import (
     byte_level_vocabulary,

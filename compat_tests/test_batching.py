@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.bare_loop import BareLoop
-from runtime import (
-    EngineConfig,
-    LlamaCppConfig,
-    ModelStore,
-    Request,
-    SamplingParams,
-    Tokenizer,
-    load_tokenizer,
-)
+from runtime.config.engine import EngineConfig, LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.sampler import Flags, Floats, Sampler
+from runtime.engines.llama_cpp.sampling.sampler import Flags, Floats, Sampler
+from runtime.messages.request import Request, SamplingParams
+from runtime.models.store import ModelStore
+from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 NUM_TOKENS = 16
 PROMPTS = [

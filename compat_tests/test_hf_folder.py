@@ -9,10 +9,11 @@ import pytest
 import tiktoken
 from transformers import AutoTokenizer
 
-from runtime import ModelStore, Tokenizer, load_tokenizer
-from runtime.gguf import GGUFFile, read_gguf
-from runtime.hf.bpe import TiktokenEncoder
-from runtime.hf.tokenizer import HFTokenizer
+from runtime.models.gguf import GGUFFile, read_gguf
+from runtime.models.store import ModelStore
+from runtime.tokenizers.hf.bpe import TiktokenEncoder
+from runtime.tokenizers.hf.tokenizer import HFTokenizer
+from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from tests.hf_folders import QWEN2, write_json
 from tests.test_tokenizer import FIELDS, nasty_texts
 

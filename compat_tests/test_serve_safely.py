@@ -12,7 +12,7 @@ from compat_tests.test_drain import ADMIN, CHAT, HI, posix, served
 from gateway.commands.serve import check_exposure, check_tls
 from gateway.keys import KeyRing
 from gateway.settings import ServerSettings
-from runtime import SetupError
+from runtime.errors import SetupError
 from tests.api_keys import write_keys
 from tests.test_commands import SCRIPTED, lockgate
 

@@ -13,11 +13,14 @@ import anyio
 import psutil
 import pytest
 
-from runtime import EngineClient, EngineConfig, Request, SamplingParams, Supervisor, TensorRTConfig
-from runtime.messages import Fatal, FromEngine
+from runtime.client.engine_client import EngineClient
+from runtime.config.engine import EngineConfig
+from runtime.config.tensorrt_llm import TensorRTConfig
+from runtime.messages.request import Request, SamplingParams
+from runtime.messages.wire import Fatal, FromEngine
 from runtime.processes import is_alive
-from runtime.supervisor import _EngineRun
-from runtime.worker import EXIT_ENGINE_FATAL
+from runtime.supervisor.supervisor import Supervisor, _EngineRun
+from runtime.worker.__main__ import EXIT_ENGINE_FATAL
 from tests.tensorrt_model import write_tensorrt_model
 
 pytestmark = [

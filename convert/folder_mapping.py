@@ -13,7 +13,7 @@ from convert.mapping import group_of, kind_of, position_of, shapes_of
 from convert.source import SourceTensor
 from convert.weights import Weight
 from runtime.errors import ModelFileError
-from runtime.hf.folder import CONFIG_FILE
+from runtime.models.hf_folder import CONFIG_FILE
 
 _LAYER = re.compile(r"^model\.layers\.(0|[1-9]\d{0,5})\.(.+)$")
 _EXPERT = re.compile(r"(?<=\.experts\.)(0|[1-9]\d{0,5})(?=\.)")

@@ -22,7 +22,7 @@ from convert.packing_config import read_packing
 from convert.safetensors_file import Place, read_places
 from convert.source import RowReader, Rows, SourceTensor, TensorReader
 from runtime.errors import ModelFileError
-from runtime.hf.folder import CONFIG_FILE, read_fields
+from runtime.models.hf_folder import CONFIG_FILE, read_fields
 
 INDEX_FILE = "model.safetensors.index.json"
 SMALL_FILES = (CONFIG_FILE, "generation_config.json", "quantize_config.json", INDEX_FILE)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from convert.packing import Packing
 from runtime.errors import ModelFileError
-from runtime.hf.folder import CONFIG_FILE, check_fields, read_fields
+from runtime.models.hf_folder import CONFIG_FILE, check_fields, read_fields
 
 _LEGACY_FILE = "quantize_config.json"
 _BITS = {"awq": (4,), "gptq": (4, 8)}

@@ -41,7 +41,7 @@ from convert.target import (
 from convert.weights import Weight
 from convert.workspace import Workspace, open_workspace, refuse_existing
 from runtime.errors import ModelFileError
-from runtime.tokenizer import load_tokenizer
+from runtime.tokenizers.tokenizer import load_tokenizer
 from runtime.version import __version__
 
 _MAX_THREADS = 8

@@ -12,9 +12,9 @@ from convert.pipeline import Options, make_plan
 from convert.recipe import ALGORITHMS, PRECISIONS, make_recipe
 from convert.source import GGUFSource
 from runtime.errors import SetupError
+from runtime.hardware.gpu_table import GpuSpec
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
-from runtime.planning.gpu_table import GpuSpec
 from runtime.planning.memory_account import Wishes
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.planner import Plan, PrecisionPlan

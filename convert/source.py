@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from convert.dequantize import dequantize
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile, TensorInfo, read_gguf
+from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
 
 _SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 # Far above any real model; it bounds how many files a hostile header makes us open.

@@ -14,8 +14,8 @@ from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
 from convert.weights import Weight
 from runtime.errors import ModelFileError, SetupError
-from runtime.gguf import GGUFFile
-from runtime.hf.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
+from runtime.models.gguf import GGUFFile
+from runtime.models.hf_folder import CONFIG_FILE, GENERATION_CONFIG_FILE
 from runtime.version import __version__
 
 _TOKENIZER_FILES = (

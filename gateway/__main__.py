@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol, cast
 
-from runtime import SetupError, __version__
+from runtime.errors import SetupError
+from runtime.version import __version__
 
 _COMMANDS = {
     "serve": "serve a model over the OpenAI API",

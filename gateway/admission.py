@@ -20,7 +20,7 @@ from gateway.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
 from gateway.quotas import UNLIMITED_ANSWER_TOKENS, Permit, Quotas
 from gateway.settings import Settings
 from gateway.web_origin import host_name, is_own_host, is_own_page
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 PUBLIC = "public"
 """Route option: no key is needed."""

@@ -62,7 +62,9 @@ from gateway.settings import Settings
 from gateway.shared_paths import options_of_shared_paths
 from gateway.tokens import detokenize, tokenize
 from gateway.tracing import start_tracer, tracing
-from runtime import FromEngine, GpuMonitor, Ready, StepOutput, Supervisor
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.messages.wire import FromEngine, Ready, StepOutput
+from runtime.supervisor.supervisor import Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
 

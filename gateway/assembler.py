@@ -12,7 +12,8 @@ from gateway.answers import (
     Usage,
 )
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from runtime import RequestOutput, ThinkingTracker, TokenLogprobs
+from runtime.messages.request import RequestOutput, TokenLogprobs
+from runtime.text.thinking import ThinkingTracker
 
 
 class ChoiceStart(Struct, frozen=True, gc=False):

@@ -16,7 +16,9 @@ from gateway.parsing.dialect import CallForm, Dialect
 from gateway.parsing.dialects.generic import GENERIC
 from gateway.parsing.pieces import Parser
 from gateway.tool_choice import FunctionSpec, ToolUse
-from runtime import InvalidRequest, StructuralTag, StructuredOutput, TagStructure, Tokenizer
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuralTag, StructuredOutput, TagStructure
+from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class CallPlan(Struct, frozen=True):

@@ -35,7 +35,8 @@ from gateway.translate import (
     num_candidates,
     num_choices,
 )
-from runtime import GpuMonitor, Request
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.messages.request import Request
 
 
 @post("/v1/completions", status_code=200)

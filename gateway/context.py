@@ -17,7 +17,7 @@ from gateway.registry import ModelRegistry, ServedModel
 from gateway.service import Origin
 from gateway.settings import Settings
 from gateway.tracing import Tracer, request_attributes
-from runtime import GpuMonitor
+from runtime.hardware.gpu_monitor import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 from litestar.types import Receive
 
 from gateway.errors import BodyTimeout, RequestTimeout
-from runtime import LockgateError
+from runtime.errors import LockgateError
 
 
 def body_in_time(receive: Receive, started: float, seconds: float) -> Receive:

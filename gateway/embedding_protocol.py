@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from gateway.fields import refuse_parameter
 from gateway.protocol import Unsupported, WorkRequest
-from runtime import ContextLengthExceeded, InvalidRequest
+from runtime.errors import ContextLengthExceeded, InvalidRequest
 
 MAX_INPUTS = 2048
 """Texts of one request, as at OpenAI."""

@@ -29,8 +29,9 @@ from gateway.model_metrics import ModelMetrics
 from gateway.registry import ServedModel
 from gateway.service import Service, service_of
 from gateway.streaming import until_over
-from runtime import EmbeddingRequest as EngineRequest
-from runtime import EngineLimits, InvalidRequest
+from runtime.errors import InvalidRequest
+from runtime.messages.request import EmbeddingRequest as EngineRequest
+from runtime.messages.wire import EngineLimits
 
 WRITTEN_NUMBERS = 50_000
 """Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""

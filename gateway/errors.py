@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from gateway.answers import ErrorBody, ErrorResponse, encode
 from gateway.exchange import Exchange
-from runtime import (
-    MAX_RETRY_AFTER,
+from runtime.client.service_rate import MAX_RETRY_AFTER
+from runtime.errors import (
     DeadlineExceeded,
     EngineCrashed,
     EngineError,

@@ -22,7 +22,9 @@ from gateway.metric_table import Family
 from gateway.metrics import PROVIDER, GenAiLabels, Metrics
 from gateway.model_metrics import ModelMetrics
 from gateway.process_usage import ProcessUsage
-from runtime import EngineClient, EngineState, GpuMonitor, __version__
+from runtime.client.engine_client import EngineClient, EngineState
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.version import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

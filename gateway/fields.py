@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Struct
 
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 HARMLESS: Mapping[str, str] = {
     "user": "names the end user, who takes a fair share of the engine",

@@ -35,7 +35,7 @@ from gateway.assembler import (
 )
 from gateway.chat_message import chat_message, delta_fields
 from gateway.logprobs import ChatLogprobsWriter, CompletionLogprobsWriter
-from runtime import TokenLogprobs
+from runtime.messages.request import TokenLogprobs
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from runtime import THROTTLE_REASONS, GpuMonitor, GpuReading
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.hardware.nvml import THROTTLE_REASONS, GpuReading
 
 _GAUGES: tuple[tuple[str, str, Callable[[GpuReading], float | None]], ...] = (
     ("memory_total_bytes", "Memory of the GPU.", lambda gpu: gpu.memory_total),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime import EngineClient
+from runtime.client.engine_client import EngineClient
 
 HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
 

@@ -16,7 +16,9 @@ from gateway.health import HealthState, Progress, problems_of, progress_of, stat
 from gateway.process_usage import ProcessUsage, own_usage, usage_of_tree
 from gateway.registry import LOADING_RETRY_SECONDS, ModelRegistry
 from gateway.streaming import JSONBytes
-from runtime import EngineInfo, EngineLimits, EngineStats, GpuReading, __version__
+from runtime.hardware.nvml import GpuReading
+from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats
+from runtime.version import __version__
 
 
 class Version(Struct, frozen=True):

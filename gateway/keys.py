@@ -19,7 +19,7 @@ import structlog
 from msgspec import Meta, Struct
 
 from gateway.settings import AuthSettings
-from runtime import SetupError
+from runtime.errors import SetupError
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,8 @@ import codecs
 from collections.abc import Sequence
 
 from gateway.answers import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
-from runtime import Tokenizer, TokenLogprobs
+from runtime.messages.request import TokenLogprobs
+from runtime.tokenizers.tokenizer import Tokenizer
 
 LOWEST = -9999.0
 """What OpenAI says for a token that is next to impossible; JSON has no infinity."""

@@ -28,7 +28,7 @@ from gateway.protocol import (
 )
 from gateway.template_probe import ToolSupport
 from gateway.tool_prompt import in_plain_words
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 _SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 

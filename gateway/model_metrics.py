@@ -5,7 +5,7 @@ from typing import get_args
 
 from gateway.answers import FinishReason
 from gateway.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
-from runtime import EngineStats, StepOutput
+from runtime.messages.wire import EngineStats, StepOutput
 
 
 class EngineMetrics:

@@ -37,7 +37,7 @@ from gateway.responses.protocol import InputItem, InputTokensRequest, ResponseRe
 from gateway.service import MAX_PRIORITY, PRIORITIES
 from gateway.streaming import JSONBytes
 from gateway.tokens import DetokenizeRequest, Text, TokenizeRequest, Tokens
-from runtime import __version__
+from runtime.version import __version__
 
 Json = dict[str, Any]
 

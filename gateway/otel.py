@@ -23,7 +23,7 @@ from gateway.exchange import Exchange
 from gateway.metrics import PROVIDER
 from gateway.settings import OtelSettings
 from gateway.tracing import FinishedRequest
-from runtime import __version__
+from runtime.version import __version__
 
 EXPORT_SECONDS = 5.0
 """How long one try to reach the collector may take, and so about how long `close` does."""

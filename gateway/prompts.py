@@ -5,7 +5,8 @@ from typing import NoReturn
 
 from gateway.protocol import CompletionRequest
 from gateway.sampling import scores_prompt
-from runtime import FimTokens, InvalidRequest
+from runtime.errors import InvalidRequest
+from runtime.tokenizers.token_roles import FimTokens
 
 
 def completion_prompts(data: CompletionRequest) -> list[str] | list[list[int]]:

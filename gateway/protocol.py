@@ -15,7 +15,7 @@ from gateway.allowed_values import allowed_values
 from gateway.response_format import Choices, ResponseFormat, StructuredOutputs
 from gateway.surrogates import find_half
 from gateway.tool_protocol import FunctionChoice, Functions, ToolChoice, Tools
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 Unsupported = Any
 """A field that is refused unless it has a neutral value: its inside is never looked at."""

@@ -14,7 +14,11 @@ from msgspec import Struct
 from gateway.parsing.styles import Opening, Style, find_opening
 from gateway.protocol import AssistantMessage, ChatCompletionRequest, ReasoningEffort
 from gateway.template import ChatTemplate
-from runtime import InvalidRequest, Thinking, ThinkingTracker, Tokenizer, spell
+from runtime.errors import InvalidRequest
+from runtime.messages.request import Thinking
+from runtime.text.detokenizer import spell
+from runtime.text.thinking import ThinkingTracker
+from runtime.tokenizers.tokenizer import Tokenizer
 
 EFFORT_BUDGETS: Mapping[ReasoningEffort, int] = {
     "none": 0,

@@ -19,17 +19,12 @@ from gateway.parsing.tool_dialects import DIALECTS, find_dialect
 from gateway.reasoning import Hearing, Reasoner, hearing_of
 from gateway.settings import ModelSettings
 from gateway.template import ChatTemplate
-from runtime import (
-    EngineClient,
-    EngineInfo,
-    EngineUnavailable,
-    InvalidRequest,
-    SetupError,
-    Tokenizer,
-    __version__,
-    is_matryoshka,
-    load_tokenizer,
-)
+from runtime.client.engine_client import EngineClient
+from runtime.errors import EngineUnavailable, InvalidRequest, SetupError
+from runtime.messages.wire import EngineInfo
+from runtime.models.shortened_embeddings import is_matryoshka
+from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.version import __version__
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.closed_schema import closed
-from runtime import InvalidRequest, StructuredOutput
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuredOutput
 
 MAX_LENGTH = 262_144
 """Characters of a schema, a regular expression or all choices together."""

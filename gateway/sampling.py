@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from gateway.protocol import ChatCompletionRequest, CompletionRequest, GenerationRequest
 from gateway.response_format import structured_output
-from runtime import InvalidRequest, SamplingParams
+from runtime.errors import InvalidRequest
+from runtime.messages.request import SamplingParams
 
 
 def check_sampling(data: GenerationRequest) -> None:

@@ -14,7 +14,9 @@ from msgspec import Struct
 from gateway.errors import PermissionDenied
 from gateway.keys import PriorityClass
 from gateway.protocol import ChatCompletionRequest, GenerationRequest, WorkRequest
-from runtime import PRIORITY_STEP, InvalidRequest, PrefixCaching
+from runtime.config.engine import PrefixCaching
+from runtime.errors import InvalidRequest
+from runtime.messages.request import PRIORITY_STEP
 
 PRIORITIES: Mapping[str, int] = {
     "interactive": -PRIORITY_STEP,

@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, NoReturn, Union, cast, get_args, get
 import msgspec
 from msgspec import Meta, Struct
 
-from runtime import EngineConfig, SetupError
+from runtime.config.engine import EngineConfig
+from runtime.errors import SetupError
 
 CONFIG_VARIABLE = "LOCKGATE_CONFIG"
 VARIABLE_PREFIX = "LOCKGATE__"

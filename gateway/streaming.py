@@ -23,7 +23,8 @@ from gateway.exchange import Exchange
 from gateway.frames import KEEP_ALIVE, Shape
 from gateway.metrics import Metrics
 from gateway.timeline import Timeline
-from runtime import LockgateError, RequestOutput
+from runtime.errors import LockgateError
+from runtime.messages.request import RequestOutput
 
 log = structlog.get_logger(__name__)
 

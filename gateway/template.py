@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.template_probe import Render, probe_tools
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 RESERVED = frozenset(
     (

@@ -23,7 +23,8 @@ from gateway.streaming import JSONBytes
 from gateway.tool_choice import find_tool_use
 from gateway.tool_protocol import Tools
 from gateway.translate import check_chat
-from runtime import InvalidRequest, Tokenizer
+from runtime.errors import InvalidRequest
+from runtime.tokenizers.tokenizer import Tokenizer
 
 MANY_TOKENS = 20_000
 """More than so many are turned into text in a thread, so that they hold up nobody's stream."""

@@ -17,7 +17,7 @@ from gateway.tool_protocol import (
     Tool,
     ToolChoice,
 )
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 Mode = Literal["auto", "required", "named"]
 

@@ -21,7 +21,7 @@ from gateway.protocol import (
     WorkRequest,
 )
 from gateway.settings import OtelSettings
-from runtime import MissingExtra, SetupError
+from runtime.errors import MissingExtra, SetupError
 
 _MAX_MODEL_NAME = 256
 """Characters of a name that a client made up."""

@@ -17,7 +17,8 @@ from gateway.reasoning import PreparedThinking
 from gateway.sampling import check_sampling, sampling_params
 from gateway.service import Service
 from gateway.tool_choice import find_tool_use
-from runtime import ContextLengthExceeded, InvalidRequest, Request, SamplingParams, Thinking
+from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.messages.request import Request, SamplingParams, Thinking
 
 DEFAULT_COMPLETION_TOKENS = 16
 SEED_MASK = 2**63 - 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 
 import msgspec
 
-from runtime.engines.llama_cpp.prefix_tree import Block
+from runtime.engines.llama_cpp.kv.prefix_tree import Block
 
 
 class FakeMemory:

@@ -1,7 +1,8 @@
 """What a grammar takes, in the vocabulary of the scripted engine."""
 
-from runtime import SamplingParams, StructuredOutput, load_tokenizer
-from runtime.structured import GrammarCompiler, Guide
+from runtime.messages.request import SamplingParams, StructuredOutput
+from runtime.structured.compiler import GrammarCompiler, Guide
+from runtime.tokenizers.tokenizer import load_tokenizer
 
 TOKENIZER = load_tokenizer("")
 

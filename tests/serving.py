@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
 from gateway.settings import AuthSettings, ModelSettings, ServerSettings, Settings
-from runtime import EngineConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig, ScriptedConfig
 from tests.tensorrt_model import write_tensorrt_model
 
 MODEL = "acme/parrot"

@@ -12,7 +12,7 @@ from gateway.assembler import (
     Event,
     TextDelta,
 )
-from runtime import RequestOutput
+from runtime.messages.request import RequestOutput
 
 Script = list[tuple[list[int], str]]
 

@@ -18,8 +18,8 @@ from gateway.parsing.pieces import CallArguments, CallStart, Content
 from gateway.protocol import decode_chat_completion
 from gateway.tool_choice import find_tool_use
 from gateway.tool_protocol import MAX_TOOLS
-from runtime import StructuredOutput
-from runtime.structured import GrammarCompiler
+from runtime.messages.request import StructuredOutput
+from runtime.structured.compiler import GrammarCompiler
 from tests import grammars
 from tests.grammars import TOKENIZER
 

@@ -7,8 +7,8 @@ import anyio
 import pytest
 import zmq
 
-from runtime.channel import MAX_MESSAGES_PER_TURN, Channel
-from runtime.messages import (
+from runtime.client.channel import MAX_MESSAGES_PER_TURN, Channel
+from runtime.messages.wire import (
     Abort,
     EngineStats,
     FromEngine,

@@ -5,24 +5,27 @@ import time
 import msgspec
 import pytest
 
-from runtime import (
+from runtime.client.engine_client import UNAVAILABLE_RETRY_SECONDS, EngineClient
+from runtime.client.service_rate import DEFAULT_RETRY_AFTER
+from runtime.errors import (
     DeadlineExceeded,
-    EngineClient,
     EngineError,
-    EngineInfo,
-    EngineLimits,
     EngineOverloaded,
-    EngineStats,
     EngineUnavailable,
     InvalidRequest,
-    Request,
-    RequestOutput,
-    SamplingParams,
-    StepOutput,
 )
-from runtime.client import UNAVAILABLE_RETRY_SECONDS
-from runtime.messages import Abort, Ready, RequestFailed, Submit, ToEngine
-from runtime.service_rate import DEFAULT_RETRY_AFTER
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.wire import (
+    Abort,
+    EngineInfo,
+    EngineLimits,
+    EngineStats,
+    Ready,
+    RequestFailed,
+    StepOutput,
+    Submit,
+    ToEngine,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,8 @@ import pytest
 from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings import ServerSettings
-from runtime import SetupError, __version__
+from runtime.errors import SetupError
+from runtime.version import __version__
 from tests.command_line import (
     SCRIPTED,
     environment,

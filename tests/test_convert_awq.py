@@ -26,7 +26,7 @@ from convert.source import GGUFSource
 from convert.verify import Target, verify_against
 from convert.weights import Weight
 from runtime.errors import SetupError
-from runtime.tokenizer import load_tokenizer
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.reference_model import last_logits
 from tests.tiny_checkpoints import NUM_LAYERS, byte_level_vocabulary, random_weights, write_gguf
 

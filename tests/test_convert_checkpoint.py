@@ -20,7 +20,7 @@ from convert.recipe import Recipe, Rule, make_recipe
 from convert.safetensors_file import read_places
 from convert.verify import Target, verify, verify_against
 from runtime.errors import ModelFileError, SetupError
-from runtime.gguf import read_gguf
+from runtime.models.gguf import read_gguf
 from tests.reference_model import last_logits
 from tests.tiny_checkpoints import (
     ARCHITECTURES,
@@ -71,7 +71,7 @@ def read_json(path: Path) -> Any:
 def llama_context(path: Path) -> Iterator[Any]:
     """llama.cpp with everything in float32 that can be."""
     llama_cpp = pytest.importorskip("llama_cpp")
-    from runtime.llama_vocab import load_llama_cpp
+    from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
 
     load_llama_cpp()
     params = llama_cpp.llama_model_default_params()

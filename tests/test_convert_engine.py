@@ -12,7 +12,7 @@ from convert.__main__ import main
 from convert.modelopt import calibrate_on_gpu
 from convert.pipeline import Options, convert
 from convert.recipe import make_recipe
-from runtime.engines.tensorrt_llm.checkpoint import read_checkpoint
+from runtime.engines.tensorrt_llm.setup.checkpoint import read_checkpoint
 from runtime.errors import MissingExtra, SetupError
 from tests.tensorrt_double import double_of
 from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf

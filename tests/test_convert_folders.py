@@ -17,7 +17,7 @@ from convert.pipeline import Options, convert, make_plan
 from convert.recipe import Recipe, Rule, make_recipe
 from convert.verify import Target, verify_against
 from runtime.errors import ModelFileError, SetupError
-from runtime.tokenizer import load_tokenizer
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.packed_folders import (
     CLASSES,
     make_weights,

@@ -11,10 +11,10 @@ from convert.__main__ import main
 from convert.pipeline import Options, convert
 from convert.planning import make_offers
 from convert.recipe import PRECISIONS, make_recipe
-from runtime.gguf import read_gguf
+from runtime.hardware.gpu_table import find_gpu
+from runtime.models.gguf import read_gguf
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
-from runtime.planning.gpu_table import find_gpu
 from runtime.planning.memory_account import Wishes
 from tests.packed_folders import (
     CLASSES,

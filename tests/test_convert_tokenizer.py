@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 
 from convert.tokenizer import build_tokenizer, end_token_ids
 from runtime.errors import ModelFileError
-from runtime.gguf import read_gguf
-from runtime.llama_vocab import LlamaVocabTokenizer
-from runtime.tokenizer import load_tokenizer
+from runtime.models.gguf import read_gguf
+from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.test_tokenizer import nasty_texts
 from tests.tiny_checkpoints import (
     byte_level_vocabulary,

@@ -5,18 +5,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from runtime import (
-    EngineConfig,
-    InvalidRequest,
-    Request,
-    SamplingParams,
-    ScriptedConfig,
-    load_tokenizer,
-)
-from runtime.core import EngineCore
+from runtime.config.engine import EngineConfig, ScriptedConfig
 from runtime.engines import create_engine
-from runtime.messages import RequestFailed, StepOutput
-from runtime.request import RequestOutput
+from runtime.errors import InvalidRequest
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.wire import RequestFailed, StepOutput
+from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.worker.core import EngineCore
 
 TEXT = "one two three four five six seven "
 

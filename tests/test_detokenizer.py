@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.detokenizer import Detokenizer
-from runtime.tokenizer import ByteTokenizer
+from runtime.text.detokenizer import Detokenizer
+from runtime.tokenizers.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.embedding_protocol import EmbeddingRequest
-from runtime.engines.scripted_embedder import WIDTH, scripted_vector
+from runtime.engines.scripted.embedder import WIDTH, scripted_vector
 from tests.openai_schemas import REQUEST_FIELDS, check_embeddings, check_error
 from tests.serving import (
     MODEL,

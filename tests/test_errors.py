@@ -18,7 +18,7 @@ from gateway.errors import (
     to_reply,
 )
 from gateway.exchange import Exchange
-from runtime import (
+from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,

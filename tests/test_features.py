@@ -5,20 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import (
-    EngineConfig,
-    InvalidRequest,
-    Request,
-    SamplingParams,
-    StructuredOutput,
-    Thinking,
-)
-from runtime.core import EngineCore
+from runtime.config.engine import EngineConfig
 from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
-from runtime.engines.scripted import FEATURES
-from runtime.messages import RequestFailed, Submit, decode_to_engine, encode
-from runtime.tokenizer import ByteTokenizer
+from runtime.engines.scripted.engine import FEATURES
+from runtime.errors import InvalidRequest
+from runtime.messages.request import Request, SamplingParams, StructuredOutput, Thinking
+from runtime.messages.wire import RequestFailed, Submit, decode_to_engine, encode
+from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.worker.core import EngineCore
 
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("logit_bias", {"logit_bias": {5: 1.5}}),

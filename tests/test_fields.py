@@ -20,7 +20,7 @@ from gateway.protocol import (
 )
 from gateway.service import Service
 from gateway.tool_choice import find_tool_use
-from runtime import load_tokenizer
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 

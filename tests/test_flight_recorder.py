@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.flight_recorder import FlightRecorder, read_record
+from runtime.messages.flight_record import FlightRecorder, read_record
 
 WRITE_AND_DIE = """
 import os, signal, sys
-from runtime.flight_recorder import FlightRecorder
+from runtime.messages.flight_record import FlightRecorder
 FlightRecorder(sys.argv[1]).write(["a", "b"])
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -53,7 +53,7 @@ def test_what_a_full_disk_would_not_take_is_unknown(tmp_path):
     path = tmp_path / "record"
     program = """if True:
         import resource, signal, sys
-        from runtime.flight_recorder import FlightRecorder
+        from runtime.messages.flight_record import FlightRecorder
         recorder = FlightRecorder(sys.argv[1])
         recorder.write(["a"])
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile, read_gguf
+from runtime.models.gguf import GGUFFile, read_gguf
 from tests.tiny_model import write_tiny_model
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gpu import THROTTLE_REASONS, GpuReader, GpuReading, ProcessMemory, spec_of
-from runtime.planning.gpu_table import find_gpu
+from runtime.hardware.gpu_table import find_gpu
+from runtime.hardware.nvml import THROTTLE_REASONS, GpuReader, GpuReading, ProcessMemory, spec_of
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 
 # What may be missing about a GPU, and the fields that are None then.

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from runtime.errors import GpuMemoryPressure
-from runtime.gpu import GpuReader, GpuReading, GpuSnapshot
-from runtime.gpu_monitor import GpuMonitor
-from runtime.memory_guard import AUTO_MIN_FREE_BYTES, MemoryGuard
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.hardware.memory_guard import AUTO_MIN_FREE_BYTES, MemoryGuard
+from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 from tests.serving import wait_for
 
@@ -111,7 +111,9 @@ def test_an_old_reading_is_no_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
     watching.update(snapshot(0))
     now = time.monotonic()
     for seconds, closed in ((299, True), (301, False)):
-        monkeypatch.setattr("runtime.gpu_monitor.time.monotonic", lambda s=seconds: now + s)
+        monkeypatch.setattr(
+            "runtime.hardware.gpu_monitor.time.monotonic", lambda s=seconds: now + s
+        )
         assert watching.under_pressure == closed
         assert bool(watching.pressure_reason) == closed
 
@@ -199,7 +201,7 @@ class Stuck(GpuReader):
 
 
 def test_a_driver_that_blocks_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.gpu_monitor._STOP_SECONDS", 0.01)
+    monkeypatch.setattr("runtime.hardware.gpu_monitor._STOP_SECONDS", 0.01)
     release = threading.Event()
     reader = Stuck(release)
     watching = GpuMonitor(interval=60, reader=reader)

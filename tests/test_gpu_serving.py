@@ -8,7 +8,7 @@ import pytest
 
 from gateway.app import min_free_bytes
 from gateway.settings import GpuSettings
-from runtime import EngineConfig
+from runtime.config.engine import EngineConfig
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 

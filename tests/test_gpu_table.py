@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.errors import SetupError
-from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu, match_gpu
+from runtime.hardware.gpu_table import GPUS, GpuSpec, find_gpu, match_gpu
 
 # Bus width in bits and transfer rate of a pin in Gbit/s, from the cards' product pages.
 MEMORY = {

@@ -8,17 +8,9 @@ import psutil
 import pytest
 
 from gateway.health import RECENT_SECONDS, STALL_SECONDS, problems_of, progress_of, state_of
-from runtime import (
-    EngineClient,
-    EngineInfo,
-    EngineLimits,
-    EngineStats,
-    Ready,
-    Request,
-    RequestOutput,
-    SamplingParams,
-    StepOutput,
-)
+from runtime.client.engine_client import EngineClient
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats, Ready, StepOutput
 from tests.serving import running_server, scripted_settings, wait_for
 
 READY = Ready(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.__main__ import main
 from gateway.keys import KeyRing, new_key, open_key_ring, presented_key, read_keys_file
 from gateway.settings import AuthSettings
-from runtime import SetupError
+from runtime.errors import SetupError
 from tests.api_keys import write_keys
 
 ENVIRONMENT_KEY = "a-key-of-the-environment"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.config import EngineConfig
-from runtime.engines.llama_cpp.embedder import LlamaEmbedder
-from runtime.engines.llama_cpp.pooling import find_pooling
+from runtime.config.engine import EngineConfig
+from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
+from runtime.engines.llama_cpp.embedding.pooling import find_pooling
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import InvalidRequest
 

@@ -11,18 +11,12 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from runtime import (
-    ContextLengthExceeded,
-    EngineConfig,
-    InvalidRequest,
-    LlamaCppConfig,
-    ModelFileError,
-    Request,
-    SamplingParams,
-    load_tokenizer,
-)
+from runtime.config.engine import EngineConfig, LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
+from runtime.errors import ContextLengthExceeded, InvalidRequest, ModelFileError
+from runtime.messages.request import Request, SamplingParams
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.tiny_model import write_tiny_model
 
 

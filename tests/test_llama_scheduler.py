@@ -6,8 +6,7 @@ from collections.abc import Sequence as SequenceOf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import Request, SamplingParams
-from runtime.engines.llama_cpp.kv_cache import KVCache
+from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.pace import (
     MIN_PROMPT_TOKENS,
     ROW_MULTIPLE,
@@ -15,9 +14,10 @@ from runtime.engines.llama_cpp.pace import (
     UNDISTURBED_STEPS,
     Pace,
 )
-from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
+from runtime.messages.request import Request, SamplingParams
 from tests.fake_memory import FakeMemory
 
 EOS = frozenset({0})

@@ -13,19 +13,13 @@ from jsonschema import Draft202012Validator
 pytest.importorskip("llama_cpp")
 
 from gateway.settings import ModelSettings, Settings
-from runtime import (
-    EngineConfig,
-    InvalidRequest,
-    LlamaCppConfig,
-    Request,
-    SamplingParams,
-    StructuredOutput,
-    Tokenizer,
-    load_tokenizer,
-)
-from runtime.core import EngineCore
+from runtime.config.engine import EngineConfig, LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.messages import RequestFailed, StepOutput
+from runtime.errors import InvalidRequest
+from runtime.messages.request import Request, SamplingParams, StructuredOutput
+from runtime.messages.wire import RequestFailed, StepOutput
+from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.worker.core import EngineCore
 from tests.schemas import random_schema
 from tests.serving import MODEL, RunningServer, running_server, text_of_chunks
 

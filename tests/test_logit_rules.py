@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import SamplingParams
-from runtime.engines.llama_cpp.logit_rules import FORBIDDEN, LogitRules
-from runtime.engines.llama_cpp.logprobs import token_logprobs
-from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.logit_rules import FORBIDDEN, LogitRules
+from runtime.engines.llama_cpp.sampling.logprobs import token_logprobs
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
+from runtime.messages.request import SamplingParams
 
 SIZE = 12
 ENDS = frozenset({3, 7})

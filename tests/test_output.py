@@ -5,10 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import Request, RequestOutput, SamplingParams, TokenLogprobs, TokenStream
+from runtime.client.token_stream import TokenStream
 from runtime.engines.base import SequenceOutput
-from runtime.output import OutputProcessor
-from runtime.tokenizer import ByteTokenizer
+from runtime.messages.request import Request, RequestOutput, SamplingParams, TokenLogprobs
+from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.worker.output import OutputProcessor
 
 
 def processor(**sampling: object) -> OutputProcessor:

@@ -13,7 +13,8 @@ from gateway.frames import ChatShape, Head
 from gateway.logprobs import ChatLogprobsWriter
 from gateway.parsing.chain import Chain, PlainText
 from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from runtime import RequestOutput, TokenLogprobs, load_tokenizer
+from runtime.messages.request import RequestOutput, TokenLogprobs
+from runtime.tokenizers.tokenizer import load_tokenizer
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 pytest.importorskip("llama_cpp")
 
 from gateway.settings import ModelSettings, Settings
-from runtime import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
 from tests.serving import (
     MODEL,
     RunningServer,

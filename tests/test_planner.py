@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import SetupError
+from runtime.hardware.gpu_table import GPUS, GpuSpec, find_gpu
 from runtime.planning.config_shape import shape_of_config
-from runtime.planning.gpu_table import GPUS, GpuSpec, find_gpu
 from runtime.planning.known_shapes import KNOWN_CONFIGS
 from runtime.planning.memory_account import (
     TOKENS_PER_BLOCK,

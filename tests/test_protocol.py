@@ -14,7 +14,7 @@ from gateway.protocol import (
     to_invalid_request,
     unknown_fields,
 )
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

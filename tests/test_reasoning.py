@@ -22,8 +22,9 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.template import ChatTemplate
 from gateway.translate import chat_requests
-from runtime import InvalidRequest, Thinking
-from runtime.tokenizer import ByteTokenizer
+from runtime.errors import InvalidRequest
+from runtime.messages.request import Thinking
+from runtime.tokenizers.tokenizer import ByteTokenizer
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 
 CHAT = "/v1/chat/completions"

@@ -9,17 +9,11 @@ from gateway.context import Context
 from gateway.errors import UnknownModel
 from gateway.registry import ModelRegistry, ServedModel
 from gateway.settings import ModelSettings, Settings
-from runtime import (
-    EngineClient,
-    EngineConfig,
-    EngineInfo,
-    EngineLimits,
-    EngineUnavailable,
-    InvalidRequest,
-    SetupError,
-)
-from runtime.messages import Ready
-from runtime.tokenizer import ByteTokenizer
+from runtime.client.engine_client import EngineClient
+from runtime.config.engine import EngineConfig
+from runtime.errors import EngineUnavailable, InvalidRequest, SetupError
+from runtime.messages.wire import EngineInfo, EngineLimits, Ready
+from runtime.tokenizers.tokenizer import ByteTokenizer
 
 READY = Ready(
     EngineLimits(

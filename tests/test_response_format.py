@@ -14,7 +14,8 @@ from gateway.protocol import (
     to_invalid_request,
 )
 from gateway.response_format import MAX_GRAMMAR_LENGTH, MAX_LENGTH, structured_output
-from runtime import InvalidRequest, StructuredOutput
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuredOutput
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

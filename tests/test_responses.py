@@ -25,7 +25,7 @@ from gateway.responses.protocol import ResponseRequest, decode_response_request
 from gateway.responses.shape import ResponseShape, new_response
 from gateway.responses.translate import chat_of
 from gateway.settings import ModelSettings, ServerSettings, Settings
-from runtime import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
 from tests.openai_schemas import (
     REQUEST_FIELDS,
     check_answer,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.restart_budget import (
+from runtime.supervisor.restart_budget import (
     FIRST_PAUSE_SECONDS,
     MAX_PAUSE_SECONDS,
     MAX_SEARCH_DEATHS,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import SamplingParams
-from runtime.engines.llama_cpp.sampler import Sampler
-from runtime.engines.llama_cpp.top_k import top_token_ids
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.top_k import top_token_ids
+from runtime.messages.request import SamplingParams
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625], dtype=np.float32))
 

@@ -17,7 +17,8 @@ from gateway.protocol import (
     decode_completion,
 )
 from gateway.service import Origin, Service, served_tier, service_of
-from runtime import PRIORITY_STEP, InvalidRequest
+from runtime.errors import InvalidRequest
+from runtime.messages.request import PRIORITY_STEP
 
 ORIGIN = Origin(
     arrival_time=50.0,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.service_rate import (
+from runtime.client.service_rate import (
     DEFAULT_RETRY_AFTER,
     MAX_RETRY_AFTER,
     MIN_RETRY_AFTER,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings import Override, Settings, load_settings
-from runtime import SetupError
-from runtime.tensorrt_config import NGramSpeculation
+from runtime.config.tensorrt_llm import NGramSpeculation
+from runtime.errors import SetupError
 
 ROOT = Path(__file__).parents[1]
 NO_FILE = {"LOCKGATE_CONFIG": os.devnull}

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.settings import ModelSettings, Settings
-from runtime import EngineConfig, ScriptedConfig, __version__
+from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.version import __version__
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
 CHAT = "/v1/chat/completions"

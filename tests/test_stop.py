@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InvalidRequest
-from runtime.stop import StopChecker
+from runtime.text.stop import StopChecker
 
 TEXT = st.text(alphabet="ab<|é", max_size=40)
 STOPS = st.lists(st.text(alphabet="ab<|é", min_size=1, max_size=5), max_size=4).map(tuple)

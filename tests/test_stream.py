@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import EngineError, RequestOutput, TokenLogprobs, TokenStream
+from runtime.client.token_stream import TokenStream
+from runtime.errors import EngineError
+from runtime.messages.request import RequestOutput, TokenLogprobs
 
 
 def delta(request_id: str, token: int, *, end: bool = False) -> RequestOutput:

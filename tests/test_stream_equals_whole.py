@@ -15,7 +15,8 @@ from gateway.frames import ChatShape, Head
 from gateway.logprobs import ChatLogprobsWriter
 from gateway.parsing.dialect import Dialect
 from gateway.parsing.tool_dialects import DIALECTS
-from runtime import RequestOutput, TokenLogprobs, load_tokenizer
+from runtime.messages.request import RequestOutput, TokenLogprobs
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.test_parsing import chunks_of
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")

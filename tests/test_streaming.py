@@ -15,7 +15,9 @@ from gateway.exchange import Exchange
 from gateway.frames import DONE, KEEP_ALIVE, ChatShape, CompletionShape, Head, Shape
 from gateway.metrics import Metrics
 from gateway.streaming import EventStream, FinishedDeltas, WholeAnswer
-from runtime import EngineError, EngineOverloaded, RequestOutput, TokenStream
+from runtime.client.token_stream import TokenStream
+from runtime.errors import EngineError, EngineOverloaded
+from runtime.messages.request import RequestOutput
 
 HEAD = Head('chatcmpl-"1"', 7, "mödel", "fp_1")
 WAIT = 10.0

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from llguidance import LLParserLimits
 
-from runtime import (
+from runtime.engines.base import SequenceOutput
+from runtime.engines.features import check_features, features_of, without_optional
+from runtime.errors import InvalidRequest
+from runtime.messages.request import (
     BareCalls,
-    InvalidRequest,
     Request,
     RequestOutput,
     SamplingParams,
@@ -17,11 +19,9 @@ from runtime import (
     StructuredOutput,
     TagStructure,
 )
-from runtime.engines.base import SequenceOutput
-from runtime.engines.features import check_features, features_of, without_optional
-from runtime.output import OutputProcessor
-from runtime.structural_tag import is_legacy, legacy_structural_tag
-from runtime.structured import GrammarCompiler
+from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.structural_tag import is_legacy, legacy_structural_tag
+from runtime.worker.output import OutputProcessor
 from tests.grammars import TOKENIZER, takes
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -180,7 +180,9 @@ def test_too_much_for_one_grammar_is_held_to_less(
 ) -> None:
     """Tools that do not fit into one grammar keep their names, and strict ones are refused. The
     limit is a tenth of the real one, and so is what it holds."""
-    monkeypatch.setattr("runtime.structured.LIMITS", LLParserLimits(max_grammar_size=20_000))
+    monkeypatch.setattr(
+        "runtime.structured.compiler.LIMITS", LLParserLimits(max_grammar_size=20_000)
+    )
     properties = {f"p{number}": {"type": "integer"} for number in range(100)}
     schema = {"type": "object", "properties": properties, "required": ["p7"]}
     structures = tuple(

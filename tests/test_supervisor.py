@@ -9,20 +9,18 @@ import anyio
 import psutil
 import pytest
 
-from runtime import (
-    EngineConfig,
+from runtime.client.token_stream import TokenStream
+from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.errors import (
     EngineCrashed,
     EngineError,
     EngineOverloaded,
     EngineUnavailable,
     InvalidRequest,
-    Request,
-    SamplingParams,
-    ScriptedConfig,
-    Supervisor,
-    TokenStream,
 )
+from runtime.messages.request import Request, SamplingParams
 from runtime.processes import is_alive
+from runtime.supervisor.supervisor import Supervisor
 from tests.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.suspects import PROOF_TOKENS, Suspects
+from runtime.client.suspects import PROOF_TOKENS, Suspects
 
 ANSWER_TOKENS = 60
 MAX_DEATHS = 500

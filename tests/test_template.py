@@ -4,7 +4,8 @@ import pytest
 
 from gateway.template import ChatTemplate
 from gateway.template_probe import ToolSupport
-from runtime import InvalidRequest, load_tokenizer
+from runtime.errors import InvalidRequest
+from runtime.tokenizers.tokenizer import load_tokenizer
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 

@@ -11,26 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import (
-    EngineConfig,
-    LlamaCppConfig,
+from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.engines import create_engine
+from runtime.engines.base import Engine, SequenceOutput
+from runtime.messages.request import (
     Request,
     RequestOutput,
     SamplingParams,
-    ScriptedConfig,
     StructuredOutput,
     Thinking,
-    ThinkingTracker,
-    Tokenizer,
-    load_tokenizer,
-    spell,
 )
-from runtime.core import EngineCore
-from runtime.detokenizer import Detokenizer
-from runtime.engines import create_engine
-from runtime.engines.base import Engine, SequenceOutput
-from runtime.messages import StepOutput
-from runtime.tokenizer import ByteTokenizer
+from runtime.messages.wire import StepOutput
+from runtime.text.detokenizer import Detokenizer, spell
+from runtime.text.thinking import ThinkingTracker
+from runtime.tokenizers.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from runtime.worker.core import EngineCore
 from tests.tiny_model import write_tiny_model
 
 BYTES = ByteTokenizer()

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.settings import ModelSettings, Settings
-from runtime import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig, LlamaCppConfig
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 from tests.test_tools import CALL, CHAT, SCHEMAS, TOOLS, USER, check_calls, fold, whole
 from tests.tiny_model import write_tiny_model

@@ -14,13 +14,13 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runtime.bpe import BpeTokenizer
-from runtime.bpe_ranks import build_ranks, spelling_of
 from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
-from runtime.gguf import read_gguf
-from runtime.llama_vocab import LlamaVocabTokenizer
-from runtime.special_tokens import SpecialTokens
-from runtime.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from runtime.models.gguf import read_gguf
+from runtime.tokenizers.bpe_ranks import build_ranks, spelling_of
+from runtime.tokenizers.gguf.bpe import BpeTokenizer
+from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
+from runtime.tokenizers.special_tokens import SpecialTokens
+from runtime.tokenizers.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 from tests.tiny_model import CHAT_TEMPLATE, write_tiny_model
 
 PRE_TOKENIZERS = (

@@ -16,14 +16,10 @@ from gateway.parsing.tool_dialects import DIALECTS
 from gateway.protocol import decode_chat_completion
 from gateway.settings import ModelSettings, Settings, ToolDialect
 from gateway.tool_choice import ToolUse, find_tool_use
-from runtime import (
-    EngineConfig,
-    InvalidRequest,
-    LlamaCppConfig,
-    ScriptedConfig,
-    StructuredOutput,
-    load_tokenizer,
-)
+from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuredOutput
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.serving import MODEL, RunningServer, running_server
 from tests.tiny_model import write_tiny_model
 

@@ -18,7 +18,8 @@ from gateway.protocol import (
 )
 from gateway.service import Service
 from gateway.template_probe import ToolSupport
-from runtime import ContextLengthExceeded, InvalidRequest, Request
+from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.messages.request import Request
 
 SHOWS_MESSAGES = ToolSupport(shows_messages=True)
 SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)

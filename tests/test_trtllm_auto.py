@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from runtime import EngineConfig, SetupError, TensorRTConfig
-from runtime.engines.tensorrt_llm.auto import fill_settings
-from runtime.engines.tensorrt_llm.checkpoint import BuiltLimits, Checkpoint
-from runtime.gpu import GpuReader, GpuSnapshot
-from runtime.tensorrt_config import TensorRTKvCacheConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.tensorrt_llm import TensorRTConfig, TensorRTKvCacheConfig
+from runtime.engines.tensorrt_llm.setup.auto import fill_settings
+from runtime.engines.tensorrt_llm.setup.checkpoint import BuiltLimits, Checkpoint
+from runtime.errors import SetupError
+from runtime.hardware.nvml import GpuReader, GpuSnapshot
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 
 QWEN = {

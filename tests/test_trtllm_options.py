@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 
-from runtime import EngineConfig, ModelFileError, SetupError, TensorRTConfig
-from runtime.engines.tensorrt_llm.checkpoint import BuiltLimits, Checkpoint, read_checkpoint
-from runtime.engines.tensorrt_llm.options import Sizes, build_arguments, find_sizes
-from runtime.engines.tensorrt_llm.package import load_package
-from runtime.tensorrt_config import (
+from runtime.config.engine import EngineConfig
+from runtime.config.tensorrt_llm import (
     CudaGraphsConfig,
     DraftTargetSpeculation,
     Eagle3Speculation,
     LoRAConfig,
     MTPSpeculation,
     NGramSpeculation,
+    TensorRTConfig,
     TensorRTKvCacheConfig,
 )
+from runtime.engines.tensorrt_llm.setup.checkpoint import BuiltLimits, Checkpoint, read_checkpoint
+from runtime.engines.tensorrt_llm.setup.options import Sizes, build_arguments, find_sizes
+from runtime.engines.tensorrt_llm.setup.package import load_package
+from runtime.errors import ModelFileError, SetupError
 from tests.tensorrt_double import RELEASES, double_of
 from tests.tensorrt_model import write_tensorrt_model
 

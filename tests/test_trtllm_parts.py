@@ -5,13 +5,19 @@ from typing import Any
 
 import pytest
 
-from runtime import InvalidRequest, Request, SamplingParams, StructuredOutput, TokenLogprobs
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvUsage, SpecCounts, _add_spec, _usage
 from runtime.engines.tensorrt_llm.sequence import UNKNOWN_LOGPROB, Sequence
 from runtime.engines.tensorrt_llm.submission import Submission
-from runtime.errors import ContextLengthExceeded, EngineError, EngineFatal, LockgateError
+from runtime.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    EngineFatal,
+    InvalidRequest,
+    LockgateError,
+)
+from runtime.messages.request import Request, SamplingParams, StructuredOutput, TokenLogprobs
 
 ENDS = EndTokens(frozenset({100, 101}), 100, known_to_package=True)
 

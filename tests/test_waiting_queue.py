@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from runtime import PRIORITY_STEP, EngineOverloaded, Request, SamplingParams
-from runtime.fair_share import RECENT_CHARGES
-from runtime.waiting_queue import WaitingQueue
+from runtime.errors import EngineOverloaded
+from runtime.messages.request import PRIORITY_STEP, Request, SamplingParams
+from runtime.worker.fair_share import RECENT_CHARGES
+from runtime.worker.waiting_queue import WaitingQueue
 
 AGEING = 10.0
 

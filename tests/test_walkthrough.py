@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.models import ModelStore
-from runtime.planning.gpu_table import find_gpu
+from runtime.hardware.gpu_table import find_gpu
+from runtime.models.store import ModelStore
 from runtime.planning.memory_account import Wishes
 from runtime.planning.plan_source import find_planned_model
 from runtime.planning.planner import PrecisionPlan, make_plan

@@ -1,10 +1,12 @@
 """The engine process's loop, with messages from a list instead of a socket."""
 
-from runtime import EngineConfig, Request, SamplingParams, ScriptedConfig, load_tokenizer
-from runtime.core import EngineCore
+from runtime.config.engine import EngineConfig, ScriptedConfig
 from runtime.engines import create_engine
-from runtime.messages import Abort, Drain, FromEngine, StepOutput, Stop, Submit, ToEngine
-from runtime.worker import serve
+from runtime.messages.request import Request, SamplingParams
+from runtime.messages.wire import Abort, Drain, FromEngine, StepOutput, Stop, Submit, ToEngine
+from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.worker.__main__ import serve
+from runtime.worker.core import EngineCore
 
 
 class Script:

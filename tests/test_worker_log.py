@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import structlog
-from runtime.worker_log import configure_log
+from runtime.worker.log import configure_log
 log = structlog.get_logger("runtime.engines")
 configure_log()
 log.debug("too_small")

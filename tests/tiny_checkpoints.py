@@ -7,7 +7,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from runtime.gguf import read_gguf
+from runtime.models.gguf import read_gguf
 from tests.tiny_model import write_tiny_model
 
 WIDTH, FEED_FORWARD, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, NUM_LAYERS = 128, 256, 4, 2, 32, 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from runtime.bpe_ranks import spelling_of
+from runtime.tokenizers.bpe_ranks import spelling_of
 
 WIDTH, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, FEED_FORWARD = 64, 2, 4, 2, 128
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

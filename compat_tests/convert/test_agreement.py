@@ -20,7 +20,7 @@ from benchmarks.agreement import (
 )
 from convert.pipeline import Options, convert
 from convert.recipe import make_recipe
-from runtime import ModelStore
+from runtime.models.store import ModelStore
 
 pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import ModelStore
+from runtime.models.store import ModelStore
 from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
 from tests.walkthrough import SOURCE, Walk, commands, is_for_elsewhere
 

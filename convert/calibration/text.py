@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import SetupError
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 
 # Prose, conversations, program code and a little of seven other languages.
 _OWN = Path(__file__).with_name("calibration.txt")

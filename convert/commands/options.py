@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime.models import ModelStore
+from runtime.models.store import ModelStore
 
 
 def model_path(name_or_path: str) -> Path:

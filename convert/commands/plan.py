@@ -9,7 +9,7 @@ from rich.table import Table
 from convert.commands.options import model_path
 from convert.pipeline import Options
 from convert.planning import Offer, Offers, make_offers
-from runtime.gpu import choose_gpu
+from runtime.hardware.nvml import choose_gpu
 from runtime.planning.memory_account import Wishes
 
 

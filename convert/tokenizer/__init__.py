@@ -6,7 +6,7 @@ from convert.tokenizer.byte_level import byte_level_bpe
 from convert.tokenizer.sentencepiece import sentencepiece_bpe
 from convert.tokenizer.vocabulary import Vocabulary, read_vocabulary
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile
+from runtime.models.gguf import GGUFFile
 
 _KINDS = {"gpt2": byte_level_bpe, "llama": sentencepiece_bpe}
 # Phi-3's special tokens swallow the blanks behind them, but for these (llama.cpp does the same,

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from convert.tokenizer.vocabulary import Vocabulary
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile
+from runtime.models.gguf import GGUFFile
 
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -10,7 +10,7 @@ from typing import Any
 
 from convert.tokenizer.vocabulary import Vocabulary
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile
+from runtime.models.gguf import GGUFFile
 
 _BLANK = "▁"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from runtime.errors import ModelFileError
-from runtime.gguf import GGUFFile
+from runtime.models.gguf import GGUFFile
 
 _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 2, 3, 4, 5
 # A longer token is no token; it bounds the work on each.

@@ -28,7 +28,7 @@ from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.settings import Settings
-from runtime import LockgateError, SetupError
+from runtime.errors import LockgateError, SetupError
 
 _CONNECT_TIMEOUT = 2.0
 # a silent stream gets a comment every few seconds; this long a silence is a lost server

@@ -20,7 +20,9 @@ from rich.table import Table
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from gateway.settings import Settings
-from runtime import GpuReader, GpuReading, GpuSnapshot, ModelStore, __version__
+from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot
+from runtime.models.store import ModelStore
+from runtime.version import __version__
 
 _IMPORT_TIMEOUT = 60
 

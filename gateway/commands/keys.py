@@ -6,7 +6,7 @@ import hashlib
 import msgspec
 
 from gateway.keys import KeyEntry, KeysFile, new_key
-from runtime import SetupError
+from runtime.errors import SetupError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

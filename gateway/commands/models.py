@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
-from runtime import Model, ModelStore
+from runtime.models.store import Model, ModelStore
 
 State = Literal["present", "absent", "damaged"]
 

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from gateway.settings import Settings
-from runtime import Model, ModelStore, SetupError
+from runtime.errors import SetupError
+from runtime.models.store import Model, ModelStore
 
 
 def open_store(settings: Settings) -> ModelStore:

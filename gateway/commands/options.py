@@ -3,7 +3,7 @@
 import argparse
 
 from gateway.settings import Override, Settings, load_settings
-from runtime import SetupError
+from runtime.errors import SetupError
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:

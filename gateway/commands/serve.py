@@ -28,7 +28,9 @@ from gateway.drain import Drain
 from gateway.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.log import configure_logging
 from gateway.settings import ServerSettings, Settings
-from runtime import DEFAULT_RETRY_AFTER, EngineUnavailable, MissingExtra, SetupError, __version__
+from runtime.client.service_rate import DEFAULT_RETRY_AFTER
+from runtime.errors import EngineUnavailable, MissingExtra, SetupError
+from runtime.version import __version__
 
 log = structlog.get_logger(__name__)
 

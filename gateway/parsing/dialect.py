@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.parsing.pieces import Parser
-from runtime import BareCalls
+from runtime.messages.request import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from gateway.responses.protocol import (
     OutputText,
     Refusal,
 )
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 Content = str | list[Part]
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.responses.protocol import InputTokensRequest
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 
 class Refused(Struct, frozen=True):

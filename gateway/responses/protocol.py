@@ -34,7 +34,7 @@ from gateway.protocol import (
 )
 from gateway.response_format import JSONObjectFormat, TextFormat
 from gateway.tool_protocol import MAX_TOOLS, FunctionName
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 
 class InputText(Struct, tag_field="type", tag="input_text"):

@@ -28,7 +28,7 @@ from gateway.tool_protocol import (
     ToolChoice,
     ToolSubset,
 )
-from runtime import InvalidRequest
+from runtime.errors import InvalidRequest
 
 LOGPROBS = "message.output_text.logprobs"
 

@@ -4,13 +4,13 @@ from importlib import import_module
 
 import msgspec
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine, EngineFactory
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 
 _FACTORIES = {
     "llama_cpp": ("runtime.engines.llama_cpp.loading", "create"),
-    "scripted": ("runtime.engines.scripted", "ScriptedEngine"),
+    "scripted": ("runtime.engines.scripted.engine", "ScriptedEngine"),
     "tensorrt_llm": ("runtime.engines.tensorrt_llm.engine", "TensorRTEngine"),
 }
 

@@ -6,11 +6,11 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
-from runtime.messages import EngineInfo, EngineLimits
-from runtime.request import FinishReason, Request, TokenLogprobs
-from runtime.tokenizer import Tokenizer
+from runtime.messages.request import FinishReason, Request, TokenLogprobs
+from runtime.messages.wire import EngineInfo, EngineLimits
+from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class SequenceOutput(Struct, frozen=True, gc=False):

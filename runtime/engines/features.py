@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import msgspec
 
 from runtime.errors import InvalidRequest
-from runtime.request import Request
+from runtime.messages.request import Request
 
 Feature = Literal[
     "logit_bias",

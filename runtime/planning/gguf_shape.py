@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from math import prod
 
-from runtime.gguf import GGUFFile, TensorInfo
+from runtime.models.gguf import GGUFFile, TensorInfo
 from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan, checked
 
 _WINDOWS: Mapping[str, Callable[[int], bool] | None] = {

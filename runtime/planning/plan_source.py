@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from runtime.errors import ModelFileError, ModelNotFound
-from runtime.gguf import read_gguf
-from runtime.models import Model, ModelStore
+from runtime.models.gguf import read_gguf
+from runtime.models.store import Model, ModelStore
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.known_shapes import KNOWN_CONFIGS

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from runtime.errors import SetupError
-from runtime.planning.gpu_table import GpuSpec
+from runtime.hardware.gpu_table import GpuSpec
 from runtime.planning.memory_account import (
     AUTO_CONTEXT,
     AUTO_MAX_BATCH_SIZE,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime.planning.gpu_table import GpuSpec
+from runtime.hardware.gpu_table import GpuSpec
 from runtime.planning.memory_account import KVCacheDtype, kv_element_bytes, weight_bytes
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.precisions import BYTES_16BIT, Precision

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.settings import ModelSettings, ServerSettings, Settings
-from runtime import EngineConfig, TensorRTConfig
-from runtime.tensorrt_config import LoRAConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
 from tests.api.harness import CHAT, HI
 from tests.serving import MODEL, RunningServer, running_server, tensorrt_settings
 from tests.tensorrt_double import RELEASES, findable

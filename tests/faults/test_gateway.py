@@ -13,7 +13,7 @@ import pytest
 from server import starting_gateway
 from server import wait_for as wait_for_reply
 
-from runtime import TokenStream
+from runtime.client.token_stream import TokenStream
 from runtime.processes import is_alive
 from tests.serving import (
     RunningServer,

@@ -13,21 +13,14 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from runtime import (
-    EngineConfig,
-    LlamaCppConfig,
-    Request,
-    RequestOutput,
-    SamplingParams,
-    StructuredOutput,
-    load_tokenizer,
-)
-from runtime.core import EngineCore
+from runtime.config.engine import EngineConfig, LlamaCppConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sequence import Sequence
-from runtime.messages import StepOutput
-from runtime.tokenizer import Tokenizer
+from runtime.messages.request import Request, RequestOutput, SamplingParams, StructuredOutput
+from runtime.messages.wire import StepOutput
+from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.worker.core import EngineCore
 
 NUM_TOKENS = 40
 CONFIG = EngineConfig(

@@ -10,15 +10,10 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from runtime import (
-    EngineConfig,
-    LlamaCppConfig,
-    Request,
-    SamplingParams,
-    StructuredOutput,
-    Supervisor,
-    TokenStream,
-)
+from runtime.client.token_stream import TokenStream
+from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.messages.request import Request, SamplingParams, StructuredOutput
+from runtime.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
 

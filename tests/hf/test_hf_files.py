@@ -8,10 +8,10 @@ from tokenizers import Tokenizer
 
 from gateway.settings import ModelSettings, Settings
 from gateway.template import ChatTemplate
-from runtime import EngineConfig, ScriptedConfig
-from runtime.hf.folder import is_checkpoint_folder, read_model_config
-from runtime.hf.tokenizer_config import read_tokenizer_config
-from runtime.tokenizer import load_tokenizer
+from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.models.hf_folder import is_checkpoint_folder, read_model_config
+from runtime.tokenizers.hf.tokenizer_config import read_tokenizer_config
+from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.hf.harness import Pair, edit, set_key
 from tests.hf_folders import write_json
 from tests.serving import MODEL, running_server

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime import Request, SamplingParams
 from runtime.engines.base import Engine, SequenceOutput
+from runtime.messages.request import Request, SamplingParams
 from tests.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE
 
 PLAIN: dict[str, Any] = {"script": list(range(97, 123))}

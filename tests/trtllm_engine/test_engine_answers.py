@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runtime import Request
+from runtime.messages.request import Request
 from tests.tensorrt_model import EOS_TOKEN_ID, OTHER_EOS_TOKEN_ID
 from tests.trtllm_engine.harness import PLAIN, Make, expected, only, penalised, request, run, steps
 

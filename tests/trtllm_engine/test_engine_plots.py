@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from runtime import Request
 from runtime.engines.base import Engine
+from runtime.messages.request import Request
 from tests.trtllm_engine.harness import PLAIN, Make, expected, only, request
 
 

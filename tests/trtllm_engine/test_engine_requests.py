@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from runtime import ContextLengthExceeded, InvalidRequest, StructuredOutput
+from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.messages.request import StructuredOutput
 from tests.tensorrt_model import VOCAB_SIZE
 from tests.trtllm_engine.harness import PLAIN, Make, expected, request, run, steps
 

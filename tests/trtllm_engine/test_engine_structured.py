@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from runtime import InvalidRequest, StructuralTag, StructuredOutput, TagStructure
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuralTag, StructuredOutput, TagStructure
 from tests.trtllm_engine.harness import Make, request, run, steps
 
 

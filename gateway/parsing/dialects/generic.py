@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.parsing.call_parser import CallParser, CallSyntax
 from gateway.parsing.dialect import CallForm, Dialect
-from runtime import BareCalls
+from runtime.messages.request import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=(),

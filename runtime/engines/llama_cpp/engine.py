@@ -3,25 +3,25 @@
 import time
 from concurrent.futures import Future
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
-from runtime.engines.llama_cpp.embedder import LlamaEmbedder
-from runtime.engines.llama_cpp.kv_cache import KVCache
-from runtime.engines.llama_cpp.logprobs import token_logprobs
+from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
+from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
-from runtime.engines.llama_cpp.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.constraints import Steering
+from runtime.engines.llama_cpp.sampling.logprobs import token_logprobs
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
+from runtime.engines.llama_cpp.sampling.top_k import Floats
 from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
-from runtime.engines.llama_cpp.steering import Steering
-from runtime.engines.llama_cpp.top_k import Floats
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
-from runtime.messages import EngineLimits
-from runtime.request import FinishReason, Request, TokenLogprobs
-from runtime.structured import Grammar, GrammarCompiler, Guide
-from runtime.tokenizer import Tokenizer
+from runtime.messages.request import FinishReason, Request, TokenLogprobs
+from runtime.messages.wire import EngineLimits
+from runtime.structured.compiler import Grammar, GrammarCompiler, Guide
+from runtime.tokenizers.tokenizer import Tokenizer
 
 FEATURES = ALL_FEATURES - {"lora"}
 

@@ -1,11 +1,11 @@
 """The engine that fits a model file."""
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine
-from runtime.engines.llama_cpp.encoder import EncoderEngine
+from runtime.engines.llama_cpp.embedding.encoder import EncoderEngine
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.weights import LlamaWeights
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 
 
 def create(config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine:

@@ -9,11 +9,11 @@ import llama_cpp
 import numpy as np
 import psutil
 
-from runtime.config import EngineConfig
-from runtime.engines.llama_cpp.kv_cache import BLOCK_TOKENS
-from runtime.engines.llama_cpp.prefix_tree import Block
+from runtime.config.engine import EngineConfig
+from runtime.engines.llama_cpp.kv.kv_cache import BLOCK_TOKENS
+from runtime.engines.llama_cpp.kv.prefix_tree import Block
+from runtime.engines.llama_cpp.sampling.top_k import Floats
 from runtime.engines.llama_cpp.scheduler import Batch
-from runtime.engines.llama_cpp.top_k import Floats
 from runtime.engines.llama_cpp.weights import LlamaWeights, last_messages
 from runtime.errors import EngineError
 

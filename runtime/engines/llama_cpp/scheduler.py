@@ -8,7 +8,7 @@ is computed once, for all of them.
 
 from msgspec import Struct
 
-from runtime.engines.llama_cpp.kv_cache import KVCache
+from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sequence import Sequence
 

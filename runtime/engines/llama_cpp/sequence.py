@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import msgspec
 
-from runtime.engines.llama_cpp.sampler import Sampler
-from runtime.engines.llama_cpp.steering import Steering
-from runtime.request import FinishReason, Request, TokenLogprobs
+from runtime.engines.llama_cpp.sampling.constraints import Steering
+from runtime.engines.llama_cpp.sampling.sampler import Sampler
+from runtime.messages.request import FinishReason, Request, TokenLogprobs
 
 NO_SLOT = -1
 

@@ -8,9 +8,9 @@ from typing import cast
 import llama_cpp
 import psutil
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
 from runtime.errors import ModelFileError
-from runtime.messages import EngineInfo
+from runtime.messages.wire import EngineInfo
 
 LOG_LEVEL_ERROR = 4
 """GGML_LOG_LEVEL_ERROR of ggml.h."""

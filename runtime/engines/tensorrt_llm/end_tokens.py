@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from runtime.errors import ModelFileError
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class EndTokens(Struct, frozen=True):

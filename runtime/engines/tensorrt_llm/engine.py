@@ -13,7 +13,8 @@ from typing import Any
 
 import structlog
 
-from runtime.config import EngineConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
 from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import (
     ALL_FEATURES,
@@ -22,15 +23,15 @@ from runtime.engines.features import (
     check_token_ids,
     without_optional,
 )
-from runtime.engines.tensorrt_llm.auto import fill_settings
-from runtime.engines.tensorrt_llm.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader, SpecCounts
-from runtime.engines.tensorrt_llm.options import build_arguments, find_sizes
-from runtime.engines.tensorrt_llm.package import Package, find_class, load_package
 from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
 from runtime.engines.tensorrt_llm.sequence import Sequence
+from runtime.engines.tensorrt_llm.setup.auto import fill_settings
+from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint, read_checkpoint
+from runtime.engines.tensorrt_llm.setup.options import build_arguments, find_sizes
+from runtime.engines.tensorrt_llm.setup.package import Package, find_class, load_package
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.engines.tensorrt_llm.watchdog import Watchdog
 from runtime.errors import (
@@ -40,12 +41,11 @@ from runtime.errors import (
     InvalidRequest,
     SetupError,
 )
-from runtime.gpu import GpuReader, GpuSnapshot, visible_gpus
-from runtime.messages import EngineInfo, EngineLimits
-from runtime.request import PRIORITY_STEP, Request
-from runtime.structural_tag import is_legacy
-from runtime.tensorrt_config import NoSpeculation, TensorRTConfig
-from runtime.tokenizer import Tokenizer
+from runtime.hardware.nvml import GpuReader, GpuSnapshot, visible_gpus
+from runtime.messages.request import PRIORITY_STEP, Request
+from runtime.messages.wire import EngineInfo, EngineLimits
+from runtime.structured.structural_tag import is_legacy
+from runtime.tokenizers.tokenizer import Tokenizer
 
 log = structlog.get_logger(__name__)
 

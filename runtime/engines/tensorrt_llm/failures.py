@@ -9,7 +9,7 @@ from runtime.errors import (
     InvalidRequest,
     LockgateError,
 )
-from runtime.request import Request
+from runtime.messages.request import Request
 
 _FATAL = re.compile(
     r"\bCUDA (?:error|driver|runtime)|\bcuda\w*Error|illegal memory access|device-side assert"

@@ -7,14 +7,14 @@ Each submission gets an object of its own, because the package writes into it
 import json
 from typing import Any, NoReturn
 
-from runtime.detokenizer import spell
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
-from runtime.engines.tensorrt_llm.package import Package, find_class
+from runtime.engines.tensorrt_llm.setup.package import Package, find_class
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import InvalidRequest
-from runtime.request import Request, SamplingParams, StructuredOutput, Thinking
-from runtime.structural_tag import legacy_structural_tag
-from runtime.tokenizer import Tokenizer
+from runtime.messages.request import Request, SamplingParams, StructuredOutput, Thinking
+from runtime.structured.structural_tag import legacy_structural_tag
+from runtime.text.detokenizer import spell
+from runtime.tokenizers.tokenizer import Tokenizer
 
 MAX_SEED = (1 << 63) - 1
 _MIX = 0x9E3779B97F4A7C15

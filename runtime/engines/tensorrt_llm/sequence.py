@@ -9,7 +9,7 @@ from runtime.engines.base import SequenceOutput
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import EngineError
-from runtime.request import FinishReason, Request, TokenLogprobs
+from runtime.messages.request import FinishReason, Request, TokenLogprobs
 
 UNKNOWN_LOGPROB = -9999.0
 """What OpenAI's API says for a token whose probability is too small to be told."""

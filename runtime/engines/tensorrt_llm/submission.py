@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from runtime.request import Request
+from runtime.messages.request import Request
 
 
 class Submission:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from msgspec import Struct
 from tensorrt_llm.sampling_params import LogitsProcessor
 
-from runtime.request import Thinking
-from runtime.thinking import ThinkingTracker
+from runtime.messages.request import Thinking
+from runtime.text.thinking import ThinkingTracker
 
 UNSPELLED = b"\0"
 """What stands for a token that no tag is made of."""

@@ -1,0 +1,66 @@
+"""What the gateway keeps of a request between its submission and its end, to submit it again."""
+
+import msgspec
+
+from runtime.client.embedding_stream import EmbeddingStream
+from runtime.client.token_stream import TokenStream
+from runtime.messages.request import EmbeddingRequest, Request
+from runtime.messages.wire import Embed, Submit
+
+
+class InFlight:
+    """A request that generates, with the tokens its client already has."""
+
+    def __init__(self, request: Request, stream: TokenStream) -> None:
+        self.request = request
+        self.stream = stream
+        self.output_token_ids: list[int] = []
+        self.is_submitted = False
+        self.num_new_tokens = 0  # from the engine that it was submitted to
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of it has come."""
+        return bool(self.output_token_ids)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of its prompt as long as it has no answer."""
+        return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
+
+    def message(self) -> Submit:
+        """What asks an engine for the rest of it."""
+        output_token_ids = self.request.output_token_ids + self.output_token_ids
+        return Submit(msgspec.structs.replace(self.request, output_token_ids=output_token_ids))
+
+
+class EmbeddingInFlight:
+    """An embedding request, with the vectors that have come."""
+
+    def __init__(self, request: EmbeddingRequest, stream: EmbeddingStream) -> None:
+        self.request = request
+        self.stream = stream
+        self.is_submitted = False
+        self.num_new_tokens = 0  # of inputs whose vectors came from the engine it is submitted to
+        self.waiting_tokens = request.num_tokens
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of it has come."""
+        return self.stream.num_vectors > 0
+
+    def message(self) -> Embed:
+        """What asks an engine for the vectors that have not come."""
+        num_done = self.stream.num_vectors
+        if not num_done:
+            return Embed(self.request)
+        rest = self.request.inputs[num_done:]
+        return Embed(msgspec.structs.replace(self.request, inputs=rest, is_resumed=True))
+
+    def push(self, vectors: list[bytes]) -> bool:
+        """Vectors have come. Returns whether they were the last ones."""
+        done = self.stream.num_vectors
+        inputs = self.request.inputs[done : done + len(vectors)]
+        self.num_new_tokens += sum(map(len, inputs))
+        self.stream.push(vectors)
+        return self.stream.num_vectors == len(self.request.inputs)

@@ -1,0 +1,91 @@
+"""Settings of the runtime: frozen, and a key that nobody knows is refused with its path."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from runtime.config.tensorrt_llm import TensorRTConfig
+
+EngineName = Literal["llama_cpp", "scripted", "tensorrt_llm"]
+PrefixCaching = Literal["shared", "per_tenant", "off"]
+Auto = Literal["auto"]
+
+
+class ScriptedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The deterministic engine for tests and front-end benchmarks.
+
+    `poison` is for drills: the process dies as by a failed assertion when it has given
+    `poison_after` tokens to a request whose prompt contains that text; "" is off.
+    """
+
+    text: str = "The quick brown fox jumps over the lazy dog. "
+    num_tokens: Annotated[int, Meta(ge=0)] = 0
+    step_ms: Annotated[float, Meta(ge=0)] = 0.0
+    load_ms: Annotated[float, Meta(ge=0)] = 0.0
+    poison: str = ""
+    poison_after: Annotated[int, Meta(ge=0)] = 0
+
+
+class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The embedded engine.
+
+    `use_extra_bufts` lets llama.cpp repack weights for the processor at hand (AMX, AVX-512);
+    "auto" tries, and does without when the engine dies of it. `flash_attention` "auto" is on where
+    layers are on a GPU: on the processor it is the slower kind.
+    """
+
+    num_threads: Annotated[int, Meta(ge=1)] | Auto = "auto"
+    num_gpu_layers: Annotated[int, Meta(ge=0)] = 0
+    use_extra_bufts: bool | Auto = "auto"
+    flash_attention: bool | Auto = "auto"
+
+
+class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the scheduler may use. Counts are in sequences or tokens, times in seconds.
+
+    `max_model_len` "auto" is the model's own context, as far as the memory for it allows;
+    `num_kv_tokens` "auto" is room for at least one sequence of that length.
+    `max_num_waiting_tokens` bounds the prompts that have no answer yet, in tokens; 0 does not.
+
+    A request that has waited `priority_ageing` counts as one class higher; one that waits while
+    lower classes run makes one of them give way after `preempt_after`; one that still waits after
+    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts, and
+    `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
+    the moment; "auto" is a tenth of what is available when the model has been loaded.
+
+    An engine that dies is started again, at most `max_restarts` times within `restart_window`, and
+    after that once every `failed_retry_interval`, never if that is 0.
+    """
+
+    name: EngineName = "llama_cpp"
+    max_model_len: Annotated[int, Meta(ge=16)] | Auto = "auto"
+    max_num_seqs: Annotated[int, Meta(ge=1, le=256)] = 16
+    max_num_waiting: Annotated[int, Meta(ge=0)] = 256
+    max_num_waiting_tokens: Annotated[int, Meta(ge=0)] = 1_000_000
+    max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
+    max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
+    num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
+    prefix_caching: PrefixCaching = "shared"
+    prefix_cache_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
+    priority_ageing: Annotated[float, Meta(gt=0)] = 30.0
+    preempt_after: Annotated[float, Meta(ge=0)] = 2.0
+    max_queue_seconds: Annotated[float, Meta(gt=0)] = 600.0
+    start_timeout: Annotated[float, Meta(gt=0)] = 600.0
+    heartbeat_timeout: Annotated[float, Meta(gt=0)] = 60.0
+    max_restarts: Annotated[int, Meta(ge=0)] = 5
+    restart_window: Annotated[float, Meta(gt=0)] = 600.0
+    failed_retry_interval: Annotated[float, Meta(ge=0)] = 60.0
+    llama_cpp: LlamaCppConfig = LlamaCppConfig()
+    scripted: ScriptedConfig = ScriptedConfig()
+    tensorrt_llm: TensorRTConfig = TensorRTConfig()
+
+
+class WorkerConfig(Struct, frozen=True, kw_only=True):
+    """All that an engine process is told when it starts. `model_path` is empty for `scripted`
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
+    for its `FlightRecorder`."""
+
+    address: str
+    record: str
+    model_path: str
+    engine: EngineConfig

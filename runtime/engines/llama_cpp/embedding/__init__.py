@@ -1,0 +1,1 @@
+"""Embeddings with llama.cpp: texts batched, pooled and normalised."""

@@ -1,0 +1,213 @@
+"""Embeddings: a second llama.cpp context over the same weights, with no more memory than it needs.
+
+It is made when the first request comes, so that nobody else pays for it. Models that generate read
+a text in pieces, as long as streams can spare; an encoder, whose tokens see each other in both
+directions, reads it in one.
+"""
+
+import contextlib
+import ctypes
+import time
+from collections.abc import Sequence
+
+import llama_cpp
+import numpy as np
+from msgspec import Struct
+
+from runtime.config.engine import EngineConfig
+from runtime.engines.base import MAX_EMBEDDING_TOKENS, EmbeddingKey
+from runtime.engines.llama_cpp.embedding.pooling import Floats32, Pool, find_pooling
+from runtime.engines.llama_cpp.weights import LlamaWeights, last_messages
+from runtime.errors import EngineError
+
+MAX_INPUTS = 16
+"""Texts in one batch."""
+
+MAX_ROWS = 128
+"""Tokens that a model which generates computes at once. llama.cpp keeps the logits of each of them,
+wanted or not: as many numbers as the vocabulary has tokens."""
+
+MAX_PLAIN_ATTENTION = 2048
+"""Tokens up to which an encoder's attention scores are kept as a whole, which is faster."""
+
+MIN_TOKENS = 4
+"""A step gets on by at least so much, however slow the machine."""
+
+SMOOTHING = 0.3
+"""Weight of the newest measurement of a token's time."""
+
+CELL_MULTIPLE = 256
+"""llama.cpp pads the context to multiples of this."""
+
+
+class _Input:
+    """A text that is being read."""
+
+    def __init__(self, key: EmbeddingKey, token_ids: Sequence[int], slot: int, pool: Pool) -> None:
+        self.key = key
+        self.token_ids = token_ids
+        self.slot = slot
+        self.pool = pool
+        self.num_read = 0
+
+    @property
+    def num_left(self) -> int:
+        return len(self.token_ids) - self.num_read
+
+
+class _Piece(Struct, frozen=True):
+    """A run of tokens of one text, whose vectors are the rows `first_row` to `end_row`."""
+
+    input: _Input
+    first_row: int
+    end_row: int
+
+
+class LlamaEmbedder:
+    """Implements `Embedder` on llama.cpp. `max_model_len` is the longest text in tokens, at most
+    `MAX_EMBEDDING_TOKENS`."""
+
+    def __init__(self, config: EngineConfig, weights: LlamaWeights, max_model_len: int) -> None:
+        self._weights = weights
+        self._is_gpu = bool(config.llama_cpp.num_gpu_layers)
+        self.max_tokens = min(max_model_len, MAX_EMBEDDING_TOKENS)
+        self.vocab_size = weights.num_vocab
+        self.width: int = llama_cpp.llama_model_n_embd_out(weights.model)
+        self._num_cells = -(-self.max_tokens // CELL_MULTIPLE) * CELL_MULTIPLE
+        is_whole = not weights.is_causal
+        self._max_rows = self._num_cells if is_whole else min(MAX_ROWS, self._num_cells)
+        self._is_whole = is_whole
+        self._pooling_type = weights.metadata(f"{weights.architecture}.pooling_type")
+        self._inputs: dict[EmbeddingKey, _Input] = {}
+        self._slots = list(range(MAX_INPUTS))
+        self._token_seconds = 0.0
+        self._num_tokens = 0
+        self._closing = contextlib.ExitStack()
+        self._context: ctypes.c_void_p | None = None
+
+    def open(self) -> None:
+        self._pooling = find_pooling(self._pooling_type)
+        if self._context is None:
+            self._context = self._create_context()
+            self._closing.callback(llama_cpp.llama_free, self._context)
+            self._memory = llama_cpp.llama_get_memory(self._context)  # None for an encoder
+            self._batch = llama_cpp.llama_batch_init(self._max_rows, 0, 1)
+            self._closing.callback(llama_cpp.llama_batch_free, self._batch)
+
+    def can_add(self, num_tokens: int) -> bool:
+        used = sum(len(each.token_ids) for each in self._inputs.values())
+        return bool(self._slots) and used + num_tokens <= self._num_cells
+
+    def add(self, key: EmbeddingKey, token_ids: Sequence[int]) -> None:
+        self._inputs[key] = _Input(key, token_ids, self._slots.pop(), Pool(self._pooling))
+
+    def remove(self, key: EmbeddingKey) -> None:
+        removed = self._inputs.pop(key, None)
+        if removed is None:
+            return
+        self._slots.append(removed.slot)
+        if self._memory:
+            llama_cpp.llama_memory_seq_rm(self._memory, removed.slot, -1, -1)
+
+    def step(self, seconds: float) -> list[tuple[EmbeddingKey, bytes]]:
+        pieces = self._fill(self._budget(seconds))
+        if not pieces:
+            return []
+        started = time.monotonic()
+        status = llama_cpp.llama_decode(self._context, self._batch)
+        if status != 0:
+            raise EngineError(
+                f"llama_decode failed with status {status}. {' '.join(last_messages())}"
+            )
+        done = [each for each in map(self._read, pieces) if each is not None]
+        self._learn(self._batch.n_tokens, time.monotonic() - started)
+        return done
+
+    def take_num_tokens(self) -> int:
+        num_tokens, self._num_tokens = self._num_tokens, 0
+        return num_tokens
+
+    def close(self) -> None:
+        """Free what llama.cpp allocated."""
+        self._closing.close()
+
+    def _budget(self, seconds: float) -> int:
+        if not self._token_seconds:
+            return MIN_TOKENS
+        return min(max(MIN_TOKENS, int(seconds / self._token_seconds)), self._max_rows)
+
+    def _fill(self, budget: int) -> list[_Piece]:
+        """The next tokens of all texts, in the order in which they were added. A text that has to
+        be read in one piece may be longer than the budget, if it is the first."""
+        pieces: list[_Piece] = []
+        self._batch.n_tokens = 0
+        for each in self._inputs.values():
+            room = budget - self._batch.n_tokens
+            if self._is_whole:
+                num_tokens = each.num_left if not pieces or each.num_left <= room else 0
+            else:
+                num_tokens = min(each.num_left, room)
+            if num_tokens <= 0:
+                break
+            first_row = self._batch.n_tokens
+            self._put(each, num_tokens)
+            pieces.append(_Piece(each, first_row, first_row + num_tokens))
+        return pieces
+
+    def _put(self, each: _Input, num_tokens: int) -> None:
+        batch = self._batch
+        for position in range(each.num_read, each.num_read + num_tokens):
+            row = batch.n_tokens
+            batch.token[row] = each.token_ids[position]
+            batch.pos[row] = position
+            batch.n_seq_id[row] = 1
+            batch.seq_id[row][0] = each.slot
+            batch.logits[row] = 1
+            batch.n_tokens = row + 1
+
+    def _read(self, piece: _Piece) -> tuple[EmbeddingKey, bytes] | None:
+        """Take a piece's rows; the vector if they were the last ones of its text."""
+        each = piece.input
+        each.pool.push(np.stack([self._row(row) for row in range(piece.first_row, piece.end_row)]))
+        each.num_read += piece.end_row - piece.first_row
+        if each.num_left:
+            return None
+        self.remove(each.key)
+        return each.key, each.pool.vector()
+
+    def _row(self, row: int) -> Floats32:
+        pointer = llama_cpp.llama_get_embeddings_ith(self._context, row)
+        assert pointer, "no vector was asked for in this row: this is a bug"
+        return np.ctypeslib.as_array(pointer, shape=(self.width,))
+
+    def _learn(self, num_tokens: int, seconds: float) -> None:
+        self._num_tokens += num_tokens
+        newest = seconds / num_tokens
+        old = self._token_seconds or newest
+        self._token_seconds = old + SMOOTHING * (newest - old)
+
+    def _create_context(self) -> ctypes.c_void_p:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self._num_cells
+        params.n_batch = params.n_ubatch = self._max_rows
+        params.n_seq_max = MAX_INPUTS
+        params.embeddings = True
+        params.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
+        params.flash_attn_type = self._flash_attention()
+        params.swa_full = True
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = self._weights.num_threads
+        params.no_perf = True
+        context = llama_cpp.llama_init_from_model(self._weights.model, params)
+        if not context:
+            raise EngineError(
+                f"llama.cpp cannot set up embeddings of {self.max_tokens} tokens: lower"
+                f" engine.max_model_len. {' '.join(last_messages())}"
+            )
+        return ctypes.c_void_p(context) if isinstance(context, int) else context
+
+    def _flash_attention(self) -> int:
+        is_long = self._is_whole and self.max_tokens > MAX_PLAIN_ATTENTION
+        if self._is_gpu or is_long:
+            return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)

@@ -1,0 +1,87 @@
+"""The engine of a model that cannot generate: an encoder, made for embeddings."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import llama_cpp
+
+from runtime.config.engine import EngineConfig
+from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
+from runtime.engines.llama_cpp.embedding.pooling import find_pooling
+from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.errors import InvalidRequest, SetupError
+from runtime.messages.request import Request
+from runtime.messages.wire import EngineLimits
+
+
+class EncoderEngine:
+    """Implements `Engine`; every request but those for its embedder is refused.
+
+    Raises SetupError for an encoder that does not make embeddings, such as one that ranks.
+    """
+
+    def __init__(self, config: EngineConfig, weights: LlamaWeights) -> None:
+        self._weights = weights
+        trained: int = llama_cpp.llama_model_n_ctx_train(weights.model)
+        wanted = trained if config.max_model_len == "auto" else config.max_model_len
+        self.embedder = LlamaEmbedder(config, weights, min(wanted, trained))
+        _check(weights)
+        self.embedder.open()  # nobody comes for anything else
+        self.limits = EngineLimits(
+            max_model_len=self.embedder.max_tokens,
+            max_num_seqs=config.max_num_seqs,
+            max_num_waiting=config.max_num_waiting,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            num_kv_tokens=0,
+            max_embedding_len=self.embedder.max_tokens,
+            embedding_width=self.embedder.width,
+            can_generate=False,
+        )
+        self.info = weights.describe()
+
+    @property
+    def num_running(self) -> int:
+        return 0
+
+    def prepare(self, request: Request) -> NoReturn:
+        raise InvalidRequest(
+            "This model makes embeddings and does nothing else. Use /v1/embeddings.",
+            param="model",
+            code="unsupported_value",
+        )
+
+    def can_add(self, request: Request) -> bool:
+        return True  # `add` refuses it
+
+    def add(self, request: Request) -> None:
+        self.prepare(request)
+
+    def abort(self, request_id: str) -> None:
+        pass  # nothing runs
+
+    def preempt(self, request_id: str) -> None:
+        pass  # nothing runs
+
+    def take_preempted(self) -> list[Request]:
+        return []
+
+    def take_failed(self) -> list[FailedSequence]:
+        return []
+
+    def step(self) -> Sequence[SequenceOutput]:
+        return []
+
+    def take_usage(self) -> EngineUsage:
+        return EngineUsage()
+
+    def close(self) -> None:
+        self.embedder.close()
+        self._weights.close()
+
+
+def _check(weights: LlamaWeights) -> None:
+    try:
+        find_pooling(weights.metadata(f"{weights.architecture}.pooling_type"))
+    except InvalidRequest as error:
+        raise SetupError(str(error)) from error

@@ -1,0 +1,292 @@
+"""Who holds how many cells of llama.cpp's KV cache, and whose computed prefixes can be reused."""
+
+from collections import OrderedDict
+from typing import NamedTuple, Protocol
+
+from runtime.engines.llama_cpp.kv.prefix_tree import Block, Node, PrefixTree
+from runtime.engines.llama_cpp.sequence import NO_SLOT, Sequence
+
+BLOCK_TOKENS = 64
+"""Tokens that are copied out of the cache together. A prefix may part anywhere in a block, which
+is then loaded whole and cut: the memory has this many cells more than the books say."""
+
+
+class Memory(Protocol):
+    """The real cells, which belong to llama.cpp. A cell is alive while any slot has it."""
+
+    def remove(self, slot: int) -> None:
+        """Take all cells away from a slot."""
+        ...
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Give `target` the cells that `source` has at positions `start` to `end`."""
+        ...
+
+    def save(self, slot: int, start: int, end: int) -> bytes:
+        """A copy of what the cells of a slot hold at positions `start` to `end`."""
+        ...
+
+    def load(self, slot: int, block: Block, start: int, end: int) -> None:
+        """Fill new cells of a slot at positions `start` to `end`, which the block covers."""
+        ...
+
+
+class Run(NamedTuple):
+    """Tokens up to position `end` that all of `sequences` need next."""
+
+    sequences: tuple[Sequence, ...]
+    end: int
+
+
+class _Holding(NamedTuple):
+    """What a running sequence holds: its path down to `node`, and cells of its own."""
+
+    node: Node
+    num_private: int
+
+
+class KVCache:
+    """Cells, slots and prefixes. Cells of nodes that are in use + private ones + free ones are
+    `num_cells`.
+
+    A sequence that is let in holds cells for every token that it knows, so a prompt that has been
+    admitted can always be read to its end. All but its last known token are a path in the prefix
+    tree, which it shares with whoever begins alike, computed or not: sequences with a common
+    prefix have it computed once, for all of them. The last token and those sampled later are
+    private, because each sequence needs its own logits from there on.
+
+    What nobody uses any more leaves the cells and stays as a copy in plain memory, `max_num_bytes`
+    at most, the least recently used leaf forgotten first: every cell that is taken makes every
+    step slower, and copying a token takes a thousandth of the time of computing it. Without
+    `sharing` every cell is private and nothing stays.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        num_cells: int,
+        num_slots: int,
+        max_num_bytes: int,
+        sharing: bool = True,
+        block_tokens: int = BLOCK_TOKENS,
+    ) -> None:
+        self.num_cells = num_cells
+        self._memory = memory
+        self._sharing = sharing
+        self._max_num_bytes = max_num_bytes
+        self._block_tokens = block_tokens
+        self._tree = PrefixTree()
+        self._holdings: dict[int, _Holding] = {}
+        self._free_slots = list(range(num_slots - 1, -1, -1))
+        self._num_held = 0
+        # The one to forget first is first.
+        self._idle_leaves: OrderedDict[Node, None] = OrderedDict()
+
+    @property
+    def num_free(self) -> int:
+        """Cells that nobody holds."""
+        return self.num_cells - self._num_held
+
+    @property
+    def usage(self) -> float:
+        """Share of cells that are held, 0 to 1."""
+        return self._num_held / self.num_cells
+
+    @property
+    def prefix_usage(self) -> float:
+        """Share of the memory for copies that is in use, 0 to 1."""
+        return self._tree.num_bytes / self._max_num_bytes if self._max_num_bytes else 0.0
+
+    def can_allocate(
+        self, token_ids: list[int], salt: str, *, margin: int, shares: bool = True
+    ) -> bool:
+        """Whether a sequence with these tokens can be let in, and `margin` more cells be handed out
+        afterwards. One that `shares` nothing needs a cell for each token."""
+        num_needed = len(token_ids) + margin
+        if num_needed > self.num_free and self._sharing and shares:
+            steps = self._tree.match(salt, token_ids[:-1])
+            num_needed -= sum(step.num_tokens for step in steps if step.node.users)
+        return num_needed <= self.num_free
+
+    def allocate(self, sequence: Sequence) -> None:
+        """Give the sequence a slot, the cells for the tokens that it knows, and what has been
+        computed of them already; `can_allocate` has said that they fit."""
+        assert sequence.slot == NO_SLOT, "a sequence got a second slot: this is a bug"
+        sequence.slot = self._free_slots.pop()
+        shares = self._sharing and not sequence.scores_prompt
+        prefix = sequence.token_ids[:-1] if shares else []
+        node = self._join(sequence, prefix)
+        num_private = sequence.num_tokens - node.end
+        self._holdings[sequence.slot] = _Holding(node, num_private)
+        self._num_held += num_private
+        assert self.num_free >= 0, "cells were handed out twice: this is a bug"
+
+    def next_run(self, sequence: Sequence, position: int) -> Run:
+        """What comes next for a sequence that has computed `position` tokens."""
+        node, _ = self._holdings[sequence.slot]
+        if position >= node.end:
+            return Run((sequence,), sequence.num_tokens)
+        while position < node.start:
+            assert node.parent is not None, "the root starts at 0"
+            node = node.parent
+        return Run(tuple(node.users), node.end)
+
+    def commit(self, sequences: tuple[Sequence, ...], num_tokens: int) -> None:
+        """Tokens of a run have been computed, in every slot of `sequences`."""
+        for sequence in sequences:
+            sequence.num_computed_tokens += num_tokens
+        last, _ = self._holdings[sequences[0].slot]
+        end = sequences[0].num_computed_tokens
+        if end - num_tokens >= last.end:
+            return  # private tokens
+        for node in last.path():
+            node.num_computed = max(node.num_computed, min(len(node.tokens), end - node.start))
+
+    def has_cells_for(self, sequence: Sequence) -> bool:
+        """Whether every token that the sequence knows has a cell."""
+        node, num_private = self._holdings[sequence.slot]
+        return node.end + num_private >= sequence.num_tokens
+
+    def grow(self, sequence: Sequence) -> bool:
+        """Give the sequence one more cell. False when there is none."""
+        if not self.num_free:
+            return False
+        node, num_private = self._holdings[sequence.slot]
+        self._holdings[sequence.slot] = _Holding(node, num_private + 1)
+        self._num_held += 1
+        return True
+
+    def release(self, sequence: Sequence) -> None:
+        """Take back slot and cells. What the sequence has computed can be reused from now on."""
+        node, num_private = self._holdings.pop(sequence.slot)
+        self._num_held -= num_private
+        node = self._leave(sequence, node)
+        if self._sharing:
+            self._keep_private(sequence, node)
+        self._memory.remove(sequence.slot)
+        self._free_slots.append(sequence.slot)
+        sequence.slot = NO_SLOT
+        sequence.num_computed_tokens = 0
+        self._forget_down_to(self._max_num_bytes)
+        self._tree.drop_if_empty(sequence.request.cache_salt)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError when the books do not add up."""
+        nodes = list(self._tree.nodes())
+        num_live = sum(len(node.tokens) for node in nodes if node.users)
+        num_private = sum(holding.num_private for holding in self._holdings.values())
+        assert self._num_held == num_live + num_private, "held cells do not add up"
+        assert 0 <= self._num_held <= self.num_cells, "more cells held than there are"
+        num_bytes = sum(node.num_bytes for node in nodes)
+        assert self._tree.num_bytes == num_bytes, "bytes do not add up"
+        idle_leaves = {node for node in nodes if node.is_idle_leaf}
+        assert set(self._idle_leaves) == idle_leaves, "the list of idle leaves is wrong"
+        slots = [*self._holdings, *self._free_slots]
+        assert len(set(slots)) == len(slots), "a slot has two owners"
+        for node in nodes:
+            _check_node(node)
+
+    def _join(self, sequence: Sequence, prefix: list[int]) -> Node:
+        """Make the sequence a user of its path, with what has been computed of it."""
+        last = self._tree.insert(sequence.request.cache_salt, prefix)
+        for node in [*last.path()][::-1]:
+            self._bring_in(node, sequence)
+            if not node.users:
+                self._num_held += len(node.tokens)
+            node.users[sequence] = None
+            self._touch(node)
+        if not sequence.request.output_token_ids:  # a resumed one finds what it had itself
+            sequence.num_cached_tokens = sequence.num_computed_tokens
+        return last
+
+    def _bring_in(self, node: Node, sequence: Sequence) -> None:
+        """Give the sequence what has been computed of the next node on its path."""
+        end = node.start + node.num_computed
+        if node.users:
+            if end > node.start:
+                self._memory.share(next(iter(node.users)).slot, sequence.slot, node.start, end)
+        else:
+            for block in node.blocks:
+                start = max(block.start, node.start)
+                self._memory.load(sequence.slot, block, start, min(block.end, node.end))
+        sequence.num_computed_tokens += node.num_computed
+
+    def _leave(self, sequence: Sequence, last: Node) -> Node:
+        """Take the sequence off its path, and copy out what it was the last to use. Tokens that
+        nobody will compute any more leave the tree; returns the last node that is still there."""
+        for node in [*last.path()]:
+            del node.users[sequence]
+            if node.users:
+                continue
+            self._num_held -= len(node.tokens)
+            del node.tokens[node.num_computed :]
+            if node.tokens:
+                self._save(node, sequence.slot)
+                self._touch(node)
+            else:
+                last = self._tree.detach(node)
+        if last.is_root:
+            return self._tree.root(sequence.request.cache_salt)  # it may have been forgotten
+        return last
+
+    def _keep_private(self, sequence: Sequence, node: Node) -> None:
+        """Copy out the private tokens that have been computed, below the path; the tree may have
+        some of them already."""
+        tokens = sequence.token_ids[node.end : sequence.num_computed_tokens]
+        node, num_known = self._tree.follow(node, tokens)
+        if num_known == len(tokens) or tokens[num_known] in node.children:
+            self._touch(node)
+            return  # nothing new, or somebody is computing it just now
+        leaf = self._tree.append(node, tokens[num_known:])
+        leaf.num_computed = len(leaf.tokens)
+        self._save(leaf, sequence.slot)
+        self._touch(node)
+        self._touch(leaf)
+
+    def _save(self, node: Node, slot: int) -> None:
+        """Keep a copy of a complete node, unless there is one from an earlier time."""
+        if node.blocks:
+            return
+        blocks = []
+        for start in range(node.start, node.end, self._block_tokens):
+            end = min(start + self._block_tokens, node.end)
+            blocks.append(Block(start, end, self._memory.save(slot, start, end)))
+        self._tree.store(node, blocks)
+
+    def _touch(self, node: Node) -> None:
+        """A node has been used, or has changed: note whether it may be forgotten, and last."""
+        self._idle_leaves.pop(node, None)
+        if node.is_idle_leaf:
+            self._idle_leaves[node] = None
+
+    def _forget_down_to(self, num_bytes: int) -> None:
+        """Forget idle leaves, the least recently used first, until no more bytes are kept."""
+        while self._tree.num_bytes > num_bytes and self._idle_leaves:
+            node, _ = self._idle_leaves.popitem(last=False)
+            parent = self._tree.detach(node)
+            if parent.is_idle_leaf:  # last used when its last child was
+                self._idle_leaves[parent] = None
+                self._idle_leaves.move_to_end(parent, last=False)
+
+
+def _check_node(node: Node) -> None:
+    parent = node.parent
+    assert parent is not None, "a root among the nodes"
+    assert node.tokens, "an empty node"
+    assert parent.children[node.tokens[0]] is node, "a node hangs at the wrong token"
+    assert node.start == parent.end, "a node starts at the wrong position"
+    assert parent.is_root or node.users.keys() <= parent.users.keys(), "a user skips a node"
+    assert 0 <= node.num_computed <= len(node.tokens), "more computed than known"
+    assert parent.is_complete or not node.num_computed, "computed below what is not"
+    for user in node.users:
+        computed = min(max(user.num_computed_tokens - node.start, 0), len(node.tokens))
+        assert computed == node.num_computed, "a user has not what its node has"
+    if node.users and not node.blocks:
+        return
+    assert node.is_complete, "a copy of what is not computed, or nobody who computes it"
+    position = node.start
+    for block in node.blocks:
+        assert block.start <= position < block.end, "a copy has a gap"
+        position = block.end
+    assert position >= node.end, "a copy ends too early"

@@ -1,0 +1,79 @@
+"""What changes a model's logits before a token is chosen from them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from runtime.engines.llama_cpp.sampling.top_k import Floats
+from runtime.messages.request import SamplingParams
+
+FORBIDDEN = np.float32(-1e30)
+"""The logit of a token that must not come. Finite, and small enough that no penalty or temperature
+makes it infinite: there may be nothing but such tokens, and one of them must come then."""
+
+
+class LogitRules:
+    """In vLLM's order: no end before `min_tokens`, then bias, then penalties.
+
+    `output_token_ids` are tokens that a resumed sequence brings along; presence and frequency
+    penalties look at them and at what is sampled later, the repetition penalty at the prompt too.
+    `end_token_ids` are all that would end the answer.
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        prompt_token_ids: Sequence[int],
+        output_token_ids: Sequence[int],
+        end_token_ids: Iterable[int],
+    ) -> None:
+        self._params = params
+        self._num_output_tokens = len(output_token_ids)
+        self._ends = np.array(sorted(end_token_ids) if params.min_tokens else (), dtype=np.intp)
+        self._biased = np.fromiter(params.logit_bias, dtype=np.intp)
+        self._bias = np.fromiter(params.logit_bias.values(), dtype=np.float32)
+        self._counts_tokens = bool(params.presence_penalty or params.frequency_penalty)
+        self._counts = Counter(output_token_ids if self._counts_tokens else ())
+        self._looks_back = params.repetition_penalty != 1.0
+        known = [*prompt_token_ids, *output_token_ids] if self._looks_back else []
+        self._seen = np.unique(np.array(known, dtype=np.intp))
+
+    def apply(self, logits: Floats) -> Floats:
+        """The logits to choose from: a copy, or the same array where nothing changes."""
+        must_go_on = self._ends.size and self._num_output_tokens < self._params.min_tokens
+        if not (must_go_on or self._biased.size or self._seen.size or self._counts):
+            return logits
+        edited = logits.copy()
+        if must_go_on:
+            edited[self._ends] = FORBIDDEN
+        if self._biased.size:
+            edited[self._biased] += self._bias
+        if self._seen.size:
+            self._punish_repetition(edited)
+        if self._counts:
+            self._punish_counts(edited)
+        return edited
+
+    def take(self, token_id: int) -> None:
+        """A token has been chosen."""
+        self._num_output_tokens += 1
+        if self._counts_tokens:
+            self._counts[token_id] += 1
+        if self._looks_back:
+            place = int(np.searchsorted(self._seen, token_id))
+            if place == self._seen.size or self._seen[place] != token_id:
+                self._seen = np.insert(self._seen, place, token_id)
+
+    def _punish_repetition(self, logits: Floats) -> None:
+        """Divide what speaks for a token that has been there, multiply what speaks against it."""
+        penalty = np.float32(self._params.repetition_penalty)
+        values = logits[self._seen]
+        logits[self._seen] = np.where(values > 0, values / penalty, values * penalty)
+
+    def _punish_counts(self, logits: Floats) -> None:
+        """OpenAI's penalties."""
+        token_ids = np.fromiter(self._counts, dtype=np.intp)
+        counts = np.fromiter(self._counts.values(), dtype=np.float32)
+        params = self._params
+        logits[token_ids] -= params.frequency_penalty * counts + params.presence_penalty

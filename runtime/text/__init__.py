@@ -1,0 +1,1 @@
+"""Tokens to text: incremental UTF-8, stop strings, where reasoning ends."""

@@ -1,0 +1,1 @@
+"""Tokenizers built from the vocabulary of a GGUF file."""

@@ -1,0 +1,284 @@
+"""The engine process without its socket: messages in, steps, messages out.
+
+Everything that is waiting stands in one queue, requests that had to give way included, so there is
+one place that decides who is next.
+"""
+
+import itertools
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from runtime.config.engine import EngineConfig
+from runtime.engines.base import Engine, SequenceOutput
+from runtime.errors import EngineError, EngineOverloaded, InvalidRequest, LockgateError
+from runtime.messages.request import PRIORITY_STEP, EmbeddingRequest, Request
+from runtime.messages.wire import EngineStats, FromEngine, RequestFailed, StepOutput
+from runtime.tokenizers.tokenizer import Tokenizer
+from runtime.worker.embedding_jobs import EmbeddingJobs
+from runtime.worker.output import OutputProcessor
+from runtime.worker.preparing import PreparingRequests
+from runtime.worker.waiting_queue import WaitingQueue
+
+MIN_EMBEDDING_SHARE = 0.3
+"""Of a step's time, what embeddings get at least beside it: they always go on."""
+
+UNDISTURBED_STEPS = 4.0
+"""While nobody streams, embeddings may be computed for so many times `max_step_ms` at a time:
+clients that come or leave are heard only in between."""
+
+
+class _Running(Struct, frozen=True):
+    """A request that the engine works on, and when it was let in (monotonic clock)."""
+
+    request: Request
+    since: float
+
+
+class EngineCore:
+    """Waiting queue, engine and output processor, advanced one step at a time.
+
+    A request is in exactly one of three places: it is being prepared, waits in the queue, or is in
+    the engine. What has to be told to the gateway collects in an outbox until `take_messages`.
+    Before the engine takes a request up, `record` is told the ids of all that it works on.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        config: EngineConfig,
+        record: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._record = record
+        self._preempt_after = config.preempt_after
+        self._max_step_seconds = config.max_step_ms / 1000
+        self._waiting: WaitingQueue[Request] = WaitingQueue(
+            engine.limits.max_num_waiting, config.priority_ageing
+        )
+        self._embeddings = EmbeddingJobs(
+            engine.embedder,
+            max_num_jobs=engine.limits.max_num_seqs,
+            max_num_waiting=engine.limits.max_num_waiting,
+            priority_ageing=config.priority_ageing,
+        )
+        self._preparing = PreparingRequests()
+        self._running: dict[str, _Running] = {}
+        self._output = OutputProcessor(tokenizer)
+        self._outbox: list[FromEngine] = []
+        self._num_resumed = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to do now."""
+        generates = len(self._waiting) or self._running or self._preparing.has_ready
+        return bool(generates or self._embeddings.has_work)
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether there will be something to do without another message."""
+        return len(self._preparing) > 0
+
+    def submit(self, request: Request) -> None:
+        """Queue a request, at once or when it has been prepared, or answer it with a refusal."""
+        num_free = self._engine.limits.max_num_seqs - self._engine.num_running
+        try:
+            self._waiting.check_room(num_free - len(self._preparing))
+            if request.sampling.structured_output is not None:
+                self._note(request.request_id)
+            preparation = self._engine.prepare(request)
+        except (EngineOverloaded, InvalidRequest) as error:
+            self._outbox.append(_refusal(request.request_id, error))
+            return
+        if preparation is None:
+            self._waiting.admit(request)
+        else:
+            self._preparing.add(request, preparation)
+
+    def embed(self, request: EmbeddingRequest) -> None:
+        """Queue an embedding request, or answer it with a refusal."""
+        try:
+            self._embeddings.check_room()
+            self._note(request.request_id)  # the first one sets up what all of them need
+            self._embeddings.submit(request)
+        except (EngineOverloaded, InvalidRequest, EngineError) as error:
+            self._outbox.append(_refusal(request.request_id, error))
+
+    def abort(self, request_id: str) -> None:
+        """Free what the request holds, before the next step. Unknown ids are ignored."""
+        self._embeddings.abort(request_id)
+        self._output.remove(request_id)
+        self._preparing.remove(request_id)
+        self._waiting.remove(request_id)
+        self._running.pop(request_id, None)
+        self._engine.abort(request_id)
+
+    def step(self) -> None:
+        """Admit what fits, compute one batch, turn it into text."""
+        started = time.monotonic()
+        self._queue_prepared()
+        self._refuse_expired(started)
+        self._admit(started)
+        outputs = self._engine.step()
+        self._take_back_preempted()
+        self._charge(outputs)
+        processed = self._output.process(outputs)
+        for request_id in processed.stopped:
+            self._engine.abort(request_id)
+        for output in processed.outputs:
+            if output.finish_reason is not None:
+                del self._running[output.request_id]
+        self._answer_failed()
+        self._embed(time.monotonic() - started)
+        stats = self._stats(time.monotonic() - started)
+        self._outbox.append(StepOutput(processed.outputs, stats, self._preparing.take_seconds()))
+
+    def _embed(self, step_seconds: float) -> None:
+        """Go on with embeddings, for as long as streams can spare: a step that takes twice as long
+        because of them, and not longer than the settings want, as beside a prompt."""
+        now = time.monotonic()
+        for request_id in self._embeddings.admit(now):
+            self._note(request_id)
+        seconds = UNDISTURBED_STEPS * self._max_step_seconds
+        if self._engine.num_running:
+            spare = min(self._max_step_seconds - step_seconds, step_seconds)
+            seconds = max(spare, MIN_EMBEDDING_SHARE * step_seconds)
+        self._outbox += self._embeddings.step(seconds)
+
+    def heartbeat(self) -> None:
+        """Say that the process lives though there is nothing to do."""
+        self._outbox.append(StepOutput([], self._stats(0.0)))
+
+    def take_messages(self) -> list[FromEngine]:
+        """Hand over what has collected since the last call."""
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def _queue_prepared(self) -> None:
+        for request, error in self._preparing.take_ready():
+            if error is None:
+                self._waiting.admit(request)
+                continue
+            self._engine.abort(request.request_id)
+            self._outbox.append(_refusal(request.request_id, error))
+
+    def _refuse_expired(self, now: float) -> None:
+        for request in self._waiting.take_expired(now):
+            self._engine.abort(request.request_id)  # and with it what was prepared
+            self._outbox.append(_expired(request, now))
+        for waiting in self._embeddings.take_expired(now):
+            self._outbox.append(_expired(waiting, now))
+
+    def _admit(self, now: float) -> None:
+        while (request := self._waiting.peek(now)) is not None:
+            if not self._engine.can_add(request) and not self._make_way(request, now):
+                return
+            self._waiting.take(request)  # who gave way to it may stand before it now
+            self._start(request, now)
+
+    def _start(self, request: Request, now: float) -> None:
+        self._note(request.request_id)
+        try:
+            self._engine.add(request)
+        except InvalidRequest as error:
+            self._engine.abort(request.request_id)
+            self._outbox.append(_refusal(request.request_id, error))
+            return
+        self._running[request.request_id] = _Running(request, now)
+        if self._output.has(request.request_id):  # a preempted one has left its text here
+            self._num_resumed += 1
+        else:
+            self._output.add(request, now)
+        if not request.output_token_ids:
+            self._waiting.charge(request.tenant, len(request.prompt_token_ids))
+
+    def _note(self, request_id: str) -> None:
+        if self._record is not None:
+            others = self._preparing.request_ids, self._running, self._embeddings.request_ids
+            self._record([*itertools.chain.from_iterable(others), request_id])
+
+    def _make_way(self, request: Request, now: float) -> bool:
+        """Whether lower classes could give way to a request that has waited long enough. Each has
+        its turn for as long first, so that nobody is only sent back and forth."""
+        if now - request.arrival_time < self._preempt_after:
+            return False
+        for running in self._lower_classes(request.priority, now):
+            self._engine.preempt(running.request.request_id)
+            self._take_back_preempted()
+            if self._engine.can_add(request):
+                return True
+        return False
+
+    def _lower_classes(self, priority: int, now: float) -> list[_Running]:
+        """Who has to give way first: the lowest class, of it the latest arrival."""
+        lower = [
+            running
+            for running in self._running.values()
+            if running.request.priority - priority >= PRIORITY_STEP
+            and now - running.since >= self._preempt_after
+        ]
+        return sorted(lower, key=lambda running: _rank(running.request), reverse=True)
+
+    def _take_back_preempted(self) -> None:
+        for request in self._engine.take_preempted():
+            del self._running[request.request_id]
+            self._waiting.push_back(request)
+
+    def _answer_failed(self) -> None:
+        for failed in self._engine.take_failed():
+            self._output.remove(failed.request_id)
+            del self._running[failed.request_id]
+            self._outbox.append(_refusal(failed.request_id, failed.error))
+
+    def _charge(self, outputs: Sequence[SequenceOutput]) -> None:
+        for output in outputs:
+            tenant = self._running[output.request_id].request.tenant
+            self._waiting.charge(tenant, len(output.token_ids))
+
+    def _stats(self, step_seconds: float) -> EngineStats:
+        usage = self._engine.take_usage()
+        num_resumed, self._num_resumed = self._num_resumed, 0
+        return EngineStats(
+            num_running=self._engine.num_running + self._embeddings.num_running,
+            num_waiting=len(self._waiting) + self._embeddings.num_waiting,
+            num_prompt_tokens=usage.num_prompt_tokens + self._embeddings.take_num_tokens(),
+            num_generation_tokens=usage.num_generation_tokens,
+            num_preempted=usage.num_preempted,
+            kv_cache_usage=usage.kv_cache_usage,
+            step_seconds=step_seconds,
+            num_cached_tokens=usage.num_cached_tokens,
+            prefix_cache_usage=usage.prefix_cache_usage,
+            num_preparing=len(self._preparing),
+            num_waiting_preempted=self._waiting.num_pushed_back,
+            num_resumed=num_resumed,
+            num_draft_tokens=usage.num_draft_tokens,
+            num_accepted_tokens=usage.num_accepted_tokens,
+        )
+
+
+def _rank(request: Request) -> tuple[int, float]:
+    return request.priority, request.arrival_time
+
+
+def _expired(request: Request | EmbeddingRequest, now: float) -> RequestFailed:
+    message = (
+        f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
+        " its deadline. Try again later."
+    )
+    return RequestFailed(request.request_id, "expired", message)
+
+
+def _refusal(request_id: str, error: BaseException) -> RequestFailed:
+    match error:
+        case EngineOverloaded():
+            retry_after = error.retry_after
+            return RequestFailed(request_id, "overloaded", str(error), retry_after=retry_after)
+        case InvalidRequest():
+            return RequestFailed(request_id, "invalid", str(error), error.param, error.code)
+        case LockgateError():
+            return RequestFailed(request_id, "internal", str(error))
+    traceback.print_exception(error)
+    return RequestFailed(request_id, "internal", f"{type(error).__name__}: {error}")

@@ -1,0 +1,173 @@
+"""Embedding requests in the engine process: who waits, who has a turn, and whose vectors are next.
+
+They have a queue of their own beside the sequences that generate, and are computed between the
+engine's steps. Requests that have a turn give one input each to the batch, again and again: a short
+request does not wait for the end of a long one.
+"""
+
+from collections.abc import Iterator
+
+from runtime.engines.base import Embedder
+from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.messages.request import EmbeddingRequest
+from runtime.messages.wire import Embedded
+from runtime.worker.waiting_queue import WaitingQueue
+
+
+class _Job:
+    """A request that has a turn. Vectors may become complete in another order than is told."""
+
+    def __init__(self, request: EmbeddingRequest) -> None:
+        self.request = request
+        self.num_given = 0
+        self._num_told = 0
+        self._vectors: dict[int, bytes] = {}
+
+    @property
+    def next_input(self) -> list[int] | None:
+        """The next one for the embedder; None when it has them all."""
+        inputs = self.request.inputs
+        return inputs[self.num_given] if self.num_given < len(inputs) else None
+
+    @property
+    def is_done(self) -> bool:
+        return self._num_told == len(self.request.inputs)
+
+    def push(self, index: int, vector: bytes) -> None:
+        self._vectors[index] = vector
+
+    def take(self) -> list[bytes]:
+        """The vectors that come next, as far as they are there."""
+        vectors = []
+        while self._num_told in self._vectors:
+            vectors.append(self._vectors.pop(self._num_told))
+            self._num_told += 1
+        return vectors
+
+
+class EmbeddingJobs:
+    """All embedding requests of one engine process. `max_num_jobs` have a turn at the same time,
+    and `max_num_waiting` may wait beside them."""
+
+    def __init__(
+        self,
+        embedder: Embedder | None,
+        *,
+        max_num_jobs: int,
+        max_num_waiting: int,
+        priority_ageing: float,
+    ) -> None:
+        self._embedder = embedder
+        self._max_num_jobs = max_num_jobs
+        self._waiting: WaitingQueue[EmbeddingRequest] = WaitingQueue(
+            max_num_waiting, priority_ageing
+        )
+        self._jobs: dict[str, _Job] = {}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._jobs or len(self._waiting))
+
+    @property
+    def num_running(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Those that have a turn."""
+        return list(self._jobs)
+
+    def check_room(self) -> None:
+        """Raises EngineOverloaded when one more request would be too many."""
+        self._waiting.check_room(self._max_num_jobs - len(self._jobs))
+
+    def submit(self, request: EmbeddingRequest) -> None:
+        """Queue a request. Raises InvalidRequest, and EngineError where the embedder has no room
+        for what it needs."""
+        embedder = self._embedder
+        if embedder is None:
+            raise InvalidRequest(
+                "The engine has no embeddings.", param="model", code="unsupported_value"
+            )
+        for index, token_ids in enumerate(request.inputs):
+            _check(token_ids, f"input[{index}]", embedder)
+        embedder.open()
+        self._waiting.admit(request)
+
+    def abort(self, request_id: str) -> None:
+        """Free what the request holds. Unknown ids are ignored."""
+        self._waiting.remove(request_id)
+        job = self._jobs.pop(request_id, None)
+        if job is not None and self._embedder is not None:
+            for index in range(job.num_given):
+                self._embedder.remove((request_id, index))
+
+    def take_expired(self, now: float) -> list[EmbeddingRequest]:
+        """Take out every request whose deadline has come while it waited."""
+        return self._waiting.take_expired(now)
+
+    def admit(self, now: float) -> Iterator[str]:
+        """Give those a turn that are next; yields each one's id before anything is computed."""
+        while len(self._jobs) < self._max_num_jobs:
+            request = self._waiting.peek(now)
+            if request is None:
+                return
+            self._waiting.take(request)
+            self._waiting.charge(request.tenant, request.num_tokens)
+            yield request.request_id
+            self._jobs[request.request_id] = _Job(request)
+
+    def step(self, seconds: float) -> list[Embedded]:
+        """Compute for about so many seconds; returns the vectors that are next."""
+        if not self._jobs or self._embedder is None:
+            return []
+        self._feed(self._embedder)
+        changed: dict[str, _Job] = {}
+        for (request_id, index), vector in self._embedder.step(seconds):
+            changed[request_id] = job = self._jobs[request_id]
+            job.push(index, vector)
+        told = [(request_id, job.take()) for request_id, job in changed.items()]
+        for request_id, job in changed.items():
+            if job.is_done:
+                del self._jobs[request_id]
+        return [Embedded(request_id, vectors) for request_id, vectors in told if vectors]
+
+    def take_num_tokens(self) -> int:
+        """Tokens that were computed since the last call."""
+        return 0 if self._embedder is None else self._embedder.take_num_tokens()
+
+    def _feed(self, embedder: Embedder) -> None:
+        """One input of each in turn, until there is no room for the one that is next: otherwise a
+        long one would wait for ever while short ones pass it."""
+        hungry = [job for job in self._jobs.values() if job.next_input is not None]
+        while hungry:
+            job = hungry.pop(0)
+            token_ids = job.next_input
+            assert token_ids is not None, "nothing is left to compute: this is a bug"
+            if not embedder.can_add(len(token_ids)):
+                return
+            request_id = job.request.request_id
+            embedder.add((request_id, job.num_given), token_ids)
+            job.num_given += 1
+            self._jobs[request_id] = self._jobs.pop(request_id)  # the others are next
+            if job.next_input is not None:
+                hungry.append(job)
+
+
+def _check(token_ids: list[int], where: str, embedder: Embedder) -> None:
+    if not token_ids:
+        raise InvalidRequest(f"`{where}` has no tokens.", param=where)
+    if len(token_ids) > embedder.max_tokens:
+        raise ContextLengthExceeded(
+            f"`{where}` has {len(token_ids)} tokens; a vector is made of {embedder.max_tokens} at"
+            " most.",
+            param=where,
+        )
+    if not all(0 <= token < embedder.vocab_size for token in token_ids):
+        raise InvalidRequest(
+            f"`{where}` has a token id outside 0..{embedder.vocab_size - 1}.", param=where
+        )

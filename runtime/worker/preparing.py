@@ -1,0 +1,57 @@
+"""Requests whose preparation is going on in another thread."""
+
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from msgspec import Struct
+
+from runtime.messages.request import Request
+
+
+class _Preparing(Struct, frozen=True):
+    request: Request
+    preparation: Future[Any]
+    since: float
+
+
+class PreparingRequests:
+    """Requests on their way into the queue, each with what it waits for."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, _Preparing] = {}
+        self._seconds: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take_ready` has something to give."""
+        return any(entry.preparation.done() for entry in self._requests.values())
+
+    @property
+    def request_ids(self) -> list[str]:
+        return list(self._requests)
+
+    def add(self, request: Request, preparation: Future[Any]) -> None:
+        assert request.request_id not in self._requests, "request prepared twice: this is a bug"
+        self._requests[request.request_id] = _Preparing(request, preparation, time.monotonic())
+
+    def remove(self, request_id: str) -> None:
+        """Forget a request; what it waits for goes on. Unknown ids are ignored."""
+        self._requests.pop(request_id, None)
+
+    def take_ready(self) -> list[tuple[Request, BaseException | None]]:
+        """Take out every request whose preparation has ended, in the order of their coming, with
+        the error that it ended with."""
+        done = [entry for entry in self._requests.values() if entry.preparation.done()]
+        for entry in done:
+            del self._requests[entry.request.request_id]
+            self._seconds.append(time.monotonic() - entry.since)
+        return [(entry.request, entry.preparation.exception()) for entry in done]
+
+    def take_seconds(self) -> list[float]:
+        """How long each request has waited that `take_ready` has taken out since the last call."""
+        seconds, self._seconds = self._seconds, []
+        return seconds
