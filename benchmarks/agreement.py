@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.decoding import decoded_weights
-from convert.source import GGUFSource, open_source
-from convert.verify import Target
+from convert.checks.decoding import decoded_weights
+from convert.checks.verify import Target
+from convert.source.gguf import GGUFSource, open_source
 from runtime.models.gguf import GGUFValue
 from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
 from runtime.tokenizers.tokenizer import load_tokenizer

@@ -25,8 +25,8 @@ from agreement import (
 from rich.console import Console
 from rich.table import Table
 
-from convert.pipeline import Options, convert
-from convert.recipe import PRECISIONS, make_recipe
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import PRECISIONS, make_recipe
 from runtime.errors import SetupError
 from runtime.models.store import ModelStore
 

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from convert.blocks import read_blocks
-from convert.inspection import inspect
-from convert.pipeline import Options, convert, make_plan
-from convert.planning import make_offers
-from convert.recipe import make_recipe
+from convert.checks.inspection import inspect
+from convert.checks.offers import make_offers
+from convert.checks.verify import verify
+from convert.pipeline.convert import Options, convert, make_plan
+from convert.source.blocks import read_blocks
+from convert.target.recipe import make_recipe
 from convert.tokenizer import build_tokenizer, end_token_ids
-from convert.verify import verify
 from runtime.errors import LockgateError
 from runtime.hardware.gpu_table import find_gpu
 from runtime.models.gguf import read_gguf

@@ -18,13 +18,13 @@ from convert.calibration.folding import folded_norm
 from convert.calibration.inputs import Inputs
 from convert.calibration.search import search_scale, search_steps
 from convert.calibration.text import calibration_sequences, read_text
-from convert.decoding import decoded_weights
-from convert.layouts import int4_steps
-from convert.pipeline import Options, convert, make_plan
-from convert.recipe import Recipe, Rule, make_recipe
-from convert.source import GGUFSource
-from convert.verify import Target, verify_against
-from convert.weights import Weight
+from convert.checks.decoding import decoded_weights
+from convert.checks.verify import Target, verify_against
+from convert.pipeline.convert import Options, convert, make_plan
+from convert.source.gguf import GGUFSource
+from convert.target.layouts import int4_steps
+from convert.target.recipe import Recipe, Rule, make_recipe
+from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.reference_model import last_logits

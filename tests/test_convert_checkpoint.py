@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-import convert.pipeline as pipeline
+import convert.pipeline.convert as pipeline
 from convert.architectures import KNOWN
-from convert.layouts import from_bf16
-from convert.pipeline import Options, convert
-from convert.recipe import Recipe, Rule, make_recipe
-from convert.safetensors_file import read_places
-from convert.verify import Target, verify, verify_against
+from convert.checks.verify import Target, verify, verify_against
+from convert.pipeline.convert import Options, convert
+from convert.target.layouts import from_bf16
+from convert.target.recipe import Recipe, Rule, make_recipe
+from convert.tensors.safetensors_file import read_places
 from runtime.errors import ModelFileError, SetupError
 from runtime.models.gguf import read_gguf
 from tests.reference_model import last_logits

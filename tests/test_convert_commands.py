@@ -127,7 +127,7 @@ def test_a_disk_that_is_full(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     target = model.with_name("target")
-    monkeypatch.setattr("convert.pipeline.write_tokenizer", full)
+    monkeypatch.setattr("convert.pipeline.convert.write_tokenizer", full)
     assert main(["run", str(model), str(target), "--precision", "bf16"]) == 2
     shown = " ".join(capsys.readouterr().err.split())
     assert "No space left on device. What is finished stays in" in shown
@@ -163,7 +163,7 @@ import os, signal, sys
 from pathlib import Path
 
 from convert.__main__ import main
-from convert.workspace import Workspace
+from convert.pipeline.workspace import Workspace
 
 when, record = sys.argv[1], Workspace.record
 
@@ -217,7 +217,7 @@ def test_an_interruption_has_its_own_code(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convert.pipeline.write_tokenizer", interrupt)
+    monkeypatch.setattr("convert.pipeline.convert.write_tokenizer", interrupt)
     command = ["run", str(model), str(model.with_name("target")), "--precision", "bf16"]
     assert main(command) == 130
     assert "interrupted" in capsys.readouterr().err

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz_gguf import fuzz, make_seeds
-from convert.pipeline import Options, convert
-from convert.recipe import make_recipe
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import make_recipe
 from runtime.errors import ModelFileError
 from tests.tiny_checkpoints import HEAD_DIM, byte_level_vocabulary, random_weights, write_gguf
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.float8 import E4M3_MAX, from_e4m3, to_e4m3
+from convert.target.float8 import E4M3_MAX, from_e4m3, to_e4m3
 
 CODES = np.arange(256, dtype=np.uint8)
 FINITE = np.array([code for code in range(256) if code & 0x7F != 0x7F], dtype=np.uint8)

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convert.__main__ import main
-from convert.decoding import decoded_weights
-from convert.pipeline import Options, convert, make_plan
-from convert.recipe import Recipe, Rule, make_recipe
-from convert.verify import Target, verify_against
+from convert.checks.decoding import decoded_weights
+from convert.checks.verify import Target, verify_against
+from convert.pipeline.convert import Options, convert, make_plan
+from convert.target.recipe import Recipe, Rule, make_recipe
 from runtime.errors import ModelFileError, SetupError
 from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.packed_folders import (

@@ -6,17 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from convert.layouts import (
-    Layout,
-    from_bf16,
-    make_layout,
-    pack_int4,
-    to_bf16,
-    unpack_int4,
-)
-from convert.measures import DifferenceMeter
-from convert.recipe import Dtype
-from convert.weights import Weight
+from convert.target.layouts import Layout, from_bf16, make_layout, pack_int4, to_bf16, unpack_int4
+from convert.target.recipe import Dtype
+from convert.tensors.error_meter import DifferenceMeter
+from convert.tensors.weights import Weight
 
 ROWS, COLUMNS = 8, 256
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from convert.__main__ import main
-from convert.decoding import decoded_weights
-from convert.folder_source import FolderSource, open_folder
-from convert.packing import PackedTensor, Packing
-from convert.pipeline import Options, convert
-from convert.recipe import Recipe, Rule, make_recipe
-from convert.verify import Target, verify_against
+from convert.checks.decoding import decoded_weights
+from convert.checks.verify import Target, verify_against
+from convert.pipeline.convert import Options, convert
+from convert.source.folder import FolderSource, open_folder
+from convert.source.packing import PackedTensor, Packing
+from convert.target.recipe import Recipe, Rule, make_recipe
 from runtime.errors import ModelFileError, SetupError
 from tests.packed_folders import (
     Quantized,

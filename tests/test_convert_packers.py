@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.folder_source import open_folder
+from convert.source.folder import open_folder
 from tests.packed_folders import Stored, write_tensors
 
 CASES = json.loads(Path(__file__).with_name("packed_by_others.json").read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from convert.__main__ import main
-from convert.pipeline import Options, convert
-from convert.planning import make_offers
-from convert.recipe import PRECISIONS, make_recipe
+from convert.checks.offers import make_offers
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import PRECISIONS, make_recipe
 from runtime.hardware.gpu_table import find_gpu
 from runtime.models.gguf import read_gguf
 from runtime.planning.config_shape import shape_of_config

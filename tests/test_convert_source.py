@@ -11,10 +11,10 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.dequantize import dequantize, dequantize_with_numpy, ggml_function
-from convert.pipeline import Options, make_plan
-from convert.recipe import make_recipe
-from convert.source import GGUFSource, open_source
+from convert.pipeline.convert import Options, make_plan
+from convert.source.gguf import GGUFSource, open_source
+from convert.target.recipe import make_recipe
+from convert.tensors.dequantize import dequantize, dequantize_with_numpy, ggml_function
 from convert.tokenizer import build_tokenizer
 from runtime.errors import ModelFileError, SetupError
 from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf

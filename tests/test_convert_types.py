@@ -6,16 +6,16 @@ numbers, so that every bit pattern of the values occurs.
 
 from pathlib import Path
 
+import convert.tensors.dequantize as dequantize_module
 import gguf
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-import convert.dequantize as dequantize_module
-from convert.decoding import decoded_weights
-from convert.pipeline import Options, convert
-from convert.recipe import make_recipe
-from convert.verify import Target, verify_against
+from convert.checks.decoding import decoded_weights
+from convert.checks.verify import Target, verify_against
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import make_recipe
 from tests.tiny_checkpoints import add_vocabulary, byte_level_vocabulary
 
 WIDTH, FEED_FORWARD, NUM_HEADS = 256, 256, 4

@@ -18,8 +18,8 @@ from benchmarks.agreement import (
     plain_text,
     write_float_gguf,
 )
-from convert.pipeline import Options, convert
-from convert.recipe import make_recipe
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import make_recipe
 from runtime.models.store import ModelStore
 
 pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.pipeline import Options, convert
-from convert.recipe import make_recipe
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import make_recipe
 from tests.packed_folders import (
     CLASSES,
     awq_config,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.agreement import llama_cpp_logits
-from convert.pipeline import Options, convert
-from convert.recipe import make_recipe
+from convert.pipeline.convert import Options, convert
+from convert.target.recipe import make_recipe
 from tests.tiny_checkpoints import ARCHITECTURES, byte_level_vocabulary, random_weights, write_gguf
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")

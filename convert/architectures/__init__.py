@@ -2,7 +2,7 @@
 
 from convert.architectures import gemma, llama, phi, qwen
 from convert.architectures.base import Architecture
-from convert.source import GGUFSource
+from convert.source.gguf import GGUFSource
 from runtime.errors import ModelFileError
 
 KNOWN: dict[str, Architecture] = {

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from msgspec import Struct
 
-from convert.source import GGUFSource, Rows
+from convert.source.gguf import GGUFSource, Rows
 from runtime.errors import ModelFileError
 
 Config: TypeAlias = dict[str, Any]

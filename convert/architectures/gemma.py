@@ -14,7 +14,7 @@ from convert.architectures.base import (
     base_config,
     rope_scaling,
 )
-from convert.source import GGUFSource
+from convert.source.gguf import GGUFSource
 
 _LAYER = {
     **LAYER,

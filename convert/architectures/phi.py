@@ -1,7 +1,7 @@
 """Phi-3 and Phi-4: q, k and v are one matrix, gate and up another, in Hugging Face's files too."""
 
 from convert.architectures.base import Architecture, Config, Metadata, base_config
-from convert.source import GGUFSource
+from convert.source.gguf import GGUFSource
 
 _LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 

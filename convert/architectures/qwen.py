@@ -10,7 +10,7 @@ from convert.architectures.base import (
     num_experts,
     rope_scaling,
 )
-from convert.source import GGUFSource
+from convert.source.gguf import GGUFSource
 
 
 def _common(source: GGUFSource) -> Config:

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.architectures.base import Config
-from convert.blocks import read_blocks
 from convert.calibration.decoder import MODEL_TYPES, Decoder
 from convert.calibration.folding import folded_norm, norm_of
 from convert.calibration.inputs import Inputs
 from convert.calibration.search import search_scale, search_steps
 from convert.calibration.store import Calibration
-from convert.layouts import as_dtype
-from convert.recipe import AWQ, Recipe
-from convert.source import Rows, Source
-from convert.weights import Weight
+from convert.source.blocks import read_blocks
+from convert.source.gguf import Rows, Source
+from convert.target.layouts import as_dtype
+from convert.target.recipe import AWQ, Recipe
+from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 
 Calibrating = Callable[[int, int], None]

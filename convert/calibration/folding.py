@@ -8,10 +8,10 @@ from collections.abc import Container
 
 import numpy as np
 
-from convert.layouts import as_dtype
-from convert.recipe import Dtype
-from convert.source import Rows
-from convert.weights import Weight
+from convert.source.gguf import Rows
+from convert.target.layouts import as_dtype
+from convert.target.recipe import Dtype
+from convert.tensors.weights import Weight
 
 
 def norm_of(weight: Weight, names: Container[str]) -> str | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from convert.recipe import INT4_GROUP
-from convert.source import Rows
+from convert.source.gguf import Rows
+from convert.target.recipe import INT4_GROUP
 
 _PART = 512
 

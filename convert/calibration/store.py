@@ -8,9 +8,9 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from convert.layouts import Grid
-from convert.source import Rows
-from convert.weights import Weight
+from convert.source.gguf import Rows
+from convert.target.layouts import Grid
+from convert.tensors.weights import Weight
 
 _FOLDER = "calibration"
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from convert.engine import EngineLimits, build_engine
+from convert.pipeline.trt_engine import EngineLimits, build_engine
 from runtime.errors import SetupError
 
 

@@ -6,8 +6,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from convert.checks.inspection import Inspection, inspect
 from convert.commands.options import model_path
-from convert.inspection import Inspection, inspect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

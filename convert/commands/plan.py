@@ -6,9 +6,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from convert.checks.offers import Offer, Offers, make_offers
 from convert.commands.options import model_path
-from convert.pipeline import Options
-from convert.planning import Offer, Offers, make_offers
+from convert.pipeline.convert import Options
 from runtime.hardware.nvml import choose_gpu
 from runtime.planning.memory_account import Wishes
 

@@ -16,13 +16,21 @@ from rich.progress import (
 
 from convert.calibration.text import read_text
 from convert.commands.options import model_path
-from convert.folder_source import FolderSource
-from convert.manifest import Manifest
-from convert.modelopt import calibrate_on_gpu
-from convert.opening import open_any
-from convert.pipeline import Options, convert
-from convert.recipe import ALGORITHMS, KEPT, PRECISIONS, Dtype, Recipe, load_recipe, make_recipe
-from convert.source import GGUFSource
+from convert.mapping.open_model import open_any
+from convert.pipeline.convert import Options, convert
+from convert.pipeline.manifest import Manifest
+from convert.pipeline.modelopt import calibrate_on_gpu
+from convert.source.folder import FolderSource
+from convert.source.gguf import GGUFSource
+from convert.target.recipe import (
+    ALGORITHMS,
+    KEPT,
+    PRECISIONS,
+    Dtype,
+    Recipe,
+    load_recipe,
+    make_recipe,
+)
 from runtime.errors import SetupError
 
 

@@ -8,8 +8,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from convert.checks.verify import MAX_ERROR, VerifiedTensor, verify, verify_against
 from convert.commands.options import model_path
-from convert.verify import MAX_ERROR, VerifiedTensor, verify, verify_against
 
 _NUM_WORST = 5
 

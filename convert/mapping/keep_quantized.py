@@ -6,10 +6,10 @@ larger groups fit too: their steps are written several times.
 
 import numpy as np
 
-from convert.folder_source import FolderSource
-from convert.layouts import Grid, as_dtype
-from convert.recipe import INT4_GROUP, KEPT, Dtype, Recipe
-from convert.weights import Weight
+from convert.source.folder import FolderSource
+from convert.target.layouts import Grid, as_dtype
+from convert.target.recipe import INT4_GROUP, KEPT, Dtype, Recipe
+from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 
 _BITS = 4

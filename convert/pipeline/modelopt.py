@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from convert.pipeline import Options, Progress, convert
-from convert.recipe import make_recipe
-from convert.workspace import refuse_existing
+from convert.pipeline.convert import Options, Progress, convert
+from convert.pipeline.workspace import refuse_existing
+from convert.target.recipe import make_recipe
 from runtime.errors import MissingExtra, SetupError
 
 # ModelOpt's names (modelopt.torch.quantization).

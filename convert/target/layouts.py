@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.float8 import E4M3_MAX, from_e4m3, to_e4m3
-from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Dtype
-from convert.source import Rows
-from convert.weights import Weight
+from convert.source.gguf import Rows
+from convert.target.float8 import E4M3_MAX, from_e4m3, to_e4m3
+from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, Dtype
+from convert.tensors.weights import Weight
 
 Array = npt.NDArray[np.generic]
 Part = Mapping[str, Array]

@@ -6,11 +6,11 @@ from msgspec import Struct
 
 from convert.architectures import find_architecture
 from convert.architectures.base import Architecture, Config
-from convert.folder_mapping import folder_architecture, folder_config, map_folder
-from convert.folder_source import FolderSource, open_folder
-from convert.mapping import map_weights
-from convert.source import GGUFSource, open_source
-from convert.weights import Weight
+from convert.mapping.folder import folder_architecture, folder_config, map_folder
+from convert.mapping.gguf import map_weights
+from convert.source.folder import FolderSource, open_folder
+from convert.source.gguf import GGUFSource, open_source
+from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 
 

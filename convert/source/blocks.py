@@ -5,8 +5,8 @@ from math import lcm
 
 import numpy as np
 
-from convert.source import Rows, Source
-from convert.weights import Weight
+from convert.source.gguf import Rows, Source
+from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 
 # A megabyte of float32: small enough for a core's cache, and large enough that threads seldom meet

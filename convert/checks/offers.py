@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from convert.folder_mapping import folder_config
-from convert.folder_source import FolderSource
-from convert.opening import open_any, open_model
-from convert.pipeline import Options, make_plan
-from convert.recipe import ALGORITHMS, PRECISIONS, make_recipe
-from convert.source import GGUFSource
+from convert.mapping.folder import folder_config
+from convert.mapping.open_model import open_any, open_model
+from convert.pipeline.convert import Options, make_plan
+from convert.source.folder import FolderSource
+from convert.source.gguf import GGUFSource
+from convert.target.recipe import ALGORITHMS, PRECISIONS, make_recipe
 from runtime.errors import SetupError
 from runtime.hardware.gpu_table import GpuSpec
 from runtime.planning.config_shape import shape_of_config

@@ -3,8 +3,8 @@
 import re
 
 from convert.architectures.base import EXPERT, TOP, Architecture, Config
-from convert.source import GGUFSource, SourceTensor
-from convert.weights import Weight
+from convert.source.gguf import GGUFSource, SourceTensor
+from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 
 _BLOCK = re.compile(r"^blk\.(0|[1-9]\d{0,5})\.(.+)$")

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from convert.architectures import KNOWN
-from convert.opening import Model, open_model
-from convert.safetensors_file import read_places
-from convert.source import open_source
+from convert.mapping.open_model import Model, open_model
+from convert.source.gguf import open_source
+from convert.tensors.safetensors_file import read_places
 from runtime.errors import ModelFileError, SetupError
 
 

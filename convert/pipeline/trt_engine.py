@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from convert.workspace import refuse_existing
+from convert.pipeline.workspace import refuse_existing
 from runtime.errors import MissingExtra, SetupError
 
 _AUTO_SEQ_LEN = 4096

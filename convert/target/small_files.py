@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from convert.architectures.base import Config
-from convert.folder_source import FolderSource
-from convert.older_config import with_older_names
-from convert.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
+from convert.source.folder import FolderSource
+from convert.target.older_config import with_older_names
+from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
+from convert.tensors.weights import Weight
 from convert.tokenizer import build_tokenizer, end_token_ids
-from convert.weights import Weight
 from runtime.errors import ModelFileError, SetupError
 from runtime.models.gguf import GGUFFile
 from runtime.models.hf_folder import CONFIG_FILE, GENERATION_CONFIG_FILE

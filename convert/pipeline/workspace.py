@@ -16,9 +16,9 @@ from threading import Lock
 import msgspec
 from filelock import FileLock, Timeout
 
-from convert import manifest
-from convert.manifest import Manifest, TensorRecord, encode_manifest
-from convert.safetensors_file import Place, Shard, create_file
+from convert.pipeline import manifest
+from convert.pipeline.manifest import Manifest, TensorRecord, encode_manifest
+from convert.tensors.safetensors_file import Place, Shard, create_file
 from runtime.errors import SetupError
 
 _JOURNAL = "journal.jsonl"

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from convert.layouts import make_layout
-from convert.recipe import ALGORITHMS, KEEP
-from convert.source import Rows
-from convert.verify import OutputReader, Target
-from convert.weights import Weight
+from convert.checks.verify import OutputReader, Target
+from convert.source.gguf import Rows
+from convert.target.layouts import make_layout
+from convert.target.recipe import ALGORITHMS, KEEP
+from convert.tensors.weights import Weight
 
 
 def decoded_weights(target: Target) -> Iterator[tuple[str, Rows]]:

@@ -3,8 +3,8 @@
 import msgspec
 from msgspec import Struct
 
-from convert.measures import Difference
-from convert.recipe import Recipe
+from convert.target.recipe import Recipe
+from convert.tensors.error_meter import Difference
 from runtime.errors import ModelFileError
 
 FILE = "lockgate_manifest.json"

@@ -17,19 +17,18 @@ import numpy as np
 from msgspec import Struct
 
 from convert.architectures.base import Config
-from convert.blocks import read_blocks
 from convert.calibration import Calibrating, Calibration, calibrate, check_calibration
 from convert.calibration.text import calibration_sequences, read_text
-from convert.folder_source import FolderSource
-from convert.layouts import Grid, Layout, make_layout
-from convert.levels import check_levels, kept_grid
-from convert.manifest import FORMAT, Manifest, SourceFile, TensorRecord
-from convert.measures import DifferenceMeter
-from convert.opening import open_model
-from convert.recipe import AWQ, KEEP, KEPT, Recipe, Release, check_recipe
-from convert.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
-from convert.source import GGUFSource, Rows
-from convert.target import (
+from convert.mapping.keep_quantized import check_levels, kept_grid
+from convert.mapping.open_model import open_model
+from convert.pipeline.manifest import FORMAT, Manifest, SourceFile, TensorRecord
+from convert.pipeline.workspace import Workspace, open_workspace, refuse_existing
+from convert.source.blocks import read_blocks
+from convert.source.folder import FolderSource
+from convert.source.gguf import GGUFSource, Rows
+from convert.target.layouts import Grid, Layout, make_layout
+from convert.target.recipe import AWQ, KEEP, KEPT, Recipe, Release, check_recipe
+from convert.target.small_files import (
     check_tokenizer,
     copy_config,
     copy_tokenizer,
@@ -38,8 +37,9 @@ from convert.target import (
     write_quantization,
     write_tokenizer,
 )
-from convert.weights import Weight
-from convert.workspace import Workspace, open_workspace, refuse_existing
+from convert.tensors.error_meter import DifferenceMeter
+from convert.tensors.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
+from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 from runtime.tokenizers.tokenizer import load_tokenizer
 from runtime.version import __version__

@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert import manifest
-from convert.blocks import read_blocks
 from convert.calibration.folding import norm_of
-from convert.layouts import Output, make_layout
-from convert.manifest import Manifest, TensorRecord, decode_manifest
-from convert.measures import Difference, DifferenceMeter
-from convert.opening import open_model
-from convert.recipe import ALGORITHMS, AWQ, KEEP
-from convert.safetensors_file import Place, read_places
-from convert.source import Rows, Source
-from convert.weights import Weight
-from convert.workspace import checksum
+from convert.mapping.open_model import open_model
+from convert.pipeline import manifest
+from convert.pipeline.manifest import Manifest, TensorRecord, decode_manifest
+from convert.pipeline.workspace import checksum
+from convert.source.blocks import read_blocks
+from convert.source.gguf import Rows, Source
+from convert.target.layouts import Output, make_layout
+from convert.target.recipe import ALGORITHMS, AWQ, KEEP
+from convert.tensors.error_meter import Difference, DifferenceMeter
+from convert.tensors.safetensors_file import Place, read_places
+from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 
 # What rounding alone may cost, |difference| / |weight|, with room for weights of uneven size.

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from convert.architectures.base import Architecture
-from convert.weights import Weight
+from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 
 Dtype = Literal["bfloat16", "float16"]

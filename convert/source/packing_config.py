@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from convert.packing import Packing
+from convert.source.packing import Packing
 from runtime.errors import ModelFileError
 from runtime.models.hf_folder import CONFIG_FILE, check_fields, read_fields
 

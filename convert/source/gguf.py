@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.dequantize import dequantize
+from convert.tensors.dequantize import dequantize
 from runtime.errors import ModelFileError
 from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
 

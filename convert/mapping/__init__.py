@@ -1,0 +1,1 @@
+"""Which tensor of the source becomes which tensor of the checkpoint."""

@@ -1,0 +1,1 @@
+"""One conversion from start to end: plan, worker pool, resumable workspace, manifest."""

@@ -1,0 +1,1 @@
+"""The checkpoint's side: layouts of each precision, the recipe, its small files."""

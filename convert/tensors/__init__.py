@@ -1,0 +1,1 @@
+"""Tensors on their way: rows in, dequantized, measured, written as safetensors."""
