@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.drain import PAUSE_RETRY_SECONDS, Drain
+from gateway.admission.drain import PAUSE_RETRY_SECONDS, Drain
 from runtime.processes import is_alive
 from tests.api_keys import bearer
 from tests.serving import PATIENCE, parse_events, text_of_chunks, wait_for

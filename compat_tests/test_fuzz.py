@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from gateway.api.ops.openapi import document
 from gateway.app import create_app
-from gateway.openapi import document
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 
 NUM_EXAMPLES = int(os.environ.get("LOCKGATE_FUZZ_EXAMPLES", "60"))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.keys import KeyRing, new_key
+from gateway.admission.keys import KeyRing, new_key
 from tests.api_keys import write_keys
 
 NUM_ROUNDS = 400

@@ -24,18 +24,24 @@ from litestar.types import (
     Send,
 )
 
-from gateway.admin import drain_state, restart_engine, resume, start_drain
-from gateway.admission import Admission, guard, page_not_allowed
-from gateway.chat import create_chat_completion
-from gateway.completions import create_completion
-from gateway.context import AnyRequest, Context
-from gateway.deadlines import body_in_time
-from gateway.drain import Drain
-from gateway.embeddings import create_embedding
-from gateway.errors import handle_error
-from gateway.exchange import Exchange
-from gateway.generate import generate
-from gateway.info import (
+from gateway.admission.admission import Admission, guard, page_not_allowed
+from gateway.admission.drain import Drain
+from gateway.admission.keys import KeyRing, open_key_ring
+from gateway.admission.quotas import Quotas
+from gateway.api.native.generate import generate
+from gateway.api.native.tokenize import detokenize, tokenize
+from gateway.api.openai.chat import create_chat_completion
+from gateway.api.openai.completions import create_completion
+from gateway.api.openai.embeddings import create_embedding
+from gateway.api.openai.responses.routes import (
+    cancel_response,
+    count_input_tokens,
+    create_response,
+    stored_input_items,
+    stored_response,
+)
+from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
+from gateway.api.ops.health import (
     health,
     list_models,
     live,
@@ -44,24 +50,18 @@ from gateway.info import (
     retrieve_model,
     version,
 )
-from gateway.keys import KeyRing, open_key_ring
-from gateway.metrics import CLIENT_LEFT, Metrics
-from gateway.model_metrics import ModelMetrics
-from gateway.observer import observe
-from gateway.openapi import openapi_json
-from gateway.quotas import Quotas
-from gateway.registry import ModelRegistry, ServedModel
-from gateway.responses.routes import (
-    cancel_response,
-    count_input_tokens,
-    create_response,
-    stored_input_items,
-    stored_response,
-)
-from gateway.settings import Settings
-from gateway.shared_paths import options_of_shared_paths
-from gateway.tokens import detokenize, tokenize
-from gateway.tracing import start_tracer, tracing
+from gateway.api.ops.openapi import openapi_json
+from gateway.errors import handle_error
+from gateway.http.context import AnyRequest, Context
+from gateway.http.deadlines import body_in_time
+from gateway.http.observer import observe
+from gateway.http.shared_paths import options_of_shared_paths
+from gateway.models.registry import ModelRegistry, ServedModel
+from gateway.observability.metrics.model import ModelMetrics
+from gateway.observability.metrics.server import CLIENT_LEFT, Metrics
+from gateway.observability.request_record import Exchange
+from gateway.observability.tracing import start_tracer, tracing
+from gateway.settings.loader import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.supervisor.supervisor import Supervisor
@@ -165,7 +165,7 @@ def create_app(
         lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
-        openapi_config=None,  # bodies are decoded by hand: gateway.openapi writes the document
+        openapi_config=None,  # bodies are decoded by hand: gateway.api.ops.openapi writes the document
         logging_config=None,
         debug=False,
     )

@@ -13,8 +13,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
-from gateway.answers import ErrorBody, ErrorResponse, encode
-from gateway.exchange import Exchange
+from gateway.api.openai.protocol.answers import ErrorBody, ErrorResponse, encode
+from gateway.observability.request_record import Exchange
 from runtime.client.service_rate import MAX_RETRY_AFTER
 from runtime.errors import (
     DeadlineExceeded,

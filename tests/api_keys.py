@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from gateway.keys import new_key
+from gateway.admission.keys import new_key
 
 
 def write_keys(file: Path, **entries: dict[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
-from gateway.settings import AuthSettings, ModelSettings, ServerSettings, Settings
+from gateway.settings.loader import AuthSettings, ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig, ScriptedConfig
 from tests.tensorrt_model import write_tensorrt_model
 

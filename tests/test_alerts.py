@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.metrics import FAILURES, Metrics
+from gateway.observability.metrics.server import FAILURES, Metrics
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "prometheus"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembler import (
+from gateway.generation.assembler import (
     AnswerEnd,
     Assembler,
     ChoiceEnd,

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.call_plan import CallPlan, make_call_plan
-from gateway.parsing.dialect import Dialect
-from gateway.parsing.dialects.generic import GENERIC
-from gateway.parsing.dialects.hermes import HERMES
-from gateway.parsing.dialects.llama3 import LLAMA3
-from gateway.parsing.pieces import CallArguments, CallStart, Content
-from gateway.protocol import decode_chat_completion
-from gateway.tool_choice import find_tool_use
-from gateway.tool_protocol import MAX_TOOLS
+from gateway.api.openai.protocol.requests import decode_chat_completion
+from gateway.api.openai.protocol.tools import MAX_TOOLS
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content
+from gateway.chat.tools.dialect import Dialect
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.dialects.hermes import HERMES
+from gateway.chat.tools.dialects.llama3 import LLAMA3
+from gateway.chat.tools.tool_constraint import CallPlan, make_call_plan
 from runtime.messages.request import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
 from tests import grammars

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.closed_schema import closed
+from gateway.chat.tools.strict_schema import closed
 
 NAMED = {"type": "object", "properties": {"a": {"type": "integer"}}}
 CLOSED = {**NAMED, "additionalProperties": False}

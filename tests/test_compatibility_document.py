@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from gateway.api.ops.openapi import document
 from gateway.app import create_app
-from gateway.openapi import document
 from tests.document_tables import ROOT, named_tests, rows
 from tests.serving import scripted_settings
 

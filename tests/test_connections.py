@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway import connections
-from gateway.settings import ServerSettings
+from gateway.http import connections
+from gateway.settings.loader import ServerSettings
 from tests.serving import (
     RunningServer,
     raw_request,

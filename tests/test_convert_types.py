@@ -6,12 +6,12 @@ numbers, so that every bit pattern of the values occurs.
 
 from pathlib import Path
 
-import convert.tensors.dequantize as dequantize_module
 import gguf
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+import convert.tensors.dequantize as dequantize_module
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
 from convert.pipeline.convert import Options, convert

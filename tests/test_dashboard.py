@@ -147,7 +147,7 @@ def datasources(value):
 
 def test_targets_of_the_first_token_are_bounds_of_its_histogram():
     """A bucket is named by its bound as it is written; another spelling finds nothing."""
-    from gateway.histogram import Histogram
+    from gateway.observability.metrics.histogram import Histogram
 
     bounds = {bound for bound, _ in Histogram().cumulative()}
     variable = VARIABLES["target"]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.embedding_protocol import EmbeddingRequest
+from gateway.api.openai.protocol.embedding import EmbeddingRequest
 from runtime.engines.scripted.embedder import WIDTH, scripted_vector
 from tests.openai_schemas import REQUEST_FIELDS, check_embeddings, check_error
 from tests.serving import (

@@ -17,7 +17,7 @@ from gateway.errors import (
     retry_headers,
     to_reply,
 )
-from gateway.exchange import Exchange
+from gateway.observability.request_record import Exchange
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,

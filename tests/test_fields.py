@@ -8,18 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import fields, translate
-from gateway.call_plan import make_call_plan
-from gateway.parsing.dialects.generic import GENERIC
-from gateway.protocol import (
+from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     StreamOptions,
     decode_chat_completion,
     decode_completion,
 )
-from gateway.service import Service
-from gateway.tool_choice import find_tool_use
+from gateway.api.openai.translate import checks as translate
+from gateway.api.openai.translate import unsupported as fields
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.tool_constraint import make_call_plan
+from gateway.generation.scheduling import Service
 from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings

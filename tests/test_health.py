@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from gateway.health import RECENT_SECONDS, STALL_SECONDS, problems_of, progress_of, state_of
+from gateway.models.health import RECENT_SECONDS, STALL_SECONDS, problems_of, progress_of, state_of
 from runtime.client.engine_client import EngineClient
 from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats, Ready, StepOutput

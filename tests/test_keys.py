@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.__main__ import main
-from gateway.keys import KeyRing, new_key, open_key_ring, presented_key, read_keys_file
-from gateway.settings import AuthSettings
+from gateway.admission.keys import KeyRing, new_key, open_key_ring, presented_key, read_keys_file
+from gateway.settings.loader import AuthSettings
 from runtime.errors import SetupError
 from tests.api_keys import write_keys
 
@@ -48,7 +48,7 @@ def test_every_search_compares_once_in_constant_time(tmp_path: Path, monkeypatch
         return compare_digest(left, right)
 
     compare_digest = hmac.compare_digest
-    monkeypatch.setattr("gateway.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("gateway.admission.keys.hmac.compare_digest", compare)
     keys = write_keys(tmp_path / "keys.toml", alice={}, bob={})
     ring = KeyRing(tmp_path / "keys.toml")
     for key in (*keys.values(), "wrong", ""):

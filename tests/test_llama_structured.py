@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 pytest.importorskip("llama_cpp")
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest

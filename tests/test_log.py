@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from gateway.log import configure_logging
-from gateway.settings import LogFormat, LogSettings
+from gateway.observability.log import configure_logging
+from gateway.settings.loader import LogFormat, LogSettings
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.logprobs import (
+from gateway.api.openai.writers.logprobs import (
     LOWEST,
     ChatLogprobsWriter,
     CompletionLogprobsWriter,

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.answer_record import AnswerRecord
-from gateway.answers import FinishReason
-from gateway.assembler import Assembler
-from gateway.bounded_names import BoundedNames
-from gateway.exchange import Exchange
-from gateway.exposition import render
-from gateway.histogram import Histogram
-from gateway.metric_table import FAMILIES
-from gateway.metrics import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
-from gateway.process_usage import own_usage, usage_of_tree
-from gateway.timeline import Timeline
+from gateway.api.openai.protocol.answers import FinishReason
+from gateway.generation.assembler import Assembler
+from gateway.generation.timeline import Timeline
+from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.metrics.bounded_names import BoundedNames
+from gateway.observability.metrics.exposition import render
+from gateway.observability.metrics.histogram import Histogram
+from gateway.observability.metrics.processes import own_usage, usage_of_tree
+from gateway.observability.metrics.server import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
+from gateway.observability.metrics.table import FAMILIES
+from gateway.observability.request_record import Exchange
 from runtime.client.engine_client import EngineClient
 from runtime.errors import EngineError
 from runtime.hardware.gpu_monitor import GpuMonitor

@@ -9,8 +9,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.fields import HARMLESS, NOT_SUPPORTED, NOT_SUPPORTED_EXTENSIONS
-from gateway.protocol import ChatCompletionRequest, CompletionRequest
+from gateway.api.openai.protocol.requests import ChatCompletionRequest, CompletionRequest
+from gateway.api.openai.translate.unsupported import (
+    HARMLESS,
+    NOT_SUPPORTED,
+    NOT_SUPPORTED_EXTENSIONS,
+)
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
 CHAT = "/v1/chat/completions"

@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gateway.answer_record import AnswerRecord
-from gateway.exchange import Exchange
-from gateway.otel import OtelTracer
-from gateway.settings import OtelSettings, Settings
-from gateway.tracing import FinishedRequest, start_tracer
+from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.otel import OtelTracer
+from gateway.observability.request_record import Exchange
+from gateway.observability.tracing import FinishedRequest, start_tracer
+from gateway.settings.loader import OtelSettings, Settings
 from runtime.errors import SetupError
 from tests.serving import MODEL, running_server, scripted_settings, wait_for
 
@@ -192,7 +192,7 @@ def test_spans_reach_a_collector(collector, monkeypatch):
 @pytest.mark.slow
 def test_a_dead_collector_touches_no_request(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
-    monkeypatch.setattr("gateway.otel.EXPORT_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.observability.otel.EXPORT_SECONDS", 1.0)
     with running_server(traced("http://127.0.0.1:9")) as server:
         for _ in range(5):
             assert server.chat(max_tokens=3).status_code == 200

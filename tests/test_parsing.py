@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembler import Assembler, Reading
-from gateway.frames import ChatShape, Head
-from gateway.logprobs import ChatLogprobsWriter
-from gateway.parsing.chain import Chain, PlainText
-from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from gateway.api.openai.writers.chat import ChatShape, Head
+from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.parsing.chain import Chain, PlainText
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from gateway.generation.assembler import Assembler, Reading
 from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.tokenizer import load_tokenizer
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 pytest.importorskip("llama_cpp")
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
 from tests.serving import (
     MODEL,

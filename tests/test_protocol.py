@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from gateway.protocol import (
+from gateway.api.openai.protocol.requests import (
     MISTAKES,
     ChatCompletionRequest,
     CompletionRequest,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.admission.keys import KeyEntry, Principal
+from gateway.admission.quotas import Quotas, duration
 from gateway.errors import RateLimited
-from gateway.keys import KeyEntry, Principal
-from gateway.quotas import Quotas, duration
 
 
 class Clock:

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rate_limits import WINDOW_SECONDS, SlidingWindow
+from gateway.admission.rate_limits import WINDOW_SECONDS, SlidingWindow
 
 PAUSES = st.floats(0, 40, allow_nan=False) | st.sampled_from([0.0, 0.5, 1.0, 59.0, 60.0, 61.0])
 

@@ -14,14 +14,20 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from gateway.messages import template_messages
-from gateway.parsing.styles import STYLES
-from gateway.protocol import ChatCompletionRequest, ReasoningEffort
-from gateway.reasoning import Hearing, Reasoner, hearing_of, plan_thinking, prepare_thinking
-from gateway.service import Service
-from gateway.settings import Settings
-from gateway.template import ChatTemplate
-from gateway.translate import chat_requests
+from gateway.api.openai.protocol.requests import ChatCompletionRequest, ReasoningEffort
+from gateway.api.openai.translate.checks import chat_requests
+from gateway.chat.reasoning.formats import STYLES
+from gateway.chat.reasoning.plan import (
+    Hearing,
+    Reasoner,
+    hearing_of,
+    plan_thinking,
+    prepare_thinking,
+)
+from gateway.chat.template.messages import template_messages
+from gateway.chat.template.template import ChatTemplate
+from gateway.generation.scheduling import Service
+from gateway.settings.loader import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.tokenizer import ByteTokenizer

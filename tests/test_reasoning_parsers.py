@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.parsing.chain import WithoutReasoning
-from gateway.parsing.dialects.harmony import HarmonyParser
-from gateway.parsing.dialects.hermes import HERMES
-from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from gateway.parsing.styles import STYLES, find_opening, find_style, new_parser
-from gateway.parsing.tags import TagParser
-from gateway.settings import ReasoningParser
+from gateway.chat.parsing.chain import WithoutReasoning
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from gateway.chat.reasoning.formats import STYLES, find_opening, find_style, new_parser
+from gateway.chat.reasoning.tag_parser import TagParser
+from gateway.chat.tools.dialects.harmony import HarmonyParser
+from gateway.chat.tools.dialects.hermes import HERMES
+from gateway.settings.loader import ReasoningParser
 
 TAG_STYLES = [name for name, style in STYLES.items() if not style.has_channels]
 WORDS = st.text(alphabet="ab <>/[]|\n", max_size=12)

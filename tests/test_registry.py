@@ -5,10 +5,10 @@ import re
 import pytest
 
 from gateway.app import create_app
-from gateway.context import Context
 from gateway.errors import UnknownModel
-from gateway.registry import ModelRegistry, ServedModel
-from gateway.settings import ModelSettings, Settings
+from gateway.http.context import Context
+from gateway.models.registry import ModelRegistry, ServedModel
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.errors import EngineUnavailable, InvalidRequest, SetupError

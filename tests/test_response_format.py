@@ -6,14 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.protocol import (
+from gateway.api.openai.protocol.requests import (
     MISTAKES,
     ChatCompletionRequest,
     decode_chat_completion,
     decode_completion,
     to_invalid_request,
 )
-from gateway.response_format import MAX_GRAMMAR_LENGTH, MAX_LENGTH, structured_output
+from gateway.api.openai.protocol.response_format import (
+    MAX_GRAMMAR_LENGTH,
+    MAX_LENGTH,
+    structured_output,
+)
 from runtime.errors import InvalidRequest
 from runtime.messages.request import StructuredOutput
 

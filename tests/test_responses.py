@@ -13,18 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.assembler import Assembler, Reading
-from gateway.frames import Head
-from gateway.logprobs import ChatLogprobsWriter
-from gateway.parsing.dialects.hermes import HERMES
-from gateway.parsing.pieces import Parser
-from gateway.parsing.styles import STYLES, new_parser
-from gateway.protocol import AssistantMessage, SystemMessage, ToolMessage, UserMessage
-from gateway.responses.fields import HARMLESS, REFUSED, REFUSED_INSIDE
-from gateway.responses.protocol import ResponseRequest, decode_response_request
-from gateway.responses.shape import ResponseShape, new_response
-from gateway.responses.translate import chat_of
-from gateway.settings import ModelSettings, ServerSettings, Settings
+from gateway.api.openai.protocol.requests import (
+    AssistantMessage,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
+from gateway.api.openai.responses.translate import chat_of
+from gateway.api.openai.responses.unsupported import HARMLESS, REFUSED, REFUSED_INSIDE
+from gateway.api.openai.responses.writer import ResponseShape, new_response
+from gateway.api.openai.writers.chat import Head
+from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.parsing.pieces import Parser
+from gateway.chat.reasoning.formats import STYLES, new_parser
+from gateway.chat.tools.dialects.hermes import HERMES
+from gateway.generation.assembler import Assembler, Reading
+from gateway.settings.loader import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
 from tests.openai_schemas import (
     REQUEST_FIELDS,

@@ -11,7 +11,7 @@ pytest.importorskip("llama_cpp")
 
 from sampled_schemas import Sampling, Verdicts, complaint_about, enforced, sample, suite_schemas
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, LlamaCppConfig
 from tests.schemas import random_schema
 from tests.serving import MODEL, RunningServer, running_server

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.exchange import key_fingerprint
-from gateway.protocol import (
+from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     decode_chat_completion,
     decode_completion,
 )
-from gateway.service import Origin, Service, served_tier, service_of
+from gateway.generation.scheduling import Origin, Service, served_tier, service_of
+from gateway.observability.request_record import key_fingerprint
 from runtime.errors import InvalidRequest
 from runtime.messages.request import PRIORITY_STEP
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, ScriptedConfig
 from runtime.version import __version__
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.assembler import Assembler, Reading
-from gateway.frames import ChatShape, Head
-from gateway.logprobs import ChatLogprobsWriter
-from gateway.parsing.dialect import Dialect
-from gateway.parsing.tool_dialects import DIALECTS
+from gateway.api.openai.writers.chat import ChatShape, Head
+from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.tools.dialect import Dialect
+from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.generation.assembler import Assembler, Reading
 from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.tokenizer import load_tokenizer
 from tests.test_parsing import chunks_of

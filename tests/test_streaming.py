@@ -10,11 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembler import Assembler
-from gateway.exchange import Exchange
-from gateway.frames import DONE, KEEP_ALIVE, ChatShape, CompletionShape, Head, Shape
-from gateway.metrics import Metrics
-from gateway.streaming import EventStream, FinishedDeltas, WholeAnswer
+from gateway.api.openai.writers.chat import (
+    DONE,
+    KEEP_ALIVE,
+    ChatShape,
+    CompletionShape,
+    Head,
+    Shape,
+)
+from gateway.generation.assembler import Assembler
+from gateway.http.streaming import EventStream, FinishedDeltas, WholeAnswer
+from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_record import Exchange
 from runtime.client.token_stream import TokenStream
 from runtime.errors import EngineError, EngineOverloaded
 from runtime.messages.request import RequestOutput

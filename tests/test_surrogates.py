@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.parsing.dialects.gemma import GEMMA4
-from gateway.parsing.dialects.generic import GENERIC
-from gateway.parsing.dialects.hermes import HERMES
-from gateway.parsing.pieces import CallArguments
-from gateway.surrogates import escaped, find_half
+from gateway.chat.parsing.pieces import CallArguments
+from gateway.chat.parsing.surrogates import escaped, find_half
+from gateway.chat.tools.dialects.gemma import GEMMA4
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.dialects.hermes import HERMES
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 
 CHAT = "/v1/chat/completions"

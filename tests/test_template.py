@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.template import ChatTemplate
-from gateway.template_probe import ToolSupport
+from gateway.chat.template.probe import ToolSupport
+from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.tokenizer import load_tokenizer
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, LlamaCppConfig
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 from tests.test_tools import CALL, CHAT, SCHEMAS, TOOLS, USER, check_calls, fold, whole

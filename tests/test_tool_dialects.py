@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.parsing.dialect import Dialect
-from gateway.parsing.pieces import CallArguments, CallStart, Content, Parser, Reasoning
-from gateway.parsing.tool_dialects import DIALECTS, find_dialect
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Reasoning
+from gateway.chat.tools.dialect import Dialect
+from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
 
 NAMES = ("get_weather", "f", "a-b_1")
 BY_NAME = list(DIALECTS)

@@ -7,15 +7,15 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.call_plan import hidden_tokens, make_call_plan
-from gateway.parsing.dialects.gemma import GEMMA4
-from gateway.parsing.dialects.generic import GENERIC
-from gateway.parsing.dialects.hermes import HERMES
-from gateway.parsing.dialects.mistral import MISTRAL
-from gateway.parsing.tool_dialects import DIALECTS
-from gateway.protocol import decode_chat_completion
-from gateway.settings import ModelSettings, Settings, ToolDialect
-from gateway.tool_choice import ToolUse, find_tool_use
+from gateway.api.openai.protocol.requests import decode_chat_completion
+from gateway.api.openai.translate.tool_choice import ToolUse, find_tool_use
+from gateway.chat.tools.dialects.gemma import GEMMA4
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.dialects.hermes import HERMES
+from gateway.chat.tools.dialects.mistral import MISTRAL
+from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.chat.tools.tool_constraint import hidden_tokens, make_call_plan
+from gateway.settings.loader import ModelSettings, Settings, ToolDialect
 from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
 from runtime.errors import InvalidRequest
 from runtime.messages.request import StructuredOutput

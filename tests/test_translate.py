@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import prompts as prompts_of
-from gateway import translate
-from gateway.messages import template_messages, uses_tools
-from gateway.protocol import (
+from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     decode_chat_completion,
     decode_completion,
 )
-from gateway.service import Service
-from gateway.template_probe import ToolSupport
+from gateway.api.openai.translate import checks as translate
+from gateway.api.openai.translate import prompts as prompts_of
+from gateway.chat.template.messages import template_messages, uses_tools
+from gateway.chat.template.probe import ToolSupport
+from gateway.generation.scheduling import Service
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request
 

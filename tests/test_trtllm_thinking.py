@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.settings import ModelSettings, Settings
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines import create_engine

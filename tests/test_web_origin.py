@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web_origin import is_own_host, is_own_page
+from gateway.admission.web_origin import is_own_host, is_own_page
 
 
 @pytest.mark.parametrize(

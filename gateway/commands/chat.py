@@ -23,11 +23,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.answer_printer import AnswerPrinter, Piece
 from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
-from gateway.settings import Settings
+from gateway.settings.loader import Settings
 from runtime.errors import LockgateError, SetupError
 
 _CONNECT_TIMEOUT = 2.0

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
-from gateway.settings import Settings
+from gateway.settings.loader import Settings
 from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.version import __version__

@@ -5,7 +5,7 @@ import hashlib
 
 import msgspec
 
-from gateway.keys import KeyEntry, KeysFile, new_key
+from gateway.admission.keys import KeyEntry, KeysFile, new_key
 from runtime.errors import SetupError
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from gateway.settings import Override, Settings, load_settings
+from gateway.settings.loader import Override, Settings, load_settings
 from runtime.errors import SetupError
 
 

@@ -18,16 +18,16 @@ import structlog
 import uvicorn
 from litestar import Litestar
 
-from gateway.admission import is_loopback
+from gateway.admission.admission import is_loopback
+from gateway.admission.drain import Drain
+from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.connections import protocol_class
-from gateway.context import Context
-from gateway.drain import Drain
-from gateway.keys import KEY_VARIABLE, KeyRing, open_key_ring
-from gateway.log import configure_logging
-from gateway.settings import ServerSettings, Settings
+from gateway.http.connections import protocol_class
+from gateway.http.context import Context
+from gateway.observability.log import configure_logging
+from gateway.settings.loader import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.version import __version__

@@ -1,6 +1,6 @@
 """What a request is once it has been checked, and what comes back for it.
 
-Everything here is frozen and crosses the process border as msgpack. After `gateway.translate`
+Everything here is frozen and crosses the process border as msgpack. After `gateway.api.openai.translate.checks`
 nothing is optional that has a default: the engine never asks "is it None?" for a limit.
 """
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from gateway.settings import ModelSettings, Settings
-from gateway.template import ChatTemplate
+from gateway.chat.template.template import ChatTemplate
+from gateway.settings.loader import ModelSettings, Settings
 from runtime.config.engine import EngineConfig, ScriptedConfig
 from runtime.models.hf_folder import is_checkpoint_folder, read_model_config
 from runtime.tokenizers.hf.tokenizer_config import read_tokenizer_config

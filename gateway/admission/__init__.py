@@ -1,0 +1,1 @@
+"""Who is let in: keys, quotas, rate limits, drain, web origins."""

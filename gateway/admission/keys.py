@@ -1,0 +1,222 @@
+"""API keys: what a key may do, where keys come from, and which one a request carries.
+
+Keys are kept as SHA-256 alone. A slow hash protects passwords, which can be guessed; a key of 256
+random bits cannot, and a slow hash would cost every request a tenth of a second.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import structlog
+from msgspec import Meta, Struct
+
+from gateway.settings.loader import AuthSettings
+from runtime.errors import SetupError
+
+log = structlog.get_logger(__name__)
+
+KEY_VARIABLE = "LOCKGATE_API_KEY"
+ADMIN_KEY_VARIABLE = "LOCKGATE_ADMIN_API_KEY"
+
+MIN_KEY_LENGTH = 16
+"""Characters of a key from the environment: shorter ones can be guessed."""
+
+RELOAD_SECONDS = 1.0
+"""How often the keys file is looked at for changes."""
+
+Role = Literal["user", "admin"]
+PriorityClass = Literal["interactive", "normal", "batch"]
+KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+_Limit = Annotated[int, Meta(ge=1)]
+
+
+class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One key of the file. None is no limit.
+
+    `tokens_per_minute` counts prompts and answers. `priority` is the class of requests that ask for
+    none, and the best one that they can have. `models` are the names that the key may use.
+    """
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    role: Role = "user"
+    priority: PriorityClass | None = None
+    requests_per_minute: _Limit | None = None
+    tokens_per_minute: _Limit | None = None
+    max_concurrent_requests: _Limit | None = None
+    models: list[str] | None = None
+
+
+class KeysFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file: `[keys.NAME]` tables."""
+
+    keys: dict[KeyName, KeyEntry] = {}
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Whoever a request is from: a key's name and what the key may do."""
+
+    name: str
+    entry: KeyEntry
+
+    @property
+    def is_admin(self) -> bool:
+        return self.entry.role == "admin"
+
+
+class KeyRing:
+    """All keys that are valid now.
+
+    A changed file is read again within `RELOAD_SECONDS`. One that has become wrong, or is gone, is
+    reported in the log and changes nothing: a slip of the editor must not open or close the server.
+    """
+
+    def __init__(
+        self,
+        file: Path | None = None,
+        extra: Iterable[Principal] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = file
+        self._extra = tuple(extra)
+        self._clock = clock
+        self._pepper = secrets.token_bytes(32)
+        self._stamp = _stamp(file)
+        self._looked = clock()
+        self._table = self._index(read_keys_file(file) if file else {})
+
+    @property
+    def is_required(self) -> bool:
+        """Whether requests need a key. Does not change while the server runs."""
+        return self._file is not None or bool(self._extra)
+
+    def find(self, key: bytes) -> Principal | None:
+        """Whose key this is.
+
+        Takes as long for a wrong key as for a right one, and as for one that is nearly right: the
+        table is looked up under a keyed hash that is different in every run, and what it finds is
+        compared in constant time.
+        """
+        self._reload()
+        digest = hashlib.sha256(key).digest()
+        found = self._table.get(self._place(digest))
+        expected = bytes.fromhex(found.entry.sha256) if found else bytes(32)
+        return found if hmac.compare_digest(digest, expected) else None
+
+    def _place(self, digest: bytes) -> bytes:
+        return hashlib.blake2b(digest, key=self._pepper, digest_size=32).digest()
+
+    def _index(self, entries: Mapping[str, KeyEntry]) -> dict[bytes, Principal]:
+        principals = [*self._extra, *(Principal(name=n, entry=e) for n, e in entries.items())]
+        return {self._place(bytes.fromhex(p.entry.sha256)): p for p in principals}
+
+    def _reload(self) -> None:
+        now = self._clock()
+        if self._file is None or now - self._looked < RELOAD_SECONDS:
+            return
+        self._looked = now
+        stamp = _stamp(self._file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            entries = read_keys_file(self._file)
+        except SetupError as error:
+            log.error("keys_file_refused", error=str(error))
+            return
+        self._table = self._index(entries)
+        log.info("keys_file_read", keys=len(entries))
+
+
+def open_key_ring(settings: AuthSettings, environ: MutableMapping[str, str]) -> KeyRing:
+    """The keys of the settings and of the environment. The latter are taken out of it, so that no
+    process that is started later inherits them. Raises SetupError."""
+    extra = [
+        _from_environment(variable, role, environ.pop(variable))
+        for variable, role in _VARIABLES.items()
+        if environ.get(variable)
+    ]
+    file = Path(settings.keys_file).expanduser() if settings.keys_file else None
+    return KeyRing(file, extra)
+
+
+_VARIABLES: Mapping[str, Role] = {KEY_VARIABLE: "user", ADMIN_KEY_VARIABLE: "admin"}
+
+
+def _from_environment(variable: str, role: Role, key: str) -> Principal:
+    if len(key) < MIN_KEY_LENGTH:
+        raise SetupError(
+            f"{variable} has fewer than {MIN_KEY_LENGTH} characters and could be guessed;"
+            " make one with: lockgate keys new"
+        )
+    entry = KeyEntry(sha256=hashlib.sha256(key.encode()).hexdigest(), role=role)
+    return Principal(name=variable, entry=entry)
+
+
+def read_keys_file(file: Path) -> dict[str, KeyEntry]:
+    """The keys by name. Raises SetupError, which names the key and never shows a hash."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise SetupError(f"auth.keys_file: {file} cannot be read: {reason}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"auth.keys_file: {file} is not valid TOML: {error}") from error
+    try:
+        keys = msgspec.convert(document, KeysFile).keys
+    except msgspec.ValidationError as error:
+        raise SetupError(f"auth.keys_file: {file}: {_explained(document, error)}") from error
+    if twice := _twice([entry.sha256 for entry in keys.values()]):
+        names = [name for name, entry in keys.items() if entry.sha256 == twice]
+        raise SetupError(f"auth.keys_file: {file}: {' and '.join(names)} are the same key")
+    return dict(keys)
+
+
+def _explained(document: Mapping[str, object], error: msgspec.ValidationError) -> str:
+    """msgspec does not say in which entry of a table the mistake is."""
+    table = document.get("keys")
+    for name, entry in table.items() if isinstance(table, dict) else ():
+        try:
+            msgspec.convert({"keys": {name: entry}}, KeysFile)
+        except msgspec.ValidationError as own:
+            return f"keys.{name}: {own}"
+    return str(error)
+
+
+def _twice(hashes: list[str]) -> str | None:
+    return next((item for number, item in enumerate(hashes) if item in hashes[:number]), None)
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    """Changes whenever the file does; None while it is not there."""
+    if file is None:
+        return None
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The key that a request carries, as `Authorization: Bearer` or `x-api-key`; None without."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return token.strip()
+        elif name == b"x-api-key" and value.strip():
+            return value.strip()
+    return None
+
+
+def new_key() -> str:
+    """256 random bits, with a beginning that secret scanners and clients of OpenAI know."""
+    return f"sk-lockgate-{secrets.token_urlsafe(32)}"

@@ -1,0 +1,156 @@
+"""What each key has used of its limits, and permits for requests that run. Pure.
+
+A request is charged when it is let in, so that many at once cannot pass a limit together. Tokens
+are reserved, prompt and longest answer, and settled by what was used when the request is over.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from gateway.admission.keys import KeyEntry, Principal
+from gateway.admission.rate_limits import Charge, SlidingWindow
+from gateway.errors import RateLimited
+
+CONCURRENCY_RETRY_SECONDS = 2.0
+"""When to come back after too many requests at once: nobody knows when one of them ends."""
+
+UNLIMITED_ANSWER_TOKENS = 1024
+"""Reserved for an answer whose request sets no limit. To reserve all that the context has left
+would lock out a key's other requests for the sake of answers that are hardly ever that long."""
+
+
+class Quota:
+    """One key's use of its limits. `num_running` counts its requests in flight."""
+
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self.name = name
+        self.num_running = 0
+        self.requests: SlidingWindow | None = None
+        self.tokens: SlidingWindow | None = None
+        self.max_running: int | None = None
+        self.clock = clock
+
+    def set_limits(self, entry: KeyEntry) -> None:
+        """The limits as they are now; what has been used stays used."""
+        self.requests = _window(self.requests, entry.requests_per_minute)
+        self.tokens = _window(self.tokens, entry.tokens_per_minute)
+        self.max_running = entry.max_concurrent_requests
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """OpenAI's `x-ratelimit-*`, for the limits that there are."""
+        now = self.clock()
+        headers = []
+        for kind, window in ((b"requests", self.requests), (b"tokens", self.tokens)):
+            if window is not None:
+                headers += [
+                    (b"x-ratelimit-limit-" + kind, b"%d" % window.limit),
+                    (b"x-ratelimit-remaining-" + kind, b"%d" % window.remaining(now)),
+                    (b"x-ratelimit-reset-" + kind, duration(window.reset_after(now))),
+                ]
+        return headers
+
+    def enter(self) -> "Permit":
+        """Lets one request in. Raises RateLimited."""
+        if self.max_running is not None and self.num_running >= self.max_running:
+            raise RateLimited(
+                f"The key `{self.name}` has {self.num_running} requests running, which is all that"
+                " it may have at a time.",
+                kind="requests",
+                retry_after=CONCURRENCY_RETRY_SECONDS,
+            )
+        return Permit(self, self._take(self.requests, 1, "requests"))
+
+    def reserve(self, tokens: int) -> Charge | None:
+        """None without a limit. Raises RateLimited."""
+        return self._take(self.tokens, tokens, "tokens")
+
+    def _take(self, window: SlidingWindow | None, amount: int, kind: str) -> Charge | None:
+        if window is None:
+            return None
+        now = self.clock()
+        charge = window.take(amount, now)
+        if charge is None:
+            raise self._refusal(window, amount, kind, now)
+        return charge
+
+    def _refusal(self, window: SlidingWindow, amount: int, kind: str, now: float) -> RateLimited:
+        seconds = window.retry_after(amount, now)
+        if seconds == math.inf:
+            return RateLimited(
+                f"The request needs up to {amount} tokens, and the key `{self.name}` may use"
+                f" {window.limit} a minute. Ask with a smaller `max_tokens` or a shorter prompt.",
+                kind=kind,
+                retry_after=None,
+            )
+        return RateLimited(
+            f"The key `{self.name}` may use {window.limit} {kind} a minute and has"
+            f" {window.remaining(now)} left; this request needs {amount}."
+            f" Try again in {seconds:.0f} seconds.",
+            kind=kind,
+            retry_after=seconds,
+        )
+
+
+class Permit:
+    """One request that was let in. `close` it once, when the request is over."""
+
+    def __init__(self, quota: Quota, request_charge: Charge | None) -> None:
+        self._quota = quota
+        self._request_charge = request_charge
+        self._token_charge: Charge | None = None
+        self._reserved = 0
+        self._used: Callable[[], int] = lambda: 0
+        quota.num_running += 1
+
+    def reserve_tokens(self, tokens: int, used: Callable[[], int]) -> None:
+        """Reserves for prompt and answer; `used` says in the end how many it were. Raises
+        RateLimited."""
+        self._token_charge = self._quota.reserve(tokens)
+        self._reserved, self._used = tokens, used
+
+    def close(self, *, was_refused: bool) -> None:
+        """The request is over. One that the server itself had no room for is not charged."""
+        quota = self._quota
+        quota.num_running -= 1
+        now = quota.clock()
+        if self._token_charge is not None and quota.tokens is not None:
+            used = 0 if was_refused else self._used()
+            quota.tokens.settle(self._token_charge, self._reserved, used, now)
+        if self._request_charge is not None and quota.requests is not None and was_refused:
+            quota.requests.settle(self._request_charge, 1, 0, now)
+
+
+class Quotas:
+    """The quota of every key that was ever used, by its name."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._quotas: dict[str, Quota] = {}
+
+    def of(self, principal: Principal) -> Quota:
+        """With the limits that the key has now."""
+        quota = self._quotas.get(principal.name)
+        if quota is None:
+            quota = self._quotas[principal.name] = Quota(principal.name, self._clock)
+        quota.set_limits(principal.entry)
+        return quota
+
+
+def duration(seconds: float) -> bytes:
+    """As OpenAI writes it: `1m0s`, `12.345s`, `20ms`."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds
+    minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    return (f"{minutes}m{text}" if minutes else text).encode()
+
+
+def _window(window: SlidingWindow | None, limit: int | None) -> SlidingWindow | None:
+    if limit is None:
+        return None
+    if window is None:
+        return SlidingWindow(limit)
+    window.limit = limit
+    return window

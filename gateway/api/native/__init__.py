@@ -1,0 +1,1 @@
+"""Lockgate's own endpoints: token ids in and out, tokenizing."""

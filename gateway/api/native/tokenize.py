@@ -1,0 +1,164 @@
+"""POST /tokenize and /detokenize, as vLLM has them: texts to token ids and back, no engine needed.
+
+A conversation becomes exactly the prompt that /v1/chat/completions makes of it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import post
+from litestar.types import ASGIApp
+from msgspec import Meta, Struct
+
+from gateway.api.openai.chat import prepare_prompt
+from gateway.api.openai.protocol.answers import encode
+from gateway.api.openai.protocol.requests import ChatCompletionRequest, Message, TokenId
+from gateway.api.openai.protocol.tools import Tools
+from gateway.api.openai.translate.checks import check_chat
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.writers.logprobs import shown_token
+from gateway.http.body import read_json
+from gateway.http.context import AnyRequest, model_of
+from gateway.http.streaming import JSONBytes
+from gateway.models.registry import ServedModel
+from runtime.errors import InvalidRequest
+from runtime.tokenizers.tokenizer import Tokenizer
+
+MANY_TOKENS = 20_000
+"""More than so many are turned into text in a thread, so that they hold up nobody's stream."""
+
+
+class TokenizeRequest(Struct, kw_only=True):
+    """The body of POST /tokenize: a `prompt` or `messages`, and `model` where there are several.
+
+    `add_special_tokens` puts what the model wants around a prompt (by default it does); the chat
+    template has it for messages. `return_token_strs` asks for the text of each token.
+    """
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
+
+
+class Tokens(Struct, frozen=True):
+    """The answer of POST /tokenize. `max_model_len` is the context in tokens. A part of a character
+    is shown as `bytes:\\\\xe2\\\\x96` among `token_strs`, which are null unless asked for."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(Struct, kw_only=True):
+    """The body of POST /detokenize."""
+
+    tokens: list[TokenId]
+    model: str | None = None
+
+
+class Text(Struct, frozen=True):
+    """The answer of POST /detokenize. Control tokens are in it by their names."""
+
+    prompt: str
+
+
+_decode_tokenize = msgspec.json.Decoder(TokenizeRequest).decode
+_decode_detokenize = msgspec.json.Decoder(DetokenizeRequest).decode
+
+
+@post("/tokenize", status_code=200)
+async def tokenize(request: AnyRequest) -> ASGIApp:
+    """The token ids of a text or of a conversation, as the model would read it."""
+    data = await read_json(request, _decode_tokenize, TokenizeRequest)
+    model = model_of(request, data.model)
+    token_ids = await _token_ids(data, model)
+    shown = None
+    if data.return_token_strs:
+        shown = [shown_token(model.tokenizer, token_id) for token_id in token_ids]
+    return JSONBytes(encode(Tokens(len(token_ids), model.max_model_len, token_ids, shown)))
+
+
+@post("/detokenize", status_code=200)
+async def detokenize(request: AnyRequest) -> ASGIApp:
+    """The text of token ids."""
+    data = await read_json(request, _decode_detokenize, DetokenizeRequest)
+    tokenizer = model_of(request, data.model).tokenizer
+    if len(data.tokens) <= MANY_TOKENS:
+        text = _text(tokenizer, data.tokens)
+    else:
+        text = await asyncio.to_thread(_text, tokenizer, data.tokens)
+    return JSONBytes(encode(Text(text)))
+
+
+async def _token_ids(data: TokenizeRequest, model: ServedModel) -> list[int]:
+    if (data.prompt is None) == (data.messages is None):
+        raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
+    if data.messages is not None:
+        chat = _chat(data, data.messages, model)
+        prompt, _ = await prepare_prompt(chat, model, find_tool_use(chat))
+        return prompt
+    _refuse_beside_prompt(data)
+    [token_ids] = await model.encode(
+        [data.prompt or ""], add_special=data.add_special_tokens is not False
+    )
+    return token_ids
+
+
+def _chat(
+    data: TokenizeRequest, messages: list[Message], model: ServedModel
+) -> ChatCompletionRequest:
+    if data.add_special_tokens:
+        raise InvalidRequest(
+            "`add_special_tokens` is for `prompt`: a conversation has what its chat template"
+            " writes. Leave it out.",
+            param="add_special_tokens",
+            code="unsupported_parameter",
+        )
+    chat = ChatCompletionRequest(
+        model=model.name,
+        messages=messages,
+        add_generation_prompt=data.add_generation_prompt,
+        continue_final_message=data.continue_final_message,
+        chat_template_kwargs=data.chat_template_kwargs,
+        tools=data.tools,
+    )
+    check_chat(chat)
+    return chat
+
+
+def _refuse_beside_prompt(data: TokenizeRequest) -> None:
+    for name in (
+        "add_generation_prompt",
+        "continue_final_message",
+        "chat_template_kwargs",
+        "tools",
+    ):
+        if getattr(data, name) is not None:
+            raise InvalidRequest(
+                f"`{name}` is for `messages`, not for `prompt`. Leave it out.",
+                param=name,
+                code="unsupported_parameter",
+            )
+
+
+def _text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    if token_ids and max(token_ids) >= tokenizer.vocab_size:
+        raise InvalidRequest(
+            f"`tokens` has an id outside the vocabulary: ids are 0 to {tokenizer.vocab_size - 1}.",
+            param="tokens",
+        )
+    pieces = [_bytes(tokenizer, token_id) for token_id in token_ids]
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
+    return tokenizer.token_bytes(token_id) or tokenizer.token_name(token_id).encode()

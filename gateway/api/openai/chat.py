@@ -1,0 +1,151 @@
+"""POST /v1/chat/completions."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from litestar import post
+from litestar.types import ASGIApp
+
+from gateway.admission.admission import reserve_tokens
+from gateway.api.openai.protocol.requests import (
+    ChatCompletionRequest,
+    StreamOptions,
+    decode_chat_completion,
+)
+from gateway.api.openai.translate.checks import chat_requests, check_chat, num_choices
+from gateway.api.openai.translate.prompts import truncate
+from gateway.api.openai.translate.sampling import check_sampling_tokens
+from gateway.api.openai.translate.tool_choice import ToolUse, find_tool_use
+from gateway.api.openai.writers.chat import ChatShape, Head, Shape
+from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.reasoning.plan import (
+    PreparedThinking,
+    ThinkingPlan,
+    plan_thinking,
+    prepare_thinking,
+)
+from gateway.chat.template.messages import template_messages, uses_tools
+from gateway.chat.template.template import ChatTemplate
+from gateway.chat.template.tool_prompt import with_instructions
+from gateway.generation.assembler import Assembler
+from gateway.generation.parsers import find_calls, find_reading
+from gateway.generation.scheduling import served_tier, service_of
+from gateway.http.body import read_json
+from gateway.http.context import AnyRequest, context_of, origin_of, served_model
+from gateway.http.streaming import EventStream, WholeAnswer
+from gateway.models.registry import ServedModel
+
+
+@post("/v1/chat/completions", status_code=200)
+async def create_chat_completion(request: AnyRequest) -> ASGIApp:
+    """Answer a conversation, as a stream or in one piece."""
+    data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
+    return await answer_chat(request, data, _shape, id_prefix="chatcmpl-")
+
+
+NewShape = Callable[[ChatCompletionRequest, Head, Assembler, ServedModel], Shape]
+
+
+async def answer_chat(
+    request: AnyRequest, data: ChatCompletionRequest, new_shape: NewShape, *, id_prefix: str
+) -> ASGIApp:
+    """The response to a conversation that has been read, in the form of whichever endpoint it came
+    to."""
+    context = context_of(request)
+    model = served_model(request, data)
+    check_chat(data)
+    origin = origin_of(request)
+    service = service_of(data, origin, model.lora)
+    context.gpus.check_memory()
+    model.client.check_room(num_choices(data))
+    check_sampling_tokens(data, model.tokenizer.vocab_size)
+    tool_use = find_tool_use(data)
+    prompt, thinking = await prepare_prompt(data, model, tool_use)
+    calls = find_calls(tool_use, model, data)
+    head = _head(model, id_prefix, served_tier(data, origin))
+    requests = chat_requests(
+        data,
+        prompt,
+        service,
+        answer_id=head.id,
+        max_model_len=model.max_model_len,
+        calls=calls,
+        thinking=thinking,
+    )
+    assembler = Assembler(
+        [request.request_id for request in requests],
+        [len(prompt)],
+        reading=find_reading(data, calls, thinking),
+    )
+    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
+    reserve_tokens(request.scope, assembler, [asked] * len(requests))
+    shape = new_shape(data, head, assembler, model)
+    if not data.stream:
+        return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
+    return EventStream(
+        lambda: model.client.submit(requests),
+        assembler,
+        shape,
+        context.metrics,
+        context.settings.server.keep_alive_interval,
+    )
+
+
+async def prepare_prompt(
+    data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
+) -> tuple[list[int], PreparedThinking | None]:
+    """What the model reads, the conversation in the form of its chat template; and how it thinks
+    behind that, None where it does not."""
+    has_tools = tool_use is not None or uses_tools(data.messages)
+    template = model.tool_template if has_tools else model.template
+    plan = _plan_thinking(data, model, template)
+    messages = template_messages(data.messages, template.tools)
+    tools = tool_use.as_template_tools() if tool_use else []
+    if tools and not template.tools.shows_tools:
+        messages = with_instructions(messages, tools)
+    goes_on = bool(data.continue_final_message)
+    text = template.render(
+        messages,
+        add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
+        continue_final_message=goes_on,
+        variables=plan.variables,
+        tools=tools,
+    )
+    (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
+    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
+    prompt = truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    if model.reasoner is None:
+        return prompt, None
+    return prompt, prepare_thinking(data, model.reasoner, text, plan.budget)
+
+
+def _plan_thinking(
+    data: ChatCompletionRequest, model: ServedModel, template: ChatTemplate
+) -> ThinkingPlan:
+    style = None if model.reasoner is None else model.reasoner.style
+    hearing = model.hearing_of(template)
+    return plan_thinking(data, style, hearing, model.default_thinking_budget)
+
+
+def _shape(
+    data: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
+) -> Shape:
+    options = data.stream_options or StreamOptions()
+    return ChatShape(
+        head,
+        include_usage=bool(options.include_usage),
+        usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
+        logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+        legacy_calls=bool(data.functions),
+    )
+
+
+def _head(model: ServedModel, id_prefix: str, service_tier: str | None) -> Head:
+    return Head(
+        id=f"{id_prefix}{secrets.token_hex(16)}",
+        created=int(time.time()),
+        model=model.name,
+        system_fingerprint=model.system_fingerprint,
+        service_tier=service_tier,
+    )

@@ -1,0 +1,198 @@
+"""POST /v1/embeddings: texts to vectors."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from litestar import post
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.admission.admission import reserve_prompt_tokens
+from gateway.api.openai.protocol.answers import encode
+from gateway.api.openai.protocol.embedding import (
+    EmbeddingRequest,
+    EmbeddingUsage,
+    Inputs,
+    check_tokens,
+    decode_embedding,
+    encoded,
+    given_inputs,
+)
+from gateway.generation.scheduling import Service, service_of
+from gateway.http.body import read_json
+from gateway.http.context import AnyRequest, context_of, origin_of, served_model
+from gateway.http.streaming import until_over
+from gateway.models.registry import ServedModel
+from gateway.observability.answer_record import AnswerRecord, Outcome
+from gateway.observability.metrics.model import ModelMetrics
+from gateway.observability.request_record import Exchange
+from runtime.errors import InvalidRequest
+from runtime.messages.request import EmbeddingRequest as EngineRequest
+from runtime.messages.wire import EngineLimits
+
+WRITTEN_NUMBERS = 50_000
+"""Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""
+
+
+@post("/v1/embeddings", status_code=200)
+async def create_embedding(request: AnyRequest) -> ASGIApp:
+    """Turn one or more texts into vectors of length 1."""
+    data = await read_json(request, decode_embedding, EmbeddingRequest)
+    context = context_of(request)
+    model = served_model(request, data)
+    inputs = given_inputs(data)
+    service = service_of(data, origin_of(request))
+    context.gpus.check_memory()
+    limits = model.client.check_embeddings()
+    _check_adapter(model)
+    await _check_dimensions(data, model, limits.embedding_width)
+    token_lists = await _token_lists(data, inputs, model, limits)
+    counter = _Counter(context.metrics.of(model.name), Exchange.of(request.scope), token_lists)
+    reserve_prompt_tokens(request.scope, counter.num_tokens, lambda: counter.num_used)
+    return EmbeddingAnswer(data, model, _engine_request(token_lists, service), counter)
+
+
+class EmbeddingAnswer:
+    """The response: submits the request, waits for its vectors and writes them in pieces."""
+
+    def __init__(
+        self,
+        data: EmbeddingRequest,
+        model: ServedModel,
+        request: EngineRequest,
+        counter: "_Counter",
+    ) -> None:
+        self._data = data
+        self._model = model
+        self._request = request
+        self._counter = counter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = self._model.client.embed(self._request)
+        with self._counter, until_over(receive, stream, Exchange.of(scope).deadline):
+            vectors = await stream.result()
+            if vectors is None:
+                return  # the client has left
+            self._counter.finish()
+        pieces = [piece async for piece in self._pieces(vectors)]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % sum(map(len, pieces))),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pieces(self, vectors: Sequence[bytes]) -> AsyncIterator[bytes]:
+        """The JSON of an `EmbeddingList`."""
+        at_once = max(1, WRITTEN_NUMBERS * 4 // len(vectors[0]))
+        yield b'{"object":"list","data":['
+        for start in range(0, len(vectors), at_once):
+            part = enumerate(vectors[start : start + at_once], start)
+            body = b",".join([encode(encoded(index, each, self._data)) for index, each in part])
+            yield b"," + body if start else body
+            await asyncio.sleep(0)
+        num_tokens = self._counter.num_tokens
+        usage = encode(EmbeddingUsage(num_tokens, num_tokens))
+        yield b'],"model":%s,"usage":%s}' % (encode(self._model.name), usage)
+
+
+class _Counter:
+    """Counts one request's tokens and times it. A `with` block that is left without `finish` is a
+    request that was aborted, or one that failed where an error leaves it."""
+
+    def __init__(
+        self, metrics: ModelMetrics, exchange: Exchange, inputs: Sequence[Sequence[int]]
+    ) -> None:
+        self.num_tokens = sum(map(len, inputs))
+        self._metrics = metrics
+        self._exchange = exchange
+        self._record = AnswerRecord(len(inputs))
+
+    @property
+    def num_used(self) -> int:
+        """What the client is charged: all of it, or nothing where it got nothing."""
+        return self._record.prompt_tokens
+
+    def __enter__(self) -> Self:
+        self._exchange.answer = self._record
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._record.outcome:
+            return
+        if isinstance(error, Exception):
+            self._metrics.failed += 1
+            self._end("failed")
+        else:
+            self._metrics.aborted += 1
+            self._end("aborted")
+
+    def finish(self) -> None:
+        """All vectors are there."""
+        self._end("completed")
+        self._record.prompt_tokens = self.num_tokens
+        self._metrics.prompt_tokens += self.num_tokens
+        self._metrics.request_prompt_tokens.observe(self.num_tokens)
+        self._metrics.e2e_latency.observe(self._record.ended - self._exchange.started)
+
+    def _end(self, outcome: Outcome) -> None:
+        self._record.outcome = outcome
+        self._record.ended = time.monotonic()
+
+
+def _engine_request(token_lists: list[list[int]], service: Service) -> EngineRequest:
+    return EngineRequest(
+        request_id=f"embd-{secrets.token_hex(16)}",
+        inputs=token_lists,
+        priority=service.priority,
+        tenant=service.tenant,
+        arrival_time=service.arrival_time,
+        deadline=service.deadline,
+    )
+
+
+async def _token_lists(
+    data: EmbeddingRequest, inputs: Inputs, model: ServedModel, limits: EngineLimits
+) -> list[list[int]]:
+    """Checked. A text has around it what the model's tokenizer puts there; token ids come as they
+    are."""
+    token_lists = [item for item in inputs if isinstance(item, list)]
+    if not token_lists:
+        texts = [item for item in inputs if isinstance(item, str)]
+        token_lists = await model.encode(texts, add_special=True)
+    most, vocab_size = limits.max_embedding_len, model.tokenizer.vocab_size
+    check_tokens(data, token_lists, most=most, vocab_size=vocab_size)
+    return token_lists
+
+
+def _check_adapter(model: ServedModel) -> None:
+    if model.lora:
+        raise InvalidRequest(
+            "Adapters have no embeddings: ask for the model that the adapter is added to.",
+            param="model",
+            code="unsupported_value",
+        )
+
+
+async def _check_dimensions(data: EmbeddingRequest, model: ServedModel, width: int) -> None:
+    if data.dimensions is None or data.dimensions == width:
+        return
+    if data.dimensions > width:
+        raise InvalidRequest(
+            f"`dimensions` is {data.dimensions}; the vectors of this model have {width}.",
+            param="dimensions",
+        )
+    if not await model.is_matryoshka():
+        raise InvalidRequest(
+            f"`dimensions` is not supported by this model, which was not trained for shorter"
+            f" vectors: leave it out, or send {width}. If the model was, set model.is_matryoshka.",
+            param="dimensions",
+            code="unsupported_parameter",
+        )

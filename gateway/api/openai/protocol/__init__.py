@@ -1,0 +1,1 @@
+"""OpenAI's requests, answers and chunks as Structs."""

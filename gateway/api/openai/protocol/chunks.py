@@ -1,0 +1,83 @@
+"""What the events of streams look like, for the OpenAPI document. `gateway.api.openai.writers.chat` writes them."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.api.openai.protocol.answers import (
+    ChatLogprobs,
+    CompletionLogprobs,
+    FinishReason,
+    Usage,
+)
+
+
+class FunctionDelta(Struct, frozen=True):
+    """The name comes whole and first, the arguments in pieces of JSON."""
+
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
+    """What is new of one call, which `index` numbers; `id` and `type` come with its name."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta | UnsetType = UNSET
+
+
+class ChatDelta(Struct, frozen=True):
+    """What is new of a message. `role` comes first, in an event of its own; the last is empty.
+    `reasoning_content` and `reasoning` are the same; `function_call` is for clients that sent
+    `functions`."""
+
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: FunctionDelta | UnsetType = UNSET
+
+
+class ChatChunkChoice(Struct, frozen=True, kw_only=True):
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+    stop_reason: str | int | UnsetType | None = UNSET
+
+
+class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
+    """An event of a streamed chat. With `stream_options.include_usage` the last one has the usage
+    and no choice, and all others `usage: null`."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    system_fingerprint: str | UnsetType = UNSET
+    service_tier: str | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
+
+
+class CompletionChunkChoice(Struct, frozen=True, kw_only=True):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+    stop_reason: str | int | UnsetType | None = UNSET
+
+
+class CompletionChunk(Struct, frozen=True, kw_only=True):
+    """An event of a streamed completion; the usage as in chats."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChunkChoice]
+    system_fingerprint: str | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET

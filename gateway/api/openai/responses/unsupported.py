@@ -1,0 +1,112 @@
+"""What becomes of the fields of /v1/responses that are not honoured. Pure.
+
+The rule is that of `gateway.api.openai.translate.unsupported`: a field is honoured, or harmless, or refused by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.api.openai.responses.protocol import InputTokensRequest
+from runtime.errors import InvalidRequest
+
+
+class Refused(Struct, frozen=True):
+    """What to do instead, and the values that ask for nothing, beside null."""
+
+    advice: str = "Leave it out."
+    neutral: tuple[Any, ...] = ()
+
+
+_STATELESS = Refused("Responses are not stored: send what was said so far in `input`.")
+
+REFUSED: Mapping[str, Refused] = {
+    "previous_response_id": _STATELESS,
+    "conversation": _STATELESS,
+    "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
+    "background": Refused(
+        "Responses are not stored: wait for the answer, or read it as a stream.", (False,)
+    ),
+    "truncation": Refused(
+        "No prompt is cut without a word: shorten `input` yourself.", ("disabled",)
+    ),
+    "context_management": Refused(neutral=([],)),
+    "moderation": Refused(),
+    "messages": Refused("The name here is `input`."),
+    "max_tokens": Refused("The name here is `max_output_tokens`."),
+    "max_completion_tokens": Refused("The name here is `max_output_tokens`."),
+    "response_format": Refused("The name here is `text.format`."),
+    "reasoning_effort": Refused("The name here is `reasoning.effort`."),
+    "verbosity": Refused(
+        "The name here is `text.verbosity`, and it is not supported.", ("medium",)
+    ),
+    "functions": Refused("Send `tools`."),
+    "function_call": Refused("Send `tool_choice`."),
+    "logprobs": Refused('Send `include: ["message.output_text.logprobs"]`.', (False,)),
+    "n": Refused("A response is one answer: send several requests.", (1,)),
+}
+
+REFUSED_INSIDE: Mapping[str, Refused] = {
+    "text.verbosity": Refused(neutral=("medium",)),
+    "reasoning.mode": Refused(neutral=("standard",)),
+    "reasoning.context": Refused(neutral=("auto",)),
+}
+"""The same of fields one level below."""
+
+HARMLESS: Mapping[str, str] = {
+    "user": "names the end user, who takes a fair share of the engine",
+    "safety_identifier": "names the end user, and wins over `user`",
+    "metadata": "labels, which the answer repeats; nothing is stored",
+    "store": "nothing is stored, and the answer says so",
+    "service_tier": "how soon, not what; the answer says which tier it had",
+    "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",
+    "prompt_cache_options": "hint for the prompt cache",
+    "prompt_cache_retention": "hint for the prompt cache",
+    "max_tool_calls": "limits the tools that a server calls by itself; this one calls none",
+}
+"""Accepted without effect on what is said."""
+
+
+def check_supported(data: InputTokensRequest) -> None:
+    """Raises InvalidRequest for a field that asks for what this server does not do."""
+    for name, refused in REFUSED.items():
+        _check(name, getattr(data, name, None), refused)
+    for path, refused in REFUSED_INSIDE.items():
+        outer, inner = path.split(".")
+        _check(path, getattr(getattr(data, outer), inner, None), refused)
+
+
+def describe(properties: dict[str, Any]) -> None:
+    """Says in a JSON schema of these requests what becomes of such fields."""
+    for name in REFUSED.keys() & properties.keys():
+        refused = REFUSED[name]
+        properties[name] = {
+            "enum": [None, *refused.neutral],
+            "description": f"Not supported: refused unless it asks for nothing. {refused.advice}",
+        }
+    for name in HARMLESS.keys() & properties.keys():
+        properties[name]["description"] = f"Without effect on the answer: {HARMLESS[name]}."
+
+
+def describe_inside(schemas: Mapping[str, Any]) -> None:
+    """The same one level below. `schemas` are those of TextOptions and ReasoningOptions."""
+    for outer, kind in (("text", "TextOptions"), ("reasoning", "ReasoningOptions")):
+        for path, refused in REFUSED_INSIDE.items():
+            if path.startswith(f"{outer}."):
+                description = f"Not supported: refused unless it asks for nothing. {refused.advice}"
+                schema = {"enum": [None, *refused.neutral], "description": description}
+                schemas[kind]["properties"][path.partition(".")[2]] = schema
+
+
+def _check(path: str, value: Any, refused: Refused) -> None:
+    # 0 and 1 are equal to booleans, which ask for something else
+    if value is None or any(
+        value == item and type(value) is type(item) for item in refused.neutral
+    ):
+        return
+    raise InvalidRequest(
+        f"`{path}` is not supported by this server. {refused.advice}",
+        param=path,
+        code="unsupported_parameter",
+    )

@@ -1,0 +1,246 @@
+"""Responses as bytes: the events of a stream, and whole bodies, from the same state. Pure."""
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.api.openai.protocol.answers import ErrorBody, FinishReason, TokenLogprob, encode
+from gateway.api.openai.protocol.response_format import TextFormat
+from gateway.api.openai.responses.answers import (
+    IncompleteDetails,
+    ItemStatus,
+    OutputItem,
+    Response,
+    ResponseCompleted,
+    ResponseCreated,
+    ResponseFailed,
+    ResponseFailure,
+    ResponseIncomplete,
+    ResponseInProgress,
+    TextLogprob,
+    ToldReasoning,
+    ToldText,
+    ToldTool,
+    TopTokenLogprob,
+    usage_of,
+)
+from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
+from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool, tools
+from gateway.api.openai.writers.chat import Head, Shape
+from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
+from gateway.generation.assembler import (
+    Answer,
+    AnswerEnd,
+    ChoiceEnd,
+    ChoiceStart,
+    Event,
+    PieceDelta,
+    TextDelta,
+    TokensDelta,
+)
+
+
+class ResponseShape(Shape):
+    """/v1/responses. Items come one after the other, in the order in which the model wrote them.
+
+    With `logprobs` every token is told with how likely it was, those of thoughts and calls too, as
+    in chats. They belong to one message, which stays open to the end, so that what is told of it
+    does not depend on how the answer was cut.
+    """
+
+    def __init__(self, response: Response, logprobs: ChatLogprobsWriter | None = None) -> None:
+        self._response = response
+        self._logprobs = logprobs
+        self._numbers = itertools.count()
+        self._items: list[Item] = []
+        self._finished: dict[int, OutputItem] = {}
+        self._last: Item | None = None
+        self._message: MessageItem | None = None
+        self._waiting: list[TextLogprob] = []
+        self._reason: FinishReason = "stop"
+
+    def frames(self, events: Sequence[Event]) -> bytes:
+        return b"".join([self._frame(event) for event in events])
+
+    def take(self, events: Sequence[Event]) -> None:
+        self.frames(events)
+
+    def whole(self, answer: Answer) -> bytes:
+        return encode(self._response)
+
+    @property
+    def end(self) -> bytes:
+        return b""
+
+    def failed(self, error: ErrorBody) -> bytes:
+        """The last event of a stream that an error ends, with what there is of the answer."""
+        failure = ResponseFailure(
+            "rate_limit_exceeded" if error.code == "rate_limit_exceeded" else "server_error",
+            error.message,
+        )
+        output = [
+            self._finished.get(index) or item.item("incomplete")
+            for index, item in enumerate(self._items)
+        ]
+        response = msgspec.structs.replace(
+            self._response, status="failed", error=failure, output=output
+        )
+        return frame(ResponseFailed(sequence_number=next(self._numbers), response=response))
+
+    def _frame(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(text=text):
+                return self._say(text)
+            case TokensDelta():
+                return self._tell(event)
+            case PieceDelta(piece=piece):
+                return self._piece(piece)
+            case ChoiceStart():
+                return self._begin()
+            case ChoiceEnd(finish_reason=reason):
+                self._reason = reason
+                return self._close_all(reason)
+            case AnswerEnd():
+                return self._complete(event)
+
+    def _begin(self) -> bytes:
+        created = ResponseCreated(sequence_number=next(self._numbers), response=self._response)
+        progress = ResponseInProgress(sequence_number=next(self._numbers), response=self._response)
+        return frame(created) + frame(progress)
+
+    def _say(self, text: str) -> bytes:
+        opening, message = self._open_message()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            return opening + message.write_tokens(text, waiting)
+        return opening + message.write(text)
+
+    def _tell(self, event: TokensDelta) -> bytes:
+        """Tokens of thoughts and calls wait for the message, if there is none yet."""
+        self._waiting += self._told(event)
+        if not event.text and self._message is None:
+            return b""
+        opening, message = self._open_message() if event.text else (b"", self._message)
+        assert message is not None, "opened above, or there already"
+        waiting, self._waiting = self._waiting, []
+        return opening + message.write_tokens(event.text, waiting)
+
+    def _piece(self, piece: Reasoning | CallStart | CallArguments) -> bytes:
+        match piece:
+            case Reasoning(text):
+                last, opening = self._last, b""
+                if not isinstance(last, ReasoningItem):
+                    last = ReasoningItem(len(self._items), self._numbers)
+                    opening = self._open(last)
+                return opening + last.write(text)
+            case CallStart():
+                return self._open(CallItem(len(self._items), self._numbers, piece))
+            case CallArguments(text=text):
+                call = self._last
+                assert isinstance(call, CallItem), "arguments follow on the start of their call"
+                return call.write(text)
+
+    def _open_message(self) -> tuple[bytes, MessageItem]:
+        if isinstance(self._last, MessageItem):
+            return b"", self._last
+        if self._message is not None and self._logprobs is not None:
+            return b"", self._message
+        self._message = MessageItem(len(self._items), self._numbers)
+        return self._open(self._message), self._message
+
+    def _open(self, item: Item) -> bytes:
+        """What came before is over, but for a message whose tokens are told."""
+        last = self._last
+        keeps_open = isinstance(last, MessageItem) and self._logprobs is not None
+        closing = b"" if last is None or keeps_open else self._close(last, is_whole=True)
+        self._items.append(item)
+        self._last = item
+        return closing + item.open()
+
+    def _close(self, item: Item, *, is_whole: bool) -> bytes:
+        status: ItemStatus = "completed" if is_whole else "incomplete"
+        self._finished[self._items.index(item)] = item.item(status)
+        return item.close(status)
+
+    def _close_all(self, reason: FinishReason) -> bytes:
+        """An answer that has ended by itself has a message or a call, however empty."""
+        frames = b""
+        has_answer = any(not isinstance(item, ReasoningItem) for item in self._items)
+        if not has_answer and (reason != "length" or not self._items):
+            frames, message = self._open_message()
+            if self._waiting:
+                waiting, self._waiting = self._waiting, []
+                frames += message.write_tokens("", waiting)
+        for index, item in enumerate(self._items):
+            if index not in self._finished:
+                is_whole = reason != "length" or item is not self._last
+                frames += self._close(item, is_whole=is_whole)
+        return frames
+
+    def _complete(self, event: AnswerEnd) -> bytes:
+        is_cut = self._reason == "length"
+        self._response = msgspec.structs.replace(
+            self._response,
+            status="incomplete" if is_cut else "completed",
+            incomplete_details=IncompleteDetails("max_output_tokens") if is_cut else None,
+            completed_at=None if is_cut else int(time.time()),
+            output=[self._finished[index] for index in range(len(self._items))],
+            usage=usage_of(event.usage),
+        )
+        kind = ResponseIncomplete if is_cut else ResponseCompleted
+        return frame(kind(sequence_number=next(self._numbers), response=self._response))
+
+    def _told(self, event: TokensDelta) -> list[TextLogprob]:
+        if self._logprobs is None:
+            return []
+        written = self._logprobs.write(event.token_ids, event.logprobs)
+        return [_text_logprob(entry) for entry in written.content]
+
+
+def new_response(data: ResponseRequest, head: Head) -> Response:
+    """How the response stands at its beginning."""
+    wanted = data.text.format if data.text is not None else None
+    effort = data.reasoning.effort if data.reasoning is not None else None
+    return Response(
+        id=head.id,
+        created_at=head.created,
+        status="in_progress",
+        instructions=data.instructions,
+        max_output_tokens=data.max_output_tokens,
+        max_tool_calls=data.max_tool_calls,
+        metadata=data.metadata or {},
+        model=head.model,
+        parallel_tool_calls=data.parallel_tool_calls is not False,
+        prompt_cache_key=data.prompt_cache_key,
+        reasoning=ToldReasoning(effort),
+        safety_identifier=data.safety_identifier,
+        service_tier=UNSET if head.service_tier is None else head.service_tier,
+        temperature=1.0 if data.temperature is None else data.temperature,
+        text=ToldText(wanted or TextFormat()),
+        tool_choice=data.tool_choice or "auto",
+        tools=[_told_tool(tool) for tool in tools(data)],
+        top_logprobs=data.top_logprobs or 0,
+        top_p=1.0 if data.top_p is None else data.top_p,
+        user=UNSET if data.user is None else data.user,
+    )
+
+
+def _told_tool(tool: ResponseTool) -> ToldTool:
+    return ToldTool(
+        type="function",
+        name=tool.name,
+        description=tool.description,
+        parameters=tool.parameters,
+        strict=bool(tool.strict),
+    )
+
+
+def _text_logprob(entry: TokenLogprob) -> TextLogprob:
+    top = [
+        TopTokenLogprob(each.token, each.logprob, each.bytes or []) for each in entry.top_logprobs
+    ]
+    return TextLogprob(entry.token, entry.logprob, entry.bytes or [], top)

@@ -1,0 +1,1 @@
+"""From events of an answer to the bytes of OpenAI's responses and streams."""

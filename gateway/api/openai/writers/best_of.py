@@ -1,0 +1,40 @@
+"""`best_of`: more answers are generated than shown, and the likeliest are kept."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.api.openai.writers.chat import Shape
+from gateway.generation.assembler import Answer, Choice, Event
+
+
+class BestOf(Shape):
+    """A shape that shows `n` of the `best_of` choices of each prompt, the likeliest first.
+
+    Likely is what OpenAI calls the best: the highest log-probability per token. The usage counts
+    all that was generated.
+    """
+
+    def __init__(self, shape: Shape, *, n: int, best_of: int) -> None:
+        self._shape = shape
+        self._n = n
+        self._best_of = best_of
+
+    def frames(self, events: Sequence[Event]) -> bytes:
+        raise AssertionError("best_of needs whole answers: this is a bug")
+
+    def whole(self, answer: Answer) -> bytes:
+        """The JSON body with the choices that are kept, numbered anew."""
+        kept: list[Choice] = []
+        for first in range(0, len(answer.choices), self._best_of):
+            candidates = answer.choices[first : first + self._best_of]
+            kept += sorted(candidates, key=mean_logprob, reverse=True)[: self._n]
+        replace = msgspec.structs.replace
+        choices = [replace(choice, index=index) for index, choice in enumerate(kept)]
+        return self._shape.whole(Answer(choices, answer.usage))
+
+
+def mean_logprob(choice: Choice) -> float:
+    """Per generated token; the engine has told that of each."""
+    told = [entry.logprob for entry in choice.logprobs[choice.num_echoed_tokens :] if entry]
+    return sum(told) / len(told) if told else 0.0

@@ -1,0 +1,1 @@
+"""Endpoints for operators: health, metrics, version, admin, the OpenAPI document."""

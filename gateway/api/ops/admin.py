@@ -1,0 +1,79 @@
+"""/admin: for whoever runs the server."""
+
+from typing import Literal
+
+from litestar import get, post
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+from msgspec import Struct
+
+from gateway.admission.admission import ADMIN
+from gateway.admission.drain import Drain
+from gateway.api.openai.protocol.answers import encode
+from gateway.http.body import read_optional_json
+from gateway.http.context import AnyRequest, context_of
+from gateway.http.streaming import JSONBytes
+
+
+class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`exit`: the server ends when it is done."""
+
+    exit: bool = True
+
+
+class DrainState(Struct, frozen=True):
+    """What the server is doing; `num_running` requests are still to be finished."""
+
+    status: Literal["serving", "draining"]
+    exit: bool
+    num_running: int
+
+
+class RestartState(Struct, frozen=True):
+    """`num_in_flight` requests go on with the next engine."""
+
+    status: Literal["restarting"]
+    num_in_flight: int
+
+
+@get("/admin/drain", opt={ADMIN: True}, sync_to_thread=False)
+def drain_state(request: AnyRequest) -> ASGIApp:
+    """Whether the server drains."""
+    return _state(context_of(request).drain)
+
+
+@post("/admin/drain", opt={ADMIN: True}, status_code=200)
+async def start_drain(request: AnyRequest) -> ASGIApp:
+    """Take nothing new, finish what runs, and end, unless `exit` is false."""
+    data = await read_optional_json(request, DrainRequest)
+    drain = context_of(request).drain
+    drain.begin(exits=data.exit)
+    return _state(drain)
+
+
+@post("/admin/resume", opt={ADMIN: True}, status_code=200)
+async def resume(request: AnyRequest) -> ASGIApp:
+    """Take requests again. A server that is about to end stays as it is: 409."""
+    drain = context_of(request).drain
+    if not drain.resume():
+        raise HTTPException(status_code=409, detail="The server is about to end.")
+    return _state(drain)
+
+
+@post("/admin/restart", opt={ADMIN: True}, status_code=202, sync_to_thread=False)
+def restart_engine(request: AnyRequest) -> ASGIApp:
+    """Have a new engine process, also where the engine was given up. Requests in flight go on with
+    it; how far it is, `/health` says."""
+    context = context_of(request)
+    context.restart_engine()
+    in_flight = context.model.client.num_in_flight
+    return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
+
+
+def _state(drain: Drain) -> ASGIApp:
+    state = DrainState(
+        status="draining" if drain.is_draining else "serving",
+        exit=drain.exits,
+        num_running=drain.num_running,
+    )
+    return JSONBytes(encode(state))

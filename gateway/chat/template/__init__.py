@@ -1,0 +1,1 @@
+"""Chat templates: what they can do, and how they are rendered."""

@@ -1,0 +1,107 @@
+"""Chat templates: messages to the text that a model was trained on."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.chat.template.probe import Render, probe_tools
+from runtime.errors import InvalidRequest
+
+RESERVED = frozenset(
+    (
+        *("messages", "conversations", "chat_template", "tools", "documents"),
+        *("add_generation_prompt", "continue_final_message", "return_assistant_tokens_mask"),
+    )
+)
+"""Names in templates that a request sets by parameters of their own, or not at all."""
+
+
+class ChatTemplate:
+    """One model's template, compiled.
+
+    `tools` tells what it does with tools. Making one takes a second, most of it the import of the
+    template machinery; rendering takes microseconds.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos_token: str,
+        eos_token: str,
+        special_tokens: Mapping[str, str] | None = None,
+    ) -> None:
+        """`special_tokens` are texts that the template may ask for beside these two, by name."""
+        self._bos_token = bos_token
+        tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
+        self._reserved = RESERVED | tokens.keys()
+        self._render = _compile(source, tokens)
+        self.tools = probe_tools(self._render)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """The prompt for the next answer, or for more of the last message. `variables` are for the
+        template to look at; `tools` are those that may be called. What a template refuses is the
+        messages' fault."""
+        given = dict(variables or {})
+        if taken := sorted(self._reserved & given.keys()):
+            raise InvalidRequest(
+                f"`chat_template_kwargs.{taken[0]}` is not for requests to set: leave it out.",
+                param="chat_template_kwargs",
+            )
+        given["add_generation_prompt"] = add_generation_prompt
+        given["continue_final_message"] = continue_final_message
+        given["tools"] = list(tools) or None
+        try:
+            return self._render(list(messages), given)
+        except Exception as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot take these messages: {error}",
+                param="messages",
+            ) from error
+
+    def writes_bos(self, prompt: str) -> bool:
+        """Whether a rendered prompt begins with the model's first token, as some templates do."""
+        return bool(self._bos_token) and prompt.startswith(self._bos_token)
+
+    def probe(self, **variables: Any) -> str | None:
+        """A prompt of one word with these variables; None where the template refuses them."""
+        try:
+            return self.render([{"role": "user", "content": "q"}], variables=variables)
+        except InvalidRequest:
+            return None
+
+
+def _compile(source: str, tokens: Mapping[str, str]) -> Render:
+    render_jinja_template = _template_machinery()
+
+    def render(messages: list[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+        prompts, _ = render_jinja_template(
+            conversations=[messages],
+            chat_template=source,
+            **variables,
+            **tokens,
+        )
+        prompt: str = prompts[0]
+        return prompt
+
+    return render
+
+
+def _template_machinery() -> Any:
+    # Imported here because it takes most of a second, which the loading thread has. Its advice to
+    # install a deep-learning framework would only worry the reader of our log.
+    advice = logging.getLogger("transformers")
+    advice.disabled = True
+    try:
+        from transformers.utils.chat_template_utils import render_jinja_template
+    finally:
+        advice.disabled = False
+    return render_jinja_template

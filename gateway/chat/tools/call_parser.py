@@ -1,0 +1,271 @@
+"""The parser of most dialects: marks, a head with the function's name, arguments in JSON."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from gateway.chat.parsing.json_scanner import JsonScanner
+from gateway.chat.parsing.marks import first_mark, num_held
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.chat.parsing.surrogates import escaped
+
+_KIND = r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
+_NAME = r'"name"\s*:\s*"(?P<name>[^"\\]*)"'
+
+OBJECT_HEAD = re.compile(
+    rf"\s*(?:```(?:json)?\s*)?\[?\s*{_KIND}{_NAME}"
+    r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+)
+"""The head of a call that is an object of its own, up to its arguments; it may be the first of a
+list, and in a fence."""
+
+_OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
+_NAMED = re.compile(rf"[^{{]*{_KIND}{_NAME}")
+_SPACE = re.compile(r"\s*")
+
+
+class CallSyntax(Struct, frozen=True, kw_only=True):
+    """How calls look in a text.
+
+    `openers` are marks after which a call's head comes; `bare` are the beginnings, blanks aside, of
+    calls without a mark, which come first in an answer or behind another call. `head` is what
+    stands before the arguments, with the function's name; `hope` is a text that may become one.
+    With `is_object` a call is a JSON object of its own, whose parts may come in any order. `tail`
+    are texts that may follow a call, each once and in this order; after `again` another head comes.
+    """
+
+    openers: tuple[str, ...]
+    bare: tuple[str, ...] = ()
+    head: re.Pattern[str] = OBJECT_HEAD
+    hope: re.Pattern[str] = _OBJECT_HOPE
+    is_object: bool = True
+    tail: tuple[str, ...]
+    again: tuple[str, ...]
+
+
+class Call(NamedTuple):
+    """One call whose text is complete."""
+
+    name: str
+    arguments: str
+
+
+class CallParser:
+    """Text until a mark is content. A call begins when its name is known to be one of `names`:
+    until then everything is held back and comes out as content if it is no call after all. From
+    there on what comes is arguments, as the model writes them, until their JSON ends.
+
+    Blanks before and between calls, and after the last, belong to nobody.
+    """
+
+    def __init__(
+        self,
+        syntax: CallSyntax,
+        names: Collection[str],
+        new_id: Callable[[], str],
+        max_calls: int | None,
+    ) -> None:
+        self._syntax = syntax
+        self._names = names
+        self._new_id = new_id
+        self._max_calls = max_calls
+        self._number = -1
+        self._buffer = ""
+        self._held = ""  # what has been taken off the buffer and may still turn out to be content
+        self._state: Callable[[], bool] = self._begin
+        self._is_bare = False
+        self._scanner = JsonScanner()
+        self._tail: Sequence[str] = ()
+        self._pieces: list[Piece] = []
+
+    def feed(self, text: str) -> list[Piece]:
+        self._buffer += text
+        while self._state():
+            pass
+        return self._take()
+
+    def finish(self) -> list[Piece]:
+        """A call that has begun stays one, however much of it is missing. What waits behind a call
+        is blanks, or the beginning of another one that was cut off."""
+        is_cut = self._number >= 0 and self._state == self._head
+        if self._state in (self._begin, self._text, self._head) and not is_cut:
+            self._tell(self._held + self._buffer)
+        self._held = self._buffer = ""
+        return self._take()
+
+    def _take(self) -> list[Piece]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _tell(self, text: str) -> None:
+        if text:
+            self._pieces.append(Content(text))
+
+    # Each state takes what it can off the buffer; True when there may be more to do.
+
+    def _begin(self) -> bool:
+        """At the beginning of the answer, where a call may stand without a mark."""
+        is_call = self._begins_bare(self._buffer)
+        if is_call is None:
+            return False
+        self._state = self._text
+        if is_call:
+            self._restart_head("")
+        return True
+
+    def _begins_bare(self, text: str) -> bool | None:
+        """Whether a call without a mark begins here; None while that is open."""
+        beginning = "".join(text.split())
+        if any(beginning.startswith(start) for start in self._syntax.bare):
+            return True
+        is_open = any(start.startswith(beginning) for start in self._syntax.bare)
+        return None if is_open else False
+
+    def _text(self) -> bool:
+        position, opener = first_mark(self._buffer, self._syntax.openers)
+        if not opener:
+            keep = num_held(self._buffer, self._syntax.openers)
+            end = len(self._buffer) - keep
+            end = len(self._buffer[:end].rstrip()) if end else 0
+            self._tell(self._buffer[:end])
+            self._buffer = self._buffer[end:]
+            return False
+        before = self._buffer[:position]
+        told = before.rstrip()
+        self._tell(told)
+        self._held = before[len(told) :] + opener
+        self._buffer = self._buffer[position + len(opener) :]
+        self._restart_head(opener)
+        return True
+
+    def _restart_head(self, mark: str) -> None:
+        """`mark` is what stands before the head."""
+        self._state = self._head
+        self._is_bare = mark not in self._syntax.openers
+        self._scanner = JsonScanner()
+        self._num_scanned = 0
+
+    def _head(self) -> bool:
+        head = self._syntax.head.match(self._buffer)
+        if head is not None and head["name"] in self._names:
+            self._start(head["name"])
+            self._buffer = self._buffer[head.end() :]
+            self._scanner = JsonScanner()
+            self._state = self._arguments
+            return True
+        if head is not None or not self._syntax.hope.fullmatch(self._buffer):
+            return self._no_call()
+        return self._syntax.is_object and self._whole_object()
+
+    def _whole_object(self) -> bool:
+        """A call whose parts come in another order is known when all of it is there."""
+        begin = self._buffer.find("{")
+        if begin < 0:
+            return False
+        self._num_scanned = max(self._num_scanned, begin)
+        end = self._scanner.feed(self._buffer[self._num_scanned :])
+        if end is None:
+            self._num_scanned = len(self._buffer)
+            return False
+        end += self._num_scanned
+        call = read_call(self._buffer[begin:end])
+        if call is None or call.name not in self._names or not self._may_be(call):
+            return self._no_call()
+        self._start(call.name)
+        self._say(call.arguments)
+        self._buffer = self._buffer[end:]
+        return self._ended()
+
+    def _may_be(self, call: Call) -> bool:
+        """Grammars tell a bare call by the name with which it begins, as it is written."""
+        named = _NAMED.match(self._buffer)
+        return not self._is_bare or (named is not None and named["name"] == call.name)
+
+    def _no_call(self) -> bool:
+        self._tell(self._held)
+        self._held = ""
+        self._state = self._text
+        return True
+
+    def _arguments(self) -> bool:
+        end = self._scanner.feed(self._buffer)
+        self._say(self._buffer[:end])
+        self._buffer = "" if end is None else self._buffer[end:]
+        if end is None:
+            return False
+        if not self._syntax.is_object:
+            return self._ended()
+        self._scanner = JsonScanner(depth=1)
+        self._state = self._rest
+        return True
+
+    def _rest(self) -> bool:
+        """What an object says after its arguments is of no use."""
+        end = self._scanner.feed(self._buffer)
+        self._buffer = "" if end is None else self._buffer[end:]
+        return end is not None and self._ended()
+
+    def _ended(self) -> bool:
+        self._tail = self._syntax.tail
+        self._state = self._after
+        return True
+
+    def _after(self) -> bool:
+        """Behind a call: its tail, the next call, or text again."""
+        space = _SPACE.match(self._buffer)
+        assert space is not None, "nothing is a blank text too"
+        rest = self._buffer[space.end() :]
+        for number, text in enumerate(self._tail):
+            if rest.startswith(text):
+                self._tail = self._tail[number + 1 :]
+                self._buffer = rest[len(text) :]
+                return True
+        for text in self._syntax.again:
+            if rest.startswith(text):
+                self._held = self._buffer[: space.end()] + text
+                self._buffer = rest[len(text) :]
+                self._restart_head(text)
+                return True
+        is_call = self._begins_bare(rest)
+        if is_call:
+            self._restart_head("")
+            return True
+        if is_call is None or any(
+            text.startswith(rest) for text in (*self._tail, *self._syntax.again)
+        ):
+            return False
+        self._state = self._text
+        return True
+
+    def _start(self, name: str) -> None:
+        self._held = ""
+        self._number += 1
+        if self._is_told:
+            self._pieces.append(CallStart(self._number, self._new_id(), name))
+
+    def _say(self, text: str) -> None:
+        if text and self._is_told:
+            self._pieces.append(CallArguments(self._number, text))
+
+    @property
+    def _is_told(self) -> bool:
+        return self._max_calls is None or self._number < self._max_calls
+
+
+def read_call(text: str) -> Call | None:
+    """A JSON object as a call, None if it is none."""
+    try:
+        call = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(call, dict) or not isinstance(name := call.get("name"), str):
+        return None
+    arguments = call.get("arguments", call.get("parameters"))
+    if arguments is None:
+        return Call(name, "{}")
+    if isinstance(arguments, str):
+        return Call(name, escaped(arguments) or "{}")
+    return Call(name, escaped(json.dumps(arguments, ensure_ascii=False)))

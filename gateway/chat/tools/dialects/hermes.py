@@ -1,0 +1,34 @@
+"""Hermes 2 Pro, and Qwen 2.5 and 3 after it: an object in `<tool_call>`. Small models often leave
+the tags out."""
+
+from functools import partial
+
+import msgspec
+
+from gateway.chat.tools.call_parser import CallParser, CallSyntax
+from gateway.chat.tools.dialect import CallForm, Dialect
+from runtime.messages.request import BareCalls
+
+_SYNTAX = CallSyntax(
+    openers=("<tool_call>",),
+    bare=('{"name":', '```json{"name":'),
+    tail=("```", "</tool_call>"),
+    again=("<tool_call>",),
+)
+
+HERMES = Dialect(
+    name="hermes",
+    signs=(("<tool_call>", '"arguments"'),),
+    marks=("<tool_call>", "</tool_call>"),
+    form=CallForm(
+        trigger="<tool_call>",
+        opening="<tool_call>\n",
+        separator="\n</tool_call>\n<tool_call>\n",
+        close="\n</tool_call>",
+        begin=lambda name: f'{{"name": "{name}", "arguments": ',
+        end="}",
+        bare=BareCalls(before="(```json )?", after="```"),
+    ),
+    new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=())),
+)

@@ -1,0 +1,227 @@
+"""How calls of tools are had from a model: what it is held to, and who reads it. Pure."""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.api.openai.protocol.answers import FinishReason
+from gateway.api.openai.translate.tool_choice import FunctionSpec, ToolUse
+from gateway.chat.parsing.pieces import Parser
+from gateway.chat.tools.calls_only import CallsOnly
+from gateway.chat.tools.dialect import CallForm, Dialect
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.strict_schema import closed
+from runtime.errors import InvalidRequest
+from runtime.messages.request import StructuralTag, StructuredOutput, TagStructure
+from runtime.tokenizers.tokenizer import Tokenizer
+
+
+class CallPlan(Struct, frozen=True):
+    """For the choices of one answer. `shown_token_ids` are the tokens that the parser looks for and
+    that stand for no text. A choice that has called a named function ends with `stop`, as with
+    OpenAI. With `tells_reasoning` the parser knows thoughts from content by itself."""
+
+    structured_output: StructuredOutput | None
+    shown_token_ids: tuple[int, ...]
+    new_parser: Callable[[], Parser]
+    finish_reason: FinishReason
+    tells_reasoning: bool = False
+
+
+def make_call_plan(
+    use: ToolUse,
+    dialect: Dialect,
+    tokenizer: Tokenizer,
+    wanted: StructuredOutput | None,
+    *,
+    has_tags: bool,
+) -> CallPlan:
+    """`wanted` is what answers without a call have to look like. Without `has_tags` the engine
+    enforces JSON schemas and no texts with calls in them."""
+    if use.must_call and (dialect.form is None or not has_tags):
+        return _plan(use, GENERIC, {}, _json_calls(use))
+    hidden = hidden_tokens(dialect.marks, tokenizer)
+    structured = _tagged(use, dialect.form, hidden, wanted)
+    is_strict = any(function.is_strict for function in use.callable)
+    if wanted is not None or (is_strict and not has_tags):
+        dialect = _without_bare_calls(dialect)
+    return _plan(use, dialect, hidden, structured)
+
+
+def _without_bare_calls(dialect: Dialect) -> Dialect:
+    """Where nothing holds bare calls to their schemas they are content."""
+    new_parser = dialect.new_form_parser or dialect.new_parser
+    return msgspec.structs.replace(dialect, new_parser=new_parser)
+
+
+def new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+def hidden_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:
+    """The marks that are one token each and stand for no text."""
+    found = {}
+    for mark in marks:
+        token_ids = tokenizer.encode(mark, add_special=False, parse_special=True)
+        if len(token_ids) == 1 and not tokenizer.token_bytes(token_ids[0]):
+            found[mark] = token_ids[0]
+    return found
+
+
+def _plan(
+    use: ToolUse, dialect: Dialect, hidden: Mapping[str, int], wanted: StructuredOutput | None
+) -> CallPlan:
+    max_calls = None if use.parallel else 1
+    new_parser: Callable[[], Parser] = partial(
+        dialect.new_parser, names=use.names, new_id=new_call_id, max_calls=max_calls
+    )
+    if use.must_call:
+        new_parser = partial(_calls_only, new_parser)
+    reason: FinishReason = "tool_calls"
+    if use.mode == "named":
+        reason = "stop"
+    elif use.legacy:
+        reason = "function_call"
+    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning)
+
+
+def _calls_only(new_parser: Callable[[], Parser]) -> Parser:
+    return CallsOnly(new_parser())
+
+
+def _tagged(
+    use: ToolUse,
+    form: CallForm | None,
+    hidden: Mapping[str, int],
+    wanted: StructuredOutput | None,
+) -> StructuredOutput | None:
+    """Calls in the model's own way, among free text or instead of it."""
+    if form is None:
+        _check_free(use, wanted)
+        return None
+    structures = tuple(
+        TagStructure(
+            form.begin(function.name),
+            json.dumps(closed(function.schema), ensure_ascii=False),
+            form.end,
+            function.is_strict,
+            function.source,
+            function.name,
+        )
+        for function in use.callable
+    )
+    tag = StructuralTag(
+        trigger=form.trigger,
+        opening=form.opening,
+        separator=form.separator,
+        close=form.close,
+        structures=structures,
+        at_start=form.at_start,
+        must_call=use.must_call,
+        stop_after_first=not use.parallel,
+        content=None if use.must_call else _content(wanted),
+        bare=None if use.must_call or wanted is not None else form.bare,
+    )
+    if use.must_call or wanted is not None:
+        tag = _with_thoughts(tag, form)
+    tag = msgspec.structs.replace(tag, special_tokens=_special_tokens(tag, hidden))
+    return StructuredOutput(structural_tag=tag, source=_source(use, wanted))
+
+
+def _with_thoughts(tag: StructuralTag, form: CallForm) -> StructuralTag:
+    return msgspec.structs.replace(
+        tag, answer=form.answer, thought_start=form.thought_start, thought_end=form.thought_end
+    )
+
+
+def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Those that the tag's texts are made of."""
+    calls = (structure.begin + structure.end for structure in tag.structures)
+    around = (tag.opening, tag.separator, tag.close, tag.answer, tag.thought_start, tag.thought_end)
+    texts = (*around, *calls)
+    return tuple(
+        (mark, token_id) for mark, token_id in hidden.items() if any(mark in t for t in texts)
+    )
+
+
+def _source(use: ToolUse, wanted: StructuredOutput | None) -> str:
+    """The parameter that asks for what has to be enforced."""
+    if use.must_call:
+        return "function_call" if use.legacy else "tool_choice"
+    if wanted is not None:
+        return wanted.source
+    return "functions" if use.legacy else "tools"
+
+
+def _content(wanted: StructuredOutput | None) -> str | None:
+    if wanted is None:
+        return None
+    if wanted.json_object:
+        return '{"type": "object"}'
+    if wanted.json is None:
+        raise InvalidRequest(
+            f"`{wanted.source}` cannot stand beside `tools` that the model may call or not, unless"
+            " it asks for JSON.",
+            param=wanted.source,
+        )
+    return wanted.json
+
+
+def _check_free(use: ToolUse, wanted: StructuredOutput | None) -> None:
+    """What cannot be enforced where a model writes arguments that are no JSON."""
+    strict = next((function for function in use.callable if function.is_strict), None)
+    if strict is not None:
+        param = strict.source.removesuffix("parameters") + "strict"
+    elif wanted is not None:
+        param = wanted.source
+    else:
+        return
+    raise InvalidRequest(
+        f"`{param}` cannot be enforced with the way in which this model calls tools: leave it out,"
+        ' or ask for a call with `tool_choice: "required"`.',
+        param=param,
+        code="unsupported_parameter",
+    )
+
+
+def _json_calls(use: ToolUse) -> StructuredOutput:
+    """One call as an object, or a list of them, in plain JSON that every engine enforces."""
+    pointer = "#" if len(use.callable) == 1 else "#/anyOf/{}"
+    prefix = pointer if not use.parallel else pointer.replace("#", "#/items", 1)
+    calls = [
+        _json_call(function, f"{prefix.format(number)}/properties/arguments")
+        for number, function in enumerate(use.callable)
+    ]
+    call = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    schema = {"type": "array", "items": call, "minItems": 1} if use.parallel else call
+    return StructuredOutput(json=json.dumps(schema, ensure_ascii=False), source=_source(use, None))
+
+
+def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": function.name},
+            "arguments": _moved(closed(function.schema), pointer),
+        },
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(part: Any, pointer: str) -> Any:
+    """A schema that has become a part of another: its references begin at `pointer` now."""
+    if isinstance(part, list):
+        return [_moved(item, pointer) for item in part]
+    if not isinstance(part, dict):
+        return part
+    moved = {key: _moved(value, pointer) for key, value in part.items()}
+    reference = part.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        moved["$ref"] = pointer + reference[1:]
+    return moved

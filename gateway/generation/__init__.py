@@ -1,0 +1,1 @@
+"""One answer: from a request to engine requests, and from engine outputs to events."""

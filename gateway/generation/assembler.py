@@ -1,0 +1,353 @@
+"""Engine deltas to an answer: the same events make the stream and, folded, the whole answer."""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from gateway.api.openai.protocol.answers import (
+    CompletionTokensDetails,
+    FinishReason,
+    PromptTokensDetails,
+    ToolCall,
+    Usage,
+)
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from runtime.messages.request import RequestOutput, TokenLogprobs
+from runtime.text.thinking import ThinkingTracker
+
+
+class ChoiceStart(Struct, frozen=True, gc=False):
+    """The first sign of a choice."""
+
+    index: int
+
+
+class TextDelta(Struct, frozen=True, gc=False):
+    """More text of a choice; never empty."""
+
+    index: int
+    text: str
+
+
+class TokensDelta(Struct, frozen=True, gc=False):
+    """More tokens of a choice, where their log-probabilities are wanted; comes instead of
+    TextDelta. `text` is what they complete, and may be empty. Both lists are equally long; only the
+    first token of an echoed prompt has None."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    logprobs: Sequence[TokenLogprobs | None]
+
+
+class PieceDelta(Struct, frozen=True, gc=False):
+    """More of a choice that is no text for the reader; only where a parser looks for it."""
+
+    index: int
+    piece: Reasoning | CallStart | CallArguments
+
+
+class ChoiceEnd(Struct, frozen=True, gc=False):
+    """Nothing more comes for this choice. `stop_reason` is the stop string or the token of
+    `stop_token_ids` that ended it."""
+
+    index: int
+    finish_reason: FinishReason
+    stop_reason: str | int | None = None
+
+
+class AnswerEnd(Struct, frozen=True):
+    """Every choice has ended."""
+
+    usage: Usage
+
+
+Event = ChoiceStart | TextDelta | TokensDelta | PieceDelta | ChoiceEnd | AnswerEnd
+
+
+class Choice(Struct, frozen=True):
+    """One finished choice. `token_ids` and `logprobs` are empty where nobody asked for them; the
+    first `num_echoed_tokens` of them are the prompt's. `text` is without what a parser took for
+    reasoning or calls."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason
+    token_ids: Sequence[int] = ()
+    logprobs: Sequence[TokenLogprobs | None] = ()
+    num_echoed_tokens: int = 0
+    reasoning: str = ""
+    calls: Sequence[ToolCall] = ()
+    stop_reason: str | int | None = None
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer, choices by index."""
+
+    choices: list[Choice]
+    usage: Usage
+
+
+class Echo(Struct, frozen=True):
+    """What the choices of a prompt begin with: its text, and its tokens where they are scored."""
+
+    text: str = ""
+    token_ids: list[int] = []
+
+
+NO_ECHO = Echo()
+
+
+class Reading(Struct, frozen=True):
+    """How the text of a chat's answer is read: a parser for each choice, what a choice that ended
+    by itself has for its finish reason if there is a call in it, and a counter of the tokens that
+    were thought."""
+
+    new_parser: Callable[[], Parser]
+    finish_reason_of_calls: FinishReason = "tool_calls"
+    new_tracker: Callable[[], ThinkingTracker] | None = None
+
+
+class _Call:
+    """A tool call as far as it has come."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, start: CallStart) -> None:
+        self.id = start.id
+        self.name = start.name
+        self.arguments: list[str] = []
+
+
+class _ChoiceState:
+    __slots__ = (
+        *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs"),
+        *("num_cached_tokens", "num_echoed_tokens", "parser", "pieces", "reasoning"),
+        *("started", "stop_reason", "token_ids", "tracker"),
+    )
+
+    def __init__(self, index: int, echo: Echo, reading: Reading | None) -> None:
+        self.index = index
+        self.echo = echo
+        self.parser = None if reading is None else reading.new_parser()
+        new_tracker = None if reading is None else reading.new_tracker
+        self.tracker = None if new_tracker is None else new_tracker()
+        self.stop_reason: str | int | None = None
+        self.reasoning: list[str] = []
+        self.calls: list[_Call] = []
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprobs | None] = []
+        self.num_echoed_tokens = 0
+        self.pieces: list[str] = []
+        self.started = False
+        self.has_tokens = False
+        self.num_cached_tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+
+class Assembler:
+    """Folds the deltas of one answer.
+
+    `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
+    with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
+    `echoes` are what each prompt's choices begin with. Events of a choice come as ChoiceStart,
+    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `reading`
+    PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
+    does not depend on how the deltas were cut, nor do the tokens or the pieces.
+
+    `num_completion_tokens` are those that have come, of which `num_first_tokens` were the first of
+    their choice; `num_prompt_tokens` are those of the prompts whose answer has begun.
+    `started_time` is when the engine let the first request in, if it says so.
+    """
+
+    def __init__(
+        self,
+        request_ids: Sequence[str],
+        prompt_lengths: Sequence[int],
+        echoes: Sequence[Echo] = (),
+        reading: Reading | None = None,
+    ) -> None:
+        self._reading = reading
+        self._per_prompt = len(request_ids) // len(prompt_lengths)
+        self._prompt_lengths = prompt_lengths
+        self._choices = {
+            request_id: _ChoiceState(
+                index,
+                echoes[index // self._per_prompt] if echoes else NO_ECHO,
+                reading,
+            )
+            for index, request_id in enumerate(request_ids)
+        }
+        self._num_unfinished = len(request_ids)
+        self._usage: Usage | None = None
+        self._begun: set[int] = set()
+        self.num_choices = len(request_ids)
+        self.num_completion_tokens = 0
+        self.num_first_tokens = 0
+        self.num_prompt_tokens = 0
+        self.started_time: float | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self._num_unfinished == 0
+
+    @property
+    def finish_reasons(self) -> list[FinishReason]:
+        """Of the choices that have ended."""
+        reasons = (choice.finish_reason for choice in self._choices.values())
+        return [reason for reason in reasons if reason is not None]
+
+    def push(self, outputs: Sequence[RequestOutput]) -> list[Event]:
+        """Take deltas in, in the order in which they came; say what they mean for the client."""
+        events: list[Event] = []
+        for output in outputs:
+            choice = self._choices[output.request_id]
+            self.num_completion_tokens += len(output.token_ids)
+            if output.token_ids and not choice.has_tokens:
+                choice.has_tokens = True
+                self.num_first_tokens += 1
+            if choice.tracker is not None:
+                choice.tracker.push_all(output.token_ids)
+            if output.num_cached_tokens > choice.num_cached_tokens:
+                choice.num_cached_tokens = output.num_cached_tokens
+            text = output.text
+            if not choice.started:
+                choice.started = True
+                self._begin(choice.index // self._per_prompt, output)
+                events.append(ChoiceStart(choice.index))
+                text = self._start(choice, output, events)
+            if choice.parser is not None:
+                _read(choice, choice.parser, text, output, events)
+            elif output.logprobs is not None:
+                _tell(choice, text, output.token_ids, output.logprobs, events)
+            elif text:
+                choice.pieces.append(text)
+                events.append(TextDelta(choice.index, text))
+            if output.finish_reason is not None:
+                choice.stop_reason = output.stop_reason
+                self._end(choice, output.finish_reason, events)
+        return events
+
+    def usage_so_far(self) -> Usage:
+        """Tokens of the whole answer up to now."""
+        return self._total()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the whole answer. Every choice must have ended."""
+        assert self._usage is not None, "usage before the end: this is a bug"
+        return self._usage
+
+    def result(self) -> Answer:
+        """The whole answer. Every choice must have ended."""
+        choices = []
+        for choice in self._choices.values():
+            assert choice.finish_reason is not None, "result() before the end: this is a bug"
+            choices.append(
+                Choice(
+                    choice.index,
+                    "".join(choice.pieces),
+                    choice.finish_reason,
+                    choice.token_ids,
+                    choice.logprobs,
+                    choice.num_echoed_tokens,
+                    "".join(choice.reasoning),
+                    [
+                        ToolCall(call.id, call.name, "".join(call.arguments))
+                        for call in choice.calls
+                    ],
+                    choice.stop_reason,
+                )
+            )
+        return Answer(choices, self.usage)
+
+    def _begin(self, prompt: int, output: RequestOutput) -> None:
+        """The first sign of a choice: account for its prompt."""
+        if prompt not in self._begun:
+            self._begun.add(prompt)
+            self.num_prompt_tokens += self._prompt_lengths[prompt]
+        times = [time for time in (self.started_time, output.started_time) if time is not None]
+        self.started_time = min(times, default=None)
+
+    def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
+        """The text of a choice's first delta. A scored echo is an event of its own before it."""
+        echo = choice.echo
+        if output.prompt_logprobs is None:
+            return echo.text + output.text
+        choice.num_echoed_tokens = len(echo.token_ids)
+        _tell(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
+        return output.text
+
+    def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
+        assert choice.finish_reason is None, "a choice ended twice: this is a bug"
+        if reason == "stop" and choice.calls and self._reading is not None:
+            reason = self._reading.finish_reason_of_calls
+        choice.finish_reason = reason
+        self._num_unfinished -= 1
+        events.append(ChoiceEnd(choice.index, reason, choice.stop_reason))
+        if self._num_unfinished == 0:
+            self._usage = self._total()
+            events.append(AnswerEnd(self._usage))
+
+    def _num_reasoning_tokens(self) -> int:
+        trackers = (choice.tracker for choice in self._choices.values())
+        return sum(tracker.num_reasoning_tokens for tracker in trackers if tracker is not None)
+
+    def _total(self) -> Usage:
+        prompt_tokens = sum(self._prompt_lengths)
+        first_choices = list(self._choices.values())[:: self._per_prompt]
+        cached_tokens = sum(
+            min(choice.num_cached_tokens, prompt_length)  # a resumed request may have more cached
+            for choice, prompt_length in zip(first_choices, self._prompt_lengths, strict=True)
+        )
+        return Usage(
+            prompt_tokens,
+            self.num_completion_tokens,
+            prompt_tokens + self.num_completion_tokens,
+            PromptTokensDetails(cached_tokens),
+            CompletionTokensDetails(reasoning_tokens=self._num_reasoning_tokens()),
+        )
+
+
+def _read(
+    choice: _ChoiceState, parser: Parser, text: str, output: RequestOutput, events: list[Event]
+) -> None:
+    """Text that a parser takes apart. The tokens of a delta are told once, with its content if that
+    is all there is to it."""
+    pieces = parser.feed(text)
+    if output.finish_reason is not None:
+        pieces += parser.finish()
+    if output.logprobs is not None:
+        content = ""
+        if len(pieces) == 1 and isinstance(only := pieces[0], Content):
+            content, pieces = only.text, []
+        _tell(choice, content, output.token_ids, output.logprobs, events)
+    events += [_keep(choice, piece) for piece in pieces]
+
+
+def _keep(choice: _ChoiceState, piece: Piece) -> Event:
+    match piece:
+        case Content(text):
+            choice.pieces.append(text)
+            return TextDelta(choice.index, text)
+        case Reasoning(text):
+            choice.reasoning.append(text)
+        case CallStart():
+            choice.calls.append(_Call(piece))
+        case CallArguments(number, text):
+            choice.calls[number].arguments.append(text)
+    return PieceDelta(choice.index, piece)
+
+
+def _tell(
+    choice: _ChoiceState,
+    text: str,
+    token_ids: list[int],
+    logprobs: Sequence[TokenLogprobs | None],
+    events: list[Event],
+) -> None:
+    choice.pieces.append(text)
+    choice.token_ids += token_ids
+    choice.logprobs += logprobs
+    if token_ids or text:
+        events.append(TokensDelta(choice.index, text, token_ids, logprobs))

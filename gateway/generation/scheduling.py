@@ -1,0 +1,158 @@
+"""How a request is served: how soon, as whose, until when, and with whose prefixes. Pure.
+
+These parameters are this server's own, beside OpenAI's `service_tier`, `user` and
+`safety_identifier`: they change when an answer comes and never what it says.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.admission.keys import PriorityClass
+from gateway.api.openai.protocol.requests import (
+    ChatCompletionRequest,
+    GenerationRequest,
+    WorkRequest,
+)
+from gateway.errors import PermissionDenied
+from runtime.config.engine import PrefixCaching
+from runtime.errors import InvalidRequest
+from runtime.messages.request import PRIORITY_STEP
+
+PRIORITIES: Mapping[str, int] = {
+    "interactive": -PRIORITY_STEP,
+    "normal": 0,
+    "batch": PRIORITY_STEP,
+}
+MAX_PRIORITY = 1000
+
+TIERS: Mapping[str | None, int] = {
+    "priority": PRIORITIES["interactive"],
+    "flex": PRIORITIES["batch"],
+}
+"""OpenAI's tiers that differ from the default one here."""
+
+MAX_TENANT_LENGTH = 64
+"""Characters, as many as OpenAI allows; of a longer name the hash is taken, which is as long."""
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """Where a request comes from, and what the settings say about serving it.
+
+    `arrival_time` is on the monotonic clock; `unix_time` is the same moment on the wall clock.
+    `key_fingerprint` stands for the client's key; empty without one. With `has_key` the server
+    knows the key, and `key_priority` is the best class that it may have; None is any.
+    """
+
+    arrival_time: float
+    unix_time: float
+    key_fingerprint: str
+    max_queue_seconds: float
+    prefix_caching: PrefixCaching
+    key_priority: PriorityClass | None = None
+    has_key: bool = False
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """Shared by all requests of one answer; the fields of `runtime.Request` of these names."""
+
+    priority: int
+    tenant: str
+    cache_salt: str
+    arrival_time: float
+    deadline: float
+    lora: str = ""
+
+
+def service_of(data: WorkRequest, origin: Origin, lora: str = "") -> Service:
+    """Checked, with every default applied. `lora` is the adapter that the model's name stands for,
+    "" for none."""
+    tenant = _tenant(data, origin)
+    return Service(
+        priority=_priority(data, origin),
+        # what a client calls itself must not take the share of another key
+        tenant=origin.key_fingerprint if origin.has_key else tenant,
+        cache_salt=_cache_salt(data, tenant, origin, lora),
+        arrival_time=origin.arrival_time,
+        deadline=_deadline(data, origin),
+        lora=lora,
+    )
+
+
+def served_tier(data: ChatCompletionRequest, origin: Origin | None = None) -> str | None:
+    """The tier that the answer names; None when the client did not ask for one."""
+    if data.service_tier is None:
+        return None
+    is_applied = data.priority is None and data.service_tier in TIERS
+    if is_applied and origin is not None:
+        is_applied = _priority(data, origin) == TIERS[data.service_tier]
+    return data.service_tier if is_applied else "default"
+
+
+def _priority(data: WorkRequest, origin: Origin) -> int:
+    """A tier is a wish, and the answer says what became of it; `priority` is an order, which is
+    refused where the key does not allow it."""
+    best = PRIORITIES[origin.key_priority] if origin.key_priority else None
+    if data.priority is None:
+        tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
+        wanted = TIERS.get(tier, best or 0)
+        return wanted if best is None else max(wanted, best)
+    priority = _checked_priority(data.priority)
+    if best is not None and priority < best:
+        raise PermissionDenied(
+            f"The key is for requests of the class `{origin.key_priority}` or lower ones.",
+            param="priority",
+            code="priority_not_allowed",
+        )
+    return priority
+
+
+def _checked_priority(value: Any) -> int:
+    if isinstance(value, str) and value in PRIORITIES:
+        return PRIORITIES[value]
+    if type(value) is int and abs(value) <= MAX_PRIORITY:  # a bool is no number here
+        return value
+    names = ", ".join(f'"{name}"' for name in PRIORITIES)
+    raise InvalidRequest(
+        f"`priority` is one of {names}, or a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY};"
+        " lower is served first.",
+        param="priority",
+    )
+
+
+def _tenant(data: WorkRequest, origin: Origin) -> str:
+    named = data.user
+    if isinstance(data, ChatCompletionRequest):
+        named = data.safety_identifier or data.user
+    tenant = named or origin.key_fingerprint
+    if len(tenant) <= MAX_TENANT_LENGTH:
+        return tenant
+    return hashlib.sha256(tenant.encode()).hexdigest()
+
+
+def _cache_salt(data: WorkRequest, tenant: str, origin: Origin, lora: str) -> str:
+    salt = (isinstance(data, GenerationRequest) and data.cache_salt) or ""
+    parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
+    if origin.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
+        parts = [origin.key_fingerprint, tenant, *parts]
+    is_plain = len(parts) == 1 and not salt.startswith("[")
+    # As JSON, so that no two combinations look alike, nor a client's salt like one of them.
+    return salt if is_plain else msgspec.json.encode(parts).decode()
+
+
+def _deadline(data: WorkRequest, origin: Origin) -> float:
+    """On the monotonic clock, and no later than the settings allow."""
+    patience = origin.max_queue_seconds
+    if data.deadline is not None:
+        remaining = data.deadline - origin.unix_time
+        if remaining < 0:
+            raise InvalidRequest(
+                f"`deadline` is {-remaining:.1f} seconds in the past. It is a Unix time in"
+                f" seconds; when this request came it was {origin.unix_time:.1f}.",
+                param="deadline",
+            )
+        patience = min(patience, remaining)
+    return origin.arrival_time + patience

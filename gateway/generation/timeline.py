@@ -1,0 +1,116 @@
+"""Times and counts one answer while it is made."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from gateway.generation.assembler import Assembler
+from gateway.observability.answer_record import AnswerRecord, Outcome
+from gateway.observability.metrics.model import ModelMetrics
+from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_record import Exchange
+
+
+class Timeline:
+    """`delta` after every delta, then `finish` when the answer is complete.
+
+    A `with` block that is left without `finish` is an answer that was aborted, or one that failed
+    where an error leaves it. What comes first counts.
+    """
+
+    __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_record", "_started")
+
+    def __init__(self, metrics: Metrics, exchange: Exchange, assembler: Assembler) -> None:
+        self._metrics: ModelMetrics = metrics.of(exchange.model_name)
+        self._started = exchange.started
+        self._assembler = assembler
+        self._record = AnswerRecord(assembler.num_choices)
+        self._last = 0.0
+        self._num_seen = 0
+        self._num_gaps = 0
+        exchange.answer = self._record
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.fail()
+        else:
+            self.abort()
+
+    def delta(self, num_outputs: int) -> None:
+        """After `assembler.push`. A delta of k tokens is k gaps between tokens, of equal size; the
+        first token of a choice ends none, and those that come with an answer's first have no size.
+        """
+        assembler = self._assembler
+        if assembler.num_prompt_tokens != self._record.prompt_tokens:
+            self._metrics.prompt_tokens += assembler.num_prompt_tokens - self._record.prompt_tokens
+            self._record.prompt_tokens = assembler.num_prompt_tokens
+        num_tokens = assembler.num_completion_tokens - self._num_seen
+        if not num_tokens:
+            return
+        now = time.monotonic()
+        self._metrics.generation_tokens += num_tokens
+        if not self._num_seen:
+            self._first_token(now)
+            self._last = now
+        num_gaps = assembler.num_completion_tokens - assembler.num_first_tokens - self._num_gaps
+        if num_gaps:
+            gap = (now - self._last) * min(num_outputs, num_tokens) / num_tokens
+            self._metrics.inter_token_latency.observe(gap, num_gaps)
+        self._last = now
+        self._num_seen += num_tokens
+        self._num_gaps += num_gaps
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        if not self._settle("completed"):
+            return
+        metrics, record = self._metrics, self._record
+        metrics.e2e_latency.observe(record.ended - self._started)
+        metrics.request_prompt_tokens.observe(record.prompt_tokens)
+        metrics.request_generation_tokens.observe(record.completion_tokens)
+        metrics.successes.update(record.finish_reasons)
+        if record.first_token:
+            metrics.decode_time.observe(record.decode_seconds())
+        if record.engine_started:
+            metrics.inference_time.observe(record.ended - record.engine_started)
+        if (seconds := record.seconds_per_output_token()) is not None:
+            metrics.time_per_output_token.observe(seconds)
+
+    def abort(self) -> None:
+        """The client left before the end, or the server stopped."""
+        if self._settle("aborted"):
+            self._metrics.aborted += 1
+
+    def fail(self) -> None:
+        """An error ended the answer."""
+        if self._settle("failed"):
+            self._metrics.failed += 1
+
+    def _first_token(self, now: float) -> None:
+        metrics, record = self._metrics, self._record
+        record.first_token = now
+        metrics.time_to_first_token.observe(now - self._started)
+        started_time = self._assembler.started_time
+        if started_time is not None:
+            record.engine_started = started_time
+            metrics.queue_time.observe(max(started_time - self._started, 0.0))
+            metrics.prefill_time.observe(max(now - started_time, 0.0))
+
+    def _settle(self, outcome: Outcome) -> bool:
+        """Whether this was the first end that the answer came to."""
+        record = self._record
+        if record.outcome:
+            return False
+        usage = self._assembler.usage_so_far()
+        record.outcome = outcome
+        record.ended = time.monotonic()
+        record.cached_tokens = usage.prompt_tokens_details.cached_tokens
+        record.completion_tokens = self._num_seen
+        record.finish_reasons = self._assembler.finish_reasons
+        self._metrics.cached_tokens += record.cached_tokens
+        return True

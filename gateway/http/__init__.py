@@ -1,0 +1,1 @@
+"""What is HTTP and belongs to no endpoint: bodies, streaming, errors, connections, deadlines."""

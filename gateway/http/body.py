@@ -1,0 +1,88 @@
+"""Request bodies: JSON and nothing else, decoded straight into a Struct.
+
+Not by Litestar's `data` parameter: it decodes to plain objects first and converts those leniently,
+so that the text "1" would pass for a number.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import ClientException, InternalServerException
+from msgspec import Struct
+
+from gateway.api.openai.protocol.requests import MISTAKES, to_invalid_request, unknown_fields
+from gateway.api.openai.translate.unsupported import check_extensions
+from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
+from gateway.observability.request_record import Exchange
+
+log = structlog.get_logger(__name__)
+
+MAX_NOTED_FIELDS = 1000
+
+T = TypeVar("T", bound=Struct)
+
+_noted_fields: set[str] = set()
+
+
+async def read_json(
+    request: Request[Any, Any, Any], decode: Callable[[bytes], T], kind: type[T]
+) -> T:
+    """The body as `kind`. Raises InvalidRequest with the path of the mistake."""
+    for name, value in request.scope["headers"]:  # `request.headers` copies them all first
+        if name == b"content-type":
+            _check_content_type(value.decode("latin-1"))
+        elif name == b"content-encoding":
+            _check_content_encoding(value.decode("latin-1"))
+    try:
+        body = await request.body()
+    except InternalServerException as error:
+        raise ClientException("The client left before its request was complete.") from error
+    try:
+        data = decode(body)
+        unknown = unknown_fields(body, kind)
+        _log_body(request, body)
+        check_extensions(unknown)
+    except MISTAKES as error:
+        raise to_invalid_request(error, kind, body=body) from error
+    _note_unknown(set(unknown))
+    return data
+
+
+async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
+    """A body that may be left out, as `kind`. Raises InvalidRequest."""
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except MISTAKES as error:
+        raise to_invalid_request(error, kind, body=body) from error
+
+
+def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
+    """Where the settings want it. What nobody reads may be no UTF-8."""
+    if request.app.state.context.settings.log.prompts:
+        exchange = Exchange.of(request.scope)
+        text = body.decode(errors="replace")
+        log.info("request_body", request_id=exchange.request_id, body=text)
+
+
+def _check_content_type(content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(media_type)
+
+
+def _check_content_encoding(encoding: str) -> None:
+    """Nothing is unpacked here: a small body could become a large one."""
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedContentEncoding(encoding)
+
+
+def _note_unknown(names: set[str]) -> None:
+    """Fields that the API does not know are ignored; the log names each once."""
+    for name in sorted(names - _noted_fields):
+        if len(_noted_fields) < MAX_NOTED_FIELDS:
+            _noted_fields.add(name)
+            log.info("unknown_field_ignored", field=name[:100])

@@ -1,0 +1,90 @@
+"""What all handlers share, reached through the application's state."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from litestar import Request
+from msgspec import Struct
+
+from gateway.admission.admission import principal_of
+from gateway.admission.drain import Drain
+from gateway.api.openai.protocol.requests import WorkRequest
+from gateway.generation.scheduling import Origin
+from gateway.models.registry import ModelRegistry, ServedModel
+from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_record import Exchange, key_fingerprint
+from gateway.observability.tracing import Tracer, request_attributes
+from gateway.settings.loader import Settings
+from runtime.hardware.gpu_monitor import GpuMonitor
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class Context(Struct, frozen=True):
+    """One running server. `model` is the one that it was started with; `restart_engine` has another
+    engine process instead of its own; `tracer` is None where there are no traces."""
+
+    settings: Settings
+    models: ModelRegistry
+    model: ServedModel
+    metrics: Metrics
+    gpus: GpuMonitor
+    drain: Drain
+    restart_engine: Callable[[], None]
+    tracer: Tracer | None = None
+
+
+def context_of(request: AnyRequest) -> Context:
+    """The server that this request came to, with the models that its key may use."""
+    context = request.app.state.context
+    assert isinstance(context, Context), "create_app puts it there"
+    principal = principal_of(request.scope)
+    if principal is None or principal.entry.models is None:
+        return context
+    models = context.models.restricted(principal.entry.models)
+    return msgspec.structs.replace(context, models=models)
+
+
+def model_of(request: AnyRequest, name: str | None) -> ServedModel:
+    """The model of this name, the server's own for None. Raises UnknownModel, or PermissionDenied
+    where the request's key may not use it."""
+    context = context_of(request)
+    return context.models.get(context.model.name if name is None else name)
+
+
+def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
+    """The model that a request asks for. Raises UnknownModel."""
+    model = context_of(request).models.get(data.model)
+    note_model(request, data, model)
+    return model
+
+
+def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
+    """From here on the request's metrics, log line and trace name the model, and the key's name.
+    An adapter counts as the model that it is added to."""
+    context, exchange = context_of(request), Exchange.of(request.scope)
+    if context.tracer is not None:
+        exchange.attributes = request_attributes(data)
+    exchange.model_name = context.models.base_of(model.name) or model.name
+    principal = principal_of(request.scope)
+    if principal is not None:
+        exchange.key_name = principal.name
+
+
+def origin_of(request: AnyRequest) -> Origin:
+    """When and from whom this request came."""
+    arrival_time = Exchange.of(request.scope).started
+    engine = context_of(request).settings.engine
+    principal = principal_of(request.scope)
+    fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
+    return Origin(
+        arrival_time=arrival_time,
+        unix_time=time.time() - (time.monotonic() - arrival_time),
+        key_fingerprint=fingerprint,
+        key_priority=principal.entry.priority if principal else None,
+        has_key=principal is not None,
+        max_queue_seconds=engine.max_queue_seconds,
+        prefix_caching=engine.prefix_caching,
+    )

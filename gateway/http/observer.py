@@ -1,0 +1,31 @@
+"""What is left behind when a request is over: counts, a log line, a trace."""
+
+import time
+
+from litestar.types import Scope
+
+from gateway.http.context import Context
+from gateway.observability.access_log import log_request
+from gateway.observability.metrics.server import OPERATIONS
+from gateway.observability.request_record import Exchange
+from gateway.observability.tracing import FinishedRequest
+
+
+def observe(exchange: Exchange, scope: Scope, context: Context) -> None:
+    """Once per HTTP request."""
+    seconds = time.monotonic() - exchange.started
+    endpoint = _endpoint(scope)
+    method = str(scope.get("method", ""))
+    context.metrics.on_response(exchange, endpoint, seconds)
+    if context.settings.log.access:
+        log_request(exchange, method, endpoint, seconds)
+    if context.tracer is not None and endpoint in OPERATIONS:
+        operation = OPERATIONS[endpoint]
+        context.tracer.record(
+            FinishedRequest(exchange, method, endpoint, operation, scope["headers"], seconds)
+        )
+
+
+def _endpoint(scope: Scope) -> str:
+    """The route's path: unknown paths are one endpoint, or their number would have no end."""
+    return str(scope.get("path_template") or "unknown")

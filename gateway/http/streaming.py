@@ -1,0 +1,285 @@
+"""Responses that live as long as the engine works on them.
+
+Litestar's handlers return one of the two classes here; both are ASGI applications. Each submits
+its requests, owns the `TokenStream` and closes it in one `finally`, however it ends; nothing is
+awaited there, because a cancelled task could not wait.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+import structlog
+from litestar.types import Receive, Scope, Send
+
+from gateway.api.openai.protocol.answers import ErrorBody
+from gateway.api.openai.writers.chat import KEEP_ALIVE, Shape
+from gateway.errors import to_reply
+from gateway.generation.assembler import Assembler
+from gateway.generation.timeline import Timeline
+from gateway.http.deadlines import at_deadline
+from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_record import Exchange
+from runtime.errors import LockgateError
+from runtime.messages.request import RequestOutput
+
+log = structlog.get_logger(__name__)
+
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Deltas(Protocol):
+    """What a `runtime.TokenStream` is to its reader."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
+
+    async def __anext__(self) -> list[RequestOutput]: ...
+
+    def close(self) -> None: ...
+
+    def expire(self, error: LockgateError) -> None: ...
+
+
+class Closable(Protocol):
+    """What the engine works on, as long as somebody waits for it."""
+
+    def close(self) -> None: ...
+
+    def expire(self, error: LockgateError) -> None: ...
+
+
+class FinishedDeltas:
+    """Deltas of requests that ask for no tokens: the engine has nothing to do."""
+
+    def __init__(self, request_ids: Sequence[str]) -> None:
+        self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
+        self.closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[RequestOutput]:
+        outputs, self._outputs = self._outputs, []
+        if not outputs:
+            raise StopAsyncIteration
+        return outputs
+
+    def close(self) -> None:
+        pass  # nothing is held
+
+    def expire(self, error: LockgateError) -> None:
+        pass  # all of it is there
+
+
+class JSONBytes:
+    """A finished JSON body."""
+
+    def __init__(
+        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._body = body
+        self._status = status
+        self._headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self._status,
+                "headers": self._headers,
+            }
+        )
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+
+class WholeAnswer:
+    """The answer in one piece: the folded stream."""
+
+    def __init__(
+        self,
+        submit: Callable[[], Deltas],
+        assembler: Assembler,
+        shape: Shape,
+        metrics: Metrics,
+    ) -> None:
+        self._submit = submit
+        self._assembler = assembler
+        self._shape = shape
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = self._submit()
+        timeline = Timeline(self._metrics, Exchange.of(scope), self._assembler)
+        with timeline, until_over(receive, stream, Exchange.of(scope).deadline):
+            async for outputs in stream:
+                self._shape.take(self._assembler.push(outputs))
+                timeline.delta(len(outputs))
+            if stream.closed:
+                return
+            timeline.finish()
+        await JSONBytes(self._shape.whole(self._assembler.result()))(scope, receive, send)
+
+
+class EventStream:
+    """The answer as server-sent events.
+
+    Headers go out with the first delta, so that an earlier failure is a plain HTTP error. Whatever
+    has piled up while the client or the loop was busy goes out in one write; it never waits for
+    more. After `keep_alive_interval` seconds of silence a comment keeps the connection open.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[], Deltas],
+        assembler: Assembler,
+        shape: Shape,
+        metrics: Metrics,
+        keep_alive_interval: float,
+    ) -> None:
+        self._submit = submit
+        self._assembler = assembler
+        self._shape = shape
+        self._metrics = metrics
+        self._interval = keep_alive_interval
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        stream = self._submit()
+        timeline = Timeline(self._metrics, exchange, self._assembler)
+        with timeline, until_over(receive, stream, exchange.deadline):
+            try:
+                await self._write_all(stream, timeline, send, exchange)
+            except Exception as error:
+                if not exchange.status:
+                    raise
+                timeline.fail()
+                body = self._shape.failed(_last_words(error, exchange))
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _write_all(
+        self, stream: Deltas, timeline: Timeline, send: Send, exchange: Exchange
+    ) -> None:
+        assembler, frames = self._assembler, self._shape.frames
+        with _Silence(self._interval) as silence:
+            while not assembler.is_finished:
+                try:
+                    silence.begin()
+                    outputs = await stream.__anext__()
+                except StopAsyncIteration:
+                    return  # the client has left
+                except asyncio.CancelledError:
+                    if not silence.has_expired():
+                        raise
+                    body = KEEP_ALIVE
+                else:
+                    silence.end()
+                    body = frames(assembler.push(outputs))
+                    timeline.delta(len(outputs))
+                    if assembler.is_finished:
+                        timeline.finish()
+                        body += self._shape.end
+                if not exchange.status:
+                    await send(
+                        {
+                            "type": "http.response.start",
+                            "status": 200,
+                            "headers": STREAM_HEADERS,
+                        }
+                    )
+                if body:
+                    more = not assembler.is_finished
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+@contextmanager
+def until_over(receive: Receive, stream: Closable, deadline: float = math.inf) -> Iterator[None]:
+    """Closes the stream at the end of the block, or as soon as the client leaves, which wakes its
+    reader. Neither kind of response is cancelled by the server when its client is gone. At the
+    deadline, on the monotonic clock, the reader gets a RequestTimeout."""
+    watcher = asyncio.create_task(_close_on_disconnect(receive, stream))
+    with at_deadline(deadline, stream.expire):
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            stream.close()
+
+
+async def _close_on_disconnect(receive: Receive, stream: Closable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.close()
+
+
+def _last_words(error: Exception, exchange: Exchange) -> ErrorBody:
+    """What the client is told of an error in mid-stream."""
+    reply = to_reply(error, exchange.request_id)
+    exchange.error_code = reply.body.code
+    unexpected = None if isinstance(error, LockgateError) else error
+    log.error(
+        "stream_failed",
+        request_id=exchange.request_id,
+        error=reply.body.message,
+        exc_info=unexpected,
+    )
+    return reply.body
+
+
+class _Silence:
+    """Interrupts a wait that has lasted `interval` seconds, by cancelling the task that waits.
+
+    One timer serves the whole stream: a delta costs it an assignment, where a timeout around each
+    wait would cost microseconds.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._waiting_since = 0.0
+        self._expired = False
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None, "a response runs in a task"
+        self._task = task
+        self._timer = self._loop.call_later(self._interval, self._tick)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def begin(self) -> None:
+        self._waiting_since = time.monotonic()
+
+    def end(self) -> None:
+        self._waiting_since = 0.0
+
+    def has_expired(self) -> bool:
+        """Whether the cancellation was ours alone. Asks once, and ends the wait."""
+        self.end()
+        expired, self._expired = self._expired, False
+        return expired and self._task.uncancel() == 0
+
+    def _tick(self) -> None:
+        remaining = self._interval
+        if self._waiting_since:
+            remaining = self._waiting_since + self._interval - time.monotonic()
+            if remaining <= 0:
+                self._expired = True
+                self._task.cancel()
+                remaining = self._interval
+        self._timer = self._loop.call_later(remaining, self._tick)

@@ -1,0 +1,50 @@
+"""One line in the log for each request, when it is over. No word of what was asked or answered."""
+
+import structlog
+
+from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.request_record import Exchange
+
+log = structlog.get_logger(__name__)
+
+PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+"""Asked every few seconds by machines: their lines are for the level "debug"."""
+
+
+def log_request(exchange: Exchange, method: str, endpoint: str, seconds: float) -> None:
+    """`seconds` is how long the request took. Times in milliseconds, `ttft_ms` to the first token;
+    `status` 0 is a client that left before the response began."""
+    answer = exchange.answer
+    write = log.debug if endpoint in PROBES else log.info
+    write(
+        "request",
+        request_id=exchange.request_id,
+        **({"client_request_id": known} if (known := exchange.client_request_id) else {}),
+        method=method,
+        endpoint=endpoint,
+        status=exchange.status,
+        duration_ms=_ms(seconds),
+        **({"model": exchange.model_name} if exchange.model_name else {}),
+        **({"error": exchange.error_code} if exchange.error_code else {}),
+        **({} if answer is None else _of_answer(answer, exchange.started)),
+    )
+
+
+def _of_answer(answer: AnswerRecord, started: float) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "outcome": answer.outcome,
+        "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "finish_reasons": list(answer.finish_reasons),
+    }
+    if answer.engine_started:
+        fields["queue_ms"] = _ms(max(answer.engine_started - started, 0.0))
+    if answer.first_token:
+        fields["ttft_ms"] = _ms(answer.first_token - started)
+        fields["decode_ms"] = _ms(answer.decode_seconds())
+    return fields
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,1 @@
+"""Counters, gauges and histograms, and Prometheus' text of them."""

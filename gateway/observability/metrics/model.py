@@ -1,0 +1,75 @@
+"""What is counted for one model: its answers, and the steps of its engine."""
+
+from collections import Counter
+from typing import get_args
+
+from gateway.api.openai.protocol.answers import FinishReason
+from gateway.observability.metrics.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
+from runtime.messages.wire import EngineStats, StepOutput
+
+
+class EngineMetrics:
+    """Sums over the steps of an engine, and of those that followed when it died."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.generation_tokens = 0
+        self.preempted = 0
+        self.resumed = 0
+        self.draft_tokens = 0
+        self.accepted_tokens = 0
+        self.step_seconds = Histogram()
+        self.step_tokens = Histogram(TOKEN_BUCKETS)
+        self.batch_size = Histogram(BATCH_BUCKETS)
+        self.grammar_seconds = Histogram()
+
+    def on_step(self, step: StepOutput) -> None:
+        """Once per step; a heartbeat changes nothing."""
+        stats = step.stats
+        self.prompt_tokens += stats.num_prompt_tokens
+        self.cached_tokens += stats.num_cached_tokens
+        self.generation_tokens += stats.num_generation_tokens
+        self.preempted += stats.num_preempted
+        self.resumed += stats.num_resumed
+        self.draft_tokens += stats.num_draft_tokens
+        self.accepted_tokens += stats.num_accepted_tokens
+        if stats.step_seconds:
+            self._observe_step(stats, len(step.outputs))
+        for seconds in step.preparation_seconds:
+            self.grammar_seconds.observe(seconds)
+
+    def _observe_step(self, stats: EngineStats, num_outputs: int) -> None:
+        self.step_seconds.observe(stats.step_seconds)
+        if num_tokens := stats.num_prompt_tokens + stats.num_generation_tokens:
+            self.step_tokens.observe(num_tokens)
+        if num_outputs:
+            self.batch_size.observe(num_outputs)
+
+
+class ModelMetrics:
+    """One model's answers. Single-threaded.
+
+    Tokens are counted as they come. A completed answer adds exactly what its `usage` says; one that
+    is aborted or fails adds its prompt once the engine has begun it, and the tokens that the
+    gateway had by then. What the engine computed, for whatever reason, is counted by `engine`.
+    """
+
+    def __init__(self) -> None:
+        self.engine = EngineMetrics()
+        self.time_to_first_token = Histogram()
+        self.inter_token_latency = Histogram()
+        self.time_per_output_token = Histogram()
+        self.e2e_latency = Histogram()
+        self.queue_time = Histogram()
+        self.prefill_time = Histogram()
+        self.decode_time = Histogram()
+        self.inference_time = Histogram()
+        self.request_prompt_tokens = Histogram(TOKEN_BUCKETS)
+        self.request_generation_tokens = Histogram(TOKEN_BUCKETS)
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.cached_tokens = 0
+        self.aborted = 0
+        self.failed = 0
+        self.successes: Counter[str] = Counter(dict.fromkeys(get_args(FinishReason), 0))

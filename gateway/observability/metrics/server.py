@@ -1,0 +1,178 @@
+"""All counters of one server. Counting is plain arithmetic; `exposition` makes the text."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from gateway.errors import INTERNAL_ERROR, TABLE
+from gateway.observability.metrics.bounded_names import BoundedNames
+from gateway.observability.metrics.histogram import (
+    GENAI_DURATION_BUCKETS,
+    GENAI_FIRST_TOKEN_BUCKETS,
+    GENAI_OUTPUT_TOKEN_BUCKETS,
+    Histogram,
+)
+from gateway.observability.metrics.model import ModelMetrics
+from gateway.observability.request_record import Exchange
+
+MAX_ERROR_CODES = 64
+"""Values of the label `error`; there are fewer in the code."""
+
+CLIENT_LEFT = 499
+"""Status in the metrics of a request whose client left before the response began."""
+
+REFUSALS = (429, 503)
+"""Statuses of requests that found no place; which kind, the error's code says."""
+
+PROVIDER = "lockgate"
+"""`gen_ai.provider.name`: who serves the model."""
+
+OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/responses": "chat",
+    "/generate": "text_completion",
+    "/v1/embeddings": "embeddings",
+}
+"""`gen_ai.operation.name` of the routes that the engine works for."""
+
+REASONS = (
+    *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
+    *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
+    *("host_not_allowed", "origin_not_allowed", "model_not_allowed", "priority_not_allowed"),
+    *("body_timeout", "request_timeout"),
+)
+"""Codes of errors that say that the server would not have this request now, or from this client;
+they are shown before they come for the first time."""
+
+FAILURES = (
+    (500, INTERNAL_ERROR),
+    *((status, code) for _, status, _, code in TABLE if status >= 500 and status != 503 and code),
+)
+"""Status and code of the errors that are the server's own and no refusal."""
+
+EARLY_RESULTS = ((500, INTERNAL_ERROR), (429, "rate_limit_exceeded"), (503, "server_draining"))
+"""What can become of a request before it is known which model it is for."""
+
+RESULTS = (
+    *((200, ""), (CLIENT_LEFT, ""), (429, "engine_overloaded")),
+    *((503, code) for code in ("engine_unavailable", "deadline_exceeded", "gpu_memory_pressure")),
+    *FAILURES,
+    *((200, code) for _, code in FAILURES),  # in the middle of a stream
+)
+"""What can become of a request to a model, but for those that the client got wrong. Such series
+begin at 0: a counter that begins at 1 has not grown, and nobody would hear of its first error."""
+
+
+class HttpLabels(Struct, frozen=True):
+    """What HTTP requests are counted by. `error` is the code of the error envelope, or empty."""
+
+    endpoint: str
+    model_name: str
+    status: int
+    error: str
+
+
+class GenAiLabels(Struct, frozen=True):
+    """Attributes of OpenTelemetry's GenAI metrics. `error` is empty for a success."""
+
+    operation: str
+    model_name: str
+    error: str = ""
+
+
+class KeyUsage:
+    """What one key used."""
+
+    __slots__ = ("generation_tokens", "prompt_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+
+
+class Metrics:
+    """Counters by model, and those of HTTP. Single-threaded.
+
+    `max_keys` is how many API keys get a label of their own; the others are "other", and with 0
+    nothing is kept by key. `endpoints` are the paths of the application's routes.
+    """
+
+    def __init__(self, max_keys: int = 0, endpoints: Iterable[str] = ()) -> None:
+        self.models: dict[str, ModelMetrics] = {}
+        self.rejections: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        self.http_requests: Counter[HttpLabels] = Counter()
+        self.genai_durations: dict[GenAiLabels, Histogram] = {}
+        self.genai_first_tokens: dict[GenAiLabels, Histogram] = {}
+        self.genai_output_tokens: dict[GenAiLabels, Histogram] = {}
+        self.keys: dict[str, KeyUsage] = {}
+        self._max_keys = max_keys
+        self._key_names = BoundedNames(max_keys)
+        self._errors = BoundedNames(MAX_ERROR_CODES)
+        self._begin_at_zero(OPERATIONS, "", EARLY_RESULTS)
+        self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
+
+    def of(self, model_name: str) -> ModelMetrics:
+        """Those of one model. Only for names of served models: each stays for ever."""
+        found = self.models.get(model_name)
+        if found is None:
+            found = self.models[model_name] = ModelMetrics()
+            self._begin_at_zero(OPERATIONS, model_name, RESULTS)
+        return found
+
+    def _begin_at_zero(
+        self, endpoints: Iterable[str], model_name: str, results: Iterable[tuple[int, str]]
+    ) -> None:
+        for endpoint in endpoints:
+            for status, error in results:
+                label = self._errors.name(error) if error else ""
+                self.http_requests[HttpLabels(endpoint, model_name, status, label)] += 0
+
+    def on_response(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
+        """Once per HTTP request, when it is over, `seconds` after it came. `endpoint` is the
+        route's path, of which there are few."""
+        status = exchange.status or CLIENT_LEFT
+        error = self._errors.name(exchange.error_code) if exchange.error_code else ""
+        self.http_requests[HttpLabels(endpoint, exchange.model_name, status, error)] += 1
+        if error and (status in REFUSALS or error in REASONS):
+            self.rejections[error] += 1
+        if (operation := OPERATIONS.get(endpoint)) is not None:
+            self._count_genai(exchange, operation, error or _error_of(exchange, status), seconds)
+        if self._max_keys and exchange.key_name:
+            self._count_key(exchange)
+
+    def _count_genai(self, exchange: Exchange, operation: str, error: str, seconds: float) -> None:
+        labels = GenAiLabels(operation, exchange.model_name, error)
+        _at(self.genai_durations, labels, GENAI_DURATION_BUCKETS).observe(seconds)
+        answer = exchange.answer
+        if answer is None or answer.outcome != "completed" or not answer.first_token:
+            return
+        first_token = answer.first_token - exchange.started
+        _at(self.genai_first_tokens, labels, GENAI_FIRST_TOKEN_BUCKETS).observe(first_token)
+        if (per_token := answer.seconds_per_output_token()) is not None:
+            _at(self.genai_output_tokens, labels, GENAI_OUTPUT_TOKEN_BUCKETS).observe(per_token)
+
+    def _count_key(self, exchange: Exchange) -> None:
+        usage = self.keys.setdefault(self._key_names.name(exchange.key_name), KeyUsage())
+        usage.requests += 1
+        if exchange.answer is not None:
+            usage.prompt_tokens += exchange.answer.prompt_tokens
+            usage.generation_tokens += exchange.answer.completion_tokens
+
+
+def _error_of(exchange: Exchange, status: int) -> str:
+    """`error.type` of what ended without an error envelope."""
+    if status == CLIENT_LEFT or (exchange.answer and exchange.answer.outcome == "aborted"):
+        return "client_disconnected"
+    return str(status) if status >= 400 else ""
+
+
+def _at(
+    histograms: dict[GenAiLabels, Histogram], labels: GenAiLabels, buckets: tuple[float, ...]
+) -> Histogram:
+    found = histograms.get(labels)
+    if found is None:
+        found = histograms[labels] = Histogram(buckets)
+    return found

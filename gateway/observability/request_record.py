@@ -1,0 +1,98 @@
+"""One HTTP request and its response: identity, clock, outcome. Lives in the ASGI scope."""
+
+import hashlib
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from gateway.observability.answer_record import AnswerRecord
+
+_KEY = "lockgate.exchange"
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLIENT_ID = re.compile(rb"[ -~]{0,512}")
+
+
+class Exchange:
+    """`started` is on the monotonic clock. `status` is 0 until the response begins.
+
+    `deadline`, on the same clock, is when its time is over. `limit_headers` says what the client
+    has left of its limits; `on_end` is called once, with the status, when the exchange is over.
+
+    `model_name` is the served model that the request asks for, empty until it is known; `key_name`
+    stands for the client's key where metrics are kept by key. `answer` is there once the engine
+    works on one. `attributes` are what a trace says about the request, where there are traces.
+
+    `client_request_id` is what the client calls the request in `X-Client-Request-Id`: empty without
+    the header, None where it is more than 512 characters or no ASCII.
+    """
+
+    __slots__ = (
+        *("answer", "attributes", "client_request_id", "deadline", "error_code", "key_name"),
+        *("limit_headers", "model_name", "on_end", "request_id", "started", "status"),
+    )
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.started = time.monotonic()
+        self.request_id = _request_id(headers)
+        self.client_request_id = _client_request_id(headers)
+        self.status = 0
+        self.error_code: str | None = None
+        self.deadline = math.inf
+        self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self.on_end: Callable[[int], None] | None = None
+        self.model_name = ""
+        self.key_name = ""
+        self.answer: AnswerRecord | None = None
+        self.attributes: Mapping[str, Any] = {}
+
+    def attach(self, scope: Any) -> None:
+        """Make this the exchange of an ASGI scope."""
+        scope[_KEY] = self
+
+    @staticmethod
+    def of(scope: Any) -> "Exchange":
+        """The exchange that `attach` put into this scope."""
+        return cast(Exchange, scope[_KEY])
+
+    def response_headers(self) -> list[tuple[bytes, bytes]]:
+        """What every response says about itself."""
+        elapsed = round((time.monotonic() - self.started) * 1000)
+        return [
+            (b"x-request-id", self.request_id.encode("ascii")),
+            (b"openai-processing-ms", b"%d" % elapsed),
+            *(self.limit_headers() if self.limit_headers else ()),
+        ]
+
+    def end(self, status: int) -> None:
+        """The response, or what there was of it, is over."""
+        if self.on_end is not None:
+            self.on_end(status)
+
+
+def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Stands for the bearer token of the request without giving it away; empty without one."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return hashlib.sha256(token.strip()).hexdigest()[:16]
+    return ""
+
+
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own id when it is a plain token, so that its log and ours can be joined."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return value.decode("ascii")
+    return f"req_{secrets.token_hex(16)}"
+
+
+def _client_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """For the log alone: the response has the id of `x-request-id`."""
+    for name, value in headers:
+        if name == b"x-client-request-id":
+            return value.decode("ascii") if _CLIENT_ID.fullmatch(value) else None
+    return ""

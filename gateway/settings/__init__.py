@@ -1,0 +1,1 @@
+"""settings.toml, the environment and options of the command line, checked."""
