@@ -25,7 +25,7 @@ from convert.checks.verify import Target
 from convert.source.gguf import GGUFSource, open_source
 from runtime.models.gguf import GGUFValue
 from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 
 Logits = npt.NDArray[np.float32]
 

@@ -25,7 +25,8 @@ from agreement import (
 from rich.console import Console
 from rich.table import Table
 
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import PRECISIONS, make_recipe
 from runtime.errors import SetupError
 from runtime.models.store import ModelStore

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from report import report
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.messages.request import Request, SamplingParams
 from runtime.models.store import ModelStore
 from runtime.supervisor.supervisor import Supervisor

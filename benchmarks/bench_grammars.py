@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import InvalidRequest
-from runtime.messages.request import SamplingParams, StructuredOutput
-from runtime.structured.compiler import GrammarCompiler, Guide
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import StructuredOutput
+from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.guide import Guide
+from runtime.tokenizers.load import load_tokenizer
 
 MAX_TOKENS = 200
 PERSON = {

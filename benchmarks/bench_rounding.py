@@ -22,13 +22,15 @@ from machine import machine
 from report import write_json
 from words import Words
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.sampling.sampler import MIN_TEMPERATURE, Sampler
 from runtime.engines.llama_cpp.scheduler import Batch
-from runtime.messages.request import Request, SamplingParams, StructuredOutput
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.messages.request import Request, SamplingParams
+from runtime.messages.structured_output import StructuredOutput
+from runtime.tokenizers.load import load_tokenizer
 
 NUM_SLOTS = 33
 NUM_TOKENS = 40

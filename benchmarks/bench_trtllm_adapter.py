@@ -21,7 +21,7 @@ from runtime.config.engine import EngineConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine
 from runtime.messages.request import Request, SamplingParams
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 MAX_STREAMS = 256

@@ -21,7 +21,8 @@ from msgspec import Struct
 from convert.checks.inspection import inspect
 from convert.checks.offers import make_offers
 from convert.checks.verify import verify
-from convert.pipeline.convert import Options, convert, make_plan
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options, make_plan
 from convert.source.blocks import read_blocks
 from convert.target.recipe import make_recipe
 from convert.tokenizer import build_tokenizer, end_token_ids

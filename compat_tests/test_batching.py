@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks.bare_loop import BareLoop
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sampling.sampler import Flags, Floats, Sampler
 from runtime.messages.request import Request, SamplingParams
 from runtime.models.store import ModelStore
-from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 
 NUM_TOKENS = 16
 PROMPTS = [

@@ -13,7 +13,8 @@ from runtime.models.gguf import GGUFFile, read_gguf
 from runtime.models.store import ModelStore
 from runtime.tokenizers.hf.bpe import TiktokenEncoder
 from runtime.tokenizers.hf.tokenizer import HFTokenizer
-from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 from tests.hf_folders import QWEN2, write_json
 from tests.test_tokenizer import FIELDS, nasty_texts
 

@@ -11,7 +11,7 @@ import pytest
 from compat_tests.test_drain import ADMIN, CHAT, HI, posix, served
 from gateway.admission.keys import KeyRing
 from gateway.commands.serve import check_exposure, check_tls
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from tests.api_keys import write_keys
 from tests.test_commands import SCRIPTED, lockgate

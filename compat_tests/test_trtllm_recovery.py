@@ -19,7 +19,8 @@ from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.messages.request import Request, SamplingParams
 from runtime.messages.wire import Fatal, FromEngine
 from runtime.processes import is_alive
-from runtime.supervisor.supervisor import Supervisor, _EngineRun
+from runtime.supervisor.engine_run import EngineRun
+from runtime.supervisor.supervisor import Supervisor
 from runtime.worker.__main__ import EXIT_ENGINE_FATAL
 from tests.tensorrt_model import write_tensorrt_model
 
@@ -171,7 +172,7 @@ async def test_a_broken_engine_says_why_and_leaves_with_a_status_of_its_own(
     folder = write_tensorrt_model(tmp_path / "m", faults=[fault], shutdown_block_s=600)
     client = EngineClient()
     events: list[FromEngine] = []
-    run = _EngineRun(config(), str(folder), client, events.append)
+    run = EngineRun(config(), str(folder), client, events.append)
 
     async def ask() -> None:
         await until(lambda: client.state == "ready")

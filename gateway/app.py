@@ -6,26 +6,14 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import cast
 
-from litestar import Litestar, Request
+from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
-from litestar.enums import ScopeType
-from litestar.types import (
-    ASGIApp,
-    HTTPScope,
-    LifeSpanReceive,
-    LifeSpanScope,
-    LifeSpanSend,
-    Message,
-    Receive,
-    Scope,
-    Send,
-)
 
-from gateway.admission.admission import Admission, guard, page_not_allowed
+from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
+from gateway.admission.guard import guard
 from gateway.admission.keys import KeyRing, open_key_ring
 from gateway.admission.quotas import Quotas
 from gateway.api.native.generate import generate
@@ -33,6 +21,7 @@ from gateway.api.native.tokenize import detokenize, tokenize
 from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.completions import create_completion
 from gateway.api.openai.embeddings import create_embedding
+from gateway.api.openai.models import list_models, retrieve_model
 from gateway.api.openai.responses.routes import (
     cancel_response,
     count_input_tokens,
@@ -41,27 +30,22 @@ from gateway.api.openai.responses.routes import (
     stored_response,
 )
 from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
-from gateway.api.ops.health import (
-    health,
-    list_models,
-    live,
-    metrics_text,
-    ready,
-    retrieve_model,
-    version,
-)
+from gateway.api.ops.health import health, live, ready
+from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
-from gateway.errors import handle_error
-from gateway.http.context import AnyRequest, Context
-from gateway.http.deadlines import body_in_time
-from gateway.http.observer import observe
+from gateway.api.ops.version import version
+from gateway.http.context import Context
+from gateway.http.error_handler import handle_error
+from gateway.http.gateway import (
+    Gateway,
+)
 from gateway.http.shared_paths import options_of_shared_paths
-from gateway.models.registry import ModelRegistry, ServedModel
+from gateway.models.registry import ModelRegistry
+from gateway.models.served_model import ServedModel
 from gateway.observability.metrics.model import ModelMetrics
-from gateway.observability.metrics.server import CLIENT_LEFT, Metrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.metrics.server import Metrics
 from gateway.observability.tracing import start_tracer, tracing
-from gateway.settings.loader import Settings
+from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.supervisor.supervisor import Supervisor
@@ -101,36 +85,6 @@ EXPOSED_HEADERS = (
 """Those that a page of `server.cors_allow_origins` may read."""
 
 
-class Gateway(Litestar):
-    """Litestar with an `Exchange` around every request, those that no route takes included: it
-    gives each response its id and times, and is observed when it is over."""
-
-    async def __call__(
-        self,
-        scope: Scope | LifeSpanScope,
-        receive: Receive | LifeSpanReceive,
-        send: Send | LifeSpanSend,
-    ) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await super().__call__(scope, receive, send)
-            return
-        scope = _as_get(cast(Scope, scope))
-        exchange = Exchange(scope["headers"])
-        exchange.attach(scope)
-        context = cast(Context, self.state.context)
-        server = context.settings.server
-        if server.request_timeout:
-            exchange.deadline = exchange.started + server.request_timeout
-        receive = body_in_time(cast(Receive, receive), exchange.started, server.body_timeout)
-        preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
-        app = preflight or super().__call__
-        try:
-            await app(scope, receive, _with_headers(cast(Send, send), exchange, context.drain))
-        finally:
-            exchange.end(exchange.status or CLIENT_LEFT)
-            observe(exchange, scope, context)
-
-
 def create_app(
     settings: Settings, model_path: str, keys: KeyRing | None = None, drain: Drain | None = None
 ) -> Litestar:
@@ -165,7 +119,7 @@ def create_app(
         lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
-        openapi_config=None,  # bodies are decoded by hand: gateway.api.ops.openapi writes the document
+        openapi_config=None,  # gateway.api.ops.openapi writes the document
         logging_config=None,
         debug=False,
     )
@@ -189,18 +143,6 @@ def _cors(origins: list[str]) -> CORSConfig | None:
     if not origins:
         return None
     return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
-
-
-def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
-    """The answer to what a browser asks for a page that is not allowed, None for all else:
-    Litestar's own is no JSON."""
-    if cors is None or scope["method"] != "OPTIONS":
-        return None
-    request: AnyRequest = Request(scope)
-    origin = request.headers.get("origin")
-    if not origin or cors.is_origin_allowed(origin):
-        return None
-    return handle_error(request, page_not_allowed()).to_asgi_response(app=None, request=request)
 
 
 def min_free_bytes(settings: Settings) -> int | None:
@@ -261,30 +203,3 @@ def _served_name(settings: Settings, model_path: str) -> str:
     if Path(name).is_dir():
         return Path(name).resolve().name
     return Path(name).stem if name.endswith(".gguf") else name
-
-
-def _as_get(scope: Scope) -> Scope:
-    """HEAD is a GET whose body the server does not send; routes know GET alone."""
-    if scope.get("method") != "HEAD":
-        return scope
-    return cast(Scope, {**scope, "method": "GET"})
-
-
-def _with_headers(send: Send, exchange: Exchange, drain: Drain) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            exchange.status = message["status"]
-            headers = [_allow_head(header) for header in message["headers"]]
-            # while it drains, the next request of this client is for another server
-            last = [(b"connection", b"close")] if drain.is_draining else []
-            message["headers"] = [*headers, *exchange.response_headers(), *last]
-        await send(message)
-
-    return send_with_headers
-
-
-def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    name, value = header
-    if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
-        return name, value + b", HEAD"
-    return header

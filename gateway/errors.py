@@ -6,15 +6,10 @@ is not a success, whether an endpoint, the router or the server itself refused.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
-from litestar import Request, Response
-from litestar.exceptions import HTTPException
 from msgspec import Struct
 
-from gateway.api.openai.protocol.answers import ErrorBody, ErrorResponse, encode
-from gateway.observability.request_record import Exchange
 from runtime.client.service_rate import MAX_RETRY_AFTER
 from runtime.errors import (
     DeadlineExceeded,
@@ -35,6 +30,17 @@ INTERNAL_ERROR = "internal_error"
 
 MAX_SHOWN_NAME = 200
 """Characters of an unknown model's name that an error repeats."""
+
+
+class ErrorBody(Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(Struct, frozen=True):
+    error: ErrorBody
 
 
 class UnknownModel(InvalidRequest):
@@ -158,13 +164,6 @@ _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     RequestTimeout: NEVER_RETRY,
 }
 
-HTTP_CODES = {
-    404: ("unknown_url", "There is nothing at {method} {path}."),
-    405: ("method_not_allowed", "{path} does not take {method}."),
-    413: ("request_too_large", "The body is too large."),
-}
-"""What the router and the body reader refuse: status to `code` and message."""
-
 
 class ErrorReply(Struct, frozen=True):
     """An error as it goes out."""
@@ -188,33 +187,6 @@ def to_reply(error: Exception, request_id: str) -> ErrorReply:
             INTERNAL_ERROR,
         ),
     )
-
-
-def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
-    exchange = Exchange.of(request.scope)
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        reply = _http_reply(request, error)
-    else:
-        reply = to_reply(error, exchange.request_id)
-    exchange.error_code = reply.body.code
-    if reply.status == 500:
-        log.error("request_failed", request_id=exchange.request_id, exc_info=error)
-    return Response(
-        encode(ErrorResponse(reply.body)),
-        status_code=reply.status,
-        headers=reply.headers,
-        media_type="application/json",
-    )
-
-
-def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorReply:
-    code, message = HTTP_CODES.get(error.status_code, ("invalid_request", error.detail))
-    if error.status_code in HTTP_CODES:
-        message = message.format(method=request.method, path=request.scope["path"])
-    allow = (error.headers or {}).get("allow")
-    body = ErrorBody(message, "invalid_request_error", None, code)
-    return ErrorReply(error.status_code, body, {"allow": allow} if allow else {})
 
 
 def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> ErrorReply:

@@ -1,8 +1,10 @@
 """What a grammar takes, in the vocabulary of the scripted engine."""
 
-from runtime.messages.request import SamplingParams, StructuredOutput
-from runtime.structured.compiler import GrammarCompiler, Guide
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import StructuredOutput
+from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.guide import Guide
+from runtime.tokenizers.load import load_tokenizer
 
 TOKENIZER = load_tokenizer("")
 

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
-from gateway.settings.loader import AuthSettings, ModelSettings, ServerSettings, Settings
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from tests.tensorrt_model import write_tensorrt_model
 
 MODEL = "acme/parrot"

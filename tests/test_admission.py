@@ -9,12 +9,13 @@ import httpx
 import pytest
 import structlog
 
-from gateway.admission.admission import ADMIN, MONITORING, PUBLIC, is_loopback
+from gateway.admission.admission import is_loopback
 from gateway.admission.drain import Drain
+from gateway.admission.guard import ADMIN, MONITORING, PUBLIC
 from gateway.admission.keys import KeyRing
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
-from gateway.settings.loader import AuthSettings, ServerSettings
+from gateway.settings.schema import AuthSettings, ServerSettings
 from tests.api_keys import bearer, write_keys
 from tests.serving import (
     MODEL,

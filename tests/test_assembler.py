@@ -3,15 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.generation.assembler import (
-    AnswerEnd,
-    Assembler,
-    ChoiceEnd,
-    ChoiceStart,
-    Echo,
-    Event,
-    TextDelta,
-)
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import AnswerEnd, ChoiceEnd, ChoiceStart, Echo, Event, TextDelta
 from runtime.messages.request import RequestOutput
 
 Script = list[tuple[list[int], str]]

@@ -18,7 +18,7 @@ from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.llama3 import LLAMA3
 from gateway.chat.tools.tool_constraint import CallPlan, make_call_plan
-from runtime.messages.request import StructuredOutput
+from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
 from tests import grammars
 from tests.grammars import TOKENIZER

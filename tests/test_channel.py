@@ -8,14 +8,8 @@ import pytest
 import zmq
 
 from runtime.client.channel import MAX_MESSAGES_PER_TURN, Channel
-from runtime.messages.wire import (
-    Abort,
-    EngineStats,
-    FromEngine,
-    StepOutput,
-    decode_to_engine,
-    encode,
-)
+from runtime.messages.engine import EngineStats
+from runtime.messages.wire import Abort, FromEngine, StepOutput, decode_to_engine, encode
 
 pytestmark = pytest.mark.anyio
 

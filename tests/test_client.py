@@ -14,18 +14,9 @@ from runtime.errors import (
     EngineUnavailable,
     InvalidRequest,
 )
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import (
-    Abort,
-    EngineInfo,
-    EngineLimits,
-    EngineStats,
-    Ready,
-    RequestFailed,
-    StepOutput,
-    Submit,
-    ToEngine,
-)
+from runtime.messages.wire import Abort, Ready, RequestFailed, StepOutput, Submit, ToEngine
 
 pytestmark = pytest.mark.anyio
 

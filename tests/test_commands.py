@@ -18,7 +18,7 @@ import pytest
 
 from gateway.__main__ import main
 from gateway.commands.serve import bind
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from runtime.version import __version__
 from tests.command_line import (

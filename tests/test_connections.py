@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http import connections
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from tests.serving import (
     RunningServer,
     raw_request,

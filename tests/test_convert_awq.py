@@ -20,13 +20,14 @@ from convert.calibration.search import search_scale, search_steps
 from convert.calibration.text import calibration_sequences, read_text
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import Options, convert, make_plan
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options, make_plan
 from convert.source.gguf import GGUFSource
 from convert.target.layouts import int4_steps
 from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.weights import Weight
 from runtime.errors import SetupError
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.reference_model import last_logits
 from tests.tiny_checkpoints import NUM_LAYERS, byte_level_vocabulary, random_weights, write_gguf
 

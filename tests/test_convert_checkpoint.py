@@ -15,7 +15,8 @@ from safetensors import safe_open
 import convert.pipeline.convert as pipeline
 from convert.architectures import KNOWN
 from convert.checks.verify import Target, verify, verify_against
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.layouts import from_bf16
 from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.safetensors_file import read_places

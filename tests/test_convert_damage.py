@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz_gguf import fuzz, make_seeds
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from runtime.errors import ModelFileError
 from tests.tiny_checkpoints import HEAD_DIM, byte_level_vocabulary, random_weights, write_gguf

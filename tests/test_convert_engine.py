@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from convert.__main__ import main
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
 from convert.pipeline.modelopt import calibrate_on_gpu
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from runtime.engines.tensorrt_llm.setup.checkpoint import read_checkpoint
 from runtime.errors import MissingExtra, SetupError

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from convert.__main__ import main
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import Options, convert, make_plan
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options, make_plan
 from convert.target.recipe import Recipe, Rule, make_recipe
 from runtime.errors import ModelFileError, SetupError
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.packed_folders import (
     CLASSES,
     make_weights,

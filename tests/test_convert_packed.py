@@ -13,7 +13,8 @@ from safetensors import safe_open
 from convert.__main__ import main
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.source.folder import FolderSource, open_folder
 from convert.source.packing import PackedTensor, Packing
 from convert.target.recipe import Recipe, Rule, make_recipe

@@ -9,7 +9,8 @@ import pytest
 
 from convert.__main__ import main
 from convert.checks.offers import make_offers
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import PRECISIONS, make_recipe
 from runtime.hardware.gpu_table import find_gpu
 from runtime.models.gguf import read_gguf

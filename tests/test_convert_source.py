@@ -11,7 +11,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.pipeline.convert import Options, make_plan
+from convert.pipeline.plan import Options, make_plan
 from convert.source.gguf import GGUFSource, open_source
 from convert.target.recipe import make_recipe
 from convert.tensors.dequantize import dequantize, dequantize_with_numpy, ggml_function

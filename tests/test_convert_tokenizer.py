@@ -12,7 +12,7 @@ from convert.tokenizer import build_tokenizer, end_token_ids
 from runtime.errors import ModelFileError
 from runtime.models.gguf import read_gguf
 from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.test_tokenizer import nasty_texts
 from tests.tiny_checkpoints import (
     byte_level_vocabulary,

@@ -14,7 +14,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 import convert.tensors.dequantize as dequantize_module
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from tests.tiny_checkpoints import add_vocabulary, byte_level_vocabulary
 

@@ -5,12 +5,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import RequestFailed, StepOutput
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
 
 TEXT = "one two three four five six seven "

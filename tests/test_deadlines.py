@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from tests.serving import RunningServer, running_server, scripted_settings, wait_for
 
 HI = [{"role": "user", "content": "hi"}]

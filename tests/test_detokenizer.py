@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.text.detokenizer import Detokenizer
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)

@@ -10,13 +10,8 @@ from litestar.connection import ASGIConnection
 from litestar.testing import create_test_client
 from structlog.testing import capture_logs
 
-from gateway.errors import (
-    UnknownModel,
-    UnsupportedMediaType,
-    handle_error,
-    retry_headers,
-    to_reply,
-)
+from gateway.errors import UnknownModel, UnsupportedMediaType, retry_headers, to_reply
+from gateway.http.error_handler import handle_error
 from gateway.observability.request_record import Exchange
 from runtime.errors import (
     ContextLengthExceeded,

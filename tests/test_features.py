@@ -10,9 +10,10 @@ from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
 from runtime.engines.scripted.engine import FEATURES
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, StructuredOutput, Thinking
+from runtime.messages.request import Request, SamplingParams, Thinking
+from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import RequestFailed, Submit, decode_to_engine, encode
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.core import EngineCore
 
 ASKED: list[tuple[str, dict[str, Any]]] = [

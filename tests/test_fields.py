@@ -20,8 +20,9 @@ from gateway.api.openai.translate import unsupported as fields
 from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.tool_constraint import make_call_plan
+from gateway.generation.requests import chat_requests, completion_requests
 from gateway.generation.scheduling import Service
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 
@@ -77,13 +78,9 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
         calls = (
             None if use is None else make_call_plan(use, GENERIC, tokenizer, None, has_tags=True)
         )
-        return translate.chat_requests(
-            chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls
-        )
+        return chat_requests(chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls)
     completion = decode_completion(raw)
-    return translate.completion_requests(
-        completion, [[1]], SERVICE, answer_id="a", max_model_len=1000
-    )
+    return completion_requests(completion, [[1]], SERVICE, answer_id="a", max_model_len=1000)
 
 
 @every_field

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.hardware.choice import spec_of
 from runtime.hardware.gpu_table import find_gpu
-from runtime.hardware.nvml import THROTTLE_REASONS, GpuReader, GpuReading, ProcessMemory, spec_of
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import THROTTLE_REASONS, GpuReading, ProcessMemory
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 
 # What may be missing about a GPU, and the fields that are None then.

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from runtime.errors import GpuMemoryPressure
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.memory_guard import AUTO_MIN_FREE_BYTES, MemoryGuard
-from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import GpuReading, GpuSnapshot
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 from tests.serving import wait_for
 

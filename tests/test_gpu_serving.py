@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.app import min_free_bytes
-from gateway.settings.loader import GpuSettings
+from gateway.settings.schema import GpuSettings
 from runtime.config.engine import EngineConfig
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for

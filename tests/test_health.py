@@ -9,8 +9,9 @@ import pytest
 
 from gateway.models.health import RECENT_SECONDS, STALL_SECONDS, problems_of, progress_of, state_of
 from runtime.client.engine_client import EngineClient
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats, Ready, StepOutput
+from runtime.messages.wire import Ready, StepOutput
 from tests.serving import running_server, scripted_settings, wait_for
 
 READY = Ready(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.__main__ import main
 from gateway.admission.keys import KeyRing, new_key, open_key_ring, presented_key, read_keys_file
-from gateway.settings.loader import AuthSettings
+from gateway.settings.schema import AuthSettings
 from runtime.errors import SetupError
 from tests.api_keys import write_keys
 

@@ -11,12 +11,13 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.errors import ContextLengthExceeded, InvalidRequest, ModelFileError
 from runtime.messages.request import Request, SamplingParams
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.tiny_model import write_tiny_model
 
 

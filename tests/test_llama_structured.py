@@ -12,13 +12,16 @@ from jsonschema import Draft202012Validator
 
 pytest.importorskip("llama_cpp")
 
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, StructuredOutput
+from runtime.messages.request import Request, SamplingParams
+from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import RequestFailed, StepOutput
-from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
 from tests.schemas import random_schema
 from tests.serving import MODEL, RunningServer, running_server, text_of_chunks

@@ -10,12 +10,13 @@ pytest.importorskip("llama_cpp")
 
 import msgspec
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Request, SamplingParams, TokenLogprobs
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 
 NUM_TOP = 4
 TOLERANCE = 0.01

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from gateway.observability.log import configure_logging
-from gateway.settings.loader import LogFormat, LogSettings
+from gateway.settings.schema import LogFormat, LogSettings
 
 
 @pytest.fixture(autouse=True)

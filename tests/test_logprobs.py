@@ -14,7 +14,7 @@ from gateway.api.openai.writers.logprobs import (
     shown_token,
 )
 from runtime.messages.request import TokenLogprobs
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 token_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12)

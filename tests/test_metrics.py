@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.api.openai.protocol.answers import FinishReason
+from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.timeline import Timeline
 from gateway.observability.answer_record import AnswerRecord
@@ -29,8 +29,9 @@ from runtime.client.engine_client import EngineClient
 from runtime.errors import EngineError
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats, Ready, StepOutput
+from runtime.messages.wire import Ready, StepOutput
 from tests.fake_nvml import FakeGpu, FakeNvml
 
 CHAT = "/v1/chat/completions"

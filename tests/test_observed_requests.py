@@ -13,7 +13,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.access_log import PROBES
-from gateway.settings.loader import LogSettings
+from gateway.settings.schema import LogSettings
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 from tests.serving import wait_for as wait_until
 

@@ -19,10 +19,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.otel import OtelTracer
 from gateway.observability.request_record import Exchange
-from gateway.observability.tracing import FinishedRequest, start_tracer
-from gateway.settings.loader import OtelSettings, Settings
+from gateway.observability.tracing import start_tracer
+from gateway.settings.schema import OtelSettings, Settings
 from runtime.errors import SetupError
 from tests.serving import MODEL, running_server, scripted_settings, wait_for
 

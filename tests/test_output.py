@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from runtime.client.token_stream import TokenStream
 from runtime.engines.base import SequenceOutput
 from runtime.messages.request import Request, RequestOutput, SamplingParams, TokenLogprobs
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.output import OutputProcessor
 
 

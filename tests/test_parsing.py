@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.openai.writers.chat import ChatShape, Head
+from gateway.api.openai.writers.chat import ChatShape
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.parsing.chain import Chain, PlainText
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from gateway.generation.assembler import Assembler, Reading
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import Reading
+from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput, TokenLogprobs
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 

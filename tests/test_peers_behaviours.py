@@ -19,8 +19,10 @@ from pydantic import BaseModel
 
 pytest.importorskip("llama_cpp")
 
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.config.scripted import ScriptedConfig
 from tests.serving import (
     MODEL,
     RunningServer,

@@ -6,14 +6,12 @@ import msgspec
 import pytest
 
 from gateway.api.openai.protocol.requests import (
-    MISTAKES,
     ChatCompletionRequest,
     CompletionRequest,
     decode_chat_completion,
     decode_completion,
-    to_invalid_request,
-    unknown_fields,
 )
+from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
 from runtime.errors import InvalidRequest
 
 GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

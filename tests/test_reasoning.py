@@ -14,8 +14,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from gateway.api.openai.protocol.requests import ChatCompletionRequest, ReasoningEffort
-from gateway.api.openai.translate.checks import chat_requests
+from gateway.api.openai.protocol.requests import ChatCompletionRequest
+from gateway.chat.conversation import ReasoningEffort
 from gateway.chat.reasoning.formats import STYLES
 from gateway.chat.reasoning.plan import (
     Hearing,
@@ -26,11 +26,12 @@ from gateway.chat.reasoning.plan import (
 )
 from gateway.chat.template.messages import template_messages
 from gateway.chat.template.template import ChatTemplate
+from gateway.generation.requests import chat_requests
 from gateway.generation.scheduling import Service
-from gateway.settings.loader import Settings
+from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,7 @@ from gateway.chat.reasoning.formats import STYLES, find_opening, find_style, new
 from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HarmonyParser
 from gateway.chat.tools.dialects.hermes import HERMES
-from gateway.settings.loader import ReasoningParser
+from gateway.settings.schema import ReasoningParser
 
 TAG_STYLES = [name for name, style in STYLES.items() if not style.has_channels]
 WORDS = st.text(alphabet="ab <>/[]|\n", max_size=12)

@@ -7,13 +7,15 @@ import pytest
 from gateway.app import create_app
 from gateway.errors import UnknownModel
 from gateway.http.context import Context
-from gateway.models.registry import ModelRegistry, ServedModel
-from gateway.settings.loader import ModelSettings, Settings
+from gateway.models.registry import ModelRegistry
+from gateway.models.served_model import ServedModel
+from gateway.settings.schema import ModelSettings, Settings
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.errors import EngineUnavailable, InvalidRequest, SetupError
-from runtime.messages.wire import EngineInfo, EngineLimits, Ready
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.wire import Ready
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 
 READY = Ready(
     EngineLimits(

@@ -7,19 +7,18 @@ import msgspec
 import pytest
 
 from gateway.api.openai.protocol.requests import (
-    MISTAKES,
     ChatCompletionRequest,
     decode_chat_completion,
     decode_completion,
-    to_invalid_request,
 )
 from gateway.api.openai.protocol.response_format import (
     MAX_GRAMMAR_LENGTH,
     MAX_LENGTH,
     structured_output,
 )
+from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
-from runtime.messages.request import StructuredOutput
+from runtime.messages.structured_output import StructuredOutput
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -13,24 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.api.openai.protocol.requests import (
-    AssistantMessage,
-    SystemMessage,
-    ToolMessage,
-    UserMessage,
-)
 from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
 from gateway.api.openai.responses.translate import chat_of
 from gateway.api.openai.responses.unsupported import HARMLESS, REFUSED, REFUSED_INSIDE
 from gateway.api.openai.responses.writer import ResponseShape, new_response
-from gateway.api.openai.writers.chat import Head
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.conversation import AssistantMessage, SystemMessage, ToolMessage, UserMessage
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.reasoning.formats import STYLES, new_parser
 from gateway.chat.tools.dialects.hermes import HERMES
-from gateway.generation.assembler import Assembler, Reading
-from gateway.settings.loader import ModelSettings, ServerSettings, Settings
-from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import Reading
+from gateway.generation.writer import Head
+from gateway.settings.schema import ModelSettings, ServerSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.config.scripted import ScriptedConfig
 from tests.openai_schemas import (
     REQUEST_FIELDS,
     check_answer,

@@ -11,8 +11,9 @@ pytest.importorskip("llama_cpp")
 
 from sampled_schemas import Sampling, Verdicts, complaint_about, enforced, sample, suite_schemas
 
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from tests.schemas import random_schema
 from tests.serving import MODEL, RunningServer, running_server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.loader import AuthSettings
+from gateway.settings.schema import AuthSettings
 from tests.api_keys import bearer, write_keys
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.loader import Override, Settings, load_settings
+from gateway.settings.loader import Override, load_settings
+from gateway.settings.schema import Settings
 from runtime.config.tensorrt_llm import NGramSpeculation
 from runtime.errors import SetupError
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.version import __version__
 from tests.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 

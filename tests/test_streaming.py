@@ -10,16 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.openai.writers.chat import (
-    DONE,
-    KEEP_ALIVE,
-    ChatShape,
-    CompletionShape,
-    Head,
-    Shape,
-)
+from gateway.api.openai.writers.chat import ChatShape
+from gateway.api.openai.writers.completion import CompletionShape
 from gateway.generation.assembler import Assembler
-from gateway.http.streaming import EventStream, FinishedDeltas, WholeAnswer
+from gateway.generation.run import FinishedDeltas
+from gateway.generation.writer import DONE, KEEP_ALIVE, Head, Shape
+from gateway.http.streaming import EventStream, WholeAnswer
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_record import Exchange
 from runtime.client.token_stream import TokenStream

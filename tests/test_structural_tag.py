@@ -10,11 +10,9 @@ from llguidance import LLParserLimits
 from runtime.engines.base import SequenceOutput
 from runtime.engines.features import check_features, features_of, without_optional
 from runtime.errors import InvalidRequest
-from runtime.messages.request import (
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.structured_output import (
     BareCalls,
-    Request,
-    RequestOutput,
-    SamplingParams,
     StructuralTag,
     StructuredOutput,
     TagStructure,

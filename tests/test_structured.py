@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from runtime.errors import InvalidRequest
-from runtime.messages.request import SamplingParams, StructuredOutput
-from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler, Guide
+from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import StructuredOutput
+from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler
+from runtime.structured.guide import Guide
 from runtime.structured.schema_path import MAX_TRIES, find_mistake
 from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.schemas import random_schema, random_value, text_of
 
 TOKENIZER = load_tokenizer("")

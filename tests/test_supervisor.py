@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from runtime.client.token_stream import TokenStream
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.errors import (
     EngineCrashed,
     EngineError,

@@ -5,7 +5,7 @@ import pytest
 from gateway.chat.template.probe import ToolSupport
 from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 

@@ -11,20 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine, SequenceOutput
-from runtime.messages.request import (
-    Request,
-    RequestOutput,
-    SamplingParams,
-    StructuredOutput,
-    Thinking,
-)
+from runtime.messages.request import Request, RequestOutput, SamplingParams, Thinking
+from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import StepOutput
 from runtime.text.detokenizer import Detokenizer, spell
 from runtime.text.thinking import ThinkingTracker
-from runtime.tokenizers.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
 from tests.tiny_model import write_tiny_model
 

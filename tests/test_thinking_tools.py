@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
 from tests.test_tools import CALL, CHAT, SCHEMAS, TOOLS, USER, check_calls, fold, whole
 from tests.tiny_model import write_tiny_model

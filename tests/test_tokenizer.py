@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
 from runtime.models.gguf import read_gguf
 from runtime.tokenizers.bpe_ranks import build_ranks, spelling_of
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.tokenizers.gguf.bpe import BpeTokenizer
 from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
+from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.special_tokens import SpecialTokens
-from runtime.tokenizers.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 from tests.tiny_model import CHAT_TEMPLATE, write_tiny_model
 
 PRE_TOKENIZERS = (

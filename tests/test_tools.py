@@ -8,18 +8,21 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.api.openai.protocol.requests import decode_chat_completion
-from gateway.api.openai.translate.tool_choice import ToolUse, find_tool_use
+from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.mistral import MISTRAL
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import hidden_tokens, make_call_plan
-from gateway.settings.loader import ModelSettings, Settings, ToolDialect
-from runtime.config.engine import EngineConfig, LlamaCppConfig, ScriptedConfig
+from gateway.chat.tools.tool_use import ToolUse
+from gateway.settings.schema import ModelSettings, Settings, ToolDialect
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.errors import InvalidRequest
-from runtime.messages.request import StructuredOutput
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.messages.structured_output import StructuredOutput
+from runtime.tokenizers.load import load_tokenizer
 from tests.serving import MODEL, RunningServer, running_server
 from tests.tiny_model import write_tiny_model
 

@@ -17,6 +17,8 @@ from gateway.api.openai.translate import checks as translate
 from gateway.api.openai.translate import prompts as prompts_of
 from gateway.chat.template.messages import template_messages, uses_tools
 from gateway.chat.template.probe import ToolSupport
+from gateway.generation.prompts import check_token_ids, empty_prompt
+from gateway.generation.requests import chat_requests, completion_requests
 from gateway.generation.scheduling import Service
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request
@@ -38,13 +40,13 @@ def chat_requests(prompt_length: int = 10, **fields: object) -> list[Request]:
     data = chat(**fields)
     translate.check_chat(data)
     prompt = [1] * prompt_length
-    return translate.chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
+    return chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
 
 
 def completion_requests(prompts: list[list[int]], **fields: object) -> list[Request]:
     data = completion(**fields)
     translate.check_completion(data)
-    return translate.completion_requests(data, prompts, SERVICE, answer_id="a", max_model_len=100)
+    return completion_requests(data, prompts, SERVICE, answer_id="a", max_model_len=100)
 
 
 def refusal(**fields: object) -> InvalidRequest:
@@ -230,14 +232,14 @@ def test_prompts():
 
 
 def test_empty_prompt():
-    assert prompts_of.empty_prompt(7) == [7]
+    assert empty_prompt(7) == [7]
     with pytest.raises(InvalidRequest) as caught:
-        prompts_of.empty_prompt(None)
+        empty_prompt(None)
     assert caught.value.param == "prompt"
 
 
 def test_token_ids_outside_the_vocabulary():
-    prompts_of.check_token_ids([[0, 9]], 10)
+    check_token_ids([[0, 9]], 10)
     for prompts, param in (
         ([[10]], "prompt"),
         ([[-1]], "prompt"),
@@ -245,7 +247,7 @@ def test_token_ids_outside_the_vocabulary():
         ([[1], []], "prompt[1]"),
     ):
         with pytest.raises(InvalidRequest) as caught:
-            prompts_of.check_token_ids(prompts, 10)
+            check_token_ids(prompts, 10)
         assert caught.value.param == param
 
 

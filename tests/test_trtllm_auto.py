@@ -11,7 +11,8 @@ from runtime.config.tensorrt_llm import TensorRTConfig, TensorRTKvCacheConfig
 from runtime.engines.tensorrt_llm.setup.auto import fill_settings
 from runtime.engines.tensorrt_llm.setup.checkpoint import BuiltLimits, Checkpoint
 from runtime.errors import SetupError
-from runtime.hardware.nvml import GpuReader, GpuSnapshot
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import GpuSnapshot
 from tests.fake_nvml import GIB, FakeGpu, FakeNvml
 
 QWEN = {

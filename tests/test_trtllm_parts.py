@@ -17,7 +17,8 @@ from runtime.errors import (
     InvalidRequest,
     LockgateError,
 )
-from runtime.messages.request import Request, SamplingParams, StructuredOutput, TokenLogprobs
+from runtime.messages.request import Request, SamplingParams, TokenLogprobs
+from runtime.messages.structured_output import StructuredOutput
 
 ENDS = EndTokens(frozenset({100, 101}), 100, known_to_package=True)
 

@@ -8,21 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.settings.loader import ModelSettings, Settings
+from gateway.settings.schema import ModelSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine
 from runtime.errors import InvalidRequest
-from runtime.messages.request import (
-    Request,
-    SamplingParams,
-    StructuralTag,
-    StructuredOutput,
-    TagStructure,
-    Thinking,
-)
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.messages.request import Request, SamplingParams, Thinking
+from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
+from runtime.tokenizers.load import load_tokenizer
 from tests.serving import MODEL, running_server
 from tests.tensorrt_double import RELEASES, double_of, findable
 from tests.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE, write_tensorrt_model

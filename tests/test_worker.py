@@ -1,10 +1,11 @@
 """The engine process's loop, with messages from a list instead of a socket."""
 
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.messages.request import Request, SamplingParams
 from runtime.messages.wire import Abort, Drain, FromEngine, StepOutput, Stop, Submit, ToEngine
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.__main__ import serve
 from runtime.worker.core import EngineCore
 

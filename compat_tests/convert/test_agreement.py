@@ -18,7 +18,8 @@ from benchmarks.agreement import (
     plain_text,
     write_float_gguf,
 )
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from runtime.models.store import ModelStore
 

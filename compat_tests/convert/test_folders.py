@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from tests.packed_folders import (
     CLASSES,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.agreement import llama_cpp_logits
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
+from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
 from tests.tiny_checkpoints import ARCHITECTURES, byte_level_vocabulary, random_weights, write_gguf
 

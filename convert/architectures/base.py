@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from msgspec import Struct
 
-from convert.source.gguf import GGUFSource, Rows
+from convert.source.gguf import GGUFSource
+from convert.tensors.source_tensor import Rows
 from runtime.errors import ModelFileError
 
 Config: TypeAlias = dict[str, Any]

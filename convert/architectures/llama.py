@@ -16,7 +16,8 @@ from convert.architectures.base import (
     num_experts,
     rope_scaling,
 )
-from convert.source.gguf import GGUFSource, Rows
+from convert.source.gguf import GGUFSource
+from convert.tensors.source_tensor import Rows
 
 _FREQUENCIES = "rope_freqs.weight"
 # Llama 3.1's and 3.2's own values; GGUF keeps only what they lead to.

@@ -14,9 +14,9 @@ from convert.calibration.inputs import Inputs
 from convert.calibration.search import search_scale, search_steps
 from convert.calibration.store import Calibration
 from convert.source.blocks import read_blocks
-from convert.source.gguf import Rows, Source
 from convert.target.layouts import as_dtype
 from convert.target.recipe import AWQ, Recipe
+from convert.tensors.source_tensor import Rows, Source
 from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 

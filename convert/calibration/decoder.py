@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from convert.architectures.base import Config
 from convert.calibration.inputs import token_parts
-from convert.source.gguf import Rows
+from convert.tensors.source_tensor import Rows
 
 MODEL_TYPES = frozenset(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"))
 _TINY = np.float32(-1e30)

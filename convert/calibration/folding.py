@@ -8,9 +8,9 @@ from collections.abc import Container
 
 import numpy as np
 
-from convert.source.gguf import Rows
 from convert.target.layouts import as_dtype
 from convert.target.recipe import Dtype
+from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 
 

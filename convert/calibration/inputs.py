@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from convert.source.gguf import Rows
 from convert.target.recipe import INT4_GROUP
+from convert.tensors.source_tensor import Rows
 
 _PART = 512
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from convert.calibration.inputs import Inputs
-from convert.source.gguf import Rows
 from convert.target.layouts import INT4_MAX, INT4_MIN, int4_steps
 from convert.target.recipe import INT4_GROUP, Dtype
+from convert.tensors.source_tensor import Rows
 
 # Of the calibration text's tokens, how many judge a scale, as evenly spaced as can be.
 _JUDGES = 1024

@@ -8,8 +8,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from convert.source.gguf import Rows
 from convert.target.layouts import Grid
+from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 
 _FOLDER = "calibration"

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from convert.checks.verify import OutputReader, Target
-from convert.source.gguf import Rows
 from convert.target.layouts import make_layout
 from convert.target.recipe import ALGORITHMS, KEEP
+from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 
 

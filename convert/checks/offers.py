@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from convert.mapping.folder import folder_config
 from convert.mapping.open_model import open_any, open_model
-from convert.pipeline.convert import Options, make_plan
+from convert.pipeline.plan import Options, make_plan
 from convert.source.folder import FolderSource
 from convert.source.gguf import GGUFSource
 from convert.target.recipe import ALGORITHMS, PRECISIONS, make_recipe

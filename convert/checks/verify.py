@@ -15,11 +15,12 @@ from convert.pipeline import manifest
 from convert.pipeline.manifest import Manifest, TensorRecord, decode_manifest
 from convert.pipeline.workspace import checksum
 from convert.source.blocks import read_blocks
-from convert.source.gguf import Rows, Source
-from convert.target.layouts import Output, make_layout
+from convert.target.layouts import make_layout
 from convert.target.recipe import ALGORITHMS, AWQ, KEEP
 from convert.tensors.error_meter import Difference, DifferenceMeter
+from convert.tensors.output import Output
 from convert.tensors.safetensors_file import Place, read_places
+from convert.tensors.source_tensor import Rows, Source
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 

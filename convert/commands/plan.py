@@ -8,8 +8,8 @@ from rich.table import Table
 
 from convert.checks.offers import Offer, Offers, make_offers
 from convert.commands.options import model_path
-from convert.pipeline.convert import Options
-from runtime.hardware.nvml import choose_gpu
+from convert.pipeline.plan import Options
+from runtime.hardware.choice import choose_gpu
 from runtime.planning.memory_account import Wishes
 
 

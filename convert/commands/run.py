@@ -17,9 +17,10 @@ from rich.progress import (
 from convert.calibration.text import read_text
 from convert.commands.options import model_path
 from convert.mapping.open_model import open_any
-from convert.pipeline.convert import Options, convert
+from convert.pipeline.convert import convert
 from convert.pipeline.manifest import Manifest
 from convert.pipeline.modelopt import calibrate_on_gpu
+from convert.pipeline.plan import Options
 from convert.source.folder import FolderSource
 from convert.source.gguf import GGUFSource
 from convert.target.recipe import (

@@ -10,7 +10,7 @@ from convert.architectures.base import EXPERT, TOP, Architecture, Config
 from convert.architectures.classes import CLASSES, ModelClass
 from convert.mapping.gguf import group_of, kind_of, position_of, shapes_of
 from convert.source.folder import FLOATS, FolderSource
-from convert.source.gguf import SourceTensor
+from convert.tensors.source_tensor import SourceTensor
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 from runtime.models.hf_folder import CONFIG_FILE

@@ -3,7 +3,8 @@
 import re
 
 from convert.architectures.base import EXPERT, TOP, Architecture, Config
-from convert.source.gguf import GGUFSource, SourceTensor
+from convert.source.gguf import GGUFSource
+from convert.tensors.source_tensor import SourceTensor
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 

@@ -4,130 +4,52 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 from io import FileIO
 from pathlib import Path
 from threading import Event, Lock
-from typing import TypeVar
 
-import msgspec
 import numpy as np
-from msgspec import Struct
 
-from convert.architectures.base import Config
-from convert.calibration import Calibrating, Calibration, calibrate, check_calibration
+from convert.calibration import Calibrating, Calibration, calibrate
 from convert.calibration.text import calibration_sequences, read_text
-from convert.mapping.keep_quantized import check_levels, kept_grid
-from convert.mapping.open_model import open_model
+from convert.mapping.keep_quantized import kept_grid
 from convert.pipeline.manifest import FORMAT, Manifest, SourceFile, TensorRecord
+from convert.pipeline.plan import (
+    Options,
+    Plan,
+    make_plan,
+)
+from convert.pipeline.pool import (
+    Pool,
+    Stopped,
+)
 from convert.pipeline.workspace import Workspace, open_workspace, refuse_existing
 from convert.source.blocks import read_blocks
 from convert.source.folder import FolderSource
-from convert.source.gguf import GGUFSource, Rows
+from convert.source.gguf import GGUFSource
 from convert.target.layouts import Grid, Layout, make_layout
-from convert.target.recipe import AWQ, KEEP, KEPT, Recipe, Release, check_recipe
+from convert.target.recipe import AWQ, KEEP, KEPT, Recipe
 from convert.target.small_files import (
-    check_tokenizer,
     copy_config,
     copy_tokenizer,
-    tokenizer_hash,
     write_config,
     write_quantization,
     write_tokenizer,
 )
 from convert.tensors.error_meter import DifferenceMeter
-from convert.tensors.safetensors_file import MAX_SHARD_BYTES, Shard, index_of, plan_shards
+from convert.tensors.safetensors_file import index_of
+from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from runtime.version import __version__
 
 _MAX_THREADS = 8
 _HASH_CHUNK = 1 << 22
 
 Progress = Callable[[int], None]
-Result = TypeVar("Result")
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """What is not in the recipe. `tokenizer` is a folder with the original's files, or "".
-
-    `calibration` is a text file for int4-awq, or "" for the text that comes with the converter.
-    `requantize` decodes the integers of AWQ and GPTQ even where int4 could keep them.
-    `num_threads` 0 means one per core, at most eight. `max_shard_bytes` bounds each file.
-    """
-
-    release: Release = "1.2"
-    tokenizer: str = ""
-    calibration: str = ""
-    requantize: bool = False
-    num_threads: int = 0
-    max_shard_bytes: int = MAX_SHARD_BYTES
-
-
-class Plan(Struct, frozen=True):
-    """All that is known before the first weight is read."""
-
-    source: GGUFSource | FolderSource
-    architecture: str
-    config: Config
-    weights: list[Weight]
-    recipe: Recipe
-    options: Options
-    shards: list[Shard]
-
-    def fingerprint(self) -> str:
-        """Equal for two runs that would write the same files."""
-        files = [
-            (Path(part.path).name, part.file_size, os.stat(part.path).st_mtime_ns)
-            for part in self.source.parts
-        ]
-        headers = [hashlib.sha256(shard.header).hexdigest() for shard in self.shards]
-        options = self.options.release, self.options.requantize, self.tokenizer_folder_hash()
-        described = msgspec.json.encode(
-            (FORMAT, __version__, files, self.recipe, options, headers, self._text())
-        )
-        return hashlib.sha256(described).hexdigest()
-
-    @property
-    def calibrates(self) -> bool:
-        """Whether a weight's levels are searched with a text."""
-        return any(self.recipe.precision_of(weight) == AWQ for weight in self.weights)
-
-    @property
-    def tokenizer_folder(self) -> Path | None:
-        """Where the tokenizer's files are copied from, None where they are made."""
-        if self.options.tokenizer:
-            return Path(self.options.tokenizer)
-        return self.source.folder if isinstance(self.source, FolderSource) else None
-
-    def tokenizer_folder_hash(self) -> str:
-        folder = self.tokenizer_folder
-        return tokenizer_hash(folder) if folder is not None else ""
-
-    def _text(self) -> str:
-        if not self.calibrates:
-            return ""
-        return hashlib.sha256(read_text(self.options.calibration).encode()).hexdigest()
-
-
-def make_plan(path: Path, recipe: Recipe, options: Options) -> Plan:
-    """Read the header and decide everything. Raises SetupError for what cannot be done."""
-    model = open_model(path, requantize=options.requantize)
-    source, config, weights = model.source, model.config, model.weights
-    check_recipe(recipe, weights, model.architecture, options.release)
-    if isinstance(source, FolderSource):
-        check_levels(source, weights, recipe)
-        if not options.tokenizer:
-            check_tokenizer(source.folder, str(source.folder))
-    if any(recipe.precision_of(weight) == AWQ for weight in weights):
-        check_calibration(config)
-    layouts = (make_layout(w, recipe.precision_of(w), recipe.dtype) for w in weights)
-    outputs = [output for layout in layouts for output in layout.outputs()]
-    shards = plan_shards(outputs, options.max_shard_bytes)
-    return Plan(source, model.architecture.name, config, weights, recipe, options, shards)
 
 
 def convert(
@@ -150,7 +72,7 @@ def convert(
     with open_workspace(target, plan.fingerprint(), plan.shards) as workspace:
         _write_small_files(plan, workspace.folder)
         calibration = _calibrate(plan, workspace.folder, calibrating)
-        with _Pool(options.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        with Pool(options.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
             converter = _Converter(plan, workspace, calibration, pool.stop, progress)
             hashes = (partial(_hash, Path(part.path), pool.stop) for part in plan.source.parts)
             groups = (partial(converter.convert_group, group) for group in _groups(plan.weights))
@@ -181,30 +103,6 @@ def _calibrate(plan: Plan, folder: Path, progress: Calibrating | None) -> Calibr
     sequences = calibration_sequences(text, load_tokenizer(folder))
     report = progress or (lambda done, count: None)
     return calibrate(plan.source, plan.weights, plan.config, plan.recipe, sequences, folder, report)
-
-
-class _Pool:
-    """Threads that stop soon after one of them fails, or after Ctrl-C."""
-
-    def __init__(self, num_threads: int) -> None:
-        self._executor = ThreadPoolExecutor(num_threads)
-        self.stop = Event()
-
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if kind is not None:
-            self.stop.set()
-        self._executor.shutdown(cancel_futures=kind is not None)
-
-    def run(self, *jobs: Callable[[], Result]) -> list[Result]:
-        """Runs all jobs, the first ones first, and returns what they return, in order."""
-        futures = [self._executor.submit(job) for job in jobs]
-        finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in finished:
-            future.result()
-        return [future.result() for future in futures]
 
 
 class _Converter:
@@ -279,7 +177,7 @@ class _Converter:
         adjust = self._calibration.adjustment(weight) if self._calibration is not None else None
         for rows in read_blocks(self._plan.source, weight):
             if self._stop.is_set():
-                raise _Stopped
+                raise Stopped
             yield rows if adjust is None else adjust(rows)
 
     def _writer(self, name: str) -> "_TensorWriter":
@@ -289,10 +187,6 @@ class _Converter:
         with self._lock:
             tensor = self._plan.source.tensor(weight.source)
             self._progress(tensor.num_bytes * weight.num_rows // max(1, tensor.num_rows))
-
-
-class _Stopped(Exception):
-    """Another thread has failed; nobody looks at this one's result."""
 
 
 class _TensorWriter:
@@ -362,5 +256,5 @@ def _hash(path: Path, stop: Event) -> SourceFile:
         while data := file.read(_HASH_CHUNK):
             digest.update(data)
             if stop.is_set():
-                raise _Stopped
+                raise Stopped
     return SourceFile(path.name, path.stat().st_size, digest.hexdigest())

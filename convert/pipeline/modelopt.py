@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from convert.pipeline.convert import Options, Progress, convert
+from convert.pipeline.convert import Progress, convert
+from convert.pipeline.plan import Options
 from convert.pipeline.workspace import refuse_existing
 from convert.target.recipe import make_recipe
 from runtime.errors import MissingExtra, SetupError

@@ -5,7 +5,7 @@ from math import lcm
 
 import numpy as np
 
-from convert.source.gguf import Rows, Source
+from convert.tensors.source_tensor import Rows, Source
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 

@@ -1,8 +1,8 @@
 """A Hugging Face folder of safetensors as the converter reads it: plain, or packed by AWQ or GPTQ.
 
 A packed weight appears under the name of the plain one, with its shape. The files are read and not
-mapped, for the reason that `convert.source.gguf` gives; the integers of a packed weight are read whole,
-because its outputs lie side by side.
+mapped, for the reason that `convert.source.gguf` gives; the integers of a packed weight are read
+whole, because its outputs lie side by side.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.source.gguf import RowReader, Rows, SourceTensor, TensorReader
 from convert.source.packing import PackedTensor, Packing
 from convert.source.packing_config import read_packing
-from convert.target.layouts import Output
 from convert.tensors.dequantize import dequantize
+from convert.tensors.output import Output
 from convert.tensors.safetensors_file import Place, read_places
+from convert.tensors.source_tensor import RowReader, Rows, SourceTensor, TensorReader
 from runtime.errors import ModelFileError
 from runtime.models.hf_folder import CONFIG_FILE, read_fields
 

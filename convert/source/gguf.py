@@ -5,94 +5,22 @@ process, and a file that is cut off while it is mapped kills the process.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-from msgspec import Struct
-
-from convert.tensors.dequantize import dequantize
+from convert.tensors.source_tensor import (
+    Rows,
+    SourceTensor,
+    TensorReader,
+)
 from runtime.errors import ModelFileError
 from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
 
 _SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
 # Far above any real model; it bounds how many files a hostile header makes us open.
 _MAX_PARTS = 1000
-
-Rows = npt.NDArray[np.float32]
-
-
-class SourceTensor(Struct, frozen=True):
-    """One tensor of the model. `shape` is numpy's: rows first. `part` is the file it lies in."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-    part: int
-    offset: int
-    num_bytes: int
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows of `row_length` values it has; a vector is one row."""
-        return self.num_values // self.row_length if self.row_length else 0
-
-    @property
-    def row_length(self) -> int:
-        return self.shape[-1] if self.shape else 1
-
-    @property
-    def num_values(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
-
-
-class Part(Protocol):
-    """A file of a model: where it is and how long, in bytes."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def file_size(self) -> int: ...
-
-
-class RowReader(Protocol):
-    """Reads rows of one tensor as float32."""
-
-    @property
-    def tensor(self) -> SourceTensor: ...
-
-    def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` - 1, valid until the next call."""
-        ...
-
-
-class Source(Protocol):
-    """A model to be converted, whatever its files are."""
-
-    @property
-    def parts(self) -> Sequence[Part]: ...
-
-    @property
-    def architecture(self) -> str: ...
-
-    @property
-    def num_bytes(self) -> int: ...
-
-    def tensor(self, name: str) -> SourceTensor:
-        """The tensor of that name. Raises ModelFileError, naming it, where it is missing."""
-        ...
-
-    def open_tensor(self, name: str) -> AbstractContextManager[RowReader]:
-        """A reader of one tensor's rows, for one thread."""
-        ...
 
 
 class GGUFSource:
@@ -140,50 +68,6 @@ class GGUFSource:
             if info.name in self.tensors:
                 raise ModelFileError(f"{part.path}: `{info.name}` is in two parts of the model.")
             self.tensors[info.name] = _tensor(info, number)
-
-
-class TensorReader:
-    """Reads rows of one tensor as float32."""
-
-    def __init__(self, file: FileIO, path: str, tensor: SourceTensor) -> None:
-        self.tensor = tensor
-        self._file = file
-        self._path = path
-        self._row_bytes = tensor.num_bytes // tensor.num_rows if tensor.num_rows else 0
-        # Memory that is given back to the system and asked for again costs more than the reading.
-        self._buffer = np.empty(0, dtype=np.uint8)
-        self._values = np.empty(0, dtype=np.float32)
-
-    def read(self, start: int, stop: int) -> Rows:
-        """Rows `start` to `stop` - 1, valid until the next call.
-
-        Raises ModelFileError when the file has become shorter.
-        """
-        tensor = self.tensor
-        buffer = self._room(stop - start)
-        self._file.seek(tensor.offset + start * self._row_bytes)
-        self._fill(buffer.data)
-        try:
-            shape = stop - start, tensor.row_length
-            return dequantize(buffer, tensor.type, *shape, out=self._values)
-        except NotImplementedError as error:
-            raise ModelFileError(
-                f"{self._path}: {tensor.name}: no way to read the type {tensor.type} is known."
-            ) from error
-
-    def _room(self, num_rows: int) -> npt.NDArray[np.uint8]:
-        size, count = num_rows * self._row_bytes, num_rows * self.tensor.row_length
-        if self._buffer.size < size or self._values.size < count:
-            self._buffer = np.empty(size, dtype=np.uint8)
-            self._values = np.empty(count, dtype=np.float32)
-        return self._buffer[:size]
-
-    def _fill(self, view: memoryview) -> None:
-        while len(view):
-            count = self._file.readinto(view)
-            if not count:
-                raise ModelFileError(f"{self._path}: {self.tensor.name}: the file ends inside it.")
-            view = view[count:]
 
 
 def open_source(path: str | Path) -> GGUFSource:

@@ -22,9 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from convert.source.gguf import Rows
 from convert.target.float8 import E4M3_MAX, from_e4m3, to_e4m3
 from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, Dtype
+from convert.tensors.output import (
+    Output,
+)
+from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 
 Array = npt.NDArray[np.generic]
@@ -33,22 +36,6 @@ Part = Mapping[str, Array]
 _INT8_MAX = 127
 INT4_MIN, INT4_MAX = -8, 7
 _SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
-ITEM_SIZES = {"F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I8": 1, "U8": 1}
-
-
-class Output(Struct, frozen=True):
-    """One tensor of the target. `dtype` is safetensors' name of the type."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        count = ITEM_SIZES[self.dtype]
-        for size in self.shape:
-            count *= size
-        return count
 
 
 class Grid(Struct, frozen=True):

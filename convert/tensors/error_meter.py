@@ -3,7 +3,7 @@
 import numpy as np
 from msgspec import Struct
 
-from convert.source.gguf import Rows
+from convert.tensors.source_tensor import Rows
 
 
 class Difference(Struct, frozen=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from convert.target.layouts import ITEM_SIZES, Output
+from convert.tensors.output import ITEM_SIZES, Output
 from runtime.errors import ModelFileError
 
 _ALIGNMENT = 8

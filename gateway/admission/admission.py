@@ -7,32 +7,14 @@ needs a place of its key's limits, and is refused while the server drains.
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from gateway.admission.drain import Drain
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
-from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit, Quotas
+from gateway.admission.quotas import Permit, Quotas
 from gateway.admission.web_origin import host_name, is_own_host, is_own_page
 from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
-from gateway.generation.assembler import Assembler
 from gateway.observability.request_record import Exchange
-from gateway.settings.loader import Settings
-from runtime.errors import InvalidRequest
-
-PUBLIC = "public"
-"""Route option: no key is needed."""
-
-ADMIN = "admin"
-"""Route option: an admin's key is needed, also where nothing else needs one."""
-
-MONITORING = "monitoring"
-"""Route option: `auth.monitoring` decides."""
-
-_PRINCIPAL = "lockgate.principal"
-_PERMIT = "lockgate.permit"
+from gateway.settings.schema import Settings
 
 REFUSED_STATUSES = (429, 503)
 """The server had no room: the request is not charged."""
@@ -115,54 +97,6 @@ class Admission:
             raise page_not_allowed()
 
 
-def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard for the whole application."""
-    options = handler.opt
-    if options.get(PUBLIC):
-        return
-    scope: Any = connection.scope
-    headers = scope["headers"]
-    admission: Admission = connection.app.state.admission
-    if options.get(MONITORING):
-        admission.may_monitor(headers, (scope.get("client") or ("",))[0])
-        return
-    principal = scope[_PRINCIPAL] = admission.identify(headers)
-    _check_client_request_id(Exchange.of(scope))
-    if options.get(ADMIN):
-        admission.check_admin(principal)
-    elif scope["method"] == "POST":
-        scope[_PERMIT] = admission.enter(principal, Exchange.of(scope))
-
-
-def principal_of(scope: Any) -> Principal | None:
-    """Whose request this is; None without keys."""
-    principal: Principal | None = scope.get(_PRINCIPAL)
-    return principal
-
-
-def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | None]) -> None:
-    """Charges a request to its key's tokens per minute, before the engine is asked. In the end
-    the charge is what `assembler` has counted.
-
-    `max_tokens` are those that the client asked for, one for each answer, None where it set none.
-    Raises RateLimited.
-    """
-    if scope.get(_PERMIT) is not None:
-        answers = sum(UNLIMITED_ANSWER_TOKENS if n is None else n for n in max_tokens)
-        prompts = assembler.usage_so_far().prompt_tokens
-        reserve_prompt_tokens(
-            scope, prompts + answers, lambda: assembler.usage_so_far().total_tokens
-        )
-
-
-def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) -> None:
-    """Charges so many tokens to the request's key; `used` says in the end how many it were. Raises
-    RateLimited."""
-    permit: Permit | None = scope.get(_PERMIT)
-    if permit is not None:
-        permit.reserve_tokens(num_tokens, used)
-
-
 def page_not_allowed() -> PermissionDenied:
     """For a web page of another origin."""
     return PermissionDenied(
@@ -178,14 +112,6 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def _check_client_request_id(exchange: Exchange) -> None:
-    if exchange.client_request_id is None:
-        raise InvalidRequest(
-            "The header `X-Client-Request-Id` has to be ASCII, at most 512 characters.",
-            param=None,
-        )
 
 
 def _ending(drain: Drain, permit: Permit | None) -> Callable[[int], None]:

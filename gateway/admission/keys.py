@@ -18,7 +18,10 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
-from gateway.settings.loader import AuthSettings
+from gateway.generation.scheduling import (
+    PriorityClass,
+)
+from gateway.settings.schema import AuthSettings
 from runtime.errors import SetupError
 
 log = structlog.get_logger(__name__)
@@ -33,7 +36,6 @@ RELOAD_SECONDS = 1.0
 """How often the keys file is looked at for changes."""
 
 Role = Literal["user", "admin"]
-PriorityClass = Literal["interactive", "normal", "batch"]
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 _Limit = Annotated[int, Meta(ge=1)]
 

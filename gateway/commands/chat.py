@@ -27,7 +27,7 @@ from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.answer_printer import AnswerPrinter, Piece
 from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.settings.loader import Settings
+from gateway.settings.schema import Settings
 from runtime.errors import LockgateError, SetupError
 
 _CONNECT_TIMEOUT = 2.0

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
-from gateway.settings.loader import Settings
-from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot
+from gateway.settings.schema import Settings
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.version import __version__
 

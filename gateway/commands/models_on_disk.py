@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gateway.settings.loader import Settings
+from gateway.settings.schema import Settings
 from runtime.errors import SetupError
 from runtime.models.store import Model, ModelStore
 

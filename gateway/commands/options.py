@@ -2,7 +2,8 @@
 
 import argparse
 
-from gateway.settings.loader import Override, Settings, load_settings
+from gateway.settings.loader import Override, load_settings
+from gateway.settings.schema import Settings
 from runtime.errors import SetupError
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
+from runtime.hardware.choice import choose_gpu
 from runtime.hardware.gpu_table import GpuSpec
-from runtime.hardware.nvml import choose_gpu
 from runtime.planning.memory_account import Wishes
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.plan_source import PlannedModel, find_planned_model

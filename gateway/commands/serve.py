@@ -27,7 +27,7 @@ from gateway.commands.options import add_server_options, add_settings_options, s
 from gateway.http.connections import protocol_class
 from gateway.http.context import Context
 from gateway.observability.log import configure_logging
-from gateway.settings.loader import ServerSettings, Settings
+from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.version import __version__

@@ -5,14 +5,14 @@ from functools import partial
 
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.protocol.response_format import structured_output
-from gateway.api.openai.translate.tool_choice import ToolUse
 from gateway.chat.parsing.chain import WithoutReasoning
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.reasoning.formats import new_parser
 from gateway.chat.reasoning.plan import PreparedThinking
 from gateway.chat.tools.tool_constraint import CallPlan, make_call_plan
-from gateway.generation.assembler import Reading
-from gateway.models.registry import ServedModel
+from gateway.chat.tools.tool_use import ToolUse
+from gateway.generation.events import Reading
+from gateway.models.served_model import ServedModel
 
 _ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
 """Engines whose grammars cannot make an answer begin with a call in the model's own way."""

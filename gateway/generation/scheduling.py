@@ -6,12 +6,11 @@ These parameters are this server's own, beside OpenAI's `service_tier`, `user` a
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from gateway.admission.keys import PriorityClass
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     GenerationRequest,
@@ -37,6 +36,9 @@ TIERS: Mapping[str | None, int] = {
 
 MAX_TENANT_LENGTH = 64
 """Characters, as many as OpenAI allows; of a longer name the hash is taken, which is as long."""
+
+
+PriorityClass = Literal["interactive", "normal", "batch"]
 
 
 class Origin(Struct, frozen=True, kw_only=True):

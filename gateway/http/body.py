@@ -13,9 +13,9 @@ from litestar import Request
 from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
-from gateway.api.openai.protocol.requests import MISTAKES, to_invalid_request, unknown_fields
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
+from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
 from gateway.observability.request_record import Exchange
 
 log = structlog.get_logger(__name__)

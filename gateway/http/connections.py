@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.api.openai.protocol.answers import ErrorBody, ErrorResponse, encode
-from gateway.settings.loader import ServerSettings
+from gateway.errors import ErrorBody, ErrorResponse
+from gateway.generation.writer import encode
+from gateway.settings.schema import ServerSettings
 
 PHRASES = {
     400: "Bad Request",

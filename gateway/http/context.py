@@ -8,15 +8,17 @@ import msgspec
 from litestar import Request
 from msgspec import Struct
 
-from gateway.admission.admission import principal_of
 from gateway.admission.drain import Drain
+from gateway.admission.guard import principal_of
 from gateway.api.openai.protocol.requests import WorkRequest
 from gateway.generation.scheduling import Origin
-from gateway.models.registry import ModelRegistry, ServedModel
+from gateway.generation.trace_attributes import request_attributes
+from gateway.models.registry import ModelRegistry
+from gateway.models.served_model import ServedModel
+from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_record import Exchange, key_fingerprint
-from gateway.observability.tracing import Tracer, request_attributes
-from gateway.settings.loader import Settings
+from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]

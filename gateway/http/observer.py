@@ -6,9 +6,9 @@ from litestar.types import Scope
 
 from gateway.http.context import Context
 from gateway.observability.access_log import log_request
+from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.metrics.server import OPERATIONS
 from gateway.observability.request_record import Exchange
-from gateway.observability.tracing import FinishedRequest
 
 
 def observe(exchange: Exchange, scope: Scope, context: Context) -> None:

@@ -8,23 +8,27 @@ awaited there, because a cancelled task could not wait.
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, Self
 
 import structlog
 from litestar.types import Receive, Scope, Send
 
-from gateway.api.openai.protocol.answers import ErrorBody
-from gateway.api.openai.writers.chat import KEEP_ALIVE, Shape
-from gateway.errors import to_reply
+from gateway.errors import ErrorBody, to_reply
 from gateway.generation.assembler import Assembler
+from gateway.generation.run import (
+    Deltas,
+)
 from gateway.generation.timeline import Timeline
+from gateway.generation.writer import KEEP_ALIVE, Shape
 from gateway.http.deadlines import at_deadline
+from gateway.http.json_response import (
+    JSONBytes,
+)
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_record import Exchange
 from runtime.errors import LockgateError
-from runtime.messages.request import RequestOutput
 
 log = structlog.get_logger(__name__)
 
@@ -35,75 +39,12 @@ STREAM_HEADERS = (
 )
 
 
-class Deltas(Protocol):
-    """What a `runtime.TokenStream` is to its reader."""
-
-    @property
-    def closed(self) -> bool: ...
-
-    def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
-
-    async def __anext__(self) -> list[RequestOutput]: ...
-
-    def close(self) -> None: ...
-
-    def expire(self, error: LockgateError) -> None: ...
-
-
 class Closable(Protocol):
     """What the engine works on, as long as somebody waits for it."""
 
     def close(self) -> None: ...
 
     def expire(self, error: LockgateError) -> None: ...
-
-
-class FinishedDeltas:
-    """Deltas of requests that ask for no tokens: the engine has nothing to do."""
-
-    def __init__(self, request_ids: Sequence[str]) -> None:
-        self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
-        self.closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[RequestOutput]:
-        outputs, self._outputs = self._outputs, []
-        if not outputs:
-            raise StopAsyncIteration
-        return outputs
-
-    def close(self) -> None:
-        pass  # nothing is held
-
-    def expire(self, error: LockgateError) -> None:
-        pass  # all of it is there
-
-
-class JSONBytes:
-    """A finished JSON body."""
-
-    def __init__(
-        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> None:
-        self._body = body
-        self._status = status
-        self._headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
-        ]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self._status,
-                "headers": self._headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
 class WholeAnswer:

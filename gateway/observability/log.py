@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gateway.settings.loader import LogSettings
+from gateway.settings.schema import LogSettings
 
 _PRIVATE_FIELDS = frozenset({"api_key", "authorization", "content", "messages", "prompt", "text"})
 _TALKATIVE = ("uvicorn", "litestar", "asyncio")

@@ -19,10 +19,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.metrics.server import PROVIDER
 from gateway.observability.request_record import Exchange
-from gateway.observability.tracing import FinishedRequest
-from gateway.settings.loader import OtelSettings
+from gateway.settings.schema import OtelSettings
 from runtime.version import __version__
 
 EXPORT_SECONDS = 5.0

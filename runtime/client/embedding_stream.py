@@ -26,7 +26,7 @@ class EmbeddingStream:
         return len(self._vectors)
 
     async def result(self) -> list[bytes] | None:
-        """All vectors, as `runtime.messages.wire.Embedded` has them; None when the stream was closed.
+        """All vectors, as in `runtime.messages.wire.Embedded`; None when the stream was closed.
         Raises what `fail` was told."""
         await self._changed.wait()
         if self._error is not None:

@@ -22,13 +22,12 @@ from runtime.errors import (
     InvalidRequest,
     LockgateError,
 )
-from runtime.messages.request import EmbeddingRequest, Request, RequestOutput
+from runtime.messages.embedding import EmbeddingRequest
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
+from runtime.messages.request import Request, RequestOutput
 from runtime.messages.wire import (
     Abort,
     Embedded,
-    EngineInfo,
-    EngineLimits,
-    EngineStats,
     FromEngine,
     Ready,
     RequestFailed,

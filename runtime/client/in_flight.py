@@ -4,7 +4,8 @@ import msgspec
 
 from runtime.client.embedding_stream import EmbeddingStream
 from runtime.client.token_stream import TokenStream
-from runtime.messages.request import EmbeddingRequest, Request
+from runtime.messages.embedding import EmbeddingRequest
+from runtime.messages.request import Request
 from runtime.messages.wire import Embed, Submit
 
 

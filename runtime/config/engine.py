@@ -4,40 +4,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from runtime.config.llama_cpp import (
+    Auto,
+    LlamaCppConfig,
+)
+from runtime.config.scripted import (
+    ScriptedConfig,
+)
 from runtime.config.tensorrt_llm import TensorRTConfig
 
 EngineName = Literal["llama_cpp", "scripted", "tensorrt_llm"]
 PrefixCaching = Literal["shared", "per_tenant", "off"]
-Auto = Literal["auto"]
-
-
-class ScriptedConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The deterministic engine for tests and front-end benchmarks.
-
-    `poison` is for drills: the process dies as by a failed assertion when it has given
-    `poison_after` tokens to a request whose prompt contains that text; "" is off.
-    """
-
-    text: str = "The quick brown fox jumps over the lazy dog. "
-    num_tokens: Annotated[int, Meta(ge=0)] = 0
-    step_ms: Annotated[float, Meta(ge=0)] = 0.0
-    load_ms: Annotated[float, Meta(ge=0)] = 0.0
-    poison: str = ""
-    poison_after: Annotated[int, Meta(ge=0)] = 0
-
-
-class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The embedded engine.
-
-    `use_extra_bufts` lets llama.cpp repack weights for the processor at hand (AMX, AVX-512);
-    "auto" tries, and does without when the engine dies of it. `flash_attention` "auto" is on where
-    layers are on a GPU: on the processor it is the slower kind.
-    """
-
-    num_threads: Annotated[int, Meta(ge=1)] | Auto = "auto"
-    num_gpu_layers: Annotated[int, Meta(ge=0)] = 0
-    use_extra_bufts: bool | Auto = "auto"
-    flash_attention: bool | Auto = "auto"
 
 
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,14 +55,3 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
     tensorrt_llm: TensorRTConfig = TensorRTConfig()
-
-
-class WorkerConfig(Struct, frozen=True, kw_only=True):
-    """All that an engine process is told when it starts. `model_path` is empty for `scripted`
-    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
-    for its `FlightRecorder`."""
-
-    address: str
-    record: str
-    model_path: str
-    engine: EngineConfig

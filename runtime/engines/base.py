@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
+from runtime.messages.engine import EngineInfo, EngineLimits
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
-from runtime.messages.wire import EngineInfo, EngineLimits
 from runtime.tokenizers.tokenizer import Tokenizer
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import structlog
 
 from runtime.errors import GpuMemoryPressure
+from runtime.hardware.choice import visible_gpus
 from runtime.hardware.memory_guard import MemoryGuard
-from runtime.hardware.nvml import GpuReader, GpuReading, GpuSnapshot, visible_gpus
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import GpuReading, GpuSnapshot
 
 log = structlog.get_logger(__name__)
 

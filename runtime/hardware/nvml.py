@@ -7,86 +7,21 @@ and no GPUs; nothing here raises what NVML raises.
 
 import contextlib
 import ctypes
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-import msgspec
-from msgspec import Struct
-
-from runtime.errors import SetupError
-from runtime.hardware.gpu_table import GpuSpec, find_gpu, match_gpu
-
-THROTTLE_REASONS: Mapping[str, int] = {
-    "gpu_idle": 0x1,
-    "applications_clocks_setting": 0x2,
-    "sw_power_cap": 0x4,
-    "hw_slowdown": 0x8,
-    "sync_boost": 0x10,
-    "sw_thermal_slowdown": 0x20,
-    "hw_thermal_slowdown": 0x40,
-    "hw_power_brake_slowdown": 0x80,
-    "display_clock_setting": 0x100,
-}
-"""Why the clocks are lower than they could be: NVML's bits (nvml.h, nvmlClocksEventReasons)."""
+from runtime.hardware.readings import (
+    THROTTLE_REASONS,
+    GpuReading,
+    GpuSnapshot,
+    ProcessMemory,
+)
 
 _Value = TypeVar("_Value")
 # Words are transferred on both edges of the memory clock.
 _TRANSFERS_PER_CLOCK = 2
-
-
-class ProcessMemory(Struct, frozen=True):
-    """A process that computes on the GPU, and the bytes it holds there. None inside containers
-    and on Windows, where the driver does not tell."""
-
-    pid: int
-    memory_used: int | None
-
-
-class GpuReading(Struct, frozen=True, kw_only=True):
-    """One GPU at one moment. What the driver does not tell is None; `problem` says why it tells
-    nothing at all (a GPU that is lost).
-
-    Memory is in bytes, utilisation from 0 to 1, temperature in degrees Celsius, power in watts,
-    clocks in MHz, bandwidth (of the memory, from its top clock and its bus) in bytes a second. ECC
-    errors are those since the driver was loaded, XIDs (number to
-    count) those since the reader was made.
-    """
-
-    index: int
-    name: str
-    uuid: str
-    compute_capability: str | None = None
-    memory_total: int | None = None
-    memory_used: int | None = None
-    memory_free: int | None = None
-    memory_bandwidth: float | None = None
-    utilization: float | None = None
-    memory_utilization: float | None = None
-    temperature: int | None = None
-    power: float | None = None
-    power_limit: float | None = None
-    clock_sm: int | None = None
-    clock_memory: int | None = None
-    throttle_reasons: tuple[str, ...] | None = None
-    ecc_corrected: int | None = None
-    ecc_uncorrected: int | None = None
-    xids: dict[int, int] = {}
-    processes: tuple[ProcessMemory, ...] | None = None
-    mig_enabled: bool | None = None
-    problem: str = ""
-
-
-class GpuSnapshot(Struct, frozen=True, kw_only=True):
-    """All GPUs at one moment, on the monotonic clock. `problem` says why there are none."""
-
-    time: float = 0.0
-    driver_version: str = ""
-    cuda_version: str = ""
-    gpus: tuple[GpuReading, ...] = ()
-    problem: str = ""
 
 
 class GpuReader:
@@ -287,65 +222,6 @@ class _XidEvents:
         except self._nvml.NVMLError as error:
             if _is_gone(self._nvml, error):
                 raise
-
-
-def choose_gpu(name: str, index: int = 0) -> GpuSpec:
-    """The GPU of that name, or, for "auto", the one of that number in this machine.
-
-    Raises SetupError where the name is not known, and where the machine has no such GPU.
-    """
-    if name != "auto":
-        return find_gpu(name)
-    reader = GpuReader()
-    try:
-        snapshot = reader.read()
-    finally:
-        reader.close()
-    if snapshot.problem or not snapshot.gpus:
-        reason = snapshot.problem or "the driver sees no GPU"
-        raise SetupError(f"--gpu auto: {reason}. Name one, such as --gpu rtx-4070")
-    here = {gpu.index: gpu for gpu in snapshot.gpus}
-    if index not in here:
-        known = ", ".join(map(str, here))
-        raise SetupError(f"--gpu-index: there is no GPU {index}; there are: {known}")
-    spec = spec_of(here[index])
-    if spec is None:
-        reason = here[index].problem or "the driver tells too little about it"
-        raise SetupError(f"--gpu auto: {here[index].name}: {reason}. Name one with --gpu")
-    return spec
-
-
-def spec_of(gpu: GpuReading) -> GpuSpec | None:
-    """The GPU's figures: those of the table with the memory that is really there; of an unknown
-    GPU the driver's own, without peak rates. None when the driver tells too little."""
-    if gpu.memory_total is None or gpu.compute_capability is None:
-        return None
-    known = match_gpu(gpu.name, gpu.memory_total)
-    if known is not None:
-        return msgspec.structs.replace(known, memory_bytes=gpu.memory_total)
-    if gpu.memory_bandwidth is None:
-        return None
-    major, _, minor = gpu.compute_capability.partition(".")
-    return GpuSpec(
-        name=gpu.name,
-        nvml_name=gpu.name,
-        memory_bytes=gpu.memory_total,
-        bandwidth=gpu.memory_bandwidth,
-        compute_capability=(int(major), int(minor)),
-    )
-
-
-def visible_gpus(gpus: Sequence[GpuReading]) -> tuple[GpuReading, ...]:
-    """The GPUs that CUDA programs of this machine see: all, unless CUDA_VISIBLE_DEVICES says less.
-    Numbers in it are taken for NVML's, as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
-    words = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    named = [
-        gpu
-        for word in words
-        for gpu in gpus
-        if word and (word == str(gpu.index) or (gpu.uuid and gpu.uuid.startswith(word)))
-    ]
-    return tuple(named or gpus)
 
 
 def _lost(

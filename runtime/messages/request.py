@@ -1,6 +1,6 @@
 """What a request is once it has been checked, and what comes back for it.
 
-Everything here is frozen and crosses the process border as msgpack. After `gateway.api.openai.translate.checks`
+Everything here is frozen and crosses the process border as msgpack. In a checked request
 nothing is optional that has a default: the engine never asks "is it None?" for a limit.
 """
 
@@ -8,101 +8,14 @@ from typing import Literal
 
 from msgspec import Struct
 
+from runtime.messages.structured_output import (
+    StructuredOutput,
+)
+
 FinishReason = Literal["stop", "length"]
 
 PRIORITY_STEP = 100
 """From one class of service to the next; numbers between them are for finer orders."""
-
-
-class TagStructure(Struct, frozen=True, array_like=True):
-    """One tool call as it stands between the opening and the close of a `StructuralTag`: `begin`,
-    JSON that fits `schema` (the text of a JSON schema), `end`. Where `is_strict` is false, keywords
-    of the schema that cannot be enforced are left out. `source` is the parameter that gave it,
-    `name` the function's name."""
-
-    begin: str
-    schema: str
-    end: str
-    is_strict: bool
-    source: str
-    name: str = ""
-
-
-class BareCalls(Struct, frozen=True, omit_defaults=True):
-    """How calls without an opening look: JSON objects with the function's name and its arguments,
-    in any spacing, with which an answer begins. Regular expressions, in which a space stands for
-    any blanks, for what may come before the first, between two and after the last ("": nothing)."""
-
-    before: str = ""
-    between: str = ""
-    after: str = ""
-
-
-class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Text in which a model may call tools, each call of one of the forms in `structures`.
-
-    Anything may come until `trigger`, with which `opening` begins; from there on it is `opening`,
-    calls with `separator` between them, `close`, and the end. With `at_start` only the beginning of
-    the answer is looked at; with `must_call` the answer begins with `opening`; with
-    `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
-    a call, which are free without it, and `answer` stands before such content. Where something has
-    to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
-    `special_tokens` are names and ids of the tokens in these texts that stand for no text.
-    """
-
-    trigger: str
-    opening: str
-    separator: str
-    close: str
-    structures: tuple[TagStructure, ...]
-    at_start: bool = False
-    must_call: bool = False
-    stop_after_first: bool = False
-    content: str | None = None
-    answer: str = ""
-    thought_start: str = ""
-    thought_end: str = ""
-    special_tokens: tuple[tuple[str, int], ...] = ()
-    bare: BareCalls | None = None
-
-    @property
-    def is_optional(self) -> bool:
-        """Whether a plain text without limits is an answer too: what cannot enforce this may leave
-        it out, and the answer is still one that was allowed."""
-        is_strict = any(structure.is_strict for structure in self.structures)
-        return not self.must_call and self.content is None and not is_strict
-
-
-class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the answer has to look like; exactly one field is set. Names as in vLLM.
-
-    `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
-    `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
-    allows any JSON object; `structural_tag` is a text with calls of tools. `source` is the
-    parameter that asked for it, which errors name.
-    """
-
-    json: str | None = None
-    regex: str | None = None
-    grammar: str | None = None
-    choice: tuple[str, ...] = ()
-    json_object: bool = False
-    structural_tag: StructuralTag | None = None
-    source: str = "response_format"
-
-    def __post_init__(self) -> None:
-        fields = (self.json, self.regex, self.grammar, self.structural_tag)
-        num_set = sum(field is not None for field in fields)
-        if num_set + bool(self.choice) + self.json_object != 1:
-            raise ValueError(
-                "exactly one of json, regex, grammar, choice, json_object and structural_tag must"
-                " be set"
-            )
-
-    @property
-    def is_optional(self) -> bool:
-        """Whether an engine that cannot enforce it may leave it out."""
-        return self.structural_tag is not None and self.structural_tag.is_optional
 
 
 class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -193,27 +106,6 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_resumed(self) -> bool:
         """Whether its client has a part of the answer: it is never refused again."""
         return bool(self.output_token_ids)
-
-
-class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Texts to turn into vectors, one for each of `inputs` (token ids, none of them empty).
-
-    The other fields are those of `Request`. One that `is_resumed` has lost the inputs whose vectors
-    the gateway has.
-    """
-
-    request_id: str
-    inputs: list[list[int]]
-    is_resumed: bool = False
-    priority: int = 0
-    tenant: str = ""
-    arrival_time: float = 0.0
-    deadline: float = 0.0
-
-    @property
-    def num_tokens(self) -> int:
-        """Of all inputs together."""
-        return sum(map(len, self.inputs))
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True, gc=False):

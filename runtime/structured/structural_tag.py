@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from runtime.messages.request import BareCalls, StructuralTag, TagStructure
+from runtime.messages.structured_output import BareCalls, StructuralTag, TagStructure
 
 _FREE_TEXT = r"/(.|\n)*/"
 _BLANKS = r"[ \t\r\n]{0,40}"

@@ -15,12 +15,11 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import BinaryIO, NoReturn
 
 import msgspec
-import zmq
 
-from runtime.config.engine import WorkerConfig
+from runtime.config.worker import WorkerConfig
 from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
@@ -29,16 +28,17 @@ from runtime.messages.wire import (
     Drain,
     Embed,
     Fatal,
-    FromEngine,
     Ready,
     Stop,
     Submit,
     ToEngine,
-    decode_to_engine,
-    encode,
 )
 from runtime.processes import kill_offspring
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.worker.border import (
+    Border,
+    ZmqBorder,
+)
 from runtime.worker.core import EngineCore
 from runtime.worker.log import configure_log
 
@@ -63,41 +63,6 @@ EXIT_FATAL = 70
 
 EXIT_ENGINE_FATAL = 71
 """Exit status after a `Fatal` message: the engine broke while it served."""
-
-
-class Border(Protocol):
-    """The engine's side of the process border."""
-
-    def receive(self, timeout: float) -> list[ToEngine]:
-        """All messages that are there; waits at most `timeout` seconds for the first."""
-        ...
-
-    def send(self, message: FromEngine) -> None: ...
-
-
-class ZmqBorder:
-    """A ZeroMQ pair socket. `send` blocks while the gateway is a thousand messages behind."""
-
-    def __init__(self, address: str) -> None:
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
-        self._socket.connect(address)
-
-    def receive(self, timeout: float) -> list[ToEngine]:
-        messages: list[ToEngine] = []
-        if timeout and not self._socket.poll(round(timeout * 1000)):
-            return messages
-        while True:
-            try:
-                messages.append(decode_to_engine(self._socket.recv(zmq.NOBLOCK)))
-            except zmq.Again:
-                return messages
-
-    def send(self, message: FromEngine) -> None:
-        self._socket.send(encode(message))
-
-    def close(self, linger_seconds: float = 1.0) -> None:
-        self._socket.close(linger=round(linger_seconds * 1000))
-        zmq.Context.instance().term()
 
 
 def serve(core: EngineCore, border: Border) -> None:

@@ -14,8 +14,10 @@ from msgspec import Struct
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine, SequenceOutput
 from runtime.errors import EngineError, EngineOverloaded, InvalidRequest, LockgateError
-from runtime.messages.request import PRIORITY_STEP, EmbeddingRequest, Request
-from runtime.messages.wire import EngineStats, FromEngine, RequestFailed, StepOutput
+from runtime.messages.embedding import EmbeddingRequest
+from runtime.messages.engine import EngineStats
+from runtime.messages.request import PRIORITY_STEP, Request
+from runtime.messages.wire import FromEngine, RequestFailed, StepOutput
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.embedding_jobs import EmbeddingJobs
 from runtime.worker.output import OutputProcessor

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from runtime.engines.base import Embedder
 from runtime.errors import ContextLengthExceeded, InvalidRequest
-from runtime.messages.request import EmbeddingRequest
+from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.wire import Embedded
 from runtime.worker.waiting_queue import WaitingQueue
 

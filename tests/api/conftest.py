@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from tests.api.harness import SENTENCE, WHOLE_ANSWER, strict_client
 from tests.serving import RunningServer, running_server, scripted_settings, tensorrt_settings
 from tests.tensorrt_double import findable

@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from runtime.tokenizers.tokenizer import ByteTokenizer
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.api.harness import CHAT, HI, TEXT, WHOLE_ANSWER
 from tests.serving import MODEL, RunningServer
 

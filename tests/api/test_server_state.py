@@ -7,7 +7,7 @@ import openai
 import psutil
 import pytest
 
-from gateway.settings.loader import ServerSettings
+from gateway.settings.schema import ServerSettings
 from tests.api.harness import CHAT, HI, TEXT, check_error, strict_client, text_of
 from tests.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.loader import ModelSettings, ServerSettings, Settings
+from gateway.settings.schema import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
 from tests.api.harness import CHAT, HI

@@ -13,13 +13,16 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from runtime.config.engine import EngineConfig, LlamaCppConfig
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sequence import Sequence
-from runtime.messages.request import Request, RequestOutput, SamplingParams, StructuredOutput
+from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import StepOutput
-from runtime.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
 
 NUM_TOKENS = 40

@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from runtime.client.token_stream import TokenStream
-from runtime.config.engine import EngineConfig, LlamaCppConfig
-from runtime.messages.request import Request, SamplingParams, StructuredOutput
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.messages.request import Request, SamplingParams
+from runtime.messages.structured_output import StructuredOutput
 from runtime.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from runtime.tokenizers.hf.tokenizer import HFTokenizer
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests import hf_folders as build
 from tests.hf_folders import write_json
 from tests.test_tokenizer import nasty_texts

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InvalidRequest, ModelFileError
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests import hf_folders as build
 from tests.hf.harness import ASCII, TEXTS, edit
 from tests.hf_folders import write_folder, write_json

@@ -7,11 +7,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from gateway.chat.template.template import ChatTemplate
-from gateway.settings.loader import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, ScriptedConfig
+from gateway.settings.schema import ModelSettings, Settings
+from runtime.config.engine import EngineConfig
+from runtime.config.scripted import ScriptedConfig
 from runtime.models.hf_folder import is_checkpoint_folder, read_model_config
 from runtime.tokenizers.hf.tokenizer_config import read_tokenizer_config
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.hf.harness import Pair, edit, set_key
 from tests.hf_folders import write_json
 from tests.serving import MODEL, running_server

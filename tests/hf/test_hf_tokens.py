@@ -15,7 +15,7 @@ from runtime.text.detokenizer import Detokenizer
 from runtime.tokenizers.hf.bpe import PATTERNS, TiktokenEncoder, same_characters
 from runtime.tokenizers.hf.library import LibraryEncoder
 from runtime.tokenizers.hf.tokenizer import HFTokenizer
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests import hf_folders as build
 from tests.hf.harness import BYTE_LEVEL, KINDS, TEXTS, Pair, edit, set_key
 from tests.hf_folders import NUM_PADDED, write_folder

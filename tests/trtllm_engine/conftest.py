@@ -10,7 +10,7 @@ from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from tests.tensorrt_double import RELEASES, double_of
 from tests.tensorrt_model import write_tensorrt_model
 from tests.trtllm_engine.harness import PLAIN, Make

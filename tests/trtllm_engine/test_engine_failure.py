@@ -11,7 +11,7 @@ from runtime.config.engine import EngineConfig
 from runtime.engines import create_engine
 from runtime.errors import EngineFatal, MissingExtra, SetupError
 from runtime.messages.wire import RequestFailed, StepOutput
-from runtime.tokenizers.tokenizer import load_tokenizer
+from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
 from tests.tensorrt_model import write_tensorrt_model
 from tests.trtllm_engine.harness import PLAIN, Make, expected, only, penalised, request, run, steps

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import ContextLengthExceeded, InvalidRequest
-from runtime.messages.request import StructuredOutput
+from runtime.messages.structured_output import StructuredOutput
 from tests.tensorrt_model import VOCAB_SIZE
 from tests.trtllm_engine.harness import PLAIN, Make, expected, request, run, steps
 

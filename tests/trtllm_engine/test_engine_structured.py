@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import InvalidRequest
-from runtime.messages.request import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
 from tests.trtllm_engine.harness import Make, request, run, steps
 
 

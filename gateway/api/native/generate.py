@@ -11,9 +11,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.api.openai.completions import Variant, complete
-from gateway.api.openai.protocol.answers import FinishReason, Usage, encode
-from gateway.api.openai.protocol.requests import (
-    CompletionRequest,
+from gateway.api.openai.protocol.params import (
     NumNewTokens,
     Seed,
     StopString,
@@ -22,11 +20,14 @@ from gateway.api.openai.protocol.requests import (
     TopK,
     TopP,
 )
-from gateway.api.openai.writers.chat import Head, Shape
-from gateway.generation.assembler import Answer, AnswerEnd, Assembler, ChoiceEnd, Event, TextDelta
+from gateway.api.openai.protocol.requests import CompletionRequest
+from gateway.chat.finish import FinishReason
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
+from gateway.generation.writer import Head, Shape, encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, model_of
-from gateway.models.registry import ServedModel
+from gateway.models.served_model import ServedModel
 
 DEFAULT_NEW_TOKENS = 128
 

@@ -12,17 +12,19 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
-from gateway.api.openai.chat import prepare_prompt
-from gateway.api.openai.protocol.answers import encode
-from gateway.api.openai.protocol.requests import ChatCompletionRequest, Message, TokenId
+from gateway.api.openai.protocol.params import TokenId
+from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.protocol.tools import Tools
 from gateway.api.openai.translate.checks import check_chat
 from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.api.openai.writers.logprobs import shown_token
+from gateway.chat.conversation import Message
+from gateway.generation.prepare import prepare_prompt
+from gateway.generation.writer import encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, model_of
-from gateway.http.streaming import JSONBytes
-from gateway.models.registry import ServedModel
+from gateway.http.json_response import JSONBytes
+from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.tokenizer import Tokenizer
 

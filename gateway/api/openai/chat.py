@@ -7,34 +7,29 @@ from collections.abc import Callable
 from litestar import post
 from litestar.types import ASGIApp
 
-from gateway.admission.admission import reserve_tokens
+from gateway.admission.guard import reserve_tokens
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     StreamOptions,
     decode_chat_completion,
 )
-from gateway.api.openai.translate.checks import chat_requests, check_chat, num_choices
-from gateway.api.openai.translate.prompts import truncate
+from gateway.api.openai.translate.checks import check_chat, num_choices
 from gateway.api.openai.translate.sampling import check_sampling_tokens
-from gateway.api.openai.translate.tool_choice import ToolUse, find_tool_use
-from gateway.api.openai.writers.chat import ChatShape, Head, Shape
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.writers.chat import ChatShape
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
-from gateway.chat.reasoning.plan import (
-    PreparedThinking,
-    ThinkingPlan,
-    plan_thinking,
-    prepare_thinking,
-)
-from gateway.chat.template.messages import template_messages, uses_tools
-from gateway.chat.template.template import ChatTemplate
-from gateway.chat.template.tool_prompt import with_instructions
 from gateway.generation.assembler import Assembler
 from gateway.generation.parsers import find_calls, find_reading
+from gateway.generation.prepare import (
+    prepare_prompt,
+)
+from gateway.generation.requests import chat_requests
 from gateway.generation.scheduling import served_tier, service_of
+from gateway.generation.writer import Head, Shape
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, context_of, origin_of, served_model
 from gateway.http.streaming import EventStream, WholeAnswer
-from gateway.models.registry import ServedModel
+from gateway.models.served_model import ServedModel
 
 
 @post("/v1/chat/completions", status_code=200)
@@ -90,42 +85,6 @@ async def answer_chat(
         context.metrics,
         context.settings.server.keep_alive_interval,
     )
-
-
-async def prepare_prompt(
-    data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
-) -> tuple[list[int], PreparedThinking | None]:
-    """What the model reads, the conversation in the form of its chat template; and how it thinks
-    behind that, None where it does not."""
-    has_tools = tool_use is not None or uses_tools(data.messages)
-    template = model.tool_template if has_tools else model.template
-    plan = _plan_thinking(data, model, template)
-    messages = template_messages(data.messages, template.tools)
-    tools = tool_use.as_template_tools() if tool_use else []
-    if tools and not template.tools.shows_tools:
-        messages = with_instructions(messages, tools)
-    goes_on = bool(data.continue_final_message)
-    text = template.render(
-        messages,
-        add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
-        continue_final_message=goes_on,
-        variables=plan.variables,
-        tools=tools,
-    )
-    (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
-    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    prompt = truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
-    if model.reasoner is None:
-        return prompt, None
-    return prompt, prepare_thinking(data, model.reasoner, text, plan.budget)
-
-
-def _plan_thinking(
-    data: ChatCompletionRequest, model: ServedModel, template: ChatTemplate
-) -> ThinkingPlan:
-    style = None if model.reasoner is None else model.reasoner.style
-    hearing = model.hearing_of(template)
-    return plan_thinking(data, style, hearing, model.default_thinking_budget)
 
 
 def _shape(

@@ -8,33 +8,30 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from gateway.admission.admission import reserve_tokens
+from gateway.admission.guard import reserve_tokens
 from gateway.api.openai.protocol.requests import CompletionRequest, StreamOptions, decode_completion
 from gateway.api.openai.translate.checks import (
     DEFAULT_COMPLETION_TOKENS,
     check_completion,
-    completion_requests,
     num_candidates,
     num_choices,
 )
-from gateway.api.openai.translate.prompts import (
-    check_fim,
-    check_token_ids,
-    completion_prompts,
-    empty_prompt,
-    fim_prompt,
-    truncate,
-)
+from gateway.api.openai.translate.prompts import check_fim, completion_prompts
 from gateway.api.openai.translate.sampling import check_sampling_tokens, scores_prompt
 from gateway.api.openai.writers.best_of import BestOf
-from gateway.api.openai.writers.chat import CompletionShape, Head, Shape
+from gateway.api.openai.writers.completion import CompletionShape
 from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
-from gateway.generation.assembler import Assembler, Echo
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import Echo
+from gateway.generation.prompts import check_token_ids, empty_prompt, fim_prompt, truncate
+from gateway.generation.requests import completion_requests
+from gateway.generation.run import Deltas, FinishedDeltas
 from gateway.generation.scheduling import service_of
+from gateway.generation.writer import Head, Shape
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, context_of, note_model, origin_of
-from gateway.http.streaming import Deltas, EventStream, FinishedDeltas, WholeAnswer
-from gateway.models.registry import ServedModel
+from gateway.http.streaming import EventStream, WholeAnswer
+from gateway.models.served_model import ServedModel
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.request import Request
 

@@ -10,28 +10,26 @@ from typing import Self
 from litestar import post
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.admission import reserve_prompt_tokens
-from gateway.api.openai.protocol.answers import encode
+from gateway.admission.guard import reserve_prompt_tokens
 from gateway.api.openai.protocol.embedding import (
     EmbeddingRequest,
     EmbeddingUsage,
     Inputs,
-    check_tokens,
     decode_embedding,
-    encoded,
-    given_inputs,
 )
+from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
 from gateway.generation.scheduling import Service, service_of
+from gateway.generation.writer import encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, context_of, origin_of, served_model
 from gateway.http.streaming import until_over
-from gateway.models.registry import ServedModel
+from gateway.models.served_model import ServedModel
 from gateway.observability.answer_record import AnswerRecord, Outcome
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.request_record import Exchange
 from runtime.errors import InvalidRequest
-from runtime.messages.request import EmbeddingRequest as EngineRequest
-from runtime.messages.wire import EngineLimits
+from runtime.messages.embedding import EmbeddingRequest as EngineRequest
+from runtime.messages.engine import EngineLimits
 
 WRITTEN_NUMBERS = 50_000
 """Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""

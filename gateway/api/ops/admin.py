@@ -7,12 +7,12 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from gateway.admission.admission import ADMIN
 from gateway.admission.drain import Drain
-from gateway.api.openai.protocol.answers import encode
+from gateway.admission.guard import ADMIN
+from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, context_of
-from gateway.http.streaming import JSONBytes
+from gateway.http.json_response import JSONBytes
 
 
 class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):

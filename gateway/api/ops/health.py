@@ -1,30 +1,21 @@
 """Models, health and metrics: what can be asked without generating anything."""
 
-import asyncio
 import time
 
-from litestar import Response, get
+from litestar import get
 from litestar.types import ASGIApp
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from gateway.admission.admission import MONITORING, PUBLIC
-from gateway.api.openai.protocol.answers import Model, ModelList, encode
+from gateway.admission.guard import MONITORING, PUBLIC
 from gateway.errors import retry_headers
+from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest, Context, context_of
-from gateway.http.streaming import JSONBytes
+from gateway.http.json_response import JSONBytes
 from gateway.models.health import HealthState, Progress, problems_of, progress_of, state_of
-from gateway.models.registry import LOADING_RETRY_SECONDS, ModelRegistry
-from gateway.observability.metrics.exposition import CONTENT_TYPE, render
-from gateway.observability.metrics.processes import ProcessUsage, own_usage, usage_of_tree
-from runtime.hardware.nvml import GpuReading
-from runtime.messages.wire import EngineInfo, EngineLimits, EngineStats
+from gateway.models.served_model import LOADING_RETRY_SECONDS
+from runtime.hardware.readings import GpuReading
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
 from runtime.version import __version__
-
-
-class Version(Struct, frozen=True):
-    """The answer of GET /version."""
-
-    version: str
 
 
 class Readiness(Struct, frozen=True):
@@ -53,20 +44,6 @@ class Health(Struct, frozen=True, kw_only=True):
     stats: dict[str, float]
     gpus: tuple[GpuReading, ...]
     gpu_problem: str
-
-
-@get("/v1/models", sync_to_thread=False)
-def list_models(request: AnyRequest) -> ASGIApp:
-    """The models that are served."""
-    models = context_of(request).models
-    return JSONBytes(encode(ModelList(data=[_describe(models, name) for name in models.names])))
-
-
-@get("/v1/models/{model_id:path}", sync_to_thread=False)
-def retrieve_model(request: AnyRequest) -> ASGIApp:
-    """One model. Names may contain slashes."""
-    model_id = str(request.path_params["model_id"]).removeprefix("/")
-    return JSONBytes(encode(_describe(context_of(request).models, model_id)))
 
 
 @get("/health/live", opt={PUBLIC: True}, sync_to_thread=False)
@@ -104,45 +81,6 @@ def health(request: AnyRequest) -> ASGIApp:
             gpus=context.gpus.snapshot.gpus,
             gpu_problem=context.gpus.snapshot.problem,
         ),
-    )
-
-
-@get("/version", sync_to_thread=False)
-def version() -> ASGIApp:
-    """The version of this server."""
-    return JSONBytes(encode(Version(__version__)))
-
-
-@get("/metrics", opt={MONITORING: True})
-async def metrics_text(request: AnyRequest) -> Response[bytes]:
-    """Prometheus text."""
-    context = context_of(request)
-    clients = {model.name: model.client for model in context.models}
-    usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
-    text = render(context.metrics, clients, context.gpus, usages)
-    # Litestar adds the character set to whatever is text
-    return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
-
-
-def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
-    """Of the gateway, and of all engines together."""
-    found = [usage_of_tree(info.pid) for info in engines if info is not None and info.pid]
-    alive = [usage for usage in found if usage is not None]
-    engine = ProcessUsage(
-        sum(usage.cpu_seconds for usage in alive), sum(usage.memory_bytes for usage in alive)
-    )
-    return {"gateway": own_usage(), "engine": engine}
-
-
-def _describe(models: ModelRegistry, name: str) -> Model:
-    model = models.get(name)
-    limits = model.client.limits
-    return Model(
-        id=name,
-        created=model.created,
-        root=models.base_of(model.name) or model.name,
-        parent=models.base_of(model.name),
-        max_model_len=UNSET if limits is None else limits.max_model_len,
     )
 
 

@@ -17,16 +17,10 @@ from msgspec import Struct
 
 from gateway.api.native.generate import GenerateRequest, Generation, GenerationChunk
 from gateway.api.native.tokenize import DetokenizeRequest, Text, TokenizeRequest, Tokens
-from gateway.api.openai.protocol.answers import (
-    ChatCompletion,
-    Completion,
-    ErrorResponse,
-    Model,
-    ModelList,
-    encode,
-)
+from gateway.api.openai.protocol.answers import ChatCompletion, Completion
 from gateway.api.openai.protocol.chunks import ChatCompletionChunk, CompletionChunk
 from gateway.api.openai.protocol.embedding import EmbeddingList, EmbeddingRequest
+from gateway.api.openai.protocol.models import Model, ModelList
 from gateway.api.openai.protocol.requests import ChatCompletionRequest, CompletionRequest
 from gateway.api.openai.responses import unsupported as response_fields
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
@@ -42,10 +36,13 @@ from gateway.api.openai.translate.unsupported import (
     NOT_SUPPORTED_EXTENSIONS,
 )
 from gateway.api.ops.admin import RestartState
-from gateway.api.ops.health import Health, Readiness, Version
+from gateway.api.ops.health import Health, Readiness
+from gateway.api.ops.version import Version
+from gateway.errors import ErrorResponse
 from gateway.generation.scheduling import MAX_PRIORITY, PRIORITIES
+from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest
-from gateway.http.streaming import JSONBytes
+from gateway.http.json_response import JSONBytes
 from runtime.version import __version__
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from gateway.chat.parsing.chain import Chain
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HARMONY, HarmonyParser
-from gateway.settings.loader import ReasoningParser
+from gateway.settings.schema import ReasoningParser
 
 Opening = Literal["inside", "over", "possible"]
 """Whether a prompt has opened a block of thinking, or ended it, or left it to the model."""

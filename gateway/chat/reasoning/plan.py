@@ -11,11 +11,8 @@ from typing import Any, NoReturn, get_args
 import msgspec
 from msgspec import Struct
 
-from gateway.api.openai.protocol.requests import (
-    AssistantMessage,
-    ChatCompletionRequest,
-    ReasoningEffort,
-)
+from gateway.api.openai.protocol.requests import ChatCompletionRequest
+from gateway.chat.conversation import AssistantMessage, ReasoningEffort
 from gateway.chat.reasoning.formats import Opening, Style, find_opening
 from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest

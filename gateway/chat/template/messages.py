@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from gateway.api.openai.protocol.requests import (
+from gateway.chat.conversation import (
     AssistantMessage,
     Content,
     DeveloperMessage,

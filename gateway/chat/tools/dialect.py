@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.chat.parsing.pieces import Parser
-from runtime.messages.request import BareCalls
+from runtime.messages.structured_output import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):

@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.api.openai.protocol.answers import FinishReason
-from gateway.api.openai.translate.tool_choice import FunctionSpec, ToolUse
+from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.tools.calls_only import CallsOnly
 from gateway.chat.tools.dialect import CallForm, Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.strict_schema import closed
+from gateway.chat.tools.tool_use import FunctionSpec, ToolUse
 from runtime.errors import InvalidRequest
-from runtime.messages.request import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
 from runtime.tokenizers.tokenizer import Tokenizer
 
 

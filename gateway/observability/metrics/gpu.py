@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 
 from runtime.hardware.gpu_monitor import GpuMonitor
-from runtime.hardware.nvml import THROTTLE_REASONS, GpuReading
+from runtime.hardware.readings import THROTTLE_REASONS, GpuReading
 
 _GAUGES: tuple[tuple[str, str, Callable[[GpuReading], float | None]], ...] = (
     ("memory_total_bytes", "Memory of the GPU.", lambda gpu: gpu.memory_total),

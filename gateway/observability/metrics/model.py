@@ -3,9 +3,10 @@
 from collections import Counter
 from typing import get_args
 
-from gateway.api.openai.protocol.answers import FinishReason
+from gateway.chat.finish import FinishReason
 from gateway.observability.metrics.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
-from runtime.messages.wire import EngineStats, StepOutput
+from runtime.messages.engine import EngineStats
+from runtime.messages.wire import StepOutput
 
 
 class EngineMetrics:

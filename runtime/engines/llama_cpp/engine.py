@@ -18,9 +18,10 @@ from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
+from runtime.messages.engine import EngineLimits
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
-from runtime.messages.wire import EngineLimits
-from runtime.structured.compiler import Grammar, GrammarCompiler, Guide
+from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.guide import Grammar, Guide
 from runtime.tokenizers.tokenizer import Tokenizer
 
 FEATURES = ALL_FEATURES - {"lora"}

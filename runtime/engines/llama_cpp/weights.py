@@ -10,7 +10,7 @@ import psutil
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import ModelFileError
-from runtime.messages.wire import EngineInfo
+from runtime.messages.engine import EngineInfo
 
 LOG_LEVEL_ERROR = 4
 """GGML_LOG_LEVEL_ERROR of ggml.h."""

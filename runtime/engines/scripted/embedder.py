@@ -46,7 +46,7 @@ class ScriptedEmbedder:
 
 
 def scripted_vector(token_ids: Sequence[int]) -> bytes:
-    """The vector of these tokens, as `runtime.messages.wire.Embedded` has it: a random direction."""
+    """The vector of these tokens, as in `runtime.messages.wire.Embedded`: a random direction."""
     digest = hashlib.sha256(" ".join(map(str, token_ids)).encode()).digest()
     values = np.random.default_rng(list(digest)).standard_normal(WIDTH)
     return (values / np.linalg.norm(values)).astype("<f4").tobytes()

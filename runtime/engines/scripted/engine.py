@@ -17,8 +17,8 @@ from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
+from runtime.messages.engine import EngineInfo, EngineLimits
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
-from runtime.messages.wire import EngineInfo, EngineLimits
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.tokenizer import Tokenizer

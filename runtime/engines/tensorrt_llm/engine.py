@@ -41,9 +41,11 @@ from runtime.errors import (
     InvalidRequest,
     SetupError,
 )
-from runtime.hardware.nvml import GpuReader, GpuSnapshot, visible_gpus
+from runtime.hardware.choice import visible_gpus
+from runtime.hardware.nvml import GpuReader
+from runtime.hardware.readings import GpuSnapshot
+from runtime.messages.engine import EngineInfo, EngineLimits
 from runtime.messages.request import PRIORITY_STEP, Request
-from runtime.messages.wire import EngineInfo, EngineLimits
 from runtime.structured.structural_tag import is_legacy
 from runtime.tokenizers.tokenizer import Tokenizer
 

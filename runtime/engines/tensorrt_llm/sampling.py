@@ -11,7 +11,8 @@ from runtime.engines.tensorrt_llm.end_tokens import EndTokens
 from runtime.engines.tensorrt_llm.setup.package import Package, find_class
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, StructuredOutput, Thinking
+from runtime.messages.request import Request, SamplingParams, Thinking
+from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.structural_tag import legacy_structural_tag
 from runtime.text.detokenizer import spell
 from runtime.tokenizers.tokenizer import Tokenizer

@@ -2,42 +2,14 @@
 
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
-
-encode = msgspec.json.Encoder().encode
-
-
-class PromptTokensDetails(Struct, frozen=True):
-    cached_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class CompletionTokensDetails(Struct, frozen=True):
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class Usage(Struct, frozen=True):
-    """Tokens of a whole answer. A prompt counts once however many choices it has."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails
-
-
-class ToolCall(Struct, frozen=True):
-    """One call of a whole answer. `arguments` is the JSON that the model wrote."""
-
-    id: str
-    name: str
-    arguments: str
+from gateway.chat.finish import (
+    FinishReason,
+)
+from gateway.generation.events import (
+    Usage,
+)
 
 
 class CalledFunction(Struct, frozen=True):
@@ -136,33 +108,3 @@ class Completion(Struct, frozen=True, kw_only=True):
     choices: list[CompletionChoice]
     usage: Usage
     system_fingerprint: str | UnsetType = UNSET
-
-
-class Model(Struct, frozen=True, kw_only=True):
-    """A name that requests may use. `root` is the model that answers; `parent` the one that an
-    adapter is added to; both, and `max_model_len` in tokens (absent until the model is loaded), are
-    not OpenAI's."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "lockgate"
-    root: str
-    parent: str | None = None
-    max_model_len: int | UnsetType = UNSET
-
-
-class ModelList(Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class ErrorBody(Struct, frozen=True):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(Struct, frozen=True):
-    error: ErrorBody

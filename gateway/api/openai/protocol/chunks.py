@@ -1,15 +1,12 @@
-"""What the events of streams look like, for the OpenAPI document. `gateway.api.openai.writers.chat` writes them."""
+"""The events of streams as Structs, for the OpenAPI document. `writers` writes them by hand."""
 
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.api.openai.protocol.answers import (
-    ChatLogprobs,
-    CompletionLogprobs,
-    FinishReason,
-    Usage,
-)
+from gateway.api.openai.protocol.answers import ChatLogprobs, CompletionLogprobs
+from gateway.chat.finish import FinishReason
+from gateway.generation.events import Usage
 
 
 class FunctionDelta(Struct, frozen=True):

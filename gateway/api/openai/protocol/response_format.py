@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct
 
 from gateway.chat.tools.strict_schema import closed
 from runtime.errors import InvalidRequest
-from runtime.messages.request import StructuredOutput
+from runtime.messages.structured_output import StructuredOutput
 
 MAX_LENGTH = 262_144
 """Characters of a schema, a regular expression or all choices together."""

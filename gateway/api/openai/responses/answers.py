@@ -4,9 +4,9 @@ from typing import Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.api.openai.protocol.answers import Usage
-from gateway.api.openai.protocol.requests import ReasoningEffort
 from gateway.api.openai.responses.protocol import ResponseTextFormat, ResponseToolChoice
+from gateway.chat.conversation import ReasoningEffort
+from gateway.generation.events import Usage
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]

@@ -7,7 +7,18 @@ message of the assistant.
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.api.openai.protocol.requests import (
+from gateway.api.openai.responses.protocol import (
+    InputContent,
+    InputFunctionCall,
+    InputFunctionOutput,
+    InputItem,
+    InputMessage,
+    InputReasoning,
+    InputText,
+    OutputText,
+    Refusal,
+)
+from gateway.chat.conversation import (
     AssistantMessage,
     DeveloperMessage,
     FunctionCall,
@@ -19,17 +30,6 @@ from gateway.api.openai.protocol.requests import (
     ToolCall,
     ToolMessage,
     UserMessage,
-)
-from gateway.api.openai.responses.protocol import (
-    InputContent,
-    InputFunctionCall,
-    InputFunctionOutput,
-    InputItem,
-    InputMessage,
-    InputReasoning,
-    InputText,
-    OutputText,
-    Refusal,
 )
 from runtime.errors import InvalidRequest
 

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.api.openai.protocol.answers import encode
 from gateway.api.openai.responses.answers import (
     ArgumentsDelta,
     ArgumentsDone,
@@ -32,6 +31,7 @@ from gateway.api.openai.responses.answers import (
     TextLogprob,
 )
 from gateway.chat.parsing.pieces import CallStart
+from gateway.generation.writer import encode
 
 Numbers = Iterator[int]
 

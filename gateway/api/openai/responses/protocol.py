@@ -11,15 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from gateway.api.openai.protocol.requests import (
-    MISTAKES,
+from gateway.api.openai.protocol.params import (
     CacheSalt,
     LogitBias,
     Metadata,
     NumNewTokens,
     NumTokens,
     Penalty,
-    ReasoningEffort,
     Seed,
     ServiceTier,
     StopString,
@@ -30,10 +28,11 @@ from gateway.api.openai.protocol.requests import (
     TopP,
     Unchecked,
     Unsupported,
-    to_invalid_request,
 )
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
 from gateway.api.openai.protocol.tools import MAX_TOOLS, FunctionName
+from gateway.chat.conversation import ReasoningEffort
+from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
 
 

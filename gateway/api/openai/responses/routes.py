@@ -3,8 +3,7 @@
 from litestar import HttpMethod, get, post, route
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.openai.chat import answer_chat, prepare_prompt
-from gateway.api.openai.protocol.answers import encode
+from gateway.api.openai.chat import answer_chat
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.responses.answers import InputTokens
 from gateway.api.openai.responses.protocol import (
@@ -18,14 +17,15 @@ from gateway.api.openai.responses.unsupported import check_supported
 from gateway.api.openai.responses.writer import ResponseShape, new_response
 from gateway.api.openai.translate.checks import check_chat
 from gateway.api.openai.translate.tool_choice import find_tool_use
-from gateway.api.openai.writers.chat import Head, Shape
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.errors import NotStored
 from gateway.generation.assembler import Assembler
+from gateway.generation.prepare import prepare_prompt
+from gateway.generation.writer import Head, Shape, encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, model_of
-from gateway.http.streaming import JSONBytes
-from gateway.models.registry import ServedModel
+from gateway.http.json_response import JSONBytes
+from gateway.models.served_model import ServedModel
 
 
 @post("/v1/responses", status_code=200)

@@ -1,6 +1,7 @@
 """What becomes of the fields of /v1/responses that are not honoured. Pure.
 
-The rule is that of `gateway.api.openai.translate.unsupported`: a field is honoured, or harmless, or refused by name.
+The rule is that of `gateway.api.openai.translate.unsupported`: a field is honoured, or harmless,
+or refused by name.
 """
 
 from collections.abc import Mapping

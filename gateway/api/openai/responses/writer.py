@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from gateway.api.openai.protocol.answers import ErrorBody, FinishReason, TokenLogprob, encode
+from gateway.api.openai.protocol.answers import TokenLogprob
 from gateway.api.openai.protocol.response_format import TextFormat
 from gateway.api.openai.responses.answers import (
     IncompleteDetails,
@@ -29,10 +29,11 @@ from gateway.api.openai.responses.answers import (
 )
 from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
 from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool, tools
-from gateway.api.openai.writers.chat import Head, Shape
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
-from gateway.generation.assembler import (
+from gateway.errors import ErrorBody
+from gateway.generation.events import (
     Answer,
     AnswerEnd,
     ChoiceEnd,
@@ -42,6 +43,7 @@ from gateway.generation.assembler import (
     TextDelta,
     TokensDelta,
 )
+from gateway.generation.writer import Head, Shape, encode
 
 
 class ResponseShape(Shape):

@@ -1,6 +1,5 @@
 """The `prompt` of a completion, in whatever form it comes, and what may be done to it. Pure."""
 
-from collections.abc import Sequence
 from typing import NoReturn
 
 from gateway.api.openai.protocol.requests import CompletionRequest
@@ -21,28 +20,6 @@ def completion_prompts(data: CompletionRequest) -> list[str] | list[list[int]]:
     if token_lists := [item for item in prompt if isinstance(item, list)]:
         return token_lists if len(token_lists) == len(prompt) else _refuse_mixture()
     return [[item for item in prompt if isinstance(item, int)]]
-
-
-def empty_prompt(bos_token_id: int | None) -> list[int]:
-    """The beginning of a text: what a prompt without a token stands for."""
-    if bos_token_id is None:
-        raise InvalidRequest(
-            "`prompt` is empty, and this model has no token to begin a text with.", param="prompt"
-        )
-    return [bos_token_id]
-
-
-def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
-    """Refuse ids that the model does not have."""
-    for index, prompt in enumerate(prompts):
-        where = f"prompt[{index}]" if len(prompts) > 1 else "prompt"
-        if not prompt:
-            raise InvalidRequest(f"`{where}` is an empty list.", param=where)
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            raise InvalidRequest(
-                f"`{where}` has a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
-                param=where,
-            )
 
 
 def check_fim(data: CompletionRequest, fim_tokens: FimTokens | None) -> FimTokens:
@@ -66,28 +43,6 @@ def check_fim(data: CompletionRequest, fim_tokens: FimTokens | None) -> FimToken
             param="echo",
         )
     return fim_tokens
-
-
-def fim_prompt(
-    before: Sequence[int], after: Sequence[int], fim: FimTokens, first: Sequence[int]
-) -> list[int]:
-    """The prompt for what stands between two texts: `first` are the tokens that every prompt begins
-    with. The text in front comes first, as in the order that models are trained on most."""
-    return [*first, fim.prefix, *before, fim.suffix, *after, fim.middle]
-
-
-def truncate(prompt: list[int], num_tokens: int | None, room: int) -> list[int]:
-    """The last `num_tokens` of a prompt; for -1 as many as leave `room` for the answer: the last
-    `room` of them. None leaves it alone."""
-    if num_tokens is None:
-        return prompt
-    if num_tokens == 0 or (num_tokens == -1 and room < 1):
-        raise InvalidRequest(
-            "`truncate_prompt_tokens` leaves nothing of the prompt: it is the number of tokens to"
-            " keep, or -1 for as many as fit beside `max_tokens`.",
-            param="truncate_prompt_tokens",
-        )
-    return prompt[-(room if num_tokens == -1 else num_tokens) :]
 
 
 def _refuse_mixture() -> NoReturn:

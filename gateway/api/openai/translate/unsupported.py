@@ -17,7 +17,7 @@ HARMLESS: Mapping[str, str] = {
     "safety_identifier": "names the end user, and wins over `user`",
     "metadata": "labels for stored answers; nothing is stored",
     "store": "keeps the answer for later; the answer is the same",
-    "service_tier": "how soon, not what: `gateway.generation.scheduling`; the answer says which tier it had",
+    "service_tier": "how soon, not what; the answer says which tier it had",
     "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",
     "prompt_cache_options": "hint for the prompt cache",
     "prompt_cache_retention": "hint for the prompt cache",

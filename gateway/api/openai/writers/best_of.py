@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.api.openai.writers.chat import Shape
-from gateway.generation.assembler import Answer, Choice, Event
+from gateway.generation.events import Answer, Choice, Event
+from gateway.generation.writer import Shape
 
 
 class BestOf(Shape):

@@ -5,9 +5,10 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from gateway.api.openai.protocol.answers import CalledFunction, ChatMessage, ChatToolCall, ToolCall
+from gateway.api.openai.protocol.answers import CalledFunction, ChatMessage, ChatToolCall
+from gateway.chat.finish import ToolCall
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
-from gateway.generation.assembler import Choice
+from gateway.generation.events import Choice
 
 
 def chat_message(choice: Choice, *, legacy_calls: bool) -> ChatMessage:

@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
-from runtime.messages.request import BareCalls
+from runtime.messages.structured_output import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=("<tool_call>",),

@@ -11,8 +11,8 @@ from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.pooling import find_pooling
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import InvalidRequest, SetupError
+from runtime.messages.engine import EngineLimits
 from runtime.messages.request import Request
-from runtime.messages.wire import EngineLimits
 
 
 class EncoderEngine:

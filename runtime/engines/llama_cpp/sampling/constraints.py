@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from runtime.messages.request import Request
-from runtime.structured.compiler import Allowed, Guide
+from runtime.structured.guide import Allowed, Guide
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.tokenizer import Tokenizer

@@ -12,8 +12,9 @@ from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint
 from runtime.errors import ModelFileError, SetupError
+from runtime.hardware.choice import spec_of, visible_gpus
 from runtime.hardware.gpu_table import GpuSpec
-from runtime.hardware.nvml import GpuReading, GpuSnapshot, spec_of, visible_gpus
+from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.planning.memory_account import Wishes
 from runtime.planning.plan_source import PlannedModel, find_planned_model

@@ -1,0 +1,84 @@
+"""The guard of every route: who asks, and whether there is a place for the request."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from gateway.admission.admission import (
+    Admission,
+)
+from gateway.admission.keys import Principal
+from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit
+from gateway.generation.assembler import Assembler
+from gateway.observability.request_record import Exchange
+from runtime.errors import InvalidRequest
+
+PUBLIC = "public"
+"""Route option: no key is needed."""
+
+ADMIN = "admin"
+"""Route option: an admin's key is needed, also where nothing else needs one."""
+
+MONITORING = "monitoring"
+"""Route option: `auth.monitoring` decides."""
+
+_PRINCIPAL = "lockgate.principal"
+_PERMIT = "lockgate.permit"
+
+
+def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Litestar's guard for the whole application."""
+    options = handler.opt
+    if options.get(PUBLIC):
+        return
+    scope: Any = connection.scope
+    headers = scope["headers"]
+    admission: Admission = connection.app.state.admission
+    if options.get(MONITORING):
+        admission.may_monitor(headers, (scope.get("client") or ("",))[0])
+        return
+    principal = scope[_PRINCIPAL] = admission.identify(headers)
+    _check_client_request_id(Exchange.of(scope))
+    if options.get(ADMIN):
+        admission.check_admin(principal)
+    elif scope["method"] == "POST":
+        scope[_PERMIT] = admission.enter(principal, Exchange.of(scope))
+
+
+def principal_of(scope: Any) -> Principal | None:
+    """Whose request this is; None without keys."""
+    principal: Principal | None = scope.get(_PRINCIPAL)
+    return principal
+
+
+def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | None]) -> None:
+    """Charges a request to its key's tokens per minute, before the engine is asked. In the end
+    the charge is what `assembler` has counted.
+
+    `max_tokens` are those that the client asked for, one for each answer, None where it set none.
+    Raises RateLimited.
+    """
+    if scope.get(_PERMIT) is not None:
+        answers = sum(UNLIMITED_ANSWER_TOKENS if n is None else n for n in max_tokens)
+        prompts = assembler.usage_so_far().prompt_tokens
+        reserve_prompt_tokens(
+            scope, prompts + answers, lambda: assembler.usage_so_far().total_tokens
+        )
+
+
+def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) -> None:
+    """Charges so many tokens to the request's key; `used` says in the end how many it were. Raises
+    RateLimited."""
+    permit: Permit | None = scope.get(_PERMIT)
+    if permit is not None:
+        permit.reserve_tokens(num_tokens, used)
+
+
+def _check_client_request_id(exchange: Exchange) -> None:
+    if exchange.client_request_id is None:
+        raise InvalidRequest(
+            "The header `X-Client-Request-Id` has to be ASCII, at most 512 characters.",
+            param=None,
+        )

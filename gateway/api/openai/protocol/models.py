@@ -1,0 +1,24 @@
+"""The list of models as Structs."""
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A name that requests may use. `root` is the model that answers; `parent` the one that an
+    adapter is added to; both, and `max_model_len` in tokens (absent until the model is loaded), are
+    not OpenAI's."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "lockgate"
+    root: str
+    parent: str | None = None
+    max_model_len: int | UnsetType = UNSET
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Model]

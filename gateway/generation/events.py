@@ -1,0 +1,124 @@
+"""What happens while an answer is made: events, and the answer that they fold into."""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from gateway.chat.finish import FinishReason, ToolCall
+from gateway.chat.parsing.pieces import CallArguments, CallStart, Parser, Reasoning
+from runtime.messages.request import TokenLogprobs
+from runtime.text.thinking import ThinkingTracker
+
+
+class PromptTokensDetails(Struct, frozen=True):
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(Struct, frozen=True):
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
+class Usage(Struct, frozen=True):
+    """Tokens of a whole answer. A prompt counts once however many choices it has."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ChoiceStart(Struct, frozen=True, gc=False):
+    """The first sign of a choice."""
+
+    index: int
+
+
+class TextDelta(Struct, frozen=True, gc=False):
+    """More text of a choice; never empty."""
+
+    index: int
+    text: str
+
+
+class TokensDelta(Struct, frozen=True, gc=False):
+    """More tokens of a choice, where their log-probabilities are wanted; comes instead of
+    TextDelta. `text` is what they complete, and may be empty. Both lists are equally long; only the
+    first token of an echoed prompt has None."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    logprobs: Sequence[TokenLogprobs | None]
+
+
+class PieceDelta(Struct, frozen=True, gc=False):
+    """More of a choice that is no text for the reader; only where a parser looks for it."""
+
+    index: int
+    piece: Reasoning | CallStart | CallArguments
+
+
+class ChoiceEnd(Struct, frozen=True, gc=False):
+    """Nothing more comes for this choice. `stop_reason` is the stop string or the token of
+    `stop_token_ids` that ended it."""
+
+    index: int
+    finish_reason: FinishReason
+    stop_reason: str | int | None = None
+
+
+class AnswerEnd(Struct, frozen=True):
+    """Every choice has ended."""
+
+    usage: Usage
+
+
+Event = ChoiceStart | TextDelta | TokensDelta | PieceDelta | ChoiceEnd | AnswerEnd
+
+
+class Choice(Struct, frozen=True):
+    """One finished choice. `token_ids` and `logprobs` are empty where nobody asked for them; the
+    first `num_echoed_tokens` of them are the prompt's. `text` is without what a parser took for
+    reasoning or calls."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason
+    token_ids: Sequence[int] = ()
+    logprobs: Sequence[TokenLogprobs | None] = ()
+    num_echoed_tokens: int = 0
+    reasoning: str = ""
+    calls: Sequence[ToolCall] = ()
+    stop_reason: str | int | None = None
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer, choices by index."""
+
+    choices: list[Choice]
+    usage: Usage
+
+
+class Echo(Struct, frozen=True):
+    """What the choices of a prompt begin with: its text, and its tokens where they are scored."""
+
+    text: str = ""
+    token_ids: list[int] = []
+
+
+NO_ECHO = Echo()
+
+
+class Reading(Struct, frozen=True):
+    """How the text of a chat's answer is read: a parser for each choice, what a choice that ended
+    by itself has for its finish reason if there is a call in it, and a counter of the tokens that
+    were thought."""
+
+    new_parser: Callable[[], Parser]
+    finish_reason_of_calls: FinishReason = "tool_calls"
+    new_tracker: Callable[[], ThinkingTracker] | None = None

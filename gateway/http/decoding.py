@@ -1,0 +1,124 @@
+"""Bodies as Structs, and mistakes in them as errors that name the parameter."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct, inspect
+
+from gateway.chat.parsing.surrogates import find_half
+from runtime.errors import InvalidRequest
+
+MAX_VALUES = 20
+"""More are not told: nobody reads them."""
+
+_type_info = cache(inspect.type_info)
+_STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
+_WRONG_WORD = re.compile(r"^invalid (enum )?value ")
+_WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
+
+
+def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
+    """What stands at the top of a body that `known` does not declare. The body has been decoded."""
+    fields = _decode_fields(body)
+    names = fields.keys() - set(known.__struct_fields__)
+    return {name: fields[name] for name in names}
+
+
+MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for a body that is not what it should be."""
+
+
+def to_invalid_request(
+    error: Exception, kind: type[Struct], where: str = "", body: bytes = b""
+) -> InvalidRequest:
+    """What a decoder of `kind` found wrong, in OpenAI's terms: a path such as `messages[0].role`.
+    `where` is the place in the body of what was decoded, if that was a part of it. `body` is
+    searched for what a decoder does not tell the place of."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
+    if isinstance(error, msgspec.ValidationError):
+        return _wrong_shape(str(error), kind, where)
+    if (place := find_half(body)) is not None:
+        return _half_character(place)
+    message = f"The body is not valid JSON: {error}."
+    return InvalidRequest(message, param=None, code="invalid_json")
+
+
+def _half_character(place: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{f'`{place}`' if place else 'The body'} has an escape from `\\ud800` to `\\udfff` that is"
+        " half of a surrogate pair, without the other half. That is no character: leave it out.",
+        param=place or None,
+        code="invalid_value",
+    )
+
+
+def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
+    found = _PATH.search(text)
+    path = (where + (found["path"] if found else "")).removeprefix(".")
+    reason = text[: found.start()] if found else text
+    if missing := _MISSING.match(reason):
+        name = f"{path}.{missing['field']}" if path else missing["field"]
+        message = f"`{name}` is required."
+        return InvalidRequest(message, param=name, code="missing_required_parameter")
+    if unknown := _UNKNOWN.match(reason):
+        name = f"{path}.{unknown['field']}" if path else unknown["field"]
+        message = f"`{name}` is not a parameter here. Leave it out."
+        return InvalidRequest(message, param=name, code="unknown_parameter")
+    code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
+    reason = reason[:1].lower() + reason[1:]
+    if not path:
+        return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
+    what = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
+    advice = _advice(reason, kind, found["path"] if found else "")
+    return InvalidRequest(f"{what} is wrong: {reason}.{advice}", param=path, code=code)
+
+
+def _advice(reason: str, kind: type[Struct], path: str) -> str:
+    """What would do, where one of a few words would."""
+    if not _WRONG_WORD.match(reason):
+        return ""
+    words = ", ".join(f"`{word}`" for word in allowed_values(kind, path))
+    return f" Known are {words}." if words else ""
+
+
+def allowed_values(kind: type, path: str) -> list[str]:
+    """The words of the place that msgspec calls `path` in a value of `kind`: `messages[0].role`.
+    Empty where it takes none in particular, or more than `MAX_VALUES`."""
+    places = [_type_info(kind)]
+    for step in _STEP.findall(path):
+        places = [below for place in _each(places) for below in _below(place, step)]
+    words = dict.fromkeys(
+        str(word)
+        for place in _each(places)
+        if isinstance(place, inspect.LiteralType)
+        for word in place.values
+    )
+    return list(words) if len(words) <= MAX_VALUES else []
+
+
+def _each(places: Iterable[inspect.Type]) -> Iterable[inspect.Type]:
+    for place in places:
+        if isinstance(place, inspect.UnionType):
+            yield from _each(place.types)
+        else:
+            yield place
+
+
+def _below(place: inspect.Type, step: str) -> Iterable[inspect.Type]:
+    """What may stand below a place; a step is a field's name, or an index in brackets."""
+    if step.startswith("["):
+        items: Any = getattr(place, "item_type", None) or getattr(place, "value_type", None)
+        return [items] if items is not None else []
+    if not isinstance(place, inspect.StructType):
+        return []
+    if step == place.tag_field:
+        return [inspect.LiteralType((place.tag,))]
+    return [field.type for field in place.fields if field.encode_name == step]

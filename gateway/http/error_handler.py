@@ -1,0 +1,52 @@
+"""Exceptions to error responses."""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from gateway.errors import (
+    ErrorBody,
+    ErrorReply,
+    ErrorResponse,
+    to_reply,
+)
+from gateway.generation.writer import encode
+from gateway.observability.request_record import Exchange
+
+log = structlog.get_logger(__name__)
+
+HTTP_CODES = {
+    404: ("unknown_url", "There is nothing at {method} {path}."),
+    405: ("method_not_allowed", "{path} does not take {method}."),
+    413: ("request_too_large", "The body is too large."),
+}
+"""What the router and the body reader refuse: status to `code` and message."""
+
+
+def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    exchange = Exchange.of(request.scope)
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        reply = _http_reply(request, error)
+    else:
+        reply = to_reply(error, exchange.request_id)
+    exchange.error_code = reply.body.code
+    if reply.status == 500:
+        log.error("request_failed", request_id=exchange.request_id, exc_info=error)
+    return Response(
+        encode(ErrorResponse(reply.body)),
+        status_code=reply.status,
+        headers=reply.headers,
+        media_type="application/json",
+    )
+
+
+def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorReply:
+    code, message = HTTP_CODES.get(error.status_code, ("invalid_request", error.detail))
+    if error.status_code in HTTP_CODES:
+        message = message.format(method=request.method, path=request.scope["path"])
+    allow = (error.headers or {}).get("allow")
+    body = ErrorBody(message, "invalid_request_error", None, code)
+    return ErrorReply(error.status_code, body, {"allow": allow} if allow else {})

@@ -1,0 +1,96 @@
+"""The Litestar application with what it does around every request."""
+
+from typing import cast
+
+from litestar import Litestar, Request
+from litestar.config.cors import CORSConfig
+from litestar.enums import ScopeType
+from litestar.types import (
+    ASGIApp,
+    HTTPScope,
+    LifeSpanReceive,
+    LifeSpanScope,
+    LifeSpanSend,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
+
+from gateway.admission.admission import page_not_allowed
+from gateway.admission.drain import Drain
+from gateway.http.context import AnyRequest, Context
+from gateway.http.deadlines import body_in_time
+from gateway.http.error_handler import handle_error
+from gateway.http.observer import observe
+from gateway.observability.metrics.server import CLIENT_LEFT
+from gateway.observability.request_record import Exchange
+
+
+class Gateway(Litestar):
+    """Litestar with an `Exchange` around every request, those that no route takes included: it
+    gives each response its id and times, and is observed when it is over."""
+
+    async def __call__(
+        self,
+        scope: Scope | LifeSpanScope,
+        receive: Receive | LifeSpanReceive,
+        send: Send | LifeSpanSend,
+    ) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await super().__call__(scope, receive, send)
+            return
+        scope = _as_get(cast(Scope, scope))
+        exchange = Exchange(scope["headers"])
+        exchange.attach(scope)
+        context = cast(Context, self.state.context)
+        server = context.settings.server
+        if server.request_timeout:
+            exchange.deadline = exchange.started + server.request_timeout
+        receive = body_in_time(cast(Receive, receive), exchange.started, server.body_timeout)
+        preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
+        app = preflight or super().__call__
+        try:
+            await app(scope, receive, _with_headers(cast(Send, send), exchange, context.drain))
+        finally:
+            exchange.end(exchange.status or CLIENT_LEFT)
+            observe(exchange, scope, context)
+
+
+def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
+    """The answer to what a browser asks for a page that is not allowed, None for all else:
+    Litestar's own is no JSON."""
+    if cors is None or scope["method"] != "OPTIONS":
+        return None
+    request: AnyRequest = Request(scope)
+    origin = request.headers.get("origin")
+    if not origin or cors.is_origin_allowed(origin):
+        return None
+    return handle_error(request, page_not_allowed()).to_asgi_response(app=None, request=request)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is a GET whose body the server does not send; routes know GET alone."""
+    if scope.get("method") != "HEAD":
+        return scope
+    return cast(Scope, {**scope, "method": "GET"})
+
+
+def _with_headers(send: Send, exchange: Exchange, drain: Drain) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            exchange.status = message["status"]
+            headers = [_allow_head(header) for header in message["headers"]]
+            # while it drains, the next request of this client is for another server
+            last = [(b"connection", b"close")] if drain.is_draining else []
+            message["headers"] = [*headers, *exchange.response_headers(), *last]
+        await send(message)
+
+    return send_with_headers
+
+
+def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = header
+    if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
+        return name, value + b", HEAD"
+    return header

@@ -1,0 +1,227 @@
+"""One served model: its engine, tokenizer and templates."""
+
+import asyncio
+import copy
+import gc
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+import structlog
+from msgspec import Struct
+
+from gateway.chat.reasoning.formats import Style, find_style
+from gateway.chat.reasoning.plan import Hearing, Reasoner, hearing_of
+from gateway.chat.template.template import ChatTemplate
+from gateway.chat.tools.dialect import Dialect
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
+from gateway.settings.schema import ModelSettings
+from runtime.client.engine_client import EngineClient
+from runtime.errors import EngineUnavailable, InvalidRequest
+from runtime.messages.engine import EngineInfo
+from runtime.models.shortened_embeddings import is_matryoshka
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.tokenizer import Tokenizer
+from runtime.version import __version__
+
+log = structlog.get_logger(__name__)
+
+LONG_TEXT = 20_000
+"""Characters. Longer prompts are tokenised in a thread, so that they hold up nobody's stream."""
+
+LOADING_RETRY_SECONDS = 2.0
+
+
+class ServedModel:
+    """One model. Until `load` is done and the engine is ready, requests are told to come back.
+
+    `lora` is the adapter that the engine is to add to it, "" for none. `reasoner` is None until the
+    model is loaded, and where it does not think.
+    """
+
+    def __init__(
+        self, name: str, client: EngineClient, settings: ModelSettings | None = None
+    ) -> None:
+        self._settings = settings or ModelSettings()
+        self.reasoner: Reasoner | None = None
+        self.name = name
+        self.lora = ""
+        self.client = client
+        self.created = int(time.time())
+        self._templates: Templates | None = None
+        self.load_error = ""
+        self._tokenizer: Tokenizer | None = None
+        self._model_path = ""
+
+    async def load(self, model_path: str) -> None:
+        """Read tokenizer and chat template, in a thread. A failure is logged and remembered."""
+        self._model_path = model_path
+        try:
+            loaded = await asyncio.to_thread(_load, model_path, self._settings)
+        except Exception as error:
+            self.load_error = f"The tokenizer cannot be loaded: {error}"
+            log.exception("tokenizer_failed", model=self.name)
+            return
+        self._tokenizer, self._templates, self.reasoner = loaded
+
+    def with_adapter(self, name: str) -> "ServedModel":
+        """This model as it is now, under the name of an adapter: a view for one request."""
+        adapted = copy.copy(self)
+        adapted.name = adapted.lora = name
+        return adapted
+
+    @property
+    def default_thinking_budget(self) -> int | None:
+        """Tokens that the model may think where a request does not say; None is no limit."""
+        budget = self._settings.thinking_token_budget
+        return None if budget == "none" else budget
+
+    @property
+    def is_ready(self) -> bool:
+        return self.client.state == "ready" and self._tokenizer is not None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
+
+    @property
+    def state_reason(self) -> str:
+        """Why the model is not ready, as a sentence; empty when it is."""
+        if self.client.state_reason or self.load_error:
+            return self.load_error or self.client.state_reason
+        return "" if self.is_ready else "The model is loading."
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens, prompt and answer together. Only of a ready model."""
+        assert self.client.limits is not None, "limits are known when the engine is ready"
+        return self.client.limits.max_model_len
+
+    @property
+    def system_fingerprint(self) -> str | None:
+        """Changes with whatever may change answers: program, engine, model. None where the settings
+        leave it out."""
+        if not self._settings.system_fingerprint:
+            return None
+        return _fingerprint(self.name, self.client.info)
+
+    def check_loaded(self) -> None:
+        """Raises EngineUnavailable until tokenizer and engine have been loaded once."""
+        if self._tokenizer is None or self.client.limits is None:
+            raise EngineUnavailable(self.state_reason, retry_after=LOADING_RETRY_SECONDS)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises EngineUnavailable while the model is not ready."""
+        self.check_loaded()
+        assert self._tokenizer is not None, "loaded"
+        return self._tokenizer
+
+    async def encode(
+        self, texts: Sequence[str], *, add_special: bool, parse_special: bool = True
+    ) -> list[list[int]]:
+        """Token ids of prompts; see `Tokenizer.encode`."""
+        encode = partial(
+            self.tokenizer.encode, add_special=add_special, parse_special=parse_special
+        )
+        if sum(map(len, texts)) <= LONG_TEXT:
+            return [encode(text) for text in texts]
+        return await asyncio.to_thread(lambda: [encode(text) for text in texts])
+
+    async def is_matryoshka(self) -> bool:
+        """Whether the first numbers of its embeddings are embeddings too."""
+        if self._settings.is_matryoshka != "auto":
+            return self._settings.is_matryoshka
+        return await asyncio.to_thread(is_matryoshka, self._model_path)
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Text of a prompt that came as token ids."""
+        pieces = [self.tokenizer.token_bytes(token_id) for token_id in token_ids]
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    @property
+    def template(self) -> ChatTemplate:
+        """Raises EngineUnavailable while the model is not ready, InvalidRequest if it has none."""
+        return self._loaded_templates.default
+
+    @property
+    def tool_template(self) -> ChatTemplate:
+        """The one for conversations with tools, which may be the same; raises the same."""
+        return self._loaded_templates.tool_use
+
+    @property
+    def tool_dialect(self) -> Dialect:
+        """How the model calls tools; raises what `template` raises."""
+        if self._settings.tool_dialect != "auto":
+            return DIALECTS[self._settings.tool_dialect]
+        return self._loaded_templates.tool_dialect
+
+    def hearing_of(self, template: ChatTemplate) -> Hearing:
+        """What one of the model's templates does when it is told how much to think."""
+        templates = self._loaded_templates
+        return templates.tool_hearing if template is templates.tool_use else templates.hearing
+
+    @property
+    def _loaded_templates(self) -> "Templates":
+        self.check_loaded()
+        if self._templates is None:
+            raise InvalidRequest(
+                f"The model `{self.name}` has no chat template: it continues texts, it does not"
+                " chat. Use /v1/completions.",
+                param="model",
+                code="unsupported_value",
+            )
+        return self._templates
+
+
+class Templates(Struct, frozen=True):
+    """A model's chat templates: the ordinary one, and the one for conversations with tools, with
+    the dialect that it teaches; and what they do when they are told how much to think."""
+
+    default: ChatTemplate
+    tool_use: ChatTemplate
+    tool_dialect: Dialect
+    hearing: Hearing
+    tool_hearing: Hearing
+
+
+def _load(
+    model_path: str, settings: ModelSettings
+) -> tuple[Tokenizer, Templates | None, Reasoner | None]:
+    tokenizer = load_tokenizer(model_path)
+    source = tokenizer.chat_template
+    style = find_style(settings.reasoning_parser, source)
+    templates = _templates(tokenizer, source, style) if source else None
+    message = settings.thinking_budget_message
+    reasoner = None if style is None else Reasoner(style, tokenizer, message)
+    gc.collect()
+    gc.freeze()  # the vocabulary lives as long as the process: never walk it again
+    return tokenizer, templates, reasoner
+
+
+def _templates(tokenizer: Tokenizer, source: str, style: Style | None) -> Templates:
+    default = tool_use = _template(tokenizer, source)
+    if tokenizer.tool_template:
+        source = tokenizer.tool_template
+        tool_use = _template(tokenizer, source)
+    dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
+    hearings = (hearing_of(template, style) for template in (default, tool_use))
+    return Templates(default, tool_use, dialect, *hearings)
+
+
+def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:
+    return ChatTemplate(
+        source,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        special_tokens=tokenizer.special_tokens,
+    )
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(model_name: str, info: EngineInfo | None) -> str:
+    engine = f"{info.engine} {info.version} {info.device}" if info else ""
+    digest = hashlib.sha256(f"{__version__} {engine} {model_name}".encode())
+    return f"fp_{digest.hexdigest()[:10]}"

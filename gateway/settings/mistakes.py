@@ -1,0 +1,116 @@
+"""Mistakes in settings, in words that name the setting."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from types import UnionType
+from typing import Annotated, Any, Literal, NoReturn, Union, cast, get_args, get_origin
+
+import msgspec
+from msgspec import Struct
+
+from gateway.settings.schema import (
+    Settings,
+)
+from runtime.errors import SetupError
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """The keys of a section and their types; empty for a plain setting. A section that comes in
+    several forms, told apart by one key, has the keys of all of them."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    forms = _forms(kind)
+    fields = {key: form for part in forms for key, form in fields_of(part).items()}
+    if forms and (key := forms[0].__struct_config__.tag_field):
+        fields[key] = Literal[tuple(part.__struct_config__.tag for part in forms)]
+    return fields
+
+
+def _forms(kind: Any) -> list[type[Struct]]:
+    """The Structs of a tagged union; empty for everything else."""
+    if get_origin(kind) not in (Union, UnionType):
+        return []
+    parts = get_args(kind)
+    tagged = [p for p in parts if isinstance(p, type) and issubclass(p, Struct)]
+    return tagged if len(tagged) == len(parts) else []
+
+
+def is_container(kind: Any) -> bool:
+    return get_origin(_bare(kind)) in (list, tuple, dict, set, frozenset)
+
+
+def _bare(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+_MISSING = re.compile(r"missing required field `(?P<key>[^`]*)`")
+_PLACE = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+
+
+def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoReturn:
+    """Turns msgspec's message about the document into one line for the person who wrote it."""
+    if unknown := _UNKNOWN.search(message):
+        path = _split(unknown["path"])
+        raise_unknown(origin, path, unknown["key"], fields_of(_walk(Settings, path)))
+    place = _PLACE.match(message)
+    assert place is not None, "the pattern matches any text"
+    path = _split(place["path"])
+    value: Any = document
+    for key in path:
+        value = value[key]
+    reason = reason_of(place["reason"], _walk(Settings, path), value)
+    raise SetupError(f"{origin}: {dotted(path)}: {reason}")
+
+
+def raise_unknown(origin: str, parent: tuple[str, ...], key: str, known: Iterable[str]) -> NoReturn:
+    names = list(known)
+    close = difflib.get_close_matches(key, names, n=1)
+    if close:
+        hint = f"did you mean {close[0]}?"
+    elif names:
+        hint = f"known here: {', '.join(names)}"
+    else:
+        hint = f"{dotted(parent)} has no keys"
+    raise SetupError(f"{origin}: {dotted((*parent, key))} is not a setting; {hint}")
+
+
+def _walk(kind: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        kind = fields_of(kind).get(key)
+    return kind
+
+
+def reason_of(message: str, kind: Any, value: object) -> str:
+    if missing := _MISSING.search(message):
+        return f"the key {missing['key']} is missing"
+    if "enum value" in message or "got `" in message or not message.startswith("Expected"):
+        return f"expected {_describe(kind)}, got {_shown(value)}"
+    return f"e{message[1:].replace('`', '')}, got {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    return "a table" if isinstance(value, dict) else repr(value)
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _describe(kind: Any) -> str:
+    kind = _bare(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_describe(part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(repr(value) for value in get_args(kind))
+    if fields_of(kind):
+        return f"a table with the keys {', '.join(fields_of(kind))}"
+    return _KINDS.get(cast(type, kind), "a JSON value of the right type")
+
+
+def _split(path: str | None) -> tuple[str, ...]:
+    return tuple(path.split(".")) if path else ()
+
+
+def dotted(path: tuple[str, ...]) -> str:
+    return ".".join(("$", *path))

@@ -1,0 +1,39 @@
+"""What a worker process is started with, and how its environment depends on the engine."""
+
+import msgspec
+from msgspec import Struct
+
+from runtime.config.engine import (
+    EngineConfig,
+)
+
+
+class WorkerConfig(Struct, frozen=True, kw_only=True):
+    """All that an engine process is told when it starts. `model_path` is empty for `scripted`
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
+    for its `FlightRecorder`."""
+
+    address: str
+    record: str
+    model_path: str
+    engine: EngineConfig
+
+
+def engine_environment(config: EngineConfig) -> dict[str, str]:
+    """Environment variables that an engine's process needs; the user's own take precedence."""
+    if config.name == "llama_cpp":
+        # Threads that wait for each other spin for a moment, then sleep. With OpenMP's own default
+        # they spin until their time slice ends, and a step takes three times as long as soon as
+        # another process wants a core (docs/performance.md).
+        return {"GOMP_SPINCOUNT": "5000"}
+    return {}
+
+
+def cautious(config: EngineConfig) -> EngineConfig | None:
+    """The settings to try after an engine died of a signal while it loaded; None if there are
+    none. Kernels for the newest instruction sets are the usual cause: a virtual machine may show
+    AMX and not carry it."""
+    if config.name != "llama_cpp" or config.llama_cpp.use_extra_bufts != "auto":
+        return None
+    llama_cpp = msgspec.structs.replace(config.llama_cpp, use_extra_bufts=False)
+    return msgspec.structs.replace(config, llama_cpp=llama_cpp)

@@ -1,0 +1,24 @@
+"""A request for embeddings as it crosses the border."""
+
+from msgspec import Struct
+
+
+class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Texts to turn into vectors, one for each of `inputs` (token ids, none of them empty).
+
+    The other fields are those of `Request`. One that `is_resumed` has lost the inputs whose vectors
+    the gateway has.
+    """
+
+    request_id: str
+    inputs: list[list[int]]
+    is_resumed: bool = False
+    priority: int = 0
+    tenant: str = ""
+    arrival_time: float = 0.0
+    deadline: float = 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all inputs together."""
+        return sum(map(len, self.inputs))

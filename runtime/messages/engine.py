@@ -1,0 +1,62 @@
+"""What an engine reports of itself: limits, identity, statistics."""
+
+from msgspec import Struct
+
+
+class EngineLimits(Struct, frozen=True, kw_only=True):
+    """What the engine can take.
+
+    `max_model_len` is in tokens, prompt and answer together. `max_num_waiting` counts requests
+    that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 where the engine does not
+    say. `max_embedding_len` is the longest text, in tokens, that becomes a vector of
+    `embedding_width` numbers; both are 0 where there are no embeddings. `can_generate` is false of
+    a model that does nothing else.
+    """
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_waiting: int
+    max_num_batched_tokens: int
+    num_kv_tokens: int
+    max_embedding_len: int = 0
+    embedding_width: int = 0
+    can_generate: bool = True
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What the engine is: for logs, `/health` and `lockgate doctor`. `pid` is its process."""
+
+    engine: str
+    version: str
+    device: str
+    num_threads: int = 0
+    load_seconds: float = 0.0
+    pid: int = 0
+
+
+class EngineStats(Struct, frozen=True, array_like=True, gc=False):
+    """The state after a step. Times in seconds, counts in requests or tokens.
+
+    `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
+    requests found in the KV cache), `num_preempted`, `num_resumed` (let in again after they had
+    given way), `num_draft_tokens` and `num_accepted_tokens` (of speculation) are those of this step
+    alone. `num_waiting` includes the `num_waiting_preempted` that have been running before;
+    `num_preparing` wait outside the queue, for their grammar.
+    `kv_cache_usage` is the share of cells that running sequences hold, `prefix_cache_usage` that
+    of the memory for prefixes that nobody uses at the moment; both 0 to 1.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    num_preempted: int = 0
+    kv_cache_usage: float = 0.0
+    step_seconds: float = 0.0
+    num_cached_tokens: int = 0
+    prefix_cache_usage: float = 0.0
+    num_preparing: int = 0
+    num_waiting_preempted: int = 0
+    num_resumed: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0

@@ -1,0 +1,83 @@
+"""One sequence's way through a grammar: the tokens allowed next."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+
+from runtime.errors import InvalidRequest
+from runtime.messages.request import SamplingParams
+
+Allowed: TypeAlias = npt.NDArray[np.bool_]
+
+_MAX_REASON = 500
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What was compiled: a matcher that has seen no token and is only copied. The copies share its
+    lexer, whose states they build as they go."""
+
+    matcher: LLMatcher
+    vocab_size: int
+    eog_token_ids: frozenset[int]
+
+
+class Guide:
+    """Which tokens may follow in one answer.
+
+    `allowed` has one flag for each token of the vocabulary. `is_complete` says that the text is
+    whole and nothing can follow it. End-of-sequence tokens, and the request's `stop_token_ids`,
+    are `end_token_ids`: allowed where the text may end; `ignore_eos` and `min_tokens` keep them
+    away as long as anything else can follow.
+    """
+
+    def __init__(self, grammar: Grammar, params: SamplingParams) -> None:
+        self._matcher = grammar.matcher.deep_copy()
+        self._vocab_size = grammar.vocab_size
+        self._eog_token_ids = sorted(grammar.eog_token_ids)
+        stop = [token_id for token_id in params.stop_token_ids if token_id < grammar.vocab_size]
+        self.end_token_ids = [*self._eog_token_ids, *stop]
+        self._min_tokens = params.min_tokens
+        self._ignore_eos = params.ignore_eos
+        self._param = _param_of(params)
+        self._num_tokens = 0
+        self.is_complete = False
+        self.allowed: Allowed = np.zeros(0, dtype=np.bool_)
+
+    def push(self, token_ids: Sequence[int]) -> None:
+        """Take in tokens of the answer, none at its beginning, and find out what may follow.
+
+        Raises InvalidRequest when that would take too long, or when a token was not allowed.
+        """
+        self._matcher.consume_tokens(list(token_ids))
+        self._num_tokens += len(token_ids)
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if self._matcher.is_error():
+            raise InvalidRequest(
+                f"`{self._param}` cannot be enforced any further after {self._num_tokens} tokens of"
+                f" the answer: {one_line(self._matcher.get_error())}",
+                param=self._param,
+            )
+        bits = np.unpackbits(mask, count=self._vocab_size, bitorder="little")
+        self.allowed = bits.view(np.bool_)
+        self._settle_end()
+
+    def _settle_end(self) -> None:
+        self.allowed[self._eog_token_ids] = False
+        self.is_complete = not self.allowed.any()
+        may_end = self._num_tokens >= self._min_tokens and not self._ignore_eos
+        if self._matcher.is_accepting() and (may_end or self.is_complete):
+            self.allowed[self.end_token_ids] = True
+
+
+def _param_of(params: SamplingParams) -> str:
+    assert params.structured_output is not None, "a guide without a grammar: this is a bug"
+    return params.structured_output.source
+
+
+def one_line(reason: str) -> str:
+    line = " ".join(reason.replace("<non-verbose/>", "").split())
+    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}…"

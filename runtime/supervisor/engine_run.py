@@ -1,0 +1,181 @@
+"""One run of an engine process, from its start to its end."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from runtime.client.channel import Channel
+from runtime.client.engine_client import EngineClient
+from runtime.config.engine import EngineConfig
+from runtime.config.worker import WorkerConfig, engine_environment
+from runtime.messages.flight_record import FILE_NAME, read_record
+from runtime.messages.wire import Fatal, FromEngine, Ready, Stop
+from runtime.processes import descendants, kill, session_members
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 3.0
+"""How long an engine that was told to leave may take before it is killed."""
+
+
+class EngineRun:
+    """One engine process from start to end."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        client: EngineClient,
+        on_event: Callable[[FromEngine], None] | None,
+    ) -> None:
+        self._config = config
+        self._model_path = model_path
+        self._client = client
+        self._on_event = on_event
+        self._ready = False
+        self._returncode = 0
+        self._fatal: str | None = None
+        self._last_heard = time.monotonic()
+        self._channel: Channel | None = None
+        self._told_to_end = asyncio.Event()
+        self.working_on: list[str] | None = None
+        """After its end: what it worked on then; None where that is not known."""
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether it ended because of `end`."""
+        return self._told_to_end.is_set()
+
+    def end(self) -> None:
+        """Kill the process; `to_the_end` returns soon."""
+        self._told_to_end.set()
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has loaded its model."""
+        return self._ready
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether it said itself that it cannot load: another try would end the same, unless an
+        earlier one has loaded, whose memory may not be free yet."""
+        return self._fatal is not None and not self._ready
+
+    @property
+    def died_loading(self) -> bool:
+        """Whether a signal ended it before it was ready."""
+        return not self._ready and self._returncode < 0
+
+    async def to_the_end(self) -> str:
+        """Run an engine process until it ends. Returns why, as a sentence."""
+        with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
+            self._channel = Channel(_address(Path(folder)), self._receive)
+            record = Path(folder) / FILE_NAME
+            process = _start(self._worker_config(record))
+            try:
+                return await self._watch(process)
+            finally:
+                _end(process)
+                self._channel.drain()
+                self._channel.close()
+                self.working_on = read_record(record)
+
+    def _worker_config(self, record: Path) -> WorkerConfig:
+        assert self._channel is not None
+        return WorkerConfig(
+            address=self._channel.address,
+            record=str(record),
+            model_path=self._model_path,
+            engine=self._config,
+        )
+
+    async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
+        exited = asyncio.create_task(asyncio.to_thread(process.wait))
+        told = asyncio.create_task(self._told_to_end.wait())
+        try:
+            while not exited.done():
+                await asyncio.wait([exited, told], timeout=0.5, return_when="FIRST_COMPLETED")
+                if not exited.done() and (why := self._why_end()):
+                    process.kill()
+                    await exited
+                    return why
+        except asyncio.CancelledError:
+            if self._ready and self._channel is not None:
+                self._channel.send(Stop())
+                await asyncio.wait([exited], timeout=STOP_SECONDS)
+            process.kill()
+            raise
+        finally:
+            told.cancel()
+        self._returncode = exited.result()
+        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
+
+    def _receive(self, message: FromEngine) -> None:
+        self._last_heard = time.monotonic()
+        match message:
+            case Ready():
+                assert self._channel is not None
+                self._ready = True
+                self._client.connected(self._channel.send, message)
+                log.info("engine_ready", **msgspec.to_builtins(message.info))
+            case Fatal(reason):
+                self._fatal = reason
+            case _:
+                self._client.receive(message)
+        if self._on_event is not None:
+            self._on_event(message)
+
+    def _why_end(self) -> str | None:
+        if self.was_told_to_end:
+            return "The engine was told to end."
+        silence = time.monotonic() - self._last_heard
+        if self._ready and silence > self._config.heartbeat_timeout:
+            return f"The engine has been silent for {silence:.0f} seconds."
+        if not self._ready and silence > self._config.start_timeout:
+            return f"The engine did not start within {self._config.start_timeout:.0f} seconds."
+        return None
+
+
+def _address(folder: Path) -> str:
+    if sys.platform == "win32":
+        return "tcp://127.0.0.1:*"
+    return f"ipc://{folder / 'engine.sock'}"
+
+
+def _start(config: WorkerConfig) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "runtime.worker"],
+        stdin=subprocess.PIPE,
+        env=_environment(config.engine),
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    encoded = msgspec.msgpack.encode(config)
+    process.stdin.write(len(encoded).to_bytes(4, "big") + encoded)
+    process.stdin.flush()  # and stays open: its end tells the engine that the gateway is gone
+    return process
+
+
+def _environment(config: EngineConfig) -> Mapping[str, str]:
+    return {**engine_environment(config), **os.environ}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    started = descendants(process.pid)  # while it lives: then they have its number as parent
+    process.kill()
+    process.wait()
+    kill([*started, *session_members(process.pid)])
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _status(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"
