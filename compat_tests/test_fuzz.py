@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from gateway.admission.keys import KeyRing
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
@@ -37,7 +38,7 @@ CHECKS = [
 SETTINGS = scripted_settings(
     engine={"max_model_len": 300, "max_num_waiting": 1000}, text="The quick brown fox, 狐狸! "
 )
-PATHS = document(create_app(SETTINGS, "").routes)["paths"]
+PATHS = document(create_app(SETTINGS, "", KeyRing()).routes)["paths"]
 MODEL_PATH = "/v1/models/{model_id}"
 RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
 CASES = [

@@ -1,7 +1,6 @@
 """The application: routes, start and stop. Wiring only."""
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +13,7 @@ from litestar.datastructures import State
 from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
 from gateway.admission.guard import guard
-from gateway.admission.keys import KeyRing, open_key_ring
+from gateway.admission.keys import KeyRing
 from gateway.admission.quotas import Quotas
 from gateway.api.native.generate import generate
 from gateway.api.native.tokenize import detokenize, tokenize
@@ -86,13 +85,13 @@ EXPOSED_HEADERS = (
 
 
 def create_app(
-    settings: Settings, model_path: str, keys: KeyRing | None = None, drain: Drain | None = None
+    settings: Settings, model_path: str, keys: KeyRing, drain: Drain | None = None
 ) -> Litestar:
     """The server for one model. `model_path` is its file or folder; empty for the scripted engine
-    without a tokenizer of its own. The engine starts with the application, not before. `keys` are
-    those of settings and environment, unless they are given; `drain` is the application's own,
-    unless whoever runs it wants to know when it is done."""
-    keys = keys or open_key_ring(settings.auth, os.environ)
+    without a tokenizer of its own. The engine starts with the application, not before. A request
+    needs one of `keys`, or none if the ring is empty: `open_key_ring` reads settings and
+    environment. `drain` is the application's own, unless whoever runs it wants to know when it is
+    done."""
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)

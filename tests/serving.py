@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.admission.keys import open_key_ring
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
 from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
@@ -105,7 +106,9 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn_config(create_app(settings, model_path), settings.server)
+    config = uvicorn_config(
+        create_app(settings, model_path, open_key_ring(settings.auth, {})), settings.server
+    )
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -1,5 +1,6 @@
 """Who is let in, over real HTTP."""
 
+import os
 from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,10 @@ import structlog
 from gateway.admission.admission import is_loopback
 from gateway.admission.drain import Drain
 from gateway.admission.guard import ADMIN, MONITORING, PUBLIC
-from gateway.admission.keys import KeyRing
+from gateway.admission.keys import KeyRing, open_key_ring
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
+from gateway.errors import InvalidKey
 from gateway.settings.schema import AuthSettings, ServerSettings
 from tests.api_keys import bearer, write_keys
 from tests.serving import (
@@ -304,6 +306,28 @@ def test_monitoring_for_loopback(tmp_path: Path):
         assert server.health()["status"] == "ok"
         assert server.http.get("/metrics").status_code == 200
         assert error_of(server.http.get("/v1/models")) == UNAUTHORIZED
+
+
+def test_monitoring_for_any_key(tmp_path: Path):
+    """With "key" every valid key may read health and metrics, an ordinary one too; none may not."""
+    keys = write_keys(tmp_path / "keys.toml", alice={})
+    auth = AuthSettings(keys_file=str(tmp_path / "keys.toml"), monitoring="key")
+    with running_server(scripted_settings(auth=auth)) as server:
+        guarded = Guarded(server, keys)
+        for path in ("/health", "/metrics"):
+            assert error_of(guarded.get(path, None)) == UNAUTHORIZED
+            assert guarded.get(path, "alice").status_code == 200
+
+
+def test_applications_leave_the_environment_alone(monkeypatch: pytest.MonkeyPatch):
+    """Whoever builds an application twice in one process gets the same keys both times."""
+    monkeypatch.setenv("LOCKGATE_API_KEY", "a key of the environment")
+    ring = open_key_ring(AuthSettings(), dict(os.environ))
+    apps = [create_app(scripted_settings(), "", ring) for _ in range(2)]
+    assert os.environ["LOCKGATE_API_KEY"] == "a key of the environment"
+    for app in apps:
+        with pytest.raises(InvalidKey):
+            app.state.admission.identify([])
 
 
 def test_refusals_are_counted_by_reason(guarded: Guarded):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gateway.admission.keys import KeyRing
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from tests.document_tables import ROOT, named_tests, rows
@@ -29,6 +30,6 @@ def test_a_row_names_tests_that_are_there(row: list[str]):
 
 def test_each_endpoint_has_a_row():
     told = "".join(row[0] for row in ROWS if len(row) == 3).replace("NAME", "{model_id}")
-    paths = set(document(create_app(scripted_settings(), "").routes)["paths"])
+    paths = set(document(create_app(scripted_settings(), "", KeyRing()).routes)["paths"])
 
     assert paths == set(re.findall(r"/[\w/{}.]+", told))

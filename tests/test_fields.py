@@ -15,12 +15,11 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
-from gateway.api.openai.translate import checks as translate
 from gateway.api.openai.translate import unsupported as fields
 from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.tool_constraint import make_call_plan
-from gateway.generation.requests import chat_requests, completion_requests
+from gateway.generation import requests as engine_requests
 from gateway.generation.scheduling import Service
 from runtime.tokenizers.load import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
@@ -78,9 +77,13 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
         calls = (
             None if use is None else make_call_plan(use, GENERIC, tokenizer, None, has_tags=True)
         )
-        return chat_requests(chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls)
+        return engine_requests.chat_requests(
+            chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls
+        )
     completion = decode_completion(raw)
-    return completion_requests(completion, [[1]], SERVICE, answer_id="a", max_model_len=1000)
+    return engine_requests.completion_requests(
+        completion, [[1]], SERVICE, answer_id="a", max_model_len=1000
+    )
 
 
 @every_field

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gateway.admission.keys import KeyRing
 from gateway.app import create_app
 from gateway.errors import UnknownModel
 from gateway.http.context import Context
@@ -175,7 +176,7 @@ def test_served_name_of_a_folder(tmp_path):
     folder.mkdir()
     settings = Settings(model=ModelSettings(name_or_path=f"{folder}/"))
 
-    assert create_app(settings, str(folder)).state.context.model.name == "Tiny-1.5B"
+    assert create_app(settings, str(folder), KeyRing()).state.context.model.name == "Tiny-1.5B"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_served_name_of_a_folder(tmp_path):
 def test_served_name(model, engine, path, name):
     settings = Settings(model=model, engine=EngineConfig(name=engine))
 
-    context = create_app(settings, path).state.context
+    context = create_app(settings, path, KeyRing()).state.context
 
     assert isinstance(context, Context)
     assert context.model.name == name

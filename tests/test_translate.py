@@ -17,8 +17,8 @@ from gateway.api.openai.translate import checks as translate
 from gateway.api.openai.translate import prompts as prompts_of
 from gateway.chat.template.messages import template_messages, uses_tools
 from gateway.chat.template.probe import ToolSupport
+from gateway.generation import requests as engine_requests
 from gateway.generation.prompts import check_token_ids, empty_prompt
-from gateway.generation.requests import chat_requests, completion_requests
 from gateway.generation.scheduling import Service
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request
@@ -40,13 +40,15 @@ def chat_requests(prompt_length: int = 10, **fields: object) -> list[Request]:
     data = chat(**fields)
     translate.check_chat(data)
     prompt = [1] * prompt_length
-    return chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
+    return engine_requests.chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
 
 
 def completion_requests(prompts: list[list[int]], **fields: object) -> list[Request]:
     data = completion(**fields)
     translate.check_completion(data)
-    return completion_requests(data, prompts, SERVICE, answer_id="a", max_model_len=100)
+    return engine_requests.completion_requests(
+        data, prompts, SERVICE, answer_id="a", max_model_len=100
+    )
 
 
 def refusal(**fields: object) -> InvalidRequest:

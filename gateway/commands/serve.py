@@ -253,8 +253,8 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
 def _allow_many_connections() -> None:
     """Each is a descriptor, of which most systems allow 1,024 unless a process asks for more; what
     comes above that is reset without a word."""
-    if importlib.util.find_spec("resource") is None:
-        return  # not on Windows, which has no such limit
+    if sys.platform == "win32":
+        return  # Windows has no such limit
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -266,7 +266,7 @@ def _allow_many_connections() -> None:
 
 def _end_with_terminal(server: "_Server") -> None:
     """A terminal that is closed is one more order to drain, unless nohup has it ignored."""
-    if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, server.handle_exit)
 
 
