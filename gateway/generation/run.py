@@ -8,7 +8,7 @@ from runtime.messages.request import RequestOutput
 
 
 class Deltas(Protocol):
-    """What a `runtime.TokenStream` is to its reader."""
+    """What a `runtime.client.token_stream.TokenStream` is to its reader."""
 
     @property
     def closed(self) -> bool: ...

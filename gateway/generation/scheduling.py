@@ -59,7 +59,7 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """Shared by all requests of one answer; the fields of `runtime.Request` of these names."""
+    """Shared by all requests of one answer; the fields of the engine's `Request` of these names."""
 
     priority: int
     tenant: str

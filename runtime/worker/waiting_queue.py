@@ -11,7 +11,7 @@ from runtime.worker.fair_share import FairShare
 
 
 class Waiting(Protocol):
-    """What the queue has to know of a request; see `runtime.Request`."""
+    """What the queue has to know of a request; see `messages.request.Request`."""
 
     @property
     def request_id(self) -> str: ...

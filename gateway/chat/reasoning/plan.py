@@ -1,7 +1,7 @@
 """Whether and how long a model thinks before it answers. Pure.
 
 What a request says about it (`reasoning_effort`, `thinking_token_budget`, `include_reasoning`)
-becomes variables of the chat template, and a `runtime.Thinking` for the engine (docs/reasoning.md).
+becomes variables of the chat template, and a `Thinking` for the engine (docs/reasoning.md).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,7 +119,7 @@ class ThinkingPlan(Struct, frozen=True):
 class PreparedThinking(Struct, frozen=True):
     """How the answers to one prompt think: in what style, and where the prompt leaves them.
     `thinking` is None where the prompt has ended it. `shown_token_ids` are for
-    `runtime.SamplingParams`."""
+    `SamplingParams`."""
 
     style: Style
     opening: Opening

@@ -10,7 +10,7 @@ from runtime.messages.structured_output import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
-    """How calls are written when a grammar holds the model to it (`runtime.StructuralTag`).
+    """How calls are written when a grammar holds the model to it (`StructuralTag`).
 
     A text begins with `opening`, of which `trigger` is the first part; then come calls with
     `separator` between them, and `close`. `begin` makes of a function's name what stands before its

@@ -1,6 +1,6 @@
 """What an answer has to look like: OpenAI's `response_format`, and vLLM's names for the same.
 
-Pure: the shapes that requests have, and the one `runtime.StructuredOutput` that comes of them.
+Pure: the shapes that requests have, and the one `StructuredOutput` that comes of them.
 """
 
 from typing import Annotated, Any, Protocol
