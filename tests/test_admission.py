@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import structlog
 
@@ -17,7 +18,7 @@ from gateway.admission.keys import KeyRing, open_key_ring
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from gateway.errors import InvalidKey
-from gateway.settings.schema import AuthSettings, ServerSettings
+from gateway.settings.schema import AuthSettings, MetricsSettings, ServerSettings
 from tests.api_keys import bearer, write_keys
 from tests.serving import (
     MODEL,
@@ -317,6 +318,26 @@ def test_monitoring_for_any_key(tmp_path: Path):
         for path in ("/health", "/metrics"):
             assert error_of(guarded.get(path, None)) == UNAUTHORIZED
             assert guarded.get(path, "alice").status_code == 200
+
+
+def test_requests_are_counted_by_the_name_of_their_key(tmp_path: Path):
+    """From the key in the header to the metric: two keys by name, all others as "other"."""
+    keys = write_keys(tmp_path / "keys.toml", alice={}, bob={}, admin={"role": "admin"})
+    auth = AuthSettings(keys_file=str(tmp_path / "keys.toml"))
+    settings = msgspec.structs.replace(
+        scripted_settings(auth=auth), metrics=MetricsSettings(max_keys=1)
+    )
+    with running_server(settings) as server:
+        guarded = Guarded(server, keys)
+        for name in ("alice", "alice", "bob"):
+            assert guarded.chat(name).status_code == 200
+
+        def shown(key: str) -> bool:
+            text = guarded.get("/metrics", "admin").text
+            count = {"alice": 2, "other": 1}[key]
+            return f'lockgate_key_generation_tokens_total{{key="{key}"}} {3.0 * count}' in text
+
+        wait_for(lambda: shown("alice") and shown("other"))
 
 
 def test_applications_leave_the_environment_alone(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """The gateway's end of the socket: everything arrives in order, and the loop gets its turns."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import anyio
@@ -107,3 +108,27 @@ async def test_what_cannot_be_sent_is_its_senders_error_alone(tmp_path: Path):
         engine.close()
         channel.close()
     assert loop_errors == []
+
+
+async def test_an_arrival_whose_edge_was_swallowed_is_read_all_the_same(tmp_path: Path):
+    """The descriptor tells of an arrival once. Work on the socket takes that edge away, and then
+    only a look after sending finds the message."""
+    received: list[FromEngine] = []
+    channel = Channel(f"ipc://{tmp_path}/socket", received.append)
+    engine = Engine(channel.address)
+    try:
+        engine.say(1)
+        await first(received)
+        received.clear()
+        engine.say(1)
+        deadline = time.monotonic() + 10
+        # no await in between: the loop does not see the edge that this question takes away
+        while not channel._socket.get(zmq.EVENTS) & zmq.POLLIN:
+            assert time.monotonic() < deadline
+        channel.send(Abort("a"))
+        await first(received)
+    finally:
+        engine.close()
+        channel.close()
+
+    assert len(received) == 1

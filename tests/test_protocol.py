@@ -4,6 +4,7 @@ import json
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
@@ -11,6 +12,7 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
+from gateway.http import body as request_body
 from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
 from runtime.errors import InvalidRequest
 
@@ -173,3 +175,15 @@ def test_completion_prompts_of_every_kind():
         decode_completion(b'{"model": "m"}')
     with pytest.raises(msgspec.ValidationError):
         decode_completion(b'{"model": "m", "prompt": [1.5]}')
+
+
+def test_invented_fields_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch):
+    """Each unknown field is logged once; a client that invents them has neither memory nor log."""
+    monkeypatch.setattr(request_body, "_noted_fields", set())
+    with capture_logs() as logs:
+        for start in range(0, 3 * request_body.MAX_NOTED_FIELDS, 100):
+            names = {f"field_{number}" for number in range(start, start + 100)}
+            request_body._note_unknown(names)
+            request_body._note_unknown(names)
+
+    assert len(logs) == len(request_body._noted_fields) == request_body.MAX_NOTED_FIELDS

@@ -343,3 +343,19 @@ def test_frames_are_json_whatever_the_text(texts, chat, usage):
     assert all(("usage" in chunk) == usage for chunk in chunks)
     whole = json.loads(shape.whole(assembler.result()))["choices"][0]
     assert (whole["message"]["content"] if chat else whole["text"]) == "".join(texts)
+
+
+@pytest.mark.anyio
+async def test_a_keep_alive_leaves_its_task_uncancelled():
+    """A wait is interrupted by a cancellation of our own. It must not count afterwards: neither for
+    those who ask whether the task is being cancelled, nor against a real cancellation."""
+    setup = Setup()
+    task = setup.event_stream(interval=0.01)
+    while KEEP_ALIVE not in setup.client.body:
+        await setup.client.has_written()
+
+    assert task.cancelling() == 0
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finished(task)
+    assert setup.aborted == ["r"]
