@@ -8,11 +8,14 @@ import pytest
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
+from runtime.engines.base import EmbeddingKey
+from runtime.engines.scripted.embedder import ScriptedEmbedder
 from runtime.errors import InvalidRequest
+from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
-from runtime.worker.core import EngineCore
+from runtime.worker.core import UNDISTURBED_STEPS, EngineCore
 
 TEXT = "one two three four five six seven "
 
@@ -393,3 +396,39 @@ def test_a_step_says_how_long_a_preparation_was_waited_for():
     assert len(ready.preparation_seconds) == 1
     assert 0 <= ready.preparation_seconds[0] < 60
     assert later.preparation_seconds == []
+
+
+class _TimedEmbedder(ScriptedEmbedder):
+    """Notes how many seconds each step may take."""
+
+    def __init__(self) -> None:
+        super().__init__(max_tokens=100, vocab_size=256)
+        self.seconds: list[float] = []
+
+    def step(self, seconds: float) -> list[tuple[EmbeddingKey, bytes]]:
+        self.seconds.append(seconds)
+        return super().step(seconds)
+
+
+def test_embeddings_take_no_more_of_a_step_than_the_stream_beside_them():
+    """Beside a stream they get about as long as its step took, within `max_step_ms`; alone, as many
+    times the longest step as prompts do without streams."""
+    config = EngineConfig(
+        name="scripted", scripted=ScriptedConfig(text=TEXT, step_ms=5), max_step_ms=2000
+    )
+    tokenizer = load_tokenizer("")
+    engine = create_engine(config, "", tokenizer)
+    embedder = engine.embedder = _TimedEmbedder()
+    engine_core = EngineCore(engine, tokenizer, config)
+
+    engine_core.embed(EmbeddingRequest(request_id="alone", inputs=[[1]]))
+    engine_core.step()
+    engine_core.submit(request(max_tokens=50))
+    engine_core.embed(EmbeddingRequest(request_id="beside", inputs=[[1]]))
+    began = time.monotonic()
+    engine_core.step()
+    took = time.monotonic() - began
+
+    alone, beside = embedder.seconds
+    assert alone == UNDISTURBED_STEPS * 2.0
+    assert 0.005 <= beside <= took
