@@ -17,7 +17,7 @@ from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.llama3 import LLAMA3
-from gateway.chat.tools.tool_constraint import CallPlan, make_call_plan
+from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
 from tests import grammars
@@ -52,7 +52,7 @@ def plan(
     wanted: StructuredOutput | None = None,
     has_tags: bool = True,
     **body: Any,
-) -> CallPlan:
+) -> ToolConstraint:
     tools = [
         {"type": "function", "function": {"name": name, "parameters": schema, "strict": strict}}
         for name, schema in SCHEMAS.items()
@@ -61,16 +61,16 @@ def plan(
     raw = json.dumps({"model": "m", "messages": messages, "tools": tools} | body)
     use = find_tool_use(decode_chat_completion(raw.encode()))
     assert use is not None
-    return make_call_plan(use, dialect, TOKENIZER, wanted, has_tags=has_tags)
+    return make_tool_constraint(use, dialect, TOKENIZER, wanted, has_tags=has_tags)
 
 
-def takes(compiler: GrammarCompiler, asked: CallPlan, text: str) -> bool:
+def takes(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
     """Whether the text may come and then end."""
     assert asked.structured_output is not None
     return grammars.takes(compiler, asked.structured_output, text)
 
 
-def calls(asked: CallPlan, text: str) -> list[tuple[str, str]]:
+def calls(asked: ToolConstraint, text: str) -> list[tuple[str, str]]:
     """Names and arguments that are read in a text."""
     parser = asked.new_parser()
     found: list[tuple[str, str]] = []

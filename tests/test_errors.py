@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import UnknownModel, UnsupportedMediaType, retry_headers, to_reply
 from gateway.http.error_handler import handle_error
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -92,7 +92,7 @@ def test_an_unexpected_error_is_a_plain_500_and_logged_once():
         raise ZeroDivisionError("secret")
 
     async def attach(connection: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-        Exchange([(b"x-request-id", b"abc")]).attach(connection.scope)
+        RequestRecord([(b"x-request-id", b"abc")]).attach(connection.scope)
 
     with (
         capture_logs() as logged,

@@ -18,9 +18,9 @@ from gateway.api.openai.protocol.requests import (
 from gateway.api.openai.translate import unsupported as fields
 from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.chat.tools.dialects.generic import GENERIC
-from gateway.chat.tools.tool_constraint import make_call_plan
+from gateway.chat.tools.tool_constraint import make_tool_constraint
 from gateway.generation import requests as engine_requests
-from gateway.generation.scheduling import Service
+from gateway.generation.scheduling import Scheduling
 from runtime.tokenizers.load import load_tokenizer
 from tests.openai_fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.serving import MODEL, RunningServer, running_server, scripted_settings
@@ -36,7 +36,7 @@ ENDPOINTS: Mapping[str, tuple[Mapping[str, Field], Mapping[str, Any]]] = {
     ),
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "openai-compatibility.md"
-SERVICE = Service(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
+SERVICE = Scheduling(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
 
 every_field = pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, (known, _) in ENDPOINTS.items() for name in known]
@@ -75,7 +75,9 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
         use = find_tool_use(chat)
         tokenizer = load_tokenizer("")
         calls = (
-            None if use is None else make_call_plan(use, GENERIC, tokenizer, None, has_tags=True)
+            None
+            if use is None
+            else make_tool_constraint(use, GENERIC, tokenizer, None, has_tags=True)
         )
         return engine_requests.chat_requests(
             chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls

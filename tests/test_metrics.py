@@ -24,7 +24,7 @@ from gateway.observability.metrics.histogram import Histogram
 from gateway.observability.metrics.processes import own_usage, usage_of_tree
 from gateway.observability.metrics.server import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
 from gateway.observability.metrics.table import FAMILIES
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
 from runtime.errors import EngineError
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -74,12 +74,14 @@ class Shown:
         return found[0]
 
 
-def exchange_of(model_name: str = "m", status: int = 200, error: str | None = None) -> Exchange:
-    exchange = Exchange([])
-    exchange.model_name = model_name
-    exchange.status = status
-    exchange.error_code = error
-    return exchange
+def exchange_of(
+    model_name: str = "m", status: int = 200, error: str | None = None
+) -> RequestRecord:
+    request_record = RequestRecord([])
+    request_record.model_name = model_name
+    request_record.status = status
+    request_record.error_code = error
+    return request_record
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 9.0]), st.integers(1, 3))))
@@ -104,8 +106,8 @@ def test_timeline_counts_every_token_once():
     were merged."""
     metrics = Metrics()
     assembler = Assembler(["a", "b"], [3])
-    exchange = exchange_of()
-    with Timeline(metrics, exchange, assembler) as timeline:
+    request_record = exchange_of()
+    with Timeline(metrics, request_record, assembler) as timeline:
         for outputs in (
             [RequestOutput("a", [], "")],
             [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
@@ -128,17 +130,17 @@ def test_timeline_counts_every_token_once():
     assert shown("request_success_total", finished_reason="stop") == 1
     assert shown("request_success_total", finished_reason="length") == 1
     assert shown("requests_aborted_total") == 0
-    assert exchange.answer is not None
-    assert exchange.answer.outcome == "completed"
+    assert request_record.answer is not None
+    assert request_record.answer.outcome == "completed"
 
 
 def test_phases_are_between_the_times_that_were_told():
     metrics = Metrics()
-    exchange = exchange_of()
-    exchange.started -= 10
+    request_record = exchange_of()
+    request_record.started -= 10
     assembler = Assembler(["a"], [3])
-    with Timeline(metrics, exchange, assembler) as timeline:
-        assembler.push([RequestOutput("a", [1], "x", started_time=exchange.started + 4)])
+    with Timeline(metrics, request_record, assembler) as timeline:
+        assembler.push([RequestOutput("a", [1], "x", started_time=request_record.started + 4)])
         timeline.delta(1)
         assembler.push([RequestOutput("a", [1], "x", "stop")])
         timeline.delta(1)
@@ -162,10 +164,10 @@ def test_what_is_counted_is_what_had_come(deltas, end):
     """Four choices of two prompts; the answer ends at any point, in any way."""
     metrics = Metrics()
     assembler = Assembler(["a", "b", "c", "d"], [5, 7])
-    exchange = exchange_of()
+    request_record = exchange_of()
     num_tokens, begun, cached = 0, set(), {}
     of_choice: Counter[str] = Counter()
-    timeline = Timeline(metrics, exchange, assembler)
+    timeline = Timeline(metrics, request_record, assembler)
     with pytest.raises(EngineError) if end == "fail" else timeline, timeline:
         for request_id, count, num_cached in deltas:
             assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
@@ -184,7 +186,7 @@ def test_what_is_counted_is_what_had_come(deltas, end):
             timeline.finish()
 
     counted = metrics.of("m")
-    answer = exchange.answer
+    answer = request_record.answer
     assert counted.generation_tokens == answer.completion_tokens == num_tokens
     gaps = sum(max(count - 1, 0) for count in of_choice.values())
     assert counted.inter_token_latency.count == gaps
@@ -296,8 +298,8 @@ def test_genai_metrics_have_the_names_and_labels_of_the_conventions():
     good.answer.completion_tokens, good.answer.outcome = 5, "completed"
     gone.answer = AnswerRecord(1)
     gone.answer.outcome = "aborted"
-    for exchange in (good, bad, gone):
-        metrics.on_response(exchange, CHAT, 3.0)
+    for request_record in (good, bad, gone):
+        metrics.on_response(request_record, CHAT, 3.0)
     metrics.on_response(exchange_of(), "/health", 3.0)
 
     labels = {
@@ -365,11 +367,11 @@ def test_an_engine_that_is_lost_and_comes_back():
 def test_labels_that_clients_can_make_up_are_bounded():
     metrics = Metrics(max_keys=2)
     for number in range(200):
-        exchange = exchange_of(model_name="", status=400, error=f"code_{number}")
-        exchange.key_name = f"key_{number}"
-        exchange.answer = AnswerRecord(1)
-        exchange.answer.prompt_tokens, exchange.answer.completion_tokens = 3, 5
-        metrics.on_response(exchange, "unknown", 0.0)
+        request_record = exchange_of(model_name="", status=400, error=f"code_{number}")
+        request_record.key_name = f"key_{number}"
+        request_record.answer = AnswerRecord(1)
+        request_record.answer.prompt_tokens, request_record.answer.completion_tokens = 3, 5
+        metrics.on_response(request_record, "unknown", 0.0)
 
     shown = Shown(text_of(metrics))
     of_unknown = [labels for labels in metrics.http_requests if labels.endpoint == "unknown"]
@@ -382,9 +384,9 @@ def test_labels_that_clients_can_make_up_are_bounded():
 
 def test_nothing_is_kept_by_key_unless_it_is_wanted():
     metrics = Metrics()
-    exchange = exchange_of()
-    exchange.key_name = "alice"
-    metrics.on_response(exchange, CHAT, 0.0)
+    request_record = exchange_of()
+    request_record.key_name = "alice"
+    metrics.on_response(request_record, CHAT, 0.0)
     assert "alice" not in text_of(metrics)
 
 

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.otel import OtelTracer
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from gateway.observability.tracing import start_tracer
 from gateway.settings.schema import OtelSettings, Settings
 from runtime.errors import SetupError
@@ -36,26 +36,26 @@ def traceparent(*, sampled: bool) -> str:
     return f"00-{TRACE_ID}-{PARENT_ID}-0{int(sampled)}"
 
 
-def answered(outcome: str = "completed") -> Exchange:
-    exchange = Exchange([])
-    exchange.model_name, exchange.status = MODEL, 200
-    exchange.attributes = {"gen_ai.request.model": MODEL, "gen_ai.request.max_tokens": 9}
-    exchange.started -= 10
-    answer = exchange.answer = AnswerRecord(1)
-    answer.engine_started = exchange.started + 1
-    answer.first_token = exchange.started + 3
-    answer.ended = exchange.started + 7
+def answered(outcome: str = "completed") -> RequestRecord:
+    request_record = RequestRecord([])
+    request_record.model_name, request_record.status = MODEL, 200
+    request_record.attributes = {"gen_ai.request.model": MODEL, "gen_ai.request.max_tokens": 9}
+    request_record.started -= 10
+    answer = request_record.answer = AnswerRecord(1)
+    answer.engine_started = request_record.started + 1
+    answer.first_token = request_record.started + 3
+    answer.ended = request_record.started + 7
     answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens = 11, 5, 2
     answer.finish_reasons = ["stop"]
     answer.outcome = outcome
-    return exchange
+    return request_record
 
 
-def spans_of(exchange: Exchange, header: str = "", ratio: float = 1.0):
+def spans_of(request_record: RequestRecord, header: str = "", ratio: float = 1.0):
     exporter = InMemorySpanExporter()
     tracer = OtelTracer(OtelSettings(sample_ratio=ratio), SimpleSpanProcessor(exporter))
     headers = [(b"traceparent", header.encode())] if header else []
-    tracer.record(FinishedRequest(exchange, "POST", CHAT, "chat", headers, 8.0))
+    tracer.record(FinishedRequest(request_record, "POST", CHAT, "chat", headers, 8.0))
     tracer.close()
     return {span.name: span for span in exporter.get_finished_spans()}
 
@@ -101,9 +101,9 @@ def test_failures_are_errors_and_a_client_that_leaves_is_none():
 
 
 def test_a_refused_request_has_no_phases():
-    exchange = Exchange([])
-    exchange.status, exchange.error_code = 503, "engine_unavailable"
-    [span] = spans_of(exchange).values()
+    request_record = RequestRecord([])
+    request_record.status, request_record.error_code = 503, "engine_unavailable"
+    [span] = spans_of(request_record).values()
     assert (span.name, span.status.status_code) == ("chat", StatusCode.ERROR)
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.openai.writers.chat import ChatShape
+from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.parsing.chain import Chain, PlainText
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
 from gateway.generation.assembler import Assembler
-from gateway.generation.events import Reading
+from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.load import load_tokenizer
@@ -107,8 +107,8 @@ texts = st.text("ab~#", min_size=1, max_size=20)
 def test_a_stream_of_pieces_says_what_the_whole_answer_says(text, cuts, logprobs):
     """Content, reasoning and calls, cut anywhere; every token is told once."""
     writer = ChatLogprobsWriter(load_tokenizer("")) if logprobs else None
-    shape = ChatShape(HEAD, logprobs=writer)
-    assembler = Assembler(["r"], [3], reading=Reading(Markup))
+    shape = ChatWriter(HEAD, logprobs=writer)
+    assembler = Assembler(["r"], [3], parsing=OutputParsing(Markup))
     events = [e for o in outputs_of(text, cuts, logprobs=logprobs) for e in assembler.push([o])]
     chunks = chunks_of(shape.frames(events))
     choice = json.loads(shape.whole(assembler.result()))["choices"][0]
@@ -129,9 +129,9 @@ def test_a_stream_of_pieces_says_what_the_whole_answer_says(text, cuts, logprobs
 
 def test_calls_in_the_form_of_functions() -> None:
     """For clients that send `functions`."""
-    shape = ChatShape(HEAD, legacy_calls=True)
-    reading = Reading(Markup, finish_reason_of_calls="function_call")
-    assembler = Assembler(["r"], [3], reading=reading)
+    shape = ChatWriter(HEAD, legacy_calls=True)
+    reading = OutputParsing(Markup, finish_reason_of_calls="function_call")
+    assembler = Assembler(["r"], [3], parsing=reading)
     chunks = chunks_of(shape.frames(assembler.push(outputs_of("#ab", [1, 2], logprobs=False))))
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks[1:]]
     assert deltas == [
@@ -149,7 +149,7 @@ def test_calls_in_the_form_of_functions() -> None:
 @pytest.mark.parametrize("reason", ["stop", "length"])
 def test_an_answer_that_was_cut_says_so(reason: Any) -> None:
     """`length` is never hidden behind a call."""
-    assembler = Assembler(["r"], [3], reading=Reading(Markup))
+    assembler = Assembler(["r"], [3], parsing=OutputParsing(Markup))
     assembler.push([RequestOutput("r", [1], "#a", reason)])
     assert assembler.finish_reasons == ["tool_calls" if reason == "stop" else "length"]
 

@@ -16,18 +16,18 @@ from openai import OpenAI
 
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.chat.conversation import ReasoningEffort
-from gateway.chat.reasoning.formats import STYLES
+from gateway.chat.reasoning.formats import FORMATS
 from gateway.chat.reasoning.plan import (
-    Hearing,
     Reasoner,
-    hearing_of,
+    TemplateControls,
     plan_thinking,
     prepare_thinking,
+    template_controls,
 )
 from gateway.chat.template.messages import template_messages
 from gateway.chat.template.template import ChatTemplate
 from gateway.generation.requests import chat_requests
-from gateway.generation.scheduling import Service
+from gateway.generation.scheduling import Scheduling
 from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
@@ -258,15 +258,15 @@ def chat(**fields: Any) -> ChatCompletionRequest:
     return msgspec.convert(body, ChatCompletionRequest)
 
 
-DEAF = Hearing()
-QWEN = Hearing(("enable_thinking",))
-DEEPSEEK = Hearing(("enable_thinking", "thinking"))
-GPT_OSS = Hearing((), ("low", "medium", "high"))
-MISTRAL = Hearing((), ("none", "high"))
+DEAF = TemplateControls()
+QWEN = TemplateControls(("enable_thinking",))
+DEEPSEEK = TemplateControls(("enable_thinking", "thinking"))
+GPT_OSS = TemplateControls((), ("low", "medium", "high"))
+MISTRAL = TemplateControls((), ("none", "high"))
 
 
 @pytest.mark.parametrize(
-    ("style", "hearing", "effort", "told", "budget"),
+    ("reasoning_format", "controls", "effort", "told", "budget"),
     [
         ("qwen3", QWEN, None, {}, 77),
         ("qwen3", QWEN, "none", {"enable_thinking": False}, 77),
@@ -290,23 +290,23 @@ MISTRAL = Hearing((), ("none", "high"))
     ],
 )
 def test_effort_is_told_to_the_template_or_becomes_a_budget(
-    style: str | None,
-    hearing: Hearing,
+    reasoning_format: str | None,
+    controls: TemplateControls,
     effort: str | None,
     told: dict[str, Any],
     budget: int | None,
 ):
-    found = None if style is None else STYLES[style]
-    plan = plan_thinking(chat(reasoning_effort=effort), found, hearing, 77)
+    found = None if reasoning_format is None else FORMATS[reasoning_format]
+    plan = plan_thinking(chat(reasoning_effort=effort), found, controls, 77)
     assert (plan.variables, plan.budget) == (told, budget)
 
     own = chat(reasoning_effort=effort, chat_template_kwargs={"enable_thinking": 1, "a": 2})
-    plan = plan_thinking(own, found, hearing, 77)
+    plan = plan_thinking(own, found, controls, 77)
     assert plan.variables == {**told, "enable_thinking": 1, "a": 2}
 
-    if style is not None:
+    if reasoning_format is not None:
         capped = chat(reasoning_effort=effort, thinking_token_budget=5)
-        assert plan_thinking(capped, found, hearing, 77).budget == 5
+        assert plan_thinking(capped, found, controls, 77).budget == 5
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_effort": "low"}, {"thinking_token_budget": 5}])
@@ -319,9 +319,13 @@ def test_a_model_that_does_not_think_is_not_asked_to(fields: dict[str, Any]):
 
 def thinking_of(data: ChatCompletionRequest, prompt: str, budget: int | None) -> Thinking | None:
     """What the engine is told."""
-    prepared = prepare_thinking(data, Reasoner(STYLES["qwen3"], TOKENIZER, "Stop."), prompt, budget)
-    service = Service(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
-    [made] = chat_requests(data, [1], service, answer_id="a", max_model_len=100, thinking=prepared)
+    prepared = prepare_thinking(
+        data, Reasoner(FORMATS["qwen3"], TOKENIZER, "Stop."), prompt, budget
+    )
+    scheduling = Scheduling(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
+    [made] = chat_requests(
+        data, [1], scheduling, answer_id="a", max_model_len=100, thinking=prepared
+    )
     return made.thinking
 
 
@@ -343,8 +347,8 @@ def test_control_tokens_that_tell_thoughts_are_shown():
     class Vocabulary(ByteTokenizer):
         """`<|bos|>` and `<|eos|>` stand for no text."""
 
-    style = msgspec.structs.replace(STYLES["mistral"], start="<|bos|>", end="<|eos|>")
-    reasoner = Reasoner(style, Vocabulary())
+    reasoning_format = msgspec.structs.replace(FORMATS["mistral"], start="<|bos|>", end="<|eos|>")
+    reasoner = Reasoner(reasoning_format, Vocabulary())
 
     prepared = prepare_thinking(chat(), reasoner, "bot:", 5)
 
@@ -365,7 +369,7 @@ CHOOSY = (
 
 
 @pytest.mark.parametrize(
-    ("source", "style", "hearing"),
+    ("source", "reasoning_format", "controls"),
     [
         ("plain {{ messages[0].content }}", "qwen3", DEAF),
         (SWITCHED, "qwen3", QWEN),
@@ -381,10 +385,13 @@ CHOOSY = (
     ],
 )
 def test_what_a_template_listens_to_is_found_by_trying(
-    source: str, style: str | None, hearing: Hearing
+    source: str, reasoning_format: str | None, controls: TemplateControls
 ):
     template = ChatTemplate(source, bos_token="", eos_token="")
-    assert hearing_of(template, None if style is None else STYLES[style]) == hearing
+    assert (
+        template_controls(template, None if reasoning_format is None else FORMATS[reasoning_format])
+        == controls
+    )
 
 
 HISTORY = (

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 
 from gateway.chat.parsing.chain import WithoutReasoning
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
-from gateway.chat.reasoning.formats import STYLES, find_opening, find_style, new_parser
+from gateway.chat.reasoning.formats import FORMATS, find_format, find_reasoning_state, new_parser
 from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HarmonyParser
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.settings.schema import ReasoningParser
 
-TAG_STYLES = [name for name, style in STYLES.items() if not style.has_channels]
+TAG_STYLES = [
+    name for name, reasoning_format in FORMATS.items() if not reasoning_format.has_channels
+]
 WORDS = st.text(alphabet="ab <>/[]|\n", max_size=12)
 
 
@@ -53,7 +55,7 @@ def channels() -> Parser:
 
 
 def test_the_setting_has_the_styles():
-    assert set(get_args(ReasoningParser)) == {"auto", "none", *STYLES}
+    assert set(get_args(ReasoningParser)) == {"auto", "none", *FORMATS}
 
 
 @pytest.mark.parametrize("name", TAG_STYLES)
@@ -61,19 +63,22 @@ def test_the_setting_has_the_styles():
 def test_a_block_is_told_from_the_answer_however_it_is_cut(
     name: str, thought: str, content: str, places: list[int]
 ):
-    style = STYLES[name]
-    text = f"{style.start}\n{thought}\n{style.end}\n\n{content}"
+    reasoning_format = FORMATS[name]
+    text = f"{reasoning_format.start}\n{thought}\n{reasoning_format.end}\n\n{content}"
     expected: list[Piece] = []
     if thought.strip():
         expected.append(Reasoning(thought.strip()))
     if content.lstrip("\n"):
         expected.append(Content(content.lstrip("\n")))
-    if style.end in f"{thought}\n{style.end}"[:-1]:
+    if reasoning_format.end in f"{thought}\n{reasoning_format.end}"[:-1]:
         return  # the random words have made a tag
 
-    assert read(TagParser(style.start, style.end), *cut(text, places)) == expected
-    inside = text.removeprefix(style.start)
-    parser = TagParser(style.start, style.end, starts_inside=True)
+    assert (
+        read(TagParser(reasoning_format.start, reasoning_format.end), *cut(text, places))
+        == expected
+    )
+    inside = text.removeprefix(reasoning_format.start)
+    parser = TagParser(reasoning_format.start, reasoning_format.end, starts_inside=True)
     assert read(parser, *cut(inside, places)) == expected
 
 
@@ -141,10 +146,10 @@ def test_channels_character_by_character_and_cut_short_anywhere():
 
 def test_text_without_a_channel_is_for_the_reader():
     assert read(channels(), *"Hello there") == [Content("Hello there")]
-    inside = new_parser(STYLES["openai_gptoss"], "inside")
+    inside = new_parser(FORMATS["openai_gptoss"], "inside")
     rest = "more<|end|><|start|>assistant<|channel|>final<|message|>so"
     assert read(inside, *rest) == [Reasoning("more"), Content("so")]
-    over = new_parser(STYLES["openai_gptoss"], "over")
+    over = new_parser(FORMATS["openai_gptoss"], "over")
     assert read(over, " and so") == [Content(" and so")]
 
 
@@ -166,14 +171,14 @@ def test_reasoning_can_be_left_out():
     ],
 )
 def test_the_style_is_found_in_the_template(template: str | None, name: str | None):
-    expected = None if name is None else STYLES[name]
-    assert find_style("auto", template) == expected
-    assert find_style("none", template) is None
-    assert find_style("deepseek_r1", template) == STYLES["deepseek_r1"]
+    expected = None if name is None else FORMATS[name]
+    assert find_format("auto", template) == expected
+    assert find_format("none", template) is None
+    assert find_format("deepseek_r1", template) == FORMATS["deepseek_r1"]
 
 
 @pytest.mark.parametrize(
-    ("style", "prompt", "continued", "opening"),
+    ("reasoning_format", "prompt", "continued", "opening"),
     [
         ("qwen3", "user: what is <think>?\nassistant:", None, "possible"),
         ("qwen3", "assistant: <think>\n", None, "inside"),
@@ -188,33 +193,33 @@ def test_the_style_is_found_in_the_template(template: str | None, name: str | No
     ],
 )
 def test_where_a_prompt_leaves_the_model(
-    style: str, prompt: str, continued: str | None, opening: str
+    reasoning_format: str, prompt: str, continued: str | None, opening: str
 ):
-    assert find_opening(STYLES[style], prompt, continued) == opening
+    assert find_reasoning_state(FORMATS[reasoning_format], prompt, continued) == opening
 
 
 def test_a_parser_begins_where_the_prompt_ends():
-    for name, style in STYLES.items():
-        thought = f"why{style.closing or style.end}so"
-        pieces = read(new_parser(style, "inside"), *thought)
+    for name, reasoning_format in FORMATS.items():
+        thought = f"why{reasoning_format.closing or reasoning_format.end}so"
+        pieces = read(new_parser(reasoning_format, "inside"), *thought)
         assert pieces == [Reasoning("why"), Content("so")], name
 
 
 @given(places=st.lists(st.integers(0, len(HARMONY)), max_size=20))
 def test_a_parser_of_channels_reads_the_calls_by_itself(places: list[int]):
-    style = STYLES["openai_gptoss"]
-    for opening, head in (("possible", ""), ("inside", style.start)):
-        parser = new_parser(style, opening, channels(), tells_channels=True)  # type: ignore[arg-type]
+    reasoning_format = FORMATS["openai_gptoss"]
+    for opening, head in (("possible", ""), ("inside", reasoning_format.start)):
+        parser = new_parser(reasoning_format, opening, channels(), tells_channels=True)  # type: ignore[arg-type]
         assert read(parser, *cut(HARMONY.removeprefix(head), places)) == HARMONY_PIECES
 
 
 @given(places=st.lists(st.integers(0, 200), max_size=20))
 def test_calls_are_looked_for_behind_the_thought(places: list[int]):
     call = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
-    for style in (STYLES["qwen3"], STYLES["mistral"]):
-        text = f"{style.start}I say {call}!{style.end}\n\nLet me see. {call}"
+    for reasoning_format in (FORMATS["qwen3"], FORMATS["mistral"]):
+        text = f"{reasoning_format.start}I say {call}!{reasoning_format.end}\n\nLet me see. {call}"
         calls = HERMES.new_parser(names={"look"}, new_id=lambda: "id", max_calls=None)
-        assert read(new_parser(style, "possible", calls), *cut(text, places)) == [
+        assert read(new_parser(reasoning_format, "possible", calls), *cut(text, places)) == [
             Reasoning(f"I say {call}!"),
             Content("Let me see."),
             CallStart(0, "id", "look"),

@@ -16,14 +16,14 @@ from jsonschema import Draft202012Validator
 from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
 from gateway.api.openai.responses.translate import chat_of
 from gateway.api.openai.responses.unsupported import HARMLESS, REFUSED, REFUSED_INSIDE
-from gateway.api.openai.responses.writer import ResponseShape, new_response
+from gateway.api.openai.responses.writer import ResponseWriter, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import AssistantMessage, SystemMessage, ToolMessage, UserMessage
 from gateway.chat.parsing.pieces import Parser
-from gateway.chat.reasoning.formats import STYLES, new_parser
+from gateway.chat.reasoning.formats import FORMATS, new_parser
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.generation.assembler import Assembler
-from gateway.generation.events import Reading
+from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from gateway.settings.schema import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
@@ -526,17 +526,17 @@ def test_the_official_client_reads_every_answer(server: RunningServer, caller: R
 def thinking_parser() -> Parser:
     numbers = itertools.count()
     calls = HERMES.new_parser(("f",), lambda: f"call_{next(numbers)}", None)
-    return new_parser(STYLES["deepseek_r1"], "inside", calls)
+    return new_parser(FORMATS["deepseek_r1"], "inside", calls)
 
 
 def run(text: str, cuts: Sequence[int], reason: str, logprobs: bool) -> dict[str, Any]:
     """Streams an answer and has it whole, from the same deltas; what it says."""
     answers = []
     for streams in (True, False):
-        assembler = Assembler(["r0"], [7], reading=Reading(thinking_parser))
+        assembler = Assembler(["r0"], [7], parsing=OutputParsing(thinking_parser))
         writer = ChatLogprobsWriter(TOKENIZER) if logprobs else None
         data = decode_response_request(b'{"model": "m", "input": "hi"}')
-        shape = ResponseShape(new_response(data, HEAD), writer)
+        shape = ResponseWriter(new_response(data, HEAD), writer)
         frames = b""
         for output in deltas("r0", text, cuts, reason, logprobs):
             events = assembler.push([output])

@@ -15,12 +15,12 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
-from gateway.generation.scheduling import Origin, Service, served_tier, service_of
+from gateway.generation.scheduling import Caller, Scheduling, scheduling_of, served_tier
 from gateway.observability.request_record import key_fingerprint
 from runtime.errors import InvalidRequest
 from runtime.messages.request import PRIORITY_STEP
 
-ORIGIN = Origin(
+ORIGIN = Caller(
     arrival_time=50.0,
     unix_time=1_000_000.0,
     key_fingerprint="fingerprint",
@@ -38,15 +38,15 @@ def completion(**fields: Any) -> CompletionRequest:
     return decode_completion(msgspec.json.encode({"model": "m", "prompt": "hi", **fields}))
 
 
-def service(origin: Origin = ORIGIN, **fields: Any) -> Service:
+def scheduling(caller: Caller = ORIGIN, **fields: Any) -> Scheduling:
     """The same on both endpoints."""
-    of_chat = service_of(chat(**fields), origin)
-    assert service_of(completion(**fields), origin) == of_chat
+    of_chat = scheduling_of(chat(**fields), caller)
+    assert scheduling_of(completion(**fields), caller) == of_chat
     return of_chat
 
 
 def test_defaults():
-    assert service() == Service(
+    assert scheduling() == Scheduling(
         priority=0, tenant="fingerprint", cache_salt="", arrival_time=50.0, deadline=650.0
     )
 
@@ -63,7 +63,7 @@ def test_defaults():
     ],
 )
 def test_priorities_by_name_and_by_number(value, priority):
-    assert service(priority=value).priority == priority
+    assert scheduling(priority=value).priority == priority
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_priorities_by_name_and_by_number(value, priority):
 )
 def test_other_priorities_are_refused_with_what_is_allowed(value):
     with pytest.raises(InvalidRequest) as refused:
-        service(priority=value)
+        scheduling(priority=value)
 
     assert refused.value.param == "priority"
     for allowed in ('"interactive"', '"normal"', '"batch"', "-1000", "1000"):
@@ -93,45 +93,45 @@ def test_other_priorities_are_refused_with_what_is_allowed(value):
 def test_service_tiers_are_classes(tier, priority, served):
     data = chat(service_tier=tier)
 
-    assert service_of(data, ORIGIN).priority == priority
+    assert scheduling_of(data, ORIGIN).priority == priority
     assert served_tier(data) == served
 
 
 def test_an_explicit_priority_wins_over_the_tier():
     data = chat(service_tier="flex", priority="normal")
 
-    assert service_of(data, ORIGIN).priority == 0
+    assert scheduling_of(data, ORIGIN).priority == 0
     assert served_tier(data) == "default"
 
 
 def test_a_deadline_becomes_a_time_of_the_monotonic_clock():
-    assert service(deadline=1_000_010.5).deadline == pytest.approx(60.5)
-    assert service(deadline=1_000_010).deadline == 60.0
-    assert service(deadline=1_000_000).deadline == 50.0
+    assert scheduling(deadline=1_000_010.5).deadline == pytest.approx(60.5)
+    assert scheduling(deadline=1_000_010).deadline == 60.0
+    assert scheduling(deadline=1_000_000).deadline == 50.0
 
 
 def test_no_deadline_is_later_than_the_settings_allow():
-    assert service(deadline=1e308).deadline == 650.0
-    assert service(replace(ORIGIN, max_queue_seconds=5.0), deadline=1_000_010).deadline == 55.0
+    assert scheduling(deadline=1e308).deadline == 650.0
+    assert scheduling(replace(ORIGIN, max_queue_seconds=5.0), deadline=1_000_010).deadline == 55.0
 
 
 def test_a_deadline_in_the_past_is_refused_with_how_far():
     with pytest.raises(InvalidRequest, match=r"12\.5 seconds in the past") as refused:
-        service(deadline=999_987.5)
+        scheduling(deadline=999_987.5)
 
     assert refused.value.param == "deadline"
 
 
 def test_tenants():
-    assert service(user="ann").tenant == "ann"
-    assert service(user="").tenant == "fingerprint"
-    assert service(replace(ORIGIN, key_fingerprint="")).tenant == ""
-    assert service_of(chat(user="ann", safety_identifier="id"), ORIGIN).tenant == "id"
+    assert scheduling(user="ann").tenant == "ann"
+    assert scheduling(user="").tenant == "fingerprint"
+    assert scheduling(replace(ORIGIN, key_fingerprint="")).tenant == ""
+    assert scheduling_of(chat(user="ann", safety_identifier="id"), ORIGIN).tenant == "id"
 
 
 def test_a_long_name_costs_no_more_than_a_hash():
-    assert service(user="ä" * 64).tenant == "ä" * 64
-    assert service(user="ä" * 65).tenant == hashlib.sha256(("ä" * 65).encode()).hexdigest()
+    assert scheduling(user="ä" * 64).tenant == "ä" * 64
+    assert scheduling(user="ä" * 65).tenant == hashlib.sha256(("ä" * 65).encode()).hexdigest()
 
 
 @given(st.lists(st.tuples(*[st.text(max_size=3)] * 2, st.text(min_size=1, max_size=3)), min_size=2))
@@ -139,10 +139,10 @@ def test_salts_of_different_tenants_never_meet(combinations: list[tuple[str, str
     """Where prefixes are per tenant; elsewhere the client's salt is all."""
     salts = set()
     for key, user, salt in combinations:
-        origin = replace(ORIGIN, key_fingerprint=key, prefix_caching="per_tenant")
-        salts.add(service(origin, user=user, cache_salt=salt).cache_salt)
+        caller = replace(ORIGIN, key_fingerprint=key, prefix_caching="per_tenant")
+        salts.add(scheduling(caller, user=user, cache_salt=salt).cache_salt)
         if not salt.startswith("["):
-            assert service(user=user, cache_salt=salt).cache_salt == salt
+            assert scheduling(user=user, cache_salt=salt).cache_salt == salt
 
     assert len(salts) == len({(key, user or key, salt) for key, user, salt in combinations})
 
@@ -157,10 +157,10 @@ SALTS = st.sampled_from([None, "s", "[", '["a",""]', '["","a",""]', '["a","s"]']
 )
 def test_prefixes_of_different_adapters_never_meet(combinations, prefix_caching):
     """Nor those of the model itself; whatever salts clients send."""
-    origin = replace(ORIGIN, prefix_caching=prefix_caching)
+    caller = replace(ORIGIN, prefix_caching=prefix_caching)
     found = {
-        (lora, salt, user if prefix_caching == "per_tenant" else ""): service_of(
-            chat(user=user or None, cache_salt=salt), origin, lora
+        (lora, salt, user if prefix_caching == "per_tenant" else ""): scheduling_of(
+            chat(user=user or None, cache_salt=salt), caller, lora
         )
         for lora, salt, user in combinations
     }
@@ -170,10 +170,10 @@ def test_prefixes_of_different_adapters_never_meet(combinations, prefix_caching)
 
 
 def test_prefixes_per_tenant_are_separate_without_a_salt_too():
-    origin = replace(ORIGIN, prefix_caching="per_tenant")
+    caller = replace(ORIGIN, prefix_caching="per_tenant")
 
-    assert service(origin, user="a").cache_salt != service(origin, user="b").cache_salt
-    assert service(origin, user="a").cache_salt == service(origin, user="a").cache_salt
+    assert scheduling(caller, user="a").cache_salt != scheduling(caller, user="b").cache_salt
+    assert scheduling(caller, user="a").cache_salt == scheduling(caller, user="a").cache_salt
 
 
 def test_a_key_leaves_a_fingerprint_and_nothing_else():

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.openai.writers.chat import ChatShape
+from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.generation.assembler import Assembler
-from gateway.generation.events import Reading
+from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.load import load_tokenizer
@@ -93,9 +93,9 @@ def whole(answer: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def reading(dialect: Dialect) -> Reading:
+def reading(dialect: Dialect) -> OutputParsing:
     numbers = itertools.count()
-    return Reading(lambda: dialect.new_parser(("f",), lambda: f"call_{next(numbers)}", None))
+    return OutputParsing(lambda: dialect.new_parser(("f",), lambda: f"call_{next(numbers)}", None))
 
 
 def check(
@@ -103,14 +103,14 @@ def check(
 ) -> list[dict[str, Any]]:
     """Streams the choices, interleaved as `pick` says, and compares; what each choice said."""
     names = [f"r{index}" for index in range(len(queues))]
-    assembler = Assembler(names, [NUM_PROMPT], reading=reading(dialect))
-    writer = ChatLogprobsWriter(TOKENIZER) if logprobs else None
-    shape = ChatShape(HEAD, include_usage=True, logprobs=writer)
+    assembler = Assembler(names, [NUM_PROMPT], parsing=reading(dialect))
+    logprobs_writer = ChatLogprobsWriter(TOKENIZER) if logprobs else None
+    writer = ChatWriter(HEAD, include_usage=True, logprobs=logprobs_writer)
     waiting, frames = [list(queue) for queue in queues], b""
     while open_ones := [index for index, queue in enumerate(waiting) if queue]:
-        frames += shape.frames(assembler.push([waiting[pick(open_ones)].pop(0)]))
+        frames += writer.frames(assembler.push([waiting[pick(open_ones)].pop(0)]))
     chunks = chunks_of(frames)
-    answer = json.loads(shape.whole(assembler.result()))
+    answer = json.loads(writer.whole(assembler.result()))
     said = whole(answer)
     assert fold(chunks) == said
     assert chunks[-1]["choices"] == []

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.openai.writers.chat import ChatShape
-from gateway.api.openai.writers.completion import CompletionShape
+from gateway.api.openai.writers.chat import ChatWriter
+from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.generation.assembler import Assembler
 from gateway.generation.run import FinishedDeltas
-from gateway.generation.writer import DONE, KEEP_ALIVE, Head, Shape
+from gateway.generation.writer import DONE, KEEP_ALIVE, AnswerWriter, Head
 from gateway.http.streaming import EventStream, WholeAnswer
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.client.token_stream import TokenStream
 from runtime.errors import EngineError, EngineOverloaded
 from runtime.messages.request import RequestOutput
@@ -40,8 +40,8 @@ class Client:
         self.can_write = asyncio.Event()
         self.can_write.set()
         self.scope: dict[str, Any] = {"type": "http"}
-        self.exchange = Exchange([])
-        self.exchange.attach(self.scope)
+        self.request_record = RequestRecord([])
+        self.request_record.attach(self.scope)
 
     async def receive(self) -> dict[str, Any]:
         if self.inbox:
@@ -52,7 +52,7 @@ class Client:
     async def send(self, message: dict[str, Any]) -> None:
         await self.can_write.wait()
         if message["type"] == "http.response.start":
-            self.exchange.status = message["status"]
+            self.request_record.status = message["status"]
         self.sent.append(message)
         self.wrote.set()
 
@@ -80,15 +80,15 @@ class Setup:
         response = EventStream(
             lambda: self.stream,
             self.assembler,
-            ChatShape(HEAD, include_usage=usage),
+            ChatWriter(HEAD, include_usage=usage),
             self.metrics,
             interval,
         )
         return self.start(response)
 
     def whole_answer(self) -> "asyncio.Task[None]":
-        shape = ChatShape(HEAD, include_usage=False)
-        return self.start(WholeAnswer(lambda: self.stream, self.assembler, shape, self.metrics))
+        writer = ChatWriter(HEAD, include_usage=False)
+        return self.start(WholeAnswer(lambda: self.stream, self.assembler, writer, self.metrics))
 
     def start(self, response: Callable[..., Any]) -> "asyncio.Task[None]":
         client = self.client
@@ -226,7 +226,7 @@ async def test_an_error_of_ours_says_nothing_of_itself():
     await finished(task)
 
     assert b"secret" not in setup.client.body
-    assert setup.client.exchange.request_id.encode() in setup.client.body
+    assert setup.client.request_record.request_id.encode() in setup.client.body
     assert setup.client.body.endswith(DONE)
 
 
@@ -328,11 +328,11 @@ def events(raw: bytes) -> list[dict[str, Any]]:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.booleans(), st.booleans())
 def test_frames_are_json_whatever_the_text(texts, chat, usage):
     """Quotes, newlines, control characters: one event stays one line, and the text comes back."""
-    kind = ChatShape if chat else CompletionShape
-    shape: Shape = kind(HEAD, include_usage=usage)
+    kind = ChatWriter if chat else CompletionWriter
+    writer: AnswerWriter = kind(HEAD, include_usage=usage)
     assembler = Assembler(["r"], [1])
-    raw = b"".join(shape.frames(assembler.push([RequestOutput("r", [1], text)])) for text in texts)
-    raw += shape.frames(assembler.push([RequestOutput("r", [1], "", "stop")]))
+    raw = b"".join(writer.frames(assembler.push([RequestOutput("r", [1], text)])) for text in texts)
+    raw += writer.frames(assembler.push([RequestOutput("r", [1], "", "stop")]))
 
     chunks = events(raw)
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
@@ -341,7 +341,7 @@ def test_frames_are_json_whatever_the_text(texts, chat, usage):
     assert all(chunk["id"] == HEAD.id and chunk["model"] == HEAD.model for chunk in chunks)
     assert [chunk.get("usage") is not None for chunk in chunks].count(True) == int(usage)
     assert all(("usage" in chunk) == usage for chunk in chunks)
-    whole = json.loads(shape.whole(assembler.result()))["choices"][0]
+    whole = json.loads(writer.whole(assembler.result()))["choices"][0]
     assert (whole["message"]["content"] if chat else whole["text"]) == "".join(texts)
 
 

@@ -14,7 +14,7 @@ from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.mistral import MISTRAL
 from gateway.chat.tools.find_dialect import DIALECTS
-from gateway.chat.tools.tool_constraint import hidden_tokens, make_call_plan
+from gateway.chat.tools.tool_constraint import hidden_tokens, make_tool_constraint
 from gateway.chat.tools.tool_use import ToolUse
 from gateway.settings.schema import ModelSettings, Settings, ToolDialect
 from runtime.config.engine import EngineConfig
@@ -397,25 +397,29 @@ def test_how_calls_are_had() -> None:
     free, forced = tool_use(tools=TOOLS), tool_use(tools=TOOLS, tool_choice="required")
     assert free is not None
     assert forced is not None
-    plan = make_call_plan(free, HERMES, tokenizer, None, has_tags=True)
+    plan = make_tool_constraint(free, HERMES, tokenizer, None, has_tags=True)
     assert plan.structured_output is not None
     assert plan.structured_output.is_optional
     assert plan.structured_output.source == "tools"
-    plan = make_call_plan(forced, MISTRAL, tokenizer, None, has_tags=True)
+    plan = make_tool_constraint(forced, MISTRAL, tokenizer, None, has_tags=True)
     assert plan.structured_output is not None
     assert plan.structured_output.structural_tag is not None
     assert not plan.structured_output.is_optional
     assert plan.structured_output.source == "tool_choice"
     for dialect, has_tags in ((MISTRAL, False), (GEMMA4, True)):
-        plan = make_call_plan(forced, dialect, tokenizer, None, has_tags=has_tags)
+        plan = make_tool_constraint(forced, dialect, tokenizer, None, has_tags=has_tags)
         assert plan.structured_output is not None
         assert plan.structured_output.json is not None
-    assert make_call_plan(free, GEMMA4, tokenizer, None, has_tags=True).structured_output is None
+    assert (
+        make_tool_constraint(free, GEMMA4, tokenizer, None, has_tags=True).structured_output is None
+    )
     for wanted in (StructuredOutput(regex="a"), StructuredOutput(choice=("a",))):
         with pytest.raises(InvalidRequest, match="JSON"):
-            make_call_plan(free, GENERIC, tokenizer, wanted, has_tags=True)
+            make_tool_constraint(free, GENERIC, tokenizer, wanted, has_tags=True)
     with pytest.raises(InvalidRequest, match="`response_format` cannot be enforced"):
-        make_call_plan(free, GEMMA4, tokenizer, StructuredOutput(json_object=True), has_tags=True)
+        make_tool_constraint(
+            free, GEMMA4, tokenizer, StructuredOutput(json_object=True), has_tags=True
+        )
 
 
 @pytest.mark.parametrize("parallel", [False, True])
@@ -424,7 +428,7 @@ def test_calls_in_plain_json(names: tuple[str, ...], parallel: bool) -> None:
     """For engines that enforce schemas only; references inside a tool's schema still lead there."""
     use = tool_use(tools=TOOLS, tool_choice=choice_of(*names), parallel_tool_calls=parallel)
     assert use is not None
-    plan = make_call_plan(use, HERMES, load_tokenizer(""), None, has_tags=False)
+    plan = make_tool_constraint(use, HERMES, load_tokenizer(""), None, has_tags=False)
     assert plan.structured_output is not None
     assert plan.structured_output.json is not None
     schema = json.loads(plan.structured_output.json)

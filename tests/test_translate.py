@@ -19,12 +19,12 @@ from gateway.chat.template.messages import template_messages, uses_tools
 from gateway.chat.template.probe import ToolSupport
 from gateway.generation import requests as engine_requests
 from gateway.generation.prompts import check_token_ids, empty_prompt
-from gateway.generation.scheduling import Service
+from gateway.generation.scheduling import Scheduling
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request
 
 SHOWS_MESSAGES = ToolSupport(shows_messages=True)
-SERVICE = Service(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
+SERVICE = Scheduling(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
 
 
 def chat(**fields: object) -> ChatCompletionRequest:

@@ -13,7 +13,7 @@ from gateway.admission.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, prese
 from gateway.admission.quotas import Permit, Quotas
 from gateway.admission.web_origin import host_name, is_own_host, is_own_page
 from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from gateway.settings.schema import Settings
 
 REFUSED_STATUSES = (429, 503)
@@ -66,18 +66,18 @@ class Admission:
         if principal is not None and self._monitoring != "key":
             self.check_admin(principal)
 
-    def enter(self, principal: Principal | None, exchange: Exchange) -> Permit | None:
-        """Lets a request in, until its exchange is over. Raises ServerDraining, RateLimited."""
+    def enter(self, principal: Principal | None, request_record: RequestRecord) -> Permit | None:
+        """Lets a request in, until it is over. Raises ServerDraining, RateLimited."""
         drain = self.drain
         if drain.is_draining:
             raise ServerDraining(retry_after=drain.retry_after)
         permit = None
         if principal is not None:
             quota = self._quotas.of(principal)
-            exchange.limit_headers = quota.headers
+            request_record.limit_headers = quota.headers
             permit = quota.enter()
         drain.num_running += 1
-        exchange.on_end = _ending(drain, permit)
+        request_record.on_end = _ending(drain, permit)
         return permit
 
     def _check_page(self, headers: Headers) -> None:

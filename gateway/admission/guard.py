@@ -12,7 +12,7 @@ from gateway.admission.admission import (
 from gateway.admission.keys import Principal
 from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit
 from gateway.generation.assembler import Assembler
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
 
 PUBLIC = "public"
@@ -40,11 +40,11 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
         admission.may_monitor(headers, (scope.get("client") or ("",))[0])
         return
     principal = scope[_PRINCIPAL] = admission.identify(headers)
-    _check_client_request_id(Exchange.of(scope))
+    _check_client_request_id(RequestRecord.of(scope))
     if options.get(ADMIN):
         admission.check_admin(principal)
     elif scope["method"] == "POST":
-        scope[_PERMIT] = admission.enter(principal, Exchange.of(scope))
+        scope[_PERMIT] = admission.enter(principal, RequestRecord.of(scope))
 
 
 def principal_of(scope: Any) -> Principal | None:
@@ -76,8 +76,8 @@ def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) 
         permit.reserve_tokens(num_tokens, used)
 
 
-def _check_client_request_id(exchange: Exchange) -> None:
-    if exchange.client_request_id is None:
+def _check_client_request_id(request_record: RequestRecord) -> None:
+    if request_record.client_request_id is None:
         raise InvalidRequest(
             "The header `X-Client-Request-Id` has to be ASCII, at most 512 characters.",
             param=None,

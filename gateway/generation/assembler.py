@@ -14,9 +14,9 @@ from gateway.generation.events import (
     CompletionTokensDetails,
     Echo,
     Event,
+    OutputParsing,
     PieceDelta,
     PromptTokensDetails,
-    Reading,
     TextDelta,
     TokensDelta,
     Usage,
@@ -42,11 +42,11 @@ class _ChoiceState:
         *("started", "stop_reason", "token_ids", "tracker"),
     )
 
-    def __init__(self, index: int, echo: Echo, reading: Reading | None) -> None:
+    def __init__(self, index: int, echo: Echo, parsing: OutputParsing | None) -> None:
         self.index = index
         self.echo = echo
-        self.parser = None if reading is None else reading.new_parser()
-        new_tracker = None if reading is None else reading.new_tracker
+        self.parser = None if parsing is None else parsing.new_parser()
+        new_tracker = None if parsing is None else parsing.new_tracker
         self.tracker = None if new_tracker is None else new_tracker()
         self.stop_reason: str | int | None = None
         self.reasoning: list[str] = []
@@ -67,7 +67,7 @@ class Assembler:
     `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
     with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
     `echoes` are what each prompt's choices begin with. Events of a choice come as ChoiceStart,
-    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `reading`
+    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `parsing`
     PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
     does not depend on how the deltas were cut, nor do the tokens or the pieces.
 
@@ -81,16 +81,16 @@ class Assembler:
         request_ids: Sequence[str],
         prompt_lengths: Sequence[int],
         echoes: Sequence[Echo] = (),
-        reading: Reading | None = None,
+        parsing: OutputParsing | None = None,
     ) -> None:
-        self._reading = reading
+        self._reading = parsing
         self._per_prompt = len(request_ids) // len(prompt_lengths)
         self._prompt_lengths = prompt_lengths
         self._choices = {
             request_id: _ChoiceState(
                 index,
                 echoes[index // self._per_prompt] if echoes else NO_ECHO,
-                reading,
+                parsing,
             )
             for index, request_id in enumerate(request_ids)
         }

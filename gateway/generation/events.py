@@ -114,7 +114,7 @@ class Echo(Struct, frozen=True):
 NO_ECHO = Echo()
 
 
-class Reading(Struct, frozen=True):
+class OutputParsing(Struct, frozen=True):
     """How the text of a chat's answer is read: a parser for each choice, what a choice that ended
     by itself has for its finish reason if there is a call in it, and a counter of the tokens that
     were thought."""

@@ -9,9 +9,9 @@ from gateway.chat.parsing.chain import WithoutReasoning
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.reasoning.formats import new_parser
 from gateway.chat.reasoning.plan import PreparedThinking
-from gateway.chat.tools.tool_constraint import CallPlan, make_call_plan
+from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from gateway.chat.tools.tool_use import ToolUse
-from gateway.generation.events import Reading
+from gateway.generation.events import OutputParsing
 from gateway.models.served_model import ServedModel
 
 _ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
@@ -20,38 +20,38 @@ _ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
 
 def find_calls(
     use: ToolUse | None, model: ServedModel, data: ChatCompletionRequest
-) -> CallPlan | None:
+) -> ToolConstraint | None:
     """How calls of tools are had from this model; None where there are none."""
     if use is None:
         return None
     info = model.client.info
     has_tags = info is None or info.engine not in _ENGINES_WITHOUT_TAGS
     wanted = structured_output(data)
-    return make_call_plan(use, model.tool_dialect, model.tokenizer, wanted, has_tags=has_tags)
+    return make_tool_constraint(use, model.tool_dialect, model.tokenizer, wanted, has_tags=has_tags)
 
 
 def find_reading(
-    data: ChatCompletionRequest, calls: CallPlan | None, thinking: PreparedThinking | None
-) -> Reading | None:
+    data: ChatCompletionRequest, calls: ToolConstraint | None, thinking: PreparedThinking | None
+) -> OutputParsing | None:
     """The parsers for the answers to this request; None where all text is content, which costs
     nothing. `thinking` is how these answers think, None where the model does not."""
     if calls is None and thinking is None:
         return None
     read = partial(_new_parser, calls, thinking)
-    return Reading(
+    return OutputParsing(
         partial(_without_reasoning, read) if data.include_reasoning is False else read,
         "tool_calls" if calls is None else calls.finish_reason,
         None if thinking is None else thinking.new_tracker,
     )
 
 
-def _new_parser(calls: CallPlan | None, thinking: PreparedThinking | None) -> Parser:
+def _new_parser(calls: ToolConstraint | None, thinking: PreparedThinking | None) -> Parser:
     """What is thought comes first, and calls are looked for in the rest."""
     call_parser = None if calls is None else calls.new_parser()
     if thinking is not None:
         tells_channels = calls is not None and calls.tells_reasoning
         return new_parser(
-            thinking.style, thinking.opening, call_parser, tells_channels=tells_channels
+            thinking.reasoning_format, thinking.state, call_parser, tells_channels=tells_channels
         )
     assert call_parser is not None, "nothing to look for: this is a bug"
     return call_parser

@@ -48,6 +48,6 @@ async def prepare_prompt(
 def _plan_thinking(
     data: ChatCompletionRequest, model: ServedModel, template: ChatTemplate
 ) -> ThinkingPlan:
-    style = None if model.reasoner is None else model.reasoner.style
-    hearing = model.hearing_of(template)
-    return plan_thinking(data, style, hearing, model.default_thinking_budget)
+    reasoning_format = None if model.reasoner is None else model.reasoner.reasoning_format
+    controls = model.template_controls(template)
+    return plan_thinking(data, reasoning_format, controls, model.default_thinking_budget)

@@ -16,8 +16,8 @@ from gateway.api.openai.translate.checks import (
 )
 from gateway.api.openai.translate.sampling import sampling_params
 from gateway.chat.reasoning.plan import PreparedThinking
-from gateway.chat.tools.tool_constraint import CallPlan
-from gateway.generation.scheduling import Service
+from gateway.chat.tools.tool_constraint import ToolConstraint
+from gateway.generation.scheduling import Scheduling
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request, SamplingParams, Thinking
 
@@ -27,11 +27,11 @@ SEED_MASK = 2**63 - 1
 def chat_requests(
     data: ChatCompletionRequest,
     prompt: list[int],
-    service: Service,
+    scheduling: Scheduling,
     *,
     answer_id: str,
     max_model_len: int,
-    calls: CallPlan | None = None,
+    calls: ToolConstraint | None = None,
     thinking: PreparedThinking | None = None,
 ) -> list[Request]:
     """One request per choice, checked. `calls` is how calls of tools are had from the model, and
@@ -39,7 +39,7 @@ def chat_requests(
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
-    requests = _requests(data, [prompt], [asked or room], service, answer_id)
+    requests = _requests(data, [prompt], [asked or room], scheduling, answer_id)
     if calls is not None:
         requests = [_with_calls(request, calls) for request in requests]
     if thinking is not None:
@@ -50,7 +50,7 @@ def chat_requests(
 def completion_requests(
     data: CompletionRequest,
     prompts: list[list[int]],
-    service: Service,
+    scheduling: Scheduling,
     *,
     answer_id: str,
     max_model_len: int,
@@ -73,10 +73,10 @@ def completion_requests(
         )
         default = min(default_tokens, room)
         limits.append(default if data.max_tokens is None else data.max_tokens)
-    return _requests(data, prompts, limits, service, answer_id)
+    return _requests(data, prompts, limits, scheduling, answer_id)
 
 
-def _with_calls(request: Request, calls: CallPlan) -> Request:
+def _with_calls(request: Request, calls: ToolConstraint) -> Request:
     sampling = msgspec.structs.replace(
         request.sampling,
         structured_output=calls.structured_output,
@@ -115,7 +115,7 @@ def _requests(
     data: GenerationRequest,
     prompts: list[list[int]],
     limits: list[int],
-    service: Service,
+    scheduling: Scheduling,
     answer_id: str,
 ) -> list[Request]:
     seed = random.getrandbits(63) if data.seed is None else data.seed
@@ -132,12 +132,12 @@ def _requests(
                 max_tokens=limits[prompt_index],
                 seed=(seed + choice) & SEED_MASK,
             ),
-            priority=service.priority,
-            tenant=service.tenant,
-            cache_salt=service.cache_salt,
-            arrival_time=service.arrival_time,
-            deadline=service.deadline,
-            lora=service.lora,
+            priority=scheduling.priority,
+            tenant=scheduling.tenant,
+            cache_salt=scheduling.cache_salt,
+            arrival_time=scheduling.arrival_time,
+            deadline=scheduling.deadline,
+            lora=scheduling.lora,
         )
         for prompt_index, prompt in enumerate(prompts)
         for choice in range(choices)

@@ -41,7 +41,7 @@ MAX_TENANT_LENGTH = 64
 PriorityClass = Literal["interactive", "normal", "batch"]
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class Caller(Struct, frozen=True, kw_only=True):
     """Where a request comes from, and what the settings say about serving it.
 
     `arrival_time` is on the monotonic clock; `unix_time` is the same moment on the wall clock.
@@ -58,7 +58,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     has_key: bool = False
 
 
-class Service(Struct, frozen=True, kw_only=True):
+class Scheduling(Struct, frozen=True, kw_only=True):
     """Shared by all requests of one answer; the fields of the engine's `Request` of these names."""
 
     priority: int
@@ -69,35 +69,35 @@ class Service(Struct, frozen=True, kw_only=True):
     lora: str = ""
 
 
-def service_of(data: WorkRequest, origin: Origin, lora: str = "") -> Service:
+def scheduling_of(data: WorkRequest, caller: Caller, lora: str = "") -> Scheduling:
     """Checked, with every default applied. `lora` is the adapter that the model's name stands for,
     "" for none."""
-    tenant = _tenant(data, origin)
-    return Service(
-        priority=_priority(data, origin),
+    tenant = _tenant(data, caller)
+    return Scheduling(
+        priority=_priority(data, caller),
         # what a client calls itself must not take the share of another key
-        tenant=origin.key_fingerprint if origin.has_key else tenant,
-        cache_salt=_cache_salt(data, tenant, origin, lora),
-        arrival_time=origin.arrival_time,
-        deadline=_deadline(data, origin),
+        tenant=caller.key_fingerprint if caller.has_key else tenant,
+        cache_salt=_cache_salt(data, tenant, caller, lora),
+        arrival_time=caller.arrival_time,
+        deadline=_deadline(data, caller),
         lora=lora,
     )
 
 
-def served_tier(data: ChatCompletionRequest, origin: Origin | None = None) -> str | None:
+def served_tier(data: ChatCompletionRequest, caller: Caller | None = None) -> str | None:
     """The tier that the answer names; None when the client did not ask for one."""
     if data.service_tier is None:
         return None
     is_applied = data.priority is None and data.service_tier in TIERS
-    if is_applied and origin is not None:
-        is_applied = _priority(data, origin) == TIERS[data.service_tier]
+    if is_applied and caller is not None:
+        is_applied = _priority(data, caller) == TIERS[data.service_tier]
     return data.service_tier if is_applied else "default"
 
 
-def _priority(data: WorkRequest, origin: Origin) -> int:
+def _priority(data: WorkRequest, caller: Caller) -> int:
     """A tier is a wish, and the answer says what became of it; `priority` is an order, which is
     refused where the key does not allow it."""
-    best = PRIORITIES[origin.key_priority] if origin.key_priority else None
+    best = PRIORITIES[caller.key_priority] if caller.key_priority else None
     if data.priority is None:
         tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
         wanted = TIERS.get(tier, best or 0)
@@ -105,7 +105,7 @@ def _priority(data: WorkRequest, origin: Origin) -> int:
     priority = _checked_priority(data.priority)
     if best is not None and priority < best:
         raise PermissionDenied(
-            f"The key is for requests of the class `{origin.key_priority}` or lower ones.",
+            f"The key is for requests of the class `{caller.key_priority}` or lower ones.",
             param="priority",
             code="priority_not_allowed",
         )
@@ -125,36 +125,36 @@ def _checked_priority(value: Any) -> int:
     )
 
 
-def _tenant(data: WorkRequest, origin: Origin) -> str:
+def _tenant(data: WorkRequest, caller: Caller) -> str:
     named = data.user
     if isinstance(data, ChatCompletionRequest):
         named = data.safety_identifier or data.user
-    tenant = named or origin.key_fingerprint
+    tenant = named or caller.key_fingerprint
     if len(tenant) <= MAX_TENANT_LENGTH:
         return tenant
     return hashlib.sha256(tenant.encode()).hexdigest()
 
 
-def _cache_salt(data: WorkRequest, tenant: str, origin: Origin, lora: str) -> str:
+def _cache_salt(data: WorkRequest, tenant: str, caller: Caller, lora: str) -> str:
     salt = (isinstance(data, GenerationRequest) and data.cache_salt) or ""
     parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
-    if origin.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
-        parts = [origin.key_fingerprint, tenant, *parts]
+    if caller.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
+        parts = [caller.key_fingerprint, tenant, *parts]
     is_plain = len(parts) == 1 and not salt.startswith("[")
     # As JSON, so that no two combinations look alike, nor a client's salt like one of them.
     return salt if is_plain else msgspec.json.encode(parts).decode()
 
 
-def _deadline(data: WorkRequest, origin: Origin) -> float:
+def _deadline(data: WorkRequest, caller: Caller) -> float:
     """On the monotonic clock, and no later than the settings allow."""
-    patience = origin.max_queue_seconds
+    patience = caller.max_queue_seconds
     if data.deadline is not None:
-        remaining = data.deadline - origin.unix_time
+        remaining = data.deadline - caller.unix_time
         if remaining < 0:
             raise InvalidRequest(
                 f"`deadline` is {-remaining:.1f} seconds in the past. It is a Unix time in"
-                f" seconds; when this request came it was {origin.unix_time:.1f}.",
+                f" seconds; when this request came it was {caller.unix_time:.1f}.",
                 param="deadline",
             )
         patience = min(patience, remaining)
-    return origin.arrival_time + patience
+    return caller.arrival_time + patience

@@ -8,7 +8,7 @@ from gateway.generation.assembler import Assembler
 from gateway.observability.answer_record import AnswerRecord, Outcome
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 
 class Timeline:
@@ -20,15 +20,17 @@ class Timeline:
 
     __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_record", "_started")
 
-    def __init__(self, metrics: Metrics, exchange: Exchange, assembler: Assembler) -> None:
-        self._metrics: ModelMetrics = metrics.of(exchange.model_name)
-        self._started = exchange.started
+    def __init__(
+        self, metrics: Metrics, request_record: RequestRecord, assembler: Assembler
+    ) -> None:
+        self._metrics: ModelMetrics = metrics.of(request_record.model_name)
+        self._started = request_record.started
         self._assembler = assembler
         self._record = AnswerRecord(assembler.num_choices)
         self._last = 0.0
         self._num_seen = 0
         self._num_gaps = 0
-        exchange.answer = self._record
+        request_record.answer = self._record
 
     def __enter__(self) -> Self:
         return self

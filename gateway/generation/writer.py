@@ -30,7 +30,7 @@ class Head(Struct, frozen=True):
     service_tier: str | None = None
 
 
-class Shape(Protocol):
+class AnswerWriter(Protocol):
     """How one endpoint writes answers: as a stream, from `frames` and then `end` or `failed`, or as
     a `whole`, where it may `take` note of the events before."""
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
 from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
@@ -63,9 +63,9 @@ async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> 
 def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
     """Where the settings want it. What nobody reads may be no UTF-8."""
     if request.app.state.context.settings.log.prompts:
-        exchange = Exchange.of(request.scope)
+        request_record = RequestRecord.of(request.scope)
         text = body.decode(errors="replace")
-        log.info("request_body", request_id=exchange.request_id, body=text)
+        log.info("request_body", request_id=request_record.request_id, body=text)
 
 
 def _check_content_type(content_type: str) -> None:

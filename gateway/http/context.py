@@ -11,13 +11,13 @@ from msgspec import Struct
 from gateway.admission.drain import Drain
 from gateway.admission.guard import principal_of
 from gateway.api.openai.protocol.requests import WorkRequest
-from gateway.generation.scheduling import Origin
+from gateway.generation.scheduling import Caller
 from gateway.generation.trace_attributes import request_attributes
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import Exchange, key_fingerprint
+from gateway.observability.request_record import RequestRecord, key_fingerprint
 from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 
@@ -66,22 +66,22 @@ def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
 def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
     """From here on the request's metrics, log line and trace name the model, and the key's name.
     An adapter counts as the model that it is added to."""
-    context, exchange = context_of(request), Exchange.of(request.scope)
+    context, request_record = context_of(request), RequestRecord.of(request.scope)
     if context.tracer is not None:
-        exchange.attributes = request_attributes(data)
-    exchange.model_name = context.models.base_of(model.name) or model.name
+        request_record.attributes = request_attributes(data)
+    request_record.model_name = context.models.base_of(model.name) or model.name
     principal = principal_of(request.scope)
     if principal is not None:
-        exchange.key_name = principal.name
+        request_record.key_name = principal.name
 
 
-def origin_of(request: AnyRequest) -> Origin:
+def caller_of(request: AnyRequest) -> Caller:
     """When and from whom this request came."""
-    arrival_time = Exchange.of(request.scope).started
+    arrival_time = RequestRecord.of(request.scope).started
     engine = context_of(request).settings.engine
     principal = principal_of(request.scope)
     fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
-    return Origin(
+    return Caller(
         arrival_time=arrival_time,
         unix_time=time.time() - (time.monotonic() - arrival_time),
         key_fingerprint=fingerprint,

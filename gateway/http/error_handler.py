@@ -13,7 +13,7 @@ from gateway.errors import (
     to_reply,
 )
 from gateway.generation.writer import encode
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
@@ -27,14 +27,14 @@ HTTP_CODES = {
 
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
-    exchange = Exchange.of(request.scope)
+    request_record = RequestRecord.of(request.scope)
     if isinstance(error, HTTPException) and error.status_code < 500:
         reply = _http_reply(request, error)
     else:
-        reply = to_reply(error, exchange.request_id)
-    exchange.error_code = reply.body.code
+        reply = to_reply(error, request_record.request_id)
+    request_record.error_code = reply.body.code
     if reply.status == 500:
-        log.error("request_failed", request_id=exchange.request_id, exc_info=error)
+        log.error("request_failed", request_id=request_record.request_id, exc_info=error)
     return Response(
         encode(ErrorResponse(reply.body)),
         status_code=reply.status,

@@ -24,11 +24,11 @@ from gateway.http.deadlines import body_in_time
 from gateway.http.error_handler import handle_error
 from gateway.http.observer import observe
 from gateway.observability.metrics.server import CLIENT_LEFT
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 
 class Gateway(Litestar):
-    """Litestar with an `Exchange` around every request, those that no route takes included: it
+    """Litestar with a `RequestRecord` around every request, those that no route takes included: it
     gives each response its id and times, and is observed when it is over."""
 
     async def __call__(
@@ -41,20 +41,22 @@ class Gateway(Litestar):
             await super().__call__(scope, receive, send)
             return
         scope = _as_get(cast(Scope, scope))
-        exchange = Exchange(scope["headers"])
-        exchange.attach(scope)
+        request_record = RequestRecord(scope["headers"])
+        request_record.attach(scope)
         context = cast(Context, self.state.context)
         server = context.settings.server
         if server.request_timeout:
-            exchange.deadline = exchange.started + server.request_timeout
-        receive = body_in_time(cast(Receive, receive), exchange.started, server.body_timeout)
+            request_record.deadline = request_record.started + server.request_timeout
+        receive = body_in_time(cast(Receive, receive), request_record.started, server.body_timeout)
         preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
         app = preflight or super().__call__
         try:
-            await app(scope, receive, _with_headers(cast(Send, send), exchange, context.drain))
+            await app(
+                scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
+            )
         finally:
-            exchange.end(exchange.status or CLIENT_LEFT)
-            observe(exchange, scope, context)
+            request_record.end(request_record.status or CLIENT_LEFT)
+            observe(request_record, scope, context)
 
 
 def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
@@ -76,14 +78,14 @@ def _as_get(scope: Scope) -> Scope:
     return cast(Scope, {**scope, "method": "GET"})
 
 
-def _with_headers(send: Send, exchange: Exchange, drain: Drain) -> Send:
+def _with_headers(send: Send, request_record: RequestRecord, drain: Drain) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            exchange.status = message["status"]
+            request_record.status = message["status"]
             headers = [_allow_head(header) for header in message["headers"]]
             # while it drains, the next request of this client is for another server
             last = [(b"connection", b"close")] if drain.is_draining else []
-            message["headers"] = [*headers, *exchange.response_headers(), *last]
+            message["headers"] = [*headers, *request_record.response_headers(), *last]
         await send(message)
 
     return send_with_headers

@@ -8,21 +8,21 @@ from gateway.http.context import Context
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.metrics.server import OPERATIONS
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 
-def observe(exchange: Exchange, scope: Scope, context: Context) -> None:
+def observe(request_record: RequestRecord, scope: Scope, context: Context) -> None:
     """Once per HTTP request."""
-    seconds = time.monotonic() - exchange.started
+    seconds = time.monotonic() - request_record.started
     endpoint = _endpoint(scope)
     method = str(scope.get("method", ""))
-    context.metrics.on_response(exchange, endpoint, seconds)
+    context.metrics.on_response(request_record, endpoint, seconds)
     if context.settings.log.access:
-        log_request(exchange, method, endpoint, seconds)
+        log_request(request_record, method, endpoint, seconds)
     if context.tracer is not None and endpoint in OPERATIONS:
         operation = OPERATIONS[endpoint]
         context.tracer.record(
-            FinishedRequest(exchange, method, endpoint, operation, scope["headers"], seconds)
+            FinishedRequest(request_record, method, endpoint, operation, scope["headers"], seconds)
         )
 
 

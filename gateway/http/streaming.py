@@ -21,13 +21,13 @@ from gateway.generation.run import (
     Deltas,
 )
 from gateway.generation.timeline import Timeline
-from gateway.generation.writer import KEEP_ALIVE, Shape
+from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import (
     JSONBytes,
 )
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
@@ -54,25 +54,25 @@ class WholeAnswer:
         self,
         submit: Callable[[], Deltas],
         assembler: Assembler,
-        shape: Shape,
+        writer: AnswerWriter,
         metrics: Metrics,
     ) -> None:
         self._submit = submit
         self._assembler = assembler
-        self._shape = shape
+        self._writer = writer
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = self._submit()
-        timeline = Timeline(self._metrics, Exchange.of(scope), self._assembler)
-        with timeline, until_over(receive, stream, Exchange.of(scope).deadline):
+        timeline = Timeline(self._metrics, RequestRecord.of(scope), self._assembler)
+        with timeline, until_over(receive, stream, RequestRecord.of(scope).deadline):
             async for outputs in stream:
-                self._shape.take(self._assembler.push(outputs))
+                self._writer.take(self._assembler.push(outputs))
                 timeline.delta(len(outputs))
             if stream.closed:
                 return
             timeline.finish()
-        await JSONBytes(self._shape.whole(self._assembler.result()))(scope, receive, send)
+        await JSONBytes(self._writer.whole(self._assembler.result()))(scope, receive, send)
 
 
 class EventStream:
@@ -87,34 +87,34 @@ class EventStream:
         self,
         submit: Callable[[], Deltas],
         assembler: Assembler,
-        shape: Shape,
+        writer: AnswerWriter,
         metrics: Metrics,
         keep_alive_interval: float,
     ) -> None:
         self._submit = submit
         self._assembler = assembler
-        self._shape = shape
+        self._writer = writer
         self._metrics = metrics
         self._interval = keep_alive_interval
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
+        request_record = RequestRecord.of(scope)
         stream = self._submit()
-        timeline = Timeline(self._metrics, exchange, self._assembler)
-        with timeline, until_over(receive, stream, exchange.deadline):
+        timeline = Timeline(self._metrics, request_record, self._assembler)
+        with timeline, until_over(receive, stream, request_record.deadline):
             try:
-                await self._write_all(stream, timeline, send, exchange)
+                await self._write_all(stream, timeline, send, request_record)
             except Exception as error:
-                if not exchange.status:
+                if not request_record.status:
                     raise
                 timeline.fail()
-                body = self._shape.failed(_last_words(error, exchange))
+                body = self._writer.failed(_last_words(error, request_record))
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _write_all(
-        self, stream: Deltas, timeline: Timeline, send: Send, exchange: Exchange
+        self, stream: Deltas, timeline: Timeline, send: Send, request_record: RequestRecord
     ) -> None:
-        assembler, frames = self._assembler, self._shape.frames
+        assembler, frames = self._assembler, self._writer.frames
         with _Silence(self._interval) as silence:
             while not assembler.is_finished:
                 try:
@@ -132,8 +132,8 @@ class EventStream:
                     timeline.delta(len(outputs))
                     if assembler.is_finished:
                         timeline.finish()
-                        body += self._shape.end
-                if not exchange.status:
+                        body += self._writer.end
+                if not request_record.status:
                     await send(
                         {
                             "type": "http.response.start",
@@ -166,14 +166,14 @@ async def _close_on_disconnect(receive: Receive, stream: Closable) -> None:
     stream.close()
 
 
-def _last_words(error: Exception, exchange: Exchange) -> ErrorBody:
+def _last_words(error: Exception, request_record: RequestRecord) -> ErrorBody:
     """What the client is told of an error in mid-stream."""
-    reply = to_reply(error, exchange.request_id)
-    exchange.error_code = reply.body.code
+    reply = to_reply(error, request_record.request_id)
+    request_record.error_code = reply.body.code
     unexpected = None if isinstance(error, LockgateError) else error
     log.error(
         "stream_failed",
-        request_id=exchange.request_id,
+        request_id=request_record.request_id,
         error=reply.body.message,
         exc_info=unexpected,
     )

@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 import structlog
 from msgspec import Struct
 
-from gateway.chat.reasoning.formats import Style, find_style
-from gateway.chat.reasoning.plan import Hearing, Reasoner, hearing_of
+from gateway.chat.reasoning.formats import ReasoningFormat, find_format
+from gateway.chat.reasoning.plan import Reasoner, TemplateControls, template_controls
 from gateway.chat.template.template import ChatTemplate
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
@@ -158,10 +158,10 @@ class ServedModel:
             return DIALECTS[self._settings.tool_dialect]
         return self._loaded_templates.tool_dialect
 
-    def hearing_of(self, template: ChatTemplate) -> Hearing:
+    def template_controls(self, template: ChatTemplate) -> TemplateControls:
         """What one of the model's templates does when it is told how much to think."""
         templates = self._loaded_templates
-        return templates.tool_hearing if template is templates.tool_use else templates.hearing
+        return templates.tool_hearing if template is templates.tool_use else templates.controls
 
     @property
     def _loaded_templates(self) -> "Templates":
@@ -183,8 +183,8 @@ class Templates(Struct, frozen=True):
     default: ChatTemplate
     tool_use: ChatTemplate
     tool_dialect: Dialect
-    hearing: Hearing
-    tool_hearing: Hearing
+    controls: TemplateControls
+    tool_hearing: TemplateControls
 
 
 def _load(
@@ -192,22 +192,24 @@ def _load(
 ) -> tuple[Tokenizer, Templates | None, Reasoner | None]:
     tokenizer = load_tokenizer(model_path)
     source = tokenizer.chat_template
-    style = find_style(settings.reasoning_parser, source)
-    templates = _templates(tokenizer, source, style) if source else None
+    reasoning_format = find_format(settings.reasoning_parser, source)
+    templates = _templates(tokenizer, source, reasoning_format) if source else None
     message = settings.thinking_budget_message
-    reasoner = None if style is None else Reasoner(style, tokenizer, message)
+    reasoner = None if reasoning_format is None else Reasoner(reasoning_format, tokenizer, message)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return tokenizer, templates, reasoner
 
 
-def _templates(tokenizer: Tokenizer, source: str, style: Style | None) -> Templates:
+def _templates(
+    tokenizer: Tokenizer, source: str, reasoning_format: ReasoningFormat | None
+) -> Templates:
     default = tool_use = _template(tokenizer, source)
     if tokenizer.tool_template:
         source = tokenizer.tool_template
         tool_use = _template(tokenizer, source)
     dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
-    hearings = (hearing_of(template, style) for template in (default, tool_use))
+    hearings = (template_controls(template, reasoning_format) for template in (default, tool_use))
     return Templates(default, tool_use, dialect, *hearings)
 
 

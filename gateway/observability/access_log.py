@@ -3,7 +3,7 @@
 import structlog
 
 from gateway.observability.answer_record import AnswerRecord
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
@@ -11,22 +11,22 @@ PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines are for the level "debug"."""
 
 
-def log_request(exchange: Exchange, method: str, endpoint: str, seconds: float) -> None:
+def log_request(request_record: RequestRecord, method: str, endpoint: str, seconds: float) -> None:
     """`seconds` is how long the request took. Times in milliseconds, `ttft_ms` to the first token;
     `status` 0 is a client that left before the response began."""
-    answer = exchange.answer
+    answer = request_record.answer
     write = log.debug if endpoint in PROBES else log.info
     write(
         "request",
-        request_id=exchange.request_id,
-        **({"client_request_id": known} if (known := exchange.client_request_id) else {}),
+        request_id=request_record.request_id,
+        **({"client_request_id": known} if (known := request_record.client_request_id) else {}),
         method=method,
         endpoint=endpoint,
-        status=exchange.status,
+        status=request_record.status,
         duration_ms=_ms(seconds),
-        **({"model": exchange.model_name} if exchange.model_name else {}),
-        **({"error": exchange.error_code} if exchange.error_code else {}),
-        **({} if answer is None else _of_answer(answer, exchange.started)),
+        **({"model": request_record.model_name} if request_record.model_name else {}),
+        **({"error": request_record.error_code} if request_record.error_code else {}),
+        **({} if answer is None else _of_answer(answer, request_record.started)),
     )
 
 

@@ -5,14 +5,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 
 class FinishedRequest(Struct, frozen=True):
     """An HTTP request that is over, `seconds` after it came. `operation` is GenAI's name for what
     the route does."""
 
-    exchange: Exchange
+    request_record: RequestRecord
     method: str
     endpoint: str
     operation: str

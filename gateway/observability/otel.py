@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.metrics.server import PROVIDER
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from gateway.settings.schema import OtelSettings
 from runtime.version import __version__
 
@@ -50,20 +50,20 @@ class OtelTracer:
 
     def record(self, request: FinishedRequest) -> None:
         """The spans of one request."""
-        exchange = request.exchange
+        request_record = request.request_record
         clock = _WallClock()
         span = self._tracer.start_span(
-            f"{request.operation} {exchange.model_name}".rstrip(),
+            f"{request.operation} {request_record.model_name}".rstrip(),
             context=self._parent(request),
             kind=SpanKind.SERVER,
-            start_time=clock.at(exchange.started),
+            start_time=clock.at(request_record.started),
         )
         if span.is_recording():
             span.set_attributes(_attributes(request))
-            span.set_status(_status(exchange))
-            if exchange.answer is not None:
-                self._add_phases(span, exchange.started, exchange.answer, clock)
-        span.end(clock.at(exchange.started + request.seconds))
+            span.set_status(_status(request_record))
+            if request_record.answer is not None:
+                self._add_phases(span, request_record.started, request_record.answer, clock)
+        span.end(clock.at(request_record.started + request.seconds))
 
     def close(self) -> None:
         """Send what is left, or give up after a few seconds."""
@@ -111,21 +111,21 @@ def start(settings: OtelSettings) -> OtelTracer:
 
 
 def _attributes(request: FinishedRequest) -> Mapping[str, Any]:
-    exchange = request.exchange
+    request_record = request.request_record
     attributes: dict[str, Any] = {
         "http.request.method": request.method,
         "http.route": request.endpoint,
         "gen_ai.operation.name": request.operation,
         "gen_ai.provider.name": PROVIDER,
-        "lockgate.request_id": exchange.request_id,
-        **exchange.attributes,
+        "lockgate.request_id": request_record.request_id,
+        **request_record.attributes,
     }
-    if exchange.status:
-        attributes["http.response.status_code"] = exchange.status
-    if error := _error(exchange):
+    if request_record.status:
+        attributes["http.response.status_code"] = request_record.status
+    if error := _error(request_record):
         attributes["error.type"] = error
-    if exchange.answer is not None:
-        attributes |= _answer_attributes(exchange.model_name, exchange.answer)
+    if request_record.answer is not None:
+        attributes |= _answer_attributes(request_record.model_name, request_record.answer)
     return attributes
 
 
@@ -139,17 +139,17 @@ def _answer_attributes(model_name: str, answer: AnswerRecord) -> dict[str, Any]:
     }
 
 
-def _error(exchange: Exchange) -> str:
-    if exchange.error_code:
-        return exchange.error_code
-    answer = exchange.answer
-    left = not exchange.status or (answer is not None and answer.outcome == "aborted")
+def _error(request_record: RequestRecord) -> str:
+    if request_record.error_code:
+        return request_record.error_code
+    answer = request_record.answer
+    left = not request_record.status or (answer is not None and answer.outcome == "aborted")
     return "client_disconnected" if left else ""
 
 
-def _status(exchange: Exchange) -> Status:
+def _status(request_record: RequestRecord) -> Status:
     """The server's fault, and no other: a client's mistake is none of a server's span."""
-    failed = exchange.answer is not None and exchange.answer.outcome == "failed"
-    if failed or exchange.status >= 500:
-        return Status(StatusCode.ERROR, exchange.error_code)
+    failed = request_record.answer is not None and request_record.answer.outcome == "failed"
+    if failed or request_record.status >= 500:
+        return Status(StatusCode.ERROR, request_record.error_code)
     return Status(StatusCode.UNSET)

@@ -15,11 +15,11 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
 
 
-class Exchange:
+class RequestRecord:
     """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
     `deadline`, on the same clock, is when its time is over. `limit_headers` says what the client
-    has left of its limits; `on_end` is called once, with the status, when the exchange is over.
+    has left of its limits; `on_end` is called once, with the status, when the request is over.
 
     `model_name` is the served model that the request asks for, empty until it is known; `key_name`
     stands for the client's key where metrics are kept by key. `answer` is there once the engine
@@ -49,13 +49,13 @@ class Exchange:
         self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
-        """Make this the exchange of an ASGI scope."""
+        """Make this the record of an ASGI scope."""
         scope[_KEY] = self
 
     @staticmethod
-    def of(scope: Any) -> "Exchange":
-        """The exchange that `attach` put into this scope."""
-        return cast(Exchange, scope[_KEY])
+    def of(scope: Any) -> "RequestRecord":
+        """The record that `attach` put into this scope."""
+        return cast(RequestRecord, scope[_KEY])
 
     def response_headers(self) -> list[tuple[bytes, bytes]]:
         """What every response says about itself."""

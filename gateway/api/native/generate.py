@@ -24,7 +24,7 @@ from gateway.api.openai.protocol.requests import CompletionRequest
 from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
-from gateway.generation.writer import Head, Shape, encode
+from gateway.generation.writer import AnswerWriter, Head, encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, model_of
 from gateway.models.served_model import ServedModel
@@ -76,7 +76,7 @@ async def generate(request: AnyRequest) -> ASGIApp:
     return await complete(request, _completion(data, model), model, VARIANT)
 
 
-class GenerateShape(Shape):
+class GenerateWriter(AnswerWriter):
     """How /generate writes answers, which have one choice."""
 
     def __init__(self, head: Head) -> None:
@@ -113,8 +113,10 @@ def _event(chunk: GenerationChunk) -> bytes:
     return b"data: " + encode(chunk) + b"\n\n"
 
 
-def _shape(data: CompletionRequest, head: Head, assembler: Assembler, model: ServedModel) -> Shape:
-    return GenerateShape(head)
+def _writer(
+    data: CompletionRequest, head: Head, assembler: Assembler, model: ServedModel
+) -> AnswerWriter:
+    return GenerateWriter(head)
 
 
 def _completion(data: GenerateRequest, model: ServedModel) -> CompletionRequest:
@@ -131,4 +133,4 @@ def _completion(data: GenerateRequest, model: ServedModel) -> CompletionRequest:
     )
 
 
-VARIANT = Variant(_shape, limit_param="max_new_tokens", default_tokens=DEFAULT_NEW_TOKENS)
+VARIANT = Variant(_writer, limit_param="max_new_tokens", default_tokens=DEFAULT_NEW_TOKENS)

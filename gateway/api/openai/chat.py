@@ -16,7 +16,7 @@ from gateway.api.openai.protocol.requests import (
 from gateway.api.openai.translate.checks import check_chat, num_choices
 from gateway.api.openai.translate.sampling import check_sampling_tokens
 from gateway.api.openai.translate.tool_choice import find_tool_use
-from gateway.api.openai.writers.chat import ChatShape
+from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.generation.assembler import Assembler
 from gateway.generation.parsers import find_calls, find_reading
@@ -24,10 +24,10 @@ from gateway.generation.prepare import (
     prepare_prompt,
 )
 from gateway.generation.requests import chat_requests
-from gateway.generation.scheduling import served_tier, service_of
-from gateway.generation.writer import Head, Shape
+from gateway.generation.scheduling import scheduling_of, served_tier
+from gateway.generation.writer import AnswerWriter, Head
 from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, context_of, origin_of, served_model
+from gateway.http.context import AnyRequest, caller_of, context_of, served_model
 from gateway.http.streaming import EventStream, WholeAnswer
 from gateway.models.served_model import ServedModel
 
@@ -36,33 +36,33 @@ from gateway.models.served_model import ServedModel
 async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
-    return await answer_chat(request, data, _shape, id_prefix="chatcmpl-")
+    return await answer_chat(request, data, _writer, id_prefix="chatcmpl-")
 
 
-NewShape = Callable[[ChatCompletionRequest, Head, Assembler, ServedModel], Shape]
+NewWriter = Callable[[ChatCompletionRequest, Head, Assembler, ServedModel], AnswerWriter]
 
 
 async def answer_chat(
-    request: AnyRequest, data: ChatCompletionRequest, new_shape: NewShape, *, id_prefix: str
+    request: AnyRequest, data: ChatCompletionRequest, new_writer: NewWriter, *, id_prefix: str
 ) -> ASGIApp:
     """The response to a conversation that has been read, in the form of whichever endpoint it came
     to."""
     context = context_of(request)
     model = served_model(request, data)
     check_chat(data)
-    origin = origin_of(request)
-    service = service_of(data, origin, model.lora)
+    caller = caller_of(request)
+    scheduling = scheduling_of(data, caller, model.lora)
     context.gpus.check_memory()
     model.client.check_room(num_choices(data))
     check_sampling_tokens(data, model.tokenizer.vocab_size)
     tool_use = find_tool_use(data)
     prompt, thinking = await prepare_prompt(data, model, tool_use)
     calls = find_calls(tool_use, model, data)
-    head = _head(model, id_prefix, served_tier(data, origin))
+    head = _head(model, id_prefix, served_tier(data, caller))
     requests = chat_requests(
         data,
         prompt,
-        service,
+        scheduling,
         answer_id=head.id,
         max_model_len=model.max_model_len,
         calls=calls,
@@ -71,27 +71,29 @@ async def answer_chat(
     assembler = Assembler(
         [request.request_id for request in requests],
         [len(prompt)],
-        reading=find_reading(data, calls, thinking),
+        parsing=find_reading(data, calls, thinking),
     )
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     reserve_tokens(request.scope, assembler, [asked] * len(requests))
-    shape = new_shape(data, head, assembler, model)
+    writer = new_writer(data, head, assembler, model)
     if not data.stream:
-        return WholeAnswer(lambda: model.client.submit(requests), assembler, shape, context.metrics)
+        return WholeAnswer(
+            lambda: model.client.submit(requests), assembler, writer, context.metrics
+        )
     return EventStream(
         lambda: model.client.submit(requests),
         assembler,
-        shape,
+        writer,
         context.metrics,
         context.settings.server.keep_alive_interval,
     )
 
 
-def _shape(
+def _writer(
     data: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
-) -> Shape:
+) -> AnswerWriter:
     options = data.stream_options or StreamOptions()
-    return ChatShape(
+    return ChatWriter(
         head,
         include_usage=bool(options.include_usage),
         usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,

@@ -19,17 +19,17 @@ from gateway.api.openai.translate.checks import (
 from gateway.api.openai.translate.prompts import check_fim, completion_prompts
 from gateway.api.openai.translate.sampling import check_sampling_tokens, scores_prompt
 from gateway.api.openai.writers.best_of import BestOf
-from gateway.api.openai.writers.completion import CompletionShape
+from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import Echo
 from gateway.generation.prompts import check_token_ids, empty_prompt, fim_prompt, truncate
 from gateway.generation.requests import completion_requests
 from gateway.generation.run import Deltas, FinishedDeltas
-from gateway.generation.scheduling import service_of
-from gateway.generation.writer import Head, Shape
+from gateway.generation.scheduling import scheduling_of
+from gateway.generation.writer import AnswerWriter, Head
 from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, context_of, note_model, origin_of
+from gateway.http.context import AnyRequest, caller_of, context_of, note_model
 from gateway.http.streaming import EventStream, WholeAnswer
 from gateway.models.served_model import ServedModel
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -47,7 +47,7 @@ class Variant(Struct, frozen=True):
     """What differs between the endpoints that continue texts: the form of the answer, how clients
     call the limit of tokens, and what it is without one."""
 
-    new_shape: Callable[[CompletionRequest, Head, Assembler, ServedModel], Shape]
+    new_writer: Callable[[CompletionRequest, Head, Assembler, ServedModel], AnswerWriter]
     limit_param: str = "max_tokens"
     default_tokens: int = DEFAULT_COMPLETION_TOKENS
 
@@ -59,7 +59,7 @@ async def complete(
     context = context_of(request)
     note_model(request, data, model)
     check_completion(data)
-    service = service_of(data, origin_of(request), model.lora)
+    scheduling = scheduling_of(data, caller_of(request), model.lora)
     given = completion_prompts(data)
     _check_room(data, len(given), model, context.gpus)
     check_sampling_tokens(data, model.tokenizer.vocab_size)
@@ -68,7 +68,7 @@ async def complete(
     requests = completion_requests(
         data,
         prompts,
-        service,
+        scheduling,
         answer_id=head.id,
         max_model_len=model.max_model_len,
         limit_param=variant.limit_param,
@@ -80,12 +80,12 @@ async def complete(
         _echoes(data, given, prompts, model) if data.echo else (),
     )
     reserve_tokens(request.scope, assembler, [r.sampling.max_tokens for r in requests])
-    shape = variant.new_shape(data, head, assembler, model)
+    writer = variant.new_writer(data, head, assembler, model)
     submit = _submit(data, model, requests)
     if not data.stream:
-        return WholeAnswer(submit, assembler, shape, context.metrics)
+        return WholeAnswer(submit, assembler, writer, context.metrics)
     return EventStream(
-        submit, assembler, shape, context.metrics, context.settings.server.keep_alive_interval
+        submit, assembler, writer, context.metrics, context.settings.server.keep_alive_interval
     )
 
 
@@ -110,10 +110,12 @@ def _submit(
     return lambda: model.client.submit(requests)
 
 
-def _shape(data: CompletionRequest, head: Head, assembler: Assembler, model: ServedModel) -> Shape:
+def _writer(
+    data: CompletionRequest, head: Head, assembler: Assembler, model: ServedModel
+) -> AnswerWriter:
     tokenizer = model.tokenizer
     options = data.stream_options or StreamOptions()
-    shape = CompletionShape(
+    writer = CompletionWriter(
         head,
         include_usage=bool(options.include_usage),
         usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
@@ -122,10 +124,10 @@ def _shape(data: CompletionRequest, head: Head, assembler: Assembler, model: Ser
         ),
     )
     n, best_of = num_choices(data), num_candidates(data)
-    return shape if n == best_of else BestOf(shape, n=n, best_of=best_of)
+    return writer if n == best_of else BestOf(writer, n=n, best_of=best_of)
 
 
-VARIANT = Variant(_shape)
+VARIANT = Variant(_writer)
 
 
 async def _prompts(

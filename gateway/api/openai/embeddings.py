@@ -18,15 +18,15 @@ from gateway.api.openai.protocol.embedding import (
     decode_embedding,
 )
 from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
-from gateway.generation.scheduling import Service, service_of
+from gateway.generation.scheduling import Scheduling, scheduling_of
 from gateway.generation.writer import encode
 from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, context_of, origin_of, served_model
+from gateway.http.context import AnyRequest, caller_of, context_of, served_model
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
 from gateway.observability.answer_record import AnswerRecord, Outcome
 from gateway.observability.metrics.model import ModelMetrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
 from runtime.messages.embedding import EmbeddingRequest as EngineRequest
 from runtime.messages.engine import EngineLimits
@@ -42,15 +42,15 @@ async def create_embedding(request: AnyRequest) -> ASGIApp:
     context = context_of(request)
     model = served_model(request, data)
     inputs = given_inputs(data)
-    service = service_of(data, origin_of(request))
+    scheduling = scheduling_of(data, caller_of(request))
     context.gpus.check_memory()
     limits = model.client.check_embeddings()
     _check_adapter(model)
     await _check_dimensions(data, model, limits.embedding_width)
     token_lists = await _token_lists(data, inputs, model, limits)
-    counter = _Counter(context.metrics.of(model.name), Exchange.of(request.scope), token_lists)
+    counter = _Counter(context.metrics.of(model.name), RequestRecord.of(request.scope), token_lists)
     reserve_prompt_tokens(request.scope, counter.num_tokens, lambda: counter.num_used)
-    return EmbeddingAnswer(data, model, _engine_request(token_lists, service), counter)
+    return EmbeddingAnswer(data, model, _engine_request(token_lists, scheduling), counter)
 
 
 class EmbeddingAnswer:
@@ -70,7 +70,7 @@ class EmbeddingAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = self._model.client.embed(self._request)
-        with self._counter, until_over(receive, stream, Exchange.of(scope).deadline):
+        with self._counter, until_over(receive, stream, RequestRecord.of(scope).deadline):
             vectors = await stream.result()
             if vectors is None:
                 return  # the client has left
@@ -104,11 +104,11 @@ class _Counter:
     request that was aborted, or one that failed where an error leaves it."""
 
     def __init__(
-        self, metrics: ModelMetrics, exchange: Exchange, inputs: Sequence[Sequence[int]]
+        self, metrics: ModelMetrics, request_record: RequestRecord, inputs: Sequence[Sequence[int]]
     ) -> None:
         self.num_tokens = sum(map(len, inputs))
         self._metrics = metrics
-        self._exchange = exchange
+        self._exchange = request_record
         self._record = AnswerRecord(len(inputs))
 
     @property
@@ -145,14 +145,14 @@ class _Counter:
         self._record.ended = time.monotonic()
 
 
-def _engine_request(token_lists: list[list[int]], service: Service) -> EngineRequest:
+def _engine_request(token_lists: list[list[int]], scheduling: Scheduling) -> EngineRequest:
     return EngineRequest(
         request_id=f"embd-{secrets.token_hex(16)}",
         inputs=token_lists,
-        priority=service.priority,
-        tenant=service.tenant,
-        arrival_time=service.arrival_time,
-        deadline=service.deadline,
+        priority=scheduling.priority,
+        tenant=scheduling.tenant,
+        arrival_time=scheduling.arrival_time,
+        deadline=scheduling.deadline,
     )
 
 

@@ -11,11 +11,11 @@ from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HARMONY, HarmonyParser
 from gateway.settings.schema import ReasoningParser
 
-Opening = Literal["inside", "over", "possible"]
+ReasoningState = Literal["inside", "over", "possible"]
 """Whether a prompt has opened a block of thinking, or ended it, or left it to the model."""
 
 
-class Style(Struct, frozen=True, kw_only=True):
+class ReasoningFormat(Struct, frozen=True, kw_only=True):
     """`start` and `end` stand around thinking. `marks` are texts that a chat template of the style
     has, all of them. `answer` begins what is said for good, where more than one block may come
     before it. `closing` ends the thinking when its budget is used up; "" is `end`. With
@@ -44,24 +44,26 @@ class Style(Struct, frozen=True, kw_only=True):
 _FINAL = "<|channel|>final<|message|>"
 _ASSISTANT = "<|start|>assistant"
 
-STYLES: Mapping[str, Style] = {
-    "openai_gptoss": Style(
+FORMATS: Mapping[str, ReasoningFormat] = {
+    "openai_gptoss": ReasoningFormat(
         start="<|channel|>analysis<|message|>",
         end="<|end|>",
         marks=("<|channel|>", "<|message|>"),
         answer=_FINAL,
         closing=f"<|end|>{_ASSISTANT}{_FINAL}",
     ),
-    "gemma4": Style(
+    "gemma4": ReasoningFormat(
         start="<|channel>thought", end="<channel|>", marks=("<|channel>", "<channel|>")
     ),
-    "mistral": Style(start="[THINK]", end="[/THINK]", marks=("[THINK]", "[/THINK]")),
-    "seed_oss": Style(start="<seed:think>", end="</seed:think>", marks=("</seed:think>",)),
-    "kimi": Style(start="◁think▷", end="◁/think▷", marks=("◁/think▷",)),
-    "qwen3": Style(start="<think>", end="</think>", marks=("</think>",)),
-    "deepseek_r1": Style(start="<think>", end="</think>", marks=(), always_inside=True),
-    "exaone": Style(start="<thought>", end="</thought>", marks=("</thought>",)),
-    "granite": Style(
+    "mistral": ReasoningFormat(start="[THINK]", end="[/THINK]", marks=("[THINK]", "[/THINK]")),
+    "seed_oss": ReasoningFormat(
+        start="<seed:think>", end="</seed:think>", marks=("</seed:think>",)
+    ),
+    "kimi": ReasoningFormat(start="◁think▷", end="◁/think▷", marks=("◁/think▷",)),
+    "qwen3": ReasoningFormat(start="<think>", end="</think>", marks=("</think>",)),
+    "deepseek_r1": ReasoningFormat(start="<think>", end="</think>", marks=(), always_inside=True),
+    "exaone": ReasoningFormat(start="<thought>", end="</thought>", marks=("</thought>",)),
+    "granite": ReasoningFormat(
         start="Here is my thought process:",
         end="Here is my response:",
         marks=("Here is my thought process", "Here is my response"),
@@ -71,64 +73,72 @@ STYLES: Mapping[str, Style] = {
 marks is only taken by its name."""
 
 
-def find_style(name: ReasoningParser, chat_template: str | None) -> Style | None:
+def find_format(name: ReasoningParser, chat_template: str | None) -> ReasoningFormat | None:
     """The style of that name; "auto" looks at the chat template. None: the model does not think."""
     if name == "none":
         return None
     if name != "auto":
-        return STYLES[name]
+        return FORMATS[name]
     source = chat_template or ""
     found = (
-        style
-        for style in STYLES.values()
-        if style.marks and all(mark in source for mark in style.marks)
+        reasoning_format
+        for reasoning_format in FORMATS.values()
+        if reasoning_format.marks and all(mark in source for mark in reasoning_format.marks)
     )
     return next(found, None)
 
 
-def find_opening(style: Style, prompt: str, continued: str | None) -> Opening:
+def find_reasoning_state(
+    reasoning_format: ReasoningFormat, prompt: str, continued: str | None
+) -> ReasoningState:
     """Where a rendered prompt leaves the model. `continued` is the text of the answer that the
     prompt ends with, if the model is to go on with one."""
-    if style.has_channels:
-        return _channel_opening(style, prompt)
+    if reasoning_format.has_channels:
+        return _channel_opening(reasoning_format, prompt)
     text = prompt.rstrip()
-    if text.endswith(style.start):
+    if text.endswith(reasoning_format.start):
         return "inside"
-    if text.endswith(style.end):
+    if text.endswith(reasoning_format.end):
         return "over"
     if continued is not None:
-        is_open = continued.rfind(style.start) > continued.rfind(style.end)
+        is_open = continued.rfind(reasoning_format.start) > continued.rfind(reasoning_format.end)
         return "inside" if is_open else "over"
-    return "inside" if style.always_inside else "possible"
+    return "inside" if reasoning_format.always_inside else "possible"
 
 
 def new_parser(
-    style: Style, opening: Opening, calls: Parser | None = None, *, tells_channels: bool = False
+    reasoning_format: ReasoningFormat,
+    state: ReasoningState,
+    calls: Parser | None = None,
+    *,
+    tells_channels: bool = False,
 ) -> Parser:
     """A parser for one choice. `calls` reads the calls in it; with `tells_channels` it knows
     messages on channels, and what is thought in them, by itself."""
-    if not style.has_channels:
-        thought = TagParser(style.start, style.end, starts_inside=opening == "inside")
+    if not reasoning_format.has_channels:
+        thought = TagParser(
+            reasoning_format.start, reasoning_format.end, starts_inside=state == "inside"
+        )
         return thought if calls is None else Chain(thought, calls)
     if calls is not None and tells_channels:
-        return _begun(calls, style, opening)
-    channels = _begun(HarmonyParser((), str, None), style, opening)
+        return _begun(calls, reasoning_format, state)
+    channels = _begun(HarmonyParser((), str, None), reasoning_format, state)
     return channels if calls is None else Chain(channels, calls)
 
 
-def _begun(channels: Parser, style: Style, opening: Opening) -> Parser:
+def _begun(channels: Parser, reasoning_format: ReasoningFormat, state: ReasoningState) -> Parser:
     """It has read the head of the message that the prompt breaks off in."""
-    heads = {"inside": style.start, "over": style.answer, "possible": ""}
-    pieces = channels.feed(heads[opening])
+    heads = {"inside": reasoning_format.start, "over": reasoning_format.answer, "possible": ""}
+    pieces = channels.feed(heads[state])
     assert not pieces, "a head says nothing: this is a bug"
     return channels
 
 
-def _channel_opening(style: Style, prompt: str) -> Opening:
+def _channel_opening(reasoning_format: ReasoningFormat, prompt: str) -> ReasoningState:
     """The channel of the message that the prompt breaks off in."""
     _, _, begun = prompt.rpartition(_ASSISTANT)
-    if style.end in begun:
+    if reasoning_format.end in begun:
         return "possible"
-    if style.start in begun:
+    if reasoning_format.start in begun:
         return "inside"
-    return "over" if style.answer in begun else "possible"
+    return "over" if reasoning_format.answer in begun else "possible"

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.chat.conversation import AssistantMessage, ReasoningEffort
-from gateway.chat.reasoning.formats import Opening, Style, find_opening
+from gateway.chat.reasoning.formats import ReasoningFormat, ReasoningState, find_reasoning_state
 from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
@@ -40,7 +40,7 @@ SWITCHES = ("enable_thinking", "thinking")
 """Variables by which templates turn thinking on and off."""
 
 
-class Hearing(Struct, frozen=True):
+class TemplateControls(Struct, frozen=True):
     """What a chat template does when it is told how much to think. `switches` are the variables
     that turn thinking on and off, `efforts` the values of `reasoning_effort` that it takes; both
     are empty where they make no difference."""
@@ -49,7 +49,9 @@ class Hearing(Struct, frozen=True):
     efforts: tuple[ReasoningEffort, ...] = ()
 
 
-def hearing_of(template: ChatTemplate, style: Style | None) -> Hearing:
+def template_controls(
+    template: ChatTemplate, reasoning_format: ReasoningFormat | None
+) -> TemplateControls:
     """Found out by trying."""
     switches = [
         name
@@ -60,9 +62,9 @@ def hearing_of(template: ChatTemplate, style: Style | None) -> Hearing:
     taken = tuple(effort for effort, prompt in prompts.items() if prompt is not None)
     if not _differ(prompts[effort] for effort in taken):
         taken = ()
-    elif style is not None and style.has_channels:
+    elif reasoning_format is not None and reasoning_format.has_channels:
         taken = CHANNEL_EFFORTS
-    return Hearing(tuple(switches), taken)
+    return TemplateControls(tuple(switches), taken)
 
 
 def _differ(prompts: Iterable[str | None]) -> bool:
@@ -75,31 +77,33 @@ class Reasoner:
     `budget_message` is said before thinking is ended whose budget is used up.
     """
 
-    def __init__(self, style: Style, tokenizer: Tokenizer, budget_message: str = "") -> None:
-        self.style = style
+    def __init__(
+        self, reasoning_format: ReasoningFormat, tokenizer: Tokenizer, budget_message: str = ""
+    ) -> None:
+        self.reasoning_format = reasoning_format
         self._tokenizer = tokenizer
-        start = self._encode(style.start)
-        closing = budget_message + (style.closing or style.end)
+        start = self._encode(reasoning_format.start)
+        closing = budget_message + (reasoning_format.closing or reasoning_format.end)
         self._thinking = Thinking(
-            start=style.start,
-            end=style.end,
-            answer=style.answer,
-            repeats=style.has_channels,
+            start=reasoning_format.start,
+            end=reasoning_format.end,
+            answer=reasoning_format.answer,
+            repeats=reasoning_format.has_channels,
             start_token_id=start[0] if len(start) == 1 else None,
             closing_token_ids=tuple(self._encode(closing)),
         )
-        tags = {token_id for tag in style.tags for token_id in self._encode(tag)}
+        tags = {token_id for tag in reasoning_format.tags for token_id in self._encode(tag)}
         self.shown_token_ids = tuple(sorted(each for each in tags if self._is_hidden(each)))
 
-    def thinking(self, opening: Opening, budget: int | None) -> Thinking:
+    def thinking(self, state: ReasoningState, budget: int | None) -> Thinking:
         """For the engine, of an answer that begins so."""
         return msgspec.structs.replace(
-            self._thinking, starts_inside=opening == "inside", budget=budget
+            self._thinking, starts_inside=state == "inside", budget=budget
         )
 
-    def new_tracker(self, opening: Opening) -> ThinkingTracker:
+    def new_tracker(self, state: ReasoningState) -> ThinkingTracker:
         """Counts the tokens of thoughts."""
-        return ThinkingTracker(self.thinking(opening, None), partial(spell, self._tokenizer))
+        return ThinkingTracker(self.thinking(state, None), partial(spell, self._tokenizer))
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special=False, parse_special=True)
@@ -121,8 +125,8 @@ class PreparedThinking(Struct, frozen=True):
     `thinking` is None where the prompt has ended it. `shown_token_ids` are for
     `SamplingParams`."""
 
-    style: Style
-    opening: Opening
+    reasoning_format: ReasoningFormat
+    state: ReasoningState
     thinking: Thinking | None
     shown_token_ids: tuple[int, ...]
     new_tracker: Callable[[], ThinkingTracker]
@@ -130,19 +134,19 @@ class PreparedThinking(Struct, frozen=True):
 
 def plan_thinking(
     data: ChatCompletionRequest,
-    style: Style | None,
-    hearing: Hearing,
+    reasoning_format: ReasoningFormat | None,
+    controls: TemplateControls,
     default_budget: int | None,
 ) -> ThinkingPlan:
     """Raises InvalidRequest for what a model that does not think cannot do.
 
     A budget of the request's own goes before that of its effort, and this before the default.
     """
-    if style is None and data.thinking_token_budget is not None:
+    if reasoning_format is None and data.thinking_token_budget is not None:
         _refuse("thinking_token_budget")
     effort = data.reasoning_effort
-    variables = {} if effort is None else _variables(effort, hearing)
-    if style is None and effort not in (None, "none") and not variables:
+    variables = {} if effort is None else _variables(effort, controls)
+    if reasoning_format is None and effort not in (None, "none") and not variables:
         _refuse("reasoning_effort")
     budget = default_budget
     if data.thinking_token_budget is not None:
@@ -156,22 +160,22 @@ def prepare_thinking(
     data: ChatCompletionRequest, reasoner: Reasoner, prompt: str, budget: int | None
 ) -> PreparedThinking:
     """`prompt` is the rendered text that the answers follow."""
-    style = reasoner.style
-    opening = find_opening(style, prompt, _continued(data))
+    reasoning_format = reasoner.reasoning_format
+    state = find_reasoning_state(reasoning_format, prompt, _continued(data))
     return PreparedThinking(
-        style,
-        opening,
-        None if opening == "over" else reasoner.thinking(opening, budget),
+        reasoning_format,
+        state,
+        None if state == "over" else reasoner.thinking(state, budget),
         reasoner.shown_token_ids,
-        partial(reasoner.new_tracker, opening),
+        partial(reasoner.new_tracker, state),
     )
 
 
-def _variables(effort: ReasoningEffort, hearing: Hearing) -> dict[str, Any]:
+def _variables(effort: ReasoningEffort, controls: TemplateControls) -> dict[str, Any]:
     """What says this effort to a chat template that listens."""
-    variables: dict[str, Any] = dict.fromkeys(hearing.switches, effort not in ("none", "minimal"))
-    if hearing.efforts:
-        variables["reasoning_effort"] = _nearest(effort, hearing.efforts)
+    variables: dict[str, Any] = dict.fromkeys(controls.switches, effort not in ("none", "minimal"))
+    if controls.efforts:
+        variables["reasoning_effort"] = _nearest(effort, controls.efforts)
     return variables
 
 

@@ -27,7 +27,7 @@ from gateway.chat.conversation import (
     UserMessage,
 )
 from gateway.chat.template.probe import ToolSupport
-from gateway.chat.template.tool_prompt import in_plain_words
+from gateway.chat.template.tool_prompt import render_without_tools
 from runtime.errors import InvalidRequest
 
 _SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
@@ -46,7 +46,7 @@ def template_messages(messages: Sequence[Message], support: ToolSupport) -> list
     for index, message in enumerate(messages):
         translated += _template_messages(message, f"messages[{index}]")
     if not support.shows_messages:
-        return in_plain_words(translated)
+        return render_without_tools(translated)
     _settle_calls(translated, support)
     return translated
 

@@ -26,7 +26,7 @@ def with_instructions(
     return [{"role": "system", "content": text}, *rest]
 
 
-def in_plain_words(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def render_without_tools(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Calls as the answers that they were, and results as messages of the user; results that
     follow each other become one message, because many templates want turns to alternate."""
     names: dict[str, str] = {}

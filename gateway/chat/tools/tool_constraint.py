@@ -21,7 +21,7 @@ from runtime.messages.structured_output import StructuralTag, StructuredOutput, 
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
-class CallPlan(Struct, frozen=True):
+class ToolConstraint(Struct, frozen=True):
     """For the choices of one answer. `shown_token_ids` are the tokens that the parser looks for and
     that stand for no text. A choice that has called a named function ends with `stop`, as with
     OpenAI. With `tells_reasoning` the parser knows thoughts from content by itself."""
@@ -33,14 +33,14 @@ class CallPlan(Struct, frozen=True):
     tells_reasoning: bool = False
 
 
-def make_call_plan(
+def make_tool_constraint(
     use: ToolUse,
     dialect: Dialect,
     tokenizer: Tokenizer,
     wanted: StructuredOutput | None,
     *,
     has_tags: bool,
-) -> CallPlan:
+) -> ToolConstraint:
     """`wanted` is what answers without a call have to look like. Without `has_tags` the engine
     enforces JSON schemas and no texts with calls in them."""
     if use.must_call and (dialect.form is None or not has_tags):
@@ -75,7 +75,7 @@ def hidden_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:
 
 def _plan(
     use: ToolUse, dialect: Dialect, hidden: Mapping[str, int], wanted: StructuredOutput | None
-) -> CallPlan:
+) -> ToolConstraint:
     max_calls = None if use.parallel else 1
     new_parser: Callable[[], Parser] = partial(
         dialect.new_parser, names=use.names, new_id=new_call_id, max_calls=max_calls
@@ -87,7 +87,9 @@ def _plan(
         reason = "stop"
     elif use.legacy:
         reason = "function_call"
-    return CallPlan(wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning)
+    return ToolConstraint(
+        wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning
+    )
 
 
 def _calls_only(new_parser: Callable[[], Parser]) -> Parser:

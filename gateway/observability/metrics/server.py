@@ -14,7 +14,7 @@ from gateway.observability.metrics.histogram import (
     Histogram,
 )
 from gateway.observability.metrics.model import ModelMetrics
-from gateway.observability.request_record import Exchange
+from gateway.observability.request_record import RequestRecord
 
 MAX_ERROR_CODES = 64
 """Values of the label `error`; there are fewer in the code."""
@@ -130,41 +130,47 @@ class Metrics:
                 label = self._errors.name(error) if error else ""
                 self.http_requests[HttpLabels(endpoint, model_name, status, label)] += 0
 
-    def on_response(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
+    def on_response(self, request_record: RequestRecord, endpoint: str, seconds: float) -> None:
         """Once per HTTP request, when it is over, `seconds` after it came. `endpoint` is the
         route's path, of which there are few."""
-        status = exchange.status or CLIENT_LEFT
-        error = self._errors.name(exchange.error_code) if exchange.error_code else ""
-        self.http_requests[HttpLabels(endpoint, exchange.model_name, status, error)] += 1
+        status = request_record.status or CLIENT_LEFT
+        error = self._errors.name(request_record.error_code) if request_record.error_code else ""
+        self.http_requests[HttpLabels(endpoint, request_record.model_name, status, error)] += 1
         if error and (status in REFUSALS or error in REASONS):
             self.rejections[error] += 1
         if (operation := OPERATIONS.get(endpoint)) is not None:
-            self._count_genai(exchange, operation, error or _error_of(exchange, status), seconds)
-        if self._max_keys and exchange.key_name:
-            self._count_key(exchange)
+            self._count_genai(
+                request_record, operation, error or _error_of(request_record, status), seconds
+            )
+        if self._max_keys and request_record.key_name:
+            self._count_key(request_record)
 
-    def _count_genai(self, exchange: Exchange, operation: str, error: str, seconds: float) -> None:
-        labels = GenAiLabels(operation, exchange.model_name, error)
+    def _count_genai(
+        self, request_record: RequestRecord, operation: str, error: str, seconds: float
+    ) -> None:
+        labels = GenAiLabels(operation, request_record.model_name, error)
         _at(self.genai_durations, labels, GENAI_DURATION_BUCKETS).observe(seconds)
-        answer = exchange.answer
+        answer = request_record.answer
         if answer is None or answer.outcome != "completed" or not answer.first_token:
             return
-        first_token = answer.first_token - exchange.started
+        first_token = answer.first_token - request_record.started
         _at(self.genai_first_tokens, labels, GENAI_FIRST_TOKEN_BUCKETS).observe(first_token)
         if (per_token := answer.seconds_per_output_token()) is not None:
             _at(self.genai_output_tokens, labels, GENAI_OUTPUT_TOKEN_BUCKETS).observe(per_token)
 
-    def _count_key(self, exchange: Exchange) -> None:
-        usage = self.keys.setdefault(self._key_names.name(exchange.key_name), KeyUsage())
+    def _count_key(self, request_record: RequestRecord) -> None:
+        usage = self.keys.setdefault(self._key_names.name(request_record.key_name), KeyUsage())
         usage.requests += 1
-        if exchange.answer is not None:
-            usage.prompt_tokens += exchange.answer.prompt_tokens
-            usage.generation_tokens += exchange.answer.completion_tokens
+        if request_record.answer is not None:
+            usage.prompt_tokens += request_record.answer.prompt_tokens
+            usage.generation_tokens += request_record.answer.completion_tokens
 
 
-def _error_of(exchange: Exchange, status: int) -> str:
+def _error_of(request_record: RequestRecord, status: int) -> str:
     """`error.type` of what ended without an error envelope."""
-    if status == CLIENT_LEFT or (exchange.answer and exchange.answer.outcome == "aborted"):
+    if status == CLIENT_LEFT or (
+        request_record.answer and request_record.answer.outcome == "aborted"
+    ):
         return "client_disconnected"
     return str(status) if status >= 400 else ""
 

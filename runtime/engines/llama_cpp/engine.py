@@ -10,7 +10,7 @@ from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
-from runtime.engines.llama_cpp.sampling.constraints import Steering
+from runtime.engines.llama_cpp.sampling.constraints import Constraints
 from runtime.engines.llama_cpp.sampling.logprobs import token_logprobs
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.engines.llama_cpp.sampling.top_k import Floats
@@ -175,13 +175,13 @@ class LlamaCppEngine:
                 param="prompt",
             )
 
-    def _steering(self, request: Request) -> Steering | None:
+    def _steering(self, request: Request) -> Constraints | None:
         """What has to be seen to beyond sampling, standing where the answer stands."""
         preparation = self._grammars.get(request.request_id) or self.prepare(request)
         if preparation is None and request.thinking is None:
             return None
         guide = None if preparation is None else Guide(preparation.result(), request.sampling)
-        return Steering(request, guide, self._tokenizer)
+        return Constraints(request, guide, self._tokenizer)
 
     def _sample(self, batch: Batch, rows: list[int]) -> list[SequenceOutput]:
         outputs: list[SequenceOutput] = []

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from runtime.engines.llama_cpp.sampling.constraints import Steering
+from runtime.engines.llama_cpp.sampling.constraints import Constraints
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 
@@ -29,7 +29,7 @@ class Sequence:
         sampler: Sampler,
         max_model_len: int,
         end_token_ids: Collection[int] = (),
-        steering: Steering | None = None,
+        steering: Constraints | None = None,
     ) -> None:
         self.request = request
         self.sampler = sampler

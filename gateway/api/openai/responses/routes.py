@@ -14,14 +14,14 @@ from gateway.api.openai.responses.protocol import (
 )
 from gateway.api.openai.responses.translate import chat_of, own_names, prompt_of
 from gateway.api.openai.responses.unsupported import check_supported
-from gateway.api.openai.responses.writer import ResponseShape, new_response
+from gateway.api.openai.responses.writer import ResponseWriter, new_response
 from gateway.api.openai.translate.checks import check_chat
 from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.errors import NotStored
 from gateway.generation.assembler import Assembler
 from gateway.generation.prepare import prepare_prompt
-from gateway.generation.writer import Head, Shape, encode
+from gateway.generation.writer import AnswerWriter, Head, encode
 from gateway.http.body import read_json
 from gateway.http.context import AnyRequest, model_of
 from gateway.http.json_response import JSONBytes
@@ -35,15 +35,15 @@ async def create_response(request: AnyRequest) -> ASGIApp:
     data = await read_json(request, decode_response_request, ResponseRequest)
     check_supported(data)
 
-    def new_shape(
+    def new_writer(
         chat: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
-    ) -> Shape:
+    ) -> AnswerWriter:
         logprobs = ChatLogprobsWriter(model.tokenizer) if chat.logprobs else None
-        return ResponseShape(new_response(data, head), logprobs)
+        return ResponseWriter(new_response(data, head), logprobs)
 
     with own_names():
         chat = chat_of(data)
-        return _InOwnNames(await answer_chat(request, chat, new_shape, id_prefix="resp_"))
+        return _InOwnNames(await answer_chat(request, chat, new_writer, id_prefix="resp_"))
 
 
 @post("/v1/responses/input_tokens", status_code=200)

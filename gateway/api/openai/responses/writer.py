@@ -43,10 +43,10 @@ from gateway.generation.events import (
     TextDelta,
     TokensDelta,
 )
-from gateway.generation.writer import Head, Shape, encode
+from gateway.generation.writer import AnswerWriter, Head, encode
 
 
-class ResponseShape(Shape):
+class ResponseWriter(AnswerWriter):
     """/v1/responses. Items come one after the other, in the order in which the model wrote them.
 
     With `logprobs` every token is told with how likely it was, those of thoughts and calls too, as

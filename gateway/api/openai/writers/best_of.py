@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.generation.events import Answer, Choice, Event
-from gateway.generation.writer import Shape
+from gateway.generation.writer import AnswerWriter
 
 
-class BestOf(Shape):
-    """A shape that shows `n` of the `best_of` choices of each prompt, the likeliest first.
+class BestOf(AnswerWriter):
+    """A writer that shows `n` of the `best_of` choices of each prompt, the likeliest first.
 
     Likely is what OpenAI calls the best: the highest log-probability per token. The usage counts
     all that was generated.
     """
 
-    def __init__(self, shape: Shape, *, n: int, best_of: int) -> None:
-        self._shape = shape
+    def __init__(self, writer: AnswerWriter, *, n: int, best_of: int) -> None:
+        self._writer = writer
         self._n = n
         self._best_of = best_of
 
@@ -31,7 +31,7 @@ class BestOf(Shape):
             kept += sorted(candidates, key=mean_logprob, reverse=True)[: self._n]
         replace = msgspec.structs.replace
         choices = [replace(choice, index=index) for index, choice in enumerate(kept)]
-        return self._shape.whole(Answer(choices, answer.usage))
+        return self._writer.whole(Answer(choices, answer.usage))
 
 
 def mean_logprob(choice: Choice) -> float:

@@ -36,7 +36,7 @@ from gateway.generation.writer import (
 from runtime.messages.request import TokenLogprobs
 
 
-class ChatShape(Chunks):
+class ChatWriter(Chunks):
     """/v1/chat/completions. With `logprobs` every token is told with how likely it was. With
     `legacy_calls` a call is a `function_call`, as for clients that send `functions`."""
 

@@ -12,13 +12,13 @@ from gateway.generation.events import (
     Usage,
 )
 from gateway.generation.writer import (
+    AnswerWriter,
     Head,
-    Shape,
     encode,
 )
 
 
-class Chunks(Shape, ABC):
+class Chunks(AnswerWriter, ABC):
     """What chunks of both endpoints have in common: how they begin and how they end.
 
     `usage_so_far`, if given, is asked at every write and stands in each chunk of it; otherwise all

@@ -31,7 +31,7 @@ from gateway.generation.writer import (
 from runtime.messages.request import TokenLogprobs
 
 
-class CompletionShape(Chunks):
+class CompletionWriter(Chunks):
     """/v1/completions. With `new_logprobs`, a writer for each choice, every token is told with how
     likely it was."""
 

@@ -11,7 +11,7 @@ from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
-class Steering:
+class Constraints:
     """Joins an answer's guide with its thinking. It stands where `output_token_ids` end.
 
     The guide sees the answer proper alone. Where an answer may begin with thinking, the token for
