@@ -4,7 +4,7 @@ from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.messages.request import Request, SamplingParams
-from runtime.messages.wire import Abort, Drain, FromEngine, StepOutput, Stop, Submit, ToEngine
+from runtime.messages.wire import Abort, FromEngine, StepOutput, Stop, Submit, ToEngine
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.__main__ import serve
 from runtime.worker.core import EngineCore
@@ -55,9 +55,9 @@ def test_an_abort_is_obeyed_before_the_next_step():
     assert border.outputs() == [["a"], ["a", "b"], ["b"], ["b"]]
 
 
-def test_draining_finishes_what_is_there_and_leaves():
-    border = Script([submit("a", 3), Drain()], [], [], [], [], [], [Abort("never read")])
+def test_stop_is_obeyed_before_the_next_step():
+    border = Script([submit("a", 3)], [], [], [Stop(), Abort("never read")])
 
     serve(core(), border)
 
-    assert border.outputs() == [["a"]] * 3
+    assert border.outputs() == [["a"], ["a"]]

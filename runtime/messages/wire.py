@@ -32,10 +32,6 @@ class Abort(Struct, frozen=True, tag=True, array_like=True):
     request_id: str
 
 
-class Drain(Struct, frozen=True, tag=True, array_like=True):
-    """Gateway to engine: take nothing new, finish what is there, then leave."""
-
-
 class Stop(Struct, frozen=True, tag=True, array_like=True):
     """Gateway to engine: leave now."""
 
@@ -88,7 +84,7 @@ class Fatal(Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
-ToEngine = Submit | Embed | Abort | Drain | Stop
+ToEngine = Submit | Embed | Abort | Stop
 FromEngine = Ready | StepOutput | Embedded | RequestFailed | Fatal
 
 _encoder = msgspec.msgpack.Encoder()

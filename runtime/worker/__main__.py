@@ -25,7 +25,6 @@ from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
 from runtime.messages.wire import (
     Abort,
-    Drain,
     Embed,
     Fatal,
     Ready,
@@ -67,9 +66,8 @@ EXIT_ENGINE_FATAL = 71
 
 def serve(core: EngineCore, border: Border) -> None:
     """Run until told to stop. A busy engine never waits for messages."""
-    draining = False
     last_sent = time.monotonic()
-    while not (draining and not core.has_work and not core.is_preparing):
+    while True:
         for message in _receive(border, core):
             match message:
                 case Submit(request):
@@ -78,8 +76,6 @@ def serve(core: EngineCore, border: Border) -> None:
                     core.embed(embedding)
                 case Abort(request_id):
                     core.abort(request_id)
-                case Drain():
-                    draining = True
                 case Stop():
                     return
         if core.has_work:
