@@ -190,7 +190,8 @@ async def test_a_broken_engine_says_why_and_leaves_with_a_status_of_its_own(
 
 GATEWAY = """
 import asyncio, sys
-from runtime import EngineConfig, Supervisor
+from runtime.config.engine import EngineConfig
+from runtime.supervisor.supervisor import Supervisor
 async def main():
     supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1])
     await supervisor.start()
