@@ -9,8 +9,8 @@ int8        `weight` I8 [out, in] = round(W / s); `weight_scale` F32 [out] = s =
 int4        `weight` U8 [out / 2, in], the even row in the low four bits, two's complement, from
             -8 to 7; `weight_scale` F32 [out, in / 128] = s = amax(|128 inputs|) / 7;
             `pre_quant_scale` [in] for layers that the loader does not fuse: the layer multiplies
-            its input by it. Ones where nothing was calibrated, because it must be there. With a
-            `Grid` the scales are given and not found.
+            its input by it. All ones without calibration; the loader requires the tensor. With
+            a `Grid` the scales are given and not found.
 
 int8's and int4's scales are rounded to the model's type first: the loader casts them to it.
 """

@@ -44,8 +44,9 @@ class Timeline:
             self.abort()
 
     def delta(self, num_outputs: int) -> None:
-        """After `assembler.push`. A delta of k tokens is k gaps between tokens, of equal size; the
-        first token of a choice ends none, and those that come with an answer's first have no size.
+        """Counts inter-token latencies, after `assembler.push`. A delta of k tokens is k equal gaps.
+        A choice's first token has no gap before it. Gaps within the delta that carries the
+        answer's first token are 0.
         """
         assembler = self._assembler
         if assembler.num_prompt_tokens != self._record.prompt_tokens:

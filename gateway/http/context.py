@@ -25,8 +25,8 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with; `restart_engine` has another
-    engine process instead of its own; `tracer` is None where there are no traces."""
+    """One running server. `model` is the one that it was started with; `restart_engine` replaces
+    the engine process; `tracer` is None without traces."""
 
     settings: Settings
     models: ModelRegistry

@@ -82,7 +82,7 @@ def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
 
 
 def _advice(reason: str, kind: type[Struct], path: str) -> str:
-    """What would do, where one of a few words would."""
+    """The values that the field takes, if it is an enum."""
     if not _WRONG_WORD.match(reason):
         return ""
     words = ", ".join(f"`{word}`" for word in allowed_values(kind, path))

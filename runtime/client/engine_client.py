@@ -234,7 +234,8 @@ class EngineClient:
         self._rate.in_flight(len(self._in_flight))
 
     def _submit_together(self, request_ids: list[str]) -> None:
-        """All or none: one that cannot be sent leaves no other behind, whose stream nobody has."""
+        """Sends all requests or none. If one fails, the others are aborted, since the caller never
+        gets their stream."""
         try:
             self._submit(request_ids)
         except Exception:

@@ -6,8 +6,8 @@ from msgspec import Struct
 class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Texts to turn into vectors, one for each of `inputs` (token ids, none of them empty).
 
-    The other fields are those of `Request`. One that `is_resumed` has lost the inputs whose vectors
-    the gateway has.
+    The other fields are those of `Request`. When `is_resumed`, `inputs` holds only the texts
+    whose vectors the gateway has not received.
     """
 
     request_id: str

@@ -66,8 +66,9 @@ def _start(
 
 
 def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
-    """Text that may have calls in it. What begins like a bare call is apart from other text as soon
-    as a name begins: there it is one, or has another name."""
+    """Free text that may contain tool calls. An answer that starts like a call without its opening
+    tag is ambiguous until the function's name: from there it calls a known function, or it is
+    text."""
     text, head, rest = _FREE_TEXT, "", _FREE_TEXT
     before = {"TEXT": ""}
     if tag.bare is not None:

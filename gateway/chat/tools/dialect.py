@@ -15,9 +15,9 @@ class CallForm(Struct, frozen=True, kw_only=True):
     A text begins with `opening`, of which `trigger` is the first part; then come calls with
     `separator` between them, and `close`. `begin` makes of a function's name what stands before its
     arguments, and `end` stands behind them. With `at_start` only the beginning of the answer can be
-    a call. Thoughts between `thought_start` and `thought_end` may come before that where
-    they are part of the same text, and `answer` begins what is neither. `bare`
-    are calls without the opening, which models that may call write as well.
+    a call. `thought_start` and `thought_end` surround reasoning that may precede the call in the
+    same text; `answer` is the marker before ordinary content. `bare` describes calls without the
+    opening, which some models write as well when they may call.
     """
 
     trigger: str

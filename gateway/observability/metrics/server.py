@@ -43,8 +43,7 @@ REASONS = (
     *("host_not_allowed", "origin_not_allowed", "model_not_allowed", "priority_not_allowed"),
     *("body_timeout", "request_timeout"),
 )
-"""Codes of errors that say that the server would not have this request now, or from this client;
-they are shown before they come for the first time."""
+"""Error codes of refused requests: overload, limits, permissions. Exported as 0 from the start."""
 
 FAILURES = (
     (500, INTERNAL_ERROR),
