@@ -44,8 +44,8 @@ class Timeline:
             self.abort()
 
     def delta(self, num_outputs: int) -> None:
-        """Counts inter-token latencies, after `assembler.push`. A delta of k tokens is k equal gaps.
-        A choice's first token has no gap before it. Gaps within the delta that carries the
+        """Counts inter-token latencies, after `assembler.push`. A delta of k tokens is k equal
+        gaps. A choice's first token has no gap before it. Gaps within the delta that carries the
         answer's first token are 0.
         """
         assembler = self._assembler
