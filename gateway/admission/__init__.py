@@ -1,1 +1,1 @@
-"""Who is let in: keys, quotas, rate limits, drain, web origins."""
+"""Admission control: keys, quotas, rate limits, drain, web origins."""

@@ -1,8 +1,8 @@
-"""Who is let in: the guard in front of every route.
+"""Admission of requests: the guard in front of every route.
 
-A route needs a key unless it says `opt={"public": True}`, so that one that somebody adds later is
-closed until somebody opens it. Everything that is posted is work, but for what an admin posts: it
-needs a place of its key's limits, and is refused while the server drains.
+A route needs a key unless it declares `opt={"public": True}`, so that a new route is closed by
+default. Every POST counts as work, except an admin's: it takes a place within its key's limits, and
+is refused while the server drains.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from gateway.observability.request_record import RequestRecord
 from gateway.settings.schema import Settings
 
 REFUSED_STATUSES = (429, 503)
-"""The server had no room: the request is not charged."""
+"""Statuses of requests that the server had no room for: they are not charged."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -34,8 +34,8 @@ class Admission:
         self._allowed_origins = settings.server.cors_allow_origins
 
     def identify(self, headers: Headers) -> Principal | None:
-        """Whose key it is; None where no key is needed. Raises InvalidKey, or PermissionDenied for
-        a web page that has no business here."""
+        """The principal of the request's key; None if no key is needed. Raises InvalidKey, or
+        PermissionDenied for a web page of a foreign origin."""
         if not self._keys.is_required:
             self._check_page(headers)
             return None
@@ -67,7 +67,7 @@ class Admission:
             self.check_admin(principal)
 
     def enter(self, principal: Principal | None, request_record: RequestRecord) -> Permit | None:
-        """Lets a request in, until it is over. Raises ServerDraining, RateLimited."""
+        """Admits a request until it is over. Raises ServerDraining, RateLimited."""
         drain = self.drain
         if drain.is_draining:
             raise ServerDraining(retry_after=drain.retry_after)
@@ -98,7 +98,7 @@ class Admission:
 
 
 def page_not_allowed() -> PermissionDenied:
-    """For a web page of another origin."""
+    """The error for a web page of another origin."""
     return PermissionDenied(
         "Web pages of other origins may not use this server. Add the page's origin to"
         " server.cors_allow_origins.",
@@ -107,7 +107,7 @@ def page_not_allowed() -> PermissionDenied:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can have that address."""
+    """Whether the address is a loopback address, which only this machine can have."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:

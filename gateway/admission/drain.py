@@ -1,18 +1,19 @@
-"""Draining: nothing new is let in, and what runs is finished, within a time."""
+"""Draining: new requests are refused, and running requests may finish within a timeout."""
 
 import math
 import time
 from collections.abc import Callable
 
 PAUSE_RETRY_SECONDS = 5.0
-"""When to come back to a server that drains without ending: nobody knows for how long."""
+"""Retry delay for clients of a server that drains without exiting; the end of such a drain is not
+known."""
 
 
 class Drain:
-    """Whether the server takes requests, and whether it is done with those that it took.
+    """Whether the server accepts requests, and whether the accepted ones are done.
 
-    `timeout` is how many seconds running requests get when the server is to end. Single-threaded,
-    but for `begin`, which a signal handler may call.
+    `timeout` is how many seconds running requests get when the server is to exit. Single-threaded,
+    except for `begin`, which a signal handler may call.
     """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,15 +25,15 @@ class Drain:
         self._deadline = math.inf
 
     def begin(self, *, exits: bool) -> None:
-        """Take nothing new from now on. With `exits` the server ends when it is done; asking again
-        does not give what runs more time."""
+        """Refuses new requests from now on. With `exits` the server exits when running requests are
+        done; a second call does not extend their time."""
         self.is_draining = True
         if exits and not self.exits:
             self._deadline = self._clock() + self._timeout
             self.exits = True
 
     def resume(self) -> bool:
-        """Take requests again. False when it is too late: the server is about to end."""
+        """Accepts requests again. False if it is too late: the server is about to exit."""
         if self.exits:
             return False
         self.is_draining = False
@@ -40,20 +41,20 @@ class Drain:
 
     @property
     def seconds_left(self) -> float:
-        """Until what still runs is cut off; infinite when it never is."""
+        """Seconds until running requests are cut off; infinite if they never are."""
         return max(self._deadline - self._clock(), 0.0)
 
     @property
     def retry_after(self) -> float:
-        """Seconds after which a client that was refused may try again."""
+        """Seconds after which a refused client may try again."""
         return self.seconds_left if self.exits else PAUSE_RETRY_SECONDS
 
     @property
     def is_late(self) -> bool:
-        """Whether requests still run although their time is over."""
+        """Whether requests still run after the timeout."""
         return self.exits and self.num_running > 0 and self.seconds_left == 0
 
     @property
     def is_over(self) -> bool:
-        """Whether the server can end now."""
+        """Whether the server can exit now."""
         return self.exits and (self.num_running == 0 or self.seconds_left == 0)

@@ -1,4 +1,4 @@
-"""The guard of every route: who asks, and whether there is a place for the request."""
+"""The guard of every route: identifies the client and admits the request."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ PUBLIC = "public"
 """Route option: no key is needed."""
 
 ADMIN = "admin"
-"""Route option: an admin's key is needed, also where nothing else needs one."""
+"""Route option: an admin's key is needed, even if no other route needs a key."""
 
 MONITORING = "monitoring"
 """Route option: `auth.monitoring` decides."""
@@ -48,17 +48,17 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
 
 
 def principal_of(scope: Any) -> Principal | None:
-    """Whose request this is; None without keys."""
+    """The principal of this request; None without keys."""
     principal: Principal | None = scope.get(_PRINCIPAL)
     return principal
 
 
 def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | None]) -> None:
-    """Charges a request to its key's tokens per minute, before the engine is asked. In the end
-    the charge is what `assembler` has counted.
+    """Charges a request to its key's tokens per minute before the engine gets it. When the request
+    ends, the charge becomes the tokens that `assembler` has counted.
 
-    `max_tokens` are those that the client asked for, one for each answer, None where it set none.
-    Raises RateLimited.
+    `max_tokens` has the client's limit for each answer, None if the client set none. Raises
+    RateLimited.
     """
     if scope.get(_PERMIT) is not None:
         answers = sum(UNLIMITED_ANSWER_TOKENS if n is None else n for n in max_tokens)
@@ -69,8 +69,8 @@ def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | 
 
 
 def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) -> None:
-    """Charges so many tokens to the request's key; `used` says in the end how many it were. Raises
-    RateLimited."""
+    """Charges `num_tokens` to the request's key. When the request ends, `used` returns the tokens
+    really used. Raises RateLimited."""
     permit: Permit | None = scope.get(_PERMIT)
     if permit is not None:
         permit.reserve_tokens(num_tokens, used)

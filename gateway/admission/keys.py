@@ -1,7 +1,7 @@
-"""API keys: what a key may do, where keys come from, and which one a request carries.
+"""API keys: the permissions of a key, the sources of keys, and the key of a request.
 
-Keys are kept as SHA-256 alone. A slow hash protects passwords, which can be guessed; a key of 256
-random bits cannot, and a slow hash would cost every request a tenth of a second.
+Only the SHA-256 of a key is kept. A slow hash protects passwords, which can be guessed; a key of
+256 random bits cannot, and a slow hash would cost every request a tenth of a second.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MIN_KEY_LENGTH = 16
 """Characters of a key from the environment: shorter ones can be guessed."""
 
 RELOAD_SECONDS = 1.0
-"""How often the keys file is looked at for changes."""
+"""How often the keys file is checked for changes."""
 
 Role = Literal["user", "admin"]
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -41,10 +41,11 @@ _Limit = Annotated[int, Meta(ge=1)]
 
 
 class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One key of the file. None is no limit.
+    """One key of the file. None means no limit.
 
-    `tokens_per_minute` counts prompts and answers. `priority` is the class of requests that ask for
-    none, and the best one that they can have. `models` are the names that the key may use.
+    `tokens_per_minute` counts prompts and answers. `priority` is the default class of the key's
+    requests, and also the best class that they can have. `models` are the names that the key may
+    use.
     """
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -63,7 +64,7 @@ class KeysFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Whoever a request is from: a key's name and what the key may do."""
+    """The sender of a request: the key's name and permissions."""
 
     name: str
     entry: KeyEntry
@@ -76,8 +77,9 @@ class Principal(Struct, frozen=True, kw_only=True):
 class KeyRing:
     """All keys that are valid now.
 
-    A changed file is read again within `RELOAD_SECONDS`. One that has become wrong, or is gone, is
-    reported in the log and changes nothing: a slip of the editor must not open or close the server.
+    A changed file is read again within `RELOAD_SECONDS`. If the file has become invalid or is gone,
+    the log reports it and the keys stay as they are: an editing mistake must not open or close the
+    server.
     """
 
     def __init__(
@@ -100,11 +102,11 @@ class KeyRing:
         return self._file is not None or bool(self._extra)
 
     def find(self, key: bytes) -> Principal | None:
-        """Whose key this is.
+        """The principal of a key.
 
-        Takes as long for a wrong key as for a right one, and as for one that is nearly right: the
-        table is looked up under a keyed hash that is different in every run, and what it finds is
-        compared in constant time.
+        A wrong key, a right key and a nearly right key take equally long: the table is looked up
+        under a keyed hash that is different in every run, and the entry found is compared in
+        constant time.
         """
         self._reload()
         digest = hashlib.sha256(key).digest()
@@ -138,8 +140,8 @@ class KeyRing:
 
 
 def open_key_ring(settings: AuthSettings, environ: MutableMapping[str, str]) -> KeyRing:
-    """The keys of the settings and of the environment. The latter are taken out of it, so that no
-    process that is started later inherits them. Raises SetupError."""
+    """The keys of the settings and of the environment. The keys are removed from the environment,
+    so that no process started later inherits them. Raises SetupError."""
     extra = [
         _from_environment(variable, role, environ.pop(variable))
         for variable, role in _VARIABLES.items()
@@ -182,7 +184,7 @@ def read_keys_file(file: Path) -> dict[str, KeyEntry]:
 
 
 def _explained(document: Mapping[str, object], error: msgspec.ValidationError) -> str:
-    """msgspec does not say in which entry of a table the mistake is."""
+    """Adds the table's entry to the error, because msgspec does not report it."""
     table = document.get("keys")
     for name, entry in table.items() if isinstance(table, dict) else ():
         try:
@@ -197,7 +199,7 @@ def _twice(hashes: list[str]) -> str | None:
 
 
 def _stamp(file: Path | None) -> tuple[int, int, int] | None:
-    """Changes whenever the file does; None while it is not there."""
+    """A value that changes whenever the file changes; None while the file does not exist."""
     if file is None:
         return None
     try:
@@ -208,7 +210,7 @@ def _stamp(file: Path | None) -> tuple[int, int, int] | None:
 
 
 def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The key that a request carries, as `Authorization: Bearer` or `x-api-key`; None without."""
+    """The key in `Authorization: Bearer` or `x-api-key`; None without either."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.strip().partition(b" ")
@@ -220,5 +222,5 @@ def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def new_key() -> str:
-    """256 random bits, with a beginning that secret scanners and clients of OpenAI know."""
+    """256 random bits, with a prefix that secret scanners and OpenAI clients know."""
     return f"sk-lockgate-{secrets.token_urlsafe(32)}"

@@ -1,7 +1,8 @@
-"""What each key has used of its limits, and permits for requests that run. Pure.
+"""The used part of each key's limits, and permits for running requests. Pure.
 
-A request is charged when it is let in, so that many at once cannot pass a limit together. Tokens
-are reserved, prompt and longest answer, and settled by what was used when the request is over.
+A request is charged when it is admitted, so that concurrent requests cannot exceed a limit
+together. Tokens are reserved for the prompt and the longest possible answer; when the request is
+over, the reservation is replaced by the tokens used.
 """
 
 import math
@@ -13,11 +14,11 @@ from gateway.admission.rate_limits import Charge, SlidingWindow
 from gateway.errors import RateLimited
 
 CONCURRENCY_RETRY_SECONDS = 2.0
-"""When to come back after too many requests at once: nobody knows when one of them ends."""
+"""Retry delay after too many concurrent requests; the end of a running request is not known."""
 
 UNLIMITED_ANSWER_TOKENS = 1024
-"""Reserved for an answer whose request sets no limit. To reserve all that the context has left
-would lock out a key's other requests for the sake of answers that are hardly ever that long."""
+"""Tokens reserved for an answer whose request sets no limit. Reserving the rest of the context
+would lock out the key's other requests, and answers are hardly ever that long."""
 
 
 class Quota:
@@ -32,13 +33,13 @@ class Quota:
         self.clock = clock
 
     def set_limits(self, entry: KeyEntry) -> None:
-        """The limits as they are now; what has been used stays used."""
+        """Replaces the limits; used amounts stay."""
         self.requests = _window(self.requests, entry.requests_per_minute)
         self.tokens = _window(self.tokens, entry.tokens_per_minute)
         self.max_running = entry.max_concurrent_requests
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """OpenAI's `x-ratelimit-*`, for the limits that there are."""
+        """OpenAI's `x-ratelimit-*` headers, for the limits that are set."""
         now = self.clock()
         headers = []
         for kind, window in ((b"requests", self.requests), (b"tokens", self.tokens)):
@@ -51,7 +52,7 @@ class Quota:
         return headers
 
     def enter(self) -> "Permit":
-        """Lets one request in. Raises RateLimited."""
+        """Admits one request. Raises RateLimited."""
         if self.max_running is not None and self.num_running >= self.max_running:
             raise RateLimited(
                 f"The key `{self.name}` has {self.num_running} requests running, which is all that"
@@ -62,7 +63,7 @@ class Quota:
         return Permit(self, self._take(self.requests, 1, "requests"))
 
     def reserve(self, tokens: int) -> Charge | None:
-        """None without a limit. Raises RateLimited."""
+        """Charges tokens; returns None without a limit. Raises RateLimited."""
         return self._take(self.tokens, tokens, "tokens")
 
     def _take(self, window: SlidingWindow | None, amount: int, kind: str) -> Charge | None:
@@ -93,7 +94,7 @@ class Quota:
 
 
 class Permit:
-    """One request that was let in. `close` it once, when the request is over."""
+    """One admitted request. Call `close` once, when the request is over."""
 
     def __init__(self, quota: Quota, request_charge: Charge | None) -> None:
         self._quota = quota
@@ -104,13 +105,13 @@ class Permit:
         quota.num_running += 1
 
     def reserve_tokens(self, tokens: int, used: Callable[[], int]) -> None:
-        """Reserves for prompt and answer; `used` says in the end how many it were. Raises
-        RateLimited."""
+        """Reserves tokens for prompt and answer. When the request ends, `used` returns the tokens
+        really used. Raises RateLimited."""
         self._token_charge = self._quota.reserve(tokens)
         self._reserved, self._used = tokens, used
 
     def close(self, *, was_refused: bool) -> None:
-        """The request is over. One that the server itself had no room for is not charged."""
+        """Ends the request. A request that the server had no room for is not charged."""
         quota = self._quota
         quota.num_running -= 1
         now = quota.clock()
@@ -122,14 +123,14 @@ class Permit:
 
 
 class Quotas:
-    """The quota of every key that was ever used, by its name."""
+    """The quotas of all keys used so far, by key name."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
 
     def of(self, principal: Principal) -> Quota:
-        """With the limits that the key has now."""
+        """The quota of a key, with the key's current limits."""
         quota = self._quotas.get(principal.name)
         if quota is None:
             quota = self._quotas[principal.name] = Quota(principal.name, self._clock)

@@ -1,8 +1,8 @@
-"""Limits per minute: a sliding window over what was taken. Pure.
+"""Limits per minute: a sliding window over taken amounts. Pure.
 
 A token bucket that starts full lets through twice its limit around the moment at which it is full
-again. A window that remembers what was taken does not: no 60 seconds, wherever they begin, hold
-more than the limit. It remembers by the second, so it is 60 numbers and not one for each request.
+again. A sliding window does not: no 60 seconds, wherever they begin, hold more than the limit. The
+window sums amounts by the second, so it keeps 60 numbers and not one for each request.
 """
 
 import math
@@ -13,7 +13,7 @@ _SLOT_SECONDS = 1.0
 
 
 class Charge:
-    """What was taken within one second, counted from `start` on the monotonic clock."""
+    """The amount taken within one second, counted from `start` on the monotonic clock."""
 
     __slots__ = ("amount", "start")
 
@@ -23,13 +23,13 @@ class Charge:
 
     @property
     def expires(self) -> float:
-        """When the last moment of this second has left the window."""
+        """The time when the last moment of this second leaves the window."""
         return self.start + _SLOT_SECONDS + WINDOW_SECONDS
 
 
 class SlidingWindow:
-    """At most `limit` (more than 0) within any `WINDOW_SECONDS`. `limit` may be changed at any
-    time. All times are seconds on one monotonic clock, and never go back."""
+    """Takes at most `limit` (more than 0) within any `WINDOW_SECONDS`. `limit` may be changed at
+    any time. All times are seconds on one monotonic clock, and never go back."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -37,19 +37,20 @@ class SlidingWindow:
         self._taken = 0
 
     def remaining(self, now: float) -> int:
-        """What can be taken at once; never negative."""
+        """The amount that can be taken at once; never negative."""
         self._forget(now)
         return max(self.limit - self._taken, 0)
 
     def take(self, amount: int, now: float) -> Charge | None:
-        """Takes `amount`, all of it or nothing: None means that it does not fit now."""
+        """Takes all of `amount` or nothing: None means that it does not fit now."""
         if amount > self.remaining(now):
             return None
         return self._add(amount, now)
 
     def settle(self, charge: Charge, reserved: int, used: int, now: float) -> None:
-        """Turns what was reserved into what was used. Less gives the rest back, as long as it is
-        still in the window; more is taken now, even beyond the limit."""
+        """Replaces the reserved amount by the used one. If less was used, the rest is given back
+        while it is still in the window. If more was used, the excess is taken now, even beyond the
+        limit."""
         self._forget(now)
         if used > reserved:
             self._add(used - reserved, now)
@@ -58,7 +59,7 @@ class SlidingWindow:
             self._taken -= reserved - used
 
     def retry_after(self, amount: int, now: float) -> float:
-        """Seconds until `amount` fits, if nothing else is taken; infinite if it never does."""
+        """Seconds until `amount` fits, if nothing else is taken; infinite if it never fits."""
         if amount > self.limit:
             return math.inf
         missing = amount - self.remaining(now)
@@ -71,7 +72,7 @@ class SlidingWindow:
         return seconds
 
     def reset_after(self, now: float) -> float:
-        """Seconds until all of the limit is there again, if nothing else is taken."""
+        """Seconds until the whole limit is available again, if nothing else is taken."""
         self._forget(now)
         last = next((charge for charge in reversed(self._charges) if charge.amount), None)
         return last.expires - now if last else 0.0

@@ -1,21 +1,20 @@
-"""Whether a web page may be behind a request to a server that asks for no key. Pure.
+"""Whether a web page may have sent a request to a server without keys. Pure.
 
-A server on loopback is reachable for every page that its user's browser shows: by a name of the
-attacker's that resolves to 127.0.0.1 (DNS rebinding, seen in `Host`), or by a request that the page
-sends without being allowed to read the answer (seen in `Origin`). A key stops both, because a page
-does not know it.
+Any page in the user's browser can reach a server on loopback: by an attacker's name that resolves
+to 127.0.0.1 (DNS rebinding, visible in `Host`), or by a request whose answer the page may not read
+(visible in `Origin`). A key stops both, because a page does not know it.
 """
 
 import ipaddress
 from collections.abc import Collection
 
 _RESERVED = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test", ".home")
-"""Ends of names that nobody can register in the public DNS, so that no attacker has one."""
+"""Suffixes that cannot be registered in the public DNS, so an attacker cannot own such a name."""
 
 
 def is_own_host(host: str, allowed: Collection[str]) -> bool:
-    """Whether the `Host` header is an address or a name that cannot be an attacker's, or one of
-    `allowed`; `"*"` there allows every name. No header at all is no browser."""
+    """Whether the `Host` header is an address, a name that an attacker cannot own, or one of
+    `allowed`; `"*"` there allows every name. A request without the header is not from a browser."""
     name = host_name(host)
     if not name or "*" in allowed or name in {item.lower() for item in allowed}:
         return True

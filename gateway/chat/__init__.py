@@ -1,1 +1,1 @@
-"""What a chat model reads and writes: templates, tools, reasoning. Pure: no HTTP, no engine."""
+"""Input and output of a chat model: templates, tools, reasoning. Pure: no HTTP, no engine."""

@@ -1,4 +1,4 @@
-"""Engine deltas to an answer: the same events make the stream and, folded, the whole answer."""
+"""Folds engine deltas into an answer: the same events make the stream and the whole answer."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ from runtime.messages.request import RequestOutput, TokenLogprobs
 
 
 class _Call:
-    """A tool call as far as it has come."""
+    """A tool call as parsed so far."""
 
     __slots__ = ("arguments", "id", "name")
 
@@ -64,16 +64,17 @@ class _ChoiceState:
 class Assembler:
     """Folds the deltas of one answer.
 
-    `request_ids` are the engine's requests, one per choice: `len(prompt_lengths)` prompts, each
-    with the same number of choices, so that choice i belongs to prompt i // choices-per-prompt.
-    `echoes` are what each prompt's choices begin with. Events of a choice come as ChoiceStart,
-    TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a `parsing`
-    PieceDeltas come among them, and the tokens of pieces come before these. The concatenated text
-    does not depend on how the deltas were cut, nor do the tokens or the pieces.
+    `request_ids` are the engine's requests, one per choice. Each of the `len(prompt_lengths)`
+    prompts has the same number of choices, so choice i belongs to prompt i // choices-per-prompt.
+    `echoes` are the texts that each prompt's choices begin with. The events of a choice are
+    ChoiceStart, TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a
+    `parsing`, PieceDeltas come among them; the tokens of a piece are emitted before the piece. The
+    concatenated text, the tokens and the pieces do not depend on how the deltas were cut.
 
-    `num_completion_tokens` are those that have come, of which `num_first_tokens` were the first of
-    their choice; `num_prompt_tokens` are those of the prompts whose answer has begun.
-    `started_time` is when the engine let the first request in, if it says so.
+    `num_completion_tokens` counts the tokens received so far; `num_first_tokens` of them were the
+    first token of their choice. `num_prompt_tokens` counts the tokens of the prompts whose answer
+    has begun. `started_time` is when the engine admitted the first request, if the engine reports
+    it.
     """
 
     def __init__(
@@ -109,12 +110,12 @@ class Assembler:
 
     @property
     def finish_reasons(self) -> list[FinishReason]:
-        """Of the choices that have ended."""
+        """The finish reasons of the choices that have ended."""
         reasons = (choice.finish_reason for choice in self._choices.values())
         return [reason for reason in reasons if reason is not None]
 
     def push(self, outputs: Sequence[RequestOutput]) -> list[Event]:
-        """Take deltas in, in the order in which they came; say what they mean for the client."""
+        """Takes deltas in order of arrival and returns the events that they make."""
         events: list[Event] = []
         for output in outputs:
             choice = self._choices[output.request_id]
@@ -145,7 +146,7 @@ class Assembler:
         return events
 
     def usage_so_far(self) -> Usage:
-        """Tokens of the whole answer up to now."""
+        """Tokens of the whole answer so far."""
         return self._total()
 
     @property
@@ -186,7 +187,8 @@ class Assembler:
         self.started_time = min(times, default=None)
 
     def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
-        """The text of a choice's first delta. A scored echo is an event of its own before it."""
+        """Returns the text of a choice's first delta. A scored echo is emitted before it as its own
+        event."""
         echo = choice.echo
         if output.prompt_logprobs is None:
             return echo.text + output.text
@@ -228,8 +230,8 @@ class Assembler:
 def _read(
     choice: _ChoiceState, parser: Parser, text: str, output: RequestOutput, events: list[Event]
 ) -> None:
-    """Text that a parser takes apart. The tokens of a delta are told once, with its content if that
-    is all there is to it."""
+    """Emits the pieces that the parser finds in a delta. The tokens of a delta are emitted once:
+    together with its text if the delta is all content, otherwise before its pieces."""
     pieces = parser.feed(text)
     if output.finish_reason is not None:
         pieces += parser.finish()

@@ -1,4 +1,4 @@
-"""What happens while an answer is made: events, and the answer that they fold into."""
+"""Events of an answer in progress, and the answer that they fold into."""
 
 from collections.abc import Callable, Sequence
 
@@ -46,9 +46,9 @@ class TextDelta(Struct, frozen=True, gc=False):
 
 
 class TokensDelta(Struct, frozen=True, gc=False):
-    """More tokens of a choice, where their log-probabilities are wanted; comes instead of
-    TextDelta. `text` is what they complete, and may be empty. Both lists are equally long; only the
-    first token of an echoed prompt has None."""
+    """More tokens of a choice. Replaces TextDelta if the request wants log-probabilities. `text` is
+    the text that the tokens complete; it may be empty. Both lists have the same length. Only the
+    first token of an echoed prompt has None as its log-probabilities."""
 
     index: int
     text: str
@@ -57,15 +57,15 @@ class TokensDelta(Struct, frozen=True, gc=False):
 
 
 class PieceDelta(Struct, frozen=True, gc=False):
-    """More of a choice that is no text for the reader; only where a parser looks for it."""
+    """More of a choice that is not content (reasoning, tool calls). Emitted only with a parser."""
 
     index: int
     piece: Reasoning | CallStart | CallArguments
 
 
 class ChoiceEnd(Struct, frozen=True, gc=False):
-    """Nothing more comes for this choice. `stop_reason` is the stop string or the token of
-    `stop_token_ids` that ended it."""
+    """The choice is complete. `stop_reason` is the stop string, or the token of `stop_token_ids`,
+    that ended it."""
 
     index: int
     finish_reason: FinishReason
@@ -82,9 +82,9 @@ Event = ChoiceStart | TextDelta | TokensDelta | PieceDelta | ChoiceEnd | AnswerE
 
 
 class Choice(Struct, frozen=True):
-    """One finished choice. `token_ids` and `logprobs` are empty where nobody asked for them; the
-    first `num_echoed_tokens` of them are the prompt's. `text` is without what a parser took for
-    reasoning or calls."""
+    """One finished choice. `token_ids` and `logprobs` are empty unless the request wants them;
+    their first `num_echoed_tokens` entries are the prompt's. `text` excludes the reasoning and the
+    tool calls that a parser found."""
 
     index: int
     text: str
@@ -105,7 +105,8 @@ class Answer(Struct, frozen=True):
 
 
 class Echo(Struct, frozen=True):
-    """What the choices of a prompt begin with: its text, and its tokens where they are scored."""
+    """The echoed prompt at the start of its choices: its text, and its tokens if they are
+    scored."""
 
     text: str = ""
     token_ids: list[int] = []
@@ -115,9 +116,8 @@ NO_ECHO = Echo()
 
 
 class OutputParsing(Struct, frozen=True):
-    """How the text of a chat's answer is read: a parser for each choice, what a choice that ended
-    by itself has for its finish reason if there is a call in it, and a counter of the tokens that
-    were thought."""
+    """How the text of a chat answer is parsed: a parser for each choice, the finish reason of a
+    choice that stopped by itself and has a tool call, and a counter of reasoning tokens."""
 
     new_parser: Callable[[], Parser]
     finish_reason_of_calls: FinishReason = "tool_calls"

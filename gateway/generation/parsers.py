@@ -1,4 +1,4 @@
-"""How the answers of a model are read: which parsers stand behind each other. Pure."""
+"""Which parsers read the answers of a model, and in which order. Pure."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,13 +15,14 @@ from gateway.generation.events import OutputParsing
 from gateway.models.served_model import ServedModel
 
 _ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
-"""Engines whose grammars cannot make an answer begin with a call in the model's own way."""
+"""Engines whose grammars cannot force an answer to begin with a tool call in the model's
+dialect."""
 
 
 def find_calls(
     use: ToolUse | None, model: ServedModel, data: ChatCompletionRequest
 ) -> ToolConstraint | None:
-    """How calls of tools are had from this model; None where there are none."""
+    """How the model makes tool calls for this request; None if it makes none."""
     if use is None:
         return None
     info = model.client.info
@@ -33,8 +34,9 @@ def find_calls(
 def find_reading(
     data: ChatCompletionRequest, calls: ToolConstraint | None, thinking: PreparedThinking | None
 ) -> OutputParsing | None:
-    """The parsers for the answers to this request; None where all text is content, which costs
-    nothing. `thinking` is how these answers think, None where the model does not."""
+    """The parsers for the answers to this request; None if all text is content, which costs
+    nothing. `thinking` describes the reasoning of these answers; None if the model does not
+    reason."""
     if calls is None and thinking is None:
         return None
     read = partial(_new_parser, calls, thinking)
@@ -46,7 +48,7 @@ def find_reading(
 
 
 def _new_parser(calls: ToolConstraint | None, thinking: PreparedThinking | None) -> Parser:
-    """What is thought comes first, and calls are looked for in the rest."""
+    """The reasoning comes first; tool calls are parsed from the rest."""
     call_parser = None if calls is None else calls.new_parser()
     if thinking is not None:
         tells_channels = calls is not None and calls.tells_reasoning

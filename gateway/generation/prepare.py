@@ -20,8 +20,8 @@ from gateway.models.served_model import ServedModel
 async def prepare_prompt(
     data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
 ) -> tuple[list[int], PreparedThinking | None]:
-    """What the model reads, the conversation in the form of its chat template; and how it thinks
-    behind that, None where it does not."""
+    """Returns the rendered prompt as token ids, and the reasoning of the answers to it (None if the
+    model does not reason)."""
     has_tools = tool_use is not None or uses_tools(data.messages)
     template = model.tool_template if has_tools else model.template
     plan = _plan_thinking(data, model, template)

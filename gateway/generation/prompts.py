@@ -7,7 +7,7 @@ from runtime.tokenizers.token_roles import FimTokens
 
 
 def empty_prompt(bos_token_id: int | None) -> list[int]:
-    """The beginning of a text: what a prompt without a token stands for."""
+    """The prompt that stands for an empty one: the beginning of a text."""
     if bos_token_id is None:
         raise InvalidRequest(
             "`prompt` is empty, and this model has no token to begin a text with.", param="prompt"
@@ -16,7 +16,7 @@ def empty_prompt(bos_token_id: int | None) -> list[int]:
 
 
 def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
-    """Refuse ids that the model does not have."""
+    """Refuses ids outside the model's vocabulary."""
     for index, prompt in enumerate(prompts):
         where = f"prompt[{index}]" if len(prompts) > 1 else "prompt"
         if not prompt:
@@ -31,14 +31,14 @@ def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
 def fim_prompt(
     before: Sequence[int], after: Sequence[int], fim: FimTokens, first: Sequence[int]
 ) -> list[int]:
-    """The prompt for what stands between two texts: `first` are the tokens that every prompt begins
-    with. The text in front comes first, as in the order that models are trained on most."""
+    """The prompt for the text between `before` and `after`. `first` are the tokens that every
+    prompt begins with. `before` precedes `after`, the order that most models are trained on."""
     return [*first, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
 
 def truncate(prompt: list[int], num_tokens: int | None, room: int) -> list[int]:
-    """The last `num_tokens` of a prompt; for -1 as many as leave `room` for the answer: the last
-    `room` of them. None leaves it alone."""
+    """Keeps the last `num_tokens` of a prompt; -1 keeps the last `room` tokens, so that the answer
+    fits. None keeps the whole prompt."""
     if num_tokens is None:
         return prompt
     if num_tokens == 0 or (num_tokens == -1 and room < 1):

@@ -34,8 +34,8 @@ def chat_requests(
     calls: ToolConstraint | None = None,
     thinking: PreparedThinking | None = None,
 ) -> list[Request]:
-    """One request per choice, checked. `calls` is how calls of tools are had from the model, and
-    `thinking` how it thinks behind this prompt."""
+    """One request per choice, checked. `calls` describes how the model makes tool calls; `thinking`
+    describes the reasoning that follows this prompt."""
     asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
     limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
     room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
@@ -57,10 +57,10 @@ def completion_requests(
     limit_param: str = "max_tokens",
     default_tokens: int = DEFAULT_COMPLETION_TOKENS,
 ) -> list[Request]:
-    """One request per prompt and choice, checked; choices of a prompt are neighbours.
+    """One request per prompt and choice, checked; choices of a prompt are neighbors.
 
-    `limit_param` is what the client calls `max_tokens`; without it answers have `default_tokens`,
-    or fewer where the context ends.
+    `limit_param` is the client's name for `max_tokens`. If the client sets no limit, an answer has
+    at most `default_tokens`, or fewer if the context ends earlier.
     """
     limits = []
     for prompt in prompts:
@@ -93,7 +93,7 @@ def _room(
     prompt_param: str,
     limit_param: str,
 ) -> int:
-    """Tokens left after the prompt; refuses when there are none or fewer than were asked for."""
+    """Tokens left after the prompt. Refuses if none are left, or fewer than the request wants."""
     room = max_model_len - prompt_length
     if room < 0 or (room == 0 and asked != 0):
         raise ContextLengthExceeded(
@@ -153,14 +153,14 @@ def _with_thinking(request: Request, thinking: PreparedThinking) -> Request:
 
 
 def _showing(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingParams:
-    """With these tokens shown beside those that are already."""
+    """Adds `token_ids` to the tokens that the engine shows in the text."""
     shown = sorted({*sampling.shown_token_ids, *token_ids})
     return msgspec.structs.replace(sampling, shown_token_ids=tuple(shown))
 
 
 def _needed_thinking(request: Request, prepared: PreparedThinking) -> Thinking | None:
-    """What the engine has to know of it: nothing, where it neither ends thinking nor waits for its
-    end."""
+    """The reasoning as the engine needs it. None unless the reasoning has a budget or structured
+    output has to wait for its end."""
     thinking = prepared.thinking
     waits = request.sampling.structured_output is not None
     return thinking if thinking is not None and (waits or thinking.budget is not None) else None

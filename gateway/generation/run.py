@@ -1,4 +1,4 @@
-"""Outputs of an engine as they come, or as an answer that is there already."""
+"""Engine outputs: a stream of deltas, or an answer that is complete already."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, Self
@@ -8,7 +8,7 @@ from runtime.messages.request import RequestOutput
 
 
 class Deltas(Protocol):
-    """What a `runtime.client.token_stream.TokenStream` is to its reader."""
+    """The part of `runtime.client.token_stream.TokenStream` that its reader uses."""
 
     @property
     def closed(self) -> bool: ...
@@ -42,4 +42,4 @@ class FinishedDeltas:
         pass  # nothing is held
 
     def expire(self, error: LockgateError) -> None:
-        pass  # all of it is there
+        pass  # the answer is complete already

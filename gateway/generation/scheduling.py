@@ -1,7 +1,7 @@
-"""How a request is served: how soon, as whose, until when, and with whose prefixes. Pure.
+"""How a request is scheduled: priority, tenant, deadline and prefix cache. Pure.
 
-These parameters are this server's own, beside OpenAI's `service_tier`, `user` and
-`safety_identifier`: they change when an answer comes and never what it says.
+These parameters are this server's own, next to OpenAI's `service_tier`, `user` and
+`safety_identifier`: they change when an answer comes and never its content.
 """
 
 import hashlib
@@ -32,21 +32,22 @@ TIERS: Mapping[str | None, int] = {
     "priority": PRIORITIES["interactive"],
     "flex": PRIORITIES["batch"],
 }
-"""OpenAI's tiers that differ from the default one here."""
+"""OpenAI's tiers whose priority differs from the default."""
 
 MAX_TENANT_LENGTH = 64
-"""Characters, as many as OpenAI allows; of a longer name the hash is taken, which is as long."""
+"""Characters, OpenAI's limit. A longer name is replaced by its hash, which has this length."""
 
 
 PriorityClass = Literal["interactive", "normal", "batch"]
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Where a request comes from, and what the settings say about serving it.
+    """The origin of a request, and the settings for serving it.
 
     `arrival_time` is on the monotonic clock; `unix_time` is the same moment on the wall clock.
-    `key_fingerprint` stands for the client's key; empty without one. With `has_key` the server
-    knows the key, and `key_priority` is the best class that it may have; None is any.
+    `key_fingerprint` stands for the client's key; it is empty without a key. `has_key` means that
+    the server knows the key. `key_priority` is the best priority class that the key may use; None
+    allows any.
     """
 
     arrival_time: float
@@ -59,7 +60,8 @@ class Caller(Struct, frozen=True, kw_only=True):
 
 
 class Scheduling(Struct, frozen=True, kw_only=True):
-    """Shared by all requests of one answer; the fields of the engine's `Request` of these names."""
+    """The scheduling of all requests of one answer. The fields are those of the engine's
+    `Request`."""
 
     priority: int
     tenant: str
@@ -70,12 +72,12 @@ class Scheduling(Struct, frozen=True, kw_only=True):
 
 
 def scheduling_of(data: WorkRequest, caller: Caller, lora: str = "") -> Scheduling:
-    """Checked, with every default applied. `lora` is the adapter that the model's name stands for,
-    "" for none."""
+    """Checked, with every default applied. `lora` is the adapter that the model's name stands for;
+    "" is no adapter."""
     tenant = _tenant(data, caller)
     return Scheduling(
         priority=_priority(data, caller),
-        # what a client calls itself must not take the share of another key
+        # a name chosen by the client must not take the share of another key
         tenant=caller.key_fingerprint if caller.has_key else tenant,
         cache_salt=_cache_salt(data, tenant, caller, lora),
         arrival_time=caller.arrival_time,
@@ -85,7 +87,7 @@ def scheduling_of(data: WorkRequest, caller: Caller, lora: str = "") -> Scheduli
 
 
 def served_tier(data: ChatCompletionRequest, caller: Caller | None = None) -> str | None:
-    """The tier that the answer names; None when the client did not ask for one."""
+    """The tier that the answer reports; None if the client set none."""
     if data.service_tier is None:
         return None
     is_applied = data.priority is None and data.service_tier in TIERS
@@ -95,8 +97,8 @@ def served_tier(data: ChatCompletionRequest, caller: Caller | None = None) -> st
 
 
 def _priority(data: WorkRequest, caller: Caller) -> int:
-    """A tier is a wish, and the answer says what became of it; `priority` is an order, which is
-    refused where the key does not allow it."""
+    """`service_tier` is a wish: the answer reports the tier that was served. `priority` is an
+    order: it is refused if the key does not allow it."""
     best = PRIORITIES[caller.key_priority] if caller.key_priority else None
     if data.priority is None:
         tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
@@ -115,7 +117,7 @@ def _priority(data: WorkRequest, caller: Caller) -> int:
 def _checked_priority(value: Any) -> int:
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
-    if type(value) is int and abs(value) <= MAX_PRIORITY:  # a bool is no number here
+    if type(value) is int and abs(value) <= MAX_PRIORITY:  # a bool does not count as a number
         return value
     names = ", ".join(f'"{name}"' for name in PRIORITIES)
     raise InvalidRequest(
@@ -138,7 +140,7 @@ def _tenant(data: WorkRequest, caller: Caller) -> str:
 def _cache_salt(data: WorkRequest, tenant: str, caller: Caller, lora: str) -> str:
     salt = (isinstance(data, GenerationRequest) and data.cache_salt) or ""
     parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
-    if caller.prefix_caching == "per_tenant":  # the key too: `user` is what a client says
+    if caller.prefix_caching == "per_tenant":  # the key too: the client chooses `user`
         parts = [caller.key_fingerprint, tenant, *parts]
     is_plain = len(parts) == 1 and not salt.startswith("[")
     # As JSON, so that no two combinations look alike, nor a client's salt like one of them.

@@ -12,10 +12,10 @@ from gateway.observability.request_record import RequestRecord
 
 
 class Timeline:
-    """`delta` after every delta, then `finish` when the answer is complete.
+    """Call `delta` after every delta, then `finish` when the answer is complete.
 
-    A `with` block that is left without `finish` is an answer that was aborted, or one that failed
-    where an error leaves it. What comes first counts.
+    Leaving the `with` block without `finish` records an aborted answer, or a failed one if an error
+    leaves the block. The first recorded end counts.
     """
 
     __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_record", "_started")
@@ -105,7 +105,7 @@ class Timeline:
             metrics.prefill_time.observe(max(now - started_time, 0.0))
 
     def _settle(self, outcome: Outcome) -> bool:
-        """Whether this was the first end that the answer came to."""
+        """Records the outcome. True if this is the answer's first recorded end."""
         record = self._record
         if record.outcome:
             return False

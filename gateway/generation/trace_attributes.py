@@ -1,4 +1,4 @@
-"""Attributes of a request in OpenTelemetry's words for generative AI."""
+"""Attributes of a request under OpenTelemetry's names for generative AI."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from gateway.api.openai.protocol.requests import (
 )
 
 _MAX_MODEL_NAME = 256
-"""Characters of a name that a client made up."""
+"""Characters of a model name, which a client may have made up."""
 
 
 def request_attributes(data: WorkRequest) -> dict[str, Any]:
-    """`gen_ai.request.*` of OpenTelemetry's semantic conventions: numbers, and no text."""
+    """`gen_ai.request.*` of OpenTelemetry's semantic conventions: numbers, no prompt text."""
     model = {"gen_ai.request.model": data.model[:_MAX_MODEL_NAME]}
     return model | (_generation(data) if isinstance(data, GenerationRequest) else {})
 

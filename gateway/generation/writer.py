@@ -1,4 +1,4 @@
-"""What a writer of answers does: events in, bytes out."""
+"""The interface of answer writers: events in, bytes out."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,8 +20,8 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Head(Struct, frozen=True):
-    """What every chunk of an answer repeats. `service_tier` only if the client asked for one,
-    `system_fingerprint` unless the settings leave it out."""
+    """The fields that every chunk of an answer repeats. `service_tier` is present only if the
+    client set one, `system_fingerprint` unless the settings disable it."""
 
     id: str
     created: int
@@ -31,8 +31,8 @@ class Head(Struct, frozen=True):
 
 
 class AnswerWriter(Protocol):
-    """How one endpoint writes answers: as a stream, from `frames` and then `end` or `failed`, or as
-    a `whole`, where it may `take` note of the events before."""
+    """How one endpoint writes answers. A stream consists of `frames` and then `end` or `failed`. A
+    whole answer is written by `whole`; the writer may `take` its events before."""
 
     def frames(self, events: Sequence[Event]) -> bytes:
         """The server-sent events for these events; may be empty."""
@@ -43,19 +43,19 @@ class AnswerWriter(Protocol):
         ...
 
     def take(self, events: Sequence[Event]) -> None:
-        """Events of an answer that is sent as a whole."""
+        """Receives the events of an answer that is sent as a whole."""
         return None  # most have no use for them
 
     @property
     def end(self) -> bytes:
-        """What the stream of a complete answer closes with."""
+        """The closing frames of a complete answer's stream."""
         return DONE
 
     def failed(self, error: ErrorBody) -> bytes:
-        """What the stream of an answer closes with that an error ended."""
+        """The closing frames of a stream whose answer an error ended."""
         return error_frame(error) + DONE
 
 
 def error_frame(error: ErrorBody) -> bytes:
-    """An error after the headers have gone; the official client raises it."""
+    """An error sent after the headers; the official client raises it."""
     return b"data: " + encode(ErrorResponse(error)) + b"\n\n"

@@ -1,1 +1,1 @@
-"""What is HTTP and belongs to no endpoint: bodies, streaming, errors, connections, deadlines."""
+"""HTTP code shared by all endpoints: bodies, streaming, errors, connections, deadlines."""

@@ -1,7 +1,7 @@
-"""Request bodies: JSON and nothing else, decoded straight into a Struct.
+"""Request bodies: only JSON, decoded straight into a Struct.
 
-Not by Litestar's `data` parameter: it decodes to plain objects first and converts those leniently,
-so that the text "1" would pass for a number.
+Litestar's `data` parameter is not used: it decodes to plain objects first and converts them
+leniently, so that the text "1" would pass for a number.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> 
 
 
 def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
-    """Where the settings want it. What nobody reads may be no UTF-8."""
+    """Logs the body if the settings enable it. A body that was not decoded may not be UTF-8."""
     if request.app.state.context.settings.log.prompts:
         request_record = RequestRecord.of(request.scope)
         text = body.decode(errors="replace")
@@ -75,7 +75,7 @@ def _check_content_type(content_type: str) -> None:
 
 
 def _check_content_encoding(encoding: str) -> None:
-    """Nothing is unpacked here: a small body could become a large one."""
+    """Refuses compressed bodies: a small body could expand to a large one."""
     if encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedContentEncoding(encoding)
 

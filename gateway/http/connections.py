@@ -1,8 +1,8 @@
 """uvicorn's connections, with limits for clients that are slow or send too much.
 
-uvicorn itself waits without end for the headers of a new connection and for a client that does not
+uvicorn itself waits forever for the headers of a new connection and for a client that does not
 read, and its faster parser keeps headers of any size. A connection costs a file descriptor, and a
-process has a thousand or so.
+process has about a thousand.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ else:
 
 
 class _Limited(_Base):
-    """Mixed into a protocol of uvicorn. Times in seconds, from the settings."""
+    """Mixin for uvicorn's protocols. The settings give times in seconds."""
 
     limits: ServerSettings
 
@@ -67,8 +67,8 @@ class _Limited(_Base):
         self.refuse(400, "invalid_http", "What was sent is not a valid HTTP request.")
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Answers what is no request yet, and closes. Does not speak into an answer that has
-        begun."""
+        """Answers input that is not a complete request, and closes the connection. Writes nothing
+        into a response that has begun."""
         if self.transport.is_closing():
             return
         if self._is_between_requests or not self.cycle.response_started:
@@ -111,7 +111,7 @@ def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:
 
 
 class _LimitedHttpTools(_Limited):
-    """httptools has no limit for the size of headers, so they are counted here as they come."""
+    """Counts the bytes of headers as they arrive, because httptools does not limit their size."""
 
     _in_head = False
     _head_bytes = 0

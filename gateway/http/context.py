@@ -1,4 +1,4 @@
-"""What all handlers share, reached through the application's state."""
+"""The objects that all handlers share, reached through the application's state."""
 
 import time
 from collections.abc import Callable
@@ -25,8 +25,8 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the one that it was started with; `restart_engine` replaces
-    the engine process; `tracer` is None without traces."""
+    """One running server. `model` is the model that the server was started with. `restart_engine`
+    replaces the engine process. `tracer` is None if traces are off."""
 
     settings: Settings
     models: ModelRegistry
@@ -39,7 +39,7 @@ class Context(Struct, frozen=True):
 
 
 def context_of(request: AnyRequest) -> Context:
-    """The server that this request came to, with the models that its key may use."""
+    """The server that received this request, with the models that the request's key may use."""
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
     principal = principal_of(request.scope)
@@ -50,22 +50,22 @@ def context_of(request: AnyRequest) -> Context:
 
 
 def model_of(request: AnyRequest, name: str | None) -> ServedModel:
-    """The model of this name, the server's own for None. Raises UnknownModel, or PermissionDenied
-    where the request's key may not use it."""
+    """The model of this name; None means the server's own model. Raises UnknownModel, or
+    PermissionDenied if the request's key may not use the model."""
     context = context_of(request)
     return context.models.get(context.model.name if name is None else name)
 
 
 def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
-    """The model that a request asks for. Raises UnknownModel."""
+    """The model that the request names. Raises UnknownModel."""
     model = context_of(request).models.get(data.model)
     note_model(request, data, model)
     return model
 
 
 def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
-    """From here on the request's metrics, log line and trace name the model, and the key's name.
-    An adapter counts as the model that it is added to."""
+    """Adds the names of the model and of the key to the request's metrics, log line and trace. An
+    adapter counts as its base model."""
     context, request_record = context_of(request), RequestRecord.of(request.scope)
     if context.tracer is not None:
         request_record.attributes = request_attributes(data)
@@ -76,7 +76,7 @@ def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> No
 
 
 def caller_of(request: AnyRequest) -> Caller:
-    """When and from whom this request came."""
+    """The arrival time and the origin of this request."""
     arrival_time = RequestRecord.of(request.scope).started
     engine = context_of(request).settings.engine
     principal = principal_of(request.scope)

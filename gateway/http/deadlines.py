@@ -1,4 +1,4 @@
-"""Limits of time that a request has: for its body to arrive, and for its answer to be complete."""
+"""Deadlines of a request: for its body to arrive, and for its answer to be complete."""
 
 import asyncio
 import math
@@ -14,8 +14,8 @@ from runtime.errors import LockgateError
 
 
 def body_in_time(receive: Receive, started: float, seconds: float) -> Receive:
-    """`receive`, which raises BodyTimeout when the body is not complete `seconds` after `started`
-    (monotonic). What comes after the body, the news that the client has left, may take longer."""
+    """Wraps `receive` to raise BodyTimeout if the body is not complete `seconds` after `started`
+    (monotonic). The disconnect message that follows the body may come later."""
     is_complete = False
 
     async def receive_in_time() -> Any:
@@ -37,7 +37,7 @@ def body_in_time(receive: Receive, started: float, seconds: float) -> Receive:
 
 @contextmanager
 def at_deadline(deadline: float, expire: Callable[[LockgateError], None]) -> Iterator[None]:
-    """Calls `expire` once if the block is not over at `deadline` (monotonic, maybe infinite)."""
+    """Calls `expire` once if the block still runs at `deadline` (monotonic, may be infinite)."""
     if deadline == math.inf:
         yield
         return

@@ -1,4 +1,4 @@
-"""Bodies as Structs, and mistakes in them as errors that name the parameter."""
+"""Decodes bodies into Structs; reports mistakes as errors that name the parameter."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from gateway.chat.parsing.surrogates import find_half
 from runtime.errors import InvalidRequest
 
 MAX_VALUES = 20
-"""More are not told: nobody reads them."""
+"""Longest list of allowed values that an error shows."""
 
 _type_info = cache(inspect.type_info)
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
@@ -25,22 +25,23 @@ _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 
 def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
-    """What stands at the top of a body that `known` does not declare. The body has been decoded."""
+    """The top-level fields of a body that `known` does not declare. The body has been decoded
+    before."""
     fields = _decode_fields(body)
     names = fields.keys() - set(known.__struct_fields__)
     return {name: fields[name] for name in names}
 
 
 MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder raises for a body that is not what it should be."""
+"""The exceptions that a decoder raises for an invalid body."""
 
 
 def to_invalid_request(
     error: Exception, kind: type[Struct], where: str = "", body: bytes = b""
 ) -> InvalidRequest:
-    """What a decoder of `kind` found wrong, in OpenAI's terms: a path such as `messages[0].role`.
-    `where` is the place in the body of what was decoded, if that was a part of it. `body` is
-    searched for what a decoder does not tell the place of."""
+    """Converts a decoder's error into OpenAI's form, with a path such as `messages[0].role`.
+    `where` is the path of the decoded part, if only a part of the body was decoded. `body` is
+    searched for mistakes whose path the decoder does not report."""
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
     if isinstance(error, msgspec.ValidationError):
@@ -90,8 +91,8 @@ def _advice(reason: str, kind: type[Struct], path: str) -> str:
 
 
 def allowed_values(kind: type, path: str) -> list[str]:
-    """The words of the place that msgspec calls `path` in a value of `kind`: `messages[0].role`.
-    Empty where it takes none in particular, or more than `MAX_VALUES`."""
+    """The enum values allowed at `path` (msgspec's notation, `messages[0].role`) in a value of
+    `kind`. Empty if the field is not an enum, or has more than `MAX_VALUES` values."""
     places = [_type_info(kind)]
     for step in _STEP.findall(path):
         places = [below for place in _each(places) for below in _below(place, step)]
@@ -113,7 +114,8 @@ def _each(places: Iterable[inspect.Type]) -> Iterable[inspect.Type]:
 
 
 def _below(place: inspect.Type, step: str) -> Iterable[inspect.Type]:
-    """What may stand below a place; a step is a field's name, or an index in brackets."""
+    """The types that are allowed one step below a place. A step is a field's name, or an index in
+    brackets."""
     if step.startswith("["):
         items: Any = getattr(place, "item_type", None) or getattr(place, "value_type", None)
         return [items] if items is not None else []

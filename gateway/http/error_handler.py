@@ -1,4 +1,4 @@
-"""Exceptions to error responses."""
+"""Converts exceptions to error responses."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ HTTP_CODES = {
     405: ("method_not_allowed", "{path} does not take {method}."),
     413: ("request_too_large", "The body is too large."),
 }
-"""What the router and the body reader refuse: status to `code` and message."""
+"""Statuses that the router and the body reader refuse with: status to `code` and message."""
 
 
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

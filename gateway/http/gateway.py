@@ -1,4 +1,4 @@
-"""The Litestar application with what it does around every request."""
+"""The Litestar application, with the work that surrounds every request."""
 
 from typing import cast
 
@@ -28,8 +28,8 @@ from gateway.observability.request_record import RequestRecord
 
 
 class Gateway(Litestar):
-    """Litestar with a `RequestRecord` around every request, those that no route takes included: it
-    gives each response its id and times, and is observed when it is over."""
+    """Litestar with a `RequestRecord` around every request, including requests that match no route.
+    The record gives each response its id and times, and is observed when the request is over."""
 
     async def __call__(
         self,
@@ -60,8 +60,8 @@ class Gateway(Litestar):
 
 
 def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
-    """The answer to what a browser asks for a page that is not allowed, None for all else:
-    Litestar's own is no JSON."""
+    """The response to a browser's preflight for a page that is not allowed; None for all other
+    requests. Litestar's own response is not JSON."""
     if cors is None or scope["method"] != "OPTIONS":
         return None
     request: AnyRequest = Request(scope)
@@ -72,7 +72,7 @@ def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | N
 
 
 def _as_get(scope: Scope) -> Scope:
-    """HEAD is a GET whose body the server does not send; routes know GET alone."""
+    """Treats HEAD as a GET whose body the server does not send; routes handle only GET."""
     if scope.get("method") != "HEAD":
         return scope
     return cast(Scope, {**scope, "method": "GET"})
@@ -83,7 +83,7 @@ def _with_headers(send: Send, request_record: RequestRecord, drain: Drain) -> Se
         if message["type"] == "http.response.start":
             request_record.status = message["status"]
             headers = [_allow_head(header) for header in message["headers"]]
-            # while it drains, the next request of this client is for another server
+            # while draining, send the client's next request to another server
             last = [(b"connection", b"close")] if drain.is_draining else []
             message["headers"] = [*headers, *request_record.response_headers(), *last]
         await send(message)

@@ -1,4 +1,4 @@
-"""A response whose body is JSON already."""
+"""A response whose body is already JSON."""
 
 from collections.abc import Mapping
 

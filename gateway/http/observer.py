@@ -1,4 +1,4 @@
-"""What is left behind when a request is over: counts, a log line, a trace."""
+"""Reports a finished request: counters, a log line, a trace."""
 
 import time
 
@@ -12,7 +12,7 @@ from gateway.observability.request_record import RequestRecord
 
 
 def observe(request_record: RequestRecord, scope: Scope, context: Context) -> None:
-    """Once per HTTP request."""
+    """Called once per HTTP request."""
     seconds = time.monotonic() - request_record.started
     endpoint = _endpoint(scope)
     method = str(scope.get("method", ""))
@@ -27,5 +27,6 @@ def observe(request_record: RequestRecord, scope: Scope, context: Context) -> No
 
 
 def _endpoint(scope: Scope) -> str:
-    """The route's path: unknown paths are one endpoint, or their number would have no end."""
+    """The route's path. All unknown paths count as one endpoint, which bounds the number of
+    labels."""
     return str(scope.get("path_template") or "unknown")

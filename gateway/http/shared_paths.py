@@ -1,6 +1,7 @@
 """OPTIONS of paths that several handlers share.
 
-Litestar answers OPTIONS by itself, with the methods of the handler that it has met first on a path.
+Litestar answers OPTIONS by itself, but only with the methods of the first handler that it registers
+on a path.
 """
 
 from collections import defaultdict
@@ -11,8 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 
 
 def options_of_shared_paths(handlers: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
-    """A handler for OPTIONS for each path that more than one of these takes, which names the
-    methods of all. It has to be registered before them, or Litestar's own is there already."""
+    """An OPTIONS handler for each path that more than one of `handlers` takes; it lists the methods
+    of all of them. Register it before them, or Litestar adds its own first."""
     on_path: defaultdict[str, list[HTTPRouteHandler]] = defaultdict(list)
     for handler in handlers:
         for path in handler.paths:

@@ -40,7 +40,7 @@ STREAM_HEADERS = (
 
 
 class Closable(Protocol):
-    """What the engine works on, as long as somebody waits for it."""
+    """The engine's work, which is closed when no client waits for it."""
 
     def close(self) -> None: ...
 
@@ -78,9 +78,10 @@ class WholeAnswer:
 class EventStream:
     """The answer as server-sent events.
 
-    Headers go out with the first delta, so that an earlier failure is a plain HTTP error. Whatever
-    has piled up while the client or the loop was busy goes out in one write; it never waits for
-    more. After `keep_alive_interval` seconds of silence a comment keeps the connection open.
+    The headers are sent with the first delta, so that an earlier failure is a plain HTTP error. All
+    events that have queued up while the client or the loop was busy go out in one write; a write
+    never waits for more events. After `keep_alive_interval` seconds of silence a comment keeps the
+    connection open.
     """
 
     def __init__(
@@ -148,8 +149,8 @@ class EventStream:
 
 @contextmanager
 def until_over(receive: Receive, stream: Closable, deadline: float = math.inf) -> Iterator[None]:
-    """Closes the stream at the end of the block, or as soon as the client leaves, which wakes its
-    reader. Neither kind of response is cancelled by the server when its client is gone. At the
+    """Closes the stream at the end of the block, or as soon as the client leaves; closing wakes the
+    stream's reader. The server cancels neither kind of response when the client leaves. At the
     deadline, on the monotonic clock, the reader gets a RequestTimeout."""
     watcher = asyncio.create_task(_close_on_disconnect(receive, stream))
     with at_deadline(deadline, stream.expire):
@@ -167,7 +168,7 @@ async def _close_on_disconnect(receive: Receive, stream: Closable) -> None:
 
 
 def _last_words(error: Exception, request_record: RequestRecord) -> ErrorBody:
-    """What the client is told of an error in mid-stream."""
+    """The error that the client receives in mid-stream."""
     reply = to_reply(error, request_record.request_id)
     request_record.error_code = reply.body.code
     unexpected = None if isinstance(error, LockgateError) else error
@@ -210,7 +211,7 @@ class _Silence:
         self._waiting_since = 0.0
 
     def has_expired(self) -> bool:
-        """Whether the cancellation was ours alone. Asks once, and ends the wait."""
+        """Whether the cancellation came from this timer alone. Call it once: it ends the wait."""
         self.end()
         expired, self._expired = self._expired, False
         return expired and self._task.uncancel() == 0

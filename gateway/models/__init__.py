@@ -1,1 +1,1 @@
-"""Which models are served, and how they are."""
+"""The served models and their health."""

@@ -1,4 +1,4 @@
-"""How the server is, in one word, and why. Pure."""
+"""The server's health: one word, and the reasons. Pure."""
 
 from typing import Literal
 
@@ -9,13 +9,13 @@ from runtime.client.engine_client import EngineClient
 HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
 
 RECENT_SECONDS = 300.0
-"""So long after an engine's death the server is degraded: it works, and somebody should look."""
+"""For this long after an engine's death the server is degraded: it works, but needs a look."""
 
 NEARLY_FULL = 0.9
-"""Share of the places, running and waiting, from which on the queue is nearly full."""
+"""Share of all places, running and waiting, above which the queue is nearly full."""
 
 STALL_SECONDS = 10.0
-"""Longest time between two steps of an engine that has work: three times its longest step."""
+"""Longest time without a step of an engine that has work: three times its longest step."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 def progress_of(client: EngineClient, now: float) -> Progress:
-    """At the time `now` of the monotonic clock."""
+    """The engine's progress at the time `now` of the monotonic clock."""
     seconds = round(now - client.last_step_time, 3) if client.last_step_time else None
     return Progress(
         seconds_since_step=seconds,
@@ -43,8 +43,8 @@ def progress_of(client: EngineClient, now: float) -> Progress:
 
 
 def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
-    """What makes a server that is ready a degraded one, a sentence each; empty when nothing does.
-    `pressure` is what the guard of the GPU's memory says, empty when it says nothing."""
+    """The reasons why a ready server is degraded, one sentence each; empty if there are none.
+    `pressure` is the GPU memory guard's report, empty if it reports nothing."""
     problems = []
     if client.num_deaths and now - client.last_death_time < RECENT_SECONDS:
         ago = now - client.last_death_time
@@ -64,8 +64,8 @@ def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
 
 
 def state_of(client: EngineClient, has_tokenizer: bool, problems: list[str]) -> HealthState:
-    """A server is starting until engine and tokenizer are there, and degraded when it is ready but
-    for `problems`."""
+    """The server is starting until engine and tokenizer are ready. A ready server with `problems`
+    is degraded."""
     if client.state == "ready":
         if not has_tokenizer:
             return "starting"

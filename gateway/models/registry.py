@@ -1,4 +1,4 @@
-"""What is served: models by name, each with its engine, tokenizer, template and way of thinking."""
+"""Served models by name, each with its engine, tokenizer, template and reasoning."""
 
 import copy
 from collections.abc import Collection, Iterator, Mapping
@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class ModelRegistry:
-    """Models by the names that requests use: each model's own, the names of its adapters (name to
-    model), and other names for any of these (alias to name).
+    """Models by the names that requests use: each model's own name, the names of its adapters (name
+    to model), and aliases of these names (alias to name).
 
-    A request for an alias is answered by, and in the name of, what it stands for.
+    A request for an alias is answered by, and under the name of, the model or adapter behind it.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class ModelRegistry:
         return iter(self._models.values())
 
     def restricted(self, names: Collection[str]) -> "ModelRegistry":
-        """The same models, of which only those with these names may be used, by any name."""
+        """The same models, but only the models with these names may be used, under any of their
+        names."""
         allowed = copy.copy(self)
         allowed._allowed = frozenset(names)
         return allowed
@@ -58,7 +59,7 @@ class ModelRegistry:
         return [name for name in names if self._may_use(name)]
 
     def get(self, name: str) -> ServedModel:
-        """Raises UnknownModel, or PermissionDenied where `restricted` leaves the model out."""
+        """Raises UnknownModel, or PermissionDenied if `restricted` excludes the model."""
         own_name = self._aliases.get(name, name)
         base = self._models.get(self._adapters.get(own_name, own_name))
         if base is None:
@@ -70,7 +71,7 @@ class ModelRegistry:
         return base if own_name == base.name else base.with_adapter(own_name)
 
     def base_of(self, name: str) -> str | None:
-        """The model that an adapter of this name is added to; None for all other names."""
+        """The base model of an adapter; None for all other names."""
         return self._adapters.get(name)
 
     def _may_use(self, name: str) -> bool:

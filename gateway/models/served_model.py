@@ -29,16 +29,16 @@ from runtime.version import __version__
 log = structlog.get_logger(__name__)
 
 LONG_TEXT = 20_000
-"""Characters. Longer prompts are tokenised in a thread, so that they hold up nobody's stream."""
+"""Characters. Longer prompts are tokenized in a thread, so that they do not block other streams."""
 
 LOADING_RETRY_SECONDS = 2.0
 
 
 class ServedModel:
-    """One model. Until `load` is done and the engine is ready, requests are told to come back.
+    """One model. Until `load` is done and the engine is ready, requests are refused for a retry.
 
-    `lora` is the adapter that the engine is to add to it, "" for none. `reasoner` is None until the
-    model is loaded, and where it does not think.
+    `lora` is the adapter that the engine adds to the model; "" is none. `reasoner` is None until
+    the model is loaded, and stays None if the model does not reason.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class ServedModel:
         self._model_path = ""
 
     async def load(self, model_path: str) -> None:
-        """Read tokenizer and chat template, in a thread. A failure is logged and remembered."""
+        """Reads the tokenizer and the chat template in a thread. A failure is logged and
+        remembered."""
         self._model_path = model_path
         try:
             loaded = await asyncio.to_thread(_load, model_path, self._settings)
@@ -74,7 +75,7 @@ class ServedModel:
 
     @property
     def default_thinking_budget(self) -> int | None:
-        """Tokens that the model may think where a request does not say; None is no limit."""
+        """Reasoning tokens allowed if a request sets no budget; None means no limit."""
         budget = self._settings.thinking_token_budget
         return None if budget == "none" else budget
 
@@ -95,14 +96,14 @@ class ServedModel:
 
     @property
     def max_model_len(self) -> int:
-        """Tokens, prompt and answer together. Only of a ready model."""
+        """Tokens of prompt and answer together. Available only once the model is ready."""
         assert self.client.limits is not None, "limits are known when the engine is ready"
         return self.client.limits.max_model_len
 
     @property
     def system_fingerprint(self) -> str | None:
-        """Changes with whatever may change answers: program, engine, model. None where the settings
-        leave it out."""
+        """Changes with everything that may change answers: program, engine, model. None if the
+        settings disable it."""
         if not self._settings.system_fingerprint:
             return None
         return _fingerprint(self.name, self.client.info)
@@ -131,13 +132,13 @@ class ServedModel:
         return await asyncio.to_thread(lambda: [encode(text) for text in texts])
 
     async def is_matryoshka(self) -> bool:
-        """Whether the first numbers of its embeddings are embeddings too."""
+        """Whether a prefix of the model's embedding is an embedding too."""
         if self._settings.is_matryoshka != "auto":
             return self._settings.is_matryoshka
         return await asyncio.to_thread(is_matryoshka, self._model_path)
 
     def decode(self, token_ids: list[int]) -> str:
-        """Text of a prompt that came as token ids."""
+        """The text of a prompt that was sent as token ids."""
         pieces = [self.tokenizer.token_bytes(token_id) for token_id in token_ids]
         return b"".join(pieces).decode("utf-8", "replace")
 
@@ -148,7 +149,8 @@ class ServedModel:
 
     @property
     def tool_template(self) -> ChatTemplate:
-        """The one for conversations with tools, which may be the same; raises the same."""
+        """The template for conversations with tools, which may be the same one. Raises what
+        `template` raises."""
         return self._loaded_templates.tool_use
 
     @property
@@ -159,7 +161,7 @@ class ServedModel:
         return self._loaded_templates.tool_dialect
 
     def template_controls(self, template: ChatTemplate) -> TemplateControls:
-        """What one of the model's templates does when it is told how much to think."""
+        """How one of the model's templates reacts to reasoning settings."""
         templates = self._loaded_templates
         return templates.tool_hearing if template is templates.tool_use else templates.controls
 
@@ -178,7 +180,7 @@ class ServedModel:
 
 class Templates(Struct, frozen=True):
     """A model's chat templates: the ordinary one, and the one for conversations with tools, with
-    the dialect that it teaches; and what they do when they are told how much to think."""
+    its tool dialect; and how they react to reasoning settings."""
 
     default: ChatTemplate
     tool_use: ChatTemplate

@@ -1,1 +1,1 @@
-"""What is recorded of a request, and where it is reported: log, traces, metrics."""
+"""Records of requests, and their reports: log, traces, metrics."""

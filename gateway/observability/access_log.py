@@ -1,4 +1,4 @@
-"""One line in the log for each request, when it is over. No word of what was asked or answered."""
+"""One log line for each finished request, without any text of prompts or answers."""
 
 import structlog
 
@@ -8,12 +8,12 @@ from gateway.observability.request_record import RequestRecord
 log = structlog.get_logger(__name__)
 
 PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
-"""Asked every few seconds by machines: their lines are for the level "debug"."""
+"""Paths that machines poll every few seconds: their lines have the level "debug"."""
 
 
 def log_request(request_record: RequestRecord, method: str, endpoint: str, seconds: float) -> None:
-    """`seconds` is how long the request took. Times in milliseconds, `ttft_ms` to the first token;
-    `status` 0 is a client that left before the response began."""
+    """Logs one request, which took `seconds`. Times are in milliseconds; `ttft_ms` is the time to
+    the first token. `status` 0 means that the client left before the response began."""
     answer = request_record.answer
     write = log.debug if endpoint in PROBES else log.info
     write(

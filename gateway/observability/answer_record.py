@@ -1,4 +1,4 @@
-"""What is known of one answer: for metrics, the access log and traces."""
+"""The record of one answer, for metrics, the access log and traces."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,11 +7,11 @@ Outcome = Literal["", "completed", "aborted", "failed"]
 
 
 class AnswerRecord:
-    """Filled in while the answer is made. Times are on the monotonic clock, 0 until they have come.
+    """Filled in while the answer is made. Times are on the monotonic clock, 0 until they are known.
 
-    `engine_started` is when the engine let the first choice in, `first_token` when the gateway had
-    the first token, `ended` when the answer was complete or given up. `outcome` is empty until
-    then. Tokens are those of all choices; prompts count from the first sign of their answer.
+    `engine_started` is when the engine admitted the first choice, `first_token` when the gateway
+    had the first token, `ended` when the answer was complete or given up. `outcome` is empty until
+    then. Token counts cover all choices; a prompt counts from the first sign of its answer.
     """
 
     __slots__ = (
@@ -31,11 +31,11 @@ class AnswerRecord:
         self.outcome: Outcome = ""
 
     def decode_seconds(self) -> float:
-        """From the first token to the end."""
+        """Seconds from the first token to the end."""
         return self.ended - self.first_token if self.first_token else 0.0
 
     def seconds_per_output_token(self) -> float | None:
-        """Mean time of a token after the first one of its choice; None when there was none."""
+        """Mean time of a token after the first one of its choice; None without such tokens."""
         num_later = self.completion_tokens / self.num_choices - 1
         if not self.first_token or num_later <= 0:
             return None

@@ -1,4 +1,4 @@
-"""What is known of a request when it has ended."""
+"""The record of a finished request."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,8 +9,8 @@ from gateway.observability.request_record import RequestRecord
 
 
 class FinishedRequest(Struct, frozen=True):
-    """An HTTP request that is over, `seconds` after it came. `operation` is GenAI's name for what
-    the route does."""
+    """An HTTP request that is over, `seconds` after it arrived. `operation` is the route's
+    operation name in OpenTelemetry's GenAI conventions."""
 
     request_record: RequestRecord
     method: str
@@ -21,8 +21,8 @@ class FinishedRequest(Struct, frozen=True):
 
 
 class Tracer(Protocol):
-    """Takes finished requests. `record` returns at once and fails for nobody's sake; `close` sends
-    what is left, in seconds at most."""
+    """Takes finished requests. `record` returns at once and never raises; `close` sends the
+    remaining ones within seconds."""
 
     def record(self, request: FinishedRequest) -> None: ...
 

@@ -1,8 +1,8 @@
-"""The log: structlog for everybody, stdlib loggers (uvicorn, litestar) through the same pipe.
+"""The log: structlog for all modules; stdlib loggers (uvicorn, litestar) use the same pipeline.
 
-Lines go to stderr, for people on a terminal and as JSON everywhere else. What users write and
-the keys they send have no place in a log: fields with such names are blanked, and tracebacks never
-show the values of variables.
+Lines go to stderr: readable text on a terminal, JSON everywhere else. User text and API keys must
+not reach the log: fields with such names are blanked, and tracebacks never show the values of
+variables.
 """
 
 import logging
@@ -63,7 +63,7 @@ def _handler(*, as_json: bool) -> logging.Handler:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Drops what cannot be written, on a full disk or to a reader that is gone, and says so when it
+    """Drops lines that cannot be written (full disk, closed reader), and reports the loss when it
     can. The base class would write a traceback for each such line."""
 
     def __init__(self, stream: TextIO) -> None:

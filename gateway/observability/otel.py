@@ -1,7 +1,7 @@
 """OpenTelemetry: one span for each request, with its phases as children, sent over OTLP.
 
-A span is made when its request is over, from times that were taken anyway: what tracing costs, it
-costs after the answer. Names are those of the semantic conventions for HTTP and for GenAI.
+A span is made when its request is over, from times that are recorded anyway, so tracing does not
+delay the answer. Names follow the semantic conventions for HTTP and for GenAI.
 """
 
 import time
@@ -26,15 +26,15 @@ from gateway.settings.schema import OtelSettings
 from runtime.version import __version__
 
 EXPORT_SECONDS = 5.0
-"""How long one try to reach the collector may take, and so about how long `close` does."""
+"""Time limit of one attempt to reach the collector, and so roughly of `close`."""
 
 _TRACES_PATH = "/v1/traces"
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 
 
 class OtelTracer:
-    """Makes spans and hands them to a processor, which sends them from a thread of its own and
-    drops what it cannot get rid of."""
+    """Makes spans and hands them to a processor, which sends them from its own thread and drops
+    spans that it cannot send."""
 
     def __init__(self, settings: OtelSettings, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(
@@ -66,7 +66,7 @@ class OtelTracer:
         span.end(clock.at(request_record.started + request.seconds))
 
     def close(self) -> None:
-        """Send what is left, or give up after a few seconds."""
+        """Sends the remaining spans, or gives up after a few seconds."""
         self._provider.shutdown()
 
     def _parent(self, request: FinishedRequest) -> Context:
@@ -92,7 +92,7 @@ class OtelTracer:
 
 
 class _WallClock:
-    """Monotonic times as nanoseconds since 1970, all of them from one reading of both clocks."""
+    """Converts monotonic times to nanoseconds since 1970, from one reading of both clocks."""
 
     def __init__(self) -> None:
         self._offset = time.time_ns() - time.monotonic_ns()
@@ -102,8 +102,8 @@ class _WallClock:
 
 
 def start(settings: OtelSettings) -> OtelTracer:
-    """A tracer that sends to the collector. The exporter's own variables count too, such as
-    OTEL_EXPORTER_OTLP_HEADERS."""
+    """A tracer that sends to the collector. The exporter's own variables, such as
+    OTEL_EXPORTER_OTLP_HEADERS, apply too."""
     base = settings.endpoint.rstrip("/")
     endpoint = base if base.endswith(_TRACES_PATH) else base + _TRACES_PATH
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_SECONDS)
@@ -148,7 +148,8 @@ def _error(request_record: RequestRecord) -> str:
 
 
 def _status(request_record: RequestRecord) -> Status:
-    """The server's fault, and no other: a client's mistake is none of a server's span."""
+    """The span's status. Only the server's own errors count: a client's mistake is not an error of
+    a server span."""
     failed = request_record.answer is not None and request_record.answer.outcome == "failed"
     if failed or request_record.status >= 500:
         return Status(StatusCode.ERROR, request_record.error_code)

@@ -18,15 +18,15 @@ _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
 class RequestRecord:
     """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
-    `deadline`, on the same clock, is when its time is over. `limit_headers` says what the client
-    has left of its limits; `on_end` is called once, with the status, when the request is over.
+    `deadline`, on the same clock, is when the request's time is over. `limit_headers` reports the
+    rest of the client's limits. `on_end` is called once, with the status, when the request is over.
 
-    `model_name` is the served model that the request asks for, empty until it is known; `key_name`
-    stands for the client's key where metrics are kept by key. `answer` is there once the engine
-    works on one. `attributes` are what a trace says about the request, where there are traces.
+    `model_name` is the served model that the request names, empty until it is known. `key_name`
+    stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
+    an answer. `attributes` are the trace attributes of the request, if traces are on.
 
-    `client_request_id` is what the client calls the request in `X-Client-Request-Id`: empty without
-    the header, None where it is more than 512 characters or no ASCII.
+    `client_request_id` is the client's `X-Client-Request-Id`: empty without the header, None if it
+    is longer than 512 characters or not ASCII.
     """
 
     __slots__ = (
@@ -49,7 +49,7 @@ class RequestRecord:
         self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
-        """Make this the record of an ASGI scope."""
+        """Makes this the record of an ASGI scope."""
         scope[_KEY] = self
 
     @staticmethod
@@ -58,7 +58,7 @@ class RequestRecord:
         return cast(RequestRecord, scope[_KEY])
 
     def response_headers(self) -> list[tuple[bytes, bytes]]:
-        """What every response says about itself."""
+        """The headers that every response has."""
         elapsed = round((time.monotonic() - self.started) * 1000)
         return [
             (b"x-request-id", self.request_id.encode("ascii")),
@@ -67,13 +67,13 @@ class RequestRecord:
         ]
 
     def end(self, status: int) -> None:
-        """The response, or what there was of it, is over."""
+        """Ends the request, whether or not its response is complete."""
         if self.on_end is not None:
             self.on_end(status)
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Stands for the bearer token of the request without giving it away; empty without one."""
+    """Identifies the request's bearer token without revealing it; empty without a token."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.strip().partition(b" ")
@@ -83,7 +83,8 @@ def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own id when it is a plain token, so that its log and ours can be joined."""
+    """The client's own id if it is a plain token, so that the client's log and this server's can be
+    joined."""
     for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return value.decode("ascii")
@@ -91,7 +92,7 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _client_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """For the log alone: the response has the id of `x-request-id`."""
+    """The client's id for the log only: the response carries the id of `x-request-id`."""
     for name, value in headers:
         if name == b"x-client-request-id":
             return value.decode("ascii") if _CLIENT_ID.fullmatch(value) else None

@@ -1,7 +1,7 @@
-"""Traces, where somebody wants them: what is told about a request, and who takes it.
+"""Traces, if the settings enable them: the interface to OpenTelemetry.
 
 OpenTelemetry is an extra that is imported only when `otel.endpoint` is set;
-`gateway.observability.otel` is the only module that knows it.
+`gateway.observability.otel` is the only module that imports it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from runtime.errors import MissingExtra, SetupError
 
 
 def start_tracer(settings: OtelSettings) -> Tracer | None:
-    """None where traces are off. Raises SetupError when the setting is no URL or the extra is
+    """None if traces are off. Raises SetupError if the setting is not a URL or the extra is
     missing."""
     if not settings.endpoint:
         return None

@@ -1,1 +1,1 @@
-"""Text of a chat's answer to content, reasoning and tool calls. Pure, and incremental."""
+"""Parses the text of a chat answer into content, reasoning and tool calls. Pure, incremental."""

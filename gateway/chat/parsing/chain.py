@@ -1,4 +1,4 @@
-"""Parsers one behind the other."""
+"""Chained parsers."""
 
 from gateway.chat.parsing.pieces import Content, Parser, Piece, Reasoning
 
@@ -14,8 +14,8 @@ class PlainText:
 
 
 class Chain:
-    """`second` reads what is content to `first`; all else passes by it, and may come before what
-    `second` still holds back."""
+    """`second` parses the content that `first` finds. All other pieces bypass `second`, and may be
+    emitted before text that `second` still holds back."""
 
     def __init__(self, first: Parser, second: Parser) -> None:
         self._first = first
@@ -38,7 +38,7 @@ class Chain:
 
 
 class WithoutReasoning:
-    """Leaves out what the model thought."""
+    """Drops the reasoning."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser

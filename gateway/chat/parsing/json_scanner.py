@@ -7,8 +7,8 @@ _INSIDE = re.compile(r'["\\]')
 
 
 class JsonScanner:
-    """Counts brackets outside strings. `depth` is how many are open already: 0 before the value,
-    1 inside an object whose beginning somebody else has read."""
+    """Counts brackets outside strings. `depth` is how many brackets are open already: 0 before the
+    value, 1 inside an object whose opening bracket was consumed elsewhere."""
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
@@ -16,8 +16,8 @@ class JsonScanner:
         self._is_escaped = False
 
     def feed(self, text: str) -> int | None:
-        """How many of these characters belong to the value, its last bracket included; None when
-        all of them do and it goes on."""
+        """The number of these characters that belong to the value, its last bracket included; None
+        if all of them belong to it and the value continues."""
         position = 0
         if self._is_escaped and text:
             self._is_escaped = False

@@ -1,11 +1,11 @@
-"""Marks in a text that comes in pieces."""
+"""Marks in a text that arrives in pieces."""
 
 from collections.abc import Sequence
 
 
 def first_mark(text: str, marks: Sequence[str]) -> tuple[int, str]:
-    """Where the first of the marks stands, and which, of several at one place the longest; "" for
-    none."""
+    """The position of the first mark, and the mark itself: the longest one if several begin there,
+    "" if there is none."""
     found = [(position, mark) for mark in marks if (position := text.find(mark)) >= 0]
     return min(found, default=(len(text), ""), key=lambda place: (place[0], -len(place[1])))
 

@@ -1,4 +1,4 @@
-"""What an answer's text is made of once it has been read."""
+"""The pieces that an answer's text is parsed into."""
 
 from typing import Protocol, TypeAlias
 
@@ -6,13 +6,13 @@ from msgspec import Struct
 
 
 class Content(Struct, frozen=True, gc=False):
-    """Words for the reader; never empty."""
+    """Text for the user; never empty."""
 
     text: str
 
 
 class Reasoning(Struct, frozen=True, gc=False):
-    """What the model thought before it answered; never empty."""
+    """Reasoning that precedes the answer; never empty."""
 
     text: str
 
@@ -36,15 +36,16 @@ Piece: TypeAlias = Content | Reasoning | CallStart | CallArguments
 
 
 class Parser(Protocol):
-    """Reads the text of one choice as it comes.
+    """Parses the text of one choice as it arrives.
 
-    The pieces of all calls, those of the same kind joined, do not depend on how the text was cut.
+    The pieces from all `feed` calls, adjacent pieces of the same kind joined, do not depend on how
+    the text was cut.
     """
 
     def feed(self, text: str) -> list[Piece]:
-        """What this text says, as far as it is certain already; may be empty."""
+        """The pieces that are certain after this text; may be empty."""
         ...
 
     def finish(self) -> list[Piece]:
-        """What is left when nothing more comes."""
+        """The remaining pieces at the end of the text."""
         ...

@@ -1,7 +1,7 @@
-"""Halves of surrogate pairs in JSON: escapes such as `\\ud800` that stand for no character. Pure.
+"""Unpaired surrogates in JSON: escapes such as `\\ud800` that stand for no character. Pure.
 
-No text with one of them can be written as UTF-8, so they end where they come in: in the bodies of
-requests, and in what models write.
+A text with an unpaired surrogate cannot be encoded as UTF-8, so it is caught where it enters: in
+request bodies and in model output.
 """
 
 import json
@@ -14,8 +14,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def find_half(body: bytes) -> str | None:
-    """The path of the first text with half of a pair, such as `messages[0].content`; of a key it is
-    the path of its object. None where there is none, and in what is no JSON."""
+    """The path of the first text with an unpaired surrogate, such as `messages[0].content`; for a
+    key, the path of its object. None if there is none, or if the body is not JSON."""
     if not _ESCAPE.search(body):
         return None
     try:
@@ -25,7 +25,7 @@ def find_half(body: bytes) -> str | None:
 
 
 def escaped(text: str) -> str:
-    """The same JSON, with halves of pairs as the escapes that they came from."""
+    """The same JSON, with unpaired surrogates written as escapes again."""
     return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 

@@ -1,1 +1,1 @@
-"""Reasoning: how much of it, in which format, and where it ends."""
+"""Reasoning: its budget, its format, and where it ends."""

@@ -1,4 +1,4 @@
-"""How model families show that they think, and which of them a model is."""
+"""The reasoning formats of model families, and the detection of a model's format."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,14 +12,14 @@ from gateway.chat.tools.dialects.harmony import HARMONY, HarmonyParser
 from gateway.settings.schema import ReasoningParser
 
 ReasoningState = Literal["inside", "over", "possible"]
-"""Whether a prompt has opened a block of thinking, or ended it, or left it to the model."""
+"""Whether the prompt has opened a reasoning block, ended it, or left it to the model."""
 
 
 class ReasoningFormat(Struct, frozen=True, kw_only=True):
-    """`start` and `end` stand around thinking. `marks` are texts that a chat template of the style
-    has, all of them. `answer` begins what is said for good, where more than one block may come
-    before it. `closing` ends the thinking when its budget is used up; "" is `end`. With
-    `always_inside` the model thinks from its first token on, whatever the prompt shows."""
+    """`start` and `end` enclose the reasoning. `marks` are texts that a chat template of this
+    format contains, all of them. `answer` begins the final answer in formats that allow several
+    blocks before it. `closing` ends the reasoning when its budget is used up; "" means `end`. With
+    `always_inside` the model reasons from its first token on, whatever the prompt shows."""
 
     start: str
     end: str
@@ -30,12 +30,13 @@ class ReasoningFormat(Struct, frozen=True, kw_only=True):
 
     @property
     def has_channels(self) -> bool:
-        """Whether answers are messages on channels, and not one block before the answer."""
+        """Whether answers are messages on channels, rather than one reasoning block before the
+        answer."""
         return bool(self.answer)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """All texts that a parser looks for."""
+        """All texts that a parser searches for."""
         if not self.has_channels:
             return (self.start, self.end)
         return (self.start, self.answer, *HARMONY.marks)
@@ -69,12 +70,13 @@ FORMATS: Mapping[str, ReasoningFormat] = {
         marks=("Here is my thought process", "Here is my response"),
     ),
 }
-"""Names as in vLLM, where it has the style. Templates are searched in this order; a style without
-marks is only taken by its name."""
+"""The names are vLLM's if vLLM has the format. Templates are matched in this order; a format
+without marks is selected only by its name."""
 
 
 def find_format(name: ReasoningParser, chat_template: str | None) -> ReasoningFormat | None:
-    """The style of that name; "auto" looks at the chat template. None: the model does not think."""
+    """The format of that name; "auto" inspects the chat template. None: the model does not
+    reason."""
     if name == "none":
         return None
     if name != "auto":
@@ -91,8 +93,8 @@ def find_format(name: ReasoningParser, chat_template: str | None) -> ReasoningFo
 def find_reasoning_state(
     reasoning_format: ReasoningFormat, prompt: str, continued: str | None
 ) -> ReasoningState:
-    """Where a rendered prompt leaves the model. `continued` is the text of the answer that the
-    prompt ends with, if the model is to go on with one."""
+    """The reasoning state at the end of a rendered prompt. `continued` is the partial answer at the
+    end of the prompt, if the model is to continue one."""
     if reasoning_format.has_channels:
         return _channel_opening(reasoning_format, prompt)
     text = prompt.rstrip()
@@ -113,8 +115,8 @@ def new_parser(
     *,
     tells_channels: bool = False,
 ) -> Parser:
-    """A parser for one choice. `calls` reads the calls in it; with `tells_channels` it knows
-    messages on channels, and what is thought in them, by itself."""
+    """A parser for one choice. `calls` parses its tool calls. With `tells_channels`, `calls` itself
+    parses messages on channels and the reasoning in them."""
     if not reasoning_format.has_channels:
         thought = TagParser(
             reasoning_format.start, reasoning_format.end, starts_inside=state == "inside"
@@ -127,7 +129,7 @@ def new_parser(
 
 
 def _begun(channels: Parser, reasoning_format: ReasoningFormat, state: ReasoningState) -> Parser:
-    """It has read the head of the message that the prompt breaks off in."""
+    """Feeds the parser the message head that the prompt ends with."""
     heads = {"inside": reasoning_format.start, "over": reasoning_format.answer, "possible": ""}
     pieces = channels.feed(heads[state])
     assert not pieces, "a head says nothing: this is a bug"
@@ -135,7 +137,7 @@ def _begun(channels: Parser, reasoning_format: ReasoningFormat, state: Reasoning
 
 
 def _channel_opening(reasoning_format: ReasoningFormat, prompt: str) -> ReasoningState:
-    """The channel of the message that the prompt breaks off in."""
+    """The state that follows from the channel of the message at the end of the prompt."""
     _, _, begun = prompt.rpartition(_ASSISTANT)
     if reasoning_format.end in begun:
         return "possible"

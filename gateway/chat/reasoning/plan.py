@@ -1,7 +1,7 @@
-"""Whether and how long a model thinks before it answers. Pure.
+"""Whether and how long a model reasons before it answers. Pure.
 
-What a request says about it (`reasoning_effort`, `thinking_token_budget`, `include_reasoning`)
-becomes variables of the chat template, and a `Thinking` for the engine (docs/reasoning.md).
+A request's parameters (`reasoning_effort`, `thinking_token_budget`, `include_reasoning`) become
+variables of the chat template, and a `Thinking` for the engine (docs/reasoning.md).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,23 +27,23 @@ EFFORT_BUDGETS: Mapping[ReasoningEffort, int] = {
     "low": 1024,
     "medium": 8192,
 }
-"""Tokens that a model may think where its template cannot tell it how much to; what is missing has
-no limit. 1024 and 8192 are what Google's OpenAI endpoint means by these words."""
+"""Reasoning budgets in tokens, for templates that cannot pass the effort to the model. An effort
+that is missing here has no limit. 1024 and 8192 are the budgets of Google's OpenAI endpoint."""
 
 EFFORTS: tuple[ReasoningEffort, ...] = get_args(ReasoningEffort)
-"""From the least to the most."""
+"""In ascending order."""
 
 CHANNEL_EFFORTS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
-"""gpt-oss was trained on these alone; its template writes whatever it is given."""
+"""gpt-oss was trained on these efforts only; its template accepts any value."""
 
 SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which templates turn thinking on and off."""
+"""Template variables that turn reasoning on and off."""
 
 
 class TemplateControls(Struct, frozen=True):
-    """What a chat template does when it is told how much to think. `switches` are the variables
-    that turn thinking on and off, `efforts` the values of `reasoning_effort` that it takes; both
-    are empty where they make no difference."""
+    """How a chat template reacts to reasoning settings. `switches` are the variables that turn
+    reasoning on and off. `efforts` are the values of `reasoning_effort` that the template accepts.
+    Each is empty if it makes no difference to the prompt."""
 
     switches: tuple[str, ...] = ()
     efforts: tuple[ReasoningEffort, ...] = ()
@@ -52,7 +52,7 @@ class TemplateControls(Struct, frozen=True):
 def template_controls(
     template: ChatTemplate, reasoning_format: ReasoningFormat | None
 ) -> TemplateControls:
-    """Found out by trying."""
+    """Renders trial prompts and compares them."""
     switches = [
         name
         for name in SWITCHES
@@ -72,9 +72,9 @@ def _differ(prompts: Iterable[str | None]) -> bool:
 
 
 class Reasoner:
-    """How one model thinks: its style, and what of it depends on its vocabulary.
+    """The reasoning of one model: its format, and the parts that depend on the vocabulary.
 
-    `budget_message` is said before thinking is ended whose budget is used up.
+    `budget_message` is inserted before the end tag when the reasoning budget is used up.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Reasoner:
         self.shown_token_ids = tuple(sorted(each for each in tags if self._is_hidden(each)))
 
     def thinking(self, state: ReasoningState, budget: int | None) -> Thinking:
-        """For the engine, of an answer that begins so."""
+        """The engine's parameters for an answer that begins in `state`."""
         return msgspec.structs.replace(
             self._thinking, starts_inside=state == "inside", budget=budget
         )
 
     def new_tracker(self, state: ReasoningState) -> ThinkingTracker:
-        """Counts the tokens of thoughts."""
+        """A counter of reasoning tokens."""
         return ThinkingTracker(self.thinking(state, None), partial(spell, self._tokenizer))
 
     def _encode(self, text: str) -> list[int]:
@@ -113,16 +113,16 @@ class Reasoner:
 
 
 class ThinkingPlan(Struct, frozen=True):
-    """What a request wants of a model's thinking. `variables` are for its chat template; `budget`
-    is None without a limit."""
+    """A request's reasoning settings. `variables` are for the chat template. A `budget` of None
+    means no limit."""
 
     variables: Mapping[str, Any] = {}
     budget: int | None = None
 
 
 class PreparedThinking(Struct, frozen=True):
-    """How the answers to one prompt think: in what style, and where the prompt leaves them.
-    `thinking` is None where the prompt has ended it. `shown_token_ids` are for
+    """The reasoning of the answers to one prompt: its format, and its state at the end of the
+    prompt. `thinking` is None if the prompt has ended the reasoning. `shown_token_ids` are for
     `SamplingParams`."""
 
     reasoning_format: ReasoningFormat
@@ -138,9 +138,10 @@ def plan_thinking(
     controls: TemplateControls,
     default_budget: int | None,
 ) -> ThinkingPlan:
-    """Raises InvalidRequest for what a model that does not think cannot do.
+    """Raises InvalidRequest if the request sets reasoning and the model does not reason.
 
-    A budget of the request's own goes before that of its effort, and this before the default.
+    The request's own budget takes precedence over its effort's budget, and that one over the
+    default.
     """
     if reasoning_format is None and data.thinking_token_budget is not None:
         _refuse("thinking_token_budget")
@@ -172,7 +173,7 @@ def prepare_thinking(
 
 
 def _variables(effort: ReasoningEffort, controls: TemplateControls) -> dict[str, Any]:
-    """What says this effort to a chat template that listens."""
+    """The template variables for this effort, among those that the template reacts to."""
     variables: dict[str, Any] = dict.fromkeys(controls.switches, effort not in ("none", "minimal"))
     if controls.efforts:
         variables["reasoning_effort"] = _nearest(effort, controls.efforts)
@@ -180,20 +181,20 @@ def _variables(effort: ReasoningEffort, controls: TemplateControls) -> dict[str,
 
 
 def _nearest(effort: ReasoningEffort, known: Sequence[ReasoningEffort]) -> ReasoningEffort:
-    """Of two that are equally near, the greater one."""
+    """The nearest known effort; the greater one of two that are equally near."""
     place = EFFORTS.index(effort)
     return min(reversed(known), key=lambda each: abs(EFFORTS.index(each) - place))
 
 
 def _is_told(effort: ReasoningEffort, variables: Mapping[str, Any]) -> bool:
-    """Whether the template says all that there is to an effort."""
+    """Whether the template variables express the effort, so that no budget is needed."""
     told = variables.get("reasoning_effort")
     is_switched_off = any(variables.get(switch) is False for switch in SWITCHES)
     return is_switched_off or told == effort or (told is not None and effort != "none")
 
 
 def _continued(data: ChatCompletionRequest) -> str | None:
-    """The text of the answer that the model is to go on with."""
+    """The text of the answer that the model is to continue; None if it starts a new answer."""
     last = data.messages[-1]
     if not data.continue_final_message or not isinstance(last, AssistantMessage):
         return None

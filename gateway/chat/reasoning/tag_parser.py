@@ -7,19 +7,19 @@ from gateway.chat.parsing.pieces import Content, Piece, Reasoning
 
 class _Phase(Enum):
     BEFORE = auto()
-    """Blanks, and what may be the beginning of a tag."""
+    """Blanks, and text that may be the beginning of a tag."""
     INSIDE = auto()
     AFTER = auto()
-    """Behind the block; the line breaks there are no part of the answer."""
+    """After the block; line breaks directly after it are not part of the answer."""
     CONTENT = auto()
 
 
 class TagParser:
-    """One block at most, at the very beginning; with `starts_inside` the prompt has opened it.
+    """At most one block, at the very beginning. `starts_inside` means that the prompt has opened
+    it.
 
-    An end tag that the answer begins with closes an empty block. Blanks around the thought, and
-    line breaks behind the block, are left out. Later tags are text: an answer may well speak of
-    them.
+    An end tag at the beginning of the answer closes an empty block. Blanks around the reasoning and
+    line breaks after the block are dropped. Later tags are plain text: an answer may mention them.
     """
 
     def __init__(self, start: str, end: str, *, starts_inside: bool = False) -> None:
@@ -44,7 +44,7 @@ class TagParser:
         return [Content(held)] if held else []
 
     def _advance(self, pieces: list[Piece]) -> bool:
-        """Read what is held; whether the phase has changed, so that there is more to read."""
+        """Parses the held text. True if the phase has changed, so that there is more to parse."""
         match self._phase:
             case _Phase.BEFORE:
                 return self._open()
@@ -90,7 +90,8 @@ class TagParser:
 
 
 def _safe_length(text: str, tag: str) -> int:
-    """How much of a thought can be told: neither the beginning of the tag nor blanks before it."""
+    """How many characters of the reasoning can be emitted: not a partial tag, nor blanks before
+    it."""
     return len(text[: len(text) - partial_length(text, tag)].rstrip())
 
 

@@ -1,1 +1,1 @@
-"""Chat templates: what they can do, and how they are rendered."""
+"""Chat templates: their capabilities and their rendering."""

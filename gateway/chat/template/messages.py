@@ -1,4 +1,4 @@
-"""OpenAI's messages to what chat templates take. Pure."""
+"""Converts OpenAI's messages to the form that chat templates take. Pure."""
 
 import hashlib
 import json
@@ -35,13 +35,14 @@ _SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 NumberedPart = tuple[int, Part | ResultPart]
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""What templates call the thoughts of an earlier answer; "thinking" is gpt-oss's."""
+"""The names that templates use for the reasoning of an earlier answer; gpt-oss uses "thinking"."""
 
 
 def template_messages(messages: Sequence[Message], support: ToolSupport) -> list[dict[str, Any]]:
-    """Messages as chat templates want them: text contents, `system` for `developer`, `tool` for
-    `function`, calls in the form that `support` says, and in plain words where the template drops
-    them. Calls and results in Anthropic's form become such calls and messages of their own."""
+    """Messages in the form that chat templates take: text contents, `system` for `developer`,
+    `tool` for `function`, and tool calls in the form that `support` describes. If the template
+    drops tool calls, they become plain text. Calls and results in Anthropic's form become such
+    calls and messages of their own."""
     translated: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         translated += _template_messages(message, f"messages[{index}]")
@@ -52,7 +53,7 @@ def template_messages(messages: Sequence[Message], support: ToolSupport) -> list
 
 
 def uses_tools(messages: Sequence[Message]) -> bool:
-    """Whether there are calls or results among them."""
+    """Whether the messages contain tool calls or results."""
     return any(_uses_tools(message) for message in messages)
 
 
@@ -68,8 +69,8 @@ def _uses_tools(message: Message) -> bool:
 
 
 def _settle_calls(messages: list[dict[str, Any]], support: ToolSupport) -> None:
-    """Gives arguments and ids the form that the template wants, and results the name of what was
-    called, which some templates show."""
+    """Converts arguments and ids to the form that the template takes, and adds the called
+    function's name to results, because some templates show it."""
     names: dict[str, str] = {}
     for message in messages:
         for call in message.get("tool_calls", ()):
@@ -88,14 +89,15 @@ def _settle_calls(messages: list[dict[str, Any]], support: ToolSupport) -> None:
 
 
 def _short_id(call_id: str) -> str:
-    """Nine letters and digits that stand for an id."""
+    """Nine letters and digits that replace an id."""
     if _SHORT_ID.fullmatch(call_id):
         return call_id
     return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _template_messages(message: Message, where: str) -> Iterator[dict[str, Any]]:
-    """Usually one; results of calls between the texts of a user are messages of their own."""
+    """Usually one message. Tool results between the texts of a user become messages of their
+    own."""
     if not isinstance(message, UserMessage) or isinstance(message.content, str):
         yield _template_message(message, where)
         return
@@ -111,8 +113,8 @@ def _template_messages(message: Message, where: str) -> Iterator[dict[str, Any]]
 
 
 def _result(part: ToolResultBlock, where: str) -> dict[str, Any]:
-    """A `ToolResultBlock` as a message of the role `tool`. Templates know no `is_error`, so the
-    text says it."""
+    """A `ToolResultBlock` as a message of the role `tool`. Templates do not know `is_error`, so the
+    text states the error."""
     content = part.content or ""
     text = content if isinstance(content, str) else _joined(enumerate(content), where)
     if part.is_error:
@@ -184,8 +186,8 @@ def _call(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
 
 
 def _arguments(call: FunctionCall) -> Any:
-    """Templates write arguments as JSON, so they get the object, an empty one for an empty text;
-    broken JSON stays a string."""
+    """The arguments as an object, because templates write them as JSON. An empty text becomes an
+    empty object; broken JSON stays a string."""
     if not call.arguments.strip():
         return {}
     try:

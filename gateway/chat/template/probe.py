@@ -1,4 +1,4 @@
-"""What a chat template does with tools, found out by rendering with it."""
+"""Finds out what a chat template does with tools, by rendering with it."""
 
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -7,16 +7,16 @@ from typing import Any
 from msgspec import Struct
 
 Render = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
-"""Messages and variables to a prompt; raises whatever the template raises."""
+"""Renders messages and variables to a prompt; raises whatever the template raises."""
 
 _FUNCTION, _KEY, _RESULT = "lookup7f3a", "key7f3a", "toolresult7f3a"
 _LONG_ID, _SHORT_ID = "call_0123456789abcdef01234567", "a1b2c3d4e"
 
 
 class ToolSupport(Struct, frozen=True):
-    """`shows_tools`: what may be called reaches the prompt. `shows_messages`: earlier calls and
-    their results do; many templates drop them without a word. `text_arguments`: the arguments of a
-    call have to be JSON in a text, and not the object. `short_ids`: ids of calls have to be nine
+    """`shows_tools`: the prompt shows the available tools. `shows_messages`: the prompt shows
+    earlier calls and their results; many templates drop them silently. `text_arguments`: the
+    arguments of a call must be a JSON string, not an object. `short_ids`: ids of calls must be nine
     letters and digits."""
 
     shows_tools: bool = False
@@ -26,7 +26,7 @@ class ToolSupport(Struct, frozen=True):
 
 
 def probe_tools(render: Render) -> ToolSupport:
-    """Tries one conversation with a call in all forms that templates ask for."""
+    """Tries one conversation with a call in all forms that templates expect."""
     shows_tools = _FUNCTION in _rendered(render, [{"role": "user", "content": "q"}])
     for short_ids, text_arguments in product((False, True), repeat=2):
         prompt = _rendered(render, _conversation(short_ids, text_arguments))

@@ -1,4 +1,4 @@
-"""Chat templates: messages to the text that a model was trained on."""
+"""Chat templates: render messages to the text format that a model was trained on."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ RESERVED = frozenset(
         *("add_generation_prompt", "continue_final_message", "return_assistant_tokens_mask"),
     )
 )
-"""Names in templates that a request sets by parameters of their own, or not at all."""
+"""Template variables that requests set by other parameters, or cannot set."""
 
 
 class ChatTemplate:
     """One model's template, compiled.
 
-    `tools` tells what it does with tools. Making one takes a second, most of it the import of the
-    template machinery; rendering takes microseconds.
+    `tools` describes how the template handles tools. Creating a ChatTemplate takes a second, most
+    of it the import of the template machinery; rendering takes microseconds.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ChatTemplate:
         eos_token: str,
         special_tokens: Mapping[str, str] | None = None,
     ) -> None:
-        """`special_tokens` are texts that the template may ask for beside these two, by name."""
+        """`special_tokens` are further token texts that the template may use, by name."""
         self._bos_token = bos_token
         tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | tokens.keys()
@@ -47,9 +47,9 @@ class ChatTemplate:
         variables: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        """The prompt for the next answer, or for more of the last message. `variables` are for the
-        template to look at; `tools` are those that may be called. What a template refuses is the
-        messages' fault."""
+        """The prompt for the next answer, or for a continuation of the last message. `variables`
+        are passed to the template. `tools` are the tools that the model may call. A template's
+        refusal is reported as a mistake in the messages."""
         given = dict(variables or {})
         if taken := sorted(self._reserved & given.keys()):
             raise InvalidRequest(
@@ -72,7 +72,7 @@ class ChatTemplate:
         return bool(self._bos_token) and prompt.startswith(self._bos_token)
 
     def probe(self, **variables: Any) -> str | None:
-        """A prompt of one word with these variables; None where the template refuses them."""
+        """A prompt of one word with these variables; None if the template refuses them."""
         try:
             return self.render([{"role": "user", "content": "q"}], variables=variables)
         except InvalidRequest:

@@ -1,4 +1,4 @@
-"""Tools for models whose chat template does not know them: in plain words. Pure."""
+"""Tools in plain words, for models whose chat template does not support tools. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ The results come with the next message. Answer in plain text when no function is
 def with_instructions(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The messages with a description of the tools at the end of the system's."""
+    """The messages, with a description of the tools at the end of the system message."""
     functions = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     text = _INSTRUCTIONS.format(functions=functions)
     rest = [dict(message) for message in messages]
@@ -27,8 +27,8 @@ def with_instructions(
 
 
 def render_without_tools(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Calls as the answers that they were, and results as messages of the user; results that
-    follow each other become one message, because many templates want turns to alternate."""
+    """Converts tool calls to the answers that the model wrote, and results to user messages.
+    Consecutive results become one message, because many templates want turns to alternate."""
     names: dict[str, str] = {}
     plain: list[dict[str, Any]] = []
     for message in messages:

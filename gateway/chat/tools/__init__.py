@@ -1,1 +1,1 @@
-"""Tool calls: which may be made, how models write them, how they are parsed."""
+"""Tool calls: the allowed calls, the dialects of models, the parsers."""

@@ -19,8 +19,8 @@ OBJECT_HEAD = re.compile(
     rf"\s*(?:```(?:json)?\s*)?\[?\s*{_KIND}{_NAME}"
     r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
-"""The head of a call that is an object of its own, up to its arguments; it may be the first of a
-list, and in a fence."""
+"""The head of a call that is a JSON object of its own, up to its arguments. It may be the first of
+a list, and inside a code fence."""
 
 _OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
 _NAMED = re.compile(rf"[^{{]*{_KIND}{_NAME}")
@@ -28,13 +28,14 @@ _SPACE = re.compile(r"\s*")
 
 
 class CallSyntax(Struct, frozen=True, kw_only=True):
-    """How calls look in a text.
+    """The syntax of tool calls in a text.
 
-    `openers` are marks after which a call's head comes; `bare` are the beginnings, blanks aside, of
-    calls without a mark, which come first in an answer or behind another call. `head` is what
-    stands before the arguments, with the function's name; `hope` is a text that may become one.
-    With `is_object` a call is a JSON object of its own, whose parts may come in any order. `tail`
-    are texts that may follow a call, each once and in this order; after `again` another head comes.
+    `openers` are marks that a call's head follows. `bare` are the beginnings, blanks aside, of
+    calls without a mark; such a call comes first in an answer or after another call. `head` matches
+    the text before the arguments, with the function's name; `hope` matches a text that may become a
+    head. With `is_object` a call is a JSON object of its own, whose members may come in any order.
+    `tail` are texts that may follow a call, each once and in this order. After `again` another head
+    comes.
     """
 
     openers: tuple[str, ...]
@@ -54,11 +55,11 @@ class Call(NamedTuple):
 
 
 class CallParser:
-    """Text until a mark is content. A call begins when its name is known to be one of `names`:
-    until then everything is held back and comes out as content if it is no call after all. From
-    there on what comes is arguments, as the model writes them, until their JSON ends.
+    """Text before a mark is content. A call begins when its name is known to be one of `names`.
+    Until then the parser holds the text back, and emits it as content if it is not a call after
+    all. The following text is arguments, exactly as the model writes them, until their JSON ends.
 
-    Blanks before and between calls, and after the last, belong to nobody.
+    Blanks before and between calls, and after the last call, are dropped.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class CallParser:
         self._max_calls = max_calls
         self._number = -1
         self._buffer = ""
-        self._held = ""  # what has been taken off the buffer and may still turn out to be content
+        self._held = ""  # text removed from the buffer that may still be content
         self._state: Callable[[], bool] = self._begin
         self._is_bare = False
         self._scanner = JsonScanner()
@@ -88,8 +89,8 @@ class CallParser:
         return self._take()
 
     def finish(self) -> list[Piece]:
-        """A call that has begun stays one, however much of it is missing. What waits behind a call
-        is blanks, or the beginning of another one that was cut off."""
+        """A call that has begun stays a call, however incomplete. Text held after a call is
+        dropped: it is blanks, or the beginning of another call that was cut off."""
         is_cut = self._number >= 0 and self._state == self._head
         if self._state in (self._begin, self._text, self._head) and not is_cut:
             self._tell(self._held + self._buffer)
@@ -104,7 +105,7 @@ class CallParser:
         if text:
             self._pieces.append(Content(text))
 
-    # Each state takes what it can off the buffer; True when there may be more to do.
+    # Each state consumes what it can from the buffer; True if there may be more to parse.
 
     def _begin(self) -> bool:
         """At the beginning of the answer, where a call may stand without a mark."""
@@ -117,7 +118,7 @@ class CallParser:
         return True
 
     def _begins_bare(self, text: str) -> bool | None:
-        """Whether a call without a mark begins here; None while that is open."""
+        """Whether a call without a mark begins here; None while undecided."""
         beginning = "".join(text.split())
         if any(beginning.startswith(start) for start in self._syntax.bare):
             return True
@@ -142,7 +143,7 @@ class CallParser:
         return True
 
     def _restart_head(self, mark: str) -> None:
-        """`mark` is what stands before the head."""
+        """`mark` is the text before the head."""
         self._state = self._head
         self._is_bare = mark not in self._syntax.openers
         self._scanner = JsonScanner()
@@ -161,7 +162,7 @@ class CallParser:
         return self._syntax.is_object and self._whole_object()
 
     def _whole_object(self) -> bool:
-        """A call whose parts come in another order is known when all of it is there."""
+        """Parses a call whose members come in another order, which needs the complete object."""
         begin = self._buffer.find("{")
         if begin < 0:
             return False
@@ -180,7 +181,7 @@ class CallParser:
         return self._ended()
 
     def _may_be(self, call: Call) -> bool:
-        """Grammars tell a bare call by the name with which it begins, as it is written."""
+        """Grammars recognize a bare call by the name that it begins with, as it is written."""
         named = _NAMED.match(self._buffer)
         return not self._is_bare or (named is not None and named["name"] == call.name)
 
@@ -203,7 +204,7 @@ class CallParser:
         return True
 
     def _rest(self) -> bool:
-        """What an object says after its arguments is of no use."""
+        """Skips the members of the object after its arguments."""
         end = self._scanner.feed(self._buffer)
         self._buffer = "" if end is None else self._buffer[end:]
         return end is not None and self._ended()
@@ -214,7 +215,7 @@ class CallParser:
         return True
 
     def _after(self) -> bool:
-        """Behind a call: its tail, the next call, or text again."""
+        """After a call: its tail, the next call, or text again."""
         space = _SPACE.match(self._buffer)
         assert space is not None, "nothing is a blank text too"
         rest = self._buffer[space.end() :]
@@ -256,7 +257,7 @@ class CallParser:
 
 
 def read_call(text: str) -> Call | None:
-    """A JSON object as a call, None if it is none."""
+    """Reads a JSON object as a call; None if it is not a call."""
     try:
         call = json.loads(text)
     except ValueError:

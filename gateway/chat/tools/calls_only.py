@@ -1,11 +1,11 @@
-"""For answers that have to be a call."""
+"""The parser of answers that must be a tool call."""
 
 from gateway.chat.parsing.pieces import Content, Parser, Piece
 
 
 class CallsOnly:
-    """Drops content: where nothing but a call can come, it is the beginning of one that was cut
-    off."""
+    """Drops content. If the answer can only be a call, content is the beginning of a call that was
+    cut off."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser

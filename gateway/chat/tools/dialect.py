@@ -1,4 +1,4 @@
-"""What a dialect of tool calls is: how a model says that it calls, and who reads it."""
+"""The interface of a tool dialect: how a model writes tool calls, and which parser reads them."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol
@@ -10,14 +10,14 @@ from runtime.messages.structured_output import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
-    """How calls are written when a grammar holds the model to it (`StructuralTag`).
+    """The syntax of calls that a grammar (`StructuralTag`) enforces.
 
-    A text begins with `opening`, of which `trigger` is the first part; then come calls with
-    `separator` between them, and `close`. `begin` makes of a function's name what stands before its
-    arguments, and `end` stands behind them. With `at_start` only the beginning of the answer can be
-    a call. `thought_start` and `thought_end` surround reasoning that may precede the call in the
-    same text; `answer` is the marker before ordinary content. `bare` describes calls without the
-    opening, which some models write as well when they may call.
+    A text begins with `opening`, whose first part is `trigger`; then come calls with `separator`
+    between them, and `close`. `begin` returns, for a function's name, the text before its
+    arguments; `end` is the text after them. With `at_start` a call can only be at the beginning of
+    the answer. `thought_start` and `thought_end` surround reasoning that may precede the call in
+    the same text; `answer` is the marker before ordinary content. `bare` describes calls without
+    the opening, which some models also write when tool calls are optional.
     """
 
     trigger: str
@@ -34,8 +34,8 @@ class CallForm(Struct, frozen=True, kw_only=True):
 
 
 class NewParser(Protocol):
-    """Makes the parser of one choice. `names` are the functions that there are; `max_calls` is how
-    many calls are told (the rest is dropped), None for all."""
+    """Makes the parser of one choice. `names` are the available functions. `max_calls` is how many
+    calls are emitted (the rest is dropped); None emits all."""
 
     def __call__(
         self, names: Collection[str], new_id: Callable[[], str], max_calls: int | None
@@ -43,13 +43,13 @@ class NewParser(Protocol):
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """One way of calling tools.
+    """One syntax of tool calls.
 
-    A chat template that has all texts of one of `signs` teaches it. `marks` are texts that the
-    parser looks for; where they are tokens that stand for no text, they have to be shown. `form`
-    is None where arguments are not JSON, and no grammar is made for them. `new_form_parser` makes a
-    parser of what is in that form and of no bare calls; None where `new_parser` does. With
-    `tells_reasoning` the parser knows what is thought as well.
+    A chat template teaches the dialect if it contains all texts of one of `signs`. `marks` are
+    texts that the parser searches for; marks that are tokens without text must be shown. `form` is
+    None if arguments are not JSON; no grammar is made for them. `new_form_parser` makes a parser of
+    calls in `form` that treats bare calls as content; None if `new_parser` does so already. With
+    `tells_reasoning` the parser finds the reasoning as well.
     """
 
     name: str

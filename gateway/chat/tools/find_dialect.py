@@ -1,4 +1,4 @@
-"""Which dialect a model was taught."""
+"""Finds the dialect that a model was taught."""
 
 from collections.abc import Mapping
 
@@ -16,14 +16,14 @@ _BY_SIGN = (
     *(HARMONY, GEMMA4, FUNCTION_GEMMA, DEEPSEEK_V3, DEEPSEEK_V31),
     *(MISTRAL_ARGS, MISTRAL, PHI, HERMES, LLAMA3),
 )
-"""In this order, because some signs are parts of others'."""
+"""The order matters, because some signs are parts of other signs."""
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (*_BY_SIGN, GENERIC)}
-"""By the name that `model.tool_dialect` has."""
+"""Dialects by their name in `model.tool_dialect`."""
 
 
 def find_dialect(template: str) -> Dialect:
-    """The dialect that a chat template teaches; the generic one if it teaches none of ours."""
+    """The dialect that a chat template teaches; the generic dialect if it teaches no known one."""
     for dialect in _BY_SIGN:
         if any(all(text in template for text in sign) for sign in dialect.signs):
             return dialect

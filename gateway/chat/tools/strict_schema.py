@@ -1,17 +1,18 @@
-"""JSON schemas of arguments with no room for what they do not name. Pure.
+"""JSON schemas of arguments that forbid properties they do not name. Pure.
 
-A schema that says nothing of `additionalProperties` allows any, and a small model makes them up.
-Whoever describes a function's parameters means these; OpenAI's strict mode and xgrammar take it so.
+A schema without `additionalProperties` allows any property, and a small model makes some up. The
+author of a function's parameters means only the named ones; OpenAI's strict mode and xgrammar read
+schemas that way.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SAYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
-"""An object that says one of these has said what it allows."""
+"""An object with one of these keywords declares itself which properties it allows."""
 
 _BESIDE = ("$ref", "$dynamicRef", "anyOf", "oneOf", "not", "if", "dependentSchemas")
-"""Keywords that, beside `properties`, add their own to these."""
+"""Keywords that may add properties to those in `properties`."""
 
 _BY_NAME = ("properties", "$defs", "definitions")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -19,10 +20,10 @@ _SINGLE = ("items", "additionalProperties")
 
 
 def closed(schema: Any) -> Any:
-    """A copy in which every object that names its properties has these alone.
+    """A copy in which every object that names its properties allows only these.
 
-    A schema that puts objects together out of parts is left as it is: a part that is closed would
-    forbid the others' properties, wherever it is defined.
+    A schema that combines objects from parts is left as it is: a closed part would forbid the
+    properties of the other parts, wherever the part is defined.
     """
     return schema if _combines(schema) else _closed(schema)
 
@@ -40,7 +41,7 @@ def _combines(schema: Any) -> bool:
 
 
 def _parts(key: str, value: Any) -> Iterable[Any]:
-    """The schemas that stand under a keyword."""
+    """The schemas under a keyword."""
     if key in _BY_NAME and isinstance(value, Mapping):
         return value.values()
     if key in _LISTS and isinstance(value, list):

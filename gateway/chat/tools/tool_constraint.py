@@ -1,4 +1,4 @@
-"""How calls of tools are had from a model: what it is held to, and who reads it. Pure."""
+"""How a model makes tool calls: the enforced grammar, and the parser. Pure."""
 
 import json
 import secrets
@@ -22,9 +22,10 @@ from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class ToolConstraint(Struct, frozen=True):
-    """For the choices of one answer. `shown_token_ids` are the tokens that the parser looks for and
-    that stand for no text. A choice that has called a named function ends with `stop`, as with
-    OpenAI. With `tells_reasoning` the parser knows thoughts from content by itself."""
+    """The constraint for the choices of one answer. `shown_token_ids` are the tokens that the
+    parser searches for and that have no text. A choice that has called a named function ends with
+    `stop`, as with OpenAI. With `tells_reasoning` the parser separates reasoning from content by
+    itself."""
 
     structured_output: StructuredOutput | None
     shown_token_ids: tuple[int, ...]
@@ -41,8 +42,8 @@ def make_tool_constraint(
     *,
     has_tags: bool,
 ) -> ToolConstraint:
-    """`wanted` is what answers without a call have to look like. Without `has_tags` the engine
-    enforces JSON schemas and no texts with calls in them."""
+    """`wanted` is the structured output for answers without a call. `has_tags` means that the
+    engine can enforce texts with calls in them, not only JSON schemas."""
     if use.must_call and (dialect.form is None or not has_tags):
         return _plan(use, GENERIC, {}, _json_calls(use))
     hidden = hidden_tokens(dialect.marks, tokenizer)
@@ -54,7 +55,7 @@ def make_tool_constraint(
 
 
 def _without_bare_calls(dialect: Dialect) -> Dialect:
-    """Where nothing holds bare calls to their schemas they are content."""
+    """Treats bare calls as content, because no grammar holds them to their schemas."""
     new_parser = dialect.new_form_parser or dialect.new_parser
     return msgspec.structs.replace(dialect, new_parser=new_parser)
 
@@ -64,7 +65,7 @@ def new_call_id() -> str:
 
 
 def hidden_tokens(marks: Sequence[str], tokenizer: Tokenizer) -> dict[str, int]:
-    """The marks that are one token each and stand for no text."""
+    """The marks that are one token each and have no text."""
     found = {}
     for mark in marks:
         token_ids = tokenizer.encode(mark, add_special=False, parse_special=True)
@@ -102,7 +103,7 @@ def _tagged(
     hidden: Mapping[str, int],
     wanted: StructuredOutput | None,
 ) -> StructuredOutput | None:
-    """Calls in the model's own way, among free text or instead of it."""
+    """Calls in the model's dialect, among free text or instead of it."""
     if form is None:
         _check_free(use, wanted)
         return None
@@ -142,7 +143,7 @@ def _with_thoughts(tag: StructuralTag, form: CallForm) -> StructuralTag:
 
 
 def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """Those that the tag's texts are made of."""
+    """The tokens without text that occur in the tag's texts."""
     calls = (structure.begin + structure.end for structure in tag.structures)
     around = (tag.opening, tag.separator, tag.close, tag.answer, tag.thought_start, tag.thought_end)
     texts = (*around, *calls)
@@ -152,7 +153,7 @@ def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tupl
 
 
 def _source(use: ToolUse, wanted: StructuredOutput | None) -> str:
-    """The parameter that asks for what has to be enforced."""
+    """The request parameter that requires the structured output."""
     if use.must_call:
         return "function_call" if use.legacy else "tool_choice"
     if wanted is not None:
@@ -175,7 +176,7 @@ def _content(wanted: StructuredOutput | None) -> str | None:
 
 
 def _check_free(use: ToolUse, wanted: StructuredOutput | None) -> None:
-    """What cannot be enforced where a model writes arguments that are no JSON."""
+    """Refuses parameters that cannot be enforced for models whose arguments are not JSON."""
     strict = next((function for function in use.callable if function.is_strict), None)
     if strict is not None:
         param = strict.source.removesuffix("parameters") + "strict"
@@ -192,7 +193,7 @@ def _check_free(use: ToolUse, wanted: StructuredOutput | None) -> None:
 
 
 def _json_calls(use: ToolUse) -> StructuredOutput:
-    """One call as an object, or a list of them, in plain JSON that every engine enforces."""
+    """One call as an object, or a list of calls, in plain JSON that every engine enforces."""
     pointer = "#" if len(use.callable) == 1 else "#/anyOf/{}"
     prefix = pointer if not use.parallel else pointer.replace("#", "#/items", 1)
     calls = [
@@ -217,7 +218,7 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
 
 
 def _moved(part: Any, pointer: str) -> Any:
-    """A schema that has become a part of another: its references begin at `pointer` now."""
+    """Moves a schema into another schema: its references now begin at `pointer`."""
     if isinstance(part, list):
         return [_moved(item, pointer) for item in part]
     if not isinstance(part, dict):

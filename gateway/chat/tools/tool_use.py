@@ -1,4 +1,4 @@
-"""Which tools a model may call, and whether it has to."""
+"""The tools that a model may call, and whether it must call one."""
 
 from typing import Any, Literal
 
@@ -8,8 +8,8 @@ Mode = Literal["auto", "required", "named"]
 
 
 class FunctionSpec(Struct, frozen=True):
-    """A function, checked. `schema` is that of its arguments, an object; `source` is where the
-    request has it."""
+    """A checked function. `schema` is the schema of its arguments, an object. `source` is its place
+    in the request."""
 
     name: str
     description: str
@@ -19,8 +19,8 @@ class FunctionSpec(Struct, frozen=True):
 
 
 class ToolUse(Struct, frozen=True, kw_only=True):
-    """`functions` are all that the model is told of; `callable` are those that it may call now.
-    With `legacy` the client speaks of functions, and gets a `function_call`."""
+    """`functions` are all functions that the prompt shows; `callable` are the ones that the model
+    may call now. With `legacy` the client uses `functions`, and gets a `function_call`."""
 
     functions: tuple[FunctionSpec, ...]
     callable: tuple[FunctionSpec, ...]
@@ -37,7 +37,7 @@ class ToolUse(Struct, frozen=True, kw_only=True):
         return frozenset(function.name for function in self.callable)
 
     def as_template_tools(self) -> list[dict[str, Any]]:
-        """As chat templates want them."""
+        """The tools in the form that chat templates take."""
         return [
             {
                 "type": "function",

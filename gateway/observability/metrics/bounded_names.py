@@ -1,13 +1,13 @@
-"""Label values of which there are never too many."""
+"""Label values with a bounded number of different names."""
 
 OTHER = "other"
 
 
 class BoundedNames:
-    """The first `limit` different names stay as they are; all later ones become "other".
+    """The first `limit` different names stay as they are; all later names become "other".
 
-    Every value of a label is a time series that Prometheus keeps: what clients can make up must not
-    become one without a limit.
+    Prometheus keeps one time series for each value of a label, so names that clients can make up
+    need a limit.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""The text that Prometheus reads, made when it asks."""
+"""The text that Prometheus scrapes, built on each scrape."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import get_args
@@ -53,7 +53,7 @@ def render(
 
 
 class _Families(Collector):
-    """The numbers of this moment, as the exposition format wants them."""
+    """The current values in the form that the exposition format needs."""
 
     def __init__(
         self,

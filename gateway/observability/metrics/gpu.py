@@ -1,4 +1,5 @@
-"""The GPUs' readings as Prometheus families. What the driver does not tell is left out."""
+"""The GPUs' readings as Prometheus families. Readings that the driver does not report are left
+out."""
 
 from collections.abc import Callable, Iterator
 
@@ -27,12 +28,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[GpuReading], float | None]], ...] = (
 )
 
 _COMMON_XIDS = (13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119)
-"""Faults of programs, of memory, of the bus, of the card: they begin at 0, so that the first one is
-an increase. Others begin when they come."""
+"""Common faults of programs, memory, bus and card. Their counters are exported as 0 from the start,
+so that the first fault is an increase. Counters of other faults appear with the first fault."""
 
 
 def gpu_families(prefix: str, monitor: GpuMonitor) -> Iterator[Metric]:
-    """Every family, those without a GPU included: a dashboard finds them before the first one."""
+    """Every family, including families without any GPU, so that a dashboard finds them at once."""
     gpus = monitor.snapshot.gpus
     yield GaugeMetricFamily(
         f"{prefix}gpu_monitor_up",

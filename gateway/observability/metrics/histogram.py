@@ -1,4 +1,4 @@
-"""Histograms that are written often and read seldom."""
+"""Histograms that are written often and read rarely."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -39,21 +39,21 @@ class Histogram:
 
     @property
     def sum(self) -> float:
-        """Of all that was observed."""
+        """Sum of all observed values."""
         return self._sum
 
     @property
     def count(self) -> int:
-        """How many observations there were."""
+        """Number of observations."""
         return sum(self._counts)
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Take in a value, as often as it came."""
+        """Adds a value `times` times."""
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Bound, as the exposition format writes it, and how many values are not above it."""
+        """Each bound in the exposition format, with the number of values at or below it."""
         total = 0
         buckets = []
         for bound, count in zip([*map(repr, self._bounds), "+Inf"], self._counts, strict=True):

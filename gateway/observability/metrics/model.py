@@ -1,4 +1,4 @@
-"""What is counted for one model: its answers, and the steps of its engine."""
+"""Counters of one model: its answers, and the steps of its engine."""
 
 from collections import Counter
 from typing import get_args
@@ -10,7 +10,7 @@ from runtime.messages.wire import StepOutput
 
 
 class EngineMetrics:
-    """Sums over the steps of an engine, and of those that followed when it died."""
+    """Sums over the steps of an engine and of the engines that replaced it after a death."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
@@ -49,11 +49,11 @@ class EngineMetrics:
 
 
 class ModelMetrics:
-    """One model's answers. Single-threaded.
+    """Counters of one model's answers. Single-threaded.
 
-    Tokens are counted as they come. A completed answer adds exactly what its `usage` says; one that
-    is aborted or fails adds its prompt once the engine has begun it, and the tokens that the
-    gateway had by then. What the engine computed, for whatever reason, is counted by `engine`.
+    Tokens are counted as they arrive. A completed answer adds exactly its `usage`. An aborted or
+    failed answer adds its prompt if the engine has begun it, and the tokens that the gateway had
+    received. `engine` counts all tokens that the engine computed, for whatever reason.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What processes use: CPU time and memory, of this one and of an engine with all it has started."""
+"""CPU time and memory of this process, and of an engine with all its descendants."""
 
 from collections.abc import Iterable
 
@@ -14,13 +14,13 @@ class ProcessUsage(Struct, frozen=True):
 
 
 def own_usage() -> ProcessUsage:
-    """Of this process alone."""
+    """Usage of this process alone."""
     return _sum([psutil.Process()])
 
 
 def usage_of_tree(pid: int) -> ProcessUsage | None:
-    """Of a process and its descendants; None when it is gone. Looks at all processes of the
-    machine, which takes milliseconds. Memory that they share counts once for each."""
+    """Usage of a process and its descendants; None if the process is gone. Reads all processes of
+    the machine, which takes milliseconds. Shared memory counts once for each process."""
     try:
         process = psutil.Process(pid)
         return _sum([process, *process.children(recursive=True)])

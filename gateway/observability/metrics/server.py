@@ -20,13 +20,13 @@ MAX_ERROR_CODES = 64
 """Values of the label `error`; there are fewer in the code."""
 
 CLIENT_LEFT = 499
-"""Status in the metrics of a request whose client left before the response began."""
+"""Metrics status of a request whose client left before the response began."""
 
 REFUSALS = (429, 503)
-"""Statuses of requests that found no place; which kind, the error's code says."""
+"""Statuses of refused requests; the error's code says why."""
 
 PROVIDER = "lockgate"
-"""`gen_ai.provider.name`: who serves the model."""
+"""`gen_ai.provider.name`: the server of the model."""
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",
@@ -35,7 +35,7 @@ OPERATIONS = {
     "/generate": "text_completion",
     "/v1/embeddings": "embeddings",
 }
-"""`gen_ai.operation.name` of the routes that the engine works for."""
+"""`gen_ai.operation.name` of the routes that use the engine."""
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
@@ -49,10 +49,10 @@ FAILURES = (
     (500, INTERNAL_ERROR),
     *((status, code) for _, status, _, code in TABLE if status >= 500 and status != 503 and code),
 )
-"""Status and code of the errors that are the server's own and no refusal."""
+"""Status and code of the server's own errors, refusals excluded."""
 
 EARLY_RESULTS = ((500, INTERNAL_ERROR), (429, "rate_limit_exceeded"), (503, "server_draining"))
-"""What can become of a request before it is known which model it is for."""
+"""Results of requests whose model is not known yet."""
 
 RESULTS = (
     *((200, ""), (CLIENT_LEFT, ""), (429, "engine_overloaded")),
@@ -60,12 +60,12 @@ RESULTS = (
     *FAILURES,
     *((200, code) for _, code in FAILURES),  # in the middle of a stream
 )
-"""What can become of a request to a model, but for those that the client got wrong. Such series
-begin at 0: a counter that begins at 1 has not grown, and nobody would hear of its first error."""
+"""Results of requests to a model, client mistakes excluded. Their series are exported as 0 from the
+start: a counter that begins at 1 shows no increase, so an alert would miss the first error."""
 
 
 class HttpLabels(Struct, frozen=True):
-    """What HTTP requests are counted by. `error` is the code of the error envelope, or empty."""
+    """Labels of HTTP requests. `error` is the code of the error envelope, or empty."""
 
     endpoint: str
     model_name: str
@@ -82,7 +82,7 @@ class GenAiLabels(Struct, frozen=True):
 
 
 class KeyUsage:
-    """What one key used."""
+    """The usage of one key."""
 
     __slots__ = ("generation_tokens", "prompt_tokens", "requests")
 
@@ -93,10 +93,10 @@ class KeyUsage:
 
 
 class Metrics:
-    """Counters by model, and those of HTTP. Single-threaded.
+    """Counters of each model, and counters of HTTP. Single-threaded.
 
-    `max_keys` is how many API keys get a label of their own; the others are "other", and with 0
-    nothing is kept by key. `endpoints` are the paths of the application's routes.
+    `max_keys` is how many API keys get their own label; the others become "other". With 0, nothing
+    is counted by key. `endpoints` are the paths of the application's routes.
     """
 
     def __init__(self, max_keys: int = 0, endpoints: Iterable[str] = ()) -> None:
@@ -114,7 +114,7 @@ class Metrics:
         self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
 
     def of(self, model_name: str) -> ModelMetrics:
-        """Those of one model. Only for names of served models: each stays for ever."""
+        """The counters of one model. Only for names of served models: an entry is never removed."""
         found = self.models.get(model_name)
         if found is None:
             found = self.models[model_name] = ModelMetrics()
@@ -130,8 +130,8 @@ class Metrics:
                 self.http_requests[HttpLabels(endpoint, model_name, status, label)] += 0
 
     def on_response(self, request_record: RequestRecord, endpoint: str, seconds: float) -> None:
-        """Once per HTTP request, when it is over, `seconds` after it came. `endpoint` is the
-        route's path, of which there are few."""
+        """Called once per HTTP request, when it is over, `seconds` after it arrived. `endpoint` is
+        the route's path, which bounds the number of labels."""
         status = request_record.status or CLIENT_LEFT
         error = self._errors.name(request_record.error_code) if request_record.error_code else ""
         self.http_requests[HttpLabels(endpoint, request_record.model_name, status, error)] += 1
@@ -166,7 +166,7 @@ class Metrics:
 
 
 def _error_of(request_record: RequestRecord, status: int) -> str:
-    """`error.type` of what ended without an error envelope."""
+    """`error.type` of a request that ended without an error envelope."""
     if status == CLIENT_LEFT or (
         request_record.answer and request_record.answer.outcome == "aborted"
     ):

@@ -1,1 +1,1 @@
-"""One file for each way in which models call tools."""
+"""One file for each tool dialect."""

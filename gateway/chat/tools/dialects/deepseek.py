@@ -1,4 +1,4 @@
-"""DeepSeek: V3 and R1 fence the arguments, V3.1 has them behind the name."""
+"""DeepSeek: V3 and R1 put the arguments in a code fence, V3.1 puts them after the name."""
 
 import re
 from functools import partial

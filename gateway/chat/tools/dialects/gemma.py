@@ -1,5 +1,5 @@
-"""Gemma: FunctionGemma and Gemma 4 write calls as `call:name{key:value}`, with marks of their own
-around texts. Gemma 3 and before were taught nothing, and have the generic dialect."""
+"""Gemma: FunctionGemma and Gemma 4 write calls as `call:name{key:value}`, with their own quotes
+around strings. Gemma 3 and earlier were taught no dialect, and use the generic one."""
 
 import json
 import re
@@ -27,8 +27,8 @@ class _Marks(Struct, frozen=True):
 
 
 class GemmaParser:
-    """A call is told when all of it is there, because its arguments have to be written anew as
-    JSON; what is no call is content, marks included."""
+    """Emits a call once it is complete, because its arguments are rewritten as JSON. Text that is
+    not a call is content, marks included."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class GemmaParser:
 
 
 def read_call(text: str, quote: str) -> tuple[str, dict[str, Any]] | None:
-    """Name and arguments of `call:name{key:value}`, None if it is something else."""
+    """The name and arguments of `call:name{key:value}`; None for any other text."""
     found = _CALL.fullmatch(text)
     if found is None:
         return None
@@ -107,7 +107,7 @@ def read_call(text: str, quote: str) -> tuple[str, dict[str, Any]] | None:
 
 
 class _Reader:
-    """Reads values: objects, lists, texts in quotes, and JSON's other ones without."""
+    """Reads values: objects, lists, strings in quotes, and JSON's other values without quotes."""
 
     def __init__(self, text: str, quote: str) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""For models that were taught no way of their own: the whole answer is an object, or a list."""
+"""For models that were taught no dialect: the whole answer is an object, or a list."""
 
 from functools import partial
 

@@ -15,10 +15,11 @@ _RECIPIENT = re.compile(r"to=functions\.(?P<name>[\w.-]+)")
 
 
 class HarmonyParser:
-    """The analysis channel is reasoning, a message to a function is a call, all else is content.
+    """The analysis channel is reasoning, a message to a function is a call, all other text is
+    content.
 
-    A call is one as soon as its head is complete, and its arguments are what the message says. A
-    message to a function that is none of `names` is content, head included.
+    A call begins as soon as its head is complete; its arguments are the body of the message. A
+    message to a function that is not in `names` is content, head included.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class HarmonyParser:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """A head that was cut off says nothing, nor does half of a mark; a text without any head is
+        """A head that was cut off is dropped, and so is a partial mark. A text without any head is
         content."""
         rest, self._buffer = self._buffer, ""
         if not rest or rest.startswith("<|"):

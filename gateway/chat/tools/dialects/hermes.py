@@ -1,5 +1,5 @@
-"""Hermes 2 Pro, and Qwen 2.5 and 3 after it: an object in `<tool_call>`. Small models often leave
-the tags out."""
+"""Hermes 2 Pro, and later Qwen 2.5 and 3: an object in `<tool_call>`. Small models often omit the
+tags."""
 
 from functools import partial
 

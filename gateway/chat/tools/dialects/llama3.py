@@ -1,4 +1,5 @@
-"""Llama 3.1 and later: the whole answer is an object, behind `<|python_tag|>` or without it."""
+"""Llama 3.1 and later: the whole answer is an object, with or without `<|python_tag|>` before
+it."""
 
 from functools import partial
 

@@ -1,5 +1,5 @@
-"""Mistral: `[TOOL_CALLS]` and a list of objects; since the tokenizer's version 11 a name, `[ARGS]`
-and the arguments."""
+"""Mistral: `[TOOL_CALLS]` and a list of objects. Since tokenizer version 11: a name, `[ARGS]` and
+the arguments."""
 
 import re
 from functools import partial
