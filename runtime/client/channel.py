@@ -1,7 +1,7 @@
 """The gateway's end of the ZeroMQ pair socket, driven by the event loop.
 
 `zmq.asyncio` costs a future and a task switch for every message; here the loop watches the
-socket's descriptor and everything that has come is handed on in one go. The loop must be able to
+socket's descriptor and delivers all messages that have arrived at once. The loop must be able to
 watch descriptors: uvloop and asyncio's selector loops are, the Windows proactor loop is not.
 """
 
@@ -16,8 +16,8 @@ from runtime.messages.wire import FromEngine, ToEngine, decode_from_engine, enco
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGES_PER_TURN = 4
-"""After so many messages the event loop gets its turn, so that readers keep up with the engine.
-What comes faster than the loop turns is merged: four steps make one event of a stream at most."""
+"""Messages per turn of the event loop, so that readers keep up with the engine. Deltas that arrive
+faster than the loop turns are merged: a stream event holds at most four steps."""
 
 
 class Channel:
@@ -49,7 +49,7 @@ class Channel:
         self._outgoing.append(frame)
 
     def drain(self) -> None:
-        """Hand on all that a dead engine has still said; ZeroMQ leaves out half a message."""
+        """Deliver the last messages of a dead engine. ZeroMQ drops incomplete messages."""
         while not self._closed:
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
@@ -73,8 +73,8 @@ class Channel:
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
-            # Nobody is at the other end: the engine has just died. What was in flight goes to the
-            # next one through a channel of its own.
+            # No engine is connected: it has just died. The requests in flight go to the next engine
+            # through that engine's own channel.
             log.info("engine_not_listening", num_messages=len(frames))
             return
         # The descriptor is edge-triggered: sending may have swallowed the edge of an arrival.
@@ -94,7 +94,7 @@ class Channel:
 
     def _on_readable(self) -> None:
         if self._turn_is_due:
-            return  # one chain of turns, or their number has no bound
+            return  # a second chain of turns would add up without bound
         for _ in range(MAX_MESSAGES_PER_TURN):
             if self._closed:
                 return

@@ -1,4 +1,4 @@
-"""What a handler waits for when it has asked for embeddings."""
+"""The result of an embedding request, for which a handler waits."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,26 +22,26 @@ class EmbeddingStream:
 
     @property
     def num_vectors(self) -> int:
-        """How many have come."""
+        """Number of vectors received so far."""
         return len(self._vectors)
 
     async def result(self) -> list[bytes] | None:
         """All vectors, as in `runtime.messages.wire.Embedded`; None when the stream was closed.
-        Raises what `fail` was told."""
+        Raises the error given to `fail`."""
         await self._changed.wait()
         if self._error is not None:
             raise self._error
         return None if self.closed else self._vectors
 
     def close(self) -> None:
-        """Give up what has not come. A plain call, idempotent; wakes a waiting reader."""
+        """Abort an unfinished request. A plain call, idempotent; wakes a waiting reader."""
         if not self._changed.is_set():
             self.closed = True
             self._changed.set()
             self._on_close([self._request_id])
 
     def push(self, vectors: list[bytes]) -> None:
-        """Deliver the vectors that are next."""
+        """Deliver the next vectors."""
         self._vectors += vectors
         if self.num_vectors == self._num_inputs:
             self._changed.set()
@@ -55,6 +55,6 @@ class EmbeddingStream:
         return [self._request_id]
 
     def expire(self, error: LockgateError) -> None:
-        """End with an error, and give up what has not come."""
+        """End with an error and abort the request if it is unfinished."""
         if unfinished := self.fail(error):
             self._on_close(unfinished)

@@ -40,19 +40,19 @@ log = structlog.get_logger(__name__)
 EngineState = Literal["starting", "ready", "restarting", "failed"]
 
 UNAVAILABLE_RETRY_SECONDS = 10.0
-"""When to ask again where the engine has failed, and it is not known when it will be back."""
+"""`retry_after` for a failed engine, whose return time is not known."""
 
 
 class EngineClient:
     """Owns every request in flight. Single-threaded: lives on one event loop.
 
-    The supervisor tells it when an engine is there (`connected`), what the engine says
-    (`receive`) and when it is gone (`lost`); requests in flight are handed to the next engine, and
-    so are those that come in between, unless their deadline comes first.
-    While `Suspects` searches for one that kills engines, those that are not on trial wait here.
-    `max_num_waiting_tokens` bounds the prompts that have no answer yet; 0 does not.
-    `num_restarts` counts engines that were lost and are followed by another one, `num_resumed` the
-    requests that were handed over.
+    The supervisor reports when an engine is ready (`connected`), its messages (`receive`) and its
+    end (`lost`). Requests in flight are submitted to the next engine. So are requests that arrive
+    between two engines, unless their deadline passes first.
+    While `Suspects` searches for a request that kills engines, requests not on trial wait here.
+    `max_num_waiting_tokens` bounds the tokens of prompts without an answer yet; 0 means no bound.
+    `num_restarts` counts lost engines that another engine replaces. `num_resumed` counts requests
+    that were submitted to a next engine.
     """
 
     def __init__(self, max_num_waiting_tokens: int = 0) -> None:
@@ -63,12 +63,12 @@ class EngineClient:
         self._rate = ServiceRate()
         self._suspects = Suspects()
         self.last_step_time = 0.0
-        """When the engine last said anything about a step (monotonic clock); 0 before."""
+        """When the engine last reported a step (monotonic clock); 0 before."""
         self.num_deaths = 0
         self.last_death_time = 0.0
         """When an engine process last died (monotonic clock); 0 when none has."""
         self.num_tokens = 0
-        """Tokens that the running engine process has handed out."""
+        """Tokens that the running engine process has emitted."""
         self.state: EngineState = "starting"
         self.state_reason = "The engine is starting."
         self.limits: EngineLimits | None = None
@@ -83,20 +83,20 @@ class EngineClient:
 
     @property
     def is_searching(self) -> bool:
-        """Whether a request that kills engines is searched for."""
+        """Whether a search for a request that kills engines is going on."""
         return self._suspects.is_searching
 
     def check_room(self, num_requests: int) -> None:
-        """Raises what `submit` would raise now for so many requests: before their prompts are
-        made, a refusal costs next to nothing."""
+        """Raises what `submit` would raise now for this many requests, except for their tokens.
+        Before the prompts are rendered, a refusal costs almost nothing."""
         self._check_room(num_requests, self._limits())
 
     def submit(self, requests: Sequence[Request]) -> TokenStream:
         """Hand requests to the engine; their deltas come out of one stream.
 
-        While the engine restarts they wait here. Raises EngineUnavailable when there is no engine,
-        nor one that comes back, EngineOverloaded when they do not fit beside those in flight,
-        InvalidRequest when they are more than ever fit.
+        While the engine restarts, requests wait here. Raises EngineUnavailable when no engine is
+        ready or restarting, EngineOverloaded when the requests do not fit beside the requests in
+        flight, and InvalidRequest when they exceed the capacity of an idle engine.
         """
         self._check_room(len(requests), self._limits())
         self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
@@ -107,8 +107,8 @@ class EngineClient:
         return stream
 
     def check_embeddings(self) -> EngineLimits:
-        """What the engine can take, of one that has embeddings and room for a request. Raises what
-        `embed` would raise now."""
+        """Returns the engine's limits if it has embeddings and room for one request. Otherwise
+        raises what `embed` would raise now."""
         limits = self._limits()
         if not limits.max_embedding_len:
             engine = self.info.engine if self.info else "engine"
@@ -122,7 +122,7 @@ class EngineClient:
 
     def embed(self, request: EmbeddingRequest) -> EmbeddingStream:
         """Hand an embedding request to the engine. Raises what `submit` raises, and InvalidRequest
-        where there are no embeddings."""
+        when the engine has no embeddings."""
         self.check_embeddings()
         self._check_tokens(request.num_tokens)
         stream = EmbeddingStream(request.request_id, len(request.inputs), self._abort)
@@ -131,11 +131,11 @@ class EngineClient:
         return stream
 
     def connected(self, send: Callable[[ToEngine], None], ready: Ready) -> None:
-        """An engine is ready: resume what was in flight when the last one went."""
+        """An engine is ready: submit the requests in flight to it."""
         self._send = send
         self.limits = ready.limits
         self.info = ready.info
-        self.num_restarts += self.state == "failed"  # it was not known then that one would follow
+        self.num_restarts += self.state == "failed"  # `lost` did not count it
         self.state, self.state_reason = "ready", ""
         self.num_tokens = 0
         self.last_step_time = time.monotonic()
@@ -143,7 +143,7 @@ class EngineClient:
         self._go_on()
 
     def receive(self, message: FromEngine) -> None:
-        """Deliver what the engine says about requests and about itself."""
+        """Deliver a message of the engine about requests or about itself."""
         match message:
             case StepOutput(outputs, stats):
                 self.stats = stats
@@ -156,7 +156,7 @@ class EngineClient:
                 self._refused(message)
 
     def count_death(self, now: float) -> None:
-        """An engine process has died by itself, at this time of the monotonic clock."""
+        """Count the death of an engine process at time `now` (monotonic clock)."""
         self.num_deaths += 1
         self.last_death_time = now
 
@@ -168,8 +168,8 @@ class EngineClient:
     ) -> None:
         """The engine is gone. Unless another one follows, everything in flight fails.
 
-        `working_on` are the requests that it may have died of; None when that is not known, and
-        empty when it was none of them.
+        `working_on` are the requests that may have killed it: None when they are not known, and
+        empty when no request can be the cause.
         """
         self._send = None
         self.state, self.state_reason = state, reason
@@ -206,7 +206,7 @@ class EngineClient:
             self._forget(other)
 
     def _go_on(self) -> None:
-        """Submit whose turn it is."""
+        """Submit the next group of suspects, or all waiting requests when no search is going on."""
         suspects = self._suspects
         while suspects.is_searching and suspects.is_group_done:
             self._submit(suspects.next_group())
@@ -243,7 +243,7 @@ class EngineClient:
             raise
 
     def _wait(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
-        """Keep requests until an engine takes them. It looks after deadlines from then on."""
+        """Watch the deadlines of requests until an engine takes them and does so itself."""
         now = time.monotonic()
         for request in requests:
             if request.deadline:
@@ -260,7 +260,7 @@ class EngineClient:
         self._refused(RequestFailed(request.request_id, "expired", message))
 
     def _clear(self, request_id: str) -> None:
-        """The request is beyond suspicion, or has ended."""
+        """Clear a request of suspicion, and submit the next group if it was the last."""
         if self._suspects.is_searching:
             self._suspects.clear(request_id)
             if self._send is not None:
@@ -269,7 +269,7 @@ class EngineClient:
     def _deliver(self, output: RequestOutput) -> None:
         in_flight = self._in_flight.get(output.request_id)
         if not isinstance(in_flight, InFlight):
-            return  # aborted while this was on its way
+            return  # the request was aborted in the meantime
         if output.token_ids and not in_flight.output_token_ids:
             self._num_waiting_tokens -= in_flight.waiting_tokens
         in_flight.output_token_ids += output.token_ids
@@ -302,7 +302,7 @@ class EngineClient:
                 self._send(Abort(request_id))
 
     def _fail_waiting(self, reason: str) -> None:
-        """What has no token yet has lost nothing, and may be sent again."""
+        """Fail the streams without output so far. They have lost nothing, so clients may retry."""
         error = EngineUnavailable(reason, retry_after=UNAVAILABLE_RETRY_SECONDS)
         begun = {id(entry.stream) for entry in self._in_flight.values() if entry.has_begun}
         for in_flight in list(self._in_flight.values()):
@@ -333,7 +333,7 @@ class EngineClient:
         return in_flight
 
     def _limits(self) -> EngineLimits:
-        """Of the engine that is there, or that was there and comes back."""
+        """Limits of the engine that is ready or restarting. Without one, raises an error."""
         if self.state not in ("ready", "restarting") or self.limits is None:
             retry_after = 5.0 if self.state == "starting" else UNAVAILABLE_RETRY_SECONDS
             raise EngineUnavailable(self.state_reason, retry_after=retry_after)
@@ -364,7 +364,7 @@ class EngineClient:
             )
 
     def _check_tokens(self, num_tokens: int) -> None:
-        """A prompt that finds nobody waiting is taken, however long it is."""
+        """A prompt is accepted at any length while no other prompt waits."""
         limit, waiting = self._max_num_waiting_tokens, self._num_waiting_tokens
         if not limit or not waiting or waiting + num_tokens <= limit:
             return
@@ -374,7 +374,7 @@ class EngineClient:
         )
 
     def _num_in_front_of(self, num_tokens: int) -> int:
-        """Requests that have to leave the queue before so many tokens of it are free."""
+        """Number of requests that must leave the queue to free `num_tokens` of its tokens."""
         lengths = (entry.waiting_tokens for entry in self._in_flight.values())
         return sum(freed < num_tokens for freed in accumulate(filter(None, lengths))) + 1
 
@@ -390,5 +390,5 @@ class EngineClient:
                 return EngineError(failed.message)
 
     def _seconds_of_queue(self) -> float:
-        """Until all that waits now has been served, and one more."""
+        """Seconds until all requests that wait now, and one more, have been served."""
         return self._rate.retry_after(self.stats.num_waiting + 1)

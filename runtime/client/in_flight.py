@@ -1,4 +1,4 @@
-"""What the gateway keeps of a request between its submission and its end, to submit it again."""
+"""The gateway's state of a request in flight, from which the request can be resubmitted."""
 
 import msgspec
 
@@ -17,7 +17,7 @@ class InFlight:
         self.stream = stream
         self.output_token_ids: list[int] = []
         self.is_submitted = False
-        self.num_new_tokens = 0  # from the engine that it was submitted to
+        self.num_new_tokens = 0  # from the current engine
 
     @property
     def has_begun(self) -> bool:
@@ -26,23 +26,23 @@ class InFlight:
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens of its prompt as long as it has no answer."""
+        """Number of prompt tokens; 0 once the answer has begun."""
         return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
 
     def message(self) -> Submit:
-        """What asks an engine for the rest of it."""
+        """The message that asks an engine for the rest of the answer."""
         output_token_ids = self.request.output_token_ids + self.output_token_ids
         return Submit(msgspec.structs.replace(self.request, output_token_ids=output_token_ids))
 
 
 class EmbeddingInFlight:
-    """An embedding request, with the vectors that have come."""
+    """An embedding request, with the vectors received so far."""
 
     def __init__(self, request: EmbeddingRequest, stream: EmbeddingStream) -> None:
         self.request = request
         self.stream = stream
         self.is_submitted = False
-        self.num_new_tokens = 0  # of inputs whose vectors came from the engine it is submitted to
+        self.num_new_tokens = 0  # of inputs whose vectors came from the current engine
         self.waiting_tokens = request.num_tokens
 
     @property
@@ -51,7 +51,7 @@ class EmbeddingInFlight:
         return self.stream.num_vectors > 0
 
     def message(self) -> Embed:
-        """What asks an engine for the vectors that have not come."""
+        """The message that asks an engine for the missing vectors."""
         num_done = self.stream.num_vectors
         if not num_done:
             return Embed(self.request)
@@ -59,7 +59,7 @@ class EmbeddingInFlight:
         return Embed(msgspec.structs.replace(self.request, inputs=rest, is_resumed=True))
 
     def push(self, vectors: list[bytes]) -> bool:
-        """Vectors have come. Returns whether they were the last ones."""
+        """Deliver vectors. Returns whether they complete the request."""
         done = self.stream.num_vectors
         inputs = self.request.inputs[done : done + len(vectors)]
         self.num_new_tokens += sum(map(len, inputs))

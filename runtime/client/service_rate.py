@@ -1,11 +1,11 @@
-"""How fast requests are served, and so when a place will be free."""
+"""Measures how fast requests are served, to estimate when a place will be free."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 
 MAX_RETRY_AFTER = 120.0
-"""Seconds. OpenAI's client does not retry at all when it is told more."""
+"""Seconds. OpenAI's client does not retry at all if told to wait longer."""
 
 MIN_RETRY_AFTER = 1.0
 """Seconds."""
@@ -18,7 +18,7 @@ WINDOW = 128
 
 
 class ServiceRate:
-    """Completions per second of work. Time in which nothing is in flight does not pass.
+    """Completions per second of work. Time without requests in flight does not count.
 
     `_marks` holds that busy time at the start and at each completion, the last `WINDOW + 1`.
     """
@@ -30,7 +30,7 @@ class ServiceRate:
         self._marks: deque[float] = deque([0.0], maxlen=WINDOW + 1)
 
     def in_flight(self, num_requests: int) -> None:
-        """So many requests are in flight from now on."""
+        """Set the number of requests in flight."""
         if num_requests and self._busy_since is None:
             self._busy_since = self._clock()
         elif not num_requests and self._busy_since is not None:
@@ -42,7 +42,7 @@ class ServiceRate:
         self._marks.append(self._busy_time())
 
     def retry_after(self, num_requests: int) -> float:
-        """Seconds until so many more have been served, within what clients are told."""
+        """Seconds until `num_requests` more requests have been served, within the bounds above."""
         num_completed = len(self._marks) - 1
         if num_completed < 2:
             return DEFAULT_RETRY_AFTER

@@ -1,4 +1,4 @@
-"""What a handler reads: a mailbox of one slot per request."""
+"""The stream that a handler reads: a mailbox with one slot per request."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -27,10 +27,10 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> list[RequestOutput]:
-        """What has come since the last call, at most one delta per request; waits for the first.
+        """Deltas since the last call, at most one per request. Waits for the first.
 
-        Ends when every request has finished or the stream was closed. Raises what `fail` was told,
-        after the deltas that came before it.
+        Ends when every request has finished or the stream was closed. Raises the error given to
+        `fail`, after the deltas that came before it.
         """
         while not self._pending:
             if self._error is not None:
@@ -47,7 +47,7 @@ class TokenStream:
         return outputs
 
     def close(self) -> None:
-        """Give up what has not finished. A plain call, idempotent; wakes a waiting reader."""
+        """Abort the unfinished requests. A plain call, idempotent; wakes a waiting reader."""
         if self.closed or (not self._unfinished and self._error is None):
             self._pending.clear()
             return
@@ -78,7 +78,7 @@ class TokenStream:
         return unfinished
 
     def expire(self, error: LockgateError) -> None:
-        """End with an error, and give up what has not finished."""
+        """End with an error and abort the unfinished requests."""
         unfinished = self.fail(error)
         if unfinished:
             self._on_close(unfinished)

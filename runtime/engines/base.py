@@ -65,8 +65,8 @@ EmbeddingKey: TypeAlias = tuple[str, int]
 class Embedder(Protocol):
     """Turns texts into vectors, several in one batch, beside the sequences of an engine.
 
-    `open` sets up what it needs, the first time, and may take a while; raises EngineError where
-    there is no room for that. `add` may be called when `can_add` says so, with 1 to `max_tokens`
+    The first call of `open` allocates memory and may take a while. `open` raises EngineError when
+    there is not enough memory. `add` may be called when `can_add` says so, with 1 to `max_tokens`
     ids below `vocab_size`. `step` computes a part of what was added, for about `seconds`, and
     returns what is complete, as `Embedded` has it. `remove` frees an input; an unknown one is
     ignored. `take_num_tokens` says how many tokens were computed since the last
@@ -95,22 +95,22 @@ class Embedder(Protocol):
 class Engine(Protocol):
     """Runs sequences in one continuous batch. Single-threaded; every call returns soon.
 
-    `prepare` begins what a request needs and what would hold up the others, in a thread of its own:
-    the request waits for the future that it returns, which may raise InvalidRequest, and may be
-    added after that; None when there is nothing to wait for. What was prepared is kept until the
-    request has ended or `abort` is called.
+    `prepare` starts slow preparations of a request in another thread, so that they delay no other
+    request. The request may be added once the returned future is done; the future may raise
+    InvalidRequest. `prepare` returns None when there is nothing to wait for. The result is kept
+    until the request has ended or `abort` is called.
 
     `add` may be called while others run, and only when `can_add` says so. `abort` frees the
     sequence at once, before the next step; an unknown id is ignored. `step` computes one batch and
     returns what it sampled; with nothing to do it returns an empty list.
 
-    `preempt` makes a running sequence give way, and `step` may do so by itself when memory runs
-    out; `take_preempted` hands them back as requests that go on where they stood. `take_failed`
-    hands over the sequences that came to an end by an error which leaves the others alone; an
+    `preempt` preempts a running sequence, and `step` may do so itself when memory runs out.
+    `take_preempted` returns preempted sequences as requests that continue where they stopped.
+    `take_failed` returns sequences that ended with an error that affects no other sequence. An
     error that `step` raises is the end of the engine.
 
-    `prepare` and `add` raise InvalidRequest for what this request asks and the engine does
-    not do. `embedder` is None where there are no embeddings.
+    `prepare` and `add` raise InvalidRequest for a feature that the engine does not support.
+    `embedder` is None when the engine has no embeddings.
     """
 
     @property

@@ -20,13 +20,13 @@ Feature = Literal[
 ]
 
 _PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
-"""Where a feature is asked for by a parameter of another name."""
+"""Features whose API parameter has another name."""
 
 ALL_FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 
 
 def features_of(request: Request) -> list[Feature]:
-    """What the request asks for, in alphabetical order."""
+    """The features that the request asks for, in alphabetical order."""
     sampling = request.sampling
     structured = sampling.structured_output
     asked: dict[Feature, bool] = {

@@ -20,5 +20,5 @@ class EmbeddingRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def num_tokens(self) -> int:
-        """Of all inputs together."""
+        """Number of tokens of all inputs together."""
         return sum(map(len, self.inputs))

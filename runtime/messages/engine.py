@@ -1,4 +1,4 @@
-"""What an engine reports of itself: limits, identity, statistics."""
+"""What an engine reports about itself: limits, identity, statistics."""
 
 from msgspec import Struct
 
@@ -7,10 +7,10 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     """What the engine can take.
 
     `max_model_len` is in tokens, prompt and answer together. `max_num_waiting` counts requests
-    that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 where the engine does not
-    say. `max_embedding_len` is the longest text, in tokens, that becomes a vector of
-    `embedding_width` numbers; both are 0 where there are no embeddings. `can_generate` is false of
-    a model that does nothing else.
+    that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 when the engine does
+    not report it. `max_embedding_len` is the longest text, in tokens, that becomes a vector of
+    `embedding_width` numbers; both are 0 for an engine without embeddings. `can_generate` is
+    false for a model that only makes embeddings.
     """
 
     max_model_len: int
@@ -38,12 +38,12 @@ class EngineStats(Struct, frozen=True, array_like=True, gc=False):
     """The state after a step. Times in seconds, counts in requests or tokens.
 
     `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
-    requests found in the KV cache), `num_preempted`, `num_resumed` (let in again after they had
-    given way), `num_draft_tokens` and `num_accepted_tokens` (of speculation) are those of this step
-    alone. `num_waiting` includes the `num_waiting_preempted` that have been running before;
-    `num_preparing` wait outside the queue, for their grammar.
-    `kv_cache_usage` is the share of cells that running sequences hold, `prefix_cache_usage` that
-    of the memory for prefixes that nobody uses at the moment; both 0 to 1.
+    requests found in the KV cache), `num_preempted`, `num_resumed` (admitted again
+    after preemption), `num_draft_tokens` and `num_accepted_tokens` (of speculation) count this step
+    alone. `num_waiting` includes the `num_waiting_preempted` requests that have run before. The
+    `num_preparing` requests wait outside the queue for their grammar.
+    `kv_cache_usage` is the share of KV cells that running sequences hold. `prefix_cache_usage` is
+    the used share of the memory for idle prefixes. Both are 0 to 1.
     """
 
     num_running: int = 0

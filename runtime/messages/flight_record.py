@@ -1,7 +1,7 @@
-"""What an engine process was working on, for whoever asks after its death.
+"""Records the requests that an engine process works on, to be read after its death.
 
-A plain file: what has been written to it outlives the process however that ends, which a message
-in a socket's buffer does not.
+The record is a plain file: its content survives any end of the process, unlike a message in a
+socket's buffer.
 """
 
 import contextlib
@@ -14,30 +14,30 @@ FILE_NAME = "working-on"
 
 
 class FlightRecorder:
-    """Written by the engine process each time when it takes something up: a few microseconds. A
-    full disk costs the record, and not the engine."""
+    """The engine process writes the record each time it starts on a request, which takes a few
+    microseconds. On a full disk the record is lost, but the engine continues."""
 
     def __init__(self, path: str) -> None:
         self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 -- until `close`
         self.write([])
 
     def write(self, request_ids: Sequence[str]) -> None:
-        """These are being worked on from now on, and perhaps no longer some of them."""
+        """Record the requests being worked on. Some may have ended when the record is read."""
         encoded = msgspec.msgpack.encode(request_ids)
         record = len(encoded).to_bytes(4, "big") + encoded
         try:
             self._file.seek(0)
-            self._file.write(record)  # on a disk that gets full, perhaps a part: nobody reads that
+            self._file.write(record)  # a partial write on a full disk reads as None
         except OSError:
             with contextlib.suppress(OSError):
-                self._file.truncate(0)  # not known, which is better than what was true before
+                self._file.truncate(0)  # an unknown state is better than an old one
 
     def close(self) -> None:
         self._file.close()
 
 
 def read_record(path: Path) -> list[str] | None:
-    """What was written last; None where it cannot be read, or ends in the middle of a write."""
+    """The last record; None when it cannot be read or is incomplete."""
     try:
         content = path.read_bytes()
         size = int.from_bytes(content[:4], "big")

@@ -15,7 +15,7 @@ from runtime.messages.structured_output import (
 FinishReason = Literal["stop", "length"]
 
 PRIORITY_STEP = 100
-"""From one class of service to the next; numbers between them are for finer orders."""
+"""Priority difference between adjacent classes of service; values between give a finer order."""
 
 
 class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,11 +24,11 @@ class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `start` and `end` stand around a block of thinking. There is one at most, at the answer's very
     beginning; with `starts_inside` the prompt has opened it. With `repeats` there may be several,
     anywhere before `answer`, which then begins what the model says for good; otherwise that begins
-    behind the block. `start_token_id` is the token that `start` is, None where it is several.
+    behind the block. `start_token_id` is the token of `start`; None if it is several tokens.
 
-    `budget` is how many tokens the blocks may have together (vLLM's `thinking_token_budget`); None
-    is no limit. When it is used up, `closing_token_ids` come next whatever the model would say:
-    they end the block.
+    `budget` is the maximum number of tokens of all blocks together (vLLM's
+    `thinking_token_budget`); None is no limit. When it is used up, `closing_token_ids` are forced
+    next, which end the block.
     """
 
     start: str
@@ -47,8 +47,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `temperature` 0 is greedy. `top_k` 0 and `min_p` 0 are off. `max_tokens` is always finite.
     `presence_penalty` and `frequency_penalty` are OpenAI's: they look at generated tokens only;
     `repetition_penalty` looks at the prompt too, and 1 is off. `logit_bias` is added to the
-    logits of the token ids that it names. `logprobs` is how many of the likeliest tokens to tell
-    with each token; 0 tells the chosen token's alone, None nothing. `prompt_logprobs` is the same
+    logits of the token ids that it names. `logprobs` is how many of the likeliest tokens to report
+    with each token; 0 reports the chosen token alone, None nothing. `prompt_logprobs` is the same
     for the tokens of the prompt; with it `max_tokens` may be 0. A token of `stop_token_ids` ends
     the answer as an end-of-sequence token does. Before `min_tokens` nothing ends it. What ended the
     answer, stop string or stop token, is part of its text with `include_stop_str_in_output` only.
@@ -86,8 +86,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
     `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
     between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
-    `thinking` is None where nothing depends on whether the model thinks: without a budget, and
-    without a structure that only the answer proper has.
+    `thinking` is None when nothing depends on it: the request has neither a thinking budget nor a
+    structured output that applies only after the thinking.
     """
 
     request_id: str
@@ -104,7 +104,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_resumed(self) -> bool:
-        """Whether its client has a part of the answer: it is never refused again."""
+        """Whether its client has a part of the answer. Such a request is never refused."""
         return bool(self.output_token_ids)
 
 

@@ -1,4 +1,4 @@
-"""What an answer has to look like, in no API's words."""
+"""Constraints on the form of an answer, independent of any API."""
 
 from msgspec import Struct
 
@@ -56,19 +56,19 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_optional(self) -> bool:
-        """Whether a plain text without limits is an answer too: what cannot enforce this may leave
-        it out, and the answer is still one that was allowed."""
+        """Whether unconstrained text is a valid answer too. An engine that cannot enforce this
+        constraint may then ignore it."""
         is_strict = any(structure.is_strict for structure in self.structures)
         return not self.must_call and self.content is None and not is_strict
 
 
 class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the answer has to look like; exactly one field is set. Names as in vLLM.
+    """A constraint on the form of the answer; exactly one field is set. Names as in vLLM.
 
     `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
     `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
-    allows any JSON object; `structural_tag` is a text with calls of tools. `source` is the
-    parameter that asked for it, which errors name.
+    allows any JSON object; `structural_tag` is a text with tool calls. `source` is the request
+    parameter that asked for the constraint; errors name it.
     """
 
     json: str | None = None
@@ -90,5 +90,5 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_optional(self) -> bool:
-        """Whether an engine that cannot enforce it may leave it out."""
+        """Whether an engine that cannot enforce the constraint may ignore it."""
         return self.structural_tag is not None and self.structural_tag.is_optional

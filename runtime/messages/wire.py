@@ -46,8 +46,8 @@ class Ready(Struct, frozen=True, tag=True, array_like=True):
 class StepOutput(Struct, frozen=True, tag=True, array_like=True):
     """Engine to gateway: all that one step produced. Without outputs it is the heartbeat.
 
-    `preparation_seconds` has an entry for each request that has got its grammar since the last
-    step: how long it has waited for that.
+    `preparation_seconds` has an entry for each request whose grammar became ready since the last
+    step: the seconds that the request waited for it.
     """
 
     outputs: list[RequestOutput]
@@ -67,8 +67,8 @@ FailureKind = Literal["invalid", "overloaded", "expired", "internal"]
 
 
 class RequestFailed(Struct, frozen=True, tag=True, array_like=True):
-    """Engine to gateway: this request ends here. "expired" is one that waited until its deadline.
-    `retry_after` in seconds, for `overloaded`; for "expired" the gateway knows better."""
+    """Engine to gateway: this request ends here. An "expired" request waited until its deadline.
+    `retry_after` is in seconds, for "overloaded"; the gateway itself computes it for "expired"."""
 
     request_id: str
     kind: FailureKind

@@ -2,7 +2,7 @@
 
 llguidance turns each of these into a grammar and says after every token which tokens may follow.
 Compiling happens in threads of its own; the work after each token is bounded by `LIMITS`, so that
-a hard grammar ends with an error and holds up nobody.
+a hard grammar ends with an error and delays no other request.
 """
 
 import json
@@ -35,11 +35,11 @@ MAX_GRAMMARS = 128
 
 MAX_USES = 16
 """Requests that get the same compiled grammar. All of them add to its lexer's states, which
-`LIMITS` bounds: the next one gets a fresh grammar, so that nobody pays for many others."""
+`LIMITS` bounds: the next request gets a fresh grammar, so that none pays for many others."""
 
 NUM_THREADS = 2
 NICENESS = 10
-"""Threads that compile, and how far they stand back behind the engine's own (Linux)."""
+"""Number of compiling threads, and their niceness relative to the engine's own (Linux)."""
 
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -119,7 +119,7 @@ class GrammarCompiler:
 
 
 def _matcher(tokenizer: LLTokenizer, text: str) -> tuple[LLMatcher, str]:
-    """A matcher, and what is wrong with its grammar."""
+    """A matcher, and the error in its grammar ("" for none)."""
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
     return matcher, matcher.get_error() or _first_step_error(matcher)
 

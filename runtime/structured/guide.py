@@ -48,9 +48,9 @@ class Guide:
         self.allowed: Allowed = np.zeros(0, dtype=np.bool_)
 
     def push(self, token_ids: Sequence[int]) -> None:
-        """Take in tokens of the answer, none at its beginning, and find out what may follow.
+        """Consume tokens of the answer (none at its beginning) and compute which tokens may follow.
 
-        Raises InvalidRequest when that would take too long, or when a token was not allowed.
+        Raises InvalidRequest when that computation takes too long, or when a token was not allowed.
         """
         self._matcher.consume_tokens(list(token_ids))
         self._num_tokens += len(token_ids)

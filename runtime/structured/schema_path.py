@@ -1,4 +1,4 @@
-"""Where in a JSON schema a mistake lies, when all that is known is that there is one."""
+"""Finds the place of a mistake in a JSON schema that is known to have one."""
 
 import json
 import time
@@ -7,8 +7,8 @@ from typing import Any
 
 MAX_TRIES = 200
 MAX_SECONDS = 0.5
-"""Parts of a schema that are tried, and for how long; in a larger one the place may stay less
-exact."""
+"""Maximum number of schema parts tried, and time spent. The place found in a larger schema may be
+less exact."""
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _SINGLE = ("items", "additionalProperties", "additionalItems")

@@ -111,7 +111,7 @@ def _thoughts(tag: StructuralTag) -> list[str]:
 def _calls(
     tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
 ) -> list[str]:
-    """What follows the trigger."""
+    """The rules for the text after the trigger."""
     opening = _terms(tag.opening.removeprefix(tag.trigger), tag)
     more = "" if tag.stop_after_first else f"({_terms(tag.separator, tag)} call)*"
     numbers = range(len(tag.structures))
@@ -157,7 +157,7 @@ def _either(rule: str, numbers: Iterable[int]) -> str:
 
 
 def _head(bare: BareCalls) -> str:
-    """What an answer begins with that begins with a bare call, up to a name."""
+    """A regular expression for the start of an answer with a bare call, up to the name."""
     return f"{_ANY_BLANKS}{bare.before.replace(' ', _ANY_BLANKS)}{_to_name(_ANY_BLANKS)}"
 
 

@@ -12,8 +12,8 @@ def grammar_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
     """Exact bytes of all tokens. Tokens that stand for no text match no text. Takes half a second
     for 150,000 tokens.
 
-    llguidance is told of one token that ends an answer; whoever uses its masks puts the others in.
-    A model without one gets one that is outside its vocabulary.
+    llguidance knows only one end token; users of its masks add the other end tokens. For a model
+    without end tokens, it gets a token id outside the vocabulary.
     """
     return LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer)))
 

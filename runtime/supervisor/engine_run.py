@@ -23,7 +23,7 @@ from runtime.processes import descendants, kill, session_members
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
-"""How long an engine that was told to leave may take before it is killed."""
+"""How long an engine may take to stop before it is killed."""
 
 
 class EngineRun:
@@ -47,7 +47,7 @@ class EngineRun:
         self._channel: Channel | None = None
         self._told_to_end = asyncio.Event()
         self.working_on: list[str] | None = None
-        """After its end: what it worked on then; None where that is not known."""
+        """Set at its end: the requests it was working on; None when not known."""
 
     @property
     def was_told_to_end(self) -> bool:
@@ -65,8 +65,8 @@ class EngineRun:
 
     @property
     def hopeless(self) -> bool:
-        """Whether it said itself that it cannot load: another try would end the same, unless an
-        earlier one has loaded, whose memory may not be free yet."""
+        """Whether the engine reported that it cannot load. Another start would fail the same way,
+        unless an earlier engine had loaded, whose memory may not be free yet."""
         return self._fatal is not None and not self._ready
 
     @property
@@ -75,7 +75,7 @@ class EngineRun:
         return not self._ready and self._returncode < 0
 
     async def to_the_end(self) -> str:
-        """Run an engine process until it ends. Returns why, as a sentence."""
+        """Run an engine process until it ends. Returns the reason as a sentence."""
         with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
             self._channel = Channel(_address(Path(folder)), self._receive)
             record = Path(folder) / FILE_NAME
@@ -169,7 +169,7 @@ def _environment(config: EngineConfig) -> Mapping[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    started = descendants(process.pid)  # while it lives: then they have its number as parent
+    started = descendants(process.pid)  # before it dies and its children lose it as parent
     process.kill()
     process.wait()
     kill([*started, *session_members(process.pid)])

@@ -7,14 +7,14 @@ MAX_PAUSE_SECONDS = 30.0
 
 MAX_SEARCH_DEATHS = 40
 """Deaths within one window, beyond `max_restarts`, that the search for a guilty request may cost.
-A guilty one among 256 takes ten at most."""
+A guilty request among 256 suspects takes ten at most."""
 
 
 class RestartBudget:
     """`max_restarts` within `window` seconds, each after a pause twice as long as the one before.
 
-    Deaths that a search for a guilty request takes are counted by themselves: they are few, each
-    brings it nearer to its end, and the pause before the next start is the shortest.
+    Deaths during a search for a guilty request are counted separately. They are few, each brings
+    the search nearer to its end, and the pause after each is the shortest.
     """
 
     def __init__(self, max_restarts: int, window: float) -> None:
@@ -24,8 +24,8 @@ class RestartBudget:
         self._search_deaths: deque[float] = deque()
 
     def death(self, now: float, *, is_search: bool = False) -> float | None:
-        """An engine has died at this time (seconds). Returns the pause in seconds before the next
-        one is started, None when there is to be none."""
+        """Count a death at time `now` (seconds). Returns the pause in seconds before the next
+        start, or None when the budget is used up."""
         deaths = self._search_deaths if is_search else self._deaths
         deaths.append(now)
         while deaths[0] < now - self._window:
@@ -37,6 +37,6 @@ class RestartBudget:
         return float(min(FIRST_PAUSE_SECONDS * 2 ** (len(deaths) - 1), MAX_PAUSE_SECONDS))
 
     def forgive(self) -> None:
-        """Count from nothing again."""
+        """Forget all deaths."""
         self._deaths.clear()
         self._search_deaths.clear()

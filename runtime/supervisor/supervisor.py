@@ -23,10 +23,10 @@ log = structlog.get_logger(__name__)
 class Supervisor:
     """Keeps one engine process alive and its client connected.
 
-    Every process gets a socket of its own, so that nothing of a dead engine is ever read as the
-    words of the next one. After `max_restarts` restarts within `restart_window` seconds the client
-    is told that the engine has failed; then one more is tried every `failed_retry_interval`
-    seconds, and at once when `restart` is called.
+    Every process gets its own socket, so that a message of a dead engine is never taken for one of
+    the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
+    state is "failed". Then one start is tried every `failed_retry_interval` seconds, and at once
+    when `restart` is called.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Supervisor:
         self.client.lost("failed", "The server has stopped.")
 
     def restart(self) -> None:
-        """Have a new engine process instead of this one, or after the engine was given up.
+        """Replace the engine process, or start one after the engine was given up.
 
-        Requests in flight go on with the next engine, and nobody is suspected. Earlier deaths are
-        forgiven. Returns at once; loading shows in the client's state. For a supervisor that was
+        Requests in flight continue on the next engine, and none becomes a suspect. Earlier deaths
+        are forgotten. Returns at once; the client's state shows the loading. The supervisor must be
         started and not stopped. A call between two engines makes the next one start at once.
         """
         assert self._task is not None, "restart of what was not started: this is a bug"
@@ -86,7 +86,7 @@ class Supervisor:
             self._no_pause.clear()
 
     async def _one_engine(self) -> float | None:
-        """Run one engine until it ends; returns the pause before the next, None for no next."""
+        """Run one engine until it ends. Returns the pause before the next, or None to stop."""
         run = self._run = EngineRun(self._config, self._model_path, self.client, self._on_event)
         try:
             reason = await run.to_the_end()
@@ -118,8 +118,8 @@ class Supervisor:
         return pause
 
     def _give_up(self, reason: str) -> float | None:
-        """What ended the engine may end too: memory that another program holds, a file that is
-        being replaced. So nobody has to be there for the engine to come back."""
+        """Keep retrying at long intervals. The cause may pass, such as memory held by another
+        program or a file being replaced, so the engine can return without an operator."""
         interval = self._config.failed_retry_interval
         log.error("engine_failed", next_try=interval or None)
         if not interval:

@@ -1,8 +1,8 @@
 """The engine process: receive, admit, step, send.
 
-Started by the supervisor with its configuration on standard input, which then stays open: its end
-means that the gateway is gone, however it went, and the process leaves at once with its socket's
-folder removed.
+The supervisor starts this process and writes the configuration to its standard input, which
+then stays open. End of file on it means that the gateway has ended, for whatever reason. The
+process then removes its socket's folder and exits at once.
 """
 
 import contextlib
@@ -45,17 +45,17 @@ HEARTBEAT_SECONDS = 1.0
 """Longest silence of an idle engine."""
 
 BURST_SECONDS = 0.001
-"""How long an engine that was idle waits for company: requests that come together are read in one
-batch, which takes a third less time than one after another."""
+"""How long an idle engine waits for more requests after the first. Prompts that are computed in one
+batch take a third less time than one after another."""
 
 PREPARING_SECONDS = 0.001
-"""How often an engine with nothing else to do looks whether a request has been prepared."""
+"""How often an otherwise idle engine checks whether a request has been prepared."""
 
 MAX_BURST = 8
-"""Waits of that length at most; each follows a message that made the one before worthwhile."""
+"""Maximum number of waits of BURST_SECONDS. The first wait without a message is the last."""
 
 EXIT_ERROR = 1
-"""Exit status after an error that nobody foresaw; its traceback is on stderr."""
+"""Exit status after an unexpected error; its traceback is on stderr."""
 
 EXIT_FATAL = 70
 """Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
@@ -65,7 +65,7 @@ EXIT_ENGINE_FATAL = 71
 
 
 def serve(core: EngineCore, border: Border) -> None:
-    """Run until told to stop. A busy engine never waits for messages."""
+    """Run until a `Stop` message. A busy engine never waits for messages."""
     last_sent = time.monotonic()
     while True:
         for message in _receive(border, core):
@@ -88,7 +88,7 @@ def serve(core: EngineCore, border: Border) -> None:
 
 
 def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
-    """A busy engine takes what is there; an idle one waits, and for the rest of a burst too."""
+    """A busy engine reads without waiting. An idle engine waits, also for the rest of a burst."""
     if core.has_work:
         return border.receive(0)
     if core.is_preparing:
@@ -107,7 +107,7 @@ def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
 def main() -> int:
     """Entry point of the process; returns its exit status."""
     configure_log()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the gateway's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles a terminal's Ctrl-C
     config = _read_config(sys.stdin.buffer)
     _leave_with_parent(sys.stdin.buffer, config.address)
     border = ZmqBorder(config.address)
@@ -124,13 +124,13 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     tokenizer = load_tokenizer(config.model_path)
     engine = create_engine(config.engine, config.model_path, tokenizer)
     gc.collect()
-    gc.freeze()  # the vocabulary lives as long as the process: never walk it again
+    gc.freeze()  # spare the collector the vocabulary, which lives for good
     info = msgspec.structs.replace(engine.info, pid=os.getpid())
     border.send(Ready(engine.limits, info))
     recorder = FlightRecorder(config.record)
     serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
     recorder.close()
-    engine.close()  # a broken engine is not closed, which may block: its process just ends
+    engine.close()  # not after an error, since closing a broken engine may block
 
 
 def _say_why(error: Exception, border: Border) -> int:
@@ -141,15 +141,15 @@ def _say_why(error: Exception, border: Border) -> int:
             reason, status = str(error), EXIT_FATAL
         case _:
             reason, status = f"{type(error).__name__}: {error}", EXIT_ERROR
-            with contextlib.suppress(OSError):  # a full disk: the gateway is told all the same
+            with contextlib.suppress(OSError):  # a full disk must not stop the `Fatal` message
                 traceback.print_exception(error)
     border.send(Fatal(reason))
     return status
 
 
 def _leave(status: int) -> NoReturn:
-    """End this process and what the engine has started. Handlers that libraries have left for the
-    exit do not run: they may wait for a process that is dead."""
+    """End this process and all processes that the engine has started. Exit handlers of libraries do
+    not run, because they may wait for a dead process."""
     kill_offspring(os.getpid())
     os._exit(status)
 

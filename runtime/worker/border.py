@@ -1,4 +1,4 @@
-"""The worker's side of the border: a socket, or something a test puts in its place."""
+"""The worker's side of the process border: a socket, or a substitute in tests."""
 
 from typing import Protocol
 
@@ -16,7 +16,7 @@ class Border(Protocol):
     """The engine's side of the process border."""
 
     def receive(self, timeout: float) -> list[ToEngine]:
-        """All messages that are there; waits at most `timeout` seconds for the first."""
+        """All messages that have arrived. Waits at most `timeout` seconds for the first."""
         ...
 
     def send(self, message: FromEngine) -> None: ...

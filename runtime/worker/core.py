@@ -1,7 +1,7 @@
 """The engine process without its socket: messages in, steps, messages out.
 
-Everything that is waiting stands in one queue, requests that had to give way included, so there is
-one place that decides who is next.
+All waiting sequences share one queue, including preempted ones, so one place decides which request
+is next.
 """
 
 import itertools
@@ -25,15 +25,15 @@ from runtime.worker.preparing import PreparingRequests
 from runtime.worker.waiting_queue import WaitingQueue
 
 MIN_EMBEDDING_SHARE = 0.3
-"""Of a step's time, what embeddings get at least beside it: they always go on."""
+"""Minimum time for embeddings, as a share of the step's time, so that they always progress."""
 
 UNDISTURBED_STEPS = 4.0
-"""While nobody streams, embeddings may be computed for so many times `max_step_ms` at a time:
-clients that come or leave are heard only in between."""
+"""While no sequence runs, one embedding step may take this many times `max_step_ms`. The engine
+reads new messages only between steps."""
 
 
 class _Running(Struct, frozen=True):
-    """A request that the engine works on, and when it was let in (monotonic clock)."""
+    """A request that runs in the engine. `since` is its admission time (monotonic clock)."""
 
     request: Request
     since: float
@@ -43,8 +43,8 @@ class EngineCore:
     """Waiting queue, engine and output processor, advanced one step at a time.
 
     A request is in exactly one of three places: it is being prepared, waits in the queue, or is in
-    the engine. What has to be told to the gateway collects in an outbox until `take_messages`.
-    Before the engine takes a request up, `record` is told the ids of all that it works on.
+    the engine. Messages to the gateway collect in an outbox until `take_messages`. Before the
+    engine starts on a request, `record` is called with the ids of all requests that it works on.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class EngineCore:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether there will be something to do without another message."""
+        """Whether requests are being prepared, so that work will come without another message."""
         return len(self._preparing) > 0
 
     def submit(self, request: Request) -> None:
-        """Queue a request, at once or when it has been prepared, or answer it with a refusal."""
+        """Queue a request, at once or after its preparation, or answer it with a refusal."""
         num_free = self._engine.limits.max_num_seqs - self._engine.num_running
         try:
             self._waiting.check_room(num_free - len(self._preparing))
@@ -104,7 +104,7 @@ class EngineCore:
         """Queue an embedding request, or answer it with a refusal."""
         try:
             self._embeddings.check_room()
-            self._note(request.request_id)  # the first one sets up what all of them need
+            self._note(request.request_id)  # the first request sets up the embedder
             self._embeddings.submit(request)
         except (EngineOverloaded, InvalidRequest, EngineError) as error:
             self._outbox.append(_refusal(request.request_id, error))
@@ -139,8 +139,8 @@ class EngineCore:
         self._outbox.append(StepOutput(processed.outputs, stats, self._preparing.take_seconds()))
 
     def _embed(self, step_seconds: float) -> None:
-        """Go on with embeddings, for as long as streams can spare: a step that takes twice as long
-        because of them, and not longer than the settings want, as beside a prompt."""
+        """Compute embeddings without slowing the running sequences too much. Embeddings may at
+        most double the step's time, within `max_step_ms`; they always get MIN_EMBEDDING_SHARE."""
         now = time.monotonic()
         for request_id in self._embeddings.admit(now):
             self._note(request_id)
@@ -151,11 +151,11 @@ class EngineCore:
         self._outbox += self._embeddings.step(seconds)
 
     def heartbeat(self) -> None:
-        """Say that the process lives though there is nothing to do."""
+        """Emit an empty step output, which shows that an idle process is alive."""
         self._outbox.append(StepOutput([], self._stats(0.0)))
 
     def take_messages(self) -> list[FromEngine]:
-        """Hand over what has collected since the last call."""
+        """Hand over the messages that have collected since the last call."""
         messages, self._outbox = self._outbox, []
         return messages
 
@@ -169,7 +169,7 @@ class EngineCore:
 
     def _refuse_expired(self, now: float) -> None:
         for request in self._waiting.take_expired(now):
-            self._engine.abort(request.request_id)  # and with it what was prepared
+            self._engine.abort(request.request_id)  # also frees its preparation
             self._outbox.append(_expired(request, now))
         for waiting in self._embeddings.take_expired(now):
             self._outbox.append(_expired(waiting, now))
@@ -178,7 +178,7 @@ class EngineCore:
         while (request := self._waiting.peek(now)) is not None:
             if not self._engine.can_add(request) and not self._make_way(request, now):
                 return
-            self._waiting.take(request)  # who gave way to it may stand before it now
+            self._waiting.take(request)  # a request preempted for it may be first now
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:
@@ -190,7 +190,7 @@ class EngineCore:
             self._outbox.append(_refusal(request.request_id, error))
             return
         self._running[request.request_id] = _Running(request, now)
-        if self._output.has(request.request_id):  # a preempted one has left its text here
+        if self._output.has(request.request_id):  # a preempted request keeps its text state
             self._num_resumed += 1
         else:
             self._output.add(request, now)
@@ -203,8 +203,9 @@ class EngineCore:
             self._record([*itertools.chain.from_iterable(others), request_id])
 
     def _make_way(self, request: Request, now: float) -> bool:
-        """Whether lower classes could give way to a request that has waited long enough. Each has
-        its turn for as long first, so that nobody is only sent back and forth."""
+        """Preempt requests of lower classes for a request that has waited `preempt_after` seconds.
+        Returns whether it fits now. A request runs at least that long before it is preempted, so
+        that no request is only moved back and forth."""
         if now - request.arrival_time < self._preempt_after:
             return False
         for running in self._lower_classes(request.priority, now):
@@ -215,7 +216,7 @@ class EngineCore:
         return False
 
     def _lower_classes(self, priority: int, now: float) -> list[_Running]:
-        """Who has to give way first: the lowest class, of it the latest arrival."""
+        """Requests to preempt, in order: the lowest class first, in it the latest arrival first."""
         lower = [
             running
             for running in self._running.values()

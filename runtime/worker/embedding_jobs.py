@@ -1,8 +1,8 @@
-"""Embedding requests in the engine process: who waits, who has a turn, and whose vectors are next.
+"""Embedding requests in the engine process: their queue, their batch and the order of vectors.
 
-They have a queue of their own beside the sequences that generate, and are computed between the
-engine's steps. Requests that have a turn give one input each to the batch, again and again: a short
-request does not wait for the end of a long one.
+Embedding requests have a queue of their own and are computed between the engine's steps. The
+running requests add one input each to the batch, in turn, so a short request does not wait for the
+end of a long one.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from runtime.worker.waiting_queue import WaitingQueue
 
 
 class _Job:
-    """A request that has a turn. Vectors may become complete in another order than is told."""
+    """A running request. Vectors may be computed out of order; they are reported in input order."""
 
     def __init__(self, request: EmbeddingRequest) -> None:
         self.request = request
@@ -25,7 +25,7 @@ class _Job:
 
     @property
     def next_input(self) -> list[int] | None:
-        """The next one for the embedder; None when it has them all."""
+        """The next input for the embedder; None when the embedder has all inputs."""
         inputs = self.request.inputs
         return inputs[self.num_given] if self.num_given < len(inputs) else None
 
@@ -37,7 +37,7 @@ class _Job:
         self._vectors[index] = vector
 
     def take(self) -> list[bytes]:
-        """The vectors that come next, as far as they are there."""
+        """The vectors to report next, up to the first that is not computed."""
         vectors = []
         while self._num_told in self._vectors:
             vectors.append(self._vectors.pop(self._num_told))
@@ -46,8 +46,8 @@ class _Job:
 
 
 class EmbeddingJobs:
-    """All embedding requests of one engine process. `max_num_jobs` have a turn at the same time,
-    and `max_num_waiting` may wait beside them."""
+    """All embedding requests of one engine process. At most `max_num_jobs` requests run at the same
+    time, and `max_num_waiting` more may wait."""
 
     def __init__(
         self,
@@ -78,16 +78,16 @@ class EmbeddingJobs:
 
     @property
     def request_ids(self) -> list[str]:
-        """Those that have a turn."""
+        """Ids of the running requests."""
         return list(self._jobs)
 
     def check_room(self) -> None:
-        """Raises EngineOverloaded when one more request would be too many."""
+        """Raises EngineOverloaded when the queue has no room for one more request."""
         self._waiting.check_room(self._max_num_jobs - len(self._jobs))
 
     def submit(self, request: EmbeddingRequest) -> None:
-        """Queue a request. Raises InvalidRequest, and EngineError where the embedder has no room
-        for what it needs."""
+        """Queue a request. Raises InvalidRequest, or EngineError when the embedder cannot allocate
+        what it needs."""
         embedder = self._embedder
         if embedder is None:
             raise InvalidRequest(
@@ -107,11 +107,11 @@ class EmbeddingJobs:
                 self._embedder.remove((request_id, index))
 
     def take_expired(self, now: float) -> list[EmbeddingRequest]:
-        """Take out every request whose deadline has come while it waited."""
+        """Take out every waiting request whose deadline has passed."""
         return self._waiting.take_expired(now)
 
     def admit(self, now: float) -> Iterator[str]:
-        """Give those a turn that are next; yields each one's id before anything is computed."""
+        """Start the next requests. Yields each request's id before its inputs are computed."""
         while len(self._jobs) < self._max_num_jobs:
             request = self._waiting.peek(now)
             if request is None:
@@ -122,7 +122,7 @@ class EmbeddingJobs:
             self._jobs[request.request_id] = _Job(request)
 
     def step(self, seconds: float) -> list[Embedded]:
-        """Compute for about so many seconds; returns the vectors that are next."""
+        """Compute for about `seconds`. Returns the vectors to report next."""
         if not self._jobs or self._embedder is None:
             return []
         self._feed(self._embedder)
@@ -137,12 +137,12 @@ class EmbeddingJobs:
         return [Embedded(request_id, vectors) for request_id, vectors in told if vectors]
 
     def take_num_tokens(self) -> int:
-        """Tokens that were computed since the last call."""
+        """Number of tokens computed since the last call."""
         return 0 if self._embedder is None else self._embedder.take_num_tokens()
 
     def _feed(self, embedder: Embedder) -> None:
-        """One input of each in turn, until there is no room for the one that is next: otherwise a
-        long one would wait for ever while short ones pass it."""
+        """Add one input of each request in turn, until the next input does not fit. Shorter inputs
+        do not pass it, since a long input would then wait forever."""
         hungry = [job for job in self._jobs.values() if job.next_input is not None]
         while hungry:
             job = hungry.pop(0)
@@ -153,7 +153,7 @@ class EmbeddingJobs:
             request_id = job.request.request_id
             embedder.add((request_id, job.num_given), token_ids)
             job.num_given += 1
-            self._jobs[request_id] = self._jobs.pop(request_id)  # the others are next
+            self._jobs[request_id] = self._jobs.pop(request_id)  # behind the other requests
             if job.next_input is not None:
                 hungry.append(job)
 

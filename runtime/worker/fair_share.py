@@ -1,20 +1,20 @@
-"""Whose turn it is: how many tokens each tenant has been served, as far as that still matters.
+"""Fair share: counts the tokens served to each tenant, to decide which tenant is next.
 
 The virtual token counter of "Fairness in Serving Large Language Models" (OSDI 2024): the tenant
-with the smallest counter is next, and one that comes with nothing waiting is lifted to the
-smallest counter of those that are active, so that staying away earns no credit. Active is who has
-a request waiting or was charged a moment ago.
+with the smallest counter is next. When a tenant without waiting requests sends one, its counter is
+raised to the smallest counter of the active tenants, so that idle time earns no credit. A tenant is
+active while it has a request waiting or was charged recently.
 """
 
 from collections import Counter
 
 RECENT_CHARGES = 512
-"""A tenant that was charged within this many charges is active: a step charges each running
-request once, and at most 256 run."""
+"""A tenant is active if one of the last RECENT_CHARGES charges was its own. A step charges each
+running request once, and at most 256 run."""
 
 MAX_IDLE_COUNTERS = 4096
-"""Counters kept of tenants that are not active. Beyond it the smallest are forgotten, those that
-are worth least, so that any number of invented tenants costs bounded memory."""
+"""Maximum number of counters kept for idle tenants. Beyond it the smallest counters, which matter
+least, are dropped, so that any number of invented tenants costs bounded memory."""
 
 
 class FairShare:
@@ -24,7 +24,7 @@ class FairShare:
         self._counters: dict[str, float] = {}
         self._num_waiting: Counter[str] = Counter()
         self._num_charges = 0
-        self._charged_at: dict[str, int] = {}  # in the order of the last charge
+        self._charged_at: dict[str, int] = {}  # ordered by last charge
 
     @property
     def num_counters(self) -> int:
@@ -35,20 +35,20 @@ class FairShare:
         return self._counters[tenant]
 
     def enter(self, tenant: str) -> None:
-        """A request of this tenant begins to wait."""
+        """Count one more waiting request of this tenant."""
         if not self._num_waiting[tenant]:
             self._counters[tenant] = max(self._counters.get(tenant, 0.0), self._least_active())
             self._forget_idle()
         self._num_waiting[tenant] += 1
 
     def leave(self, tenant: str) -> None:
-        """A request of this tenant waits no longer."""
+        """Count one waiting request of this tenant less."""
         self._num_waiting[tenant] -= 1
         if not self._num_waiting[tenant]:
             del self._num_waiting[tenant]
 
     def charge(self, tenant: str, num_tokens: float) -> None:
-        """Tokens were served to this tenant."""
+        """Add served tokens to this tenant's counter."""
         if tenant not in self._counters:
             self._counters[tenant] = self._least_active()
         self._counters[tenant] += num_tokens
@@ -63,13 +63,14 @@ class FairShare:
         return min((self._counters[tenant] for tenant in active), default=0.0)
 
     def _drop_old_charge(self) -> None:
-        """One charge makes at most one other tenant's last charge too old."""
+        """Drop the oldest charge if it is no longer recent. One new charge outdates at most one."""
         oldest = next(iter(self._charged_at))
         if self._charged_at[oldest] <= self._num_charges - RECENT_CHARGES:
             del self._charged_at[oldest]
 
     def _forget_idle(self) -> None:
-        """Counters up to the smallest active one say nothing: their tenants would be lifted."""
+        """Drop idle counters beyond the maximum. A counter up to the smallest active one carries no
+        information, since it would be raised on return."""
         num_active = len(self._num_waiting) + len(self._charged_at)
         if len(self._counters) <= num_active + MAX_IDLE_COUNTERS:
             return

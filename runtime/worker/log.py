@@ -10,8 +10,8 @@ from structlog.typing import Processor
 
 
 def configure_log() -> None:
-    """For people on a terminal, as JSON everywhere else; what matters less than info is left out.
-    Requests are never logged here, so there is nothing private to blank."""
+    """Log readable text to a terminal and JSON elsewhere, from level info up. The engine process
+    never logs requests, so there is nothing private to redact."""
     render: list[Processor] = [
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
@@ -31,7 +31,7 @@ def configure_log() -> None:
 
 
 class _Logger(structlog.PrintLogger):
-    """Drops what cannot be written: a full disk or a reader that is gone must not end an engine."""
+    """Drops lines that cannot be written: a full disk or a closed pipe must not end the engine."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__(sys.stderr)

@@ -12,15 +12,15 @@ from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class ProcessedStep(Struct, frozen=True):
-    """`stopped` are the sequences that ended by a stop string: the engine still has them."""
+    """`stopped` lists the sequences that a stop string ended. The engine still runs them."""
 
     outputs: list[RequestOutput]
     stopped: list[str]
 
 
 class _TextState:
-    """Text of one request. What has been sent depends on the tokens alone, not on how they were
-    cut into steps; so a resumed request continues where its client stands."""
+    """Text of one request. The emitted text depends on the tokens alone, not on their division
+    into steps, so a resumed request continues exactly where its client's text ends."""
 
     def __init__(self, request: Request, tokenizer: Tokenizer, started_time: float | None) -> None:
         sampling = request.sampling
@@ -38,7 +38,7 @@ class _TextState:
         return None if self.stop is None else self.stop.matched
 
     def take_started_time(self) -> float | None:
-        """When the request was let in; tells it once."""
+        """When the request was admitted. Later calls return None."""
         started_time, self._started_time = self._started_time, None
         return started_time
 
@@ -49,15 +49,15 @@ class _TextState:
         return text if self.stop is None else self.stop.push(text)
 
     def _push_unchecked(self, token_ids: Sequence[int]) -> str:
-        """Tokens up to `min_tokens`: a stop string does not end the answer yet."""
+        """Push without a stop check for tokens up to `min_tokens`; the rest are checked."""
         free, checked = token_ids[: self._num_unchecked], token_ids[self._num_unchecked :]
         self._num_unchecked -= len(free)
         text = self.detokenizer.push(free)
         return text + self.push(checked) if checked else text
 
     def push_last(self, token_ids: Sequence[int]) -> str:
-        """Tokens that end with a stop token: it is counted, and like a stop string it is no part
-        of the text unless the request wants it there."""
+        """Push tokens whose last one is a stop token. The stop token is counted, but is part of
+        the text only with `include_stop_str_in_output`."""
         return self.push(token_ids if self._include else token_ids[:-1])
 
     def flush(self) -> str:
@@ -73,7 +73,7 @@ class OutputProcessor:
         self._states: dict[str, _TextState] = {}
 
     def add(self, request: Request, started_time: float | None = None) -> None:
-        """Start a request; the tokens that a resumed one brings along make no new text."""
+        """Start a request. The output tokens of a resumed request emit no text again."""
         self._states[request.request_id] = _TextState(request, self._tokenizer, started_time)
 
     def has(self, request_id: str) -> bool:
@@ -85,7 +85,7 @@ class OutputProcessor:
         self._states.pop(request_id, None)
 
     def process(self, outputs: Sequence[SequenceOutput]) -> ProcessedStep:
-        """One delta for every sequence that moved."""
+        """Returns one delta for every output of the step."""
         step = ProcessedStep([], [])
         for output in outputs:
             delta = self._delta(output)
@@ -120,7 +120,7 @@ class OutputProcessor:
 
 
 def _stop_token(output: SequenceOutput, stop_token_ids: frozenset[int]) -> int | None:
-    """The token of the request's own `stop_token_ids` that ended it."""
+    """The token of the request's own `stop_token_ids` that ended the sequence, if one did."""
     if not stop_token_ids or output.finish_reason != "stop" or not output.token_ids:
         return None
     last = output.token_ids[-1]

@@ -1,4 +1,4 @@
-"""Requests whose preparation is going on in another thread."""
+"""Requests that another thread is preparing."""
 
 import time
 from concurrent.futures import Future
@@ -16,7 +16,7 @@ class _Preparing(Struct, frozen=True):
 
 
 class PreparingRequests:
-    """Requests on their way into the queue, each with what it waits for."""
+    """Requests that are not queued yet, each with the future of its preparation."""
 
     def __init__(self) -> None:
         self._requests: dict[str, _Preparing] = {}
@@ -27,7 +27,7 @@ class PreparingRequests:
 
     @property
     def has_ready(self) -> bool:
-        """Whether `take_ready` has something to give."""
+        """Whether `take_ready` would return any request."""
         return any(entry.preparation.done() for entry in self._requests.values())
 
     @property
@@ -39,12 +39,12 @@ class PreparingRequests:
         self._requests[request.request_id] = _Preparing(request, preparation, time.monotonic())
 
     def remove(self, request_id: str) -> None:
-        """Forget a request; what it waits for goes on. Unknown ids are ignored."""
+        """Forget a request; its preparation continues. Unknown ids are ignored."""
         self._requests.pop(request_id, None)
 
     def take_ready(self) -> list[tuple[Request, BaseException | None]]:
-        """Take out every request whose preparation has ended, in the order of their coming, with
-        the error that it ended with."""
+        """Take out every request whose preparation has ended, in order of arrival. Each comes with
+        the error of its preparation, or None."""
         done = [entry for entry in self._requests.values() if entry.preparation.done()]
         for entry in done:
             del self._requests[entry.request.request_id]
@@ -52,6 +52,6 @@ class PreparingRequests:
         return [(entry.request, entry.preparation.exception()) for entry in done]
 
     def take_seconds(self) -> list[float]:
-        """How long each request has waited that `take_ready` has taken out since the last call."""
+        """The wait in seconds of each request that `take_ready` returned since the last call."""
         seconds, self._seconds = self._seconds, []
         return seconds

@@ -11,7 +11,7 @@ from runtime.worker.fair_share import FairShare
 
 
 class Waiting(Protocol):
-    """What the queue has to know of a request; see `messages.request.Request`."""
+    """The fields of a request that the queue reads; see `messages.request.Request`."""
 
     @property
     def request_id(self) -> str: ...
@@ -44,12 +44,12 @@ class _Entry(NamedTuple, Generic[R]):
 
 
 class WaitingQueue(Generic[R]):
-    """At most `max_num_waiting` requests, beside those that come back from the engine.
+    """At most `max_num_waiting` requests, plus requests that the engine has preempted.
 
-    Next is the lowest priority, where each `priority_ageing` seconds of waiting count for one
-    class; among equals the tenant that has been served least, then who arrived first. Of one
-    priority and tenant the first to arrive is always the next, so a choice looks at the heads of
-    these groups alone. A group is never empty.
+    The request with the lowest `priority` is next; each `priority_ageing` seconds of waiting raise
+    it by one class. Ties go to the tenant that has been served least, then to the first arrival.
+    Requests of one priority and tenant form a group in order of arrival, so only the heads of the
+    groups are compared. A group is never empty.
     """
 
     def __init__(self, max_num_waiting: int, priority_ageing: float) -> None:
@@ -67,7 +67,7 @@ class WaitingQueue(Generic[R]):
 
     @property
     def num_pushed_back(self) -> int:
-        """Of those that wait, how many the engine has given back."""
+        """Number of waiting requests that the engine has preempted."""
         return self._num_pushed_back
 
     def push(self, request: R, *, num_free: int = 0) -> None:
@@ -79,8 +79,8 @@ class WaitingQueue(Generic[R]):
         self.admit(request)
 
     def check_room(self, num_free: int) -> None:
-        """Raises EngineOverloaded when one more request would be too many. `num_free` may be
-        negative: others are on their way here."""
+        """Raises EngineOverloaded when there is no room for one more request. `num_free` is
+        negative when more requests are being prepared than places are free."""
         if len(self._entries) >= self._max_num_waiting + num_free:
             raise EngineOverloaded(
                 f"{len(self._entries)} requests are waiting already; try again later.",
@@ -88,7 +88,7 @@ class WaitingQueue(Generic[R]):
             )
 
     def admit(self, request: R) -> None:
-        """Queue a request that there was room for when it came."""
+        """Queue a request that has passed `check_room`."""
         order = next(self._orders)
         self._insert(_Entry(request.arrival_time, order, request))
         if request.deadline > 0 and not request.is_resumed:
@@ -96,34 +96,34 @@ class WaitingQueue(Generic[R]):
             self._drop_dead_deadlines()
 
     def push_back(self, request: R) -> None:
-        """Queue a request that the engine gives back. It is never refused, neither for want of
-        room nor at its deadline, and stands where its arrival puts it."""
-        # Before all that arrived with it: it was the first of them to be taken out.
+        """Queue a request that the engine has preempted. It is never refused, neither for lack of
+        room nor at its deadline, and keeps its place by arrival time."""
+        # A negative order puts it before requests of the same arrival time: it was taken out first.
         self._insert(_Entry(request.arrival_time, -next(self._orders), request))
         self._num_pushed_back += 1
 
     def peek(self, now: float) -> R | None:
-        """The request that is next, left in its place."""
+        """The next request, which stays in the queue."""
         if not self._groups:
             return None
         heads = [group[0] for group in self._groups.values()]
         return min(heads, key=lambda entry: self._rank(entry, now)).request
 
     def pop(self, now: float) -> R:
-        """Take out the request that `peek` shows. The queue must not be empty."""
+        """Take out the request that `peek` returns. The queue must not be empty."""
         request = self.peek(now)
         assert request is not None, "pop() from an empty queue: this is a bug"
         self.take(request)
         return request
 
     def take(self, request: R) -> None:
-        """Take out a waiting request to serve it, wherever it stands by now."""
+        """Take out a waiting request to serve it, wherever it is in the queue."""
         removed = self.remove(request.request_id)
         assert removed, "a request is served that does not wait: this is a bug"
-        self._share.charge(request.tenant, 0.0)  # served from now on, though nothing yet
+        self._share.charge(request.tenant, 0.0)  # marks the tenant as active
 
     def remove(self, request_id: str) -> bool:
-        """Take out one request wherever it stands. False when it is not here."""
+        """Take out one request. Returns False when it is not in the queue."""
         entry = self._entries.pop(request_id, None)
         if entry is None:
             return False
@@ -137,7 +137,7 @@ class WaitingQueue(Generic[R]):
         return True
 
     def take_expired(self, now: float) -> list[R]:
-        """Take out every request whose deadline has come, but none that was begun before."""
+        """Take out every request whose deadline has passed, except preempted and resumed ones."""
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
             deadline = heapq.heappop(self._deadlines)
@@ -147,7 +147,7 @@ class WaitingQueue(Generic[R]):
         return expired
 
     def charge(self, tenant: str, num_tokens: float) -> None:
-        """Tokens were served to this tenant; others come before it as much longer."""
+        """Count tokens served to this tenant, which lowers its place among tenants."""
         self._share.charge(tenant, num_tokens)
 
     def _insert(self, entry: _Entry[R]) -> None:
@@ -164,12 +164,12 @@ class WaitingQueue(Generic[R]):
         return priority, self._share.served(request.tenant), entry.arrival_time, entry.order
 
     def _is_alive(self, deadline: tuple[float, int, str]) -> bool:
-        """Whether the request still waits, and not for the second time."""
+        """Whether the request still waits and has not been preempted since."""
         entry = self._entries.get(deadline[2])
         return entry is not None and entry.order == deadline[1]
 
     def _drop_dead_deadlines(self) -> None:
-        """Deadlines of requests that are gone stay in the heap until they are the larger part."""
+        """Drop deadlines of requests that have left, once these are the larger part of the heap."""
         if len(self._deadlines) > 2 * len(self._entries) + 16:
             self._deadlines = [item for item in self._deadlines if self._is_alive(item)]
             heapq.heapify(self._deadlines)
