@@ -34,7 +34,7 @@ _EXIT_INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong usage ends like every other mistake: in one line."""
+    """Reports wrong usage in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         raise SetupError(f"{message} (see: {self.prog} --help)")

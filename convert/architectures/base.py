@@ -83,7 +83,7 @@ class Metadata:
     def real(self, key: str, default: float | None = None) -> float:
         """A finite number under "ARCHITECTURE.key", as short as float32 allows: 1e-06.
 
-        Those that overflow float32 are errors as well.
+        A number that overflows float32 is an error as well.
         """
         name = f"{self._prefix}.{key}"
         value = self._file.metadata.get(name, default)
@@ -101,9 +101,9 @@ class Metadata:
         return value
 
     def factors(self, name: str, count: int) -> Rows:
-        """The tensor `name`, which has to be `count` positive numbers.
+        """The tensor `name`, which must hold `count` positive numbers.
 
-        The count is looked at first: a damaged table can say any number of values.
+        The count is checked first: a damaged table can claim any number of values.
         """
         found = self.source.tensor(name).num_values
         if found != count:
@@ -125,7 +125,7 @@ class Metadata:
 
 
 def base_config(data: Metadata) -> Config:
-    """What every decoder has. Sizes are checked against the tensors later, when they are mapped."""
+    """The fields of every decoder. Sizes are checked later, when the tensors are mapped."""
     heads = data.size("attention.head_count")
     hidden = data.size("embedding_length")
     tensors = data.source.tensors
@@ -162,7 +162,7 @@ def num_experts(data: Metadata) -> tuple[int, int]:
 
 
 def rope_scaling(data: Metadata) -> Config | None:
-    """`rope_scaling` of config.json for linear and YaRN scaling, None where there is none."""
+    """`rope_scaling` of config.json for linear and YaRN scaling; None without scaling."""
     kind = data.text("rope.scaling.type")
     if kind in ("", "none"):
         return None

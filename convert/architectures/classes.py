@@ -10,11 +10,11 @@ from convert.architectures.base import Architecture
 
 
 class ModelClass(Struct, frozen=True, kw_only=True):
-    """What config.json says of this class, beside what it says of all.
+    """The fields of config.json that are specific to this class.
 
-    `head_dim` is what the class takes where config.json is silent, 0 for hidden_size divided by the
-    heads. A mixture of experts has the fields `num_experts`, the name of their number, and
-    `expert_widths`; those in `fixed` have to be as they are there, or absent.
+    `head_dim` is the class's default, 0 for hidden_size divided by the number of heads. For a
+    mixture of experts, `num_experts` and `expert_widths` name fields of config.json. A field in
+    `fixed` must have the value given there, or be absent.
     """
 
     architecture: Architecture

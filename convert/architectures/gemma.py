@@ -71,7 +71,7 @@ def _gemma3(source: GGUFSource) -> Config:
 
 
 def _layer_types(config: Config, period: int) -> list[str]:
-    """Every `period`-th layer sees everything."""
+    """Every `period`-th layer has full attention."""
     kinds = ("sliding_attention", "full_attention")
     return [kinds[(layer + 1) % period == 0] for layer in range(config["num_hidden_layers"])]
 

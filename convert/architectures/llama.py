@@ -20,7 +20,7 @@ from convert.source.gguf import GGUFSource
 from convert.tensors.source_tensor import Rows
 
 _FREQUENCIES = "rope_freqs.weight"
-# Llama 3.1's and 3.2's own values; GGUF keeps only what they lead to.
+# Llama 3.1's and 3.2's own values; GGUF keeps only the factors computed from them.
 _LOW_FREQ_FACTOR, _HIGH_FREQ_FACTOR, _ORIGINAL_CONTEXT = 1.0, 4.0, 8192
 _BIASES = (*QKV_BIAS, "attn_output.bias")
 
@@ -80,7 +80,7 @@ def _scaling(data: Metadata, config: Config) -> Config | None:
 
 
 def _llama3_factors(config: Config, factor: float) -> Rows:
-    """By how much each frequency is slowed down: none of the fast ones, `factor` for the slow."""
+    """The divisor of each frequency: 1 for the high frequencies, `factor` for the low ones."""
     half = config["head_dim"] // 2
     wavelengths = 2 * np.pi * config["rope_theta"] ** (np.arange(half) / half)
     turns = _ORIGINAL_CONTEXT / wavelengths

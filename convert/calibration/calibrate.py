@@ -103,7 +103,7 @@ class _LayerSearch:
         return found
 
     def _fold(self, weights: list[Weight], scale: Rows) -> Rows:
-        """Note where the inputs are divided, and return by what, exactly, they then are."""
+        """Record where the inputs are divided, and return the exact divisor after rounding."""
         dtype = self._recipe.dtype
         norm = norm_of(weights[0], self._loader.weights)
         if norm is None:

@@ -1,7 +1,7 @@
-"""A decoder in numpy, one layer at a time: what each linear layer is given by a text.
+"""A decoder in numpy, one layer at a time: computes the input of each linear layer for a text.
 
 Dense models of the Llama, Mistral, Qwen and Gemma families, after Hugging Face's model classes.
-Nothing is kept of a layer but its result, and a matrix is loaded when it is needed.
+Only a layer's result is kept, and a matrix is loaded when it is needed.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Decoder:
         self._head_dim = int(config.get("head_dim") or config["hidden_size"] // self._heads)
 
     def embed(self, vectors: Rows) -> Rows:
-        """What goes into the first layer. `vectors` are the embedding's rows."""
+        """The input of the first layer. `vectors` are the embedding's rows."""
         if not self._gemma:
             return vectors
         return vectors * np.float32(self._config["hidden_size"] ** 0.5)
@@ -66,7 +66,7 @@ class Decoder:
         return self._linear(active, f"{name}.mlp.down_proj")
 
     def _active(self, x: Rows, name: str) -> Rows:
-        """What down_proj is given; only this one is ever there for all tokens."""
+        """The input of down_proj, the MLP's only intermediate kept for all tokens at once."""
         gate = self._loader.load(f"{name}.gate_proj.weight")
         up = self._loader.load(f"{name}.up_proj.weight")
         active = np.empty((len(x), len(gate)), dtype=np.float32)

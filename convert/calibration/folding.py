@@ -1,7 +1,7 @@
 """Which norm a layer's input comes from, and how a scale is folded into it.
 
 TensorRT-LLM's loader takes a `pre_quant_scale` for layers that it does not fuse (o_proj and
-down_proj), and none for q, k, v and gate, up: there the norm before them has to divide.
+down_proj), but not for q, k, v, gate and up. For these, the norm before them must divide.
 """
 
 from collections.abc import Container
@@ -27,11 +27,11 @@ def norm_of(weight: Weight, names: Container[str]) -> str | None:
 
 
 def folded_norm(norm: Rows, scale: Rows, dtype: Dtype, *, gemma: bool) -> tuple[Rows, Rows]:
-    """The norm as it is written, and by what the weights behind it must be multiplied.
+    """The norm to write, and the factor for the weights behind it.
 
-    The second is what the norm was rounded to, not `scale` itself, so that their product is the
-    original one. Gemma's norms multiply by 1 + w: (1 + w) / s = 1 + w'. Channels that a norm
-    shuts, or would after rounding, stay as they are.
+    The factor comes from the rounded norm, not from `scale` itself, so that the product of norm
+    and factor is the original norm. Gemma's norms multiply by 1 + w: (1 + w) / s = 1 + w'.
+    Channels whose norm is zero, or would be after rounding, stay unchanged.
     """
     one = np.float32(gemma)
     written = as_dtype((norm + one) / scale - one, dtype)

@@ -1,4 +1,4 @@
-"""What the searches ask of a layer's inputs, without a second copy of them.
+"""Statistics of a layer's inputs for the searches, without a second copy of the inputs.
 
 A calibration text's inputs are the largest thing in memory: for down_proj as many values as tokens
 times the width of the feed-forward part.
@@ -43,9 +43,9 @@ class Inputs:
         return result
 
     def gram(self, divisor: Rows) -> Rows:
-        """The inputs divided by `divisor` (in,), each group's with themselves, summed over tokens.
+        """The Gram matrix of each input group, after division by `divisor` (in,), over all tokens.
 
-        Of shape (in / 128, 128, 128).
+        Its shape is (in / 128, 128, 128).
         """
         count = self._x.shape[1] // INT4_GROUP
         total = np.zeros((count, INT4_GROUP, INT4_GROUP), dtype=np.float32)
@@ -61,6 +61,6 @@ class Inputs:
 
 
 def token_parts(count: int) -> Iterator[slice]:
-    """So many tokens in parts that are small beside them all."""
+    """Splits the tokens into parts that are small beside the whole."""
     for start in range(0, count, _PART):
         yield slice(start, start + _PART)

@@ -19,7 +19,7 @@ from convert.target.layouts import INT4_MAX, INT4_MIN, int4_steps
 from convert.target.recipe import INT4_GROUP, Dtype
 from convert.tensors.source_tensor import Rows
 
-# Of the calibration text's tokens, how many judge a scale, as evenly spaced as can be.
+# Number of calibration tokens that judge a scale, spaced as evenly as possible.
 _JUDGES = 1024
 _COARSE = tuple(i / 10 for i in range(11))
 _FINE = 0.05
@@ -54,8 +54,8 @@ def search_steps(weight: Rows, dtype: Dtype, gram: Rows | None) -> Rows:
     """The distance of the levels for each output and group, of shape (out, in / 128), in `dtype`.
 
     `weight` is the one that the layer computes with, after scaling, and `gram` is `Inputs.gram` of
-    the inputs that it then has. Without it nothing is clipped: the largest magnitude of each group
-    can still be told.
+    the scaled inputs. Without `gram` nothing is clipped, and the largest level still represents
+    the largest magnitude of each group.
     """
     outputs, inputs = weight.shape
     if gram is None:

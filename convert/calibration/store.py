@@ -38,7 +38,7 @@ class Calibration:
         return Grid(steps=steps, input_scale=self._read(weight, f"{weight.module}.input_scale"))
 
     def adjustment(self, weight: Weight) -> Callable[[Rows], Rows] | None:
-        """What becomes of a block of rows: a norm is divided, what it feeds is multiplied."""
+        """Applies the scales to a block of rows: divides a norm, multiplies weights behind it."""
         norm = self._read(weight, weight.name)
         if norm is not None:
             return lambda rows: norm.reshape(rows.shape)

@@ -14,7 +14,8 @@ from runtime.errors import ModelFileError, SetupError
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
-    """`num_bytes` is on disk, `mix` values by type, `context` in tokens, 0 where nothing says it.
+    """`num_bytes` is the size on disk, `mix` the number of values by type. `context` is in tokens,
+    0 if unknown.
 
     `convertible` is "" or the reason why `lockgate-convert run` would refuse it.
     """

@@ -1,4 +1,4 @@
-"""What each precision would make of a model: the folder's size, and what of it fits on a GPU."""
+"""The result of each precision for a model: the folder's size, and what fits on a GPU."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from runtime.planning.planner import Plan, PrecisionPlan
 from runtime.planning.planner import make_plan as plan_on_gpu
 from runtime.planning.precisions import PrecisionName
 
-# What the planner calls TensorRT-LLM's algorithms.
+# The planner's names of TensorRT-LLM's algorithms.
 _PLANNED: dict[str, PrecisionName] = {"FP8": "fp8", "W8A16": "int8", "W4A16_AWQ": "int4_awq"}
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """One precision. `num_bytes` is what the weights take on the disk, 0 where `refused` says why
-    `lockgate-convert run` does not make it. `row` is the planner's view of it on the GPU."""
+    """One precision. `num_bytes` is the weights' size on disk, 0 if `refused` gives the reason why
+    `lockgate-convert run` does not produce it. `row` is the planner's view of it on the GPU."""
 
     precision: str
     num_bytes: int
@@ -43,7 +43,7 @@ class Offers(Struct, frozen=True):
 
 
 def make_offers(path: Path, gpu: GpuSpec, wishes: Wishes, options: Options) -> Offers:
-    """Reads headers and configuration, and of AWQ and GPTQ what decides whether levels are kept.
+    """Reads headers, configuration and, for AWQ and GPTQ, the arrays that decide about levels.
 
     Raises ModelFileError for a damaged file, SetupError for a model that cannot be planned, for
     wishes that the model or the GPU cannot grant, and for `requantize` without levels.

@@ -65,7 +65,7 @@ class Target:
             self.places.update(read_places(file))
 
     def check(self) -> None:
-        """Raises ModelFileError for a tensor that is missing, too much, or has changed."""
+        """Raises ModelFileError for a tensor that is missing, unexpected, or has changed."""
         expected = {name: crc for t in self.manifest.tensors for name, crc in t.crc32.items()}
         for name in self.places.keys() ^ expected.keys():
             problem = "is missing" if name in expected else "is not in the manifest"
@@ -117,7 +117,7 @@ def verify_against(folder: Path, source_path: Path) -> Iterator[VerifiedTensor]:
 
 
 def _folded(target: Target, source: Source, norm: Weight, *, gemma: bool) -> Rows:
-    """By what the inputs of a norm's weights are multiplied in the target, for each channel."""
+    """The factor on each input channel of the weights behind a norm, in the target."""
     layout = make_layout(norm, KEEP, target.manifest.recipe.dtype)
     (output,) = layout.outputs()
     with OutputReader(target, output, 1) as reader:
@@ -160,7 +160,7 @@ _TYPES = {"F32": "<f4", "BF16": "<u2", "F16": "<f2", "F8_E4M3": "u1", "I8": "i1"
 
 
 class OutputReader:
-    """Reads what belongs to the next so many rows of a weight."""
+    """Reads the part of an output that belongs to the next rows of a weight."""
 
     def __init__(self, target: Target, output: Output, num_rows: int) -> None:
         place = target.places[output.name]

@@ -17,7 +17,7 @@ _GROUPS = (
     (re.compile(r"(\.experts\.\d+)\.w[13]\.weight$"), r"\1.w31"),
 )
 _NUM_EXPERTS = {"mixtral": "num_local_experts"}
-"""What the configuration calls the number of experts; elsewhere `num_experts`."""
+"""The configuration's field for the number of experts; other classes use `num_experts`."""
 
 
 def map_weights(source: GGUFSource, architecture: Architecture, config: Config) -> list[Weight]:
@@ -63,7 +63,7 @@ class _Mapping:
             self._source.tensor(name)
 
     def _experts(self, tensor: SourceTensor, name: str) -> list[Weight]:
-        """Experts lie one after the other, so that each is some rows of the tensor."""
+        """Experts lie one after the other, so each expert is a range of the tensor's rows."""
         shape = self._shapes[kind_of(name)]
         count = int(self._config[_NUM_EXPERTS.get(self._config["model_type"], "num_experts")])
         expected = (count, *shape)
@@ -135,7 +135,7 @@ def shapes_of(config: Config) -> dict[str, tuple[int, ...]]:
 
 
 def _expert_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Those of one expert, and of the router."""
+    """The shapes of one expert's tensors and of the router."""
     hidden = config["hidden_size"]
     width = config.get("moe_intermediate_size", config["intermediate_size"])
     count = config.get(_NUM_EXPERTS.get(config["model_type"], "num_experts"), 0)
@@ -154,7 +154,7 @@ def kind_of(name: str) -> str:
 
 
 def group_of(name: str) -> str:
-    """The name of what the loader fuses a weight into, "" for one that stays by itself."""
+    """The name of the fused weight that the loader makes; "" for a weight that is not fused."""
     for pattern, group in _GROUPS:
         if pattern.search(name):
             return pattern.sub(group, name)

@@ -1,4 +1,4 @@
-"""A model that is to be converted, whatever it comes as: a GGUF file or a Hugging Face folder."""
+"""The model to convert, from a GGUF file or a Hugging Face folder."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def open_model(path: Path, *, requantize: bool = False) -> Model:
     """Read headers and configuration, and name every weight.
 
     With `requantize` the levels of a packed source are decoded like any other values. Raises
-    ModelFileError for what is no model that is known, SetupError for `requantize` without levels.
+    ModelFileError for an unknown model, SetupError for `requantize` without levels.
     """
     source = open_any(path)
     if isinstance(source, FolderSource):

@@ -95,7 +95,7 @@ def convert(
 
 
 def _calibrate(plan: Plan, folder: Path, progress: Calibrating | None) -> Calibration | None:
-    """The levels of int4-awq, None where nothing is stored so."""
+    """The levels of int4-awq; None if no weight is stored in it."""
     if not plan.calibrates:
         return None
     _write_tokenizer(plan, folder)
@@ -124,7 +124,7 @@ class _Converter:
         self._lock = Lock()
 
     def convert_group(self, group: list[Weight]) -> None:
-        """Weights that the loader fuses, or a single one."""
+        """Converts a group: weights that the loader fuses, or a single weight."""
         recipe = self._plan.recipe
         left = [weight for weight in group if weight.name not in self._workspace.done]
         for weight in group:

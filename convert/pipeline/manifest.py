@@ -45,7 +45,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes, path: str) -> Manifest:
-    """Raises ModelFileError for what is no manifest of this format."""
+    """Raises ModelFileError if the data is not a manifest of this format."""
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -100,7 +100,7 @@ def _config(quantization: Any, precision: str, kv_cache: str) -> Any:
 
 
 def _samples(token_ids: list[int]) -> list[list[int]]:
-    """Pieces of equal length; what is left over at the end is not used."""
+    """Pieces of equal length; the remainder at the end is not used."""
     starts = range(0, len(token_ids) - _SAMPLE_TOKENS + 1, _SAMPLE_TOKENS)
     samples = [token_ids[start : start + _SAMPLE_TOKENS] for start in starts]
     if not samples:
@@ -118,5 +118,5 @@ def _load(name: str) -> Any:
             raise SetupError(f"{name} needs {error.name}, which is missing.") from error
         package = "nvidia-modelopt" if name.startswith("modelopt") else name
         raise MissingExtra(package, "calibrate") from error
-    except (ImportError, OSError, RuntimeError) as error:  # a library that is not there
+    except (ImportError, OSError, RuntimeError) as error:  # a shared library is missing
         raise SetupError(f"{name} is installed and does not load: {error}") from error

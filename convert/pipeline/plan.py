@@ -27,7 +27,7 @@ from runtime.version import __version__
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What is not in the recipe. `tokenizer` is a folder with the original's files, or "".
+    """Options outside the recipe. `tokenizer` is a folder with the original's files, or "".
 
     `calibration` is a text file for int4-awq, or "" for the text that comes with the converter.
     `requantize` decodes the integers of AWQ and GPTQ even where int4 could keep them.
@@ -73,7 +73,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def tokenizer_folder(self) -> Path | None:
-        """Where the tokenizer's files are copied from, None where they are made."""
+        """The folder to copy the tokenizer's files from; None if the converter generates them."""
         if self.options.tokenizer:
             return Path(self.options.tokenizer)
         return self.source.folder if isinstance(self.source, FolderSource) else None

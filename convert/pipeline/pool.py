@@ -33,4 +33,4 @@ class Pool:
 
 
 class Stopped(Exception):
-    """Another thread has failed; nobody looks at this one's result."""
+    """Another thread has failed; this thread's result is discarded."""

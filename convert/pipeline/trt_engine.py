@@ -24,13 +24,13 @@ _BESIDE = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-"""What a server needs beside the engines; `config.json` is the builder's own."""
+"""Files that a server needs beside the engines; the builder writes `config.json` itself."""
 
 
 class EngineLimits(Struct, frozen=True, kw_only=True):
     """What the engines are built for: sequences at once, tokens of one sequence and of one step.
 
-    `max_seq_len` 0 is what the model can, at most 4,096.
+    `max_seq_len` 0 means the model's own limit, at most 4,096.
     """
 
     max_batch_size: int = 16
@@ -66,10 +66,10 @@ def build_engine(checkpoint: Path, target: Path, limits: EngineLimits) -> None:
 
 
 def _build(llm_class: Any, build_config: Any, checkpoint: Path, folder: Path) -> None:
-    """Building is loading: the class makes engines of a checkpoint on the way."""
+    """Builds by loading: the class builds engines when it loads a checkpoint."""
     try:
         llm = llm_class(model=str(checkpoint), build_config=build_config)
-    except Exception as error:  # whatever it says is for a person to read
+    except Exception as error:  # the user must read the error, whatever it is
         raise SetupError(f"{checkpoint}: TensorRT-LLM builds no engine of it: {error}") from error
     try:
         llm.save(str(folder))
@@ -107,7 +107,7 @@ def _load_builder() -> tuple[Any, Any]:
         if error.name != "tensorrt_llm":
             raise SetupError(f"TensorRT-LLM needs {error.name}, which is missing.") from error
         raise MissingExtra("TensorRT-LLM", "tensorrt") from error
-    except (ImportError, OSError, RuntimeError) as error:  # a library that is not there
+    except (ImportError, OSError, RuntimeError) as error:  # a shared library is missing
         raise SetupError(f"TensorRT-LLM is installed and does not load: {error}") from error
     try:
         llm_class = import_module("tensorrt_llm._tensorrt_engine").LLM

@@ -62,12 +62,12 @@ class Workspace:
         _sync(path)
         refuse_existing(self._target)
         self.folder.rename(self._target)
-        # only now: without them a run that is killed before could not be gone on with
+        # only now: a run that is killed earlier needs them to resume
         (self._target / _JOURNAL).unlink(missing_ok=True)
         (self._target / _PLAN).unlink()
 
     def _read_journal(self) -> Iterator[TensorRecord]:
-        """Records whose bytes are still what they were; a torn last line is no record."""
+        """Records whose bytes are unchanged on disk; a truncated last line is ignored."""
         path = self.folder / _JOURNAL
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         kept = []
@@ -89,8 +89,8 @@ class Workspace:
 def open_workspace(target: Path, plan: str, shards: list[Shard]) -> Iterator[Workspace]:
     """Begin, or go on with, a target. `plan` says what is being made, in one line.
 
-    Raises SetupError when the target exists, when another process works on it, when what was begun
-    is something else, when the disk is too small, and when it is or becomes full, or cannot be
+    Raises SetupError when the target exists, when another process works on it, when the workspace
+    belongs to a different plan, when the disk is too small, is or becomes full, or cannot be
     written for another reason.
     """
     refuse_existing(target)
@@ -113,7 +113,7 @@ def _lock(target: Path) -> FileLock:
     path = target.with_name(f".{target.name}.lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # a lock that cannot be made looks like one that another process has
+        # a lock that cannot be created looks like a lock of another process
         path.touch()
     except OSError as error:
         raise SetupError(

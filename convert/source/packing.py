@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.uint32]
 Rows = npt.NDArray[np.float32]
 
 _INTEGER_BITS = 32
-# where AWQ's outputs 0 to 7 are: the reverse of the order 0 2 4 6 1 3 5 7
+# positions of AWQ's outputs 0 to 7: the inverse of the order 0 2 4 6 1 3 5 7
 _INTERLEAVED = np.array([0, 4, 1, 5, 2, 6, 3, 7], dtype=np.uint32) * np.uint32(4)
 
 
@@ -32,8 +32,8 @@ class Packing(Struct, frozen=True):
     """How a checkpoint is packed. `group_size` is in inputs, -1 for one group of all; AWQ has 4
     `bits`, GPTQ 4 or 8.
 
-    `zero_offset` is what must be added to a stored zero point. It is added to the integer as a
-    whole: a zero point of 0 has borrowed from its neighbour when one was taken away.
+    `zero_offset` must be added to a stored zero point. It is added to the packed integer as a
+    whole: when the packer subtracted one, a zero point of 0 borrowed from its neighbor.
     """
 
     method: Method
@@ -43,7 +43,7 @@ class Packing(Struct, frozen=True):
 
     @property
     def per_integer(self) -> int:
-        """How many share an integer."""
+        """Number of values in one packed integer."""
         return _INTEGER_BITS // self.bits
 
     @property
@@ -57,7 +57,7 @@ class Packing(Struct, frozen=True):
 
     @property
     def in_order(self) -> Integers:
-        """By how many bits those that share an integer are shifted."""
+        """The bit shift of each value in a packed integer."""
         return np.arange(self.per_integer, dtype=np.uint32) * np.uint32(self.bits)
 
     def num_groups(self, num_inputs: int) -> int:
@@ -86,7 +86,7 @@ class PackedTensor(Struct, frozen=True):
         return np.ascontiguousarray(levels.T)
 
     def num_uneven_zeros(self) -> int:
-        """How many zero points are not in the middle of the grid."""
+        """Number of zero points that are not in the middle of the grid."""
         zeros = self._zeros(0, self.scales.shape[1])
         return int(np.count_nonzero(zeros != self.packing.symmetric_zero))
 
@@ -102,7 +102,7 @@ class PackedTensor(Struct, frozen=True):
         return self._unpack_outputs(self.qzeros + offset, start, stop)
 
     def _unpack_outputs(self, packed: Integers, start: int, stop: int) -> Integers:
-        """Columns `start` to `stop` - 1 of what neighbours in a row share an integer."""
+        """Columns `start` to `stop` - 1 of an array that packs neighbors in a row together."""
         shifts = _INTERLEAVED if self.packing.method == "awq" else self.packing.in_order
         count = self.packing.per_integer
         first = start // count

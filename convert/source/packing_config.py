@@ -65,8 +65,8 @@ def _packing(path: Path, fields: _Quantization) -> Packing:
 
 
 def _check_dynamic(path: Path, fields: _Quantization) -> None:
-    """GPTQModel's exceptions by module. One that is left as it was (`-:`) has a plain weight; one
-    with a grid of its own cannot be read."""
+    """GPTQModel's exceptions by module. A module that was skipped (`-:`) has a plain weight; a
+    module with a grid of its own cannot be read."""
     for module, exception in (fields.dynamic or {}).items():
         for field, value in (("bits", fields.bits), ("group_size", fields.group_size)):
             if not module.startswith("-:") and exception.get(field, value) != value:

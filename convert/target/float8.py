@@ -1,4 +1,4 @@
-"""float8 e4m3fn, which numpy has no type for: 4 bits of exponent (bias 7), 3 of mantissa.
+"""float8 e4m3fn, for which numpy has no type: 4 bits of exponent (bias 7), 3 of mantissa.
 
 It has no infinities; 0x7F and 0xFF are NaN; the largest value is 448 and the smallest 2^-9 (OCP
 8-bit Floating Point Specification, revision 1.0).
@@ -20,7 +20,7 @@ _MAGIC = np.float32(2.0**14)
 
 
 def to_e4m3(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """The nearest code of each value, ties to even; what is too large becomes ±448."""
+    """The nearest code of each value, ties to even; larger magnitudes become ±448."""
     bits = values.view(np.uint32)
     magnitude = bits & np.uint32(0x7FFFFFFF)
     odd = (magnitude >> _DROPPED_BITS) & np.uint32(1)

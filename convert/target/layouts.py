@@ -10,7 +10,7 @@ int4        `weight` U8 [out / 2, in], the even row in the low four bits, two's 
             -8 to 7; `weight_scale` F32 [out, in / 128] = s = amax(|128 inputs|) / 7;
             `pre_quant_scale` [in] for layers that the loader does not fuse: the layer multiplies
             its input by it. All ones without calibration; the loader requires the tensor. With
-            a `Grid` the scales are given and not found.
+            a `Grid` the scales are taken from it and not computed.
 
 int8's and int4's scales are rounded to the model's type first: the loader casts them to it.
 """
@@ -39,9 +39,9 @@ _SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
 
 
 class Grid(Struct, frozen=True):
-    """Levels of int4 that are known before: `steps` (out, in / 128) is the distance of two.
+    """Precomputed int4 levels: `steps` (out, in / 128) is the distance between two levels.
 
-    `input_scale` (in) is what the layer multiplies its input by; its weight is divided by it.
+    The layer multiplies its input by `input_scale` (in); the weight is divided by it.
     """
 
     steps: Rows
@@ -56,7 +56,7 @@ class Layout(Protocol):
         ...
 
     def encode(self, rows: Rows) -> Part:
-        """What a block of rows adds to each output that has rows, by the output's name."""
+        """The rows that a block adds to each output that has rows, by the output's name."""
         ...
 
     def constants(self) -> Part:
@@ -64,7 +64,7 @@ class Layout(Protocol):
         ...
 
     def decode(self, part: Part) -> Rows:
-        """The values that a model will see of a block, from the same names."""
+        """The values that a model will load for a block; the outputs have the same names."""
         ...
 
 
@@ -131,7 +131,7 @@ class PlainLayout:
     def encode(self, rows: Rows) -> Part:
         if self._dtype == "bfloat16":
             return {self._weight.name: to_bf16(rows)}
-        with np.errstate(over="ignore"):  # what becomes infinite is found by `check_finite`
+        with np.errstate(over="ignore"):  # `check_finite` finds the values that become infinite
             return {self._weight.name: rows.astype(np.float16)}
 
     def constants(self) -> Part:
@@ -281,7 +281,7 @@ def int4_steps(largest: Rows, dtype: Dtype) -> Rows:
 
 
 def _scales(largest: Rows, levels: int, dtype: Dtype) -> Rows:
-    """largest / levels in the model's type; 1 where all is zero or too small to be told from it."""
+    """largest / levels in the model's type; 1 where this is zero or underflows to zero."""
     scales = as_dtype(largest / np.float32(levels), dtype)
     scales[scales == 0] = 1.0
     return scales

@@ -1,8 +1,8 @@
-"""config.json in the words of transformers 4 as well, which TensorRT-LLM 1.2 reads it with.
+"""Adds the field names of transformers 4 to config.json; TensorRT-LLM 1.2 reads it with that.
 
 transformers 5 writes `rope_parameters` where 4 has `rope_theta` and `rope_scaling`, and
-`num_local_experts` for Qwen3's `num_experts`. transformers 4 takes its defaults for what it does
-not find, and says nothing.
+`num_local_experts` for Qwen3's `num_experts`. transformers 4 silently takes its defaults for
+fields that it does not find.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _FACTORS = ("short_factor", "long_factor")
 
 
 def with_older_names(config: Fields) -> Fields:
-    """The same, with the older names beside the newer ones. What is there already stays."""
+    """The same config with the older names added. Existing fields keep their values."""
     return {**_rotation(config.get("rope_parameters")), **_experts(config), **config}
 
 

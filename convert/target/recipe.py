@@ -17,10 +17,10 @@ Release = Literal["1.2", "1.3"]
 PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
 KEEP = "keep"
 INT4_GROUP = 128
-# What TensorRT-LLM calls them (QuantAlgo).
+# TensorRT-LLM's names of the precisions (QuantAlgo).
 _QUANTIZED = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
 AWQ = "int4-awq"
-# What int4 becomes for a weight that comes with its levels; nobody asks for it by name.
+# int4 for a weight that comes with its levels; users cannot ask for it by name.
 KEPT = "int4-kept"
 # TensorRT-LLM 1.2's fused experts (modules/fused_moe/quantization.py).
 _NO_INT4_EXPERTS = "the loader takes 4-bit experts with FP8 activations only"
@@ -86,7 +86,7 @@ def load_recipe(path: str | Path) -> Recipe:
 def check_recipe(
     recipe: Recipe, weights: list[Weight], architecture: Architecture, release: Release
 ) -> None:
-    """Raises SetupError for what the layouts or the loader of that release cannot take."""
+    """Raises SetupError for a weight that the layouts or that release's loader cannot take."""
     groups: dict[str, tuple[str, str]] = {}
     used = {recipe.precision_of(weight) for weight in weights}
     for rule in recipe.rules:

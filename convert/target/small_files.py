@@ -53,7 +53,7 @@ def write_config(folder: Path, header: GGUFFile, config: Config, recipe: Recipe)
 
 
 def copy_config(folder: Path, original: FolderSource, recipe: Recipe) -> None:
-    """config.json as it is, but for the type and the packing, and generation_config.json."""
+    """Copies config.json, changing only the type and the packing, and generation_config.json."""
     given = {k: v for k, v in original.config.items() if k != "quantization_config"}
     config = with_older_names(given)
     # transformers 5 writes `dtype`; TensorRT-LLM 1.2 reads the older name
@@ -107,9 +107,9 @@ def _tokenizer_files(original: Path) -> list[Path]:
 
 
 def write_quantization(folder: Path, weights: list[Weight], recipe: Recipe) -> None:
-    """hf_quant_config.json, and quant_cfg.json where layers differ in more than being kept.
+    """hf_quant_config.json, and quant_cfg.json if quantized layers differ in precision.
 
-    A checkpoint that is plain throughout has neither.
+    A checkpoint without quantized layers and without a quantized KV cache has neither.
     """
     linear = {weight: recipe.precision_of(weight) for weight in weights if weight.linear}
     used = sorted(set(linear.values()) - {KEEP})

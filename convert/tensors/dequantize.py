@@ -28,7 +28,7 @@ def dequantize(
     """The values of `num_rows` rows of type `kind` (ggml's name), shape (num_rows, row_length).
 
     `data` holds exactly these rows. The result may lie in it, or in `out` if that is large enough.
-    Raises NotImplementedError for a type that nobody can read.
+    Raises NotImplementedError for a type that neither ggml nor `gguf` can read.
     """
     shape = (num_rows, row_length)
     if kind == "F32":

@@ -1,4 +1,4 @@
-"""How far what was written is from what was meant."""
+"""Measures the difference between written and intended values."""
 
 import numpy as np
 from msgspec import Struct

@@ -59,7 +59,7 @@ def plan_shards(outputs: Iterable[Output], max_bytes: int = MAX_SHARD_BYTES) -> 
 
 
 def create_file(folder: Path, shard: Shard) -> None:
-    """Write the header and make room for the rest; what is in the file already stays."""
+    """Write the header and extend the file to its full length; existing data stays."""
     path = folder / shard.file
     with open(path, "r+b" if path.exists() else "xb") as file:
         file.write(shard.header)
@@ -76,7 +76,7 @@ def index_of(shards: list[Shard]) -> bytes:
 
 
 def read_places(path: Path) -> dict[str, Place]:
-    """The tensors of a file, by name. Raises ModelFileError for a header that cannot be true."""
+    """The tensors of a file, by name. Raises ModelFileError for an impossible header."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -145,7 +145,7 @@ def _check_overlap(path: Path, places: Iterable[Place]) -> None:
 
 
 class _Entry(Struct, frozen=True):
-    """`__metadata__` is one too, and has none of the fields."""
+    """A header entry. `__metadata__` is an entry too, without these fields."""
 
     dtype: str = ""
     shape: tuple[int, ...] = ()

@@ -92,7 +92,7 @@ class TensorReader:
         self._file = file
         self._path = path
         self._row_bytes = tensor.num_bytes // tensor.num_rows if tensor.num_rows else 0
-        # Memory that is given back to the system and asked for again costs more than the reading.
+        # Reuses buffers: returning memory to the system and asking again costs more than reading.
         self._buffer = np.empty(0, dtype=np.uint8)
         self._values = np.empty(0, dtype=np.float32)
 

@@ -78,7 +78,7 @@ def _added_tokens(file: GGUFFile, vocabulary: Vocabulary) -> list[dict[str, Any]
 
 
 def _template(vocabulary: Vocabulary) -> dict[str, Any] | None:
-    """What is put around a text: bos before it, eos behind it, or nothing."""
+    """The tokens added around a text: bos before it, eos after it, or none."""
     used = [i for i in (vocabulary.prefix, vocabulary.suffix) if i is not None]
     if not used:
         return None

@@ -105,7 +105,7 @@ def _cuts(rule: _Rule) -> list[dict[str, Any]]:
 
 
 def _merges(file: GGUFFile, vocabulary: Vocabulary) -> list[list[str]]:
-    """The list of merges; what names no token would make the tokenizers library refuse it all."""
+    """The list of merges. One merge that names no token makes the tokenizers library refuse all."""
     known = vocabulary.ids()
     merges = []
     for index, merge in enumerate(file.strings("tokenizer.ggml.merges")):

@@ -34,7 +34,7 @@ class Vocabulary(Struct, frozen=True):
 
 
 def read_vocabulary(file: GGUFFile) -> Vocabulary:
-    """Raises ModelFileError, naming the field, for a vocabulary that cannot be right."""
+    """Raises ModelFileError, naming the field, for an invalid vocabulary."""
     texts = _texts(file)
     kinds = file.integers("tokenizer.ggml.token_type")
     if kinds is not None and len(kinds) != len(texts):
@@ -91,7 +91,7 @@ def _role(file: GGUFFile, role: str, count: int) -> int | None:
 
 
 def _adds_bos(file: GGUFFile) -> bool:
-    """What holds where the file does not say (llama.cpp, src/llama-vocab.cpp)."""
+    """The default if the file has no such field (llama.cpp, src/llama-vocab.cpp)."""
     if file.text("tokenizer.ggml.model") == "llama":
         return True
     return file.text("tokenizer.ggml.pre") in ("llama-bpe", "llama3", "llama-v3", "tekken")

@@ -1,6 +1,6 @@
 """What the small JSON files of a checkpoint folder say about the model. Nothing in them is trusted.
 
-The fields, and what holds where one is missing, are those of transformers' PretrainedConfig and
+The fields, and the defaults for missing fields, are those of transformers' PretrainedConfig and
 GenerationConfig; of `text_config`, where a model that also sees or hears keeps what is its
 language model's, the same fields are read.
 """

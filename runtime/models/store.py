@@ -193,7 +193,7 @@ class ModelStore:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None where there is nothing. Raises `ModelFileError` where one may not look."""
+    """None if the path does not exist. Raises `ModelFileError` if it cannot be read."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -213,7 +213,7 @@ def _check(entry: CatalogueEntry, job: Fetch) -> None:
 
 
 def _tidy(job: Fetch) -> None:
-    """Removes what holds nothing that the next attempt could use."""
+    """Removes an empty part file and an empty scratch folder."""
     if job.part.exists() and job.part.stat().st_size == 0:
         job.part.unlink()
     if job.scratch.exists() and not any(job.scratch.iterdir()):
@@ -258,4 +258,4 @@ def _megabytes(count: int) -> str:
 
 
 def _silent(done: int, total: int, label: str) -> None:
-    """Nobody wants to know."""
+    """Ignores progress."""

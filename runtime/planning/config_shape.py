@@ -42,7 +42,7 @@ class _Config(Struct, frozen=True):
 
     @property
     def width(self) -> int:
-        """Of one head."""
+        """Width of one head."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
@@ -115,7 +115,7 @@ def shape_of_config(config: Mapping[str, Any], name: str) -> ModelShape:
     """
     _refuse_other_kinds(config, name)
     try:
-        # null is how transformers writes that a field is left out
+        # transformers writes null for an omitted field
         given = {key: value for key, value in config.items() if value is not None}
         read = msgspec.convert(given, _Config)
     except msgspec.ValidationError as error:

@@ -71,7 +71,7 @@ class _Sizes:
         self._name = name
 
     def get(self, key: str) -> int:
-        """0 where there is none."""
+        """The number under a key; 0 if the key is absent."""
         return self._file.number(f"{self._kind}.{key}") or 0
 
     def need(self, key: str) -> int:

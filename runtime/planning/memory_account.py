@@ -17,19 +17,19 @@ RUNTIME_BYTES = 1 << 30
 """Assumed for the CUDA context, the libraries' kernels, their workspaces and CUDA graphs."""
 
 RESERVE_FRACTION = 0.05
-"""Of the memory, left free: the driver keeps a part, and a desktop uses some."""
+"""Share of the memory that is left free: the driver keeps a part, and a desktop uses some."""
 
 AUTO_MAX_BATCH_SIZE = 64
 AUTO_MAX_NUM_TOKENS = 2048
 AUTO_CONTEXT = 4096
-"""Tokens of a stream, prompt and answer, where nobody says how long they are."""
+"""Assumed tokens of a stream, prompt and answer, if the user gives no length."""
 
 _LOGIT_BYTES = 4 + 4
-"""Of each vocabulary entry and sequence: the logit and its probability, in 32 bits."""
+"""Bytes per vocabulary entry and sequence: the logit and its probability, 32 bits each."""
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
-    """What somebody asks for; None is for the planner to choose.
+    """The user's settings; the planner chooses each one that is None.
 
     `context` is the longest sequence in tokens, prompt and answer; `max_batch_size` is in
     sequences; `max_num_tokens` is the tokens of one step, prompts included.
@@ -53,7 +53,8 @@ class Wishes(Struct, frozen=True, kw_only=True):
 
 
 class Budget(Struct, frozen=True, kw_only=True):
-    """Where the memory goes, in bytes. `kv_cache` is what is left, below 0 when nothing is.
+    """The parts of the memory, in bytes. `kv_cache` is the remainder, below 0 if the rest is too
+    large.
 
     `runtime` is assumed (`RUNTIME_BYTES`). `activations` is the widest moment of a step of
     `max_num_tokens` tokens, and the logits of `max_batch_size` sequences.
@@ -84,7 +85,7 @@ def kv_bytes(shape: ModelShape, num_tokens: int, kv_cache_dtype: KVCacheDtype) -
 
 
 def longest_fit(shape: ModelShape, num_bytes: int, most: int, kv_cache_dtype: KVCacheDtype) -> int:
-    """The longest sequence whose KV cache fits into so many bytes, in tokens, at most `most`."""
+    """The longest sequence, in tokens, whose KV cache fits into this many bytes; at most `most`."""
     lengths = range(1, most + 1)
     return bisect.bisect_right(
         lengths, num_bytes, key=lambda length: kv_bytes(shape, length, kv_cache_dtype)

@@ -63,7 +63,7 @@ class ModelShape(Struct, frozen=True, kw_only=True):
         return self.linear_params + self.output_params + self.expert_params * self.expert_share(1)
 
     def expert_share(self, num_tokens: int) -> float:
-        """The expected share of experts that a batch of so many tokens needs, 0 to 1.
+        """The expected share of experts that a batch of this many tokens needs, 0 to 1.
 
         Each token draws its experts independently and evenly: 1 - (1 - k/n)^b. Real routers are
         less even, and then it is less.

@@ -28,7 +28,7 @@ class StoredWeights(Struct, frozen=True):
 
 
 class PlannedModel(Struct, frozen=True):
-    """A model's shape, and its weights where they are at hand."""
+    """A model's shape, and its weights if they are on disk."""
 
     shape: ModelShape
     stored: StoredWeights | None = None

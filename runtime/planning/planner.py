@@ -1,7 +1,7 @@
 """What fits on a GPU, how fast it can be at most, and the settings that follow.
 
 The memory is divided by `memory_account`, the rates are ceilings of `roofline`. All of it is pure:
-it needs a model's shape, a GPU's figures and what somebody wishes for.
+it needs a model's shape, a GPU's figures and the user's settings.
 """
 
 import bisect
@@ -280,7 +280,7 @@ def _cannot_fit(case: _Case, longest: int) -> SetupError:
 
 
 def _advice(case: _Case, longest: int) -> str:
-    """Only what would help."""
+    """Only the advice that would help."""
     wishes, context = case.wishes, case.wishes.context or 1
     smaller = [
         f"{row.precision} ({_gb(row.budget.weights)} of weights)"

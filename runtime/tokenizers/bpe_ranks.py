@@ -59,7 +59,7 @@ def spelling_of(data: bytes) -> str:
 
 
 def _number(pairs: list[tuple[str, str]]) -> dict[str, int]:
-    """All that merging can make, in the order in which merging makes it; the bytes come first."""
+    """All tokens that merging can make, in merge order; the bytes come first."""
     numbers = {chr(text): byte for byte, text in _TO_TEXT.items()}
     for left, right in pairs:
         numbers.setdefault(left + right, len(numbers))
@@ -143,5 +143,5 @@ def _spelling() -> dict[int, int]:
 
 
 _TO_TEXT = _spelling()
-# What is no spelling of a byte must not pass for one: it becomes what Latin-1 cannot encode.
+# A character that spells no byte must not pass for one; it maps outside Latin-1.
 _TO_BYTES = dict.fromkeys(range(256), 0xFFFF) | {text: byte for byte, text in _TO_TEXT.items()}

@@ -148,7 +148,7 @@ class TokenRoles:
         return FimTokens(prefix, suffix, middle)
 
     def _find(self, role: _Role) -> int | None:
-        """The token of a role. One that only its text tells is made a control token."""
+        """The token of a role. A token found by its text alone becomes a control token."""
         for key in reversed(role.keys):
             token_id = self._named(key)
             if token_id is not None:

@@ -85,7 +85,7 @@ class LlamaCppEngine:
 
     def can_add(self, request: Request) -> bool:
         token_ids = request.prompt_token_ids + request.output_token_ids
-        # What can never fit is let through to `add`, which refuses it.
+        # A request that can never fit passes here; `add` refuses it.
         return len(token_ids) >= self.limits.max_model_len or self._scheduler.can_add(
             token_ids, request.cache_salt, shares=not scores_prompt(request)
         )
@@ -176,7 +176,7 @@ class LlamaCppEngine:
             )
 
     def _steering(self, request: Request) -> Constraints | None:
-        """What has to be seen to beyond sampling, standing where the answer stands."""
+        """The constraints of the answer beyond sampling, advanced to its current end."""
         preparation = self._grammars.get(request.request_id) or self.prepare(request)
         if preparation is None and request.thinking is None:
             return None
@@ -202,7 +202,7 @@ class LlamaCppEngine:
             self._failed.append(FailedSequence(sequence.request_id, error))
 
     def _score(self, chunk: Chunk, last_row: int) -> None:
-        """Each row tells how likely the token after it was; the one after the prompt is sampled."""
+        """Each row scores the token after it; the token after the prompt is sampled."""
         [sequence] = chunk.sequences
         num_top = sequence.request.sampling.prompt_logprobs
         assert num_top is not None, "nobody asked for this: this is a bug"
@@ -218,7 +218,7 @@ class LlamaCppEngine:
         token_ids: list[int] = []
         logprobs: list[TokenLogprobs] = []
         reason: FinishReason | None = "length"
-        if sampling.max_tokens:  # otherwise the prompt was all that was asked for
+        if sampling.max_tokens:  # otherwise the request wanted only the prompt
             logits = self._model.logits(row)
             token_ids = [_next_token(sequence, logits)]
             reason = sequence.append(token_ids[0])

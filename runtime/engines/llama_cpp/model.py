@@ -22,7 +22,7 @@ KV_MEMORY_SHARE = 0.25
 
 PREFIX_MEMORY_SHARE = 0.1
 """Of the memory that is available when the model has been loaded, how much "auto" gives to
-prefixes that nobody uses at the moment."""
+copies of prefixes that no running sequence uses."""
 
 WARM_UP_TOKENS = 32
 """Enough that llama.cpp takes its kernels for many rows as well as those for one."""
@@ -38,7 +38,7 @@ MAX_ROWS = 128
 memory for attention scores, 4 bytes for each row, cell and head, grows with it."""
 
 CHUNKED_WINDOWS = frozenset({"llama4"})
-"""Architectures whose local attention begins anew every so many tokens."""
+"""Architectures whose local attention works in chunks of a fixed number of tokens."""
 
 
 class LlamaModel:
@@ -55,7 +55,7 @@ class LlamaModel:
         self.num_slots = config.max_num_seqs
         window: int = llama_cpp.llama_model_n_swa(self._model)
         self._ids_per_slot = 2 if window else 1
-        # llama.cpp leaves out of a copy what the window of the copy's last token has passed.
+        # llama.cpp omits from a copy the cells that the window of the copy's last token has passed.
         self.block_tokens = min(BLOCK_TOKENS, window) if window else BLOCK_TOKENS
         self._transit_id = self.num_slots * self._ids_per_slot
         self.can_share = self._can_share(config)
@@ -89,7 +89,7 @@ class LlamaModel:
             llama_cpp.llama_memory_seq_cp(self._memory, source, target_id, start, end)
 
     def save(self, slot: int, start: int, end: int) -> bytes:
-        """A copy of what the cells of a slot hold at positions `start` to `end`."""
+        """A copy of the contents of a slot's cells at positions `start` to `end`."""
         llama_cpp.llama_memory_seq_cp(self._memory, slot, self._transit_id, start, end)
         size = llama_cpp.llama_state_seq_get_size(self.context, self._transit_id)
         buffer = (ctypes.c_uint8 * size)()
@@ -117,8 +117,10 @@ class LlamaModel:
         return np.ctypeslib.as_array(pointer, shape=(self.num_vocab,))
 
     def decode(self, batch: Batch) -> list[int]:
-        """Compute a batch. Returns the row of every chunk's last token, in order. There are logits
-        in those of chunks that sample, and in all rows of one that scores its prompt.
+        """Compute a batch. Returns the row of every chunk's last token, in order.
+
+        A chunk that samples has logits in its last row; a chunk that scores its prompt has logits
+        in all its rows.
 
         Raises EngineError when llama.cpp refuses the batch.
         """
@@ -135,9 +137,9 @@ class LlamaModel:
         self._closing.close()
 
     def _warm_up(self) -> None:
-        """Compute a small prompt and one token after it: pages the weights in, and a build of
-        llama.cpp whose fast kernels do not work on this processor dies here, where the supervisor
-        knows what to do about it."""
+        """Compute a small prompt and one token after it: pages the weights in. A build of
+        llama.cpp whose fast kernels do not work on this processor crashes here, where the
+        supervisor can handle the crash."""
         num_tokens = min(WARM_UP_TOKENS, self._max_num_batched_tokens)
         for start, stop in ((0, num_tokens), (num_tokens, num_tokens + 1)):
             self._clear_batch()
@@ -183,9 +185,9 @@ class LlamaModel:
         batch.n_tokens = row + 1
 
     def _sequence_ids(self, slot: int) -> tuple[int, ...]:
-        """llama.cpp's ids for a slot: one, and a second one with sliding windows. llama.cpp writes
-        over a cell that only one sequence has and whose window has passed; a prefix that is kept
-        for others to go on from needs those cells, and the second id holds them."""
+        """llama.cpp's ids for a slot: one, and a second one with sliding windows. llama.cpp
+        overwrites a cell that belongs to one sequence id alone and that the window has passed. A
+        prefix kept for later sequences needs those cells, and the second id holds them."""
         return (slot,) if self._ids_per_slot == 1 else (slot, slot + self.num_slots)
 
     def _cut(self, sequence_id: int, start: int, end: int) -> None:
@@ -193,9 +195,9 @@ class LlamaModel:
         assert removed, "this kind of memory cannot be cut: this is a bug"
 
     def _can_share(self, config: EngineConfig) -> bool:
-        """Whether prefixes can be reused: not with recurrent layers, whose state has no positions,
-        nor with windows in chunks, which a copy cannot be cut from, nor where there are too few
-        ids, or outputs to set up for them, for that many sequences."""
+        """Whether prefixes can be reused. They cannot with recurrent layers, whose state has no
+        positions; with chunked windows, from which no copy can be cut; or when llama.cpp has too
+        few sequence ids, or outputs to set up for them, for that many sequences."""
         num_ids = self._transit_id + 1
         return (
             config.prefix_caching != "off"
@@ -220,7 +222,7 @@ class LlamaModel:
         return min(wanted, num_cells), num_cells
 
     def prefix_cache_bytes(self, config: EngineConfig) -> int:
-        """Memory for copies of prefixes that nobody uses at the moment."""
+        """Memory in bytes for copies of prefixes that no running sequence uses."""
         if config.prefix_cache_gb != "auto":
             return int(config.prefix_cache_gb * 1e9)
         return int(PREFIX_MEMORY_SHARE * psutil.virtual_memory().available)

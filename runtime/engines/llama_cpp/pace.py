@@ -11,23 +11,23 @@ SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
 STRETCH = 1.0
-"""For each prompt that is being read, a step is meant to take this much longer, as a share of what
-it takes without prompts: beside a single long one gaps double, and stay below three times of what
-they were though steps vary."""
+"""Intended extra time of a step for each prompt that is being read, as a share of the step's time
+without prompts. Beside a single long prompt, gaps between tokens double; although steps vary, they
+stay below three times their length without prompts."""
 
 MIN_STRETCH = 1.3
-"""Where streaming alone takes longer than the target, prompts still get this much more."""
+"""If decoding alone takes longer than the target, prompts still get this much more time."""
 
 UNDISTURBED_STEPS = 12.0
-"""While nobody streams, a step may take so many times the target: large chunks are read faster,
-but clients that come or leave are heard only between steps."""
+"""While no sequence decodes, a step may take this many times the target. Large chunks are read
+faster, but the engine notices new and departing clients only between steps."""
 
 
 class Pace:
     """Keeps steps near a target time. Times in seconds.
 
-    It learns two things from the steps that run: how long a step takes that only goes on with so
-    many answers, and what a prompt token adds to it.
+    It learns two things from the steps that run: the time of a step that only decodes, for each
+    number of sequences, and the time that a prompt token adds.
     """
 
     def __init__(self, max_step_seconds: float) -> None:
@@ -57,7 +57,7 @@ class Pace:
         decode = self._decode_step(num_decoding)
         if not decode:
             return self._fitting(self._max_step_seconds, first_guess=MIN_PROMPT_TOKENS)
-        if num_reading > num_decoding:  # where many wait for a few, those few make room
+        if num_reading > num_decoding:  # if many sequences wait for a few, the few yield
             target = self._max_step_seconds * min(num_reading / num_decoding, UNDISTURBED_STEPS)
         else:
             target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
@@ -70,8 +70,8 @@ class Pace:
         return max(MIN_PROMPT_TOKENS, int(seconds / self._prompt_token_seconds))
 
     def _decode_step(self, num_decoding: int) -> float:
-        """Seconds of a step without prompts; 0 when none has run yet. What was measured for the
-        nearest number of sequences, and for each one more as much as a prompt token costs."""
+        """Seconds of a step without prompts; 0 when none has run yet. Based on the measurement for
+        the nearest number of sequences; each further sequence costs as much as a prompt token."""
         if not self._decode_seconds:
             return 0.0
         nearest = min(self._decode_seconds, key=lambda number: abs(number - num_decoding))

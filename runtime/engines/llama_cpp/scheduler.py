@@ -1,9 +1,9 @@
 """Which tokens the next step computes.
 
 There is no prefill phase and no decode phase: each sequence has tokens that are not computed yet,
-and a step hands out one token budget. Sequences with a single token left come first, so nobody's
-stream stalls; prompts share what remains, in chunks. A run of tokens that several sequences need
-is computed once, for all of them.
+and a step hands out one token budget. Sequences with a single token left come first, so no
+stream stalls; prompts share the rest of the budget, in chunks. A run of tokens that several
+sequences need is computed once, for all of them.
 """
 
 from msgspec import Struct
@@ -13,8 +13,8 @@ from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sequence import Sequence
 
 MAX_SCORED_TOKENS = 64
-"""Of one prompt in one step, when each token is scored: a row of logits is as long as the
-vocabulary, and llama.cpp keeps all rows of a step."""
+"""Most tokens of one prompt in one step when each token is scored. A row of logits is as long as
+the vocabulary, and llama.cpp keeps all rows of a step."""
 
 
 class Chunk(Struct, frozen=True, gc=False):
@@ -36,7 +36,7 @@ class Chunk(Struct, frozen=True, gc=False):
 
     @property
     def scores(self) -> bool:
-        """Whether the tokens of the prompt are scored. A sequence that wants that shares none."""
+        """Whether the tokens of the prompt are scored. Such a sequence shares no tokens."""
         sequence = self.sequences[0]
         return sequence.scores_prompt and self.start < sequence.num_prompt_tokens - 1
 
@@ -54,7 +54,7 @@ class Batch(Struct, frozen=True, gc=False):
 
 
 class Scheduler:
-    """Owns every running sequence. One that gives way is handed back by `take_preempted`."""
+    """Owns every running sequence. `take_preempted` hands back preempted sequences."""
 
     def __init__(
         self, kv_cache: KVCache, pace: Pace, *, max_num_seqs: int, max_num_batched_tokens: int
@@ -77,7 +77,7 @@ class Scheduler:
 
     def can_add(self, token_ids: list[int], salt: str, *, shares: bool = True) -> bool:
         """Whether a sequence with these tokens can start now. The margin of one cell for each
-        running sequence keeps the next step from preempting somebody for it."""
+        running sequence keeps the next step from preempting a sequence for it."""
         return len(self._running) < self._max_num_seqs and self._kv_cache.can_allocate(
             token_ids, salt, margin=1 + len(self._running), shares=shares
         )
@@ -89,7 +89,7 @@ class Scheduler:
         self._running[sequence.request_id] = sequence
 
     def remove(self, request_id: str) -> Sequence | None:
-        """Take a sequence out and free what it holds. None when it is not here."""
+        """Take a sequence out and free its cells and slot. None if it is not running."""
         sequence = self._running.pop(request_id, None)
         if sequence is not None:
             self._kv_cache.release(sequence)
@@ -102,7 +102,7 @@ class Scheduler:
             self._preempted.append(sequence)
 
     def take_preempted(self) -> list[Sequence]:
-        """The sequences that have given way since the last call."""
+        """The sequences that were preempted since the last call."""
         preempted, self._preempted = self._preempted, []
         return preempted
 
@@ -123,9 +123,9 @@ class Scheduler:
             self._kv_cache.commit(chunk.sequences, chunk.num_tokens)
 
     def _read_prompts(self, reading: list[Sequence], budget: int) -> list[Chunk]:
-        """Half of the budget for who is first, so that every prompt is read to its end; the rest
-        for the others, the one with least to read first, so that a short prompt does not wait for
-        a long one to end; what they leave for the first one again."""
+        """Half of the budget goes to the first sequence, so that every prompt is read to its end.
+        The rest goes to the others, the shortest remaining prompt first, so that a short prompt
+        does not wait for a long one. The first sequence gets what they leave."""
         if not reading:
             return []
         first = min(reading, key=_rank)

@@ -15,11 +15,11 @@ class Sequence:
     """Tokens known and tokens computed.
 
     `token_ids` is the prompt followed by the answer so far; the first `num_computed_tokens` of
-    them are in the KV cache under `slot`. There is no phase: a sequence that has one token left to
-    compute gets its next token sampled after the step, whether that was its prompt's last or its
-    answer's. `end_token_ids` are those that end the answer.
+    them are in the KV cache under `slot`. There is no phase: when a step computes a sequence's last
+    known token, of the prompt or of the answer, the next token is sampled after the step.
+    `end_token_ids` end the answer.
 
-    One that scores its prompt shares nothing of it, because there are no logits in the cache;
+    A sequence that scores its prompt shares no prefix, because the cache holds no logits;
     `prompt_logprobs` grow with the tokens that are computed, and the first token has none.
     """
 
@@ -61,12 +61,14 @@ class Sequence:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Who gives way last: lower priority number first, then earlier arrival."""
+        """The lowest rank is preempted last: lower priority number first, then earlier arrival."""
         return self.request.priority, self.request.arrival_time
 
     def append(self, token_id: int) -> FinishReason | None:
-        """Take the sampled token; says whether it was the last one. Raises InvalidRequest when the
-        guide of a structured answer cannot go on."""
+        """Take the sampled token. Returns the finish reason if it was the last one.
+
+        Raises InvalidRequest when the guide of a structured answer cannot go on.
+        """
         reason = self._take(token_id)
         if self.steering is not None and reason != "stop":
             self.steering.push(token_id)
@@ -82,7 +84,7 @@ class Sequence:
         return None
 
     def take_prompt_logprobs(self) -> list[TokenLogprobs | None] | None:
-        """The whole prompt's, the first time; None later, or when nobody asked for them."""
+        """The whole prompt's log-probabilities at first; None later, or if not requested."""
         if not self.scores_prompt:
             return None
         self.scores_prompt = False
@@ -96,8 +98,8 @@ class Sequence:
 
 
 def scores_prompt(request: Request) -> bool:
-    """Whether the log-probabilities of the prompt are still to be told: a request that goes on with
-    its answer has told them."""
+    """Whether the log-probabilities of the prompt are still to be reported. A request that resumes
+    its answer has reported them before."""
     return request.sampling.prompt_logprobs is not None and not request.output_token_ids
 
 

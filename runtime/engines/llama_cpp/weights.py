@@ -53,12 +53,12 @@ class LlamaWeights:
 
     @property
     def is_causal(self) -> bool:
-        """Whether a token sees only those before it, as in every model that generates; encoders of
-        embedding models say that theirs see all."""
+        """Whether a token attends only to earlier tokens, as in every generative model. The files
+        of encoders for embeddings say that their tokens attend to all tokens."""
         return self.metadata(f"{self.architecture}.attention.causal") != "false"
 
     def metadata(self, key: str) -> str:
-        """A number, flag or text of the file's metadata as text; "" where there is none."""
+        """A number, flag or text of the file's metadata as text; "" if it is absent."""
         buffer = ctypes.create_string_buffer(256)
         size = llama_cpp.llama_model_meta_val_str(
             self.model, key.encode(), buffer, ctypes.sizeof(buffer)

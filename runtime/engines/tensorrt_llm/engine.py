@@ -55,8 +55,8 @@ WAIT_SECONDS = 0.005
 """How long a step waits for a token before it lets the worker look for messages."""
 
 DRAIN_SECONDS = 10.0
-"""How long an aborted request may take to say its last word (docs/tensorrt-llm-contract.md,
-3.5)."""
+"""How long an aborted request may take to deliver its final response
+(docs/tensorrt-llm-contract.md, 3.5)."""
 
 SHUTDOWN_SECONDS = 2.0
 """How long the package may take to shut down; afterwards its processes are killed."""
@@ -146,7 +146,7 @@ class TensorRTEngine:
         submission = Submission(request, self.limits.max_model_len)
         sequence = Sequence(submission, self._end_tokens, time.monotonic())
         self._running[request.request_id] = sequence
-        if not submission.max_tokens:  # all that may come has come already
+        if not submission.max_tokens:  # the answer already has its full length
             self._moved[request.request_id] = sequence
             return
         try:
@@ -183,7 +183,7 @@ class TensorRTEngine:
     def preempt(self, request_id: str) -> None:
         sequence = self._running.get(request_id)
         if sequence is None or request_id in self._moved:
-            return  # gone, or it has news that has to be delivered first
+            return  # gone, or it has tokens that must be delivered first
         self.abort(request_id)
         self._preempted.append(sequence.to_request())
         self._num_preempted += 1
@@ -197,7 +197,7 @@ class TensorRTEngine:
         return failed
 
     def step(self) -> list[SequenceOutput]:
-        """Whatever the package has said by now; waits a moment when that is nothing.
+        """The package's output so far; waits a moment if there is none.
 
         Raises EngineFatal when nothing more can be expected of this process.
         """
@@ -251,7 +251,7 @@ class TensorRTEngine:
         self._loop.close()
 
     def _check(self, request: Request) -> None:
-        """What the package would find out too late or not at all (docs/tensorrt-llm-contract.md,
+        """Checks that the package makes too late or not at all (docs/tensorrt-llm-contract.md,
         2.3 and 4.2)."""
         num_tokens = len(request.prompt_token_ids)
         if not num_tokens:

@@ -17,8 +17,8 @@ _FATAL = re.compile(
     r"|ECC error|GPU is lost|shutting down|shut down|worker (?:process )?(?:died|returned error)",
     re.IGNORECASE,
 )
-"""Texts of errors after which nothing in the process can be trusted, although some of them come
-as the error of one request (docs/tensorrt-llm-contract.md, 6.5)."""
+"""Texts of errors after which the process cannot be trusted, although the package raises some of
+them as the error of one request (docs/tensorrt-llm-contract.md, 6.5)."""
 
 _TOO_LONG = re.compile(
     r"max_num_tokens|max_seq_len|max_input_len|context length|prompt length|too long", re.IGNORECASE

@@ -1,4 +1,4 @@
-"""How full the package's KV cache is and what speculation came to, as far as it says so."""
+"""The package's KV cache usage and speculation counts, as far as it reports them."""
 
 import threading
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from msgspec import Struct
 log = structlog.get_logger(__name__)
 
 READ_SECONDS = 2.0
-"""Between two readings; also how long one may wait for a record."""
+"""Seconds between two readings, and the longest wait of a reading for a record."""
 
 
 class KvUsage(Struct, frozen=True):
-    """`num_tokens` is how many the cache holds, 0 where that is not known; `usage` is 0 to 1."""
+    """`num_tokens` is the cache's size in tokens, 0 if unknown; `usage` is 0 to 1."""
 
     num_tokens: int = 0
     usage: float = 0.0
@@ -50,7 +50,7 @@ class KvStatsReader:
             try:
                 records = self._llm.get_stats(timeout=READ_SECONDS)
             except Exception as error:
-                if not self._stopped.is_set():  # else it is the shutting down that it has noticed
+                if not self._stopped.is_set():  # else the error comes from shutting down
                     # Statistics are beta in the package, and answers do not depend on them.
                     log.warning("kv_stats_end", error=f"{type(error).__name__}: {error}")
                 return
@@ -70,7 +70,7 @@ def _usage(record: dict[str, Any]) -> KvUsage | None:
 
 
 def _add_spec(counts: SpecCounts, records: Sequence[dict[str, Any]]) -> SpecCounts:
-    """With the records' own counts, each of which is that of one iteration."""
+    """Adds the counts of the records; each record covers one iteration."""
     stats = [record.get("specDecodingStats") or {} for record in records]
     return SpecCounts(
         counts.num_draft_tokens + sum(item.get("numDraftTokens") or 0 for item in stats),

@@ -40,7 +40,7 @@ class SamplingBuilder:
         self._native_penalties = native_penalties
 
     def build(self, submission: Submission) -> Any:
-        """Raises InvalidRequest for what the installed release does not have."""
+        """Raises InvalidRequest for a parameter that the installed release lacks."""
         params = submission.request.sampling
         arguments: dict[str, Any] = {
             "max_tokens": submission.max_tokens,
@@ -80,8 +80,8 @@ class SamplingBuilder:
         return asked
 
     def _penalties(self, submission: Submission) -> dict[str, Any]:
-        """Whatever the package's sampler would not do as the client means it goes into rules of
-        our own: see `token_rules`."""
+        """Penalties that the package's sampler would not apply as the client means them become
+        rules of our own: see `token_rules`."""
         params = submission.request.sampling
         native = self._native_penalties and _fits_native(params)
         fields = _native_penalties(submission) if native else {}
@@ -120,8 +120,8 @@ def _choice(params: SamplingParams, seed: int) -> dict[str, Any]:
 
 
 def _seed(seed: int, submission: Submission) -> int:
-    """The package starts its random numbers anew with each submission: a request that goes on
-    must not draw those again that it has drawn."""
+    """The package starts its random numbers anew with each submission: a resumed
+    request must not draw the same numbers again."""
     return (seed + _MIX * submission.num_carried_tokens) & MAX_SEED
 
 

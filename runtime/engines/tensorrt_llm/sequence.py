@@ -12,7 +12,7 @@ from runtime.errors import EngineError
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 
 UNKNOWN_LOGPROB = -9999.0
-"""What OpenAI's API says for a token whose probability is too small to be told."""
+"""OpenAI's API reports this for a token whose probability is too small."""
 
 
 class Sequence:
@@ -54,7 +54,7 @@ class Sequence:
         return msgspec.structs.replace(self.request, output_token_ids=self.output_token_ids)
 
     def take(self) -> SequenceOutput | None:
-        """What has come since the last call; None when that is nothing.
+        """The output since the last call; None if there is none.
 
         Raises EngineError when the package has given the sequence up, or says something else the
         second time.
@@ -154,8 +154,8 @@ def _finish_reason(reason: str | None) -> FinishReason | None:
 
 
 def _prompt_score(token: int, entry: Any, wanted: int) -> TokenLogprobs:
-    """Raises EngineError where the release does not tell of the token itself: a bound in place of
-    its score would spoil whatever the scores are summed up for."""
+    """Raises EngineError if the release does not report the token's own score: a bound in its place
+    would falsify any sum of the scores."""
     if isinstance(entry, dict) and token not in entry:
         raise EngineError(
             "The installed TensorRT-LLM does not tell how likely a token of the prompt is unless it"

@@ -1,4 +1,4 @@
-"""What is handed to the package for one request, the first time or to go on."""
+"""The submission of one request to the package, initial or resumed."""
 
 from functools import cached_property
 
@@ -22,7 +22,7 @@ class Submission:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the prompt's own log-probabilities are still to be told: they come with the
+        """Whether the prompt's own log-probabilities are still to be reported: they come with the
         first token of the answer."""
         sampling = self.request.sampling
         return sampling.prompt_logprobs is not None and not self.request.output_token_ids

@@ -1,4 +1,4 @@
-"""A logits processor for what the package's samplers ignore or do in a way of their own.
+"""A logits processor for parameters that the package's samplers ignore or apply differently.
 
 It runs in the package's worker process, which imports this module and gets each request's rules
 pickled (docs/tensorrt-llm-contract.md, 4.5). The arithmetic is written once for torch and numpy: it
@@ -20,7 +20,7 @@ from runtime.messages.request import Thinking
 from runtime.text.thinking import ThinkingTracker
 
 UNSPELLED = b"\0"
-"""What stands for a token that no tag is made of."""
+"""Placeholder for a token that is not part of any tag."""
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -175,7 +175,7 @@ def _repeated(rules: Rules, vocab_size: int) -> npt.NDArray[np.bool_] | None:
 
 
 def _torch_of(tensor: Any) -> Any:
-    """torch, when this is a tensor of it: whoever holds one has loaded it."""
+    """torch, if this is a torch tensor. A caller that holds a tensor has already imported torch."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(tensor, torch.Tensor) else None
 

@@ -1,6 +1,6 @@
 """Notices that the package is dead or hangs; it does not always say so itself.
 
-In 1.2 nobody wakes those who wait for a worker that has died, and nothing looks for a hang
+Release 1.2 does not wake callers that wait for a dead worker, and does not detect hangs
 (docs/tensorrt-llm-contract.md, 6.3 and 6.5).
 """
 
@@ -14,12 +14,12 @@ from runtime.errors import EngineFatal
 from runtime.processes import is_alive
 
 CHECK_SECONDS = 0.5
-"""Between two looks at processes and requests."""
+"""Seconds between two checks of processes and requests."""
 
 
 class Watchdog:
-    """`no_progress_timeout` is in seconds. `may_pause` when the scheduler's policy lets a request
-    stand still that has begun; otherwise such a request gets a token in every step.
+    """`no_progress_timeout` is in seconds. `may_pause` says that the scheduler's policy may
+    pause a started request; otherwise a started request gets a token in every step.
 
     Make it when the model has been loaded: it remembers the processes that are there then.
     """
@@ -44,8 +44,8 @@ class Watchdog:
         self._check_progress(now, sequences)
 
     def _check_progress(self, now: float, sequences: Collection[Sequence]) -> None:
-        """A request that has not begun may wait for memory as long as others go on; when nobody
-        does, or one that has begun stands still, the engine hangs."""
+        """A request that has not started may wait for memory while others progress. The engine
+        hangs if no request progresses, or if a started request makes no progress."""
         if not sequences:
             return
         silence = now - max(sequence.last_progress for sequence in sequences)

@@ -18,7 +18,7 @@ _WORD_END = re.compile("[A-Za-z](?= )")
 class BpeTokenizer:
     """A `Tokenizer` that gives llama.cpp's tokens at tiktoken's speed.
 
-    One difference is meant: a control token's text is never taken for that token unless
+    One difference is intended: a control token's text is never taken for that token unless
     `parse_special` says so, even where llama.cpp would when it is a whole word.
     """
 

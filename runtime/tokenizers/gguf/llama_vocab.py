@@ -120,7 +120,7 @@ _ignore_log: Any = None
 
 
 def _ignore(level: int, text: bytes, user_data: object) -> None:
-    """Drops a line of llama.cpp's log; what goes wrong is raised as an error of ours."""
+    """Drops a line of llama.cpp's log; failures are raised as our own errors."""
 
 
 def _load_model(llama: ModuleType, path: str) -> Any:
@@ -133,7 +133,7 @@ def _load_model(llama: ModuleType, path: str) -> Any:
 
 
 def _check(file: GGUFFile) -> None:
-    """Refuse what would make llama.cpp abort the whole process."""
+    """Refuse a file that would make llama.cpp abort the whole process."""
     kind = file.text("tokenizer.ggml.model")
     tokens = file.strings("tokenizer.ggml.tokens")
     if not tokens or kind in ("none", "no_vocab"):

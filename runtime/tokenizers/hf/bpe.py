@@ -259,7 +259,7 @@ def _meet(first: list[str], second: list[str]) -> bool:
 
 
 def _flat(step: Step | None, inner: str) -> list[Step]:
-    """A step as the list of those that it is made of."""
+    """A step as the list of its sub-steps."""
     if step is None:
         return []
     if step.get("type") != "Sequence":

@@ -37,8 +37,8 @@ class LibraryEncoder:
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        """One that reads special tokens as plain text. The setting is the whole tokenizer's, and
-        is rarely asked for."""
+        """A tokenizer that reads special tokens as plain text. The setting applies to a whole
+        tokenizer and is rarely needed."""
         tokenizer = Tokenizer.from_str(msgspec.json.encode(self._document).decode())
         tokenizer.encode_special_tokens = True
         return tokenizer
@@ -46,8 +46,8 @@ class LibraryEncoder:
 
 @contextmanager
 def _refusals(as_error: Callable[[BaseException], LockgateError]) -> Iterator[None]:
-    """Makes what the library raises one of our errors. It raises bare Exceptions, and where its
-    Rust code panics something that is not even that."""
+    """Converts the library's exceptions into our errors. The library raises bare Exceptions,
+    and for a panic of its Rust code an object that is not an Exception."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):

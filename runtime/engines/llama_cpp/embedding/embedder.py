@@ -1,8 +1,8 @@
 """Embeddings: a second llama.cpp context over the same weights, with no more memory than it needs.
 
-It is made when the first request comes, so that nobody else pays for it. Models that generate read
-a text in pieces, as long as streams can spare; an encoder, whose tokens see each other in both
-directions, reads it in one.
+The first embedding request creates the context, so other workloads do not pay for it. A generative
+model reads a text in pieces, sized so that streams are not delayed. An encoder reads a text in one
+piece, because its tokens attend in both directions.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ MAX_INPUTS = 16
 """Texts in one batch."""
 
 MAX_ROWS = 128
-"""Tokens that a model which generates computes at once. llama.cpp keeps the logits of each of them,
-wanted or not: as many numbers as the vocabulary has tokens."""
+"""Tokens that a generative model computes at once. llama.cpp keeps a row of logits for each,
+needed or not; a row is as long as the vocabulary."""
 
 MAX_PLAIN_ATTENTION = 2048
 """Tokens up to which an encoder's attention scores are kept as a whole, which is faster."""
 
 MIN_TOKENS = 4
-"""A step gets on by at least so much, however slow the machine."""
+"""Minimum number of tokens in a step, however slow the machine."""
 
 SMOOTHING = 0.3
 """Weight of the newest measurement of a token's time."""
@@ -137,8 +137,8 @@ class LlamaEmbedder:
         return min(max(MIN_TOKENS, int(seconds / self._token_seconds)), self._max_rows)
 
     def _fill(self, budget: int) -> list[_Piece]:
-        """The next tokens of all texts, in the order in which they were added. A text that has to
-        be read in one piece may be longer than the budget, if it is the first."""
+        """The next tokens of all texts, in the order in which they were added. A text that must
+        be read in one piece may exceed the budget if it is the first."""
         pieces: list[_Piece] = []
         self._batch.n_tokens = 0
         for each in self._inputs.values():
@@ -166,7 +166,7 @@ class LlamaEmbedder:
             batch.n_tokens = row + 1
 
     def _read(self, piece: _Piece) -> tuple[EmbeddingKey, bytes] | None:
-        """Take a piece's rows; the vector if they were the last ones of its text."""
+        """Pool a piece's rows. Returns the vector if they were the last rows of the text."""
         each = piece.input
         each.pool.push(np.stack([self._row(row) for row in range(piece.first_row, piece.end_row)]))
         each.num_read += piece.end_row - piece.first_row

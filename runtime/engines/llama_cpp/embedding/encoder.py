@@ -27,7 +27,7 @@ class EncoderEngine:
         wanted = trained if config.max_model_len == "auto" else config.max_model_len
         self.embedder = LlamaEmbedder(config, weights, min(wanted, trained))
         _check(weights)
-        self.embedder.open()  # nobody comes for anything else
+        self.embedder.open()  # an encoder serves only embeddings
         self.limits = EngineLimits(
             max_model_len=self.embedder.max_tokens,
             max_num_seqs=config.max_num_seqs,

@@ -15,12 +15,15 @@ Floats32: TypeAlias = NDArray[np.float32]
 Pooling = Literal["mean", "cls", "last"]
 
 _BY_NUMBER: dict[str, Pooling] = {"": "mean", "0": "mean", "1": "mean", "2": "cls", "3": "last"}
-"""By the number in a model file's `pooling_type` (llama.h, LLAMA_POOLING_TYPE_*). A file that says
-none, or nothing, means a model that was not made for embeddings: the mean of its tokens."""
+"""By the number in a model file's `pooling_type` (llama.h, LLAMA_POOLING_TYPE_*). A file without
+`pooling_type`, or with none, is of a model not made for embeddings; its tokens' mean is used."""
 
 
 def find_pooling(number: str) -> Pooling:
-    """What a model file asks for. Raises InvalidRequest for a model that ranks pairs of texts."""
+    """The pooling that a model file asks for.
+
+    Raises InvalidRequest for a model that ranks pairs of texts.
+    """
     pooling = _BY_NUMBER.get(number)
     if pooling is None:
         raise InvalidRequest(
@@ -40,7 +43,7 @@ class Pool:
         self._vector: NDArray[np.float64] | None = None
 
     def push(self, rows: Floats32) -> None:
-        """The next tokens' vectors, one a row; at least one."""
+        """The next tokens' vectors, one per row; at least one row."""
         if self._pooling == "last":
             self._vector = rows[-1].astype(np.float64)
         elif self._vector is None:
@@ -50,7 +53,8 @@ class Pool:
             self._vector += rows.sum(axis=0, dtype=np.float64)
 
     def vector(self) -> bytes:
-        """Of length 1, which makes a mean of a sum; as `runtime.messages.wire.Embedded` has it."""
+        """The vector scaled to length 1, so a sum and a mean are equal; as in
+        `runtime.messages.wire.Embedded`."""
         assert self._vector is not None, "nothing was pushed: this is a bug"
         length = float(np.linalg.norm(self._vector))
         return (self._vector / (length or 1.0)).astype("<f4").tobytes()

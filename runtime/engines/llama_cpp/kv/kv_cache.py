@@ -1,4 +1,4 @@
-"""Who holds how many cells of llama.cpp's KV cache, and whose computed prefixes can be reused."""
+"""Which sequence holds how many cells of llama.cpp's KV cache, and which prefixes can be reused."""
 
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
@@ -7,8 +7,8 @@ from runtime.engines.llama_cpp.kv.prefix_tree import Block, Node, PrefixTree
 from runtime.engines.llama_cpp.sequence import NO_SLOT, Sequence
 
 BLOCK_TOKENS = 64
-"""Tokens that are copied out of the cache together. A prefix may part anywhere in a block, which
-is then loaded whole and cut: the memory has this many cells more than the books say."""
+"""Tokens that are copied out of the cache together. A prefix may end anywhere in a block; the
+block is then loaded whole and cut. So the memory has this many cells more than `num_cells`."""
 
 
 class Memory(Protocol):
@@ -23,7 +23,7 @@ class Memory(Protocol):
         ...
 
     def save(self, slot: int, start: int, end: int) -> bytes:
-        """A copy of what the cells of a slot hold at positions `start` to `end`."""
+        """A copy of the contents of a slot's cells at positions `start` to `end`."""
         ...
 
     def load(self, slot: int, block: Block, start: int, end: int) -> None:
@@ -51,13 +51,14 @@ class KVCache:
 
     A sequence that is let in holds cells for every token that it knows, so a prompt that has been
     admitted can always be read to its end. All but its last known token are a path in the prefix
-    tree, which it shares with whoever begins alike, computed or not: sequences with a common
-    prefix have it computed once, for all of them. The last token and those sampled later are
+    tree, computed or not, which it shares with all sequences that begin alike. A common prefix is
+    computed once for all of its sequences. The last token and those sampled later are
     private, because each sequence needs its own logits from there on.
 
-    What nobody uses any more leaves the cells and stays as a copy in plain memory, `max_num_bytes`
-    at most, the least recently used leaf forgotten first: every cell that is taken makes every
-    step slower, and copying a token takes a thousandth of the time of computing it. Without
+    A prefix without users leaves the cells and stays as a copy in plain memory. Copies take at most
+    `max_num_bytes`; the least recently used leaf is forgotten first. Prefixes leave the cells
+    because every occupied cell makes every step slower, and copying a token takes a thousandth of
+    the time of computing it. Without
     `sharing` every cell is private and nothing stays.
     """
 
@@ -80,12 +81,12 @@ class KVCache:
         self._holdings: dict[int, _Holding] = {}
         self._free_slots = list(range(num_slots - 1, -1, -1))
         self._num_held = 0
-        # The one to forget first is first.
+        # The first leaf is the first to be forgotten.
         self._idle_leaves: OrderedDict[Node, None] = OrderedDict()
 
     @property
     def num_free(self) -> int:
-        """Cells that nobody holds."""
+        """Number of cells that no sequence holds."""
         return self.num_cells - self._num_held
 
     @property
@@ -110,8 +111,8 @@ class KVCache:
         return num_needed <= self.num_free
 
     def allocate(self, sequence: Sequence) -> None:
-        """Give the sequence a slot, the cells for the tokens that it knows, and what has been
-        computed of them already; `can_allocate` has said that they fit."""
+        """Give the sequence a slot, cells for its known tokens, and the keys and values already
+        computed for them. `can_allocate` must have returned True."""
         assert sequence.slot == NO_SLOT, "a sequence got a second slot: this is a bug"
         sequence.slot = self._free_slots.pop()
         shares = self._sharing and not sequence.scores_prompt
@@ -123,7 +124,7 @@ class KVCache:
         assert self.num_free >= 0, "cells were handed out twice: this is a bug"
 
     def next_run(self, sequence: Sequence, position: int) -> Run:
-        """What comes next for a sequence that has computed `position` tokens."""
+        """The next run for a sequence that has computed `position` tokens."""
         node, _ = self._holdings[sequence.slot]
         if position >= node.end:
             return Run((sequence,), sequence.num_tokens)
@@ -172,7 +173,7 @@ class KVCache:
         self._tree.drop_if_empty(sequence.request.cache_salt)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError when the books do not add up."""
+        """Raise AssertionError when cells, slots, bytes or nodes are inconsistent."""
         nodes = list(self._tree.nodes())
         num_live = sum(len(node.tokens) for node in nodes if node.users)
         num_private = sum(holding.num_private for holding in self._holdings.values())
@@ -188,7 +189,7 @@ class KVCache:
             _check_node(node)
 
     def _join(self, sequence: Sequence, prefix: list[int]) -> Node:
-        """Make the sequence a user of its path, with what has been computed of it."""
+        """Make the sequence a user of its path, and give it the path's computed part."""
         last = self._tree.insert(sequence.request.cache_salt, prefix)
         for node in [*last.path()][::-1]:
             self._bring_in(node, sequence)
@@ -196,12 +197,12 @@ class KVCache:
                 self._num_held += len(node.tokens)
             node.users[sequence] = None
             self._touch(node)
-        if not sequence.request.output_token_ids:  # a resumed one finds what it had itself
+        if not sequence.request.output_token_ids:  # a resumed sequence finds its own earlier tokens
             sequence.num_cached_tokens = sequence.num_computed_tokens
         return last
 
     def _bring_in(self, node: Node, sequence: Sequence) -> None:
-        """Give the sequence what has been computed of the next node on its path."""
+        """Give the sequence the computed part of the next node on its path."""
         end = node.start + node.num_computed
         if node.users:
             if end > node.start:
@@ -213,8 +214,9 @@ class KVCache:
         sequence.num_computed_tokens += node.num_computed
 
     def _leave(self, sequence: Sequence, last: Node) -> Node:
-        """Take the sequence off its path, and copy out what it was the last to use. Tokens that
-        nobody will compute any more leave the tree; returns the last node that is still there."""
+        """Take the sequence off its path, and copy out the nodes of which it was the last user.
+        Tokens that no sequence will compute any more leave the tree. Returns the last node that
+        remains."""
         for node in [*last.path()]:
             del node.users[sequence]
             if node.users:
@@ -237,7 +239,7 @@ class KVCache:
         node, num_known = self._tree.follow(node, tokens)
         if num_known == len(tokens) or tokens[num_known] in node.children:
             self._touch(node)
-            return  # nothing new, or somebody is computing it just now
+            return  # nothing new, or another sequence is computing it now
         leaf = self._tree.append(node, tokens[num_known:])
         leaf.num_computed = len(leaf.tokens)
         self._save(leaf, sequence.slot)
@@ -255,7 +257,7 @@ class KVCache:
         self._tree.store(node, blocks)
 
     def _touch(self, node: Node) -> None:
-        """A node has been used, or has changed: note whether it may be forgotten, and last."""
+        """Mark a node as just used: if it is an idle leaf, it is the last to be forgotten."""
         self._idle_leaves.pop(node, None)
         if node.is_idle_leaf:
             self._idle_leaves[node] = None

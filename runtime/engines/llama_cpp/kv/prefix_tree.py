@@ -1,6 +1,6 @@
-"""A radix tree of token prefixes: what is computed, or will be when somebody has read it.
+"""A radix tree of token prefixes, computed ones and ones that a running sequence will compute.
 
-It knows structure and nothing of cells or slots; `KVCache` owns those.
+The tree holds structure only; `KVCache` owns cells and slots.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Node:
     computed token below it. `users` are the running sequences whose known prefix covers the node,
     always to its end; all of them have the computed part in their slots. `blocks` is a copy of a
     complete node outside the cache, or empty; the first and the last may reach beyond the node.
-    A node without users has one, and no cells.
+    A node without users has such a copy and no cells.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def is_idle_leaf(self) -> bool:
-        """Nobody runs on it and nothing is below it: what may be forgotten first."""
+        """Whether the node has no users and no children, so that it may be forgotten first."""
         return not (self.is_root or self.users or self.children)
 
     def path(self) -> Iterator["Node"]:
@@ -114,7 +114,7 @@ class PrefixTree:
         return iter(()) if root is None else _descend(root, tokens)
 
     def insert(self, salt: str, tokens: list[int]) -> Node:
-        """The node that ends exactly where `tokens` end; what was missing is new and uncomputed."""
+        """The node that ends exactly where `tokens` end. Nodes added for it are uncomputed."""
         node = self.root(salt)
         for step in _descend(node, tokens):
             node = self.split(step.node, step.num_tokens)
@@ -212,8 +212,8 @@ def _descend(node: Node, tokens: list[int]) -> Iterator[Step]:
 
 
 def common_length(first: SequenceOf[int], second: SequenceOf[int]) -> int:
-    """How many items two sequences have in common at their beginning. Halves instead of stepping:
-    comparing slices costs nanoseconds a token."""
+    """Length of the common prefix of two sequences. Bisects instead of stepping, because comparing
+    slices costs nanoseconds a token."""
     low, high = 0, min(len(first), len(second))
     if first[:high] == second[:high]:
         return high

@@ -1,4 +1,4 @@
-"""What one answer may say next, beyond what its logits say: thinking first, then its structure."""
+"""Which tokens one answer may continue with, whatever its logits: thinking, then structure."""
 
 from functools import partial
 

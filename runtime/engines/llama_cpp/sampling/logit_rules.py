@@ -1,4 +1,4 @@
-"""What changes a model's logits before a token is chosen from them."""
+"""Changes to a model's logits before a token is chosen from them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,8 @@ from runtime.engines.llama_cpp.sampling.top_k import Floats
 from runtime.messages.request import SamplingParams
 
 FORBIDDEN = np.float32(-1e30)
-"""The logit of a token that must not come. Finite, and small enough that no penalty or temperature
-makes it infinite: there may be nothing but such tokens, and one of them must come then."""
+"""The logit of a banned token. It is finite, and no penalty or temperature makes it infinite: if
+all tokens are banned, one of them must still be chosen."""
 
 
 class LogitRules:
@@ -18,7 +18,7 @@ class LogitRules:
 
     `output_token_ids` are tokens that a resumed sequence brings along; presence and frequency
     penalties look at them and at what is sampled later, the repetition penalty at the prompt too.
-    `end_token_ids` are all that would end the answer.
+    `end_token_ids` are all tokens that would end the answer.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LogitRules:
                 self._seen = np.insert(self._seen, place, token_id)
 
     def _punish_repetition(self, logits: Floats) -> None:
-        """Divide what speaks for a token that has been there, multiply what speaks against it."""
+        """Divide the positive logits of tokens that have occurred, multiply their negative ones."""
         penalty = np.float32(self._params.repetition_penalty)
         values = logits[self._seen]
         logits[self._seen] = np.where(values > 0, values / penalty, values * penalty)

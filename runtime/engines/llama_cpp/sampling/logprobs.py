@@ -1,5 +1,5 @@
 """How likely a token was, from the model's own logits: before bias, penalties and temperature, as
-OpenAI tells it."""
+OpenAI reports it."""
 
 import numpy as np
 

@@ -56,7 +56,7 @@ class Sampler:
         return token_id
 
     def take(self, token_id: int) -> None:
-        """A token has been chosen, by `sample` or by somebody else."""
+        """A token has been chosen, by `sample` or by other code."""
         self._num_sampled += 1
         self._rules.take(token_id)
 
@@ -96,7 +96,7 @@ class Sampler:
         return self._draw(token_ids[keep], weights[keep])
 
     def _draw(self, token_ids: TokenIds, weights: Floats) -> int:
-        with np.errstate(divide="ignore"):  # what is impossible never arrives
+        with np.errstate(divide="ignore"):  # an impossible token never arrives
             times = self._times(token_ids) / weights
         return int(token_ids[times.argmin()])
 

@@ -13,8 +13,8 @@ GROUP = 64
 
 
 def top_token_ids(logits: Floats, top_k: int) -> TokenIds:
-    """The ids of the `top_k` largest logits, largest first, equal ones by id. Only those are sorted
-    that reach the `top_k`-th largest maximum of a group: at least so many tokens do."""
+    """The ids of the `top_k` largest logits, largest first, equal ones by id. Only tokens are
+    sorted that reach the `top_k`-th largest group maximum; at least `top_k` tokens reach it."""
     group_maxima = logits[: logits.size // GROUP * GROUP].reshape(GROUP, -1).max(axis=0)
     if top_k < group_maxima.size:
         token_ids = np.flatnonzero(logits >= np.partition(group_maxima, -top_k)[-top_k])

@@ -73,7 +73,7 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot) -> En
 
 
 def _spec(gpus: GpuSnapshot) -> GpuSpec:
-    """The first GPU that CUDA sees, with the memory that nobody else uses."""
+    """The first GPU that CUDA sees, with the memory that no other process uses."""
     visible = visible_gpus(gpus.gpus)
     if not visible:
         raise _NotPlanned(gpus.problem or "there is no GPU")

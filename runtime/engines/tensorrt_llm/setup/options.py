@@ -2,7 +2,7 @@
 
 Each argument of the package that this project sets stands here once, with the setting that it
 comes from. What the installed release does not have is left out when it is our default, and
-refused with the setting's path when somebody has set it (docs/tensorrt-llm-contract.md, 10.2).
+refused with the setting's path when the user has set it (docs/tensorrt-llm-contract.md, 10.2).
 """
 
 from collections.abc import Mapping
@@ -317,7 +317,7 @@ def _present(
 def _split_extra(
     extra: Mapping[str, Any], arguments: Arguments
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What adds to the sections that are made here, and what stands for itself."""
+    """The entries of `extra` that extend our sections, and the entries that stand alone."""
     sections: dict[str, dict[str, Any]] = {}
     plain: dict[str, Any] = {}
     for name, value in extra.items():

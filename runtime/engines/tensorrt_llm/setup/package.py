@@ -97,7 +97,7 @@ def _look_up(name: str) -> Any:
             found = getattr(import_module(place), name, None)
         except ModuleNotFoundError as error:
             if error.name is None or not place.startswith(error.name):
-                raise  # the place exists, and something that it needs does not
+                raise  # the module exists, but one of its imports does not
             continue
         if found is not None:
             return found
@@ -113,7 +113,7 @@ def _import_package() -> Any:
         raise SetupError(
             f"TensorRT-LLM needs the package {error.name}, which is missing"
         ) from error
-    except (ImportError, OSError, RuntimeError) as error:  # a library or a driver that is not there
+    except (ImportError, OSError, RuntimeError) as error:  # a shared library or a driver is missing
         raise SetupError(f"TensorRT-LLM is installed and does not load: {error}") from error
 
 
