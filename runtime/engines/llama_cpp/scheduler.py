@@ -36,7 +36,7 @@ class Chunk(Struct, frozen=True, gc=False):
 
     @property
     def scores(self) -> bool:
-        """Whether the tokens of the prompt are scored. Such a sequence shares no tokens."""
+        """Whether the prompt's tokens are scored. A sequence that scores its prompt shares none."""
         sequence = self.sequences[0]
         return sequence.scores_prompt and self.start < sequence.num_prompt_tokens - 1
 
