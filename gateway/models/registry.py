@@ -3,15 +3,11 @@
 import copy
 from collections.abc import Collection, Iterator, Mapping
 
-import structlog
-
 from gateway.errors import PermissionDenied, UnknownModel
 from gateway.models.served_model import (
     ServedModel,
 )
 from runtime.errors import SetupError
-
-log = structlog.get_logger(__name__)
 
 
 class ModelRegistry:
