@@ -1,6 +1,6 @@
 """The guard of every route: identifies the client and admits the request."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -11,7 +11,7 @@ from gateway.admission.admission import (
 )
 from gateway.admission.keys import Principal
 from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit
-from gateway.generation.assembler import Assembler
+from gateway.generation.run import AnswerRun
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
 
@@ -53,19 +53,14 @@ def principal_of(scope: Any) -> Principal | None:
     return principal
 
 
-def reserve_tokens(scope: Any, assembler: Assembler, max_tokens: Sequence[int | None]) -> None:
+def reserve_tokens(scope: Any, run: AnswerRun) -> None:
     """Charges a request to its key's tokens per minute before the engine gets it. When the request
-    ends, the charge becomes the tokens that `assembler` has counted.
-
-    `max_tokens` has the client's limit for each answer, None if the client set none. Raises
-    RateLimited.
-    """
+    ends, the charge becomes the tokens that the answer has used. Raises RateLimited."""
     if scope.get(_PERMIT) is not None:
-        answers = sum(UNLIMITED_ANSWER_TOKENS if n is None else n for n in max_tokens)
-        prompts = assembler.usage_so_far().prompt_tokens
-        reserve_prompt_tokens(
-            scope, prompts + answers, lambda: assembler.usage_so_far().total_tokens
-        )
+        limits = run.token_limits
+        answers = sum(UNLIMITED_ANSWER_TOKENS if limit is None else limit for limit in limits)
+        prompts = run.usage_so_far().prompt_tokens
+        reserve_prompt_tokens(scope, prompts + answers, lambda: run.usage_so_far().total_tokens)
 
 
 def reserve_prompt_tokens(scope: Any, num_tokens: int, used: Callable[[], int]) -> None:

@@ -1,47 +1,29 @@
 """Times and counts one answer while it is made."""
 
 import time
-from types import TracebackType
-from typing import Self
 
 from gateway.generation.assembler import Assembler
 from gateway.observability.answer_record import AnswerRecord, Outcome
 from gateway.observability.metrics.model import ModelMetrics
-from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import RequestRecord
 
 
 class Timeline:
     """Call `delta` after every delta, then `finish` when the answer is complete.
 
-    Leaving the `with` block without `finish` records an aborted answer, or a failed one if an error
-    leaves the block. The first recorded end counts.
+    An answer that does not become complete ends with `abort` or `fail`. The first recorded end
+    counts. `started` is when the request arrived, on the monotonic clock.
     """
 
-    __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_record", "_started")
+    __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_started", "record")
 
-    def __init__(
-        self, metrics: Metrics, request_record: RequestRecord, assembler: Assembler
-    ) -> None:
-        self._metrics: ModelMetrics = metrics.of(request_record.model_name)
-        self._started = request_record.started
+    def __init__(self, metrics: ModelMetrics, started: float, assembler: Assembler) -> None:
+        self._metrics = metrics
+        self._started = started
         self._assembler = assembler
-        self._record = AnswerRecord(assembler.num_choices)
+        self.record = AnswerRecord(assembler.num_choices)
         self._last = 0.0
         self._num_seen = 0
         self._num_gaps = 0
-        request_record.answer = self._record
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):
-            self.fail()
-        else:
-            self.abort()
 
     def delta(self, num_outputs: int) -> None:
         """Counts inter-token latencies, after `assembler.push`. A delta of k tokens is k equal
@@ -49,9 +31,9 @@ class Timeline:
         answer's first token are 0.
         """
         assembler = self._assembler
-        if assembler.num_prompt_tokens != self._record.prompt_tokens:
-            self._metrics.prompt_tokens += assembler.num_prompt_tokens - self._record.prompt_tokens
-            self._record.prompt_tokens = assembler.num_prompt_tokens
+        if assembler.num_prompt_tokens != self.record.prompt_tokens:
+            self._metrics.prompt_tokens += assembler.num_prompt_tokens - self.record.prompt_tokens
+            self.record.prompt_tokens = assembler.num_prompt_tokens
         num_tokens = assembler.num_completion_tokens - self._num_seen
         if not num_tokens:
             return
@@ -72,7 +54,7 @@ class Timeline:
         """The answer is complete."""
         if not self._settle("completed"):
             return
-        metrics, record = self._metrics, self._record
+        metrics, record = self._metrics, self.record
         metrics.e2e_latency.observe(record.ended - self._started)
         metrics.request_prompt_tokens.observe(record.prompt_tokens)
         metrics.request_generation_tokens.observe(record.completion_tokens)
@@ -95,7 +77,7 @@ class Timeline:
             self._metrics.failed += 1
 
     def _first_token(self, now: float) -> None:
-        metrics, record = self._metrics, self._record
+        metrics, record = self._metrics, self.record
         record.first_token = now
         metrics.time_to_first_token.observe(now - self._started)
         started_time = self._assembler.started_time
@@ -106,7 +88,7 @@ class Timeline:
 
     def _settle(self, outcome: Outcome) -> bool:
         """Records the outcome. True if this is the answer's first recorded end."""
-        record = self._record
+        record = self.record
         if record.outcome:
             return False
         usage = self._assembler.usage_so_far()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from litestar import Request
@@ -10,13 +10,12 @@ from msgspec import Struct
 
 from gateway.admission.drain import Drain
 from gateway.admission.guard import principal_of
-from gateway.api.openai.protocol.requests import WorkRequest
 from gateway.generation.scheduling import Caller
-from gateway.generation.trace_attributes import request_attributes
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_attributes import request_attributes
 from gateway.observability.request_record import RequestRecord, key_fingerprint
 from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -56,19 +55,26 @@ def model_of(request: AnyRequest, name: str | None) -> ServedModel:
     return context.models.get(context.model.name if name is None else name)
 
 
-def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
-    """The model that the request names. Raises UnknownModel."""
-    model = context_of(request).models.get(data.model)
-    note_model(request, data, model)
+class NamesModel(Protocol):
+    """The decoded body of a request that names its model, or does not."""
+
+    @property
+    def model(self) -> str | None: ...
+
+
+def served_model(request: AnyRequest, data: NamesModel) -> ServedModel:
+    """Like `model_of`, for a request that counts for the model's metrics."""
+    model = model_of(request, data.model)
+    _note_model(request, data, model)
     return model
 
 
-def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
+def _note_model(request: AnyRequest, data: NamesModel, model: ServedModel) -> None:
     """Adds the names of the model and of the key to the request's metrics, log line and trace. An
     adapter counts as its base model."""
     context, request_record = context_of(request), RequestRecord.of(request.scope)
     if context.tracer is not None:
-        request_record.attributes = request_attributes(data)
+        request_record.attributes = request_attributes(data, data.model or model.name)
     request_record.model_name = context.models.base_of(model.name) or model.name
     principal = principal_of(request.scope)
     if principal is not None:

@@ -18,9 +18,10 @@ from gateway.api.openai.protocol.embedding import (
     decode_embedding,
 )
 from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
-from gateway.generation.scheduling import Scheduling, scheduling_of
+from gateway.api.openai.translate.unsupported import check_extensions
+from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
 from gateway.generation.writer import encode
-from gateway.http.body import read_json
+from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, context_of, served_model
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
@@ -34,15 +35,18 @@ from runtime.messages.engine import EngineLimits
 WRITTEN_NUMBERS = 50_000
 """Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""
 
+BODY = JSONBody(EmbeddingRequest, decode_embedding, check_extensions)
+
 
 @post("/v1/embeddings", status_code=200)
 async def create_embedding(request: AnyRequest) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
-    data = await read_json(request, decode_embedding, EmbeddingRequest)
+    data = await BODY.read(request)
     context = context_of(request)
     model = served_model(request, data)
     inputs = given_inputs(data)
-    scheduling = scheduling_of(data, caller_of(request))
+    wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
+    scheduling = scheduling_of(wish, caller_of(request))
     context.gpus.check_memory()
     limits = model.client.check_embeddings()
     _check_adapter(model)

@@ -46,10 +46,12 @@ class ChatTemplate:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        param: str = "messages",
     ) -> str:
         """The prompt for the next answer, or for a continuation of the last message. `variables`
         are passed to the template. `tools` are the tools that the model may call. A template's
-        refusal is reported as a mistake in the messages."""
+        refusal is reported as a mistake in the messages, which are the request parameter
+        `param`."""
         given = dict(variables or {})
         if taken := sorted(self._reserved & given.keys()):
             raise InvalidRequest(
@@ -64,7 +66,7 @@ class ChatTemplate:
         except Exception as error:
             raise InvalidRequest(
                 f"The model's chat template cannot take these messages: {error}",
-                param="messages",
+                param=param,
             ) from error
 
     def writes_bos(self, prompt: str) -> bool:

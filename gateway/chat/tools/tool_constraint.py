@@ -179,7 +179,7 @@ def _check_free(use: ToolUse, wanted: StructuredOutput | None) -> None:
     """Refuses parameters that cannot be enforced for models whose arguments are not JSON."""
     strict = next((function for function in use.callable if function.is_strict), None)
     if strict is not None:
-        param = strict.source.removesuffix("parameters") + "strict"
+        param = f"{strict.where}.strict"
     elif wanted is not None:
         param = wanted.source
     else:

@@ -8,13 +8,14 @@ Mode = Literal["auto", "required", "named"]
 
 
 class FunctionSpec(Struct, frozen=True):
-    """A checked function. `schema` is the schema of its arguments, an object. `source` is its place
-    in the request."""
+    """A checked function. `schema` is the JSON schema of its arguments, an object. `where` is the
+    function's place in the request, and `source` that of the schema; errors name them."""
 
     name: str
     description: str
     schema: dict[str, Any]
     is_strict: bool
+    where: str
     source: str
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import get_args
@@ -25,7 +26,6 @@ from gateway.observability.metrics.server import EARLY_RESULTS, OPERATIONS, RESU
 from gateway.observability.metrics.table import FAMILIES
 from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
-from runtime.errors import EngineError
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
 from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
@@ -106,17 +106,17 @@ def test_timeline_counts_every_token_once():
     were merged."""
     metrics = Metrics()
     assembler = Assembler(["a", "b"], [3])
-    request_record = exchange_of()
-    with Timeline(metrics, request_record, assembler) as timeline:
-        for outputs in (
-            [RequestOutput("a", [], "")],
-            [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
-            [RequestOutput("a", [1, 2, 3], "xyz")],
-            [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
-        ):
-            assembler.push(outputs)
-            timeline.delta(len(outputs))
-        timeline.finish()
+    timeline = Timeline(metrics.of("m"), 0.0, assembler)
+    for outputs in (
+        [RequestOutput("a", [], "")],
+        [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
+        [RequestOutput("a", [1, 2, 3], "xyz")],
+        [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
+    ):
+        assembler.push(outputs)
+        timeline.delta(len(outputs))
+    timeline.finish()
+    timeline.abort()  # the first end counts
 
     shown = Shown(text_of(metrics))
     assert shown("time_to_first_token_seconds_count") == 1
@@ -130,21 +130,19 @@ def test_timeline_counts_every_token_once():
     assert shown("request_success_total", finished_reason="stop") == 1
     assert shown("request_success_total", finished_reason="length") == 1
     assert shown("requests_aborted_total") == 0
-    assert request_record.answer is not None
-    assert request_record.answer.outcome == "completed"
+    assert timeline.record.outcome == "completed"
 
 
 def test_phases_are_between_the_times_that_were_told():
     metrics = Metrics()
-    request_record = exchange_of()
-    request_record.started -= 10
+    started = time.monotonic() - 10
     assembler = Assembler(["a"], [3])
-    with Timeline(metrics, request_record, assembler) as timeline:
-        assembler.push([RequestOutput("a", [1], "x", started_time=request_record.started + 4)])
-        timeline.delta(1)
-        assembler.push([RequestOutput("a", [1], "x", "stop")])
-        timeline.delta(1)
-        timeline.finish()
+    timeline = Timeline(metrics.of("m"), started, assembler)
+    assembler.push([RequestOutput("a", [1], "x", started_time=started + 4)])
+    timeline.delta(1)
+    assembler.push([RequestOutput("a", [1], "x", "stop")])
+    timeline.delta(1)
+    timeline.finish()
 
     shown = Shown(text_of(metrics))
     assert shown("request_queue_time_seconds_sum") == pytest.approx(4)
@@ -164,29 +162,25 @@ def test_what_is_counted_is_what_had_come(deltas, end):
     """Four choices of two prompts; the answer ends at any point, in any way."""
     metrics = Metrics()
     assembler = Assembler(["a", "b", "c", "d"], [5, 7])
-    request_record = exchange_of()
     num_tokens, begun, cached = 0, set(), {}
     of_choice: Counter[str] = Counter()
-    timeline = Timeline(metrics, request_record, assembler)
-    with pytest.raises(EngineError) if end == "fail" else timeline, timeline:
-        for request_id, count, num_cached in deltas:
-            assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
-            timeline.delta(1)
-            num_tokens += count
-            of_choice[request_id] += count
-            begun.add(request_id in "cd")
-            cached[request_id] = max(cached.get(request_id, 0), num_cached)
-        if end == "fail":
-            raise EngineError("it broke")
-        if end == "finish":
-            for request_id in "abcd":
-                assembler.push([RequestOutput(request_id, [], "", "stop")])
-            timeline.delta(4)
-            begun = {False, True}
-            timeline.finish()
-
     counted = metrics.of("m")
-    answer = request_record.answer
+    timeline = Timeline(counted, 0.0, assembler)
+    for request_id, count, num_cached in deltas:
+        assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
+        timeline.delta(1)
+        num_tokens += count
+        of_choice[request_id] += count
+        begun.add(request_id in "cd")
+        cached[request_id] = max(cached.get(request_id, 0), num_cached)
+    if end == "finish":
+        for request_id in "abcd":
+            assembler.push([RequestOutput(request_id, [], "", "stop")])
+        timeline.delta(4)
+        begun = {False, True}
+    {"abort": timeline.abort, "fail": timeline.fail, "finish": timeline.finish}[end]()
+
+    answer = timeline.record
     assert counted.generation_tokens == answer.completion_tokens == num_tokens
     gaps = sum(max(count - 1, 0) for count in of_choice.values())
     assert counted.inter_token_latency.count == gaps

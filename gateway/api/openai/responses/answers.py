@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.api.openai.responses.protocol import ResponseTextFormat, ResponseToolChoice
-from gateway.chat.conversation import ReasoningEffort
+from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]

@@ -28,7 +28,7 @@ from gateway.api.openai.responses.answers import (
     usage_of,
 )
 from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
-from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool, tools
+from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
@@ -203,7 +203,7 @@ class ResponseWriter(AnswerWriter):
         return [_text_logprob(entry) for entry in written.content]
 
 
-def new_response(data: ResponseRequest, head: Head) -> Response:
+def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Head) -> Response:
     """How the response stands at its beginning."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
@@ -224,7 +224,7 @@ def new_response(data: ResponseRequest, head: Head) -> Response:
         temperature=1.0 if data.temperature is None else data.temperature,
         text=ToldText(wanted or TextFormat()),
         tool_choice=data.tool_choice or "auto",
-        tools=[_told_tool(tool) for tool in tools(data)],
+        tools=[_told_tool(tool) for tool in tools],
         top_logprobs=data.top_logprobs or 0,
         top_p=1.0 if data.top_p is None else data.top_p,
         user=UNSET if data.user is None else data.user,

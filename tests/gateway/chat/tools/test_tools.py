@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.api.openai.protocol.requests import decode_chat_completion
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.translate.tools import find_tool_use
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
