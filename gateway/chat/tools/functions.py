@@ -1,37 +1,58 @@
 """The functions of a request, checked. Every family of endpoints uses these checks. Pure."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
-import msgspec
 from msgspec import Raw
 
 from gateway.chat.schemas import MAX_SCHEMA_LENGTH, decode_json
-from gateway.chat.tools.tool_use import FunctionSpec
+from gateway.chat.tools.strict_schema import closed
+from gateway.chat.tools.tool_use import ArgumentSchema, FunctionSpec
 from runtime.errors import InvalidRequest
 
-NO_ARGUMENTS = {"type": "object", "properties": {}}
+NO_ARGUMENTS = b'{"type": "object", "properties": {}}'
 """The schema of a function that declares none."""
 
+MAX_REMEMBERED_LENGTH = 8192
+"""Characters of a schema that is parsed once and remembered."""
 
-def argument_schema(raw: Raw, param: str) -> dict[str, Any]:
-    """The JSON schema of a function's arguments. Raises InvalidRequest, which names `param`."""
-    if bytes(raw) in (b"", b"null"):
-        return NO_ARGUMENTS
-    schema = decode_json(raw, param)
+
+def argument_schema(raw: Raw, param: str) -> ArgumentSchema:
+    """The JSON schema of a function's arguments. Raises InvalidRequest, which names `param`.
+
+    An agent sends the same tools with every request, so the last schemas are remembered.
+    """
+    text = bytes(raw)
+    if text in (b"", b"null"):
+        text = NO_ARGUMENTS
+    parse = _remembered if len(text) <= MAX_REMEMBERED_LENGTH else _parsed
+    return parse(text, param)
+
+
+def _parsed(text: bytes, param: str) -> ArgumentSchema:
+    schema = decode_json(text, param)
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
         raise InvalidRequest(
             f'`{param}` has to be a JSON schema of an object, with `type` "object".',
             param=param,
             code="invalid_function_parameters",
         )
-    return {"type": "object", **schema}
+    schema = {"type": "object", **schema}
+    try:
+        strict = closed(schema)
+        return ArgumentSchema(schema, strict, json.dumps(strict, ensure_ascii=False))
+    except RecursionError as error:
+        raise InvalidRequest(f"`{param}` is nested too deeply.", param=param) from error
+
+
+_remembered = lru_cache(maxsize=256)(_parsed)
 
 
 def check_functions(functions: Sequence[FunctionSpec]) -> None:
     """Raises InvalidRequest if two functions have one name, or if their schemas together are too
     long."""
-    length = sum(len(msgspec.json.encode(function.schema)) for function in functions)
+    length = sum(len(function.arguments.closed_text) for function in functions)
     if length > MAX_SCHEMA_LENGTH:
         raise InvalidRequest(
             f"The schemas of all tools together are too long: {length} characters, and at most"

@@ -14,7 +14,6 @@ from gateway.chat.parsing.pieces import Parser
 from gateway.chat.tools.calls_only import CallsOnly
 from gateway.chat.tools.dialect import CallForm, Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
-from gateway.chat.tools.strict_schema import closed
 from gateway.chat.tools.tool_use import FunctionSpec, ToolUse
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
@@ -110,7 +109,7 @@ def _tagged(
     structures = tuple(
         TagStructure(
             form.begin(function.name),
-            json.dumps(closed(function.schema), ensure_ascii=False),
+            function.arguments.closed_text,
             form.end,
             function.is_strict,
             function.source,
@@ -210,7 +209,7 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"const": function.name},
-            "arguments": _moved(closed(function.schema), pointer),
+            "arguments": _moved(function.arguments.closed, pointer),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,

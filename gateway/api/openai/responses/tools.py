@@ -39,7 +39,7 @@ def _spec(tool: ResponseTool, where: str) -> FunctionSpec:
     return FunctionSpec(
         name=tool.name,
         description=tool.description or "",
-        schema=argument_schema(tool.parameters, source),
+        arguments=argument_schema(tool.parameters, source),
         is_strict=bool(tool.strict),
         where=where,
         source=source,

@@ -88,7 +88,7 @@ def _spec(function: FunctionDefinition, where: str) -> FunctionSpec:
     return FunctionSpec(
         name=function.name,
         description=function.description or "",
-        schema=argument_schema(function.parameters, source),
+        arguments=argument_schema(function.parameters, source),
         is_strict=bool(function.strict),
         where=where,
         source=source,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -23,6 +24,7 @@ from runtime.config.scripted import ScriptedConfig
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.jobs import chat
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.serving import MODEL, RunningServer, running_server
 
@@ -343,6 +345,18 @@ def test_a_format_and_tools(tiny: RunningServer) -> None:
 def tool_use(**body: Any) -> ToolUse | None:
     raw = json.dumps({"model": "m", "messages": [USER], **body}).encode()
     return find_tool_use(decode_chat_completion(raw))
+
+
+@pytest.mark.parametrize("depth", [260, 400])
+def test_a_schema_that_is_nested_too_deeply_is_refused(depth: int):
+    parameters = '{"type":"object","properties":{"a":' * depth + "{}" + "}}" * depth
+    function = {"name": "f", "parameters": msgspec.Raw(parameters.encode())}
+    data = chat(tools=[{"type": "function", "function": function}])
+
+    with pytest.raises(InvalidRequest, match="nested too deeply") as caught:
+        find_tool_use(data)
+
+    assert caught.value.param == "tools[0].function.parameters"
 
 
 @pytest.mark.parametrize(
