@@ -38,6 +38,7 @@ from gateway.http.error_handler import handle_error
 from gateway.http.gateway import (
     Gateway,
 )
+from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
@@ -95,7 +96,7 @@ def create_app(
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
-    metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()))
+    metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
     supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
     model = ServedModel(name, supervisor.client, settings.model)

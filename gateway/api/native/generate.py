@@ -25,6 +25,7 @@ from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
 from gateway.generation.writer import AnswerWriter, Head, encode, new_head
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 from runtime.messages.request import SamplingParams
 
@@ -67,7 +68,16 @@ class GenerationChunk(Struct, frozen=True):
 _BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, check_extensions)
 
 
-@post("/generate", status_code=200)
+FACTS = facts(
+    operation="text_completion",
+    body=GenerateRequest,
+    answer=Generation,
+    event=GenerationChunk,
+    errors=ENGINE_ERRORS,
+)
+
+
+@post("/generate", status_code=200, opt=FACTS)
 async def generate(request: AnyRequest) -> ASGIApp:
     """Continue a text, as a stream or in one piece."""
     data = await _BODY.read(request)

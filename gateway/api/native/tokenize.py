@@ -25,6 +25,7 @@ from gateway.generation.writer import encode
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, model_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -82,7 +83,11 @@ _DETOKENIZE = JSONBody(
 )
 
 
-@post("/tokenize", status_code=200)
+@post(
+    "/tokenize",
+    status_code=200,
+    opt=facts(body=TokenizeRequest, answer=Tokens, errors=BODY_ERRORS),
+)
 async def tokenize(request: AnyRequest) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
@@ -94,7 +99,11 @@ async def tokenize(request: AnyRequest) -> ASGIApp:
     return JSONBytes(encode(Tokens(len(token_ids), model.max_model_len, token_ids, shown)))
 
 
-@post("/detokenize", status_code=200)
+@post(
+    "/detokenize",
+    status_code=200,
+    opt=facts(body=DetokenizeRequest, answer=Text, errors=BODY_ERRORS),
+)
 async def detokenize(request: AnyRequest) -> ASGIApp:
     """The text of token ids."""
     data = await _DETOKENIZE.read(request)

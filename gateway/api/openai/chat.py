@@ -5,11 +5,14 @@ import secrets
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.api.openai.protocol.answers import ChatCompletion
+from gateway.api.openai.protocol.chunks import ChatCompletionChunk
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     StreamOptions,
     decode_chat_completion,
 )
+from gateway.api.openai.schema_notes import note_fields
 from gateway.api.openai.translate.job import chat_job, chat_wish
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.chat import ChatWriter
@@ -19,12 +22,23 @@ from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, new_head
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 
 BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, check_extensions)
 
 
-@post("/v1/chat/completions", status_code=200)
+FACTS = facts(
+    operation="chat",
+    body=ChatCompletionRequest,
+    answer=ChatCompletion,
+    event=ChatCompletionChunk,
+    errors=ENGINE_ERRORS,
+    describe=note_fields(ChatCompletionRequest),
+)
+
+
+@post("/v1/chat/completions", status_code=200, opt=FACTS)
 async def create_chat_completion(request: AnyRequest) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await BODY.read(request)

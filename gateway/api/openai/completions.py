@@ -5,7 +5,10 @@ import secrets
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.api.openai.protocol.answers import Completion
+from gateway.api.openai.protocol.chunks import CompletionChunk
 from gateway.api.openai.protocol.requests import CompletionRequest, StreamOptions, decode_completion
+from gateway.api.openai.schema_notes import note_fields
 from gateway.api.openai.translate.job import completion_job
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.best_of import BestOf
@@ -15,12 +18,23 @@ from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 
 BODY = JSONBody(CompletionRequest, decode_completion, check_extensions)
 
 
-@post("/v1/completions", status_code=200)
+FACTS = facts(
+    operation="text_completion",
+    body=CompletionRequest,
+    answer=Completion,
+    event=CompletionChunk,
+    errors=ENGINE_ERRORS,
+    describe=note_fields(CompletionRequest),
+)
+
+
+@post("/v1/completions", status_code=200, opt=FACTS)
 async def create_completion(request: AnyRequest) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
     data = await BODY.read(request)

@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admission.guard import reserve_prompt_tokens
 from gateway.api.openai.protocol.embedding import (
+    EmbeddingList,
     EmbeddingRequest,
     EmbeddingUsage,
     Inputs,
@@ -23,6 +24,7 @@ from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling
 from gateway.generation.writer import encode
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, context_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
 from gateway.observability.answer_record import AnswerRecord, Outcome
@@ -38,7 +40,12 @@ WRITTEN_NUMBERS = 50_000
 BODY = JSONBody(EmbeddingRequest, decode_embedding, check_extensions)
 
 
-@post("/v1/embeddings", status_code=200)
+FACTS = facts(
+    operation="embeddings", body=EmbeddingRequest, answer=EmbeddingList, errors=ENGINE_ERRORS
+)
+
+
+@post("/v1/embeddings", status_code=200, opt=FACTS)
 async def create_embedding(request: AnyRequest) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
     data = await BODY.read(request)

@@ -13,6 +13,7 @@ from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, context_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import facts
 
 
 class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +61,12 @@ async def resume(request: AnyRequest) -> ASGIApp:
     return _state(drain)
 
 
-@post("/admin/restart", opt={ADMIN: True}, status_code=202, sync_to_thread=False)
+@post(
+    "/admin/restart",
+    opt={ADMIN: True, **facts(answer=RestartState, done=202)},
+    status_code=202,
+    sync_to_thread=False,
+)
 def restart_engine(request: AnyRequest) -> ASGIApp:
     """Have a new engine process, also where the engine was given up. Requests in flight go on with
     it; how far it is, `/health` says."""

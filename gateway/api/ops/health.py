@@ -11,6 +11,7 @@ from gateway.errors import retry_headers
 from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest, Context, context_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import facts
 from gateway.models.health import HealthState, Progress, problems_of, progress_of, state_of
 from gateway.models.served_model import LOADING_RETRY_SECONDS
 from runtime.hardware.readings import GpuReading
@@ -52,14 +53,22 @@ def live() -> ASGIApp:
     return JSONBytes(b'{"status":"ok"}')
 
 
-@get("/health/ready", opt={PUBLIC: True}, sync_to_thread=False)
+@get(
+    "/health/ready",
+    opt={PUBLIC: True, **facts(answer=Readiness, errors=(503,), unavailable=Readiness)},
+    sync_to_thread=False,
+)
 def ready(request: AnyRequest) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
     context = context_of(request)
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
-@get("/health", opt={MONITORING: True}, sync_to_thread=False)
+@get(
+    "/health",
+    opt={MONITORING: True, **facts(answer=Health, errors=(503,), unavailable=Health)},
+    sync_to_thread=False,
+)
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
     context, now = context_of(request), time.monotonic()

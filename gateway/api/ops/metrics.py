@@ -6,12 +6,13 @@ from litestar import Response, get
 
 from gateway.admission.guard import MONITORING
 from gateway.http.context import AnyRequest, context_of
+from gateway.http.route_facts import facts
 from gateway.observability.metrics.exposition import CONTENT_TYPE, render
 from gateway.observability.metrics.processes import ProcessUsage, own_usage, usage_of_tree
 from runtime.messages.engine import EngineInfo
 
 
-@get("/metrics", opt={MONITORING: True})
+@get("/metrics", opt={MONITORING: True, **facts(media_type="text/plain")})
 async def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)

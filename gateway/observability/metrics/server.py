@@ -1,7 +1,7 @@
 """All counters of one server. Counting is plain arithmetic; `exposition` makes the text."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -27,15 +27,6 @@ REFUSALS = (429, 503)
 
 PROVIDER = "lockgate"
 """`gen_ai.provider.name`: the server of the model."""
-
-OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/responses": "chat",
-    "/generate": "text_completion",
-    "/v1/embeddings": "embeddings",
-}
-"""`gen_ai.operation.name` of the routes that use the engine."""
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
@@ -96,10 +87,16 @@ class Metrics:
     """Counters of each model, and counters of HTTP. Single-threaded.
 
     `max_keys` is how many API keys get their own label; the others become "other". With 0, nothing
-    is counted by key. `endpoints` are the paths of the application's routes.
+    is counted by key. `endpoints` are the paths of the application's routes. `operations` has
+    `gen_ai.operation.name` for the paths that use the engine.
     """
 
-    def __init__(self, max_keys: int = 0, endpoints: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        max_keys: int = 0,
+        endpoints: Iterable[str] = (),
+        operations: Mapping[str, str] = {},
+    ) -> None:
         self.models: dict[str, ModelMetrics] = {}
         self.rejections: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self.http_requests: Counter[HttpLabels] = Counter()
@@ -108,9 +105,10 @@ class Metrics:
         self.genai_output_tokens: dict[GenAiLabels, Histogram] = {}
         self.keys: dict[str, KeyUsage] = {}
         self._max_keys = max_keys
+        self._operations = operations
         self._key_names = BoundedNames(max_keys)
         self._errors = BoundedNames(MAX_ERROR_CODES)
-        self._begin_at_zero(OPERATIONS, "", EARLY_RESULTS)
+        self._begin_at_zero(self._operations, "", EARLY_RESULTS)
         self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
 
     def of(self, model_name: str) -> ModelMetrics:
@@ -118,7 +116,7 @@ class Metrics:
         found = self.models.get(model_name)
         if found is None:
             found = self.models[model_name] = ModelMetrics()
-            self._begin_at_zero(OPERATIONS, model_name, RESULTS)
+            self._begin_at_zero(self._operations, model_name, RESULTS)
         return found
 
     def _begin_at_zero(
@@ -137,7 +135,7 @@ class Metrics:
         self.http_requests[HttpLabels(endpoint, request_record.model_name, status, error)] += 1
         if error and (status in REFUSALS or error in REASONS):
             self.rejections[error] += 1
-        if (operation := OPERATIONS.get(endpoint)) is not None:
+        if (operation := self._operations.get(endpoint)) is not None:
             self._count_genai(
                 request_record, operation, error or _error_of(request_record, status), seconds
             )

@@ -66,8 +66,8 @@ async def test_a_run_that_is_closed_ends_and_frees_its_sequences():
 @pytest.mark.anyio
 async def test_what_the_engine_refuses_is_named_as_in_the_api():
     answer = Answer()
+    answer.stream.fail(InvalidRequest("`logprobs` is too much.", param="logprobs"))
     with pytest.raises(InvalidRequest, match="`include`") as caught, answer.run:
-        answer.stream.fail(InvalidRequest("`logprobs` is too much.", param="logprobs"))
         await answer.texts()
 
     assert caught.value.param == "include"

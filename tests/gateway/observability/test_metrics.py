@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.app import ROUTES
 from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.timeline import Timeline
+from gateway.http.route_facts import operations_of
 from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.metrics.bounded_names import BoundedNames
 from gateway.observability.metrics.exposition import render
 from gateway.observability.metrics.histogram import Histogram
 from gateway.observability.metrics.processes import own_usage, usage_of_tree
-from gateway.observability.metrics.server import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
+from gateway.observability.metrics.server import EARLY_RESULTS, RESULTS, Metrics
 from gateway.observability.metrics.table import FAMILIES
 from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
@@ -72,6 +74,14 @@ class Shown:
         ]
         assert len(found) == 1, f"{name}{labels}: {found}"
         return found[0]
+
+
+OPERATIONS = operations_of(ROUTES)
+
+
+def new_metrics(max_keys: int = 0) -> Metrics:
+    """The counters of a server with all routes."""
+    return Metrics(max_keys, operations=OPERATIONS)
 
 
 def exchange_of(
@@ -259,7 +269,7 @@ def test_responses_are_counted_and_refusals_by_their_code():
 
 def test_what_can_become_of_a_request_begins_at_zero():
     """For each route that the engine works for; what a request adds then is no new series."""
-    metrics = Metrics()
+    metrics = new_metrics()
     text = text_of(metrics)
     shown = Shown(text)
     for endpoint in OPERATIONS:
@@ -280,7 +290,7 @@ def test_what_can_become_of_a_request_begins_at_zero():
 
 
 def test_genai_metrics_have_the_names_and_labels_of_the_conventions():
-    metrics = Metrics()
+    metrics = new_metrics()
     good, bad, gone = (
         exchange_of(),
         exchange_of(status=503, error="engine_unavailable"),
@@ -359,7 +369,7 @@ def test_an_engine_that_is_lost_and_comes_back():
 
 
 def test_labels_that_clients_can_make_up_are_bounded():
-    metrics = Metrics(max_keys=2)
+    metrics = new_metrics(max_keys=2)
     for number in range(200):
         request_record = exchange_of(model_name="", status=400, error=f"code_{number}")
         request_record.key_name = f"key_{number}"
@@ -464,7 +474,7 @@ def test_every_family_is_there_before_the_first_request():
 
 
 def test_no_family_has_labels_beside_those_it_declares():
-    metrics = Metrics(max_keys=1)
+    metrics = new_metrics(max_keys=1)
     good = exchange_of()
     good.key_name = "k"
     good.answer = AnswerRecord(1)

@@ -5,13 +5,18 @@ import secrets
 from litestar import HttpMethod, get, post, route
 from litestar.types import ASGIApp
 
-from gateway.api.openai.responses.answers import InputTokens
+from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.protocol import (
     InputTokensRequest,
     ResponseRequest,
     decode_input_tokens,
     decode_response_request,
     tools_of,
+)
+from gateway.api.openai.responses.schema_notes import (
+    PARTS,
+    note_input_tokens,
+    note_responses,
 )
 from gateway.api.openai.responses.translate import (
     conversation_of,
@@ -32,13 +37,32 @@ from gateway.generation.writer import AnswerWriter, encode, new_head
 from gateway.http.body import JSONBody
 from gateway.http.context import AnyRequest, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 
 _RESPONSE = JSONBody(ResponseRequest, decode_response_request, check_extensions)
 _INPUT_TOKENS = JSONBody(InputTokensRequest, decode_input_tokens, check_extensions)
 
 
-@post("/v1/responses", status_code=200)
+RESPONSE_FACTS = facts(
+    operation="chat",
+    body=ResponseRequest,
+    answer=Response,
+    event=ResponseEvent,
+    errors=ENGINE_ERRORS,
+    parts=PARTS,
+    describe=note_responses,
+)
+INPUT_TOKENS_FACTS = facts(
+    body=InputTokensRequest,
+    answer=InputTokens,
+    errors=BODY_ERRORS,
+    parts=PARTS,
+    describe=note_input_tokens,
+)
+
+
+@post("/v1/responses", status_code=200, opt=RESPONSE_FACTS)
 async def create_response(request: AnyRequest) -> ASGIApp:
     """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
     Nothing is stored."""
@@ -58,7 +82,7 @@ async def create_response(request: AnyRequest) -> ASGIApp:
     return await respond(request, job, model, new_writer)
 
 
-@post("/v1/responses/input_tokens", status_code=200)
+@post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
 async def count_input_tokens(request: AnyRequest) -> ASGIApp:
     """How many tokens the prompt of a response has. No engine is needed."""
     data = await _INPUT_TOKENS.read(request)
@@ -75,19 +99,29 @@ async def count_input_tokens(request: AnyRequest) -> ASGIApp:
     http_method=[HttpMethod.GET, HttpMethod.DELETE],
     status_code=200,
     sync_to_thread=False,
+    opt=facts(errors=(404,)),
 )
 def stored_response(request: AnyRequest) -> None:
     """A 404: responses are not stored."""
     raise NotStored(str(request.path_params["response_id"]))
 
 
-@get("/v1/responses/{response_id:str}/input_items", sync_to_thread=False)
+@get(
+    "/v1/responses/{response_id:str}/input_items",
+    sync_to_thread=False,
+    opt=facts(errors=(404,)),
+)
 def stored_input_items(request: AnyRequest) -> None:
     """A 404: responses are not stored."""
     raise NotStored(str(request.path_params["response_id"]))
 
 
-@post("/v1/responses/{response_id:str}/cancel", status_code=200, sync_to_thread=False)
+@post(
+    "/v1/responses/{response_id:str}/cancel",
+    status_code=200,
+    sync_to_thread=False,
+    opt=facts(errors=(404, 503)),
+)
 def cancel_response(request: AnyRequest) -> None:
     """A 404: no response works in the background. To end one, close the connection."""
     raise NotStored(str(request.path_params["response_id"]))
