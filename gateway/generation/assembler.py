@@ -73,8 +73,8 @@ class Assembler:
 
     `num_completion_tokens` counts the tokens received so far; `num_first_tokens` of them were the
     first token of their choice. `num_prompt_tokens` counts the tokens of the prompts whose answer
-    has begun. `started_time` is when the engine admitted the first request, if the engine reports
-    it.
+    has begun. `seconds_queued` is the time from the arrival until the engine admitted the first
+    request; None until the engine reports it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Assembler:
         self.num_completion_tokens = 0
         self.num_first_tokens = 0
         self.num_prompt_tokens = 0
-        self.started_time: float | None = None
+        self.seconds_queued: float | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -183,8 +183,9 @@ class Assembler:
         if prompt not in self._begun:
             self._begun.add(prompt)
             self.num_prompt_tokens += self._prompt_lengths[prompt]
-        times = [time for time in (self.started_time, output.started_time) if time is not None]
-        self.started_time = min(times, default=None)
+        if output.seconds_queued is not None:
+            first = output.seconds_queued if self.seconds_queued is None else self.seconds_queued
+            self.seconds_queued = min(first, output.seconds_queued)
 
     def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
         """Returns the text of a choice's first delta. A scored echo is emitted before it as its own

@@ -80,11 +80,11 @@ class Timeline:
         metrics, record = self._metrics, self.record
         record.first_token = now
         metrics.time_to_first_token.observe(now - self._started)
-        started_time = self._assembler.started_time
-        if started_time is not None:
-            record.engine_started = started_time
-            metrics.queue_time.observe(max(started_time - self._started, 0.0))
-            metrics.prefill_time.observe(max(now - started_time, 0.0))
+        seconds_queued = self._assembler.seconds_queued
+        if seconds_queued is not None:
+            record.engine_started = self._started + seconds_queued
+            metrics.queue_time.observe(seconds_queued)
+            metrics.prefill_time.observe(max(now - record.engine_started, 0.0))
 
     def _settle(self, outcome: Outcome) -> bool:
         """Records the outcome. True if this is the answer's first recorded end."""

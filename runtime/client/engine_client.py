@@ -220,11 +220,12 @@ class EngineClient:
         self._num_waiting_tokens += in_flight.waiting_tokens
 
     def _submit(self, request_ids: Sequence[str]) -> None:
+        now = time.monotonic()  # the same for all, so that they stay in order
         for request_id in request_ids:
             in_flight = self._in_flight[request_id]
             in_flight.is_submitted, in_flight.num_new_tokens = True, 0
             if self._send is not None:
-                self._send(in_flight.message())
+                self._send(in_flight.message(now))
 
     def _hand_over(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
         if self._send is None or self._suspects.is_searching:

@@ -31,6 +31,7 @@ from runtime.messages.wire import (
     Stop,
     Submit,
     ToEngine,
+    with_times,
 )
 from runtime.processes import kill_offspring
 from runtime.tokenizers.load import load_tokenizer
@@ -68,12 +69,14 @@ def serve(core: EngineCore, border: Border) -> None:
     """Run until a `Stop` message. A busy engine never waits for messages."""
     last_sent = time.monotonic()
     while True:
-        for message in _receive(border, core):
+        messages = _receive(border, core)
+        now = time.monotonic()  # the same for all, so that they stay in order
+        for message in messages:
             match message:
-                case Submit(request):
-                    core.submit(request)
-                case Embed(embedding):
-                    core.embed(embedding)
+                case Submit():
+                    core.submit(with_times(message, now))
+                case Embed():
+                    core.embed(with_times(message, now))
                 case Abort(request_id):
                     core.abort(request_id)
                 case Stop():

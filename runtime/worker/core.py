@@ -193,7 +193,7 @@ class EngineCore:
         if self._output.has(request.request_id):  # a preempted request keeps its text state
             self._num_resumed += 1
         else:
-            self._output.add(request, now)
+            self._output.add(request, max(now - request.arrival_time, 0.0))
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
 

@@ -148,7 +148,7 @@ def test_phases_are_between_the_times_that_were_told():
     started = time.monotonic() - 10
     assembler = Assembler(["a"], [3])
     timeline = Timeline(metrics.of("m"), started, assembler)
-    assembler.push([RequestOutput("a", [1], "x", started_time=started + 4)])
+    assembler.push([RequestOutput("a", [1], "x", seconds_queued=4.0)])
     timeline.delta(1)
     assembler.push([RequestOutput("a", [1], "x", "stop")])
     timeline.delta(1)
