@@ -1,13 +1,8 @@
-"""Tables of documents whose rows name tests."""
+"""Tables of documents."""
 
-import ast
-import re
-from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_TEST = r"`(test_\w+)::(test_\w+)`"
-_FILE = r"`(compat_tests/(?:\w+/)*\w+\.py)`"
 
 
 def rows(text: str, start: str) -> list[list[str]]:
@@ -19,25 +14,3 @@ def rows(text: str, start: str) -> list[list[str]]:
         for number, line in enumerate(lines)
         if line.startswith(start) and not line.startswith("|---") and number not in headings
     ]
-
-
-@cache
-def functions_of(name: str) -> set[str]:
-    """Of a file of tests, whose name is the only one of its kind."""
-    [file] = (ROOT / "tests").rglob(f"{name}.py")
-    tree = ast.parse(file.read_text("utf-8"))
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    return {node.name for node in tree.body if isinstance(node, kinds)}
-
-
-def named_tests(text: str) -> list[str]:
-    """The tests, as `file::test`, and the files of tests that a text names: all that looks like one
-    is one, and there."""
-    assert "test_" not in re.sub(f"{_TEST}|{_FILE}", "", text)
-    named = re.findall(_TEST, text)
-    for file, test in named:
-        assert test in functions_of(file), f"{file} has no {test}"
-    files = re.findall(_FILE, text)
-    for file in files:
-        assert (ROOT / file).is_file()
-    return [*map("::".join, named), *files]
