@@ -22,7 +22,7 @@ from server import ROOT, gateway
 
 sys.path.insert(0, str(ROOT))
 
-from tests.schemas import random_schema
+from tests.kit.random_schemas import random_schema
 
 
 def main() -> None:

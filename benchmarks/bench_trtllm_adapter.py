@@ -103,9 +103,9 @@ def measure(engine: Engine, bare: BareLoop, num_streams: int, arguments: Any) ->
 
 def start(folder: Path, step_ms: float) -> tuple[Engine, BareLoop]:
     """The engine and the loop beside it, on doubles of their own."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests/doubles")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests/kit/doubles")]
     os.environ["TENSORRT_LLM_DOUBLE_WORKER"] = "process"
-    from tests.tensorrt_model import write_tensorrt_model
+    from tests.kit.models.tensorrt_model import write_tensorrt_model
 
     write_tensorrt_model(folder, script=list(range(97, 123)), step_ms=step_ms)
     config = EngineConfig(name="tensorrt_llm", max_num_seqs=MAX_STREAMS)

@@ -31,7 +31,7 @@ from runtime.hardware.gpu_table import find_gpu
 from runtime.models.gguf import read_gguf
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.memory_account import Wishes
-from tests.tiny_checkpoints import (
+from tests.kit.models.tiny_checkpoints import (
     byte_level_vocabulary,
     random_weights,
     sentencepiece_vocabulary,

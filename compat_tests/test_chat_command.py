@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import SCRIPTED, greeting, lockgate, start
-from tests.hf_folders import byte_level, write_folder
+from tests.kit.command_line import SCRIPTED, greeting, lockgate, start
+from tests.kit.models.hf_folders import byte_level, write_folder
 
 CHAT = ("chat", *SCRIPTED, "--set", "engine.scripted.text=abc")
 

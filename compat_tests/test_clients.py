@@ -10,7 +10,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from compat_tests.conftest import MODEL, Server
-from tests.openai_schemas import (
+from tests.kit.openai.schemas import (
     check_chat,
     check_chat_chunk,
     check_completion,

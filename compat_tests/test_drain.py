@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.admission.drain import PAUSE_RETRY_SECONDS, Drain
 from runtime.processes import is_alive
-from tests.api_keys import bearer
-from tests.serving import PATIENCE, parse_events, text_of_chunks, wait_for
-from tests.test_commands import SCRIPTED, greeting, start
+from tests.kit.api_keys import bearer
+from tests.kit.command_line import SCRIPTED, greeting, start
+from tests.kit.serving import PATIENCE, parse_events, text_of_chunks, wait_for
 
 ADMIN = "an-admin-key-for-tests"
 CHAT = "/v1/chat/completions"

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from gateway.admission.keys import KeyRing
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
-from tests.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
 
 NUM_EXAMPLES = int(os.environ.get("LOCKGATE_FUZZ_EXAMPLES", "60"))
 """Requests for each operation and kind."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.admission.keys import KeyRing, new_key
-from tests.api_keys import write_keys
+from tests.kit.api_keys import write_keys
 
 NUM_ROUNDS = 400
 CALLS_OF_A_ROUND = 50

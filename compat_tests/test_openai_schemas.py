@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from compat_tests.conftest import MODEL, Server
-from tests.openai_schemas import (
+from tests.kit.openai.schemas import (
     check_answer,
     check_chat,
     check_chat_chunk,
@@ -14,7 +14,7 @@ from tests.openai_schemas import (
     check_completion_chunk,
     check_error,
 )
-from tests.serving import parse_events
+from tests.kit.serving import parse_events
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"

@@ -13,8 +13,8 @@ from gateway.admission.keys import KeyRing
 from gateway.commands.serve import check_exposure, check_tls
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
-from tests.api_keys import write_keys
-from tests.test_commands import SCRIPTED, lockgate
+from tests.kit.api_keys import write_keys
+from tests.kit.command_line import SCRIPTED, lockgate
 
 SECRET = "xyzzy plugh"
 

@@ -22,7 +22,7 @@ from runtime.processes import is_alive
 from runtime.supervisor.engine_run import EngineRun
 from runtime.supervisor.supervisor import Supervisor
 from runtime.worker.__main__ import EXIT_ENGINE_FATAL
-from tests.tensorrt_model import write_tensorrt_model
+from tests.kit.models.tensorrt_model import write_tensorrt_model
 
 pytestmark = [
     pytest.mark.anyio,
@@ -40,7 +40,9 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Engine processes that start from now on find the double of a release."""
 
     def use(name: str) -> None:
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests/doubles"), str(ROOT)]))
+        monkeypatch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(ROOT / "tests/kit/doubles"), str(ROOT)])
+        )
         monkeypatch.setenv("TENSORRT_LLM_DOUBLE", name)
         monkeypatch.setenv("TENSORRT_LLM_DOUBLE_WORKER", "process")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import end_what_was_left
-from tests.tiny_model import write_tiny_model
+from tests.kit.command_line import end_what_was_left
+from tests.kit.models.tiny_model import write_tiny_model
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 

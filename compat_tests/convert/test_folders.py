@@ -13,7 +13,7 @@ import pytest
 from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
-from tests.packed_folders import (
+from tests.kit.models.packed_folders import (
     CLASSES,
     awq_config,
     gptq_config,
@@ -22,7 +22,7 @@ from tests.packed_folders import (
     quantize,
     write_checkpoint,
 )
-from tests.tiny_checkpoints import WITH_EXPERTS
+from tests.kit.models.tiny_checkpoints import WITH_EXPERTS
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
 

@@ -8,7 +8,12 @@ from benchmarks.agreement import llama_cpp_logits
 from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
-from tests.tiny_checkpoints import ARCHITECTURES, byte_level_vocabulary, random_weights, write_gguf
+from tests.kit.models.tiny_checkpoints import (
+    ARCHITECTURES,
+    byte_level_vocabulary,
+    random_weights,
+    write_gguf,
+)
 
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from runtime.models.store import ModelStore
-from tests.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
-from tests.walkthrough import SOURCE, Walk, commands, is_for_elsewhere
+from tests.kit.models.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
+from tests.kit.walkthrough import SOURCE, Walk, commands, is_for_elsewhere
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
 

@@ -1,0 +1,160 @@
+"""Every field that clients may send is honoured, harmless or refused by name: none is dropped."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.api.openai.protocol.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    StreamOptions,
+    decode_chat_completion,
+    decode_completion,
+)
+from gateway.api.openai.translate import unsupported as fields
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.tool_constraint import make_tool_constraint
+from gateway.generation import requests as engine_requests
+from gateway.generation.scheduling import Scheduling
+from runtime.tokenizers.load import load_tokenizer
+from tests.kit.openai.fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
+from tests.kit.root import ROOT
+from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
+
+ENDPOINTS: Mapping[str, tuple[Mapping[str, Field], Mapping[str, Any]]] = {
+    "/v1/chat/completions": (
+        {**CHAT, **CHAT_EXTENSIONS},
+        {"messages": [{"role": "user", "content": "hi"}], "seed": 1, "max_tokens": 60},
+    ),
+    "/v1/completions": (
+        {**EXTENSIONS, **COMPLETION},
+        {"prompt": "hi", "seed": 1, "max_tokens": 60},
+    ),
+}
+DOCUMENT = ROOT / "docs" / "openai-compatibility.md"
+SERVICE = Scheduling(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
+
+every_field = pytest.mark.parametrize(
+    ("path", "name"), [(path, name) for path, (known, _) in ENDPOINTS.items() for name in known]
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    settings = scripted_settings(text="The quick brown fox, 狐狸! ")
+    with running_server(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def thinker() -> Iterator[RunningServer]:
+    """It thinks from its first token on."""
+    settings = scripted_settings(text="The quick brown fox, 狐狸! ")
+    model = msgspec.structs.replace(settings.model, reasoning_parser="deepseek_r1")
+    with running_server(msgspec.structs.replace(settings, model=model)) as running:
+        yield running
+
+
+def answer(server: RunningServer, path: str, body: Mapping[str, Any]) -> Any:
+    """What a client gets, without what differs each time."""
+    response = server.post(path, **body)
+    assert response.status_code == 200, response.text
+    text = re.sub(r'"(id|created)":("[^"]*"|\d+),?', "", response.text)
+    return response.headers["content-type"], text
+
+
+def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
+    """What the engine gets."""
+    raw = msgspec.json.encode({"model": MODEL, **body})
+    if "chat" in path:
+        chat = decode_chat_completion(raw)
+        use = find_tool_use(chat)
+        tokenizer = load_tokenizer("")
+        calls = (
+            None
+            if use is None
+            else make_tool_constraint(use, GENERIC, tokenizer, None, has_tags=True)
+        )
+        return engine_requests.chat_requests(
+            chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls
+        )
+    completion = decode_completion(raw)
+    return engine_requests.completion_requests(
+        completion, [[1]], SERVICE, answer_id="a", max_model_len=1000
+    )
+
+
+@every_field
+def test_a_field_has_its_fate(server: RunningServer, thinker: RunningServer, path: str, name: str):
+    known, base = ENDPOINTS[path]
+    field = known[name]
+    plain = {**base, **field.beside}
+    changed = {**plain, name: field.value}
+    if field.fate == "refused":
+        response = server.post(path, **changed)
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, name)
+        assert error["code"] == "unsupported_parameter"
+        for neutral in (None, *field.neutral):
+            assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
+    elif field.fate == "harmless":
+        assert answer(server, path, changed) == answer(server, path, plain)
+    elif field.shows_in == "refusal":
+        error = server.post(path, **changed).json()["error"]
+        assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+        assert requests(path, changed) != requests(path, plain)
+    elif field.shows_in == "thought":
+        assert answer(thinker, path, changed) != answer(thinker, path, plain)
+        for neutral in (None, *field.neutral):
+            assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
+        if field.value not in field.neutral:
+            error = server.post(path, **changed).json()["error"]
+            assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+    elif field.shows_in == "answer":
+        assert answer(server, path, changed) != answer(server, path, plain)
+    elif name == "chat_template_kwargs":
+        answer(
+            server, path, changed
+        )  # tests/gateway/chat/template/test_template.py says what it does
+    elif name == "model":
+        assert server.post(path, **plain, model="other").status_code == 404
+    else:
+        answer(server, path, changed)
+        assert requests(path, changed) != requests(path, plain)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_every_declared_field_is_on_the_list(path: str):
+    kind = ChatCompletionRequest if "chat" in path else CompletionRequest
+    known, _ = ENDPOINTS[path]
+    declared = set(kind.__struct_fields__)
+
+    assert known.keys() == declared | (fields.NOT_SUPPORTED_EXTENSIONS.keys() & known.keys())
+    everything = set().union(*(known for known, _ in ENDPOINTS.values()))
+    assert fields.NOT_SUPPORTED_EXTENSIONS.keys() <= everything
+
+
+def test_the_documentation_has_a_row_for_each_field():
+    """With the fate that the field has; one that only one endpoint honours is honoured there.
+    Responses and embeddings have tables of their own behind those of chats and completions."""
+    text, _, _ = DOCUMENT.read_text("utf-8").partition("## Responses")
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+)", text, re.MULTILINE)
+    documented = [(name, fate) for name, fate in rows if "." not in name]
+    known: dict[str, str] = {}
+    for table, _ in ENDPOINTS.values():
+        for name, field in table.items():
+            if known.get(name) != "honoured":
+                known[name] = field.fate
+
+    assert dict(documented) == known
+    assert len(documented) == len(known)
+
+
+def test_options_of_a_stream_are_documented():
+    names = {f"stream_options.{name}" for name in StreamOptions.__struct_fields__}
+
+    assert all(f"| `{name}` |" in DOCUMENT.read_text("utf-8") for name in names)

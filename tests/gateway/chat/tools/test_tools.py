@@ -1,0 +1,459 @@
+"""Tools over HTTP: the scripted engine says calls, the tiny model is held to them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from gateway.api.openai.protocol.requests import decode_chat_completion
+from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.chat.tools.dialects.gemma import GEMMA4
+from gateway.chat.tools.dialects.generic import GENERIC
+from gateway.chat.tools.dialects.hermes import HERMES
+from gateway.chat.tools.dialects.mistral import MISTRAL
+from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.chat.tools.tool_constraint import hidden_tokens, make_tool_constraint
+from gateway.chat.tools.tool_use import ToolUse
+from gateway.settings.schema import ModelSettings, Settings, ToolDialect
+from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.config.scripted import ScriptedConfig
+from runtime.errors import InvalidRequest
+from runtime.messages.structured_output import StructuredOutput
+from runtime.tokenizers.load import load_tokenizer
+from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.serving import MODEL, RunningServer, running_server
+
+CHAT = "/v1/chat/completions"
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"$ref": "#/$defs/city"},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+    "$defs": {"city": {"type": "string", "maxLength": 12}},
+}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "get_weather": WEATHER,
+    "toss": {
+        "type": "object",
+        "properties": {"sure": {"type": "boolean"}},
+        "required": ["sure"],
+        "additionalProperties": False,
+    },
+    "stop_all": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "d", "parameters": schema}}
+    for name, schema in SCHEMAS.items()
+]
+USER = {"role": "user", "content": "hi"}
+
+
+def choice_of(*names: str, mode: str = "required") -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def tokens_of(choice: dict[str, Any]) -> list[str]:
+    """The tokens that are told with their log-probabilities."""
+    return [entry["token"] for entry in (choice["logprobs"] or {"content": []})["content"]]
+
+
+def fold(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a client makes of a stream: one message for each choice, with how it ended."""
+    messages: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            empty: dict[str, Any] = {"content": "", "tool_calls": [], "logprobs": []}
+            message = messages.setdefault(choice["index"], empty)
+            delta = choice["delta"]
+            message["content"] += delta.get("content", "")
+            message["logprobs"] += tokens_of(choice)
+            for call in delta.get("tool_calls", ()):
+                if "id" in call:
+                    assert call["index"] == len(message["tool_calls"])
+                    assert (call["type"], call["function"]["arguments"]) == ("function", "")
+                    message["tool_calls"].append(dict(call["function"]))
+                else:
+                    assert set(call["function"]) == {"arguments"}
+                    whole = message["tool_calls"][call["index"]]
+                    whole["arguments"] += call["function"]["arguments"]
+            if choice["finish_reason"]:
+                assert delta == {}
+                assert "finish_reason" not in message
+                message["finish_reason"] = choice["finish_reason"]
+    return [messages[index] for index in sorted(messages)]
+
+
+def whole(response: Any) -> list[dict[str, Any]]:
+    """The same of a whole answer."""
+    assert response.status_code == 200, response.text
+    told = []
+    for choice in response.json()["choices"]:
+        message = choice["message"]
+        calls = message.get("tool_calls", [])
+        assert message["content"] is not None or calls
+        assert len({call["id"] for call in calls}) == len(calls)
+        assert all(call["id"].startswith("call_") for call in calls)
+        told.append(
+            {
+                "content": message["content"] or "",
+                "tool_calls": [call["function"] for call in calls],
+                "logprobs": tokens_of(choice),
+                "finish_reason": choice["finish_reason"],
+            }
+        )
+    return told
+
+
+def check_calls(message: dict[str, Any], *names: str) -> None:
+    """Each call is one of a tool that may be called, with arguments that fit."""
+    assert message["content"] == ""
+    assert message["tool_calls"]
+    for call in message["tool_calls"]:
+        assert call["name"] in names
+        Draft202012Validator(SCHEMAS[call["name"]]).validate(json.loads(call["arguments"]))
+
+
+# On the scripted engine, which says calls and enforces nothing. Where it begins in its text depends
+# on the prompt, so it says all of it twice: there is a whole call in that.
+
+CALL = '<tool_call>\n{"name": "toss", "arguments": {"sure": true}}\n</tool_call>'
+SCRIPT = f" Well... {CALL}"
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[RunningServer]:
+    settings = Settings(
+        model=ModelSettings(served_name=MODEL, tool_dialect="hermes"),
+        engine=EngineConfig(
+            name="scripted", scripted=ScriptedConfig(text=SCRIPT, num_tokens=2 * len(SCRIPT))
+        ),
+    )
+    with running_server(settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_calls_that_the_model_chooses_to_make(scripted: RunningServer, logprobs: bool) -> None:
+    """Streamed and whole; every token is told once, whatever it belongs to."""
+    body = {"messages": [USER], "tools": TOOLS, "n": 2, "logprobs": logprobs, "seed": 1}
+    response = scripted.post(CHAT, **body)
+    told = whole(response)
+    assert fold(scripted.chunks(CHAT, **body)) == told
+    num_told = sum(len(message["logprobs"]) for message in told)
+    assert num_told == (response.json()["usage"]["completion_tokens"] if logprobs else 0)
+    for message in told:
+        assert message["tool_calls"][0] == {"name": "toss", "arguments": '{"sure": true}'}
+        assert message["finish_reason"] == "tool_calls"
+        assert "Well..." in message["content"]
+
+
+def test_no_calls_where_none_are_wanted(scripted: RunningServer) -> None:
+    """`none`, and a tool that is not allowed: what the model says is content, tags and all."""
+    other = choice_of("get_weather", mode="auto")
+    for choice in ("none", other):
+        [message] = whole(scripted.chat(tools=TOOLS, tool_choice=choice))
+        assert message["tool_calls"] == []
+        assert CALL in message["content"]
+        assert message["finish_reason"] == "stop"
+
+
+def test_one_call_only(scripted: RunningServer) -> None:
+    """A second call is not told."""
+    settings = {"tools": TOOLS[1:], "ignore_eos": True, "max_tokens": 4 * len(SCRIPT)}
+    [several] = whole(scripted.chat(**settings))
+    [single] = whole(scripted.chat(**settings, parallel_tool_calls=False))
+    assert len(several["tool_calls"]) > 2
+    assert single["tool_calls"] == several["tool_calls"][:1]
+
+
+def test_an_answer_that_was_cut_in_a_call(scripted: RunningServer) -> None:
+    """Its limit is its reason, and the arguments are as far as they came."""
+    for max_tokens in range(1, 2 * len(SCRIPT), 7):
+        [message] = whole(scripted.chat(tools=TOOLS, max_tokens=max_tokens))
+        assert message["finish_reason"] == "length"
+        for call in message["tool_calls"]:
+            assert call["name"] == "toss"
+            assert '{"sure": true}'.startswith(call["arguments"])
+
+
+def test_functions_as_they_were_called_before(scripted: RunningServer) -> None:
+    functions = [tool["function"] for tool in TOOLS]
+    body = {"messages": [USER], "functions": functions}
+    [choice] = scripted.post(CHAT, **body).json()["choices"]
+    call = {"name": "toss", "arguments": '{"sure": true}'}
+    assert choice["message"]["function_call"] == call
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "function_call"
+    deltas = [
+        delta["function_call"]
+        for chunk in scripted.chunks(CHAT, **body)
+        if "function_call" in (delta := chunk["choices"][0]["delta"])
+    ]
+    assert deltas[0] == {"name": "toss", "arguments": ""}
+    assert "".join(delta["arguments"] for delta in deltas) == call["arguments"]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "toss"}}])
+def test_an_engine_that_enforces_nothing_says_so(scripted: RunningServer, choice: Any) -> None:
+    response = scripted.chat(tools=TOOLS, tool_choice=choice)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "tool_choice")
+    assert error["code"] == "unsupported_parameter"
+
+
+# On the tiny model, whose weights are random.
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    path = write_tiny_model(tmp_path_factory.mktemp("tools") / "tiny.gguf")
+    settings = Settings(
+        model=ModelSettings(served_name=MODEL),
+        engine=EngineConfig(
+            max_num_seqs=8,
+            num_kv_tokens=16_384,
+            max_model_len=2048,
+            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
+        ),
+    )
+    with running_server(settings, model_path=str(path)) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("choice", "names", "reason"),
+    [
+        ("required", tuple(SCHEMAS), "tool_calls"),
+        (choice_of("toss", "stop_all"), ("toss", "stop_all"), "tool_calls"),
+        ({"type": "function", "function": {"name": "get_weather"}}, ("get_weather",), "stop"),
+    ],
+)
+def test_a_call_that_has_to_come_comes(
+    tiny: RunningServer, choice: Any, names: tuple[str, ...], reason: str
+) -> None:
+    """Whatever the model would have said; streamed and whole are the same."""
+    body = {
+        "messages": [USER],
+        "tools": TOOLS,
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "n": 4,
+        "seed": 3,
+        "temperature": 1.3,
+        "logprobs": True,
+        "max_tokens": 200,
+    }
+    response = tiny.post(CHAT, **body)
+    told = whole(response)
+    assert len(told) == 4
+    for message in told:
+        check_calls(message, *names)
+        assert len(message["tool_calls"]) == 1
+        assert message["finish_reason"] == reason
+    num_told = sum(len(message["logprobs"]) for message in told)
+    assert num_told == response.json()["usage"]["completion_tokens"]
+    assert fold(tiny.chunks(CHAT, **body)) == told
+
+
+def test_several_calls_may_come(tiny: RunningServer) -> None:
+    """Random weights make as many calls as there is room for; all but the last are whole."""
+    told = whole(
+        tiny.chat(
+            tools=TOOLS[1:], tool_choice="required", n=4, seed=1, temperature=2.0, max_tokens=300
+        )
+    )
+    assert max(len(message["tool_calls"]) for message in told) > 1
+    for message in told:
+        calls = message["tool_calls"]
+        if message["finish_reason"] == "length":
+            calls.pop()
+        if calls:
+            check_calls({"content": message["content"], "tool_calls": calls}, "toss", "stop_all")
+
+
+def test_a_call_that_was_cut_is_no_call_yet(tiny: RunningServer) -> None:
+    body = {"messages": [USER], "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
+    [message] = whole(tiny.post(CHAT, **body))
+    assert fold(tiny.chunks(CHAT, **body)) == [message]
+    assert (message["content"], message["tool_calls"]) == ("", [])
+    assert message["finish_reason"] == "length"
+
+
+def test_a_conversation_with_a_result(tiny: RunningServer) -> None:
+    """The template of the tiny model knows no tools: all is told in plain words."""
+    body = {"tools": TOOLS, "tool_choice": choice_of("toss"), "max_tokens": 200}
+    response = tiny.chat(**body, parallel_tool_calls=False)
+    [choice] = response.json()["choices"]
+    [call] = choice["message"]["tool_calls"]
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "heads"}
+    messages = [USER, choice["message"], result]
+    answer = tiny.post(CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["prompt_tokens"] > response.json()["usage"]["prompt_tokens"]
+
+
+def test_a_schema_that_nobody_can_read_is_a_400(tiny: RunningServer) -> None:
+    """With the place of the mistake, streamed or not; a strict one has to be enforced in full."""
+    broken = {"type": "object", "properties": {"a": {"type": "strin"}}}
+    hard = {"type": "object", "properties": {"a": {"not": {}}}}
+    for schema, strict in ((broken, False), (hard, True)):
+        function = {"name": "f", "parameters": schema, "strict": strict}
+        for stream in (False, True):
+            response = tiny.chat(tools=[{"type": "function", "function": function}], stream=stream)
+            error = response.json()["error"]
+            assert (response.status_code, error["code"]) == (400, "invalid_function_parameters")
+            assert error["param"] == "tools[0].function.parameters"
+            assert "`properties.a`" in error["message"]
+
+
+def test_a_format_and_tools(tiny: RunningServer) -> None:
+    """The answer fits the format or is a call."""
+    schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    told = whole(
+        tiny.chat(
+            tools=TOOLS[1:2],
+            response_format=wanted,
+            n=8,
+            temperature=2.0,
+            seed=2,
+            max_tokens=300,
+            parallel_tool_calls=False,
+        )
+    )
+    for message in told:
+        if message["tool_calls"]:
+            check_calls(message, "toss")
+        elif message["finish_reason"] == "stop":
+            Draft202012Validator(schema).validate(json.loads(message["content"]))
+    assert any(message["finish_reason"] == "stop" for message in told)
+
+
+# What is decided before any engine is asked.
+
+
+def tool_use(**body: Any) -> ToolUse | None:
+    raw = json.dumps({"model": "m", "messages": [USER], **body}).encode()
+    return find_tool_use(decode_chat_completion(raw))
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": choice_of("toss")}, "tool_choice"),
+        ({"function_call": {"name": "toss"}}, "function_call"),
+        ({"tools": TOOLS, "tool_choice": choice_of("toss", "nobody")}, "tool_choice"),
+        ({"tools": [*TOOLS, TOOLS[1]]}, "tools[3].function.name"),
+        ({"tools": TOOLS, "functions": [TOOLS[0]["function"]]}, "functions"),
+        ({"tools": TOOLS, "function_call": "auto"}, "function_call"),
+        ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}},
+            "tool_choice.type",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
+            "tools[0].function.parameters",
+        ),
+        (
+            {"functions": [{"name": "f", "parameters": {"type": "string"}}]},
+            "functions[0].parameters",
+        ),
+        (
+            {"functions": [{"name": "f", "parameters": {"enum": ["x" * 300_000]}}]},
+            "tools",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        tool_use(**body)
+    assert caught.value.param == param
+
+
+def test_where_nothing_is_to_be_called() -> None:
+    nothing: list[dict[str, Any]] = [
+        {},
+        {"tools": []},
+        {"tools": None, "tool_choice": "auto"},
+        {"tools": TOOLS, "tool_choice": "none"},
+        {"functions": [{"name": "f"}], "function_call": "none"},
+    ]
+    assert [tool_use(**body) for body in nothing] == [None] * len(nothing)
+
+
+def test_how_calls_are_had() -> None:
+    """The plan for each kind of choice, engine and dialect."""
+    tokenizer = load_tokenizer("")
+    free, forced = tool_use(tools=TOOLS), tool_use(tools=TOOLS, tool_choice="required")
+    assert free is not None
+    assert forced is not None
+    plan = make_tool_constraint(free, HERMES, tokenizer, None, has_tags=True)
+    assert plan.structured_output is not None
+    assert plan.structured_output.is_optional
+    assert plan.structured_output.source == "tools"
+    plan = make_tool_constraint(forced, MISTRAL, tokenizer, None, has_tags=True)
+    assert plan.structured_output is not None
+    assert plan.structured_output.structural_tag is not None
+    assert not plan.structured_output.is_optional
+    assert plan.structured_output.source == "tool_choice"
+    for dialect, has_tags in ((MISTRAL, False), (GEMMA4, True)):
+        plan = make_tool_constraint(forced, dialect, tokenizer, None, has_tags=has_tags)
+        assert plan.structured_output is not None
+        assert plan.structured_output.json is not None
+    assert (
+        make_tool_constraint(free, GEMMA4, tokenizer, None, has_tags=True).structured_output is None
+    )
+    for wanted in (StructuredOutput(regex="a"), StructuredOutput(choice=("a",))):
+        with pytest.raises(InvalidRequest, match="JSON"):
+            make_tool_constraint(free, GENERIC, tokenizer, wanted, has_tags=True)
+    with pytest.raises(InvalidRequest, match="`response_format` cannot be enforced"):
+        make_tool_constraint(
+            free, GEMMA4, tokenizer, StructuredOutput(json_object=True), has_tags=True
+        )
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("names", [("get_weather",), ("toss", "get_weather")])
+def test_calls_in_plain_json(names: tuple[str, ...], parallel: bool) -> None:
+    """For engines that enforce schemas only; references inside a tool's schema still lead there."""
+    use = tool_use(tools=TOOLS, tool_choice=choice_of(*names), parallel_tool_calls=parallel)
+    assert use is not None
+    plan = make_tool_constraint(use, HERMES, load_tokenizer(""), None, has_tags=False)
+    assert plan.structured_output is not None
+    assert plan.structured_output.json is not None
+    schema = json.loads(plan.structured_output.json)
+    arguments = {"city": "Oslo", "unit": "celsius"}
+    call: dict[str, Any] = {"name": "get_weather", "arguments": arguments}
+
+    def fits(call: Any) -> bool:
+        return bool(Draft202012Validator(schema).is_valid([call] if parallel else call))
+
+    assert fits(call)
+    assert not fits({**call, "arguments": {**arguments, "city": "x" * 13}})
+    assert not fits({**call, "name": "stop_all"})
+    parser = plan.new_parser()
+    text = json.dumps([call, call] if parallel else call)
+    pieces = [*parser.feed(text[:9]), *parser.feed(text[9:]), *parser.finish()]
+    assert len({getattr(piece, "number", None) for piece in pieces}) == (2 if parallel else 1)
+
+
+def test_marks_that_have_to_be_shown() -> None:
+    """Those that are a token and stand for no text."""
+    tokenizer = load_tokenizer("")
+    marks = ("<|im_start|>", "<tool_call>", "x")
+    assert hidden_tokens(marks, tokenizer) == {"<|im_start|>": 258}
+
+
+def test_the_dialects_of_the_settings() -> None:
+    """Every dialect can be set by its name, and nothing else."""
+    assert set(get_args(ToolDialect)) == {"auto", *DIALECTS}

@@ -1,0 +1,98 @@
+"""What the tests of the engine share: requests, steps, and what the double says."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.engines.base import Engine, SequenceOutput
+from runtime.messages.request import Request, SamplingParams
+from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE
+
+PLAIN: dict[str, Any] = {"script": list(range(97, 123))}
+
+Make = Callable[..., Engine]
+
+only = pytest.mark.parametrize
+"""`only("release", ["1.2"], indirect=True)` runs a test against one release."""
+
+
+def request(request_id: str = "r", **fields: Any) -> Request:
+    names = set(SamplingParams.__struct_fields__)
+    sampling = {name: fields.pop(name) for name in list(fields) if name in names}
+    sampling = {"max_tokens": 8, "temperature": 0.0, **sampling}
+    fields.setdefault("prompt_token_ids", [1, 2, 3])
+    return Request(request_id=request_id, sampling=SamplingParams(**sampling), **fields)
+
+
+def steps(engine: Engine) -> Iterator[list[SequenceOutput]]:
+    """Steps until nothing runs or nothing more can come."""
+    end = time.monotonic() + 20
+    while engine.num_running:
+        assert time.monotonic() < end, "the engine does not come to an end"
+        yield list(engine.step())
+
+
+def run(engine: Engine, *requests: Request) -> dict[str, SequenceOutput]:
+    """Add what fits when it fits; each request's deltas as one."""
+    waiting = list(requests)
+    whole: dict[str, SequenceOutput] = {}
+    while waiting or engine.num_running:
+        while waiting and engine.can_add(waiting[0]):
+            engine.add(waiting.pop(0))
+        for output in engine.step():
+            whole[output.request_id] = joined(whole.get(output.request_id), output)
+    return whole
+
+
+def joined(before: SequenceOutput | None, output: SequenceOutput) -> SequenceOutput:
+    if before is None:
+        return output
+    assert before.finish_reason is None, "more after the end"
+    return SequenceOutput(
+        output.request_id,
+        before.token_ids + output.token_ids,
+        output.finish_reason,
+        output.num_cached_tokens,
+        None if output.logprobs is None else (before.logprobs or []) + output.logprobs,
+        before.prompt_logprobs or output.prompt_logprobs,
+    )
+
+
+def expected(plan: dict[str, Any], prompt: list[int], max_tokens: int) -> list[int]:
+    """What the double says to a prompt when it is greedy."""
+    from tensorrt_llm.plan import Plan
+    from tensorrt_llm.token_maker import TokenMaker
+
+    maker = TokenMaker(Plan(**plan), VOCAB_SIZE, EOS_TOKEN_ID)
+    cursor = maker.read(prompt)
+    tokens: list[int] = []
+    while len(tokens) < max_tokens and tokens[-1:] != [EOS_TOKEN_ID]:
+        tokens.append(maker.prefers(cursor, len(prompt) + len(tokens)))
+        maker.push(cursor, tokens[-1])
+    return tokens
+
+
+def penalised(prompt: list[int], max_tokens: int, params: SamplingParams) -> list[int]:
+    """The greedy answer under penalties, from the double's logits."""
+    from tensorrt_llm.plan import Plan
+    from tensorrt_llm.token_maker import TokenMaker
+
+    maker = TokenMaker(Plan(**PLAIN), VOCAB_SIZE, EOS_TOKEN_ID)
+    cursor = maker.read(prompt)
+    tokens: list[int] = []
+    while len(tokens) < max_tokens:
+        logits = maker.logits(maker.candidates(cursor, len(prompt) + len(tokens)))
+        seen = sorted({*prompt, *tokens})
+        factor = np.where(
+            logits[seen] > 0, 1 / params.repetition_penalty, params.repetition_penalty
+        )
+        logits[seen] *= factor
+        for token, count in Counter(tokens).items():
+            logits[token] -= params.presence_penalty + params.frequency_penalty * count
+        tokens.append(int(logits.argmax()))
+        maker.push(cursor, tokens[-1])
+    return tokens

@@ -1,0 +1,144 @@
+"""Requests of the TensorRT-LLM engine that go on, give way, are refused or given up."""
+
+from typing import Any
+
+import pytest
+
+from runtime.errors import ContextLengthExceeded, InvalidRequest
+from runtime.messages.structured_output import StructuredOutput
+from tests.kit.models.tensorrt_model import VOCAB_SIZE
+from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, request, run, steps
+
+
+def test_a_request_goes_on_where_it_stood(make: Make) -> None:
+    engine = make()
+    tokens = expected(PLAIN, [1, 2, 3], 20)
+
+    whole = run(
+        engine,
+        request("new", max_tokens=20),
+        request("half", max_tokens=20, output_token_ids=tokens[:9]),
+        request("done", max_tokens=20, output_token_ids=tokens),
+    )
+
+    assert whole["new"].token_ids == tokens
+    assert whole["half"].token_ids == tokens[9:]
+    assert (whole["done"].token_ids, whole["done"].finish_reason) == ([], "length")
+
+
+def test_a_sampled_request_that_goes_on_draws_other_numbers(make: Make) -> None:
+    engine = make()
+    first = run(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
+    prompt = [1, 2, 3, *first[:15]]
+
+    again = run(
+        engine,
+        request("on", temperature=5.0, seed=3, max_tokens=30, output_token_ids=first[:15]),
+        request("same", temperature=5.0, seed=3, max_tokens=15, prompt_token_ids=prompt),
+    )
+
+    assert again["on"].token_ids != again["same"].token_ids
+
+
+def test_preemption_hands_back_a_request_that_goes_on(make: Make) -> None:
+    engine = make(plan={**PLAIN, "step_ms": 1})
+    tokens = expected(PLAIN, [1, 2, 3], 40)
+    engine.add(request(max_tokens=40))
+    seen: list[int] = []
+    while len(seen) < 5:
+        seen += [token for output in engine.step() for token in output.token_ids]
+
+    engine.preempt("r")
+    [back] = engine.take_preempted()
+
+    assert engine.num_running == 0
+    assert engine.take_usage().num_preempted == 1
+    assert back.output_token_ids == seen
+    assert run(engine, back)["r"].token_ids == tokens[len(seen) :]
+
+
+def test_the_max_of_tokens_is_what_there_is_room_for(make: Make) -> None:
+    engine = make(folder_model_len=64)
+
+    answer = run(engine, request(prompt_token_ids=[1] * 50, max_tokens=1000))["r"]
+
+    assert len(answer.token_ids) == 14
+    assert answer.finish_reason == "length"
+    assert engine.limits.max_model_len == 64
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt_token_ids": []}, "prompt"),
+        ({"prompt_token_ids": [VOCAB_SIZE]}, "prompt"),
+        ({"stop_token_ids": (-1,)}, "stop_token_ids"),
+        ({"logit_bias": {VOCAB_SIZE: 1.0}}, "logit_bias"),
+        ({"lora": "unknown"}, "model"),
+        ({"structured_output": StructuredOutput(json="{")}, "response_format"),
+        ({"top_p": 2.0, "temperature": 1.0}, None),
+    ],
+)
+def test_a_wrong_request_is_refused_and_nothing_runs(
+    make: Make, fields: dict[str, Any], param: str | None
+) -> None:
+    engine = make()
+    with pytest.raises(InvalidRequest) as raised:
+        engine.add(request(**fields))
+    assert raised.value.param == param
+    assert engine.num_running == 0
+
+
+def test_a_prompt_that_is_too_long_is_refused(make: Make) -> None:
+    engine = make(folder_model_len=64)
+    with pytest.raises(ContextLengthExceeded, match="64 tokens; this server has room for 63"):
+        engine.add(request(prompt_token_ids=[1] * 64))
+
+
+def test_without_chunks_a_prompt_has_to_fit_a_step(make: Make) -> None:
+    engine = make({"enable_chunked_prefill": False, "max_num_tokens": 32})
+    with pytest.raises(ContextLengthExceeded, match="room for 32"):
+        engine.add(request(prompt_token_ids=[1] * 33))
+    assert len(run(engine, request(prompt_token_ids=[1] * 32))["r"].token_ids) == 8
+
+
+def test_prompt_tokens_found_in_the_cache_are_counted(make: Make) -> None:
+    engine = make()
+    prompt = list(range(100))
+    run(engine, request("first", prompt_token_ids=prompt))
+    engine.take_usage()
+
+    again = run(engine, request("again", prompt_token_ids=prompt))["again"]
+    salted = run(engine, request("salted", prompt_token_ids=prompt, cache_salt="x"))["salted"]
+
+    usage = engine.take_usage()
+    assert 0 < again.num_cached_tokens < 100
+    assert salted.num_cached_tokens == 0
+    assert usage.num_cached_tokens == again.num_cached_tokens
+    assert usage.num_prompt_tokens == 200 - again.num_cached_tokens
+
+
+def test_an_aborted_request_frees_its_place_and_says_no_more(make: Make) -> None:
+    engine = make(max_num_seqs=1, plan={**PLAIN, "step_ms": 1})
+    engine.add(request("first", max_tokens=2000))
+    while not engine.step():
+        pass
+    assert not engine.can_add(request("second"))
+
+    engine.abort("first")
+    engine.abort("unknown")
+
+    assert engine.num_running == 0
+    assert set(run(engine, request("second"), request("first"))) == {"first", "second"}
+
+
+def test_the_engines_queue_stays_as_short_as_its_cache(make: Make) -> None:
+    """So that our own queue decides who is next (10.13)."""
+    engine = make(num_kv_tokens=256)
+    long = request("long", max_tokens=150)
+    engine.add(long)
+
+    assert not engine.can_add(request("other", max_tokens=100))
+    assert engine.can_add(request("short", max_tokens=20))
+    list(steps(engine))
+    assert engine.can_add(request("other", max_tokens=100))

@@ -1,0 +1,280 @@
+"""Guides on a vocabulary of bytes, against an independent validator."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from runtime.errors import InvalidRequest
+from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import StructuredOutput
+from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler
+from runtime.structured.guide import Guide
+from runtime.structured.schema_path import MAX_TRIES, find_mistake
+from runtime.structured.vocabulary import grammar_tokenizer
+from runtime.tokenizers.load import load_tokenizer
+from tests.kit.random_schemas import random_schema, random_value, text_of
+
+TOKENIZER = load_tokenizer("")
+EOS = 257
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[GrammarCompiler]:
+    compiler = GrammarCompiler(TOKENIZER)
+    yield compiler
+    compiler.close()
+
+
+def guide(compiler: GrammarCompiler, wanted: StructuredOutput, **sampling: Any) -> Guide:
+    """At the beginning of an answer."""
+    params = SamplingParams(max_tokens=1, structured_output=wanted, **sampling)
+    guide = Guide(compiler.compile(wanted).result(), params)
+    guide.push([])
+    return guide
+
+
+def schema_of(schema: Any) -> StructuredOutput:
+    return StructuredOutput(json=json.dumps(schema))
+
+
+def accepts(guide: Guide, text: str) -> bool:
+    """Whether the text may come, and the answer may end there."""
+    try:
+        guide.push(list(text.encode()))
+    except InvalidRequest:
+        return False
+    return bool(guide.allowed[EOS])
+
+
+def walk(guide: Guide, random: Random, most: int = 400) -> str | None:
+    """A random answer, None for one that does not come to its end."""
+    answer: list[int] = []
+    while len(answer) < most and not guide.is_complete:
+        if guide.allowed[EOS] and random.random() < 0.5:
+            break
+        answer.append(random.choice(np.flatnonzero(guide.allowed[:256]).tolist()))
+        guide.push(answer[-1:])
+    return bytes(answer).decode() if len(answer) < most else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(random=st.randoms(use_true_random=False))
+def test_every_answer_that_ends_fits_its_schema(compiler: GrammarCompiler, random: Random):
+    schema = random_schema(random)
+    for _ in range(3):
+        text = walk(guide(compiler, schema_of(schema)), random)
+        if text is not None:
+            Draft202012Validator(schema).validate(json.loads(text))
+
+
+@settings(max_examples=150, deadline=None)
+@given(random=st.randoms(use_true_random=False))
+def test_what_fits_may_come_and_nothing_else(compiler: GrammarCompiler, random: Random):
+    schema = random_schema(random)
+    value = random_value(schema, random)
+    fits = Draft202012Validator(schema).is_valid(value)
+
+    assert accepts(guide(compiler, schema_of(schema)), text_of(value, random)) == fits
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    choices=st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True),
+    random=st.randoms(use_true_random=False),
+)
+def test_a_choice_is_said_letter_by_letter(
+    compiler: GrammarCompiler, choices: list[str], random: Random
+):
+    wanted = StructuredOutput(choice=tuple(choices))
+
+    assert walk(guide(compiler, wanted), random, most=5000) in choices
+    for choice in choices:
+        assert accepts(guide(compiler, wanted), choice)
+    other = random.choice(choices) + "?"
+    assert accepts(guide(compiler, wanted), other) == (other in choices)
+
+
+@pytest.mark.parametrize(
+    "regex", ["[a-c]{2,5}x?", "^(yes|no)[.!]$", r"\d{3}-\d{2}/\w", "(ab)*c", ""]
+)
+def test_a_regular_expression_is_for_the_whole_answer(compiler: GrammarCompiler, regex: str):
+    random = Random(1)
+    for _ in range(20):
+        text = walk(guide(compiler, StructuredOutput(regex=regex)), random)
+        assert text is not None
+        assert re.fullmatch(regex, text, re.ASCII)
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    ['start: "(" start ")" | /[0-9]+/', 'root ::= "(" root ")" | [0-9]+'],
+    ids=["Lark", "GBNF"],
+)
+def test_grammars_of_two_dialects(compiler: GrammarCompiler, grammar: str):
+    wanted = StructuredOutput(grammar=grammar)
+
+    for text, fits in (("((17))", True), ("((17)", False), ("()", False), ("7", True)):
+        assert accepts(guide(compiler, wanted), text) == fits
+
+
+def test_any_object_is_an_object(compiler: GrammarCompiler):
+    wanted = StructuredOutput(json_object=True)
+
+    for text, fits in (('{"a": [1, {"b": null}]}', True), ("{}", True), ("[]", False)):
+        assert accepts(guide(compiler, wanted), text) == fits
+
+
+@pytest.mark.skipif(
+    tuple(map(int, version("llguidance").split(".")[:2])) < (1, 8),
+    reason="this llguidance does not count blanks",
+)
+def test_blanks_come_to_an_end(compiler: GrammarCompiler):
+    wanted = StructuredOutput(json_object=True)
+
+    assert accepts(guide(compiler, wanted), '{"a":' + " " * 40 + "1}")
+    assert not accepts(guide(compiler, wanted), '{"a":' + " " * 41 + "1}")
+
+
+def test_control_tokens_are_no_text(compiler: GrammarCompiler):
+    """Within a string anything may come, but not the tokens that stand for nothing."""
+    open_string = guide(compiler, schema_of({"type": "string"}))
+    open_string.push(list(b'"<|im_'))
+
+    assert open_string.allowed[: ord("z")].sum() > 80
+    assert not open_string.allowed[256:].any()
+
+
+def test_an_answer_may_end_only_where_it_is_whole(compiler: GrammarCompiler):
+    state = guide(compiler, StructuredOutput(regex="ab?"))
+    assert np.flatnonzero(state.allowed).tolist() == [ord("a")]
+
+    state.push([ord("a")])
+    assert np.flatnonzero(state.allowed).tolist() == [ord("b"), *sorted(TOKENIZER.eog_token_ids)]
+    assert not state.is_complete
+
+    state.push([ord("b")])
+    assert np.flatnonzero(state.allowed).tolist() == sorted(TOKENIZER.eog_token_ids)
+    assert state.is_complete
+
+
+def test_the_end_can_be_put_off_but_not_beyond_the_grammar(compiler: GrammarCompiler):
+    wanted = StructuredOutput(regex="a{1,4}")
+    for sampling, ends in (
+        ({"min_tokens": 3}, [False, False, True, True]),
+        ({"ignore_eos": True}, [False, False, False, True]),
+        ({"stop_token_ids": (65,)}, [True] * 4),
+    ):
+        state = guide(compiler, wanted, **sampling)
+        for may_end in ends:
+            state.push([ord("a")])
+            assert state.allowed[EOS] == may_end
+        assert state.is_complete
+    assert state.allowed[65], "a stop token is an end"
+
+
+def test_a_token_that_is_not_allowed_is_not_taken(compiler: GrammarCompiler):
+    with pytest.raises(InvalidRequest) as caught:
+        guide(compiler, StructuredOutput(regex="abc", source="guided_regex")).push([ord("x")])
+    assert caught.value.param == "guided_regex"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"type": "strin"}, "strin"),
+        ({"properties": {"a": {"items": {"uniqueItems": True}}}}, "`properties.a.items`.*unique"),
+        ({"anyOf": [{"type": "null"}, {"pattern": "(("}]}, r"`anyOf\[1\]`.*unclosed group"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"not": {}}}}, r"`\$defs.a`.*not"),
+        ({"properties": {"a": {"$ref": "#/$defs/q"}}}, r"`properties.a`.*/\$defs/q"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum"),
+        ({"$ref": "#"}, "cannot be enforced"),
+        (StructuredOutput(regex="(("), "unclosed group"),
+        (StructuredOutput(grammar="start: other"), "other"),
+        (StructuredOutput(grammar="root ::= ("), "cannot be enforced"),
+        (StructuredOutput(json="{"), "cannot be enforced"),
+        (StructuredOutput(json="[" * 5000), "recursion"),
+        (StructuredOutput(regex="(a?){500}a{500}b"), "cannot be enforced"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused_with_its_place(
+    compiler: GrammarCompiler, wanted: Any, words: str
+):
+    wanted = wanted if isinstance(wanted, StructuredOutput) else schema_of(wanted)
+    with pytest.raises(InvalidRequest) as caught:
+        guide(compiler, wanted)
+    assert caught.value.param == "response_format"
+    assert re.search(words, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grammar_is_compiled_once_for_a_number_of_requests():
+    compiler = GrammarCompiler(TOKENIZER)
+    wanted = StructuredOutput(regex="a")
+    shared = [compiler.compile(wanted) for _ in range(MAX_USES)]
+    for future in shared:
+        assert future is shared[0]
+        future.result()
+    assert compiler.compile(wanted) is not shared[0]
+
+    bad = StructuredOutput(regex="(")
+    refused = compiler.compile(bad)
+    assert refused.exception() is not None
+    assert all(compiler.compile(bad) is refused for _ in range(3 * MAX_USES))
+
+    for number in range(MAX_GRAMMARS):
+        compiler.compile(StructuredOutput(regex=f"b{number}"))
+    assert compiler.compile(bad) is not refused, "what was not wanted for longest is forgotten"
+    compiler.close()
+
+
+def test_answers_that_share_a_grammar_do_not_disturb_each_other(compiler: GrammarCompiler):
+    """The lexer's states are counted for all of them: many answers, none of which may fail."""
+    random = Random(2)
+    wanted = StructuredOutput(regex="[ab]*a[ab]{12}")
+    for _ in range(3 * MAX_USES):
+        state = guide(compiler, wanted)
+        for _ in range(200):
+            state.push([random.choice(b"ab")])
+
+
+def test_tokens_of_forced_text_are_exactly_that_text():
+    class Blank:
+        """Puts a blank before every text, as some tokenizers do."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(TOKENIZER, name)
+
+        def encode(self, text: str, **options: bool) -> list[int]:
+            if "long" in text:
+                raise InvalidRequest("too long", param=None)
+            return TOKENIZER.encode(" " + text, **options)
+
+    for text in ("yes", "long", "日本"):
+        assert grammar_tokenizer(Blank()).tokenize_str(text) == list(text.encode())
+
+
+def test_a_place_is_looked_for_no_longer_than_it_may_take():
+    tries = 0
+
+    def mistake(schema: str) -> str:
+        nonlocal tries
+        tries += 1
+        return "no" if "bad" in schema else ""
+
+    properties = {f"p{number}": {} for number in range(MAX_TRIES)}
+    schema = {"properties": {**properties, "q": {"bad": 1}}}
+
+    assert find_mistake(json.dumps(schema), mistake) == ""
+    assert tries == MAX_TRIES + 1
+    assert find_mistake(json.dumps({"anyOf": [{}, {"bad": 1}]}), mistake) == "anyOf[1]"
+    assert find_mistake("{}", mistake) == ""
+    assert find_mistake("bad", mistake) == ""

@@ -1,0 +1,420 @@
+"""tiktoken built from a model file gives what llama.cpp gives; the built-in one gives bytes."""
+
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import gguf
+import pytest
+import tiktoken
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
+from runtime.models.gguf import read_gguf
+from runtime.tokenizers.bpe_ranks import build_ranks, spelling_of
+from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from runtime.tokenizers.gguf.bpe import BpeTokenizer
+from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
+from runtime.tokenizers.load import load_tokenizer
+from runtime.tokenizers.special_tokens import SpecialTokens
+from runtime.tokenizers.tokenizer import Tokenizer
+from tests.kit.models.tiny_model import CHAT_TEMPLATE, write_tiny_model
+
+PRE_TOKENIZERS = (
+    *("gpt-2", "smollm", "qwen2", "qwen35", "llama-bpe", "dbrx", "chatglm-bpe", "glm4", "tekken"),
+    *("gpt-4o", "deepseek-v3", "seed-coder", "bailingmoe", "exaone-moe", "ufakzeka"),
+)
+FIELDS = (
+    *("vocab_size", "max_model_len", "bos_token_id", "eos_token_id", "eog_token_ids"),
+    *("chat_template", "bos_token", "eos_token", "fim_tokens"),
+)
+
+NASTY = (
+    *("hello", " world", "I'm", "we'LL", "don't", "HE'S", "'", "''s", "a'b", "ſ", "'ſ", "K", "İ"),
+    *(" \n", "\r\n", "\t", "   ", "  \n  ", "\x85", "\xa0", "\u3000", "\u2028", "\x0b", "\x1c"),
+    *("1", "123", "4567890", "٣٤٥", "½²", "１２３", "\U00010d40", "\U0001ccf0", "Ⅷ"),
+    *(
+        "naïve",
+        "Ünïcödé",
+        "日本語",
+        "カタカナ・ー",
+        "ひらがな゛",
+        "漢字",
+        "한국어",
+        "ＡＢＣ",
+        "\u3040",
+    ),
+    *("עברית", "العربية", "\u202eabc\u202c", "हिन्दी", "ไทย", "e\u0301", "a\u0301\u0302b", "\u0897"),
+    *("👩‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "\u200d", "\u200b", "\ufeff", "\ufffd", "\u1c89", "\u0378"),
+    *("\x00", "\x01\x02", "\x7f", "\U000e0001", "\U0010ffff", "\uffff", "ǅ", "ʰ", "\U0001e5f1"),
+    *(
+        "...",
+        "!!!",
+        "<|",
+        "|>",
+        "_",
+        "$%^&",
+        "`~",
+        "(((",
+        "«»",
+        "—",
+        "a/b//c",
+        "\\n",
+        "#include <x>",
+    ),
+    *(
+        "camelCase",
+        "XMLHttp",
+        "foo_bar",
+        "<|im_end|>",
+        "<|im_start|>",
+        "<tool_call>",
+        "<|im_",
+        "</s>",
+    ),
+    *(" quartz", "quartz", "quartzes", "  1", "    12", "\n\n1", " ", "  ", "12"),
+)
+
+
+def nasty_texts(count: int, seed: int = 0) -> Iterator[str]:
+    """Random sequences of nasty pieces, of blanks, of any code points, and long words."""
+    rnd = random.Random(seed)
+    ranges = ((0, 0x7F), (0, 0x2FF), (0x2000, 0x33FF), (0, 0xD7FF), (0xE000, 0x10FFFF))
+    makers = (
+        lambda: rnd.choice(NASTY),
+        lambda: rnd.choice(NASTY),
+        lambda: chr(rnd.randint(*rnd.choice(ranges))),
+        lambda: rnd.choice(" \n\r\ta1'!\u3000é日"),
+        lambda: rnd.choice("etaoinshrdlu"),
+    )
+    for _ in range(count):
+        make = rnd.choice(makers)
+        yield "".join(make() for _ in range(rnd.randint(0, 40)))
+    yield from ("", " ", "a" * 5000, " " * 5000, "\n" * 999, "日" * 999, "!" * 1500, "1" * 999)
+
+
+def assert_same(ours: Tokenizer, theirs: Tokenizer, texts: Iterator[str]) -> None:
+    for text in texts:
+        for special in (True, False):
+            encode = partial(dict, text=text, add_special=special, parse_special=special)
+            assert ours.encode(**encode()) == theirs.encode(**encode()), ascii(text)
+
+
+def assert_same_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
+    for name in FIELDS:
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for token_id in range(ours.vocab_size):
+        assert ours.token_bytes(token_id) == theirs.token_bytes(token_id)
+        if not ours.token_bytes(token_id):
+            assert ours.token_name(token_id) == theirs.token_name(token_id)
+
+
+@pytest.mark.parametrize("pre", PRE_TOKENIZERS)
+def test_same_tokens_as_llama_cpp_on_the_tiny_model(pre: str, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_tiny_model(tmp_path / "tiny.gguf", pre=pre)
+    ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
+
+    assert isinstance(ours, BpeTokenizer)
+    assert_same_vocabulary(ours, theirs)
+    texts = (text for text in nasty_texts(400) if len(text) < 2000)
+    assert_same(ours, theirs, texts)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+        ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+        ("<PRE>", "<SUF>", "<MID>"),
+    ],
+)
+def test_tokens_that_mark_a_gap_are_found_by_their_texts(
+    texts: tuple[str, str, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_tiny_model(tmp_path / "tiny.gguf", more_control_tokens=texts)
+    ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
+
+    assert isinstance(ours, BpeTokenizer)
+    assert ours.fim_tokens is not None
+    assert ours.fim_tokens == theirs.fim_tokens
+    assert tuple(map(ours.token_name, ours.fim_tokens)) == texts
+    assert not set(ours.fim_tokens) & ours.eog_token_ids
+
+
+def test_tokens_that_mark_a_gap_are_named_by_the_file(tmp_path: Path) -> None:
+    """By either generation of keys; two marks of three are none."""
+    pytest.importorskip("llama_cpp")
+    names = ("<a>", "<b>", "<c>")
+    for keys in (
+        ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
+        ("prefix_token_id", "suffix_token_id", "middle_token_id"),
+    ):
+        path = write_tiny_model(
+            tmp_path / "tiny.gguf",
+            more_control_tokens=names,
+            token_keys=dict(zip(keys, names, strict=True)),
+        )
+        ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
+        assert ours.fim_tokens is not None
+        assert ours.fim_tokens == theirs.fim_tokens
+        assert tuple(map(ours.token_name, ours.fim_tokens)) == names
+    two = write_tiny_model(
+        tmp_path / "two.gguf", more_control_tokens=names, token_keys={"fim_pre_token_id": "<a>"}
+    )
+    assert load_tokenizer(two).fim_tokens is None
+
+
+def test_same_tokens_as_llama_cpp_on_the_default_model(default_model_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    ours = load_tokenizer(default_model_path)
+    theirs = LlamaVocabTokenizer(read_gguf(default_model_path))
+
+    assert isinstance(ours, BpeTokenizer)
+    assert_same_vocabulary(ours, theirs)
+    assert_same(ours, theirs, nasty_texts(4000))
+
+
+def test_the_tiny_model_runs_in_llama_cpp(tiny_model_path: Path) -> None:
+    llama = pytest.importorskip("llama_cpp")
+    tokenizer = LlamaVocabTokenizer(read_gguf(tiny_model_path))
+    model = llama.llama_model_load_from_file(
+        str(tiny_model_path).encode(), llama.llama_model_default_params()
+    )
+    params = llama.llama_context_default_params()
+    params.n_ctx, params.n_threads = 64, 1
+    context = llama.llama_init_from_model(model, params)
+    token_ids = tokenizer.encode("the quick fox", add_special=True, parse_special=True)
+    batch = llama.llama_batch_get_one(
+        (llama.llama_token * len(token_ids))(*token_ids), len(token_ids)
+    )
+
+    assert llama.llama_decode(context, batch) == 0
+    logits = llama.llama_get_logits_ith(context, -1)[: tokenizer.vocab_size]
+    assert len(set(logits)) > 100
+    llama.llama_free(context)
+    llama.llama_model_free(model)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_path: Path) -> Tokenizer:
+    return load_tokenizer(tiny_model_path)
+
+
+def test_what_a_model_file_says(tiny: Tokenizer) -> None:
+    assert (tiny.max_model_len, tiny.chat_template) == (2048, CHAT_TEMPLATE)
+    assert (tiny.bos_token, tiny.eos_token) == ("<|endoftext|>", "<|im_end|>")
+    assert tiny.eog_token_ids == {tiny.bos_token_id, tiny.eos_token_id}
+    assert tiny.token_name(tiny.eos_token_id or 0) == "<|im_end|>"
+    assert tiny.fim_tokens is None
+
+
+def test_control_tokens_are_plain_text_unless_asked_for(tiny: Tokenizer) -> None:
+    text = "a<|im_end|>b"
+
+    assert tiny.eos_token_id in tiny.encode(text, add_special=False, parse_special=True)
+    plain = tiny.encode(text, add_special=False, parse_special=False)
+    assert not tiny.eog_token_ids & set(plain)
+    assert b"".join(map(tiny.token_bytes, plain)) == text.encode()
+
+
+def test_control_tokens_have_no_bytes_and_user_defined_ones_do(tiny: Tokenizer) -> None:
+    (call,) = tiny.encode("<tool_call>", add_special=False, parse_special=False)
+
+    assert tiny.token_bytes(tiny.eos_token_id or 0) == b""
+    assert tiny.token_bytes(call) == b"<tool_call>"
+    for token_id in (-1, tiny.vocab_size):
+        with pytest.raises(IndexError):
+            tiny.token_bytes(token_id)
+
+
+@given(st.text(max_size=60))
+def test_text_survives_the_round_trip(tiny: Tokenizer, text: str) -> None:
+    token_ids = tiny.encode(text, add_special=False, parse_special=False)
+
+    assert b"".join(map(tiny.token_bytes, token_ids)) == text.encode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("name", ["byte", "tiny", "llama"])
+def test_lone_surrogates_count_as_replacement_characters(name: str, tiny_model_path: Path) -> None:
+    tokenizer: Tokenizer = ByteTokenizer()
+    if name == "tiny":
+        tokenizer = load_tokenizer(tiny_model_path)
+    if name == "llama":
+        pytest.importorskip("llama_cpp")
+        tokenizer = LlamaVocabTokenizer(read_gguf(tiny_model_path))
+    encode = partial(tokenizer.encode, add_special=False, parse_special=True)
+
+    assert encode("a\ud800b\udfff") == encode("a\ufffdb\ufffd")
+    assert encode("\ud83d\udc4d") == encode("👍")
+
+
+@pytest.mark.parametrize("text", [" " * 1_100_000, "\n" * 1_100_000 + "x", "ab " * 300_000])
+def test_endless_texts_do_not_break_the_regex_engine(tiny: Tokenizer, text: str) -> None:
+    token_ids = tiny.encode(text, add_special=False, parse_special=True)
+
+    assert b"".join(map(tiny.token_bytes, token_ids)) == text.encode()
+
+
+def test_long_texts_are_cut_where_a_word_ends(tiny: Tokenizer) -> None:
+    encode = partial(tiny.encode, add_special=False, parse_special=False)
+
+    assert encode("ab " * 300_000) == encode("ab") + encode(" ab") * 299_999 + encode(" ")
+
+
+def test_many_threads_at_once(tiny: Tokenizer) -> None:
+    texts = list(nasty_texts(200))
+    encode = partial(tiny.encode, add_special=True, parse_special=True)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(encode, texts)) == list(map(encode, texts))
+
+
+# --- when tiktoken will not do ---
+
+
+def test_an_unknown_rule_goes_to_llama_cpp(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_tiny_model(tmp_path / "falcon.gguf", pre="falcon")
+    tokenizer = load_tokenizer(path)
+
+    assert isinstance(tokenizer, LlamaVocabTokenizer)
+    token_ids = tokenizer.encode("the fox", add_special=False, parse_special=False)
+    assert b"".join(map(tokenizer.token_bytes, token_ids)) == b"the fox"
+
+
+@pytest.mark.parametrize("text", ["!" * 100_000, " " * 100_000, "x " * 9 + "日" * 2001])
+def test_texts_that_would_kill_the_process_are_refused(text: str, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    tokenizer = load_tokenizer(write_tiny_model(tmp_path / "falcon.gguf", pre="falcon"))
+
+    with pytest.raises(InvalidRequest, match="2000"):
+        tokenizer.encode(text, add_special=False, parse_special=False)
+
+
+def test_a_rule_that_llama_cpp_does_not_know_either(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    path = write_tiny_model(tmp_path / "odd.gguf", pre="no such rule")
+
+    with pytest.raises(ModelFileError, match=r"odd\.gguf"):
+        load_tokenizer(path)
+
+
+def test_a_missing_llama_cpp_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    path = write_tiny_model(tmp_path / "falcon.gguf", pre="falcon")
+
+    with pytest.raises(MissingExtra, match=r"lockgate\[cpu\]"):
+        load_tokenizer(path)
+
+
+def test_a_file_without_a_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "empty.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+    with pytest.raises(ModelFileError, match=r"tokenizer\.ggml\.tokens"):
+        load_tokenizer(path)
+
+
+def merge_all(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """BPE by the book: again and again the first pair of the list, leftmost first."""
+    symbols = list(word)
+    while True:
+        found = [
+            (merges.index(pair), place)
+            for place, pair in enumerate(pairwise(symbols))
+            if pair in merges
+        ]
+        if not found:
+            return symbols
+        _, place = min(found)
+        symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_accepted_merges_are_what_tiktoken_does(data: st.DataObject) -> None:
+    """Random lists of merges: either refused, or tiktoken agrees with the book on every word."""
+    merges: list[tuple[str, str]] = []
+    symbols = ["a", "b"]
+    for _ in range(data.draw(st.integers(1, 7))):
+        pair = (data.draw(st.sampled_from(symbols)), data.draw(st.sampled_from(symbols)))
+        if pair not in merges:
+            merges.append(pair)
+            symbols.append(pair[0] + pair[1])
+    tokens = [spelling_of(bytes((byte,))) for byte in range(256)]
+    tokens += dict.fromkeys(left + right for left, right in merges)
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+    ranks = build_ranks(ids, [f"{left} {right}" for left, right in merges], ())
+    if ranks is None:
+        return
+    encoding = tiktoken.Encoding(
+        "test", pat_str="(?s:.+)", mergeable_ranks=ranks.ranks, special_tokens={}
+    )
+    for word in data.draw(st.lists(st.text("ab", min_size=1, max_size=12), max_size=20)):
+        want = [ids[symbol] for symbol in merge_all(word, merges)]
+        assert encoding.encode_ordinary(word) == want
+
+
+def test_merges_that_never_happen_are_refused() -> None:
+    """ "b c" comes first, so that "ab c" can never be reached, but tiktoken would reach "abc"."""
+    tokens = [spelling_of(bytes((byte,))) for byte in range(256)] + ["bc", "ab", "abc"]
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+
+    assert build_ranks(ids, ["b c", "a b", "ab c"], ()) is None
+    assert build_ranks(ids, ["a b", "b c", "ab c"], ()) is not None
+    assert build_ranks(ids, ["b c", "a b", "ab c", "a bc"], ()) is not None
+
+
+def test_of_two_equal_merges_the_left_one_happens() -> None:
+    """ "aaa" becomes "aa a", never "a aa"."""
+    tokens = [spelling_of(bytes((byte,))) for byte in range(256)] + ["aa", "aaa"]
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+
+    assert build_ranks(ids, ["a a", "a aa"], ()) is None
+    assert build_ranks(ids, ["a a", "aa a"], ()) is not None
+
+
+@example(["ab", "b<>"], "ab<>")
+@given(
+    st.lists(st.text("<|ab>", min_size=1, max_size=4), unique=True, max_size=6),
+    st.text("<|ab>", max_size=20),
+)
+def test_special_tokens_are_cut_out_longest_first(specials: list[str], text: str) -> None:
+    ids = {special: index for index, special in enumerate(specials)}
+    pieces = list(SpecialTokens(ids).split(text))
+
+    fragments: list[str | int] = [text]
+    for special in sorted(specials, key=len, reverse=True):
+        cut: list[str | int] = []
+        for fragment in fragments:
+            parts = fragment.split(special) if isinstance(fragment, str) else []
+            cut += [fragment] if isinstance(fragment, int) else [parts[0]]
+            for part in parts[1:]:
+                cut += [ids[special], part]
+        fragments = cut
+    assert pieces == [fragment for fragment in fragments if fragment != ""]
+
+
+# --- the built-in tokenizer ---
+
+
+def test_bytes_are_tokens() -> None:
+    tokenizer = load_tokenizer("")
+    assert isinstance(tokenizer, ByteTokenizer)
+
+    assert tokenizer.encode("é", add_special=True, parse_special=True) == [256, 0xC3, 0xA9]
+    assert tokenizer.encode("<|im_end|>", add_special=False, parse_special=True) == [259]
+    plain = tokenizer.encode("<|im_end|>", add_special=False, parse_special=False)
+    assert bytes(plain) == b"<|im_end|>"
+    assert [len(tokenizer.token_bytes(i)) for i in (0, 255, 256, 259)] == [1, 1, 0, 0]
