@@ -7,12 +7,9 @@ own on a free port and ends it afterwards.
 import argparse
 import http.client
 import os
-import re
 import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib import import_module
@@ -25,17 +22,12 @@ from msgspec import Struct
 
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.answer_printer import AnswerPrinter, Piece
-from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.settings.schema import Settings
+from gateway.commands.own_server import CONNECT_TIMEOUT, Address, server_for
 from runtime.errors import LockgateError, SetupError
 
-_CONNECT_TIMEOUT = 2.0
 # a silent stream gets a comment every few seconds; this long a silence is a lost server
 _READ_TIMEOUT = 300.0
-_POLL_SECONDS = 0.1
-_URL = re.compile(r"http://(?P<host>\S+):(?P<port>\d+)/v1\b")
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _HELP = "/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."
 
 
@@ -92,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """One question with `--message`, a conversation otherwise."""
     settings = settings_of(arguments)
-    with _server(arguments, settings) as address:
+    with server_for(arguments, settings) as address:
         conversation = Conversation(address, _model_to_use(arguments, address), arguments)
         printer = AnswerPrinter(hide_reasoning=arguments.hide_reasoning)
         if arguments.message is None:
@@ -105,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 class Conversation:
     """The messages so far. `model` is the name that the server knows."""
 
-    def __init__(self, address: "Address", model: str, options: argparse.Namespace) -> None:
+    def __init__(self, address: Address, model: str, options: argparse.Namespace) -> None:
         self.address = address
         self.model = model
         self._options: dict[str, Any] = {
@@ -140,28 +132,6 @@ class Conversation:
         finally:
             if said:
                 self.messages += [question, Message("assistant", "".join(said))]
-
-
-class Address(Struct, frozen=True):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def connect(self, timeout: float) -> http.client.HTTPConnection:
-        """A connection that is opened by its first request."""
-        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-
-    def status_of(self, path: str) -> int:
-        """The status that the server answers with, 0 when there is no server."""
-        connection = self.connect(_CONNECT_TIMEOUT)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return 0
-        finally:
-            connection.close()
 
 
 def _talk(conversation: Conversation, printer: AnswerPrinter) -> None:
@@ -284,7 +254,7 @@ def _refusal(response: http.client.HTTPResponse) -> str:
 
 def _model_to_use(arguments: argparse.Namespace, address: Address) -> str:
     """The server's model. With `--model` it has to be that one."""
-    connection = address.connect(_CONNECT_TIMEOUT)
+    connection = address.connect(CONNECT_TIMEOUT)
     try:
         connection.request("GET", "/v1/models", headers=_key_header())
         response = connection.getresponse()
@@ -304,65 +274,3 @@ def _model_to_use(arguments: argparse.Namespace, address: Address) -> str:
             f"not {wanted}; leave --model out or choose another --port"
         )
     return matching[0]
-
-
-@contextmanager
-def _server(arguments: argparse.Namespace, settings: Settings) -> Iterator[Address]:
-    """A server that is ready: the one that runs, else one that lives as long as the block."""
-    host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
-    address = Address(host, settings.server.port)
-    if settings.server.port and address.status_of("/health/live"):
-        yield address
-        return
-    if settings.engine.name == "llama_cpp":
-        ensure_model(settings)
-    process = _start(arguments)
-    try:
-        yield _wait_until_ready(process, settings.engine.start_timeout)
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gateway", "serve", *_passed_on(arguments)]
-    command += ["--host", "127.0.0.1", "--port", "0", "--until-stdin-ends"]
-    command += ["--set", "server.tls_certificate=", "--set", "server.tls_key="]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"LOCKGATE__LOG__LEVEL": "error", **os.environ},
-        # Ctrl-C stops an answer, not the server
-        start_new_session=os.name == "posix",
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
-
-
-def _passed_on(arguments: argparse.Namespace) -> list[str]:
-    options = [word for item in arguments.set for word in ("--set", item)]
-    for flag, value in (
-        ("--config", arguments.config),
-        ("--model", getattr(arguments, "model.name_or_path")),
-        ("--engine", getattr(arguments, "engine.name")),
-    ):
-        if value is not None:
-            options += [flag, value]
-    return options
-
-
-def _wait_until_ready(process: subprocess.Popen[str], timeout: float) -> Address:
-    assert process.stdout is not None, "the server is started with a pipe"
-    greeting = _URL.search(process.stdout.readline())
-    if greeting is None:
-        raise SetupError("the server did not start; its message is above")
-    address = Address(greeting["host"], int(greeting["port"]))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if address.status_of("/health/ready") == http.HTTPStatus.OK:
-            return address
-        if process.poll() is not None:
-            raise SetupError("the server ended while it loaded the model; its message is above")
-        time.sleep(_POLL_SECONDS)
-    raise SetupError(f"the model was not loaded within {timeout:g} seconds")
