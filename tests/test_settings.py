@@ -134,6 +134,13 @@ def test_variables_have_the_type_of_their_setting(
             "[engine.llama_cpp]\nnum_threads = 'many'",
             "$.engine.llama_cpp.num_threads: expected a whole number or 'auto', got 'many'",
         ),
+        (
+            "server.allowed_hosts = 'x'",
+            "allowed_hosts: expected a list, each item a string, got 'x'",
+        ),
+        ("server.allowed_hosts = [1]", "$.server.allowed_hosts: expected a list, each item a stri"),
+        ("gpu.devices = [0, -1]", "$.gpu.devices: expected int >= 0, got [0, -1]"),
+        ("model.aliases = {a = 1}", "$.model.aliases: expected a table, each value a string, got"),
         ("port =", " is not valid TOML: "),
     ],
 )
