@@ -1,5 +1,6 @@
 """Settings: four places in order, and a clear line for every mistake."""
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -232,7 +233,8 @@ def test_any_override_is_taken_or_refused_in_one_line(path: list[str], text: str
 
 @given(name=st.sampled_from(sorted(DEFAULTS)))
 def test_every_default_can_be_given_as_text(name: str) -> None:
-    text = str(DEFAULTS[name])
+    default = DEFAULTS[name]
+    text = json.dumps(default) if isinstance(default, list) else str(default)
     option = Override(name, tuple(name.split(".")), text)
     assert load_settings(environ=NO_FILE, options=[option]) == Settings()
 
