@@ -9,8 +9,8 @@ from runtime.models.store import Model, ModelStore
 
 
 def open_store(settings: Settings) -> ModelStore:
-    """The store of the model folder that the settings name."""
-    return ModelStore(settings.model.folder)
+    """The store of the model folder and of the mirrors that the settings name."""
+    return ModelStore(settings.model.folder, mirrors=settings.model.mirrors)
 
 
 def find_model(settings: Settings) -> Model:

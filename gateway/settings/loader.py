@@ -28,6 +28,7 @@ from gateway.settings.schema import (
     Settings,
 )
 from runtime.errors import SetupError
+from runtime.models.mirrors import check_mirror
 
 CONFIG_VARIABLE = "LOCKGATE_CONFIG"
 VARIABLE_PREFIX = "LOCKGATE__"
@@ -60,7 +61,16 @@ def load_settings(
     except msgspec.ValidationError as error:  # keys that are right alone and wrong together
         raise_mistake("settings", document, str(error))
     _check_thinking(settings)
+    _check_mirrors(settings)
     return settings
+
+
+def _check_mirrors(settings: Settings) -> None:
+    for mirror in settings.model.mirrors:
+        try:
+            check_mirror(mirror)
+        except SetupError as error:
+            raise SetupError(f"model.mirrors: {error}") from error
 
 
 def _check_thinking(settings: Settings) -> None:

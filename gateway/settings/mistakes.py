@@ -105,11 +105,20 @@ def _describe(kind: Any) -> str:
         return " or ".join(repr(value) for value in get_args(kind))
     if fields_of(kind):
         return f"a table with the keys {', '.join(fields_of(kind))}"
+    if is_container(kind):
+        return _describe_container(get_origin(kind), get_args(kind))
     return _KINDS.get(cast(type, kind), "a JSON value of the right type")
 
 
+def _describe_container(origin: Any, parts: tuple[Any, ...]) -> str:
+    if origin is dict:
+        return f"a table, each value {_describe(parts[1])}"
+    return f"a list, each item {_describe(parts[0])}"
+
+
 def _split(path: str | None) -> tuple[str, ...]:
-    return tuple(path.split(".")) if path else ()
+    """The keys down to a setting. A place inside a list or a table of the user's is left out."""
+    return tuple(path.partition("[")[0].split(".")) if path else ()
 
 
 def dotted(path: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runtime.config.engine import EngineConfig
+from runtime.models.mirrors import DEFAULT_MIRRORS
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ReasoningParser = Literal[
@@ -86,9 +87,11 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `name_or_path` is a name of the catalogue or the path of a `.gguf` file or of a Hugging Face
     checkpoint folder. `served_name` is the model's name in the API; empty means the catalogue name,
     the file's stem or the folder's name. `folder` is where models are kept; empty means the user's
-    own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
-    empty means one token per byte. `aliases` are further names of served models, alias to name.
-    `tool_dialect` is how the model calls tools; "auto" goes by its chat template.
+    own folder. `mirrors` are the places to try for a model that the hub does not deliver, in order:
+    "package-index", URLs and folders. `tokenizer` is for the scripted engine alone: a model whose
+    tokenizer it borrows; empty means one token per byte. `aliases` are further names of served
+    models, alias to name. `tool_dialect` is how the model calls tools; "auto" goes by its chat
+    template.
 
     `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
     template. `thinking_token_budget` is how many tokens it may think where the request does not
@@ -100,6 +103,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
     served_name: str = ""
     folder: str = ""
+    mirrors: tuple[Annotated[str, Meta(min_length=1)], ...] = DEFAULT_MIRRORS
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
     tool_dialect: ToolDialect = "auto"
