@@ -118,9 +118,11 @@ class Metadata:
         return values
 
     def has(self, key: str) -> bool:
+        """Whether the file has "ARCHITECTURE.key"."""
         return f"{self._prefix}.{key}" in self._file.metadata
 
     def text(self, key: str) -> str:
+        """The text under "ARCHITECTURE.key"; "" if it is missing."""
         return self._file.text(f"{self._prefix}.{key}")
 
     def fail(self, problem: str) -> ModelFileError:

@@ -54,6 +54,7 @@ class Packing(Struct, frozen=True):
 
     @property
     def mask(self) -> np.uint32:
+        """The bits of the lowest value in a packed integer."""
         return np.uint32((1 << self.bits) - 1)
 
     @property
@@ -62,9 +63,11 @@ class Packing(Struct, frozen=True):
         return np.arange(self.per_integer, dtype=np.uint32) * np.uint32(self.bits)
 
     def num_groups(self, num_inputs: int) -> int:
+        """Number of groups of a weight with that many inputs; the last group may be shorter."""
         return -(-num_inputs // self.inputs_per_group(num_inputs))
 
     def inputs_per_group(self, num_inputs: int) -> int:
+        """Number of inputs in a group of a weight with that many inputs."""
         return num_inputs if self.group_size == -1 else self.group_size
 
 
