@@ -29,7 +29,8 @@ _IMPORT_TIMEOUT = 60
 
 
 class EngineReport(Struct, frozen=True, kw_only=True):
-    """Whether an engine can run here. `problems` is empty when it can; `advice` is what to do."""
+    """Whether an engine can run on this machine. `problems` are the reasons if it cannot; `advice`
+    is what to do about them."""
 
     name: str
     can_run: bool
@@ -39,7 +40,8 @@ class EngineReport(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All that `doctor` finds out. Sizes in bytes."""
+    """All results of `doctor`. Sizes are in bytes. `models` maps each name of the catalogue to
+    whether the model is present."""
 
     lockgate: str
     python: str
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings) -> Report:
-    """Looks at this machine. Takes a second or two: engines are really imported."""
+    """Examines this machine. Takes a second or two, because llama_cpp is really imported."""
     store = open_store(settings)
     memory = psutil.virtual_memory()
     driver = _examine_driver()
@@ -141,7 +143,7 @@ _LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]' (it needs a C++ compiler)"
 def _examine_llama_cpp() -> EngineReport:
     if importlib.util.find_spec("llama_cpp") is None:
         return _llama_cpp_fails("the package llama-cpp-python is not installed")
-    # in a process of its own: a library built for another CPU ends the process that loads it
+    # in a subprocess: a library built for another CPU kills the process that loads it
     command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
     try:
         probe = subprocess.run(
@@ -169,7 +171,7 @@ def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
 
 
 def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
-    """It is not imported: that takes half a minute, and GPU memory."""
+    """Examines TensorRT-LLM without an import, which would take half a minute and GPU memory."""
     version = _installed_version("tensorrt_llm")
     problems = _tensorrt_llm_problems(driver)
     if not version:
@@ -184,7 +186,7 @@ def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
 
 
 def _tensorrt_llm_problems(driver: GpuSnapshot) -> list[str]:
-    """With the machine; docs/tensorrt-llm-contract.md, 9."""
+    """Why this machine cannot run TensorRT-LLM (docs/tensorrt-llm-contract.md, 9)."""
     problems = []
     if sys.platform != "linux":
         problems.append(f"it needs Linux, this is {platform.system()}")

@@ -1,4 +1,4 @@
-"""The model store as commands use it: opened by the settings, pulled with a progress bar."""
+"""The model store for commands: opened from the settings, with a progress bar for downloads."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def find_model(settings: Settings) -> Model:
 
 
 def ensure_model(settings: Settings) -> Model:
-    """The model that the settings name, pulled first if it is not there."""
+    """The model that the settings name, downloaded if it is missing."""
     store = open_store(settings)
     model = find_model(settings)
     if not model.is_present:
@@ -45,7 +45,8 @@ def _check_kind(model: Model, engine: str) -> None:
 
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:
-    """Pulls a model and shows a bar on stderr while it does. Without a terminal: one line."""
+    """Downloads a model and returns its path. Shows a progress bar on stderr or, without a
+    terminal, one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

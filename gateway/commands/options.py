@@ -1,4 +1,4 @@
-"""Options that every command has, and how they become settings."""
+"""Options that commands share, and their conversion to settings."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from runtime.errors import SetupError
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--set`; the latter reaches every setting there is."""
+    """Adds `--config` and `--set`; `--set` can change any setting."""
     parser.add_argument(
         "--config", metavar="PATH", help="the settings file (default: ./settings.toml)"
     )
@@ -22,7 +22,7 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Shortcuts for the settings that are changed most."""
+    """Adds shortcuts for the settings that are changed most."""
     for flag, path, help_text in _SHORTCUTS:
         parser.add_argument(flag, dest=path, metavar=flag[2:].upper(), help=help_text)
 
