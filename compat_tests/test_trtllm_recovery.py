@@ -94,7 +94,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 @asynccontextmanager
 async def running(engine: EngineConfig, folder: Path) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(engine, str(folder))
+    supervisor = Supervisor(engine, str(folder), EngineClient())
     others = processes("runtime.worker")
     await supervisor.start()
     started: list[psutil.Process] = []
@@ -195,7 +195,7 @@ import asyncio, sys
 from runtime.config.engine import EngineConfig
 from runtime.supervisor.supervisor import Supervisor
 async def main():
-    supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1])
+    supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1], EngineClient())
     await supervisor.start()
     while supervisor.client.state == "starting":
         await asyncio.sleep(0.01)

@@ -46,6 +46,8 @@ from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
+from runtime.client.engine_client import EngineClient
+from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.supervisor.supervisor import Supervisor
@@ -98,8 +100,10 @@ def create_app(
     name = _served_name(settings, model_path)
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
-    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
-    model = ServedModel(name, supervisor.client, settings.model)
+    engine = EngineClient(settings.engine.max_num_waiting_tokens)
+    listener = _listener(metrics.of(name), gpus)
+    supervisor = Supervisor(settings.engine, path, engine, on_event=listener)
+    model = ServedModel(name, engine, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(
         settings=settings,
@@ -132,10 +136,8 @@ def _path_templates() -> set[str]:
 
 def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
     engine = settings.engine
-    adapters = engine.tensorrt_llm.lora.adapters if engine.name == "tensorrt_llm" else {}
-    return ModelRegistry(
-        [model], adapters=dict.fromkeys(adapters, model.name), aliases=settings.model.aliases
-    )
+    adapters = dict.fromkeys(engine.adapters, model.name)
+    return ModelRegistry([model], adapters=adapters, aliases=settings.model.aliases)
 
 
 def _cors(origins: list[str]) -> CORSConfig | None:
@@ -150,8 +152,7 @@ def min_free_bytes(settings: Settings) -> int | None:
     wanted = settings.gpu.min_free_memory_gb
     if wanted != "auto":
         return round(wanted * 1e9)
-    # llama.cpp takes what it needs when it loads; TensorRT-LLM takes more while it runs
-    return None if settings.engine.name == "tensorrt_llm" else 0
+    return None if ENGINES[settings.engine.name].grows_while_serving else 0
 
 
 def _gpu_monitor(settings: Settings) -> GpuMonitor:
@@ -197,8 +198,8 @@ def _served_name(settings: Settings, model_path: str) -> str:
     """The configured name, else the catalogue name, else the file's stem or the folder's name."""
     if settings.model.served_name:
         return settings.model.served_name
-    if settings.engine.name == "scripted" and not model_path:
-        return "scripted"
+    if not model_path and ENGINES[settings.engine.name].model_form == "any":
+        return str(settings.engine.name)
     name = settings.model.name_or_path
     if Path(name).is_dir():
         return Path(name).resolve().name

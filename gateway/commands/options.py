@@ -4,6 +4,7 @@ import argparse
 
 from gateway.settings.loader import Override, load_settings
 from gateway.settings.schema import Settings
+from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 
 
@@ -35,7 +36,7 @@ _SHORTCUTS = (
         "model.name_or_path",
         "a name of the catalogue, or the path of a .gguf file or checkpoint folder",
     ),
-    ("--engine", "engine.name", "llama_cpp, tensorrt_llm or scripted"),
+    ("--engine", "engine.name", " or ".join(ENGINES)),
 )
 
 

@@ -18,6 +18,7 @@ import httpx
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.models_on_disk import ensure_model
 from gateway.settings.schema import Settings
+from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 
 CONNECT_TIMEOUT = 2.0
@@ -38,7 +39,7 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
         if settings.server.port and _status(client, "/health/live"):
             yield client
             return
-    if settings.engine.name == "llama_cpp":
+    if ENGINES[settings.engine.name].model_form == "gguf":
         ensure_model(settings)
     process = _start(arguments)
     try:

@@ -29,6 +29,7 @@ from gateway.http.context import Context
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
+from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.version import __version__
 
@@ -91,21 +92,26 @@ def prepare_model(settings: Settings) -> tuple[Settings, str]:
     The scripted engine has no model: its path is that of the model whose tokenizer it uses, or
     empty. Raises SetupError.
     """
-    if settings.engine.name == "scripted":
-        return _prepare_scripted(settings)
+    if not _needs_model(settings):
+        return _prepare_without_model(settings)
     if settings.model.tokenizer:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
     model = ensure_model(settings)
     return _named(settings, model.name), str(model.path)
 
 
-def _prepare_scripted(settings: Settings) -> tuple[Settings, str]:
+def _needs_model(settings: Settings) -> bool:
+    return ENGINES[settings.engine.name].model_form != "any"
+
+
+def _prepare_without_model(settings: Settings) -> tuple[Settings, str]:
+    name = str(settings.engine.name)
     if not settings.model.tokenizer:
-        return _named(settings, "scripted"), ""
+        return _named(settings, name), ""
     model = open_store(settings).find(settings.model.tokenizer)
     if not model.is_present:
         raise SetupError(f"model.tokenizer: pull it first with: lockgate pull {model.name}")
-    return _named(settings, "scripted"), str(model.path)
+    return _named(settings, name), str(model.path)
 
 
 def _named(settings: Settings, name: str) -> Settings:
@@ -116,14 +122,12 @@ def _named(settings: Settings, name: str) -> Settings:
 def _check_engine(settings: Settings) -> None:
     """Raises SetupError for an unknown model, a model that the engine cannot load, and a missing
     package: before anything is downloaded."""
-    engine: str = settings.engine.name
-    if engine == "scripted":
+    if not _needs_model(settings):
         return
     find_model(settings)
-    if engine == "llama_cpp" and not _installed("llama_cpp"):
-        raise MissingExtra("llama-cpp-python", "cpu")
-    if engine == "tensorrt_llm" and not _installed("tensorrt_llm"):
-        raise MissingExtra("TensorRT-LLM", "tensorrt")
+    kind = ENGINES[settings.engine.name]
+    if kind.module and not _installed(kind.module):
+        raise MissingExtra(kind.package, kind.extra)
 
 
 def _installed(module: str) -> bool:
@@ -234,7 +238,7 @@ def _cut_off(app: Litestar) -> Callable[[], None]:
         " signal).",
         retry_after=DEFAULT_RETRY_AFTER,
     )
-    return lambda: context.model.client.abort_all(stopping)
+    return lambda: context.model.engine.abort_all(stopping)
 
 
 def _loop() -> str:

@@ -13,10 +13,6 @@ from gateway.generation.events import OutputParsing
 from gateway.models.served_model import ServedModel
 from runtime.messages.structured_output import StructuredOutput
 
-_ENGINES_WITHOUT_TAGS = ("tensorrt_llm",)
-"""Engines whose grammars cannot force an answer to begin with a tool call in the model's
-dialect."""
-
 
 def find_tool_constraint(
     use: ToolUse | None, model: ServedModel, wanted: StructuredOutput | None
@@ -25,8 +21,7 @@ def find_tool_constraint(
     structured output for answers without a call."""
     if use is None:
         return None
-    info = model.client.info
-    has_tags = info is None or info.engine not in _ENGINES_WITHOUT_TAGS
+    has_tags = "structural_tags" in model.engine.capabilities
     return make_tool_constraint(use, model.tool_dialect, model.tokenizer, wanted, has_tags=has_tags)
 
 

@@ -167,7 +167,7 @@ async def prepare_run(job: Job, model: ServedModel, metrics: ModelMetrics) -> An
         prepared.echoes,
         find_parsing(calls, prepared.thinking, shows_reasoning=_shows_reasoning(job)),
     )
-    submit = model.client.submit if job.needs_engine else _finished
+    submit = model.engine.submit if job.needs_engine else _finished
     return AnswerRun(job, requests, assembler, submit, metrics)
 
 

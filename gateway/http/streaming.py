@@ -59,7 +59,7 @@ async def respond(
     context = context_of(request)
     if job.needs_engine:
         context.gpus.check_memory()
-        model.client.check_room(job.num_requests)
+        model.engine.check_room(job.num_requests)
     metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
     run = await prepare_run(job, model, metrics)
     reserve_tokens(request.scope, run)

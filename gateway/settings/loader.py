@@ -78,11 +78,10 @@ def _check_thinking(settings: Settings) -> None:
     """Raises SetupError for a default thinking budget that the engine cannot enforce. Otherwise the
     engine would refuse every chat with a reasoning model."""
     engine, model = settings.engine, settings.model
-    drafts = engine.tensorrt_llm.speculative.__struct_config__.tag != "none"
     has_budget = model.thinking_token_budget != "none" and model.reasoning_parser != "none"
-    if engine.name == "tensorrt_llm" and drafts and has_budget:
+    if has_budget and (drafts := engine.budget_obstacle):
         raise SetupError(
-            "model.thinking_token_budget cannot be kept while engine.tensorrt_llm.speculative"
+            f"model.thinking_token_budget cannot be kept while {drafts}"
             ' drafts tokens; leave one of them out, or set model.reasoning_parser = "none"'
         )
 

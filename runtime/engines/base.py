@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -118,6 +118,9 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
 
     @property
     def num_running(self) -> int: ...

@@ -1,6 +1,12 @@
 """What an engine reports about itself: limits, identity, statistics."""
 
+from typing import Literal
+
 from msgspec import Struct
+
+Capability = Literal["structural_tags"]
+"""What only some engines can do. "structural_tags": a grammar can enforce tool calls in the model's
+own dialect among free text, not only plain JSON."""
 
 
 class EngineLimits(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import (
+    Capability,
     EngineInfo,
     EngineLimits,
     EngineStats,
@@ -52,6 +53,7 @@ class Ready(Struct, frozen=True, tag=True, array_like=True):
 
     limits: EngineLimits
     info: EngineInfo
+    capabilities: frozenset[Capability] = frozenset()
 
 
 class StepOutput(Struct, frozen=True, tag=True, array_like=True):

@@ -129,7 +129,7 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     gc.collect()
     gc.freeze()  # spare the collector the vocabulary, which lives for good
     info = msgspec.structs.replace(engine.info, pid=os.getpid())
-    border.send(Ready(engine.limits, info))
+    border.send(Ready(engine.limits, info, engine.capabilities))
     recorder = FlightRecorder(config.record)
     serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
     recorder.close()

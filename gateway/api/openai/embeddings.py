@@ -55,7 +55,7 @@ async def create_embedding(request: AnyRequest) -> ASGIApp:
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
     scheduling = scheduling_of(wish, caller_of(request))
     context.gpus.check_memory()
-    limits = model.client.check_embeddings()
+    limits = model.engine.check_embeddings()
     _check_adapter(model)
     await _check_dimensions(data, model, limits.embedding_width)
     token_lists = await _token_lists(data, inputs, model, limits)
@@ -80,7 +80,7 @@ class EmbeddingAnswer:
         self._counter = counter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = self._model.client.embed(self._request)
+        stream = self._model.engine.embed(self._request)
         with self._counter, until_over(receive, stream, RequestRecord.of(scope).deadline):
             vectors = await stream.result()
             if vectors is None:

@@ -28,7 +28,7 @@ def retrieve_model(request: AnyRequest) -> ASGIApp:
 
 def _describe(models: ModelRegistry, name: str) -> Model:
     model = models.get(name)
-    limits = model.client.limits
+    limits = model.engine.limits
     return Model(
         id=name,
         created=model.created,

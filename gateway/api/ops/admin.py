@@ -72,7 +72,7 @@ def restart_engine(request: AnyRequest) -> ASGIApp:
     it; how far it is, `/health` says."""
     context = context_of(request)
     context.restart_engine()
-    in_flight = context.model.client.num_in_flight
+    in_flight = context.model.engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
 
 

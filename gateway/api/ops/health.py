@@ -72,21 +72,21 @@ def ready(request: AnyRequest) -> ASGIApp:
 def health(request: AnyRequest) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
     context, now = context_of(request), time.monotonic()
-    model, client = context.model, context.model.client
-    problems = problems_of(client, context.gpus.pressure_reason, now)
+    model, engine = context.model, context.model.engine
+    problems = problems_of(engine, context.gpus.pressure_reason, now)
     return _health_response(
         context,
         Health(
             status=_status(context),
             reason=_reason(context) or " ".join(problems),
-            state=state_of(client, model.has_tokenizer, problems),
-            progress=progress_of(client, now),
+            state=state_of(engine, model.has_tokenizer, problems),
+            progress=progress_of(engine, now),
             version=__version__,
             model=model.name,
-            num_requests_in_flight=client.num_in_flight,
-            engine=client.info,
-            limits=client.limits,
-            stats=_stats(client.stats),
+            num_requests_in_flight=engine.num_in_flight,
+            engine=engine.info,
+            limits=engine.limits,
+            stats=_stats(engine.stats),
             gpus=context.gpus.snapshot.gpus,
             gpu_problem=context.gpus.snapshot.problem,
         ),

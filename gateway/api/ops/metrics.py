@@ -16,16 +16,16 @@ from runtime.messages.engine import EngineInfo
 async def metrics_text(request: AnyRequest) -> Response[bytes]:
     """Prometheus text."""
     context = context_of(request)
-    clients = {model.name: model.client for model in context.models}
-    usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
-    text = render(context.metrics, clients, context.gpus, usages)
+    engines = {model.name: model.engine for model in context.models}
+    usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
+    text = render(context.metrics, engines, context.gpus, usages)
     # Litestar adds the character set to whatever is text
     return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
 
 
-def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
+def _usages(infos: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
     """Of the gateway, and of all engines together."""
-    found = [usage_of_tree(info.pid) for info in engines if info is not None and info.pid]
+    found = [usage_of_tree(info.pid) for info in infos if info is not None and info.pid]
     alive = [usage for usage in found if usage is not None]
     engine = ProcessUsage(
         sum(usage.cpu_seconds for usage in alive), sum(usage.memory_bytes for usage in alive)

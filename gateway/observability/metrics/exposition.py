@@ -22,7 +22,7 @@ from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.processes import ProcessUsage
 from gateway.observability.metrics.server import PROVIDER, GenAiLabels, Metrics
 from gateway.observability.metrics.table import Family
-from runtime.client.engine_client import EngineClient, EngineState
+from runtime.client.handle import EngineHandle, EngineState
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.version import __version__
 
@@ -35,13 +35,13 @@ class ModelSource(Struct, frozen=True):
     """A served model: its name, its engine, its counters."""
 
     name: str
-    client: EngineClient
+    client: EngineHandle
     metrics: ModelMetrics
 
 
 def render(
     metrics: Metrics,
-    clients: Mapping[str, EngineClient],
+    clients: Mapping[str, EngineHandle],
     monitor: GpuMonitor,
     processes: Mapping[str, ProcessUsage],
 ) -> bytes:
@@ -161,7 +161,7 @@ class _Families(Collector):
         )
 
 
-_GAUGES: tuple[tuple[Family, Callable[[EngineClient], float]], ...] = (
+_GAUGES: tuple[tuple[Family, Callable[[EngineHandle], float]], ...] = (
     (table.RUNNING, lambda client: client.stats.num_running),
     (table.WAITING, lambda client: client.stats.num_waiting + client.stats.num_preparing),
     (table.IN_FLIGHT, lambda client: client.num_in_flight),
@@ -210,7 +210,7 @@ _HISTOGRAMS: tuple[tuple[Family, Callable[[ModelMetrics], Histogram]], ...] = (
 )
 
 
-def _waiting(client: EngineClient) -> dict[str, int]:
+def _waiting(client: EngineHandle) -> dict[str, int]:
     stats = client.stats
     return {
         "capacity": stats.num_waiting - stats.num_waiting_preempted,

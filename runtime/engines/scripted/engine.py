@@ -17,7 +17,7 @@ from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EngineUsage, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker
@@ -83,6 +83,7 @@ class ScriptedEngine:
         self._num_generation_tokens = 0
         self._num_preempted = 0
         self.limits = _limits(config, tokenizer)
+        self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))
         self.embedder = ScriptedEmbedder(self.limits.max_embedding_len, self._vocab_size)
         self.info = EngineInfo(
             engine="scripted",

@@ -44,7 +44,7 @@ from runtime.errors import (
 from runtime.hardware.choice import visible_gpus
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuSnapshot
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -109,6 +109,7 @@ class TensorRTEngine:
         self._num_cached_tokens = 0
         self._num_preempted = 0
         self.embedder = None
+        self.capabilities: frozenset[Capability] = frozenset()
         self.limits = EngineLimits(
             max_model_len=sizes.max_model_len,
             max_num_seqs=sizes.max_num_seqs,

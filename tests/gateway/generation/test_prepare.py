@@ -31,7 +31,7 @@ READY = Ready(
 async def prompt_of(folder: Path, **fields: Any) -> str:
     settings = ModelSettings(reasoning_parser="qwen3")
     model = ServedModel("m", EngineClient(), settings)
-    model.client.connected(lambda message: None, READY)
+    model.engine.connected(lambda message: None, READY)
     await model.load(str(folder))
     token_ids, _ = await prepare_conversation(conversation_of(chat(**fields)), model)
     return model.decode(token_ids)

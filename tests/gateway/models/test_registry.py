@@ -36,13 +36,13 @@ def served_model() -> ServedModel:
 
 async def loaded_model() -> ServedModel:
     model = served_model()
-    model.client.connected(lambda message: None, READY)
+    model.engine.connected(lambda message: None, READY)
     await model.load("")
     return model
 
 
 def test_names():
-    models = ModelRegistry([ServedModel("a/b", served_model().client), served_model()])
+    models = ModelRegistry([ServedModel("a/b", served_model().engine), served_model()])
 
     assert [model.name for model in models] == ["a/b", "m"]
     assert models.get("a/b").name == "a/b"
@@ -70,7 +70,7 @@ def test_adapters_and_aliases():
         ("a", "a"),
     ]
     assert (models.base_of("a"), models.base_of("m")) == ("m", None)
-    assert models.get("a").client is models.get("m").client
+    assert models.get("a").engine is models.get("m").engine
     assert models.get("a").system_fingerprint != models.get("m").system_fingerprint
 
 
@@ -138,7 +138,7 @@ async def test_long_and_short_texts_are_encoded_alike():
 async def test_a_tokenizer_that_cannot_be_read(tmp_path):
     """Said in the health report and to clients; the process lives."""
     model = served_model()
-    model.client.connected(lambda message: None, READY)
+    model.engine.connected(lambda message: None, READY)
     await model.load(str(tmp_path / "missing.gguf"))
 
     assert not model.is_ready
