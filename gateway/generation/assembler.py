@@ -136,7 +136,7 @@ class Assembler:
             if choice.parser is not None:
                 _read(choice, choice.parser, text, output, events)
             elif output.logprobs is not None:
-                _tell(choice, text, output.token_ids, output.logprobs, events)
+                _emit(choice, text, output.token_ids, output.logprobs, events)
             elif text:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
@@ -194,7 +194,7 @@ class Assembler:
         if output.prompt_logprobs is None:
             return echo.text + output.text
         choice.num_echoed_tokens = len(echo.token_ids)
-        _tell(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
+        _emit(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
         return output.text
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
@@ -240,7 +240,7 @@ def _read(
         content = ""
         if len(pieces) == 1 and isinstance(only := pieces[0], Content):
             content, pieces = only.text, []
-        _tell(choice, content, output.token_ids, output.logprobs, events)
+        _emit(choice, content, output.token_ids, output.logprobs, events)
     events += [_keep(choice, piece) for piece in pieces]
 
 
@@ -258,7 +258,7 @@ def _keep(choice: _ChoiceState, piece: Piece) -> Event:
     return PieceDelta(choice.index, piece)
 
 
-def _tell(
+def _emit(
     choice: _ChoiceState,
     text: str,
     token_ids: list[int],

@@ -45,9 +45,9 @@ def _new_parser(calls: ToolConstraint | None, thinking: PreparedThinking | None)
     """The reasoning comes first; tool calls are parsed from the rest."""
     call_parser = None if calls is None else calls.new_parser()
     if thinking is not None:
-        tells_channels = calls is not None and calls.tells_reasoning
+        parses_channels = calls is not None and calls.parses_reasoning
         return new_parser(
-            thinking.reasoning_format, thinking.state, call_parser, tells_channels=tells_channels
+            thinking.reasoning_format, thinking.state, call_parser, parses_channels=parses_channels
         )
     assert call_parser is not None, "nothing to look for: this is a bug"
     return call_parser

@@ -115,10 +115,7 @@ class AnswerRun:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         self.close()
-        if isinstance(error, Exception):
-            self._timeline.fail()
-        else:
-            self._timeline.abort()
+        self._timeline.leave(error)
 
     def __aiter__(self) -> Self:
         return self

@@ -1,26 +1,93 @@
-"""Times and counts one answer while it is made."""
+"""Times and counts one answer, or the vectors of one request, while they are made."""
 
 import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
 from gateway.generation.assembler import Assembler
 from gateway.observability.answer_record import AnswerRecord, Outcome
 from gateway.observability.metrics.model import ModelMetrics
 
 
-class Timeline:
-    """Call `delta` after every delta, then `finish` when the answer is complete.
+class _Outcome:
+    """Records how the work on a request ended. The first recorded end counts."""
 
-    An answer that does not become complete ends with `abort` or `fail`. The first recorded end
-    counts. `started` is when the request arrived, on the monotonic clock.
-    """
-
-    __slots__ = ("_assembler", "_last", "_metrics", "_num_gaps", "_num_seen", "_started", "record")
-
-    def __init__(self, metrics: ModelMetrics, started: float, assembler: Assembler) -> None:
+    def __init__(self, metrics: ModelMetrics, started: float, num_choices: int) -> None:
+        self.record = AnswerRecord(num_choices)
         self._metrics = metrics
         self._started = started
+
+    def abort(self) -> None:
+        """The client left before the end, or the server stopped."""
+        if self._settle("aborted"):
+            self._metrics.aborted += 1
+
+    def fail(self) -> None:
+        """An error ended the work."""
+        if self._settle("failed"):
+            self._metrics.failed += 1
+
+    def leave(self, error: BaseException | None) -> None:
+        """Records an abort, or a failure if an error ended the work."""
+        if isinstance(error, Exception):
+            self.fail()
+        else:
+            self.abort()
+
+    def _settle(self, outcome: Outcome) -> bool:
+        """Records the outcome. True if this is the first recorded end."""
+        if self.record.outcome:
+            return False
+        self.record.outcome = outcome
+        self.record.ended = time.monotonic()
+        return True
+
+
+class EmbeddingTimeline(_Outcome):
+    """Counts the tokens of one embedding request. A `with` block that is left without `finish`
+    records an aborted request, or a failed one if an error leaves the block. `started` is when the
+    request arrived, on the monotonic clock."""
+
+    def __init__(
+        self, metrics: ModelMetrics, started: float, inputs: Sequence[Sequence[int]]
+    ) -> None:
+        super().__init__(metrics, started, len(inputs))
+        self.num_tokens = sum(map(len, inputs))
+
+    @property
+    def num_used(self) -> int:
+        """Tokens that the client is charged: all of them, or none if it got no vectors."""
+        return self.record.prompt_tokens
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self.leave(error)
+
+    def finish(self) -> None:
+        """All vectors are there."""
+        if not self._settle("completed"):
+            return
+        self.record.prompt_tokens = self.num_tokens
+        self._metrics.prompt_tokens += self.num_tokens
+        self._metrics.request_prompt_tokens.observe(self.num_tokens)
+        self._metrics.e2e_latency.observe(self.record.ended - self._started)
+
+
+class Timeline(_Outcome):
+    """Call `delta` after every delta, then `finish` when the answer is complete.
+
+    An answer that does not become complete ends with `abort` or `fail`. `started` is when the
+    request arrived, on the monotonic clock.
+    """
+
+    def __init__(self, metrics: ModelMetrics, started: float, assembler: Assembler) -> None:
+        super().__init__(metrics, started, assembler.num_choices)
         self._assembler = assembler
-        self.record = AnswerRecord(assembler.num_choices)
         self._last = 0.0
         self._num_seen = 0
         self._num_gaps = 0
@@ -66,16 +133,6 @@ class Timeline:
         if (seconds := record.seconds_per_output_token()) is not None:
             metrics.time_per_output_token.observe(seconds)
 
-    def abort(self) -> None:
-        """The client left before the end, or the server stopped."""
-        if self._settle("aborted"):
-            self._metrics.aborted += 1
-
-    def fail(self) -> None:
-        """An error ended the answer."""
-        if self._settle("failed"):
-            self._metrics.failed += 1
-
     def _first_token(self, now: float) -> None:
         metrics, record = self._metrics, self.record
         record.first_token = now
@@ -87,13 +144,9 @@ class Timeline:
             metrics.prefill_time.observe(max(now - record.engine_started, 0.0))
 
     def _settle(self, outcome: Outcome) -> bool:
-        """Records the outcome. True if this is the answer's first recorded end."""
-        record = self.record
-        if record.outcome:
+        if not super()._settle(outcome):
             return False
-        usage = self._assembler.usage_so_far()
-        record.outcome = outcome
-        record.ended = time.monotonic()
+        record, usage = self.record, self._assembler.usage_so_far()
         record.cached_tokens = usage.prompt_tokens_details.cached_tokens
         record.completion_tokens = self._num_seen
         record.finish_reasons = self._assembler.finish_reasons

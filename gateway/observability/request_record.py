@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from gateway.observability.answer_record import AnswerRecord
 
-_KEY = "lockgate.exchange"
+_KEY = "lockgate.request_record"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
 

@@ -45,18 +45,18 @@ class EngineRun:
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
-        self._told_to_end = asyncio.Event()
+        self._end_requested = asyncio.Event()
         self.working_on: list[str] | None = None
         """Set at its end: the requests it was working on; None when not known."""
 
     @property
-    def was_told_to_end(self) -> bool:
+    def was_asked_to_end(self) -> bool:
         """Whether it ended because of `end`."""
-        return self._told_to_end.is_set()
+        return self._end_requested.is_set()
 
     def end(self) -> None:
         """Kill the process; `to_the_end` returns soon."""
-        self._told_to_end.set()
+        self._end_requested.set()
 
     @property
     def was_ready(self) -> bool:
@@ -99,10 +99,10 @@ class EngineRun:
 
     async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
         exited = asyncio.create_task(asyncio.to_thread(process.wait))
-        told = asyncio.create_task(self._told_to_end.wait())
+        requested = asyncio.create_task(self._end_requested.wait())
         try:
             while not exited.done():
-                await asyncio.wait([exited, told], timeout=0.5, return_when="FIRST_COMPLETED")
+                await asyncio.wait([exited, requested], timeout=0.5, return_when="FIRST_COMPLETED")
                 if not exited.done() and (why := self._why_end()):
                     process.kill()
                     await exited
@@ -114,7 +114,7 @@ class EngineRun:
             process.kill()
             raise
         finally:
-            told.cancel()
+            requested.cancel()
         self._returncode = exited.result()
         return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
@@ -134,7 +134,7 @@ class EngineRun:
             self._on_event(message)
 
     def _why_end(self) -> str | None:
-        if self.was_told_to_end:
+        if self.was_asked_to_end:
             return "The engine was told to end."
         silence = time.monotonic() - self._last_heard
         if self._ready and silence > self._config.heartbeat_timeout:

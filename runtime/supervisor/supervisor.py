@@ -95,7 +95,7 @@ class Supervisor:
             reason = f"The engine process cannot be started: {error}"
         finally:
             self._run = None
-        if run.was_told_to_end:
+        if run.was_asked_to_end:
             log.info("engine_restarts")
             self.client.lost("restarting", "The engine is being restarted.")
             return 0.0

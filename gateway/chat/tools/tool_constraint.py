@@ -23,14 +23,14 @@ from runtime.tokenizers.tokenizer import Tokenizer
 class ToolConstraint(Struct, frozen=True):
     """The constraint for the choices of one answer. `shown_token_ids` are the tokens that the
     parser searches for and that have no text. A choice that has called a named function ends with
-    `stop`, as with OpenAI. With `tells_reasoning` the parser separates reasoning from content by
+    `stop`, as with OpenAI. With `parses_reasoning` the parser separates reasoning from content by
     itself."""
 
     structured_output: StructuredOutput | None
     shown_token_ids: tuple[int, ...]
     new_parser: Callable[[], Parser]
     finish_reason: FinishReason
-    tells_reasoning: bool = False
+    parses_reasoning: bool = False
 
 
 def make_tool_constraint(
@@ -88,7 +88,7 @@ def _plan(
     elif use.legacy:
         reason = "function_call"
     return ToolConstraint(
-        wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning
+        wanted, tuple(hidden.values()), new_parser, reason, dialect.parses_reasoning
     )
 
 

@@ -44,7 +44,7 @@ class _Sequence:
         self._script = script
         self._offset = sum(request.prompt_token_ids)
         self.ends = set(request.sampling.stop_token_ids)
-        self.told_prompt = bool(request.output_token_ids)
+        self.has_reported_prompt = bool(request.output_token_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -189,9 +189,9 @@ class ScriptedEngine:
 
     def _prompt_logprobs(self, sequence: _Sequence) -> list[TokenLogprobs | None] | None:
         request = sequence.request
-        if sequence.told_prompt or request.sampling.prompt_logprobs is None:
+        if sequence.has_reported_prompt or request.sampling.prompt_logprobs is None:
             return None
-        sequence.told_prompt = True
+        sequence.has_reported_prompt = True
         later = request.prompt_token_ids[1:]
         return [None, *(self._logprobs(later, request, request.sampling.prompt_logprobs) or [])]
 

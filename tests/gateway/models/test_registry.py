@@ -103,7 +103,7 @@ async def test_before_it_is_loaded():
     """Either half may be late: the engine or the tokenizer."""
     tokenizer_only, engine_only = served_model(), served_model()
     await tokenizer_only.load("")
-    engine_only.client.connected(lambda message: None, READY)
+    engine_only.engine.connected(lambda message: None, READY)
     for model in (served_model(), tokenizer_only, engine_only):
         assert not model.is_ready
         assert model.state_reason
