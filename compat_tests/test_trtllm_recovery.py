@@ -17,11 +17,10 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.messages.request import Request, SamplingParams
-from runtime.messages.wire import Fatal, FromEngine
+from runtime.messages.wire import EXIT_ENGINE_FATAL, Fatal, FromEngine
 from runtime.processes import is_alive
 from runtime.supervisor.engine_run import EngineRun
 from runtime.supervisor.supervisor import Supervisor
-from runtime.worker.__main__ import EXIT_ENGINE_FATAL
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 
 pytestmark = [

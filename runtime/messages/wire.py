@@ -91,6 +91,13 @@ class RequestFailed(Struct, frozen=True, tag=True, array_like=True):
     retry_after: float = 0.0
 
 
+EXIT_FATAL = 70
+"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
+
+EXIT_ENGINE_FATAL = 71
+"""Exit status after a `Fatal` message: the engine broke while it served."""
+
+
 class Fatal(Struct, frozen=True, tag=True, array_like=True):
     """Engine to gateway: the last word of a dying engine."""
 

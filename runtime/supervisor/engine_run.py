@@ -1,6 +1,7 @@
 """One run of an engine process, from its start to its end."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,13 +18,17 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import WorkerConfig, engine_environment
 from runtime.messages.flight_record import FILE_NAME, read_record
-from runtime.messages.wire import Fatal, FromEngine, Ready, Stop
+from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
+machine the thread that reads the socket may lag behind the end of the process."""
 
 
 class EngineRun:
@@ -46,6 +51,7 @@ class EngineRun:
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
         self._end_requested = asyncio.Event()
+        self._has_said_why = asyncio.Event()
         self.working_on: list[str] | None = None
         """Set at its end: the requests it was working on; None when not known."""
 
@@ -116,6 +122,10 @@ class EngineRun:
         finally:
             requested.cancel()
         self._returncode = exited.result()
+        if self._returncode in (EXIT_FATAL, EXIT_ENGINE_FATAL):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self._has_said_why.wait()
         return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
     def _receive(self, message: FromEngine) -> None:
@@ -128,6 +138,7 @@ class EngineRun:
                 log.info("engine_ready", **msgspec.to_builtins(message.info))
             case Fatal(reason):
                 self._fatal = reason
+                self._has_said_why.set()
             case _:
                 self._client.receive(message)
         if self._on_event is not None:

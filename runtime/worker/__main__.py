@@ -24,6 +24,8 @@ from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
 from runtime.messages.wire import (
+    EXIT_ENGINE_FATAL,
+    EXIT_FATAL,
     Abort,
     Embed,
     Fatal,
@@ -57,12 +59,6 @@ MAX_BURST = 8
 
 EXIT_ERROR = 1
 """Exit status after an unexpected error; its traceback is on stderr."""
-
-EXIT_FATAL = 70
-"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
-
-EXIT_ENGINE_FATAL = 71
-"""Exit status after a `Fatal` message: the engine broke while it served."""
 
 
 def serve(core: EngineCore, border: Border) -> None:
