@@ -5,7 +5,7 @@ from typing import get_args
 
 from gateway.chat.finish import FinishReason
 from gateway.observability.metrics.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
-from runtime.messages.engine import EngineStats
+from runtime.messages.engine import EngineUsage
 from runtime.messages.wire import StepOutput
 
 
@@ -28,21 +28,22 @@ class EngineMetrics:
     def on_step(self, step: StepOutput) -> None:
         """Once per step; a heartbeat changes nothing."""
         stats = step.stats
-        self.prompt_tokens += stats.num_prompt_tokens
-        self.cached_tokens += stats.num_cached_tokens
-        self.generation_tokens += stats.num_generation_tokens
-        self.preempted += stats.num_preempted
+        usage = stats.usage
+        self.prompt_tokens += usage.num_prompt_tokens
+        self.cached_tokens += usage.num_cached_tokens
+        self.generation_tokens += usage.num_generation_tokens
+        self.preempted += usage.num_preempted
         self.resumed += stats.num_resumed
-        self.draft_tokens += stats.num_draft_tokens
-        self.accepted_tokens += stats.num_accepted_tokens
+        self.draft_tokens += usage.num_draft_tokens
+        self.accepted_tokens += usage.num_accepted_tokens
         if stats.step_seconds:
-            self._observe_step(stats, len(step.outputs))
+            self.step_seconds.observe(stats.step_seconds)
+            self._observe_batch(usage, len(step.outputs))
         for seconds in step.preparation_seconds:
             self.grammar_seconds.observe(seconds)
 
-    def _observe_step(self, stats: EngineStats, num_outputs: int) -> None:
-        self.step_seconds.observe(stats.step_seconds)
-        if num_tokens := stats.num_prompt_tokens + stats.num_generation_tokens:
+    def _observe_batch(self, usage: EngineUsage, num_outputs: int) -> None:
+        if num_tokens := usage.num_prompt_tokens + usage.num_generation_tokens:
             self.step_tokens.observe(num_tokens)
         if num_outputs:
             self.batch_size.observe(num_outputs)

@@ -30,7 +30,7 @@ from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
-from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
+from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats, EngineUsage
 from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import Ready, StepOutput
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
@@ -212,16 +212,15 @@ def test_what_is_counted_is_what_had_come(deltas, end):
 
 def test_engine_steps():
     metrics = Metrics()
-    stats = EngineStats(
+    usage = EngineUsage(
         num_prompt_tokens=5,
         num_generation_tokens=2,
         num_preempted=1,
         num_cached_tokens=30,
-        step_seconds=0.003,
-        num_resumed=1,
         num_draft_tokens=4,
         num_accepted_tokens=3,
     )
+    stats = EngineStats(step_seconds=0.003, num_resumed=1, usage=usage)
     outputs = [RequestOutput("a", [1], ""), RequestOutput("b", [1], "")]
     for step in (
         StepOutput(outputs, stats, [0.5]),
@@ -333,8 +332,7 @@ def test_gauges_show_the_last_step():
         num_waiting=5,
         num_waiting_preempted=2,
         num_preparing=3,
-        kv_cache_usage=0.25,
-        prefix_cache_usage=0.5,
+        usage=EngineUsage(kv_cache_usage=0.25, prefix_cache_usage=0.5),
     )
     client.receive(StepOutput([], stats))
 
