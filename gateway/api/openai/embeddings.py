@@ -137,17 +137,17 @@ class _Counter:
         if self._record.outcome:
             return
         if isinstance(error, Exception):
-            self._metrics.failed += 1
+            self._metrics.failed.value += 1
             self._end("failed")
         else:
-            self._metrics.aborted += 1
+            self._metrics.aborted.value += 1
             self._end("aborted")
 
     def finish(self) -> None:
         """All vectors are there."""
         self._end("completed")
         self._record.prompt_tokens = self.num_tokens
-        self._metrics.prompt_tokens += self.num_tokens
+        self._metrics.prompt_tokens.value += self.num_tokens
         self._metrics.request_prompt_tokens.observe(self.num_tokens)
         self._metrics.e2e_latency.observe(self._record.ended - self._exchange.started)
 
