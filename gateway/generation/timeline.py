@@ -21,12 +21,12 @@ class _Outcome:
     def abort(self) -> None:
         """The client left before the end, or the server stopped."""
         if self._settle("aborted"):
-            self._metrics.aborted += 1
+            self._metrics.aborted.value += 1
 
     def fail(self) -> None:
         """An error ended the work."""
         if self._settle("failed"):
-            self._metrics.failed += 1
+            self._metrics.failed.value += 1
 
     def leave(self, error: BaseException | None) -> None:
         """Records an abort, or a failure if an error ended the work."""
@@ -73,7 +73,7 @@ class EmbeddingTimeline(_Outcome):
         if not self._settle("completed"):
             return
         self.record.prompt_tokens = self.num_tokens
-        self._metrics.prompt_tokens += self.num_tokens
+        self._metrics.prompt_tokens.value += self.num_tokens
         self._metrics.request_prompt_tokens.observe(self.num_tokens)
         self._metrics.e2e_latency.observe(self.record.ended - self._started)
 
@@ -97,24 +97,25 @@ class Timeline(_Outcome):
         gaps. A choice's first token has no gap before it. Gaps within the delta that carries the
         answer's first token are 0.
         """
-        assembler = self._assembler
+        assembler, metrics = self._assembler, self._metrics
         if assembler.num_prompt_tokens != self.record.prompt_tokens:
-            self._metrics.prompt_tokens += assembler.num_prompt_tokens - self.record.prompt_tokens
+            metrics.prompt_tokens.value += assembler.num_prompt_tokens - self.record.prompt_tokens
             self.record.prompt_tokens = assembler.num_prompt_tokens
-        num_tokens = assembler.num_completion_tokens - self._num_seen
+        num_completion_tokens = assembler.num_completion_tokens
+        num_tokens = num_completion_tokens - self._num_seen
         if not num_tokens:
             return
         now = time.monotonic()
-        self._metrics.generation_tokens += num_tokens
+        metrics.generation_tokens.value += num_tokens
         if not self._num_seen:
             self._first_token(now)
             self._last = now
-        num_gaps = assembler.num_completion_tokens - assembler.num_first_tokens - self._num_gaps
+        num_gaps = num_completion_tokens - assembler.num_first_tokens - self._num_gaps
         if num_gaps:
             gap = (now - self._last) * min(num_outputs, num_tokens) / num_tokens
-            self._metrics.inter_token_latency.observe(gap, num_gaps)
+            metrics.inter_token_latency.observe(gap, num_gaps)
         self._last = now
-        self._num_seen += num_tokens
+        self._num_seen = num_completion_tokens
         self._num_gaps += num_gaps
 
     def finish(self) -> None:
@@ -125,7 +126,8 @@ class Timeline(_Outcome):
         metrics.e2e_latency.observe(record.ended - self._started)
         metrics.request_prompt_tokens.observe(record.prompt_tokens)
         metrics.request_generation_tokens.observe(record.completion_tokens)
-        metrics.successes.update(record.finish_reasons)
+        for reason in record.finish_reasons:
+            metrics.successes[reason] += 1
         if record.first_token:
             metrics.decode_time.observe(record.decode_seconds())
         if record.engine_started:
@@ -150,5 +152,5 @@ class Timeline(_Outcome):
         record.cached_tokens = usage.prompt_tokens_details.cached_tokens
         record.completion_tokens = self._num_seen
         record.finish_reasons = self._assembler.finish_reasons
-        self._metrics.cached_tokens += record.cached_tokens
+        self._metrics.cached_tokens.value += record.cached_tokens
         return True

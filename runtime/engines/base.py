@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
-from runtime.messages.engine import Capability, EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -37,22 +37,6 @@ class FailedSequence(Struct, frozen=True, gc=False):
 
     request_id: str
     error: LockgateError
-
-
-class EngineUsage(Struct, frozen=True, gc=False):
-    """Counts since the last call: tokens computed, prompt tokens found in the cache, sequences
-    preempted, tokens drafted by speculation and those of them that were accepted. `kv_cache_usage`
-    is the share of KV cells in use now, `prefix_cache_usage` that of the memory for idle prefixes;
-    both are 0 to 1."""
-
-    num_prompt_tokens: int = 0
-    num_generation_tokens: int = 0
-    num_cached_tokens: int = 0
-    num_preempted: int = 0
-    kv_cache_usage: float = 0.0
-    prefix_cache_usage: float = 0.0
-    num_draft_tokens: int = 0
-    num_accepted_tokens: int = 0
 
 
 MAX_EMBEDDING_TOKENS = 8192

@@ -4,7 +4,7 @@ import time
 
 from litestar import get
 from litestar.types import ASGIApp
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.admission.guard import MONITORING, PUBLIC
 from gateway.errors import retry_headers
@@ -113,7 +113,9 @@ def _reason(context: Context) -> str:
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:
-    return {name: getattr(stats, name) for name in stats.__struct_fields__}
+    own = structs.asdict(stats)
+    del own["usage"]
+    return own | structs.asdict(stats.usage)
 
 
 def _health_response(context: Context, body: Struct) -> ASGIApp:

@@ -14,10 +14,10 @@ from functools import partial
 import msgspec
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import MAX_EMBEDDING_TOKENS, EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import MAX_EMBEDDING_TOKENS, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
-from runtime.messages.engine import Capability, EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker

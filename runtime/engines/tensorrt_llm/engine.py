@@ -15,7 +15,7 @@ import structlog
 
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
-from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import (
     ALL_FEATURES,
     Feature,
@@ -44,7 +44,7 @@ from runtime.errors import (
 from runtime.hardware.choice import visible_gpus
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuSnapshot
-from runtime.messages.engine import Capability, EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
 from runtime.tokenizers.tokenizer import Tokenizer

@@ -116,9 +116,9 @@ async def test_stream_writes_and_ends():
     assert last["more_body"] is False
     assert last["body"].endswith(DONE)
     assert setup.aborted == []
-    assert setup.counted.generation_tokens == 2
-    assert setup.counted.prompt_tokens == 3
-    assert setup.counted.aborted == 0
+    assert setup.counted.generation_tokens.value == 2
+    assert setup.counted.prompt_tokens.value == 3
+    assert setup.counted.aborted.value == 0
 
 
 @pytest.mark.anyio
@@ -144,8 +144,8 @@ async def test_disconnect_closes_a_waiting_stream():
     await finished(task)
 
     assert setup.aborted == ["r"]
-    assert setup.counted.aborted == 1
-    assert setup.counted.generation_tokens == 1
+    assert setup.counted.aborted.value == 1
+    assert setup.counted.generation_tokens.value == 1
 
 
 @pytest.mark.anyio
@@ -158,7 +158,7 @@ async def test_disconnect_before_anything_was_written():
 
         assert setup.aborted == ["r"]
         assert setup.client.sent == []
-        assert setup.counted.aborted == 1
+        assert setup.counted.aborted.value == 1
 
 
 @pytest.mark.anyio
@@ -207,10 +207,10 @@ async def test_a_late_error_is_one_event_and_done():
     }
     assert done == b"data: [DONE]"
     assert last["more_body"] is False
-    assert setup.counted.aborted == 0
-    assert setup.counted.failed == 1
-    assert setup.counted.generation_tokens == 1
-    assert setup.counted.prompt_tokens == 3
+    assert setup.counted.aborted.value == 0
+    assert setup.counted.failed.value == 1
+    assert setup.counted.generation_tokens.value == 1
+    assert setup.counted.prompt_tokens.value == 3
 
 
 @pytest.mark.anyio

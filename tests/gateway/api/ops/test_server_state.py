@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from gateway.settings.schema import ServerSettings
+from runtime.messages.engine import EngineStats, EngineUsage
 from tests.gateway.api.harness import CHAT, HI, TEXT, check_error, strict_client, text_of
 from tests.kit.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
 
@@ -58,6 +59,9 @@ def test_health(server):
     assert health["model"] == MODEL
     assert health["engine"]["engine"] in ("scripted", "tensorrt_llm")
     assert health["limits"]["max_model_len"] == 2048
+    numbers = {*EngineStats.__struct_fields__, *EngineUsage.__struct_fields__} - {"usage"}
+    assert set(health["stats"]) == numbers
+    assert all(isinstance(number, int | float) for number in health["stats"].values())
 
 
 def test_silence_is_filled_with_comments():
