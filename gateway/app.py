@@ -9,11 +9,12 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
+from litestar.di import Provide
 
 from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
-from gateway.admission.guard import guard
 from gateway.admission.keys import KeyRing
+from gateway.admission.middleware import AdmissionMiddleware
 from gateway.admission.quotas import Quotas
 from gateway.api.native.generate import generate
 from gateway.api.native.tokenize import detokenize, tokenize
@@ -33,7 +34,7 @@ from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
-from gateway.http.context import Context
+from gateway.http.context import Context, provide_context
 from gateway.http.error_handler import handle_error
 from gateway.http.gateway import (
     Gateway,
@@ -117,8 +118,9 @@ def create_app(
     )
     return Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
-        state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
-        guards=[guard],
+        state=State({"context": context}),
+        dependencies={"context": Provide(provide_context, sync_to_thread=False)},
+        middleware=[AdmissionMiddleware(Admission(settings, keys, drain, Quotas()))],
         cors_config=_cors(settings.server.cors_allow_origins),
         lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},

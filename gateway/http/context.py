@@ -1,15 +1,16 @@
-"""The objects that all handlers share, reached through the application's state."""
+"""The objects that all handlers share, which Litestar provides."""
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar import Request
+from litestar.params import Dependency
 from msgspec import Struct
 
 from gateway.admission.drain import Drain
-from gateway.admission.guard import principal_of
+from gateway.admission.middleware import principal_of
 from gateway.generation.scheduling import Caller
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
@@ -37,7 +38,7 @@ class Context(Struct, frozen=True):
     tracer: Tracer | None = None
 
 
-def context_of(request: AnyRequest) -> Context:
+def provide_context(request: AnyRequest) -> Context:
     """The server that received this request, with the models that the request's key may use."""
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
@@ -48,10 +49,13 @@ def context_of(request: AnyRequest) -> Context:
     return msgspec.structs.replace(context, models=models)
 
 
-def model_of(request: AnyRequest, name: str | None) -> ServedModel:
+CurrentContext = Annotated[Context, Dependency(skip_validation=True)]
+"""The type of a handler's argument `context`, which Litestar provides."""
+
+
+def model_of(context: Context, name: str | None) -> ServedModel:
     """The model of this name; None means the server's own model. Raises UnknownModel, or
     PermissionDenied if the request's key may not use the model."""
-    context = context_of(request)
     return context.models.get(context.model.name if name is None else name)
 
 
@@ -62,17 +66,19 @@ class NamesModel(Protocol):
     def model(self) -> str | None: ...
 
 
-def served_model(request: AnyRequest, data: NamesModel) -> ServedModel:
+def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
     """Like `model_of`, for a request that counts for the model's metrics."""
-    model = model_of(request, data.model)
-    _note_model(request, data, model)
+    model = model_of(context, data.model)
+    _note_model(context, request, data, model)
     return model
 
 
-def _note_model(request: AnyRequest, data: NamesModel, model: ServedModel) -> None:
+def _note_model(
+    context: Context, request: AnyRequest, data: NamesModel, model: ServedModel
+) -> None:
     """Adds the names of the model and of the key to the request's metrics, log line and trace. An
     adapter counts as its base model."""
-    context, request_record = context_of(request), RequestRecord.of(request.scope)
+    request_record = RequestRecord.of(request.scope)
     if context.tracer is not None:
         request_record.attributes = request_attributes(data, data.model or model.name)
     request_record.model_name = context.models.base_of(model.name) or model.name
@@ -81,10 +87,10 @@ def _note_model(request: AnyRequest, data: NamesModel, model: ServedModel) -> No
         request_record.key_name = principal.name
 
 
-def caller_of(request: AnyRequest) -> Caller:
+def caller_of(context: Context, request: AnyRequest) -> Caller:
     """The arrival time and the origin of this request."""
     arrival_time = RequestRecord.of(request.scope).started
-    engine = context_of(request).settings.engine
+    engine = context.settings.engine
     principal = principal_of(request.scope)
     fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
     return Caller(

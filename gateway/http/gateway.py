@@ -26,7 +26,6 @@ from gateway.http.error_handler import handle_error
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
-from gateway.observability.metrics.server import CLIENT_LEFT
 from gateway.observability.request_record import RequestRecord
 
 
@@ -58,7 +57,6 @@ class Gateway(Litestar):
                 scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
             )
         finally:
-            request_record.end(request_record.status or CLIENT_LEFT)
             _observe(request_record, scope, context)
 
 

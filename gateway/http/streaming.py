@@ -15,12 +15,12 @@ from typing import Protocol, Self
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.guard import reserve_tokens
+from gateway.admission.middleware import reserve_tokens
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
 from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
-from gateway.http.context import AnyRequest, context_of
+from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import ServedModel
@@ -49,14 +49,13 @@ NewWriter = Callable[[AnswerRun], AnswerWriter]
 
 
 async def respond(
-    request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
+    context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
 ) -> ASGIApp:
     """The response to a job, as a stream or in one piece.
 
     Raises the errors that can be known before the engine has the job: no room, no memory, a limit
     of the key, a prompt that the model cannot have.
     """
-    context = context_of(request)
     if job.needs_engine:
         context.gpus.check_memory()
         model.engine.check_room(job.num_requests)

@@ -24,7 +24,7 @@ from gateway.generation.job import Job, TextPrompts, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
 from gateway.generation.writer import AnswerWriter, Head, encode, new_head
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 from runtime.messages.request import SamplingParams
@@ -78,12 +78,16 @@ FACTS = facts(
 
 
 @post("/generate", status_code=200, opt=FACTS)
-async def generate(request: AnyRequest) -> ASGIApp:
+async def generate(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue a text, as a stream or in one piece."""
     data = await _BODY.read(request)
-    model = served_model(request, data)
-    job = generate_job(data, f"cmpl-{secrets.token_hex(16)}", caller_of(request), model.lora)
-    return await respond(request, job, model, lambda _: GenerateWriter(new_head(job.id, model)))
+    model = served_model(context, request, data)
+    job = generate_job(
+        data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
+    )
+    return await respond(
+        context, request, job, model, lambda _: GenerateWriter(new_head(job.id, model))
+    )
 
 
 def generate_job(data: GenerateRequest, job_id: str, caller: Caller, lora: str = "") -> Job:

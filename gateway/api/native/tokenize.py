@@ -23,7 +23,7 @@ from gateway.api.openai.writers.logprobs import shown_token
 from gateway.generation.prepare import prepare_conversation
 from gateway.generation.writer import encode
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, model_of
+from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
@@ -88,10 +88,10 @@ _DETOKENIZE = JSONBody(
     status_code=200,
     opt=facts(body=TokenizeRequest, answer=Tokens, errors=BODY_ERRORS),
 )
-async def tokenize(request: AnyRequest) -> ASGIApp:
+async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
-    model = model_of(request, data.model)
+    model = model_of(context, data.model)
     token_ids = await _token_ids(data, model)
     shown = None
     if data.return_token_strs:
@@ -104,10 +104,10 @@ async def tokenize(request: AnyRequest) -> ASGIApp:
     status_code=200,
     opt=facts(body=DetokenizeRequest, answer=Text, errors=BODY_ERRORS),
 )
-async def detokenize(request: AnyRequest) -> ASGIApp:
+async def detokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The text of token ids."""
     data = await _DETOKENIZE.read(request)
-    tokenizer = model_of(request, data.model).tokenizer
+    tokenizer = model_of(context, data.model).tokenizer
     if len(data.tokens) <= MANY_TOKENS:
         text = _text(tokenizer, data.tokens)
     else:

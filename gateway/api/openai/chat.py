@@ -21,7 +21,7 @@ from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, new_head
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 
@@ -39,11 +39,13 @@ FACTS = facts(
 
 
 @post("/v1/chat/completions", status_code=200, opt=FACTS)
-async def create_chat_completion(request: AnyRequest) -> ASGIApp:
+async def create_chat_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await BODY.read(request)
-    model = served_model(request, data)
-    job = chat_job(data, f"chatcmpl-{secrets.token_hex(16)}", caller_of(request), model.lora)
+    model = served_model(context, request, data)
+    job = chat_job(
+        data, f"chatcmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
+    )
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()
@@ -55,4 +57,4 @@ async def create_chat_completion(request: AnyRequest) -> ASGIApp:
             legacy_calls=bool(data.functions),
         )
 
-    return await respond(request, job, model, new_writer)
+    return await respond(context, request, job, model, new_writer)

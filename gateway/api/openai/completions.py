@@ -17,7 +17,7 @@ from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
 from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, caller_of, served_model
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 
@@ -35,11 +35,13 @@ FACTS = facts(
 
 
 @post("/v1/completions", status_code=200, opt=FACTS)
-async def create_completion(request: AnyRequest) -> ASGIApp:
+async def create_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
     data = await BODY.read(request)
-    model = served_model(request, data)
-    job = completion_job(data, f"cmpl-{secrets.token_hex(16)}", caller_of(request), model.lora)
+    model = served_model(context, request, data)
+    job = completion_job(
+        data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
+    )
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()
@@ -55,4 +57,4 @@ async def create_completion(request: AnyRequest) -> ASGIApp:
         n, best_of = job.num_choices, job.num_candidates
         return writer if n == best_of else BestOf(writer, n=n, best_of=best_of)
 
-    return await respond(request, job, model, new_writer)
+    return await respond(context, request, job, model, new_writer)

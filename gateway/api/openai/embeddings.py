@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from litestar import post
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.guard import reserve_prompt_tokens
+from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.protocol.embedding import (
     EmbeddingList,
     EmbeddingRequest,
@@ -21,7 +21,7 @@ from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling
 from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, caller_of, context_of, served_model
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
@@ -42,14 +42,13 @@ FACTS = facts(
 
 
 @post("/v1/embeddings", status_code=200, opt=FACTS)
-async def create_embedding(request: AnyRequest) -> ASGIApp:
+async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
     data = await BODY.read(request)
-    context = context_of(request)
-    model = served_model(request, data)
+    model = served_model(context, request, data)
     inputs = given_inputs(data)
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
-    scheduling = scheduling_of(wish, caller_of(request))
+    scheduling = scheduling_of(wish, caller_of(context, request))
     context.gpus.check_memory()
     limits = model.engine.check_embeddings()
     _check_adapter(model)

@@ -6,10 +6,10 @@ from litestar import get
 from litestar.types import ASGIApp
 from msgspec import Struct, structs
 
-from gateway.admission.guard import MONITORING, PUBLIC
+from gateway.admission.middleware import MONITORING, PUBLIC
 from gateway.errors import retry_headers
 from gateway.generation.writer import encode
-from gateway.http.context import AnyRequest, Context, context_of
+from gateway.http.context import AnyRequest, Context, CurrentContext
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import facts
 from gateway.models.health import HealthState, Progress, problems_of, progress_of, state_of
@@ -58,9 +58,8 @@ def live() -> ASGIApp:
     opt={PUBLIC: True, **facts(answer=Readiness, errors=(503,), unavailable=Readiness)},
     sync_to_thread=False,
 )
-def ready(request: AnyRequest) -> ASGIApp:
+def ready(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
-    context = context_of(request)
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
@@ -69,9 +68,9 @@ def ready(request: AnyRequest) -> ASGIApp:
     opt={MONITORING: True, **facts(answer=Health, errors=(503,), unavailable=Health)},
     sync_to_thread=False,
 )
-def health(request: AnyRequest) -> ASGIApp:
+def health(context: CurrentContext) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
-    context, now = context_of(request), time.monotonic()
+    now = time.monotonic()
     model, engine = context.model, context.model.engine
     problems = problems_of(engine, context.gpus.pressure_reason, now)
     return _health_response(

@@ -4,8 +4,8 @@ import asyncio
 
 from litestar import Response, get
 
-from gateway.admission.guard import MONITORING
-from gateway.http.context import AnyRequest, context_of
+from gateway.admission.middleware import MONITORING
+from gateway.http.context import CurrentContext
 from gateway.http.route_facts import facts
 from gateway.observability.metrics.exposition import CONTENT_TYPE, render
 from gateway.observability.metrics.processes import ProcessUsage, own_usage, usage_of_tree
@@ -13,9 +13,8 @@ from runtime.messages.engine import EngineInfo
 
 
 @get("/metrics", opt={MONITORING: True, **facts(media_type="text/plain")})
-async def metrics_text(request: AnyRequest) -> Response[bytes]:
+async def metrics_text(context: CurrentContext) -> Response[bytes]:
     """Prometheus text."""
-    context = context_of(request)
     engines = {model.name: model.engine for model in context.models}
     usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
     text = render(context.metrics, engines, context.gpus, usages)

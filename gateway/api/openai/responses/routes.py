@@ -35,7 +35,7 @@ from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, encode, new_head
 from gateway.http.body import JSONBody
-from gateway.http.context import AnyRequest, caller_of, model_of, served_model
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
@@ -63,15 +63,15 @@ INPUT_TOKENS_FACTS = facts(
 
 
 @post("/v1/responses", status_code=200, opt=RESPONSE_FACTS)
-async def create_response(request: AnyRequest) -> ASGIApp:
+async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
     Nothing is stored."""
     data = await _RESPONSE.read(request)
-    model = served_model(request, data)
+    model = served_model(context, request, data)
     check_supported(data)
     tools = tools_of(data)
     job_id = f"resp_{secrets.token_hex(16)}"
-    job = response_job(data, tools, job_id, caller_of(request), model.lora)
+    job = response_job(data, tools, job_id, caller_of(context, request), model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
@@ -79,15 +79,15 @@ async def create_response(request: AnyRequest) -> ASGIApp:
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         return ResponseWriter(new_response(data, tools, head), logprobs)
 
-    return await respond(request, job, model, new_writer)
+    return await respond(context, request, job, model, new_writer)
 
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
-async def count_input_tokens(request: AnyRequest) -> ASGIApp:
+async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """How many tokens the prompt of a response has. No engine is needed."""
     data = await _INPUT_TOKENS.read(request)
     check_supported(data)
-    model = model_of(request, data.model)
+    model = model_of(context, data.model)
     structured_output(data)  # refuses what a response would refuse
     conversation = conversation_of(data, tools_of(data), reasoning_wish(data))
     prompt, _ = await prepare_conversation(conversation, model)

@@ -1,14 +1,13 @@
-"""The guard of every route: identifies the client and admits the request."""
+"""The middleware around every route: who is let in, and what is given back at the end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.admission import (
-    Admission,
-)
+from gateway.admission.admission import Admission
 from gateway.admission.keys import Principal
 from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit
 from gateway.generation.run import AnswerRun
@@ -28,23 +27,38 @@ _PRINCIPAL = "lockgate.principal"
 _PERMIT = "lockgate.permit"
 
 
-def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard for the whole application."""
-    options = handler.opt
-    if options.get(PUBLIC):
-        return
-    scope: Any = connection.scope
-    headers = scope["headers"]
-    admission: Admission = connection.app.state.admission
-    if options.get(MONITORING):
-        admission.may_monitor(headers, (scope.get("client") or ("",))[0])
-        return
-    principal = scope[_PRINCIPAL] = admission.identify(headers)
-    _check_client_request_id(RequestRecord.of(scope))
-    if options.get(ADMIN):
-        admission.check_admin(principal)
-    elif scope["method"] == "POST":
-        scope[_PERMIT] = admission.enter(principal, RequestRecord.of(scope))
+class AdmissionMiddleware(ASGIMiddleware):
+    """Identifies the client of every route, admits its request, and gives back what the request
+    holds when the request is over. Raises the errors of `Admission`."""
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if self._is_counted(scope):
+            with self._admission.entered(principal_of(scope), RequestRecord.of(scope)) as permit:
+                cast(Any, scope)[_PERMIT] = permit
+                await next_app(scope, receive, send)
+        else:
+            await next_app(scope, receive, send)
+
+    def _is_counted(self, scope: Any) -> bool:
+        """Identifies the client and checks its rights. Returns whether the request counts for
+        quotas and for the drain."""
+        options, headers = scope["route_handler"].opt, scope["headers"]
+        if options.get(PUBLIC):
+            return False
+        if options.get(MONITORING):
+            self._admission.may_monitor(headers, (scope.get("client") or ("",))[0])
+            return False
+        principal = scope[_PRINCIPAL] = self._admission.identify(headers)
+        _check_client_request_id(RequestRecord.of(scope))
+        if options.get(ADMIN):
+            self._admission.check_admin(principal)
+            return False
+        return bool(scope["method"] == "POST")
 
 
 def principal_of(scope: Any) -> Principal | None:
