@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from litestar import Request
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from msgspec import Struct
 
 from gateway.admission.drain import Drain
@@ -49,7 +50,7 @@ def provide_context(request: AnyRequest) -> Context:
     return msgspec.structs.replace(context, models=models)
 
 
-CurrentContext = Annotated[Context, Dependency(skip_validation=True)]
+CurrentContext = SkipValidation[NamedDependency[Context]]
 """The type of a handler's argument `context`, which Litestar provides."""
 
 
