@@ -43,7 +43,8 @@ async def prepare_prompts(job: Job, model: ServedModel) -> PreparedPrompts:
     if isinstance(job.prompt, TextPrompts):
         return await _text_prompts(job, job.prompt, model, room)
     prompt, thinking = await prepare_conversation(job.prompt, model)
-    prompt = truncate(prompt, job.truncate_prompt_tokens, room)
+    if job.truncate_prompt_tokens is not None:
+        prompt = truncate(prompt, job.truncate_prompt_tokens, room)
     return PreparedPrompts(token_ids=[prompt], thinking=thinking)
 
 
@@ -58,7 +59,7 @@ async def prepare_conversation(
     tools = conversation.tools.as_template_tools() if conversation.tools else []
     if tools and not template.tools.shows_tools:
         messages = with_instructions(messages, tools)
-    text = template.render(
+    rendered = template.render_prompt(
         messages,
         add_generation_prompt=conversation.opens_answer and not conversation.continues_last,
         continue_final_message=conversation.continues_last,
@@ -66,10 +67,12 @@ async def prepare_conversation(
         tools=tools,
         param=conversation.param,
     )
-    [prompt] = await model.encode([text], add_special=not template.writes_bos(text))
+    [prompt] = await model.encode([rendered.text], add_special=not rendered.has_bos)
     if model.reasoner is None:
         return prompt, None
-    return prompt, prepare_thinking(model.reasoner, text, conversation.continued_text, plan.budget)
+    return prompt, prepare_thinking(
+        model.reasoner, rendered.text, conversation.continued_text, plan.budget
+    )
 
 
 def _plan_thinking(
@@ -94,8 +97,10 @@ async def _text_prompts(
     if prompt.suffix:
         token_ids = await _fim_prompts(job, prompt, model)
     else:
-        whole = await _token_lists(prompt, model, is_whole=True)
-        token_ids = [truncate(each, job.truncate_prompt_tokens, room) for each in whole]
+        token_ids = await _token_lists(prompt, model, is_whole=True)
+        if job.truncate_prompt_tokens is not None:
+            kept = job.truncate_prompt_tokens
+            token_ids = [truncate(each, kept, room) for each in token_ids]
     echoes = _echoes(job, prompt, token_ids, model) if prompt.is_echoed else ()
     return PreparedPrompts(token_ids=token_ids, echoes=echoes)
 

@@ -60,11 +60,9 @@ def fim_prompt(
     return [*first, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
 
-def truncate(prompt: list[int], num_tokens: int | None, room: int) -> list[int]:
+def truncate(prompt: list[int], num_tokens: int, room: int) -> list[int]:
     """Keeps the last `num_tokens` of a prompt; -1 keeps the last `room` tokens, so that the answer
-    fits. None keeps the whole prompt."""
-    if num_tokens is None:
-        return prompt
+    fits."""
     if num_tokens == 0 or (num_tokens == -1 and room < 1):
         raise InvalidRequest(
             "`truncate_prompt_tokens` leaves nothing of the prompt: it is the number of tokens to"

@@ -14,7 +14,7 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
+from gateway.http.decoding import MISTAKES, to_invalid_request
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,7 @@ MAX_NOTED_FIELDS = 1000
 
 T = TypeVar("T", bound=Struct)
 
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _noted_fields: set[str] = set()
 
 
@@ -102,3 +103,11 @@ def _note_unknown(names: set[str]) -> None:
         if len(_noted_fields) < MAX_NOTED_FIELDS:
             _noted_fields.add(name)
             log.info("unknown_field_ignored", field=name[:100])
+
+
+def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
+    """The top-level fields of a body that `known` does not declare. The body has been decoded
+    before."""
+    fields = _decode_fields(body)
+    names = fields.keys() - set(known.__struct_fields__)
+    return {name: fields[name] for name in names}

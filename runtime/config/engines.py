@@ -1,7 +1,7 @@
 """The engines by name: what is known of each without starting it.
 
-A new engine is one entry here, one section in `runtime.config.engine` and one line in
-`runtime.engines`.
+A new engine needs an entry here, its name and its section in `runtime.config.engine`, a line in
+`runtime.engines`, and a check in `runtime.hardware.engine_checks` of whether it can run.
 """
 
 from collections.abc import Mapping

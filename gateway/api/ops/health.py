@@ -1,4 +1,4 @@
-"""Models, health and metrics: what can be asked without generating anything."""
+"""GET /health, /health/live and /health/ready: the state of the server."""
 
 import time
 

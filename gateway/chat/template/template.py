@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from gateway.chat.template.probe import Render, probe_tools
 from runtime.errors import InvalidRequest
 
@@ -14,6 +16,13 @@ RESERVED = frozenset(
     )
 )
 """Template variables that requests set by other parameters, or cannot set."""
+
+
+class RenderedPrompt(Struct, frozen=True):
+    """A rendered prompt. With `has_bos` it begins with the model's first token."""
+
+    text: str
+    has_bos: bool
 
 
 class ChatTemplate:
@@ -68,6 +77,14 @@ class ChatTemplate:
                 f"The model's chat template cannot take these messages: {error}",
                 param=param,
             ) from error
+
+    def render_prompt(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> RenderedPrompt:
+        """The prompt, and whether it has the model's first token already. `options` are those of
+        `render`."""
+        text = self.render(messages, **options)
+        return RenderedPrompt(text, self.writes_bos(text))
 
     def writes_bos(self, prompt: str) -> bool:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""

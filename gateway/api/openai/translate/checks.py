@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-from gateway.api.openai.protocol.messages import AssistantMessage
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -25,20 +24,6 @@ def check_chat(data: ChatCompletionRequest) -> None:
             f"`max_tokens` is {short} and `max_completion_tokens` is {long}. They mean the same:"
             " send one of them.",
             param="max_tokens",
-        )
-    if not data.continue_final_message:
-        return
-    if data.add_generation_prompt:
-        raise InvalidRequest(
-            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
-            " the last one: send one of them.",
-            param="continue_final_message",
-        )
-    if not isinstance(data.messages[-1], AssistantMessage):
-        raise InvalidRequest(
-            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
-            " the assistant's.",
-            param="continue_final_message",
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from gateway.api.openai.protocol.messages import AssistantMessage
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -21,6 +22,7 @@ from gateway.chat.conversation import Conversation
 from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.generation.job import Job, TextPrompts, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
+from runtime.errors import InvalidRequest
 
 DEFAULT_COMPLETION_TOKENS = 16
 
@@ -72,6 +74,8 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
 
 def conversation_of(data: ChatCompletionRequest) -> Conversation:
     """Everything that the prompt of a chat depends on. Raises InvalidRequest."""
+    if data.continue_final_message:
+        _check_continuation(data)
     return Conversation(
         turns=turns_of(data.messages),
         tools=find_tool_use(data),
@@ -111,3 +115,18 @@ def _chat_limit(data: ChatCompletionRequest) -> TokenLimit:
     if data.max_tokens is not None:
         return TokenLimit(num_tokens=data.max_tokens, param="max_tokens")
     return TokenLimit(num_tokens=data.max_completion_tokens, param="max_completion_tokens")
+
+
+def _check_continuation(data: ChatCompletionRequest) -> None:
+    if data.add_generation_prompt:
+        raise InvalidRequest(
+            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
+            " the last one: send one of them.",
+            param="continue_final_message",
+        )
+    if not isinstance(data.messages[-1], AssistantMessage):
+        raise InvalidRequest(
+            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
+            " the assistant's.",
+            param="continue_final_message",
+        )
