@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from runtime.client.token_stream import TokenStream
 from runtime.engines.base import SequenceOutput
-from runtime.messages.request import Request, RequestOutput, SamplingParams, TokenLogprobs
+from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.output import OutputProcessor
+from tests.kit.requests import a_request
 
 
 def processor(**sampling: object) -> OutputProcessor:
-    params = SamplingParams(max_tokens=100, **sampling)  # type: ignore[arg-type]
     made = OutputProcessor(ByteTokenizer())
-    made.add(Request(request_id="r", prompt_token_ids=[1], sampling=params))
+    made.add(a_request(max_tokens=100, **sampling))
     return made
 
 
