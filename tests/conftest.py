@@ -8,6 +8,7 @@ import pytest
 
 from tests.kit.command_line import end_what_was_left
 from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.serving import RunningServer, running_server, tiny_settings
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
@@ -29,6 +30,14 @@ def anyio_backend() -> str:
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of a few hundred kilobytes that llama.cpp loads."""
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny_server(tiny_model_path: Path) -> Iterator[RunningServer]:
+    """It serves that model, whose weights are random: only grammars hold it to anything."""
+    pytest.importorskip("llama_cpp")
+    with running_server(tiny_settings(), model_path=str(tiny_model_path)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

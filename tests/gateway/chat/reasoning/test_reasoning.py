@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
@@ -33,7 +32,14 @@ from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.kit.root import ROOT
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
+from tests.kit.serving import (
+    MODEL,
+    RunningServer,
+    running_server,
+    scripted_settings,
+    server_of,
+    wait_for,
+)
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -49,14 +55,10 @@ def saying(text: str, **settings: Any) -> Settings:
     turned = text[-offset:] + text[:-offset]
     model = {name: settings.pop(name) for name in list(settings) if "thinking" in name}
     model |= {"reasoning_parser": settings.pop("reasoning_parser", "qwen3")}
-    made = scripted_settings(text=turned, **settings)
-    return msgspec.structs.replace(made, model=msgspec.structs.replace(made.model, **model))
+    return scripted_settings(model=model, text=turned, **settings)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(saying(TEXT, num_tokens=len(TEXT))) as running:
-        yield running
+server = server_of(saying(TEXT, num_tokens=len(TEXT)))
 
 
 def whole(server: RunningServer, **body: Any) -> dict[str, Any]:

@@ -4,13 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from tests.gateway.chat.tools.test_tools import (
     CALL,
     CHAT,
@@ -22,7 +18,13 @@ from tests.gateway.chat.tools.test_tools import (
     whole,
 )
 from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.kit.serving import (
+    RunningServer,
+    running_server,
+    scripted_settings,
+    server_of,
+    tiny_settings,
+)
 
 # The scripted engine begins anywhere in its text, inside a thought as far as this style goes. It
 # says all of it twice: behind the first end tag there is a whole call in that.
@@ -30,14 +32,9 @@ from tests.kit.serving import MODEL, RunningServer, running_server, scripted_set
 SCRIPT = f"Shall I toss? {CALL} is how.</think>\n\nWell... {CALL}"
 
 
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[RunningServer]:
-    settings = scripted_settings(text=SCRIPT, num_tokens=2 * len(SCRIPT))
-    model = msgspec.structs.replace(
-        settings.model, tool_dialect="hermes", reasoning_parser="deepseek_r1"
-    )
-    with running_server(msgspec.structs.replace(settings, model=model)) as running:
-        yield running
+THINKER = {"tool_dialect": "hermes", "reasoning_parser": "deepseek_r1"}
+
+scripted = server_of(scripted_settings(model=THINKER, text=SCRIPT, num_tokens=2 * len(SCRIPT)))
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +44,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         tmp_path_factory.mktemp("thinking_tools") / "tiny.gguf",
         more_control_tokens=("<think>", "</think>"),
     )
-    settings = Settings(
-        model=ModelSettings(
-            served_name=MODEL, tool_dialect="hermes", reasoning_parser="deepseek_r1"
-        ),
-        engine=EngineConfig(
-            max_num_seqs=8,
-            num_kv_tokens=16_384,
-            max_model_len=2048,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(settings, model_path=str(path)) as running:
+    with running_server(tiny_settings(**THINKER), model_path=str(path)) as running:
         yield running
 
 

@@ -1,7 +1,6 @@
-"""Tools over HTTP: the scripted engine says calls, the tiny model is held to them."""
+"""Tools over HTTP: the scripted engine says calls, the tiny_server model is held to them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -16,15 +15,11 @@ from gateway.chat.tools.dialects.mistral import MISTRAL
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import hidden_tokens, make_tool_constraint
 from gateway.chat.tools.tool_use import ToolUse
-from gateway.settings.schema import ModelSettings, Settings, ToolDialect
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
-from runtime.config.scripted import ScriptedConfig
+from gateway.settings.schema import ToolDialect
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.serving import MODEL, RunningServer, running_server
+from tests.kit.serving import RunningServer, scripted_settings, server_of
 
 CHAT = "/v1/chat/completions"
 WEATHER: dict[str, Any] = {
@@ -128,16 +123,9 @@ CALL = '<tool_call>\n{"name": "toss", "arguments": {"sure": true}}\n</tool_call>
 SCRIPT = f" Well... {CALL}"
 
 
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[RunningServer]:
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL, tool_dialect="hermes"),
-        engine=EngineConfig(
-            name="scripted", scripted=ScriptedConfig(text=SCRIPT, num_tokens=2 * len(SCRIPT))
-        ),
-    )
-    with running_server(settings) as running:
-        yield running
+scripted = server_of(
+    scripted_settings(model={"tool_dialect": "hermes"}, text=SCRIPT, num_tokens=2 * len(SCRIPT))
+)
 
 
 @pytest.mark.parametrize("logprobs", [False, True])
@@ -209,23 +197,7 @@ def test_an_engine_that_enforces_nothing_says_so(scripted: RunningServer, choice
     assert error["code"] == "unsupported_parameter"
 
 
-# On the tiny model, whose weights are random.
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    path = write_tiny_model(tmp_path_factory.mktemp("tools") / "tiny.gguf")
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL),
-        engine=EngineConfig(
-            max_num_seqs=8,
-            num_kv_tokens=16_384,
-            max_model_len=2048,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(settings, model_path=str(path)) as running:
-        yield running
+# On the tiny_server model, whose weights are random.
 
 
 @pytest.mark.parametrize(
@@ -237,7 +209,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     ],
 )
 def test_a_call_that_has_to_come_comes(
-    tiny: RunningServer, choice: Any, names: tuple[str, ...], reason: str
+    tiny_server: RunningServer, choice: Any, names: tuple[str, ...], reason: str
 ) -> None:
     """Whatever the model would have said; streamed and whole are the same."""
     body = {
@@ -251,7 +223,7 @@ def test_a_call_that_has_to_come_comes(
         "logprobs": True,
         "max_tokens": 200,
     }
-    response = tiny.post(CHAT, **body)
+    response = tiny_server.post(CHAT, **body)
     told = whole(response)
     assert len(told) == 4
     for message in told:
@@ -260,13 +232,13 @@ def test_a_call_that_has_to_come_comes(
         assert message["finish_reason"] == reason
     num_told = sum(len(message["logprobs"]) for message in told)
     assert num_told == response.json()["usage"]["completion_tokens"]
-    assert fold(tiny.chunks(CHAT, **body)) == told
+    assert fold(tiny_server.chunks(CHAT, **body)) == told
 
 
-def test_several_calls_may_come(tiny: RunningServer) -> None:
+def test_several_calls_may_come(tiny_server: RunningServer) -> None:
     """Random weights make as many calls as there is room for; all but the last are whole."""
     told = whole(
-        tiny.chat(
+        tiny_server.chat(
             tools=TOOLS[1:], tool_choice="required", n=4, seed=1, temperature=2.0, max_tokens=300
         )
     )
@@ -279,47 +251,51 @@ def test_several_calls_may_come(tiny: RunningServer) -> None:
             check_calls({"content": message["content"], "tool_calls": calls}, "toss", "stop_all")
 
 
-def test_a_call_that_was_cut_is_no_call_yet(tiny: RunningServer) -> None:
+def test_a_call_that_was_cut_is_no_call_yet(tiny_server: RunningServer) -> None:
     body = {"messages": [USER], "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
-    [message] = whole(tiny.post(CHAT, **body))
-    assert fold(tiny.chunks(CHAT, **body)) == [message]
+    [message] = whole(tiny_server.post(CHAT, **body))
+    assert fold(tiny_server.chunks(CHAT, **body)) == [message]
     assert (message["content"], message["tool_calls"]) == ("", [])
     assert message["finish_reason"] == "length"
 
 
-def test_a_conversation_with_a_result(tiny: RunningServer) -> None:
-    """The template of the tiny model knows no tools: all is told in plain words."""
+def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
+    """The template of the tiny_server model knows no tools: all is told in plain words."""
     body = {"tools": TOOLS, "tool_choice": choice_of("toss"), "max_tokens": 200}
-    response = tiny.chat(**body, parallel_tool_calls=False)
+    response = tiny_server.chat(**body, parallel_tool_calls=False)
     [choice] = response.json()["choices"]
     [call] = choice["message"]["tool_calls"]
     result = {"role": "tool", "tool_call_id": call["id"], "content": "heads"}
     messages = [USER, choice["message"], result]
-    answer = tiny.post(CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS)
+    answer = tiny_server.post(
+        CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS
+    )
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["prompt_tokens"] > response.json()["usage"]["prompt_tokens"]
 
 
-def test_a_schema_that_nobody_can_read_is_a_400(tiny: RunningServer) -> None:
+def test_a_schema_that_nobody_can_read_is_a_400(tiny_server: RunningServer) -> None:
     """With the place of the mistake, streamed or not; a strict one has to be enforced in full."""
     broken = {"type": "object", "properties": {"a": {"type": "strin"}}}
     hard = {"type": "object", "properties": {"a": {"not": {}}}}
     for schema, strict in ((broken, False), (hard, True)):
         function = {"name": "f", "parameters": schema, "strict": strict}
         for stream in (False, True):
-            response = tiny.chat(tools=[{"type": "function", "function": function}], stream=stream)
+            response = tiny_server.chat(
+                tools=[{"type": "function", "function": function}], stream=stream
+            )
             error = response.json()["error"]
             assert (response.status_code, error["code"]) == (400, "invalid_function_parameters")
             assert error["param"] == "tools[0].function.parameters"
             assert "`properties.a`" in error["message"]
 
 
-def test_a_format_and_tools(tiny: RunningServer) -> None:
+def test_a_format_and_tools(tiny_server: RunningServer) -> None:
     """The answer fits the format or is a call."""
     schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     told = whole(
-        tiny.chat(
+        tiny_server.chat(
             tools=TOOLS[1:2],
             response_format=wanted,
             n=8,
