@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
+from tests.kit.cuts import cut
 from tests.kit.engines import ONE_THREAD, core_answers, scripted_core
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.requests import a_request
@@ -43,11 +43,6 @@ def tracker(thinking: Thinking) -> ThinkingTracker:
     return ThinkingTracker(thinking, partial(spell, BYTES))
 
 
-def cut_into_tokens(text: str, places: list[int]) -> list[bytes]:
-    borders = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
-    return [text[a:b].encode() for a, b in pairwise(borders)]
-
-
 @given(
     thought=st.text(alphabet="ab <>/", max_size=10),
     places=st.lists(st.integers(0, 100), max_size=30),
@@ -61,7 +56,7 @@ def test_tokens_of_a_thought_are_counted_however_it_is_cut(
     text = f"{before}{thought}</think>so <think>a</think>"
     if "</think>" in f"{thought}</think>"[:-1]:
         return
-    tokens = cut_into_tokens(text, places)
+    tokens = [part.encode() for part in cut(text, places)]
     made = ThinkingTracker(Thinking(**TAGS, starts_inside=starts_inside), tokens.__getitem__)
 
     made.push_all(range(len(tokens)))

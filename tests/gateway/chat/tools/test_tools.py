@@ -1,8 +1,9 @@
-"""Tools over HTTP: the scripted engine says calls, the tiny_server model is held to them."""
+"""Tools over HTTP: the scripted engine says calls, the tiny model is held to them."""
 
 import json
 from typing import Any, get_args
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -19,107 +20,18 @@ from gateway.settings.schema import ToolDialect
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.answers import CHAT, HI, good, streamed_messages, whole_messages
 from tests.kit.serving import RunningServer, scripted_settings, server_of
-
-CHAT = "/v1/chat/completions"
-WEATHER: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "city": {"$ref": "#/$defs/city"},
-        "unit": {"enum": ["celsius", "fahrenheit"]},
-        "days": {"type": "integer", "minimum": 1, "maximum": 9},
-    },
-    "required": ["city", "unit"],
-    "additionalProperties": False,
-    "$defs": {"city": {"type": "string", "maxLength": 12}},
-}
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "get_weather": WEATHER,
-    "toss": {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}},
-        "required": ["sure"],
-        "additionalProperties": False,
-    },
-    "stop_all": {"type": "object", "properties": {}, "additionalProperties": False},
-}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "description": "d", "parameters": schema}}
-    for name, schema in SCHEMAS.items()
-]
-USER = {"role": "user", "content": "hi"}
+from tests.kit.tools import CALL, SCHEMAS, TOOLS, check_calls, choice_of
 
 
-def choice_of(*names: str, mode: str = "required") -> dict[str, Any]:
-    tools = [{"type": "function", "function": {"name": name}} for name in names]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
-
-
-def tokens_of(choice: dict[str, Any]) -> list[str]:
-    """The tokens that are told with their log-probabilities."""
-    return [entry["token"] for entry in (choice["logprobs"] or {"content": []})["content"]]
-
-
-def fold(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a client makes of a stream: one message for each choice, with how it ended."""
-    messages: dict[int, dict[str, Any]] = {}
-    for chunk in chunks:
-        for choice in chunk["choices"]:
-            empty: dict[str, Any] = {"content": "", "tool_calls": [], "logprobs": []}
-            message = messages.setdefault(choice["index"], empty)
-            delta = choice["delta"]
-            message["content"] += delta.get("content", "")
-            message["logprobs"] += tokens_of(choice)
-            for call in delta.get("tool_calls", ()):
-                if "id" in call:
-                    assert call["index"] == len(message["tool_calls"])
-                    assert (call["type"], call["function"]["arguments"]) == ("function", "")
-                    message["tool_calls"].append(dict(call["function"]))
-                else:
-                    assert set(call["function"]) == {"arguments"}
-                    whole = message["tool_calls"][call["index"]]
-                    whole["arguments"] += call["function"]["arguments"]
-            if choice["finish_reason"]:
-                assert delta == {}
-                assert "finish_reason" not in message
-                message["finish_reason"] = choice["finish_reason"]
-    return [messages[index] for index in sorted(messages)]
-
-
-def whole(response: Any) -> list[dict[str, Any]]:
-    """The same of a whole answer."""
-    assert response.status_code == 200, response.text
-    told = []
-    for choice in response.json()["choices"]:
-        message = choice["message"]
-        calls = message.get("tool_calls", [])
-        assert message["content"] is not None or calls
-        assert len({call["id"] for call in calls}) == len(calls)
-        assert all(call["id"].startswith("call_") for call in calls)
-        told.append(
-            {
-                "content": message["content"] or "",
-                "tool_calls": [call["function"] for call in calls],
-                "logprobs": tokens_of(choice),
-                "finish_reason": choice["finish_reason"],
-            }
-        )
-    return told
-
-
-def check_calls(message: dict[str, Any], *names: str) -> None:
-    """Each call is one of a tool that may be called, with arguments that fit."""
-    assert message["content"] == ""
-    assert message["tool_calls"]
-    for call in message["tool_calls"]:
-        assert call["name"] in names
-        Draft202012Validator(SCHEMAS[call["name"]]).validate(json.loads(call["arguments"]))
+def told_by(response: httpx.Response) -> list[dict[str, Any]]:
+    return whole_messages(good(response))
 
 
 # On the scripted engine, which says calls and enforces nothing. Where it begins in its text depends
 # on the prompt, so it says all of it twice: there is a whole call in that.
 
-CALL = '<tool_call>\n{"name": "toss", "arguments": {"sure": true}}\n</tool_call>'
 SCRIPT = f" Well... {CALL}"
 
 
@@ -131,10 +43,10 @@ scripted = server_of(
 @pytest.mark.parametrize("logprobs", [False, True])
 def test_calls_that_the_model_chooses_to_make(scripted: RunningServer, logprobs: bool) -> None:
     """Streamed and whole; every token is told once, whatever it belongs to."""
-    body = {"messages": [USER], "tools": TOOLS, "n": 2, "logprobs": logprobs, "seed": 1}
+    body = {"messages": HI, "tools": TOOLS, "n": 2, "logprobs": logprobs, "seed": 1}
     response = scripted.post(CHAT, **body)
-    told = whole(response)
-    assert fold(scripted.chunks(CHAT, **body)) == told
+    told = told_by(response)
+    assert streamed_messages(scripted.chunks(CHAT, **body)) == told
     num_told = sum(len(message["logprobs"]) for message in told)
     assert num_told == (response.json()["usage"]["completion_tokens"] if logprobs else 0)
     for message in told:
@@ -147,7 +59,7 @@ def test_no_calls_where_none_are_wanted(scripted: RunningServer) -> None:
     """`none`, and a tool that is not allowed: what the model says is content, tags and all."""
     other = choice_of("get_weather", mode="auto")
     for choice in ("none", other):
-        [message] = whole(scripted.chat(tools=TOOLS, tool_choice=choice))
+        [message] = told_by(scripted.chat(tools=TOOLS, tool_choice=choice))
         assert message["tool_calls"] == []
         assert CALL in message["content"]
         assert message["finish_reason"] == "stop"
@@ -156,8 +68,8 @@ def test_no_calls_where_none_are_wanted(scripted: RunningServer) -> None:
 def test_one_call_only(scripted: RunningServer) -> None:
     """A second call is not told."""
     settings = {"tools": TOOLS[1:], "ignore_eos": True, "max_tokens": 4 * len(SCRIPT)}
-    [several] = whole(scripted.chat(**settings))
-    [single] = whole(scripted.chat(**settings, parallel_tool_calls=False))
+    [several] = told_by(scripted.chat(**settings))
+    [single] = told_by(scripted.chat(**settings, parallel_tool_calls=False))
     assert len(several["tool_calls"]) > 2
     assert single["tool_calls"] == several["tool_calls"][:1]
 
@@ -165,7 +77,7 @@ def test_one_call_only(scripted: RunningServer) -> None:
 def test_an_answer_that_was_cut_in_a_call(scripted: RunningServer) -> None:
     """Its limit is its reason, and the arguments are as far as they came."""
     for max_tokens in range(1, 2 * len(SCRIPT), 7):
-        [message] = whole(scripted.chat(tools=TOOLS, max_tokens=max_tokens))
+        [message] = told_by(scripted.chat(tools=TOOLS, max_tokens=max_tokens))
         assert message["finish_reason"] == "length"
         for call in message["tool_calls"]:
             assert call["name"] == "toss"
@@ -174,7 +86,7 @@ def test_an_answer_that_was_cut_in_a_call(scripted: RunningServer) -> None:
 
 def test_functions_as_they_were_called_before(scripted: RunningServer) -> None:
     functions = [tool["function"] for tool in TOOLS]
-    body = {"messages": [USER], "functions": functions}
+    body = {"messages": HI, "functions": functions}
     [choice] = scripted.post(CHAT, **body).json()["choices"]
     call = {"name": "toss", "arguments": '{"sure": true}'}
     assert choice["message"]["function_call"] == call
@@ -213,7 +125,7 @@ def test_a_call_that_has_to_come_comes(
 ) -> None:
     """Whatever the model would have said; streamed and whole are the same."""
     body = {
-        "messages": [USER],
+        "messages": HI,
         "tools": TOOLS,
         "tool_choice": choice,
         "parallel_tool_calls": False,
@@ -224,7 +136,7 @@ def test_a_call_that_has_to_come_comes(
         "max_tokens": 200,
     }
     response = tiny_server.post(CHAT, **body)
-    told = whole(response)
+    told = told_by(response)
     assert len(told) == 4
     for message in told:
         check_calls(message, *names)
@@ -232,12 +144,12 @@ def test_a_call_that_has_to_come_comes(
         assert message["finish_reason"] == reason
     num_told = sum(len(message["logprobs"]) for message in told)
     assert num_told == response.json()["usage"]["completion_tokens"]
-    assert fold(tiny_server.chunks(CHAT, **body)) == told
+    assert streamed_messages(tiny_server.chunks(CHAT, **body)) == told
 
 
 def test_several_calls_may_come(tiny_server: RunningServer) -> None:
     """Random weights make as many calls as there is room for; all but the last are whole."""
-    told = whole(
+    told = told_by(
         tiny_server.chat(
             tools=TOOLS[1:], tool_choice="required", n=4, seed=1, temperature=2.0, max_tokens=300
         )
@@ -252,9 +164,9 @@ def test_several_calls_may_come(tiny_server: RunningServer) -> None:
 
 
 def test_a_call_that_was_cut_is_no_call_yet(tiny_server: RunningServer) -> None:
-    body = {"messages": [USER], "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
-    [message] = whole(tiny_server.post(CHAT, **body))
-    assert fold(tiny_server.chunks(CHAT, **body)) == [message]
+    body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
+    [message] = told_by(tiny_server.post(CHAT, **body))
+    assert streamed_messages(tiny_server.chunks(CHAT, **body)) == [message]
     assert (message["content"], message["tool_calls"]) == ("", [])
     assert message["finish_reason"] == "length"
 
@@ -266,7 +178,7 @@ def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
     [choice] = response.json()["choices"]
     [call] = choice["message"]["tool_calls"]
     result = {"role": "tool", "tool_call_id": call["id"], "content": "heads"}
-    messages = [USER, choice["message"], result]
+    messages = [*HI, choice["message"], result]
     answer = tiny_server.post(
         CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS
     )
@@ -294,7 +206,7 @@ def test_a_format_and_tools(tiny_server: RunningServer) -> None:
     """The answer fits the format or is a call."""
     schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
-    told = whole(
+    told = told_by(
         tiny_server.chat(
             tools=TOOLS[1:2],
             response_format=wanted,
@@ -317,7 +229,7 @@ def test_a_format_and_tools(tiny_server: RunningServer) -> None:
 
 
 def tool_use(**body: Any) -> ToolUse | None:
-    raw = json.dumps({"model": "m", "messages": [USER], **body}).encode()
+    raw = json.dumps({"model": "m", "messages": HI, **body}).encode()
     return find_tool_use(decode_chat_completion(raw))
 
 

@@ -25,7 +25,7 @@ from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from gateway.settings.schema import ServerSettings
-from tests.gateway.api.openai.writers.test_stream_equals_whole import TOKENIZER, deltas
+from tests.kit.cuts import TOKENIZER, deltas
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
     check_answer,
