@@ -2,30 +2,16 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.version import __version__
+from tests.kit.answers import CHAT, HI, error_of, good
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 GETS = ("/v1/models", f"/v1/models/{MODEL}", "/health", "/health/live", "/health/ready", "/metrics")
 POSTS = (CHAT, "/v1/completions", "/tokenize", "/detokenize", "/generate")
-
-
-def good(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    error: dict[str, Any] = response.json()["error"]
-    return error
 
 
 def test_tokens_of_a_text(open_server: RunningServer):

@@ -3,10 +3,8 @@
 import json
 
 from gateway.settings.schema import ServerSettings
+from tests.kit.answers import HI
 from tests.kit.serving import RunningServer, scripted_settings, server_of, wait_for
-
-HI = [{"role": "user", "content": "hi"}]
-
 
 server = server_of(
     scripted_settings(

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.access_log import PROBES
 from gateway.settings.schema import LogSettings
+from tests.kit.answers import CHAT, TEXT
 from tests.kit.root import ROOT
 from tests.kit.serving import (
     MODEL,
@@ -24,8 +25,6 @@ from tests.kit.serving import (
 )
 from tests.kit.serving import wait_for as wait_until
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
 USAGE = {"include_usage": True, "continuous_usage_stats": True}
 COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "prompt_tokens_cached_total")
 FIELDS = ("prompt_tokens", "completion_tokens", "cached_tokens")

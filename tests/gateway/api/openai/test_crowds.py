@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.gateway.api.harness import CHAT, HI, TEXT, check_error, is_idle, strict_client, text_of
+from tests.gateway.api.harness import check_error, is_idle, strict_client, text_of
+from tests.kit.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, parse_events, raw_request, wait_for
 
 

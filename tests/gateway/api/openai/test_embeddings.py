@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.api.openai.protocol.embedding import EmbeddingRequest
 from runtime.engines.scripted.embedder import WIDTH, scripted_vector
-from tests.kit.openai.schemas import REQUEST_FIELDS, check_embeddings, check_error
+from tests.kit import answers
+from tests.kit.answers import EMBEDDINGS, error_of
+from tests.kit.openai.schemas import REQUEST_FIELDS, check_embeddings
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -27,13 +29,11 @@ from tests.kit.serving import (
     wait_for,
 )
 
-EMBEDDINGS = "/v1/embeddings"
 BOS = 256
 
 
 def good(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
+    answer = answers.good(response)
     check_embeddings(_as_floats(answer))
     return answer
 
@@ -57,13 +57,6 @@ def numbers(vector: bytes) -> list[float]:
 
 def expected(text: str) -> list[float]:
     return numbers(scripted_vector([BOS, *text.encode()]))
-
-
-def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    check_error(response.json())
-    error: dict[str, Any] = response.json()["error"]
-    return error
 
 
 def test_one_text(open_server: RunningServer):

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 pytest.importorskip("llama_cpp")
 
+from tests.kit import answers
+from tests.kit.answers import CHAT, HI, RESPONSES, TEXT, error_of
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -29,10 +31,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-RESPONSES = "/v1/responses"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
 SENTENCE = 'a\n\nb\r\ndata: [DONE]\n\n"ü狐👩‍👩‍👧"\u2028\u0085\\ '
 ARGUMENTS = {"city": "Zürich 狐 👍", "note": 'a "b" \\ \n'}
 SCHEMA = {
@@ -63,19 +61,14 @@ def body_of(path: str, **fields: Any) -> dict[str, Any]:
 
 
 def good(server: RunningServer, path: str = CHAT, **fields: Any) -> dict[str, Any]:
-    response = server.post(path, **body_of(path, **fields))
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return answers.good(server.post(path, **body_of(path, **fields)))
 
 
 def refused(server: RunningServer, path: str = CHAT, **fields: Any) -> dict[str, Any]:
     """The error of a 400; the server serves on."""
     response = server.post(path, **body_of(path, **fields))
-    assert response.status_code == 400, response.text
     assert server.post(path, **body_of(path, max_tokens=1)).status_code == 200
-    error: dict[str, Any] = response.json()["error"]
-    return error
+    return error_of(response)
 
 
 # Requests

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import ValidationError
 
+from tests.kit.answers import CHAT, HI, TEXT
 from tests.kit.openai import fields as openai_fields
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
@@ -16,11 +17,6 @@ from tests.kit.openai.schemas import (
     check_error,
 )
 from tests.kit.serving import MODEL, RunningServer
-
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
-
 
 every_option = pytest.mark.parametrize(
     "options", [{}, {"include_usage": True}, {"continuous_usage_stats": True}]

@@ -14,11 +14,9 @@ from gateway.api.openai.translate.unsupported import (
     NOT_SUPPORTED,
     NOT_SUPPORTED_EXTENSIONS,
 )
+from tests.kit.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
 Document = dict[str, Any]
 
 

@@ -13,14 +13,10 @@ from gateway.chat.parsing.surrogates import escaped, find_half
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
+from tests.kit.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
 from tests.kit.serving import MODEL, RunningServer
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-RESPONSES = "/v1/responses"
-EMBEDDINGS = "/v1/embeddings"
 HALF = "a\ud800"
-HI = [{"role": "user", "content": "hi"}]
 
 
 def function(**fields: Any) -> dict[str, Any]:

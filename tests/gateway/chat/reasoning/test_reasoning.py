@@ -31,6 +31,7 @@ from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from tests.kit.answers import CHAT, HI, good
 from tests.kit.root import ROOT
 from tests.kit.serving import (
     MODEL,
@@ -41,8 +42,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 THOUGHT, ANSWER = "Is it blue? <b>Yes.", "It is blue, </think> not red."
 TEXT = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
@@ -62,10 +61,7 @@ server = server_of(saying(TEXT, num_tokens=len(TEXT)))
 
 
 def whole(server: RunningServer, **body: Any) -> dict[str, Any]:
-    response = server.post(CHAT, messages=HI, **body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return good(server.post(CHAT, messages=HI, **body))
 
 
 def streamed(

@@ -25,6 +25,7 @@ from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from gateway.settings.schema import ServerSettings
+from tests.kit.answers import error_of, good
 from tests.kit.cuts import TOKENIZER, deltas
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
@@ -167,9 +168,7 @@ def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
 def ask(server: RunningServer, **body: Any) -> dict[str, Any]:
     """The whole answer, of which the stream says the same."""
     body = {"seed": 1, "input": "hi", **body}
-    response = server.post(URL, **body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
+    answer = good(server.post(URL, **body))
     check_response(answer)
     streamed = server.post(URL, **body, stream=True)
     assert streamed.headers["content-type"].startswith("text/event-stream")
@@ -179,10 +178,8 @@ def ask(server: RunningServer, **body: Any) -> dict[str, Any]:
 
 def refused(server: RunningServer, **body: Any) -> dict[str, Any]:
     response = server.post(URL, **{"input": "hi", **body})
-    assert response.status_code == 400, response.text
     check_error(response.json())
-    error: dict[str, Any] = response.json()["error"]
-    return error
+    return error_of(response)
 
 
 def test_a_text(server: RunningServer):
