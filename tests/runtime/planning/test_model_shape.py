@@ -18,7 +18,7 @@ from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.known_shapes import KNOWN_CONFIGS
 from runtime.planning.plan_source import StoredWeights, find_planned_model
-from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.models.tiny_model import write_out, write_tiny_model
 
 # Billions of parameters, as each model's card gives them.
 PUBLISHED = {
@@ -208,10 +208,7 @@ def write_header(path: Path, architecture: str, **numbers: int) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in numbers.items():
         writer.add_uint32(f"{architecture}.{key.replace('__', '.')}", value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
     return path
 
 
