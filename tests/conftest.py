@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.structured.compiler import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
+from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.serving import RunningServer, running_server, tiny_settings
 
@@ -24,6 +26,24 @@ def nothing_is_left() -> Iterator[None]:
 def anyio_backend() -> str:
     """Async tests run on asyncio, which is what the server runs on."""
     return "asyncio"
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings and no models of the one who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("LOCKGATE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[GrammarCompiler]:
+    """Of grammars in the scripted engine's vocabulary."""
+    compiler = GrammarCompiler(TOKENIZER)
+    yield compiler
+    compiler.close()
 
 
 @pytest.fixture(scope="session")

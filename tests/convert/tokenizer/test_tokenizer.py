@@ -20,7 +20,7 @@ from tests.kit.models.tiny_checkpoints import (
     write_gguf,
 )
 from tests.kit.models.tiny_model import CHAT_TEMPLATE
-from tests.runtime.tokenizers.test_tokenizer import nasty_texts
+from tests.kit.texts import nasty_texts
 
 PLAIN_TEXTS = (
     "The quick brown fox jumps over the lazy dog, and then there is   nothing.",

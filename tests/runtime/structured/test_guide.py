@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from importlib.metadata import version
 from random import Random
 from typing import Any
@@ -20,18 +19,10 @@ from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler
 from runtime.structured.guide import Guide
 from runtime.structured.schema_path import MAX_TRIES, find_mistake
 from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.tokenizers.load import load_tokenizer
+from tests.kit.grammars import TOKENIZER
 from tests.kit.random_schemas import random_schema, random_value, text_of
 
-TOKENIZER = load_tokenizer("")
 EOS = 257
-
-
-@pytest.fixture(scope="module")
-def compiler() -> Iterator[GrammarCompiler]:
-    compiler = GrammarCompiler(TOKENIZER)
-    yield compiler
-    compiler.close()
 
 
 def guide(compiler: GrammarCompiler, wanted: StructuredOutput, **sampling: Any) -> Guide:

@@ -1,7 +1,6 @@
 """Calls of tools in running text: what an engine lets through once a call has begun."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,13 +25,6 @@ from tests.kit.requests import a_request
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
 OTHER = CALL.replace('"f"', '"g"')
-
-
-@pytest.fixture(scope="module")
-def compiler() -> Iterator[GrammarCompiler]:
-    compiler = GrammarCompiler(TOKENIZER)
-    yield compiler
-    compiler.close()
 
 
 def tag(schema: Any = CITY, *, strict: bool = False, **fields: Any) -> StructuralTag:

@@ -1,7 +1,6 @@
 """Calls without their marks, under `auto`: what is read as one fits its schema, or cannot come."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,13 +36,6 @@ GOOD = '{"sure": true}'
 BAD = '{"sure": true, "additionalProperties": false}'
 LLAMA_CALL = '{"name": "toss", "parameters": {"sure": true}}'
 both_dialects = pytest.mark.parametrize("dialect", [HERMES, GENERIC], ids=lambda each: each.name)
-
-
-@pytest.fixture(scope="module")
-def compiler() -> Iterator[GrammarCompiler]:
-    compiler = GrammarCompiler(TOKENIZER)
-    yield compiler
-    compiler.close()
 
 
 def plan(
