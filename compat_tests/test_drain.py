@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.admission.drain import PAUSE_RETRY_SECONDS, Drain
 from runtime.processes import is_alive
-from tests.kit.answers import CHAT
-from tests.kit.serve_command import posix, served
+from tests.kit.chat.answers import CHAT
+from tests.kit.command_line import posix, served
 from tests.kit.serving import parse_events, text_of_chunks, wait_for
 
 

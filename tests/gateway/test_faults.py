@@ -15,7 +15,7 @@ from server import wait_for as wait_for_reply
 
 from runtime.client.token_stream import TokenStream
 from runtime.processes import is_alive
-from tests.kit.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     parse_events,

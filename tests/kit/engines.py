@@ -11,7 +11,7 @@ from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine, SequenceOutput
 from runtime.messages.engine import EngineInfo, EngineLimits
-from runtime.messages.request import Request, RequestOutput
+from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import Ready, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
@@ -33,6 +33,17 @@ READY = Ready(LIMITS, EngineInfo(engine="none", version="0", device="none"))
 def ready(**limits: int) -> Ready:
     """READY with other limits."""
     return Ready(msgspec.structs.replace(LIMITS, **limits), READY.info)
+
+
+_SAMPLING = frozenset(SamplingParams.__struct_fields__)
+
+
+def a_request(request_id: str = "r", **fields: Any) -> Request:
+    """Eight tokens to a prompt of one, unless `fields` say otherwise: fields of the request and of
+    its sampling side by side."""
+    sampling = {name: fields.pop(name) for name in list(fields) if name in _SAMPLING}
+    params = SamplingParams(**{"max_tokens": 8, **sampling})
+    return Request(request_id=request_id, sampling=params, **{"prompt_token_ids": [1], **fields})
 
 
 def scripted_core(text: str, num_tokens: int = 0, **settings: Any) -> EngineCore:

@@ -27,7 +27,7 @@ from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.reference_model import last_logits
 from tests.kit.models.tiny_checkpoints import (
     NUM_LAYERS,

@@ -16,7 +16,7 @@ from runtime.models.gguf import read_gguf
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.memory_account import Wishes
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     CLASSES,
     awq_config,

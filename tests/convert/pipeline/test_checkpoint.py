@@ -22,7 +22,7 @@ from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.safetensors_file import read_places
 from runtime.errors import ModelFileError, SetupError
 from runtime.models.gguf import read_gguf
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.reference_model import last_logits
 from tests.kit.models.tiny_checkpoints import (
     ARCHITECTURES,

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.fuzz_gguf import fuzz, make_seeds
 from runtime.errors import ModelFileError
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.tiny_checkpoints import (
     HEAD_DIM,
     tiny_gguf,

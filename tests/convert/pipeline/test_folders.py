@@ -19,7 +19,7 @@ from convert.pipeline.plan import Options, make_plan
 from convert.target.recipe import Recipe, Rule, make_recipe
 from runtime.errors import ModelFileError, SetupError
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     CLASSES,
     make_weights,

@@ -13,7 +13,7 @@ from convert.pipeline.modelopt import calibrate_on_gpu
 from convert.pipeline.plan import Options
 from runtime.engines.tensorrt_llm.setup.checkpoint import read_checkpoint
 from runtime.errors import MissingExtra, SetupError
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.tiny_checkpoints import (
     tiny_gguf,
 )

@@ -14,7 +14,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 import convert.tensors.dequantize as dequantize_module
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.tiny_checkpoints import add_vocabulary, byte_level_vocabulary
 from tests.kit.models.tiny_model import write_out
 

@@ -17,7 +17,7 @@ from convert.source.folder import FolderSource, open_folder
 from convert.source.packing import PackedTensor, Packing
 from convert.target.recipe import Recipe, Rule
 from runtime.errors import ModelFileError, SetupError
-from tests.kit.conversion import converted
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     Quantized,
     Stored,

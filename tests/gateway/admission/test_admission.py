@@ -19,8 +19,8 @@ from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from gateway.errors import InvalidKey
 from gateway.settings.schema import AuthSettings, MetricsSettings, ServerSettings
-from tests.kit.answers import CHAT, HI
 from tests.kit.api_keys import bearer, write_keys
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     MODEL,
     RunningServer,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.schema import AuthSettings
-from tests.kit.answers import CHAT
 from tests.kit.api_keys import bearer, write_keys
+from tests.kit.chat.answers import CHAT
 from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.version import __version__
-from tests.kit.answers import CHAT, HI, error_of, good
+from tests.kit.chat.answers import CHAT, HI, error_of, good
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
 GETS = ("/v1/models", f"/v1/models/{MODEL}", "/health", "/health/live", "/health/ready", "/metrics")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.kit.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     raw_request,

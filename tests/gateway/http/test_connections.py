@@ -9,7 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http import connections
 from gateway.settings.schema import ServerSettings
-from tests.kit.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     raw_request,

@@ -3,7 +3,7 @@
 import json
 
 from gateway.settings.schema import ServerSettings
-from tests.kit.answers import HI
+from tests.kit.chat.answers import HI
 from tests.kit.serving import RunningServer, scripted_settings, server_of, wait_for
 
 server = server_of(

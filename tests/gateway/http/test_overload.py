@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.kit.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     parse_events,

@@ -12,8 +12,7 @@ from runtime.client.engine_client import EngineClient
 from runtime.messages.engine import EngineStats
 from runtime.messages.request import RequestOutput
 from runtime.messages.wire import StepOutput
-from tests.kit.engines import READY
-from tests.kit.requests import a_request
+from tests.kit.engines import READY, a_request
 from tests.kit.serving import running_server, scripted_settings, wait_for
 
 

@@ -31,10 +31,9 @@ from runtime.hardware.nvml import GpuReader
 from runtime.messages.engine import EngineStats
 from runtime.messages.request import RequestOutput
 from runtime.messages.wire import StepOutput
-from tests.kit.answers import CHAT
-from tests.kit.engines import READY
+from tests.kit.chat.answers import CHAT
+from tests.kit.engines import READY, a_request
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
-from tests.kit.requests import a_request
 from tests.kit.root import ROOT
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.access_log import PROBES
 from gateway.settings.schema import LogSettings
-from tests.kit.answers import CHAT, TEXT
+from tests.kit.chat.answers import CHAT, TEXT
 from tests.kit.root import ROOT
 from tests.kit.serving import (
     MODEL,

@@ -25,7 +25,7 @@ from gateway.observability.request_record import RequestRecord
 from gateway.observability.tracing import start_tracer
 from gateway.settings.schema import OtelSettings, Settings
 from runtime.errors import SetupError
-from tests.kit.answers import CHAT
+from tests.kit.chat.answers import CHAT
 from tests.kit.serving import MODEL, running_server, scripted_settings, wait_for
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -17,8 +17,7 @@ from runtime.errors import (
 from runtime.messages.engine import EngineStats
 from runtime.messages.request import RequestOutput
 from runtime.messages.wire import Abort, RequestFailed, StepOutput, Submit, ToEngine
-from tests.kit.engines import ready
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request, ready
 
 pytestmark = pytest.mark.anyio
 

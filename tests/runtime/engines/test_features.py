@@ -15,7 +15,7 @@ from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import RequestFailed, Submit, decode_to_engine, encode
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.core import EngineCore
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request
 
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("logit_bias", {"logit_bias": {5: 1.5}}),

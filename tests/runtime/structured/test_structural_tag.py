@@ -19,8 +19,8 @@ from runtime.messages.structured_output import (
 from runtime.structured.compiler import GrammarCompiler
 from runtime.structured.structural_tag import is_legacy, legacy_structural_tag
 from runtime.worker.output import OutputProcessor
+from tests.kit.engines import a_request
 from tests.kit.grammars import TOKENIZER, takes
-from tests.kit.requests import a_request
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'

@@ -22,8 +22,8 @@ from runtime.errors import (
 )
 from runtime.processes import is_alive
 from runtime.supervisor.supervisor import Supervisor
+from tests.kit.engines import a_request
 from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.requests import a_request
 
 pytestmark = pytest.mark.anyio
 

@@ -20,10 +20,9 @@ from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
-from tests.kit.cuts import cut
-from tests.kit.engines import ONE_THREAD, core_answers, scripted_core
+from tests.kit.chat.cuts import cut
+from tests.kit.engines import ONE_THREAD, a_request, core_answers, scripted_core
 from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.requests import a_request
 
 BYTES = ByteTokenizer()
 TAGS = {"start": "<think>", "end": "</think>"}

@@ -22,8 +22,8 @@ from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.special_tokens import SpecialTokens
 from runtime.tokenizers.tokenizer import Tokenizer
+from tests.kit.models.texts import FIELDS, nasty_texts
 from tests.kit.models.tiny_model import CHAT_TEMPLATE, write_tiny_model
-from tests.kit.texts import FIELDS, nasty_texts
 
 PRE_TOKENIZERS = (
     *("gpt-2", "smollm", "qwen2", "qwen35", "llama-bpe", "dbrx", "chatglm-bpe", "glm4", "tekken"),

@@ -17,8 +17,7 @@ from runtime.messages.request import Request
 from runtime.messages.wire import RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import UNDISTURBED_STEPS, EngineCore
-from tests.kit.engines import core_answers, scripted_core
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request, core_answers, scripted_core
 
 TEXT = "one two three four five six seven "
 

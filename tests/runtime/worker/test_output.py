@@ -8,8 +8,8 @@ from runtime.engines.base import SequenceOutput
 from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.output import OutputProcessor
-from tests.kit.cuts import cut
-from tests.kit.requests import a_request
+from tests.kit.chat.cuts import cut
+from tests.kit.engines import a_request
 
 
 def processor(**sampling: object) -> OutputProcessor:

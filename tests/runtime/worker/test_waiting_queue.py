@@ -14,7 +14,7 @@ from runtime.errors import EngineOverloaded
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.worker.fair_share import RECENT_CHARGES
 from runtime.worker.waiting_queue import WaitingQueue
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request
 
 AGEING = 10.0
 

@@ -2,8 +2,7 @@
 
 from runtime.messages.wire import Abort, FromEngine, StepOutput, Stop, Submit, ToEngine
 from runtime.worker.__main__ import serve
-from tests.kit.engines import scripted_core
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request, scripted_core
 
 
 def submit(request_id: str, max_tokens: int = 2) -> Submit:

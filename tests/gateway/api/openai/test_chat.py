@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from tests.gateway.api.harness import text_of, without_identity
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL
 
 

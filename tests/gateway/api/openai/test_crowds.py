@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.gateway.api.harness import check_error, is_idle, strict_client, text_of
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, parse_events, raw_request, wait_for
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from gateway.api.openai.protocol.embedding import EmbeddingRequest
 from runtime.engines.scripted.embedder import WIDTH, scripted_vector
-from tests.kit import answers
-from tests.kit.answers import EMBEDDINGS, error_of
+from tests.kit.chat import answers
+from tests.kit.chat.answers import EMBEDDINGS, error_of
 from tests.kit.openai.schemas import REQUEST_FIELDS, check_embeddings
 from tests.kit.serving import (
     MODEL,

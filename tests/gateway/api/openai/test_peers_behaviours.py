@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 pytest.importorskip("llama_cpp")
 
-from tests.kit import answers
-from tests.kit.answers import CHAT, HI, RESPONSES, TEXT, error_of
+from tests.kit.chat import answers
+from tests.kit.chat.answers import CHAT, HI, RESPONSES, TEXT, error_of
 from tests.kit.serving import (
     MODEL,
     RunningServer,

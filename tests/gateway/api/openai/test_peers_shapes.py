@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.kit.answers import CHAT, HI, TEXT, good
+from tests.kit.chat.answers import CHAT, HI, TEXT, good
 from tests.kit.serving import MODEL, RunningServer
 
 POSTED = (

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.gateway.api.harness import check_error
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL
 
 

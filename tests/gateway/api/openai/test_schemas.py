@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import ValidationError
 
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.openai import fields as openai_fields
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,

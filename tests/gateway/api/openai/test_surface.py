@@ -8,7 +8,7 @@ from openai import OpenAI
 
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.gateway.api.harness import WHOLE_ANSWER
-from tests.kit.answers import CHAT, HI, TEXT, error_of, good
+from tests.kit.chat.answers import CHAT, HI, TEXT, error_of, good
 from tests.kit.serving import MODEL, RunningServer
 
 TOKENIZER = ByteTokenizer()

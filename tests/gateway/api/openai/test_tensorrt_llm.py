@@ -10,7 +10,7 @@ import pytest
 from gateway.settings.schema import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
-from tests.kit.answers import CHAT, HI, good
+from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.kit.serving import MODEL, RunningServer, running_server, tensorrt_settings
 from tests.kit.tensorrt_double import RELEASES, findable

@@ -14,7 +14,7 @@ from gateway.api.openai.translate.unsupported import (
     NOT_SUPPORTED,
     NOT_SUPPORTED_EXTENSIONS,
 )
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
 Document = dict[str, Any]

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.settings.schema import ServerSettings
 from tests.gateway.api.harness import check_error, strict_client, text_of
-from tests.kit.answers import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
 
 

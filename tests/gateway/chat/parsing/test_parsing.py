@@ -13,8 +13,8 @@ from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput
-from tests.kit.answers import chunks_of
-from tests.kit.cuts import Markup, deltas
+from tests.kit.chat.answers import chunks_of
+from tests.kit.chat.cuts import Markup, deltas
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 

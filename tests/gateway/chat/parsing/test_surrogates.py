@@ -13,7 +13,7 @@ from gateway.chat.parsing.surrogates import escaped, find_half
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
-from tests.kit.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
 from tests.kit.serving import MODEL, RunningServer
 
 HALF = "a\ud800"

@@ -13,7 +13,7 @@ from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HarmonyParser
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.settings.schema import ReasoningParser
-from tests.kit.cuts import cut, places, read
+from tests.kit.chat.cuts import cut, places, read
 
 TAG_STYLES = [
     name for name, reasoning_format in FORMATS.items() if not reasoning_format.has_channels

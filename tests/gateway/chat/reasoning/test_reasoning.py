@@ -31,7 +31,7 @@ from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
-from tests.kit.answers import CHAT, HI, good
+from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.root import ROOT
 from tests.kit.serving import (
     MODEL,

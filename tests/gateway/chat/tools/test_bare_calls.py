@@ -20,7 +20,7 @@ from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constra
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
 from tests.kit import grammars
-from tests.kit.cuts import calls_in, read
+from tests.kit.chat.cuts import calls_in, read
 from tests.kit.grammars import TOKENIZER
 
 SCHEMAS: dict[str, dict[str, Any]] = {

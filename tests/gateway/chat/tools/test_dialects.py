@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.chat.parsing.pieces import CallStart, Content, Parser, Reasoning
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
-from tests.kit.cuts import calls_in, cut, places, read
+from tests.kit.chat.cuts import calls_in, cut, places, read
 
 NAMES = ("get_weather", "f", "a-b_1")
 BY_NAME = list(DIALECTS)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.kit.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.tools import CALL, SCHEMAS, TOOLS, check_calls
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.serving import (
     RunningServer,
@@ -16,7 +17,6 @@ from tests.kit.serving import (
     server_of,
     tiny_settings,
 )
-from tests.kit.tools import CALL, SCHEMAS, TOOLS, check_calls
 
 # The scripted engine begins anywhere in its text, inside a thought as far as this style goes. It
 # says all of it twice: behind the first end tag there is a whole call in that.

@@ -20,9 +20,9 @@ from gateway.settings.schema import ToolDialect
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.tools import CALL, SCHEMAS, TOOLS, check_calls, choice_of
 from tests.kit.serving import RunningServer, scripted_settings, server_of
-from tests.kit.tools import CALL, SCHEMAS, TOOLS, check_calls, choice_of
 
 
 def told_by(response: httpx.Response) -> list[dict[str, Any]]:

@@ -23,8 +23,7 @@ from runtime.messages.wire import StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
-from tests.kit.engines import ONE_THREAD
-from tests.kit.requests import a_request
+from tests.kit.engines import ONE_THREAD, a_request
 
 NUM_TOKENS = 40
 CONFIG = EngineConfig(

@@ -18,8 +18,8 @@ from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
 from runtime.messages.request import Request
+from tests.kit.engines import a_request
 from tests.kit.fake_memory import FakeMemory
-from tests.kit.requests import a_request
 
 EOS = frozenset({0})
 SLOWNESS = 0.001

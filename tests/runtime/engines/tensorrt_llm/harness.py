@@ -11,8 +11,8 @@ import pytest
 
 from runtime.engines.base import Engine, SequenceOutput
 from runtime.messages.request import SamplingParams
+from tests.kit.engines import a_request
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE
-from tests.kit.requests import a_request
 
 PLAIN: dict[str, Any] = {"script": list(range(97, 123))}
 

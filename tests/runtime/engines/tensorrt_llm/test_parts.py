@@ -20,7 +20,7 @@ from runtime.errors import (
 )
 from runtime.messages.request import TokenLogprobs
 from runtime.messages.structured_output import StructuredOutput
-from tests.kit.requests import a_request
+from tests.kit.engines import a_request
 
 ENDS = EndTokens(frozenset({100, 101}), 100, known_to_package=True)
 

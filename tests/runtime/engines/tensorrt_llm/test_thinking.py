@@ -17,9 +17,8 @@ from runtime.errors import InvalidRequest
 from runtime.messages.request import Request, Thinking
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.engines import engine_answers
+from tests.kit.engines import a_request, engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE, write_tensorrt_model
-from tests.kit.requests import a_request
 from tests.kit.serving import MODEL, running_server
 from tests.kit.tensorrt_double import RELEASES, double_of, findable
 

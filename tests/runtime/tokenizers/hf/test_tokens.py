@@ -18,7 +18,7 @@ from runtime.tokenizers.hf.tokenizer import HFTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.models import hf_folders as build
 from tests.kit.models.hf_folders import NUM_PADDED, write_folder
-from tests.kit.texts import nasty_texts
+from tests.kit.models.texts import nasty_texts
 from tests.runtime.tokenizers.hf.harness import BYTE_LEVEL, KINDS, TEXTS, Pair, edit, set_key
 
 

@@ -25,8 +25,8 @@ from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from gateway.settings.schema import ServerSettings
-from tests.kit.answers import error_of, good
-from tests.kit.cuts import TOKENIZER, deltas
+from tests.kit.chat.answers import error_of, good
+from tests.kit.chat.cuts import TOKENIZER, deltas
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
     check_answer,

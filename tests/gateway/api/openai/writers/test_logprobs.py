@@ -14,7 +14,7 @@ from gateway.api.openai.writers.logprobs import (
 )
 from runtime.messages.request import TokenLogprobs
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
-from tests.kit.cuts import cut
+from tests.kit.chat.cuts import cut
 
 TOKENIZER = ByteTokenizer()
 token_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12)

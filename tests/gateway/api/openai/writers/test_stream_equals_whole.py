@@ -17,8 +17,16 @@ from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput
-from tests.kit.answers import chunks_of, streamed_messages, whole_messages
-from tests.kit.cuts import NUM_CACHED, TOKENIZER, Markup, deltas, parsing_of, places, slow_but_for
+from tests.kit.chat.answers import chunks_of, streamed_messages, whole_messages
+from tests.kit.chat.cuts import (
+    NUM_CACHED,
+    TOKENIZER,
+    Markup,
+    deltas,
+    parsing_of,
+    places,
+    slow_but_for,
+)
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 NUM_PROMPT = 7
