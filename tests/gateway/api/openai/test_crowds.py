@@ -70,6 +70,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(server):
 
 
 def test_a_client_that_leaves_the_queue(slow_server):
+    """Its place is free again: each wait fails if it takes too long."""
     body = {"messages": HI, "max_tokens": 30_000}
     with slow_server.connect() as running:
         running.sendall(raw_request(CHAT, body))
