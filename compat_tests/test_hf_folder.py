@@ -16,7 +16,7 @@ from runtime.tokenizers.hf.tokenizer import HFTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from tests.kit.models.hf_folders import QWEN2, write_json
-from tests.runtime.tokenizers.test_tokenizer import FIELDS, nasty_texts
+from tests.kit.models.texts import FIELDS, nasty_texts
 
 NORMAL, CONTROL = 1, 3
 # Finds nothing but letters and numbers that came after Unicode 15.0.

@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from compat_tests.test_drain import ADMIN, CHAT, HI, posix, served
 from gateway.admission.keys import KeyRing
 from gateway.commands.serve import check_exposure, check_tls
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from tests.kit.api_keys import write_keys
-from tests.kit.command_line import SCRIPTED, lockgate
+from tests.kit.chat.answers import CHAT, HI
+from tests.kit.command_line import ADMIN, SCRIPTED, lockgate, posix, served
 
 SECRET = "xyzzy plugh"
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.structured.compiler import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
+from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.serving import RunningServer, running_server, tiny_settings
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
@@ -25,10 +28,36 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings and no models of the one who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("LOCKGATE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[GrammarCompiler]:
+    """Of grammars in the scripted engine's vocabulary."""
+    compiler = GrammarCompiler(TOKENIZER)
+    yield compiler
+    compiler.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of a few hundred kilobytes that llama.cpp loads."""
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny_server(tiny_model_path: Path) -> Iterator[RunningServer]:
+    """It serves that model, whose weights are random: only grammars hold it to anything."""
+    pytest.importorskip("llama_cpp")
+    with running_server(tiny_settings(), model_path=str(tiny_model_path)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

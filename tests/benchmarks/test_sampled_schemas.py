@@ -1,7 +1,6 @@
 """The benchmark of sampled answers under schemas, on the tiny random model: all that stop fit."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,34 +10,16 @@ pytest.importorskip("llama_cpp")
 
 from sampled_schemas import Sampling, Verdicts, complaint_about, enforced, sample, suite_schemas
 
-from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from tests.kit.random_schemas import random_schema
-from tests.kit.serving import MODEL, RunningServer, running_server
+from tests.kit.serving import MODEL, RunningServer
 
 NUM_SCHEMAS, NUM_ANSWERS = 20, 80
 
 
-@pytest.fixture(scope="module")
-def tiny(tiny_model_path: Path) -> Iterator[RunningServer]:
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL),
-        engine=EngineConfig(
-            max_num_seqs=16,
-            max_num_waiting=32,
-            num_kv_tokens=16_384,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(settings, model_path=str(tiny_model_path)) as running:
-        yield running
-
-
-def test_whatever_stops_fits(tiny: RunningServer):
+def test_whatever_stops_fits(tiny_server: RunningServer):
     schemas = [random_schema(Random(number)) for number in range(NUM_SCHEMAS)]
     verdicts = sample(
-        tiny.port, schemas, Sampling(MODEL, seed=7), num_answers=NUM_ANSWERS, concurrency=16
+        tiny_server.port, schemas, Sampling(MODEL, seed=7), num_answers=NUM_ANSWERS, concurrency=16
     )
 
     assert verdicts.failures == []
@@ -47,13 +28,13 @@ def test_whatever_stops_fits(tiny: RunningServer):
     assert verdicts.num_valid == verdicts.reasons["stop"] > NUM_ANSWERS / 2
 
 
-def test_refused_schemas_are_passed_over(tiny: RunningServer, tmp_path: Path):
+def test_refused_schemas_are_passed_over(tiny_server: RunningServer, tmp_path: Path):
     good, bad = {"type": "boolean"}, {"not": {"type": "null"}}
     groups = [{"schema": schema} for schema in (bad, True, good, bad, good, good)]
     (tmp_path / "a.json").write_text(json.dumps(groups))
 
-    assert enforced(tiny.port, MODEL, suite_schemas(tmp_path), 2) == [good, good]
-    assert enforced(tiny.port, MODEL, suite_schemas(tmp_path), 9) == [good] * 3
+    assert enforced(tiny_server.port, MODEL, suite_schemas(tmp_path), 2) == [good, good]
+    assert enforced(tiny_server.port, MODEL, suite_schemas(tmp_path), 9) == [good] * 3
 
 
 def test_what_does_not_fit_is_found():

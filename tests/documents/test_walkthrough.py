@@ -1,8 +1,5 @@
 """The walk-through from a GGUF file to a server does what the document says, command by command."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from runtime.hardware.gpu_table import find_gpu
@@ -13,14 +10,7 @@ from runtime.planning.planner import PrecisionPlan, make_plan
 from runtime.planning.precisions import PrecisionName
 from tests.kit.walkthrough import NOT_HERE, commands, is_for_elsewhere, section
 
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings and no models of the one who runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.upper().startswith("LOCKGATE"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_what_is_left_out_is_there() -> None:

@@ -15,6 +15,7 @@ from server import wait_for as wait_for_reply
 
 from runtime.client.token_stream import TokenStream
 from runtime.processes import is_alive
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     parse_events,
@@ -25,8 +26,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 NUM_STREAMS = 16
 NUM_TOKENS = 60
 NUM_LEAVERS = 200

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,6 +20,7 @@ from gateway.commands.serve import uvicorn_config
 from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
+from tests.kit.engines import ONE_THREAD
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 
 MODEL = "acme/parrot"
@@ -30,6 +32,7 @@ def scripted_settings(
     *,
     server: ServerSettings | None = None,
     auth: AuthSettings | None = None,
+    model: dict[str, Any] | None = None,
     engine: dict[str, Any] | None = None,
     **scripted: Any,
 ) -> Settings:
@@ -37,9 +40,17 @@ def scripted_settings(
     return Settings(
         server=server or ServerSettings(),
         auth=auth or AuthSettings(),
-        model=ModelSettings(served_name=MODEL),
+        model=ModelSettings(served_name=MODEL, **(model or {})),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
     )
+
+
+def tiny_settings(**model: Any) -> Settings:
+    """The embedded engine, for a model of `tiny_model`; named MODEL."""
+    engine = EngineConfig(
+        max_num_seqs=16, num_kv_tokens=16_384, max_model_len=2048, llama_cpp=ONE_THREAD
+    )
+    return Settings(model=ModelSettings(served_name=MODEL, **model), engine=engine)
 
 
 def tensorrt_settings(
@@ -124,6 +135,17 @@ def running_server(
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def server_of(settings: Settings) -> Any:
+    """A fixture: a server that the tests of a module share."""
+
+    @pytest.fixture(scope="module")
+    def server() -> Iterator[RunningServer]:
+        with running_server(settings) as running:
+            yield running
+
+    return server
 
 
 def wait_for(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:

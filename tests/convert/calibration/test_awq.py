@@ -20,7 +20,6 @@ from convert.calibration.search import search_scale, search_steps
 from convert.calibration.text import calibration_sequences, read_text
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options, make_plan
 from convert.source.gguf import GGUFSource
 from convert.target.layouts import int4_steps
@@ -28,12 +27,11 @@ from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.weights import Weight
 from runtime.errors import SetupError
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.models.conversion import converted
 from tests.kit.models.reference_model import last_logits
 from tests.kit.models.tiny_checkpoints import (
     NUM_LAYERS,
-    byte_level_vocabulary,
-    random_weights,
-    write_gguf,
+    tiny_gguf,
 )
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
@@ -52,26 +50,17 @@ class Weights:
         return self._weights[name].copy()
 
 
-def make_model(folder: Path, architecture: str) -> tuple[Path, dict[str, np.ndarray]]:
-    count = len(byte_level_vocabulary(folder)["tokenizer.ggml.tokens"])
-    weights = random_weights(architecture, count)
-    return write_gguf(folder / f"{architecture}.gguf", architecture, weights), weights
-
-
 def run(path: Path, target: Path, recipe: Recipe | str = "int4-awq", **options: Any) -> Path:
     text = target.parent / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
-    made = make_recipe(recipe) if isinstance(recipe, str) else recipe
-    options = {"calibration": str(text), "num_threads": 2, **options}
-    convert(path, target, made, Options(**options), lambda num_bytes: None)
-    return target
+    return converted(path, target, recipe, **{"calibration": str(text), **options})
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_decoder_computes_the_reference_models_logits(
     architecture: str, tmp_path: Path
 ) -> None:
-    path, weights = make_model(tmp_path, architecture)
+    path, weights = tiny_gguf(tmp_path, architecture)
     config = make_plan(path, make_recipe("bf16"), Options()).config
     ids = [5, 77, 9, 260, 33, 5, 120, 201, 7]
     decoder = Decoder(config, Weights(weights), lambda names, x: None)
@@ -160,7 +149,7 @@ def test_the_widest_inputs_are_in_memory_once(tmp_path: Path) -> None:
     """A layer with the search for down_proj; all else that it keeps of a token is narrower."""
     width, wide, tokens = 128, 2048, 4096
     random = np.random.default_rng(4)
-    path, weights = make_model(tmp_path, "llama")
+    path, weights = tiny_gguf(tmp_path, "llama")
     plan = make_plan(path, make_recipe("int4-awq"), Options())
     name = "model.layers.0.mlp"
     shapes = {"gate_proj": (wide, width), "up_proj": (wide, width), "down_proj": (width, wide)}
@@ -187,7 +176,7 @@ def test_the_widest_inputs_are_in_memory_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_checkpoint_is_the_model_it_came_from(architecture: str, tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, architecture)
+    path, weights = tiny_gguf(tmp_path, architecture)
     target = run(path, tmp_path / "target")
     plain = run(path, tmp_path / "rtn", "int4-rtn")
     written = dict(decoded_weights(Target(target)))
@@ -218,7 +207,7 @@ def test_a_checkpoint_is_the_model_it_came_from(architecture: str, tmp_path: Pat
 def test_an_interrupted_run_does_not_search_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     whole = run(path, tmp_path / "whole")
     read = GGUFSource.open_tensor
     calls: list[str] = []
@@ -244,7 +233,7 @@ def test_threads_read_what_was_found_without_pythons_parser(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPython 3.11's fails now and then where several threads parse at once."""
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     whole = run(path, tmp_path / "whole")
 
     def fail(*_: Any, **__: Any) -> None:
@@ -256,10 +245,10 @@ def test_threads_read_what_was_found_without_pythons_parser(
 
 
 def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "phi3")
+    path, _ = tiny_gguf(tmp_path, "phi3")
     with pytest.raises(SetupError, match="int4-awq is not possible for phi3"):
         run(path, tmp_path / "phi")
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     short = tmp_path / "short.txt"
     short.write_text("Too short.", encoding="utf-8")
     with pytest.raises(SetupError, match="--calibration: the text has"):
@@ -269,7 +258,7 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recipe_mixes_it_with_others(tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, "llama")
+    path, weights = tiny_gguf(tmp_path, "llama")
     rules = (Rule(match="model.layers.0.mlp.*", precision="fp8"),)
     target = run(path, tmp_path / "target", Recipe(precision="int4-awq", rules=rules))
     written = dict(decoded_weights(Target(target)))
@@ -281,7 +270,7 @@ def test_a_recipe_mixes_it_with_others(tmp_path: Path) -> None:
 
 
 def test_the_text_that_comes_with_it_is_long_enough(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     tokenizer = load_tokenizer(run(path, tmp_path / "target", "bf16"))
     sequences = calibration_sequences(read_text(""), tokenizer)
     assert sequences.shape[1] == 512

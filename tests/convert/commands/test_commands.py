@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from convert.__main__ import main
-from tests.kit.models.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
+from tests.kit.models.tiny_checkpoints import (
+    tiny_gguf,
+)
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    return write_gguf(tmp_path / "qwen3.gguf", "qwen3", random_weights("qwen3", count))
+    return tiny_gguf(tmp_path, "qwen3")[0]
 
 
 def test_run_then_verify_then_inspect(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,8 +50,7 @@ def test_verify_fails_when_the_source_is_another(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = model.with_name("target")
-    count = len(byte_level_vocabulary(model.parent)["tokenizer.ggml.tokens"])
-    other = write_gguf(model.with_name("o.gguf"), "qwen3", random_weights("qwen3", count, seed=1))
+    other, _ = tiny_gguf(model.parent, "qwen3", name="o.gguf", seed=1)
     main(["run", str(model), str(target), "--precision", "bf16"])
 
     assert main(["verify", str(target), "--against", str(other), "--all"]) == 1

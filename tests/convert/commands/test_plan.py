@@ -9,14 +9,14 @@ import pytest
 
 from convert.__main__ import main
 from convert.checks.offers import make_offers
-from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options
-from convert.target.recipe import PRECISIONS, make_recipe
+from convert.target.recipe import PRECISIONS
 from runtime.hardware.gpu_table import find_gpu
 from runtime.models.gguf import read_gguf
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.memory_account import Wishes
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     CLASSES,
     awq_config,
@@ -28,16 +28,12 @@ from tests.kit.models.packed_folders import (
 )
 from tests.kit.models.tiny_checkpoints import (
     ARCHITECTURES,
-    byte_level_vocabulary,
-    random_weights,
-    write_gguf,
+    tiny_gguf,
 )
 
 
 def make_model(folder: Path, architecture: str, **options: int) -> Path:
-    count = len(byte_level_vocabulary(folder)["tokenizer.ggml.tokens"])
-    weights = random_weights(architecture, count)
-    return write_gguf(folder / f"{architecture}.gguf", architecture, weights, **options)
+    return tiny_gguf(folder, architecture, **options)[0]
 
 
 @pytest.mark.slow
@@ -53,14 +49,14 @@ def test_sizes_are_those_of_the_folders(architecture: str, tmp_path: Path) -> No
             assert f"precision {offer.precision}" in offer.refused
             continue
         target = tmp_path / offer.precision
-        convert(path, target, make_recipe(offer.precision), Options(), lambda num_bytes: None)
+        converted(path, target, offer.precision)
         assert offer.num_bytes == (target / "model.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_file_and_its_folder_have_the_same_shape(architecture: str, tmp_path: Path) -> None:
     path = make_model(tmp_path, architecture)
-    convert(path, tmp_path / "t", make_recipe("bf16"), Options(), lambda num_bytes: None)
+    converted(path, tmp_path / "t")
     config = json.loads((tmp_path / "t" / "config.json").read_text())
     file, folder = shape_of_gguf(read_gguf(path), "m"), shape_of_config(config, "m")
 
@@ -89,7 +85,7 @@ def test_a_folder_is_planned_like_the_file_that_it_came_from(
 ) -> None:
     path = make_model(tmp_path, architecture)
     folder = tmp_path / "t"
-    convert(path, folder, make_recipe("bf16"), Options(), lambda num_bytes: None)
+    converted(path, folder)
     gpu, wishes = find_gpu("rtx-4070"), Wishes(context=64)
     file, again = (make_offers(found, gpu, wishes, Options()) for found in (path, folder))
 
@@ -146,7 +142,7 @@ def test_sizes_of_folders(
     for offer in offers:
         if offer.precision in ("fp8", "int4-rtn") and not offer.refused:
             target = tmp_path / offer.precision
-            convert(path, target, make_recipe(offer.precision), made, lambda num_bytes: None)
+            converted(path, target, offer.precision, requantize=requantize)
             assert offer.num_bytes == (target / "model.safetensors").stat().st_size
 
 

@@ -22,14 +22,13 @@ from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.safetensors_file import read_places
 from runtime.errors import ModelFileError, SetupError
 from runtime.models.gguf import read_gguf
+from tests.kit.models.conversion import converted
 from tests.kit.models.reference_model import last_logits
 from tests.kit.models.tiny_checkpoints import (
     ARCHITECTURES,
     HEAD_DIM,
     WITH_EXPERTS,
-    byte_level_vocabulary,
-    random_weights,
-    write_gguf,
+    tiny_gguf,
 )
 
 TOKEN_IDS = [5, 77, 9, 260, 33, 5, 120, 201, 7]
@@ -37,19 +36,6 @@ TOKEN_IDS = [5, 77, 9, 260, 33, 5, 120, 201, 7]
 
 def ignore(num_bytes: int) -> None:
     """Nobody watches the progress."""
-
-
-def make_model(folder: Path, architecture: str, **options: Any) -> tuple[Path, dict[str, Any]]:
-    """A GGUF file and the weights that Hugging Face's checkpoint would have."""
-    count = len(byte_level_vocabulary(folder)["tokenizer.ggml.tokens"])
-    weights = random_weights(architecture, count)
-    return write_gguf(folder / f"{architecture}.gguf", architecture, weights, **options), weights
-
-
-def run(path: Path, target: Path, recipe: Recipe | str = "bf16", **options: Any) -> Path:
-    made = make_recipe(recipe) if isinstance(recipe, str) else recipe
-    convert(path, target, made, Options(num_threads=2, **options), ignore)
-    return target
 
 
 def load_plain(folder: Path) -> dict[str, np.ndarray]:
@@ -104,8 +90,8 @@ def llama_cpp_logits(path: Path, token_ids: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_weights_are_the_original_ones(architecture: str, tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, architecture)
-    written = load_plain(run(path, tmp_path / "target"))
+    path, weights = tiny_gguf(tmp_path, architecture)
+    written = load_plain(converted(path, tmp_path / "target"))
 
     assert written.keys() == weights.keys()
     for name, values in weights.items():
@@ -116,8 +102,8 @@ def test_the_weights_are_the_original_ones(architecture: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_as_llama_cpp_computes_them(architecture: str, tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, architecture)
-    target = run(path, tmp_path / "target")
+    path, _ = tiny_gguf(tmp_path, architecture)
+    target = converted(path, tmp_path / "target")
     expected = llama_cpp_logits(path, TOKEN_IDS)
     ours = last_logits(read_json(target / "config.json"), load_plain(target), TOKEN_IDS)
 
@@ -128,8 +114,8 @@ def test_logits_as_llama_cpp_computes_them(architecture: str, tmp_path: Path) ->
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_transformers_reads_the_configuration(architecture: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    path, weights = make_model(tmp_path, architecture)
-    target = run(path, tmp_path / "target")
+    path, weights = tiny_gguf(tmp_path, architecture)
+    target = converted(path, tmp_path / "target")
     config = transformers.AutoConfig.from_pretrained(target)
     generation = transformers.GenerationConfig.from_pretrained(target)
 
@@ -152,8 +138,8 @@ def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> N
         pytest.skip("refused, see below")
     if architecture in WITH_EXPERTS and precision in ("fp8", "int4-rtn"):
         pytest.skip("refused, see below")
-    path, _ = make_model(tmp_path, architecture)
-    target = run(path, tmp_path / "target", precision, release="1.3")
+    path, _ = tiny_gguf(tmp_path, architecture)
+    target = converted(path, tmp_path / "target", precision, release="1.3")
     tensors = list(verify_against(target, path))
 
     assert tensors
@@ -166,9 +152,9 @@ def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("architecture", WITH_EXPERTS)
 def test_experts_kept_beside_quantized_attention(architecture: str, tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, architecture)
+    path, _ = tiny_gguf(tmp_path, architecture)
     recipe = Recipe(precision="fp8", rules=(Rule("*.experts.*", "keep"),))
-    target = run(path, tmp_path / "target", recipe)
+    target = converted(path, tmp_path / "target", recipe)
     quantization = read_json(target / "hf_quant_config.json")["quantization"]
     module = "mlp" if architecture == "qwen3moe" else "block_sparse_moe"
     places = read_places(target / "model.safetensors")
@@ -188,8 +174,8 @@ def test_experts_kept_beside_quantized_attention(architecture: str, tmp_path: Pa
 
 
 def test_quantized_experts_are_cut_at_their_rows(tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, "mixtral", kind=gguf.GGMLQuantizationType.Q8_0)
-    written = load_plain(run(path, tmp_path / "target"))
+    path, weights = tiny_gguf(tmp_path, "mixtral", kind=gguf.GGMLQuantizationType.Q8_0)
+    written = load_plain(converted(path, tmp_path / "target"))
 
     assert written.keys() == weights.keys()
     for name, values in weights.items():
@@ -199,19 +185,19 @@ def test_quantized_experts_are_cut_at_their_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["expert_count", "expert_used_count"])
 def test_counts_of_experts_that_are_not_true(key: str, tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "qwen3moe")
+    path, _ = tiny_gguf(tmp_path, "qwen3moe")
     data = bytearray(path.read_bytes())
     place = data.index(f"qwen3moe.{key}".encode()) + len(f"qwen3moe.{key}") + 4
     data[place] += 3
     path.write_bytes(data)
 
     with pytest.raises(ModelFileError, match=r"`expert_used_count` is 5|shape is \(4, "):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
 def test_safetensors_reads_the_files(tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, "llama")
-    target = run(path, tmp_path / "target", "fp16")
+    path, weights = tiny_gguf(tmp_path, "llama")
+    target = converted(path, tmp_path / "target", "fp16")
 
     with safe_open(target / "model.safetensors", framework="numpy") as file:
         assert set(file.keys()) == weights.keys()
@@ -220,8 +206,8 @@ def test_safetensors_reads_the_files(tmp_path: Path) -> None:
 
 
 def test_fused_layers_share_one_fp8_scale(tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, "qwen3")
-    target = run(path, tmp_path / "target", "fp8")
+    path, weights = tiny_gguf(tmp_path, "qwen3")
+    target = converted(path, tmp_path / "target", "fp8")
     prefix = "model.layers.1.self_attn"
     scales = {part: scalar(target, f"{prefix}.{part}_proj.weight_scale") for part in "qkvo"}
     largest = max(np.abs(weights[f"{prefix}.{part}_proj.weight"]).max() for part in "qkv")
@@ -239,9 +225,9 @@ def scalar(folder: Path, name: str) -> float:
 
 
 def test_what_the_loader_is_told(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     recipe = make_recipe("int4-rtn", kv_cache="fp8")
-    quantization = read_json(run(path, tmp_path / "a", recipe) / "hf_quant_config.json")
+    quantization = read_json(converted(path, tmp_path / "a", recipe) / "hf_quant_config.json")
 
     assert quantization["quantization"] == {
         "quant_algo": "W4A16_AWQ",
@@ -251,13 +237,13 @@ def test_what_the_loader_is_told(tmp_path: Path) -> None:
         "pre_quant_scale": True,
         "exclude_modules": ["lm_head"],
     }
-    assert not (run(path, tmp_path / "b", "bf16") / "hf_quant_config.json").exists()
+    assert not (converted(path, tmp_path / "b", "bf16") / "hf_quant_config.json").exists()
 
 
 def test_a_mixed_recipe(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     rules = (Rule("*.0.mlp.*", "keep"), Rule("*.self_attn.*", "fp8"))
-    target = run(path, tmp_path / "target", Recipe(precision="int4-rtn", rules=rules))
+    target = converted(path, tmp_path / "target", Recipe(precision="int4-rtn", rules=rules))
     quantization = read_json(target / "hf_quant_config.json")["quantization"]
     layers = read_json(target / "quant_cfg.json")["quantized_layers"]
 
@@ -289,16 +275,16 @@ def test_a_mixed_recipe(tmp_path: Path) -> None:
 def test_what_cannot_be_loaded_is_refused(
     recipe: Recipe, architecture: str, message: str, tmp_path: Path
 ) -> None:
-    path, _ = make_model(tmp_path, architecture)
+    path, _ = tiny_gguf(tmp_path, architecture)
 
     with pytest.raises(SetupError, match=message):
-        run(path, tmp_path / "target", recipe)
+        converted(path, tmp_path / "target", recipe)
     assert not list(tmp_path.glob("target*"))
 
 
 def test_shards_and_their_index(tmp_path: Path) -> None:
-    path, weights = make_model(tmp_path, "llama")
-    target = run(path, tmp_path / "target", max_shard_bytes=200_000)
+    path, weights = tiny_gguf(tmp_path, "llama")
+    target = converted(path, tmp_path / "target", max_shard_bytes=200_000)
     index = read_json(target / "model.safetensors.index.json")
     files = sorted(file.name for file in target.glob("*.safetensors"))
 
@@ -313,17 +299,17 @@ def test_shards_and_their_index(tmp_path: Path) -> None:
 
 
 def test_an_existing_target_is_left_alone(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     (tmp_path / "target").mkdir()
 
     with pytest.raises(SetupError, match="exists and is not overwritten"):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
     assert not list((tmp_path / "target").iterdir())
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, _ = make_model(tmp_path, "llama")
-    expected = run(path, tmp_path / "expected", "fp8") / "model.safetensors"
+    path, _ = tiny_gguf(tmp_path, "llama")
+    expected = converted(path, tmp_path / "expected", "fp8") / "model.safetensors"
     seen = []
 
     def interrupt(num_bytes: int) -> None:
@@ -340,7 +326,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     blocks = pipeline.read_blocks
     read = []
     monkeypatch.setattr(pipeline, "read_blocks", lambda s, w: read.append(w.name) or blocks(s, w))
-    result = run(path, tmp_path / "target", "fp8")
+    result = converted(path, tmp_path / "target", "fp8")
 
     left = {tensor.name for tensor in Target(result).manifest.tensors} - done
     assert len(done) >= 6
@@ -354,8 +340,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_damage_to_unfinished_work_is_repaired(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
-    expected = run(path, tmp_path / "expected") / "model.safetensors"
+    path, _ = tiny_gguf(tmp_path, "llama")
+    expected = converted(path, tmp_path / "expected") / "model.safetensors"
 
     def stop_at_the_last(num_bytes: int) -> None:
         journal = tmp_path / "target.partial" / "journal.jsonl"
@@ -374,12 +360,12 @@ def test_damage_to_unfinished_work_is_repaired(tmp_path: Path) -> None:
         journal.write(b'{"name": "torn')
 
     assert (
-        run(path, tmp_path / "target") / "model.safetensors"
+        converted(path, tmp_path / "target") / "model.safetensors"
     ).read_bytes() == expected.read_bytes()
 
 
 def test_work_on_something_else_is_not_taken_up(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
 
     def interrupt(num_bytes: int) -> None:
         raise KeyboardInterrupt
@@ -388,13 +374,13 @@ def test_work_on_something_else_is_not_taken_up(tmp_path: Path) -> None:
         convert(path, tmp_path / "target", make_recipe("bf16"), Options(), interrupt)
 
     with pytest.raises(SetupError, match=r"target\.partial was begun with another source"):
-        run(path, tmp_path / "target", "fp8")
+        converted(path, tmp_path / "target", "fp8")
 
 
 @pytest.mark.parametrize("what", ["data", "tensor", "tokenizer"])
 def test_verify_finds_damage(what: str, tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
-    target = run(path, tmp_path / "target")
+    path, _ = tiny_gguf(tmp_path, "llama")
+    target = converted(path, tmp_path / "target")
     file = target / "model.safetensors"
     if what == "data":
         data = bytearray(file.read_bytes())
@@ -410,10 +396,9 @@ def test_verify_finds_damage(what: str, tmp_path: Path) -> None:
 
 
 def test_verify_notices_another_model(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
-    target = run(path, tmp_path / "target")
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    other = write_gguf(tmp_path / "other.gguf", "llama", random_weights("llama", count, seed=1))
+    path, _ = tiny_gguf(tmp_path, "llama")
+    target = converted(path, tmp_path / "target")
+    other, _ = tiny_gguf(tmp_path, "llama", name="other.gguf", seed=1)
 
     assert not any(tensor.passed for tensor in verify_against(target, other))
 
@@ -422,8 +407,8 @@ def test_llama3_frequencies_become_rope_scaling(tmp_path: Path) -> None:
     wavelengths = 2 * np.pi * 10_000.0 ** (np.arange(HEAD_DIM // 2) / (HEAD_DIM // 2))
     smooth = np.clip((8192 / wavelengths - 1) / 3, 0, 1)
     factors = (1 / ((1 - smooth) / 8 + smooth)).astype(np.float32)
-    path, _ = make_model(tmp_path, "llama", extra={"rope_freqs.weight": factors})
-    config = read_json(run(path, tmp_path / "target") / "config.json")
+    path, _ = tiny_gguf(tmp_path, "llama", extra={"rope_freqs.weight": factors})
+    config = read_json(converted(path, tmp_path / "target") / "config.json")
 
     assert 1 in factors
     assert 8 in factors
@@ -441,8 +426,8 @@ def test_long_ropes_factors_are_as_the_class_takes_them(tmp_path: Path) -> None:
     count = HEAD_DIM // 2
     long, short = np.full(count, 4, np.float32), np.full(count, 1.5, np.float32)
     extra = {"rope_factors_long.weight": long, "rope_factors_short.weight": short}
-    path, _ = make_model(tmp_path, "phi3", extra=extra)
-    config = read_json(run(path, tmp_path / "target") / "config.json")
+    path, _ = tiny_gguf(tmp_path, "phi3", extra=extra)
+    config = read_json(converted(path, tmp_path / "target") / "config.json")
 
     assert config["rope_scaling"] == {
         "type": "longrope",
@@ -453,10 +438,10 @@ def test_long_ropes_factors_are_as_the_class_takes_them(tmp_path: Path) -> None:
 
 def test_frequencies_that_follow_no_known_rule(tmp_path: Path) -> None:
     odd = np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)
-    path, _ = make_model(tmp_path, "llama", extra={"rope_freqs.weight": odd})
+    path, _ = tiny_gguf(tmp_path, "llama", extra={"rope_freqs.weight": odd})
 
     with pytest.raises(ModelFileError, match=r"`rope_freqs\.weight` does not follow"):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
 @pytest.mark.parametrize(
@@ -469,59 +454,59 @@ def test_frequencies_that_follow_no_known_rule(tmp_path: Path) -> None:
 def test_a_tensor_that_does_not_belong(
     extra: dict[str, np.ndarray], message: str, tmp_path: Path
 ) -> None:
-    path, _ = make_model(tmp_path, "llama", extra=extra)
+    path, _ = tiny_gguf(tmp_path, "llama", extra=extra)
 
     with pytest.raises(ModelFileError, match=message):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
 def test_a_tensor_that_is_missing(tmp_path: Path) -> None:
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    weights = random_weights("llama", count)
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    path = write_gguf(tmp_path / "m.gguf", "llama", weights)
+    missing = "model.layers.1.mlp.up_proj.weight"
+    path, _ = tiny_gguf(tmp_path, "llama", change=lambda weights: weights.pop(missing))
 
     with pytest.raises(ModelFileError, match=r"the tensor `blk\.1\.ffn_up\.weight` is missing"):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
-def test_numbers_that_are_none(tmp_path: Path) -> None:
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    weights = random_weights("llama", count)
-    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
-    path = write_gguf(tmp_path / "m.gguf", "llama", weights)
-
-    with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_up\.weight: .*not finite"):
-        run(path, tmp_path / "target")
-
-
-def test_numbers_too_large_for_float16(tmp_path: Path) -> None:
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    weights = random_weights("llama", count)
-    weights["lm_head.weight"][3, 4] = 70_000
-    path = write_gguf(tmp_path / "m.gguf", "llama", weights)
-
-    with pytest.raises(ModelFileError, match=r"lm_head\.weight: .*too large for float16"):
-        run(path, tmp_path / "target", "fp16")
+@pytest.mark.parametrize(
+    ("name", "number", "precision", "message"),
+    [
+        (
+            "model.layers.1.mlp.up_proj.weight",
+            np.nan,
+            "bf16",
+            r"blk\.1\.ffn_up\.weight: .*not finite",
+        ),
+        ("lm_head.weight", 70_000, "fp16", r"lm_head\.weight: .*too large for float16"),
+    ],
+)
+def test_numbers_that_cannot_be_written(
+    name: str, number: float, precision: str, message: str, tmp_path: Path
+) -> None:
+    path, _ = tiny_gguf(
+        tmp_path, "llama", change=lambda weights: weights[name].__setitem__((3, 4), number)
+    )
+    with pytest.raises(ModelFileError, match=message):
+        converted(path, tmp_path / "target", precision)
 
 
 def test_the_originals_tokenizer_can_be_taken(tmp_path: Path) -> None:
-    path, _ = make_model(tmp_path, "llama")
+    path, _ = tiny_gguf(tmp_path, "llama")
     original = tmp_path / "original"
     original.mkdir()
     (original / "tokenizer.json").write_text("{}")
     (original / "tokenizer_config.json").write_text('{"mine": true}')
-    target = run(path, tmp_path / "target", tokenizer=str(original))
+    target = converted(path, tmp_path / "target", tokenizer=str(original))
 
     assert (target / "tokenizer.json").read_text() == "{}"
     with pytest.raises(SetupError, match=r"there is no tokenizer\.json"):
-        run(path, tmp_path / "other", tokenizer=str(tmp_path))
+        converted(path, tmp_path / "other", tokenizer=str(tmp_path))
 
 
 def test_quantized_sources(tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
-    path, weights = make_model(tmp_path, "llama", kind=kind)
-    written = load_plain(run(path, tmp_path / "target"))
+    path, weights = tiny_gguf(tmp_path, "llama", kind=kind)
+    written = load_plain(converted(path, tmp_path / "target"))
 
     for name, values in weights.items():
         error = np.linalg.norm(written[name] - values) / np.linalg.norm(values)

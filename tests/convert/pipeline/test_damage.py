@@ -2,39 +2,20 @@
 
 import struct
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
 from benchmarks.fuzz_gguf import fuzz, make_seeds
-from convert.pipeline.convert import convert
-from convert.pipeline.plan import Options
-from convert.target.recipe import make_recipe
 from runtime.errors import ModelFileError
+from tests.kit.models.conversion import converted
 from tests.kit.models.tiny_checkpoints import (
     HEAD_DIM,
-    byte_level_vocabulary,
-    random_weights,
-    write_gguf,
+    tiny_gguf,
 )
 
 NUM_INPUTS = 400
-
-
-def make_model(
-    folder: Path, architecture: str, *, more: dict[str, Any] | None = None, **options: Any
-) -> Path:
-    vocabulary = byte_level_vocabulary(folder)
-    weights = random_weights(architecture, len(vocabulary["tokenizer.ggml.tokens"]))
-    vocabulary |= more or {}
-    path = folder / f"{architecture}.gguf"
-    return write_gguf(path, architecture, weights, vocabulary=vocabulary, **options)
-
-
-def run(path: Path, target: Path) -> None:
-    convert(path, target, make_recipe("bf16"), Options(num_threads=1), lambda num_bytes: None)
 
 
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
@@ -78,10 +59,10 @@ def test_factors_that_cannot_be(
     name: str, factors: np.ndarray, message: str, tmp_path: Path
 ) -> None:
     architecture = "llama" if name == "rope_freqs" else "phi3"
-    path = make_model(tmp_path, architecture, extra={f"{name}.weight": factors})
+    path, _ = tiny_gguf(tmp_path, architecture, extra={f"{name}.weight": factors})
 
     with pytest.raises(ModelFileError, match=rf"`{name}\.weight`.* {message}"):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
 def damage_value(path: Path, key: str, value: bytes) -> Path:
@@ -97,16 +78,16 @@ def damage_value(path: Path, key: str, value: bytes) -> Path:
 @pytest.mark.parametrize("base", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_base_of_rotation_that_cannot_be(base: float, tmp_path: Path) -> None:
     factors = np.ones(HEAD_DIM // 2, np.float32)
-    path = make_model(tmp_path, "llama", extra={"rope_freqs.weight": factors})
+    path, _ = tiny_gguf(tmp_path, "llama", extra={"rope_freqs.weight": factors})
     damage_value(path, "llama.rope.freq_base", struct.pack("<f", base))
 
     with pytest.raises(ModelFileError, match=r"`llama\.rope\.freq_base` is "):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")
 
 
 def test_sampling_that_json_cannot_hold(tmp_path: Path) -> None:
     temperature = {"general.sampling.temp": float("nan")}
-    path = make_model(tmp_path, "qwen3", more=temperature)
+    path, _ = tiny_gguf(tmp_path, "qwen3", more=temperature)
 
     with pytest.raises(ModelFileError, match=r"`general\.sampling\.temp` is nan"):
-        run(path, tmp_path / "target")
+        converted(path, tmp_path / "target")

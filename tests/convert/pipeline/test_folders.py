@@ -3,6 +3,7 @@
 import json
 import struct
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,22 @@ from hypothesis import strategies as st
 from convert.__main__ import main
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options, make_plan
 from convert.target.recipe import Recipe, Rule, make_recipe
 from runtime.errors import ModelFileError, SetupError
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     CLASSES,
     make_weights,
     plain,
+    plain_source,
     write_checkpoint,
     write_tensors,
 )
 from tests.kit.models.tiny_checkpoints import WITH_EXPERTS
 
-
-def run(source: Path, target: Path, precision: str | Recipe = "bf16", **options: Any) -> Path:
-    made = Options(num_threads=2, release="1.3", **options)
-    recipe = make_recipe(precision) if isinstance(precision, str) else precision
-    convert(source, target, recipe, made, lambda num_bytes: None)
-    return target
+run = partial(converted, release="1.3")
 
 
 def read_json(path: Path) -> Any:
@@ -78,9 +75,7 @@ def test_every_type_is_read(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", architecture, plain(make_weights(architecture)), num_files=2
-    )
+    source = plain_source(tmp_path, architecture, num_files=2)
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog, again. " * 30)
     target = run(source, tmp_path / "target", precision, calibration=str(text))
@@ -91,10 +86,9 @@ def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> N
 
 
 def test_small_files_are_copied(tmp_path: Path) -> None:
-    source = write_checkpoint(
-        tmp_path / "source",
+    source = plain_source(
+        tmp_path,
         "llama",
-        plain(make_weights("llama")),
         config={"rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "mine": [1, 2]},
     )
     (source / "chat_template.jinja").write_text("{{ messages }}")
@@ -115,9 +109,7 @@ def test_small_files_are_copied(tmp_path: Path) -> None:
 
 
 def test_the_manifest_names_all_files(tmp_path: Path) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", "qwen3", plain(make_weights("qwen3")), num_files=2
-    )
+    source = plain_source(tmp_path, "qwen3", num_files=2)
     manifest = Target(run(source, tmp_path / "target")).manifest
 
     assert {file.name for file in manifest.sources} == {
@@ -151,9 +143,7 @@ def test_buffers_of_old_checkpoints_are_left_out(tmp_path: Path) -> None:
 
 
 def test_inspect_run_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", "qwen3", plain(make_weights("qwen3")), num_files=2
-    )
+    source = plain_source(tmp_path, "qwen3", num_files=2)
     target = tmp_path / "target"
 
     assert main(["inspect", str(source), "--json"]) == 0
@@ -189,9 +179,7 @@ def test_inspect_run_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_configuration_that_does_not_fit(
     config: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", "llama", plain(make_weights("llama")), config=config
-    )
+    source = plain_source(tmp_path, "llama", config=config)
 
     with pytest.raises(ModelFileError, match=message):
         run(source, tmp_path / "target")
@@ -211,9 +199,7 @@ def test_a_configuration_that_does_not_fit(
     ],
 )
 def test_an_index_that_lies(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", "llama", plain(make_weights("llama")), num_files=2
-    )
+    source = plain_source(tmp_path, "llama", num_files=2)
     path = source / "model.safetensors.index.json"
     index = read_json(path)
     path.write_text(json.dumps({"weight_map": index["weight_map"] | change}))
@@ -247,8 +233,7 @@ def test_an_index_that_lies(change: dict[str, Any], message: str, tmp_path: Path
 def test_a_mixture_that_does_not_fit(
     architecture: str, config: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    stored = plain(make_weights(architecture))
-    source = write_checkpoint(tmp_path / "source", architecture, stored, config=config)
+    source = plain_source(tmp_path, architecture, config=config)
 
     with pytest.raises(ModelFileError, match=message):
         run(source, tmp_path / "target")
@@ -280,9 +265,7 @@ def test_a_mixture_without_one_of_its_experts(architecture: str, tmp_path: Path)
 @pytest.mark.parametrize("architecture", WITH_EXPERTS)
 @pytest.mark.parametrize("precision", ["fp8", "int4-rtn", "int4-awq"])
 def test_experts_keep_their_type(architecture: str, precision: str, tmp_path: Path) -> None:
-    source = write_checkpoint(
-        tmp_path / "source", architecture, plain(make_weights(architecture)), num_files=2
-    )
+    source = plain_source(tmp_path, architecture, num_files=2)
     with pytest.raises(SetupError, match=f"precision {precision}: not possible for the experts"):
         run(source, tmp_path / "target", precision)
     kept = Recipe(precision=precision, rules=(Rule("*.experts.*", "keep"),))
@@ -350,9 +333,8 @@ def test_older_names_are_written_too(
     architecture: str, newer: Any, older: dict[str, Any], tmp_path: Path
 ) -> None:
     """transformers 4 does not read what transformers 5 writes, and takes its defaults."""
-    stored = plain(make_weights(architecture))
     config = {"rope_parameters": newer, "rope_theta": None}
-    source = write_checkpoint(tmp_path / "source", architecture, stored, config=config)
+    source = plain_source(tmp_path, architecture, config=config)
     before = read_json(source / "config.json")
     del before["rope_theta"]
     (source / "config.json").write_text(json.dumps(before), encoding="utf-8")
@@ -362,10 +344,7 @@ def test_older_names_are_written_too(
 
 
 def test_experts_counted_in_newer_words(tmp_path: Path) -> None:
-    stored = plain(make_weights("qwen3moe"))
-    source = write_checkpoint(
-        tmp_path / "source", "qwen3moe", stored, config={"num_local_experts": 4}
-    )
+    source = plain_source(tmp_path, "qwen3moe", config={"num_local_experts": 4})
     config = read_json(source / "config.json")
     del config["num_experts"]
     (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -375,7 +354,7 @@ def test_experts_counted_in_newer_words(tmp_path: Path) -> None:
 
 
 def test_files_without_an_index(tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "s", "llama", plain(make_weights("llama")), num_files=2)
+    source = plain_source(tmp_path, "llama", num_files=2)
     (source / "model.safetensors.index.json").unlink()
 
     with pytest.raises(ModelFileError, match="2 safetensors files and no model"):
@@ -392,7 +371,7 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "source", "llama", plain(make_weights("llama")))
+    source = plain_source(tmp_path)
     (source / "tokenizer.json").unlink()
 
     with pytest.raises(SetupError, match=r"source: there is no tokenizer\.json"):
@@ -420,7 +399,7 @@ GOOD = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
     ],
 )
 def test_a_header_that_lies(entry: Any, message: str, tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "source", "llama", plain(make_weights("llama")))
+    source = plain_source(tmp_path)
     write_raw(source / "model.safetensors", json.dumps({"a": entry}).encode(), bytes(16))
 
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -429,7 +408,7 @@ def test_a_header_that_lies(entry: Any, message: str, tmp_path: Path) -> None:
 
 
 def test_tensors_that_overlap(tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "source", "llama", plain(make_weights("llama")))
+    source = plain_source(tmp_path)
     other = GOOD | {"data_offsets": [8, 24]}
     write_raw(source / "model.safetensors", json.dumps({"b": other, "a": GOOD}).encode(), bytes(24))
 
@@ -439,7 +418,7 @@ def test_tensors_that_overlap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [17, 1 << 24, 1 << 40, (1 << 64) - 1])
 def test_a_header_longer_than_its_file(length: int, tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "source", "llama", plain(make_weights("llama")))
+    source = plain_source(tmp_path)
     (source / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}" + bytes(14))
 
     with pytest.raises(ModelFileError, match="the header is longer than the file"):
@@ -456,7 +435,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
 
 
 def test_a_file_that_has_become_shorter(tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "source", "llama", plain(make_weights("llama")))
+    source = plain_source(tmp_path)
     plan = make_plan(source, make_recipe("bf16"), Options())
     path = source / "model.safetensors"
     with open(path, "r+b") as file:
@@ -498,4 +477,4 @@ def test_any_damage_is_an_error_of_ours(small: tuple[Path, bytes], data: st.Data
     (folder / "model.safetensors").write_bytes(damaged[:end])
 
     with suppress(SetupError):
-        make_plan(folder, make_recipe("int4-rtn"), Options())
+        make_plan(folder, make_recipe("int4-rtn"), Options())  # must not raise anything else

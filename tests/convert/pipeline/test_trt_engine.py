@@ -9,26 +9,25 @@ from typing import Any
 import pytest
 
 from convert.__main__ import main
-from convert.pipeline.convert import convert
 from convert.pipeline.modelopt import calibrate_on_gpu
 from convert.pipeline.plan import Options
-from convert.target.recipe import make_recipe
 from runtime.engines.tensorrt_llm.setup.checkpoint import read_checkpoint
 from runtime.errors import MissingExtra, SetupError
-from tests.kit.models.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
+from tests.kit.models.conversion import converted
+from tests.kit.models.tiny_checkpoints import (
+    tiny_gguf,
+)
 from tests.kit.tensorrt_double import double_of
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
-    return write_gguf(tmp_path / "m.gguf", "llama", random_weights("llama", count))
+    return tiny_gguf(tmp_path, "llama", name="m.gguf")[0]
 
 
 def folder_of(model: Path, precision: str) -> Path:
     target = model.with_name(precision)
-    convert(model, target, make_recipe(precision), Options(), lambda num_bytes: None)
-    return target
+    return converted(model, target, precision)
 
 
 def test_engines_are_built_and_can_be_served(

@@ -14,10 +14,9 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 import convert.tensors.dequantize as dequantize_module
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import convert
-from convert.pipeline.plan import Options
-from convert.target.recipe import make_recipe
+from tests.kit.models.conversion import converted
 from tests.kit.models.tiny_checkpoints import add_vocabulary, byte_level_vocabulary
+from tests.kit.models.tiny_model import write_out
 
 WIDTH, FEED_FORWARD, NUM_HEADS = 256, 256, 4
 LAYER_MATRICES = {
@@ -115,10 +114,7 @@ def write_model(
         writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
     for name in ("attn_q_norm", "attn_k_norm"):
         writer.add_tensor(f"blk.0.{name}.weight", np.ones(WIDTH // NUM_HEADS, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
     return sorted(folder.glob("m*.gguf"))[0], expected
 
 
@@ -135,7 +131,7 @@ def _add_sizes(writer: gguf.GGUFWriter) -> None:
 
 
 def check(path: Path, expected: dict[str, np.ndarray], target: Path) -> None:
-    convert(path, target, make_recipe("bf16"), Options(num_threads=1), lambda num_bytes: None)
+    converted(path, target, num_threads=1)
 
     decoded = dict(decoded_weights(Target(target)))
     for name, values in expected.items():

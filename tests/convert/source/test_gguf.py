@@ -17,7 +17,12 @@ from convert.target.recipe import make_recipe
 from convert.tensors.dequantize import dequantize, dequantize_with_numpy, ggml_function
 from convert.tokenizer import build_tokenizer
 from runtime.errors import ModelFileError, SetupError
-from tests.kit.models.tiny_checkpoints import byte_level_vocabulary, random_weights, write_gguf
+from tests.kit.models.tiny_checkpoints import (
+    random_weights,
+    tiny_gguf,
+    write_gguf,
+)
+from tests.kit.models.tiny_model import write_out
 
 PLAIN = ("F32", "F16", "BF16")
 QUANTIZED = (
@@ -68,10 +73,7 @@ def test_rows_of_a_file(kind: str, tmp_path: Path) -> None:
 def test_a_type_that_nobody_reads(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
     writer.add_tensor("numbers", np.arange(4, dtype=np.int32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
 
     with pytest.raises(ModelFileError, match="numbers: no way to read the type I32"):
         open_source(tmp_path / "m.gguf").values("numbers")
@@ -139,10 +141,7 @@ def test_a_file_that_has_become_shorter(tmp_path: Path) -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A whole model whose weights are zeros, so that its bytes are mostly header."""
     folder = tmp_path_factory.mktemp("small")
-    vocabulary = byte_level_vocabulary(folder)
-    count = len(vocabulary["tokenizer.ggml.tokens"])
-    weights = random_weights("qwen2", count)
-    return write_gguf(folder / "m.gguf", "qwen2", weights, vocabulary=vocabulary).read_bytes()
+    return tiny_gguf(folder, "qwen2")[0].read_bytes()
 
 
 @settings(

@@ -13,12 +13,11 @@ from safetensors import safe_open
 from convert.__main__ import main
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target, verify_against
-from convert.pipeline.convert import convert
-from convert.pipeline.plan import Options
 from convert.source.folder import FolderSource, open_folder
 from convert.source.packing import PackedTensor, Packing
-from convert.target.recipe import Recipe, Rule, make_recipe
+from convert.target.recipe import Recipe, Rule
 from runtime.errors import ModelFileError, SetupError
+from tests.kit.models.conversion import converted
 from tests.kit.models.packed_folders import (
     Quantized,
     Stored,
@@ -33,17 +32,8 @@ from tests.kit.models.tiny_checkpoints import WITH_EXPERTS
 METHODS = ("awq", "gptq", "gptq_v2")
 
 
-def run(
-    source: Path,
-    target: Path,
-    recipe: Recipe | str = "int4-rtn",
-    *,
-    dtype: Any = "float16",
-    **options: Any,
-) -> Path:
-    made = make_recipe(recipe, dtype=dtype) if isinstance(recipe, str) else recipe
-    convert(source, target, made, Options(num_threads=2, **options), lambda num_bytes: None)
-    return target
+def run(source: Path, target: Path, recipe: Recipe | str = "int4-rtn", **options: Any) -> Path:
+    return converted(source, target, recipe, **{"dtype": "float16", **options})
 
 
 def config_of(method: str, **changes: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from runtime.errors import ModelFileError
 from runtime.models.gguf import read_gguf
 from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.models.texts import nasty_texts
 from tests.kit.models.tiny_checkpoints import (
     byte_level_vocabulary,
     random_weights,
@@ -20,7 +21,6 @@ from tests.kit.models.tiny_checkpoints import (
     write_gguf,
 )
 from tests.kit.models.tiny_model import CHAT_TEMPLATE
-from tests.runtime.tokenizers.test_tokenizer import nasty_texts
 
 PLAIN_TEXTS = (
     "The quick brown fox jumps over the lazy dog, and then there is   nothing.",

@@ -19,6 +19,7 @@ from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from gateway.settings.schema import AuthSettings, MetricsSettings, ServerSettings
 from tests.kit.api_keys import bearer, write_keys
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -29,8 +30,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 KEYS = {
     "admin": {"role": "admin"},
     "alice": {},

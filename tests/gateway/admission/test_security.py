@@ -9,9 +9,8 @@ import pytest
 
 from gateway.settings.schema import AuthSettings
 from tests.kit.api_keys import bearer, write_keys
+from tests.kit.chat.answers import CHAT
 from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,6 @@ from openai import OpenAI
 
 from tests.kit.serving import RunningServer
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
 WHOLE_ANSWER = "Grüße, 狐狸: the quick brown fox! "
 """After it comes the end of the text."""
 

@@ -1,49 +1,23 @@
 """Tokens, texts, versions and methods: the endpoints beside OpenAI's, over real HTTP."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.scripted import ScriptedConfig
 from runtime.version import __version__
+from tests.kit.chat.answers import CHAT, HI, error_of, good
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
-SENTENCE = "Grüße, 狐狸: the quick brown fox! "
 GETS = ("/v1/models", f"/v1/models/{MODEL}", "/health", "/health/live", "/health/ready", "/metrics")
 POSTS = (CHAT, "/v1/completions", "/tokenize", "/detokenize", "/generate")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(engine={"max_model_len": 500}, text=SENTENCE)
-    with running_server(settings) as running:
-        yield running
-
-
-def good(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    error: dict[str, Any] = response.json()["error"]
-    return error
-
-
-def test_tokens_of_a_text(server: RunningServer):
-    whole = good(server.post("/tokenize", prompt="hü"))
-    bare = good(server.post("/tokenize", prompt="hü", add_special_tokens=False))
-    shown = good(server.post("/tokenize", prompt="hü", return_token_strs=True))
+def test_tokens_of_a_text(open_server: RunningServer):
+    whole = good(open_server.post("/tokenize", prompt="hü"))
+    bare = good(open_server.post("/tokenize", prompt="hü", add_special_tokens=False))
+    shown = good(open_server.post("/tokenize", prompt="hü", return_token_strs=True))
 
     assert whole == {
         "count": 4,
@@ -57,23 +31,23 @@ def test_tokens_of_a_text(server: RunningServer):
 
 @settings(max_examples=30, deadline=None)
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_a_text_survives_its_tokens(server: RunningServer, text: str):
-    tokens = good(server.post("/tokenize", prompt=text, add_special_tokens=False))["tokens"]
+def test_a_text_survives_its_tokens(open_server: RunningServer, text: str):
+    tokens = good(open_server.post("/tokenize", prompt=text, add_special_tokens=False))["tokens"]
 
-    assert good(server.post("/detokenize", tokens=tokens)) == {"prompt": text}
+    assert good(open_server.post("/detokenize", tokens=tokens)) == {"prompt": text}
 
 
-def test_control_tokens_have_their_names(server: RunningServer):
-    assert good(server.post("/detokenize", tokens=[256, 104, 259])) == {
+def test_control_tokens_have_their_names(open_server: RunningServer):
+    assert good(open_server.post("/detokenize", tokens=[256, 104, 259])) == {
         "prompt": "<|bos|>h<|im_end|>"
     }
 
 
-def test_many_tokens(server: RunningServer):
+def test_many_tokens(open_server: RunningServer):
     tokens = [104] * 30_000
 
-    assert good(server.post("/detokenize", tokens=tokens)) == {"prompt": "h" * 30_000}
-    assert good(server.post("/tokenize", prompt="h" * 30_000))["count"] == 30_001
+    assert good(open_server.post("/detokenize", tokens=tokens)) == {"prompt": "h" * 30_000}
+    assert good(open_server.post("/tokenize", prompt="h" * 30_000))["count"] == 30_001
 
 
 @pytest.mark.parametrize(
@@ -89,24 +63,24 @@ def test_many_tokens(server: RunningServer):
     ],
 )
 def test_a_conversation_has_the_tokens_that_its_chat_has(
-    server: RunningServer, fields: dict[str, Any]
+    open_server: RunningServer, fields: dict[str, Any]
 ):
     body = {"messages": HI, **fields}
-    counted = good(server.post("/tokenize", **body))
-    usage = good(server.post(CHAT, max_tokens=1, **body))["usage"]
+    counted = good(open_server.post("/tokenize", **body))
+    usage = good(open_server.post(CHAT, max_tokens=1, **body))["usage"]
 
     assert counted["count"] == len(counted["tokens"]) == usage["prompt_tokens"]
 
 
-def test_the_model_may_be_left_out(server: RunningServer):
+def test_the_model_may_be_left_out(open_server: RunningServer):
     for path, body in (
         ("/tokenize", {"prompt": "a"}),
         ("/detokenize", {"tokens": [97]}),
         ("/generate", {"prompt": "a"}),
     ):
-        assert good(server.http.post(path, json=body))
-        assert good(server.post(path, **body))
-        error = error_of(server.post(path, **{**body, "model": "other"}), 404)
+        assert good(open_server.http.post(path, json=body))
+        assert good(open_server.post(path, **body))
+        error = error_of(open_server.post(path, **{**body, "model": "other"}), 404)
         assert error["code"] == "model_not_found"
 
 
@@ -132,32 +106,34 @@ def test_the_model_may_be_left_out(server: RunningServer):
         ("/generate", {"prompt": "a", "max_tokens": 5}, "max_tokens"),
     ],
 )
-def test_mistakes_are_named(server: RunningServer, path: str, body: dict[str, Any], param: str):
-    error = error_of(server.post(path, **body))
+def test_mistakes_are_named(
+    open_server: RunningServer, path: str, body: dict[str, Any], param: str
+):
+    error = error_of(open_server.post(path, **body))
 
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert param.partition("[")[0] in error["message"]
 
 
-def test_generate(server: RunningServer):
+def test_generate(open_server: RunningServer):
     """What a completion says, in fewer words."""
     body = {"prompt": "hi", "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": 1}
-    answer = good(server.post("/generate", **body, max_new_tokens=40))
-    completion = good(server.post("/v1/completions", **body, max_tokens=40))
+    answer = good(open_server.post("/generate", **body, max_new_tokens=40))
+    completion = good(open_server.post("/v1/completions", **body, max_tokens=40))
 
     assert answer["text"] == completion["choices"][0]["text"]
     assert answer["usage"] == completion["usage"]
     assert (answer["finish_reason"], answer["model"]) == ("length", MODEL)
-    assert good(server.post("/generate", prompt="hi"))["usage"]["completion_tokens"] == 128
-    stopped = good(server.post("/generate", prompt="hi", max_new_tokens=200, stop="fox"))
+    assert good(open_server.post("/generate", prompt="hi"))["usage"]["completion_tokens"] == 128
+    stopped = good(open_server.post("/generate", prompt="hi", max_new_tokens=200, stop="fox"))
     assert stopped["finish_reason"] == "stop"
     assert "fox" not in stopped["text"]
 
 
-def test_generate_streams_what_it_says_whole(server: RunningServer):
+def test_generate_streams_what_it_says_whole(open_server: RunningServer):
     for fields in ({"max_new_tokens": 1}, {"max_new_tokens": 60}, {"stop": "fox"}):
-        whole = good(server.post("/generate", prompt="hi", **fields))
-        response = server.post("/generate", prompt="hi", stream=True, **fields)
+        whole = good(open_server.post("/generate", prompt="hi", **fields))
+        response = open_server.post("/generate", prompt="hi", stream=True, **fields)
         *events, last = parse_events(response.text)
 
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -170,33 +146,33 @@ def test_generate_streams_what_it_says_whole(server: RunningServer):
         }
 
 
-def test_version(server: RunningServer):
-    assert good(server.http.get("/version")) == {"version": __version__}
+def test_version(open_server: RunningServer):
+    assert good(open_server.http.get("/version")) == {"version": __version__}
 
 
-def test_head_is_get_without_a_body(server: RunningServer):
+def test_head_is_get_without_a_body(open_server: RunningServer):
     for path in (*GETS, "/version"):
-        head, get = server.http.head(path), server.http.get(path)
+        head, get = open_server.http.head(path), open_server.http.get(path)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"] == get.headers["content-type"]
         assert head.headers["x-request-id"].startswith("req_")
-    assert server.http.head("/nowhere").status_code == 404
-    assert server.http.head(CHAT).status_code == 405
+    assert open_server.http.head("/nowhere").status_code == 404
+    assert open_server.http.head(CHAT).status_code == 405
 
 
-def test_options_say_what_a_path_takes(server: RunningServer):
+def test_options_say_what_a_path_takes(open_server: RunningServer):
     for paths, methods in ((GETS, {"GET", "HEAD", "OPTIONS"}), (POSTS, {"POST", "OPTIONS"})):
         for path in paths:
-            response = server.http.options(path)
+            response = open_server.http.options(path)
             assert (response.status_code, response.content) == (204, b"")
             assert set(response.headers["allow"].split(", ")) == methods
-    assert error_of(server.http.options("/nowhere"), 404)["code"] == "unknown_url"
+    assert error_of(open_server.http.options("/nowhere"), 404)["code"] == "unknown_url"
 
 
-def test_wrong_methods(server: RunningServer):
+def test_wrong_methods(open_server: RunningServer):
     for paths, method, allowed in ((GETS, "POST", "HEAD"), (POSTS, "GET", "POST")):
         for path in paths:
-            response = server.http.request(method, path)
+            response = open_server.http.request(method, path)
             assert error_of(response, 405)["code"] == "method_not_allowed"
             assert allowed in response.headers["allow"].split(", ")
 
@@ -218,9 +194,8 @@ def test_before_the_model_is_loaded():
 
 
 def test_an_alias_is_answered_in_the_models_own_name():
-    named = ModelSettings(served_name=MODEL, aliases={"gpt-4o-mini": MODEL})
-    engine = EngineConfig(name="scripted", max_model_len=500, scripted=ScriptedConfig())
-    settings = Settings(model=named, engine=engine)
+    aliases = {"gpt-4o-mini": MODEL}
+    settings = scripted_settings(model={"aliases": aliases}, engine={"max_model_len": 500})
     with running_server(settings) as server:
         cards = good(server.http.get("/v1/models"))["data"]
         own, alias = cards

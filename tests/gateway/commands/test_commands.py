@@ -32,17 +32,9 @@ from tests.kit.command_line import (
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
 from tests.kit.serving import wait_for
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 NAMES = ["qwen2.5-coder-0.5b-instruct", "gemma-3-270m"]
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings file, no variables and no models but a test's own."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.upper().startswith("LOCKGATE"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`lockgate plan`: what it prints, for people and for programs, and how it refuses."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,9 @@ import pytest
 
 from gateway.__main__ import main
 from tests.kit.fake_nvml import GIB, FakeGpu, FakeNvml
-from tests.runtime.planning.test_model_shape import write_folder
+from tests.kit.models.shape_folders import write_shape_folder
 
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings and no models of the one who runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.upper().startswith("LOCKGATE"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *gpus: FakeGpu) -> FakeNvml:
@@ -119,7 +110,7 @@ def test_a_gguf_file_needs_another_checkpoint(
 def test_a_folder_says_what_it_holds(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, quantization: Any, sentence: str
 ) -> None:
-    folder = write_folder(tmp_path / "tiny", quantization=quantization)
+    folder = write_shape_folder(tmp_path / "tiny", quantization=quantization)
     assert sentence in printed(capsys, "--model", str(folder), "--gpu", "l4")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     raw_request,
@@ -15,8 +16,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 ONE_PLACE = {"max_num_seqs": 1, "max_model_len": 8192, "preempt_after": 0.05}
 
 

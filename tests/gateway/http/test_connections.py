@@ -9,6 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http import connections
 from gateway.settings.schema import ServerSettings
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     raw_request,
@@ -17,8 +18,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 STRICT = ServerSettings(
     header_timeout=0.3, body_timeout=0.3, write_timeout=0.3, max_header_bytes=4096
 )

@@ -1,24 +1,17 @@
 """`server.request_timeout`, over real HTTP: an answer may take so long, waiting included."""
 
 import json
-from collections.abc import Iterator
-
-import pytest
 
 from gateway.settings.schema import ServerSettings
-from tests.kit.serving import RunningServer, running_server, scripted_settings, wait_for
+from tests.kit.chat.answers import HI
+from tests.kit.serving import RunningServer, scripted_settings, server_of, wait_for
 
-HI = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    """A second for an answer, of which the engine makes 50 tokens in a second, one at a time."""
-    settings = scripted_settings(
+server = server_of(
+    scripted_settings(
         server=ServerSettings(request_timeout=1.0), engine={"max_num_seqs": 1}, step_ms=20
     )
-    with running_server(settings) as server:
-        yield server
+)
+"""A second for an answer, of which the engine makes 50 tokens in a second, one at a time."""
 
 
 def test_a_long_answer_is_given_up(server: RunningServer):

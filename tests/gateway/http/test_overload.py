@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
     RunningServer,
     parse_events,
@@ -15,8 +16,6 @@ from tests.kit.serving import (
     wait_for,
 )
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 NUM_CLIENTS = 80
 REQUESTS_EACH = 3
 SMALL = {"max_num_seqs": 4, "max_num_waiting": 4, "max_model_len": 2048}

@@ -9,21 +9,11 @@ import pytest
 
 from gateway.models.health import RECENT_SECONDS, STALL_SECONDS, problems_of, progress_of, state_of
 from runtime.client.engine_client import EngineClient
-from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
-from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import Ready, StepOutput
+from runtime.messages.engine import EngineStats
+from runtime.messages.request import RequestOutput
+from runtime.messages.wire import StepOutput
+from tests.kit.engines import READY, a_request
 from tests.kit.serving import running_server, scripted_settings, wait_for
-
-READY = Ready(
-    EngineLimits(
-        max_model_len=100,
-        max_num_seqs=4,
-        max_num_waiting=6,
-        max_num_batched_tokens=100,
-        num_kv_tokens=100,
-    ),
-    EngineInfo(engine="none", version="0", device="none"),
-)
 
 
 @pytest.fixture
@@ -34,8 +24,7 @@ def client() -> EngineClient:
 
 
 def submit(client: EngineClient, number: int) -> None:
-    sampling = SamplingParams(max_tokens=50)
-    client.submit([Request(request_id=str(number), prompt_token_ids=[1], sampling=sampling)])
+    client.submit([a_request(str(number))])
 
 
 def describe(client: EngineClient, now: float | None = None, pressure: str = "") -> tuple[str, str]:

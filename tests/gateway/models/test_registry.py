@@ -14,20 +14,8 @@ from gateway.settings.schema import ModelSettings, Settings
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.errors import EngineUnavailable, InvalidRequest, SetupError
-from runtime.messages.engine import EngineInfo, EngineLimits
-from runtime.messages.wire import Ready
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
-
-READY = Ready(
-    EngineLimits(
-        max_model_len=100,
-        max_num_seqs=1,
-        max_num_waiting=0,
-        max_num_batched_tokens=1,
-        num_kv_tokens=100,
-    ),
-    EngineInfo(engine="none", version="1", device="none"),
-)
+from tests.kit.engines import READY
 
 
 def served_model() -> ServedModel:

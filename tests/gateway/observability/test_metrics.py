@@ -31,21 +31,13 @@ from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
-from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats, EngineUsage
-from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import Ready, StepOutput
+from runtime.messages.engine import EngineStats, EngineUsage
+from runtime.messages.request import RequestOutput
+from runtime.messages.wire import StepOutput
+from tests.kit.chat.answers import CHAT
+from tests.kit.engines import READY, a_request
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
 from tests.kit.root import ROOT
-
-CHAT = "/v1/chat/completions"
-LIMITS = EngineLimits(
-    max_model_len=64,
-    max_num_seqs=4,
-    max_num_waiting=8,
-    max_num_batched_tokens=64,
-    num_kv_tokens=256,
-)
-INFO = EngineInfo(engine="scripted", version="1", device="none", pid=os.getpid())
 
 
 def text_of(
@@ -392,12 +384,11 @@ def test_gauges_show_the_last_step():
 
 def test_an_engine_that_is_lost_and_comes_back():
     client = EngineClient()
-    client.connected(lambda _: None, Ready(LIMITS, INFO))
-    sampling = SamplingParams(max_tokens=3)
-    client.submit([Request(request_id="a", prompt_token_ids=[1], sampling=sampling)])
+    client.connected(lambda _: None, READY)
+    client.submit([a_request("a")])
     client.lost("restarting", "it died")
     lost = Shown(text_of(Metrics(), client))
-    client.connected(lambda _: None, Ready(LIMITS, INFO))
+    client.connected(lambda _: None, READY)
     back = Shown(text_of(Metrics(), client))
 
     assert (lost("engine_ready"), back("engine_ready")) == (0, 1)
@@ -406,9 +397,9 @@ def test_an_engine_that_is_lost_and_comes_back():
     assert lost("requests_resumed_total", reason="engine_restarted") == 0
     assert back("requests_resumed_total", reason="engine_restarted") == 1
     assert back("max_num_seqs") == 4
-    assert back("max_num_waiting") == 8
+    assert back("max_num_waiting") == 6
     assert back("kv_cache_tokens") == 256
-    assert back("engine_info", engine="scripted", version="1", device="none") == 1
+    assert back("engine_info", engine="none", version="0", device="none") == 1
 
 
 def test_labels_that_clients_can_make_up_are_bounded():
@@ -525,7 +516,7 @@ def test_no_family_has_labels_beside_those_it_declares():
     good.answer.completion_tokens, good.answer.outcome = 5, "completed"
     metrics.on_response(good, CHAT, 1.0)
     client = EngineClient()
-    client.connected(lambda _: None, Ready(LIMITS, INFO))
+    client.connected(lambda _: None, READY)
     declared = {
         f"{family.name}_info" if family.kind == "info" else family.name: set(family.labels)
         for family in FAMILIES

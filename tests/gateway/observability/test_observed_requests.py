@@ -13,12 +13,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.access_log import PROBES
 from gateway.settings.schema import LogSettings
+from tests.kit.chat.answers import CHAT, TEXT
 from tests.kit.root import ROOT
-from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
+from tests.kit.serving import (
+    MODEL,
+    RunningServer,
+    parse_events,
+    running_server,
+    scripted_settings,
+    server_of,
+)
 from tests.kit.serving import wait_for as wait_until
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
 USAGE = {"include_usage": True, "continuous_usage_stats": True}
 COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "prompt_tokens_cached_total")
 FIELDS = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -26,11 +32,7 @@ FIELDS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 Line = MutableMapping[str, Any]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(num_tokens=40, step_ms=1, engine={"max_num_seqs": 4})
-    with running_server(settings) as running:
-        yield running
+server = server_of(scripted_settings(num_tokens=40, step_ms=1, engine={"max_num_seqs": 4}))
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from gateway.observability.request_record import RequestRecord
 from gateway.observability.tracing import start_tracer
 from gateway.settings.schema import OtelSettings, Settings
 from runtime.errors import SetupError
+from tests.kit.chat.answers import CHAT
 from tests.kit.serving import MODEL, running_server, scripted_settings, wait_for
 
-CHAT = "/v1/chat/completions"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
 

@@ -83,6 +83,13 @@ def write_checkpoint(
     return folder
 
 
+def plain_source(folder: Path, architecture: str = "llama", **options: Any) -> Path:
+    """A plain checkpoint of random weights, in `source`."""
+    return write_checkpoint(
+        folder / "source", architecture, plain(make_weights(architecture)), **options
+    )
+
+
 def write_tensors(path: Path, stored: Stored) -> None:
     """A safetensors file: the length of the header, the header, the data."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

@@ -1,6 +1,6 @@
 """Tiny random models of each architecture, as Hugging Face has them and as GGUF files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 
 from runtime.models.gguf import read_gguf
-from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.models.tiny_model import write_out, write_tiny_model
 
 WIDTH, FEED_FORWARD, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, NUM_LAYERS = 128, 256, 4, 2, 32, 2
 WINDOW = 4
@@ -138,11 +138,27 @@ def write_gguf(
             writer.add_tensor(name, stored)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
     return path
+
+
+def tiny_gguf(
+    folder: Path,
+    architecture: str,
+    *,
+    name: str = "",
+    seed: int = 0,
+    more: Mapping[str, Any] | None = None,
+    change: Callable[[Weights], object] = len,
+    **options: Any,
+) -> tuple[Path, Weights]:
+    """A GGUF file with the tiny model's vocabulary and `more`, and the weights that Hugging Face's
+    checkpoint would have."""
+    vocabulary = byte_level_vocabulary(folder) | dict(more or {})
+    weights = random_weights(architecture, len(vocabulary["tokenizer.ggml.tokens"]), seed=seed)
+    change(weights)
+    path = folder / (name or f"{architecture}.gguf")
+    return write_gguf(path, architecture, weights, vocabulary=vocabulary, **options), weights
 
 
 def byte_level_vocabulary(folder: Path) -> dict[str, Any]:

@@ -66,11 +66,16 @@ def write_tiny_model(
         for layer in range(NUM_LAYERS):
             for part in ("post_attention_norm", "post_ffw_norm"):
                 writer.add_tensor(f"blk.{layer}.{part}.weight", np.ones(WIDTH, dtype=np.float32))
+    write_out(writer)
+    return path
+
+
+def write_out(writer: gguf.GGUFWriter) -> None:
+    """The file with all that was added."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def _add_shape(writer: gguf.GGUFWriter, context: int) -> None:

@@ -14,30 +14,15 @@ from runtime.errors import (
     EngineUnavailable,
     InvalidRequest,
 )
-from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
-from runtime.messages.request import Request, RequestOutput, SamplingParams
-from runtime.messages.wire import (
-    Abort,
-    Ready,
-    RequestFailed,
-    StepOutput,
-    Submit,
-    ToEngine,
-    with_times,
-)
+from runtime.messages.engine import EngineStats
+from runtime.messages.request import RequestOutput
+from runtime.messages.wire import Abort, RequestFailed, StepOutput, Submit, ToEngine, with_times
+from tests.kit.engines import a_request, ready
 
 pytestmark = pytest.mark.anyio
 
-READY = Ready(
-    EngineLimits(
-        max_model_len=100,
-        max_num_seqs=1,
-        max_num_waiting=2,
-        max_num_batched_tokens=100,
-        num_kv_tokens=100,
-    ),
-    EngineInfo(engine="none", version="0", device="none"),
-)
+
+READY = ready(max_num_seqs=1, max_num_waiting=2)
 
 
 @pytest.fixture
@@ -53,19 +38,13 @@ def client(sent: list[ToEngine]) -> EngineClient:
     return client
 
 
-def request(request_id: str) -> Request:
-    return Request(
-        request_id=request_id, prompt_token_ids=[1], sampling=SamplingParams(max_tokens=1)
-    )
-
-
 def finish(client: EngineClient, request_id: str, num_waiting: int = 0) -> None:
     output = RequestOutput(request_id, [1], "x", "stop")
     client.receive(StepOutput([output], EngineStats(num_waiting=num_waiting)))
 
 
 async def test_room_is_asked_for_without_taking_it(client, sent):
-    client.submit([request("a"), request("b")])
+    client.submit([a_request("a"), a_request("b")])
 
     client.check_room(1)
     client.check_room(1)
@@ -89,7 +68,7 @@ async def test_there_is_no_room_where_no_engine_is_or_comes_back(client):
         never_ready.check_room(1)
     client.lost("failed", "The engine died.")
     with pytest.raises(EngineUnavailable, match="died"):
-        client.submit([request("a")])
+        client.submit([a_request("a")])
 
 
 async def test_a_request_that_cannot_be_sent_takes_no_place():
@@ -105,38 +84,38 @@ async def test_a_request_that_cannot_be_sent_takes_no_place():
     client.connected(send, READY)
     for _ in range(3):
         with pytest.raises(OverflowError):
-            client.submit([request("a"), request("b"), request("c")])
+            client.submit([a_request("a"), a_request("b"), a_request("c")])
 
     assert client.num_in_flight == 0
     client.check_room(3)
     submitted = [each.request for each in sent if isinstance(each, Submit)]
-    assert submitted == [request("a")] * 3
+    assert submitted == [a_request("a")] * 3
     assert [each for each in sent if isinstance(each, Abort)] == [*map(Abort, "abc")] * 3
 
 
 async def test_prompts_that_wait_are_bounded_in_tokens_too(sent):
     client = EngineClient(max_num_waiting_tokens=5)
     client.connected(sent.append, READY)
-    long = msgspec.structs.replace(request("long"), prompt_token_ids=[1] * 9)
+    long = msgspec.structs.replace(a_request("long"), prompt_token_ids=[1] * 9)
     client.submit([long])  # nobody waits before it, so that it can be served at all
     with pytest.raises(EngineOverloaded, match="that wait: 9"):
-        client.submit([request("b")])
+        client.submit([a_request("b")])
     assert [type(message) for message in sent] == [Submit]
 
     client.receive(StepOutput([RequestOutput("long", [1], "x", None)], EngineStats()))
-    client.submit([request("b")])  # `long` has its first token
+    client.submit([a_request("b")])  # `long` has its first token
     with pytest.raises(EngineOverloaded, match="that wait: 1"):
-        client.submit([msgspec.structs.replace(request("c"), prompt_token_ids=[1] * 5)])
-    client.submit([msgspec.structs.replace(request("c"), prompt_token_ids=[1] * 4)])
+        client.submit([msgspec.structs.replace(a_request("c"), prompt_token_ids=[1] * 5)])
+    client.submit([msgspec.structs.replace(a_request("c"), prompt_token_ids=[1] * 4)])
 
 
 async def test_what_comes_while_the_engine_restarts_waits_for_it_in_order(client, sent):
-    client.submit([request("a")])
+    client.submit([a_request("a")])
     client.lost("restarting", "The engine died.")
     sent.clear()
-    streams = [client.submit([request(request_id)]) for request_id in ("b", "c")]
+    streams = [client.submit([a_request(request_id)]) for request_id in ("b", "c")]
     with pytest.raises(EngineOverloaded):
-        client.submit([request("d")])
+        client.submit([a_request("d")])
     assert sent == []
 
     client.connected(sent.append, READY)
@@ -150,7 +129,7 @@ async def test_nobody_waits_for_an_engine_beyond_the_deadline(client, sent):
     client.lost("restarting", "The engine died.")
     now = time.monotonic()
     late, patient = (
-        msgspec.structs.replace(request(name), arrival_time=now, deadline=now + seconds)
+        msgspec.structs.replace(a_request(name), arrival_time=now, deadline=now + seconds)
         for name, seconds in (("late", 0.01), ("patient", 60))
     )
     streams = [client.submit([late]), client.submit([patient])]
@@ -168,7 +147,7 @@ async def test_nobody_waits_for_an_engine_beyond_the_deadline(client, sent):
 
 
 async def test_who_has_no_token_when_the_engine_is_given_up_may_come_back(client):
-    begun, waiting = client.submit([request("a")]), client.submit([request("b")])
+    begun, waiting = client.submit([a_request("a")]), client.submit([a_request("b")])
     client.receive(StepOutput([RequestOutput("a", [1], "x", None)], EngineStats()))
     await anext(begun)
 
@@ -185,9 +164,9 @@ async def test_who_has_no_token_when_the_engine_is_given_up_may_come_back(client
 async def test_a_request_whose_deadline_came_is_told_when_the_queue_is_served(client):
     """The engine's own word on it is 0."""
     for request_id in ("a", "b"):
-        client.submit([request(request_id)])
+        client.submit([a_request(request_id)])
         finish(client, request_id)
-    stream = client.submit([request("c")])
+    stream = client.submit([a_request("c")])
 
     client.receive(RequestFailed("c", "expired", "It waited until its deadline."))
 
@@ -198,7 +177,7 @@ async def test_a_request_whose_deadline_came_is_told_when_the_queue_is_served(cl
 
 
 async def test_an_answer_of_which_one_request_expires_ends_as_a_whole(client, sent):
-    stream = client.submit([request("a"), request("b")])
+    stream = client.submit([a_request("a"), a_request("b")])
 
     client.receive(RequestFailed("b", "expired", "It waited until its deadline."))
 

@@ -10,11 +10,12 @@ from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
 from runtime.engines.scripted.engine import FEATURES
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, Thinking
+from runtime.messages.request import Request, Thinking
 from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import RequestFailed, Submit, decode_to_engine, encode
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.core import EngineCore
+from tests.kit.engines import a_request
 
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("logit_bias", {"logit_bias": {5: 1.5}}),
@@ -30,13 +31,10 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
 
 
 def request(feature: str, sampling: dict[str, Any]) -> Request:
-    params = SamplingParams(max_tokens=4, **sampling)
     lora = "adapter" if feature == "lora" else ""
     budget = 7 if feature == "thinking_token_budget" else None
     thinking = Thinking(start="<a>", end="</a>", budget=budget)
-    return Request(
-        request_id="r", prompt_token_ids=[1], sampling=params, lora=lora, thinking=thinking
-    )
+    return a_request(lora=lora, thinking=thinking, **sampling)
 
 
 @pytest.mark.parametrize(("feature", "sampling"), ASKED)

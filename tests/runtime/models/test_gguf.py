@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError
 from runtime.models.gguf import GGUFFile, read_gguf
-from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.models.tiny_model import write_out, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     writer.add_array("test.numbers", [1, -2, 3])
     writer.add_array("test.floats", [1.5, 2.5])
     writer.add_tensor("weights", np.arange(6, dtype=np.float32).reshape(2, 3))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
     return path.read_bytes()
 
 

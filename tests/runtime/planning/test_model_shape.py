@@ -18,7 +18,8 @@ from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.known_shapes import KNOWN_CONFIGS
 from runtime.planning.plan_source import StoredWeights, find_planned_model
-from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.models.shape_folders import TINY, write_shape_folder
+from tests.kit.models.tiny_model import write_out, write_tiny_model
 
 # Billions of parameters, as each model's card gives them.
 PUBLISHED = {
@@ -41,17 +42,6 @@ PUBLISHED = {
     "gemma-2-9b": 9.242,
     "phi-4": 14.660,
     "gpt-oss-20b": 20.915,
-}
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 128,
-    "vocab_size": 500,
-    "max_position_embeddings": 2048,
-    "tie_word_embeddings": False,
 }
 
 
@@ -208,10 +198,7 @@ def write_header(path: Path, architecture: str, **numbers: int) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in numbers.items():
         writer.add_uint32(f"{architecture}.{key.replace('__', '.')}", value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_out(writer)
     return path
 
 
@@ -255,19 +242,6 @@ def test_attention_that_cannot_be(tmp_path: Path, key: str, value: int, reason: 
         shape_of_gguf(msgspec.structs.replace(file, metadata=metadata), "m")
 
 
-def write_folder(folder: Path, *, quantization: Any = None, sidecar: Any = None) -> Path:
-    folder.mkdir()
-    config = dict(TINY)
-    if quantization is not None:
-        config["quantization_config"] = quantization
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model-00001-of-00002.safetensors").write_bytes(b"x" * 600)
-    (folder / "model-00002-of-00002.safetensors").write_bytes(b"x" * 400)
-    if sidecar is not None:
-        (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": sidecar}))
-    return folder
-
-
 @pytest.mark.parametrize(
     ("quantization", "sidecar", "stored"),
     [
@@ -283,7 +257,7 @@ def write_folder(folder: Path, *, quantization: Any = None, sidecar: Any = None)
 def test_a_folder_says_how_its_weights_are_stored(
     tmp_path: Path, quantization: Any, sidecar: Any, stored: tuple[str, Any]
 ) -> None:
-    folder = write_folder(tmp_path / "tiny", quantization=quantization, sidecar=sidecar)
+    folder = write_shape_folder(tmp_path / "tiny", quantization=quantization, sidecar=sidecar)
     found = find_planned_model(str(folder), ModelStore(tmp_path))
     assert found.shape == shape()
     assert found.stored == StoredWeights(1000, *stored)

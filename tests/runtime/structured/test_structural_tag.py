@@ -1,7 +1,6 @@
 """Calls of tools in running text: what an engine lets through once a call has begun."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from llguidance import LLParserLimits
 from runtime.engines.base import SequenceOutput
 from runtime.engines.features import check_features, features_of, without_optional
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.request import RequestOutput
 from runtime.messages.structured_output import (
     BareCalls,
     StructuralTag,
@@ -20,18 +19,12 @@ from runtime.messages.structured_output import (
 from runtime.structured.compiler import GrammarCompiler
 from runtime.structured.structural_tag import is_legacy, legacy_structural_tag
 from runtime.worker.output import OutputProcessor
+from tests.kit.engines import a_request
 from tests.kit.grammars import TOKENIZER, takes
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'
 OTHER = CALL.replace('"f"', '"g"')
-
-
-@pytest.fixture(scope="module")
-def compiler() -> Iterator[GrammarCompiler]:
-    compiler = GrammarCompiler(TOKENIZER)
-    yield compiler
-    compiler.close()
 
 
 def tag(schema: Any = CITY, *, strict: bool = False, **fields: Any) -> StructuralTag:
@@ -225,8 +218,7 @@ def test_the_form_that_xgrammar_reads() -> None:
 )
 def test_what_an_engine_may_leave_out(fields: dict[str, Any], is_optional: bool) -> None:
     """Calls that nobody has asked for need no engine that can enforce them."""
-    sampling = SamplingParams(max_tokens=1, structured_output=wanted(**fields))
-    request = Request(request_id="r", prompt_token_ids=[1], sampling=sampling)
+    request = a_request(structured_output=wanted(**fields))
     assert (without_optional(request).sampling.structured_output is None) == is_optional
     assert features_of(request) == ([] if is_optional else ["structured_output"])
     if not is_optional:
@@ -240,8 +232,7 @@ def test_hidden_tokens_that_a_parser_looks_for_are_shown() -> None:
     processor = OutputProcessor(TOKENIZER)
 
     def text_of(request_id: str, *shown: int) -> RequestOutput:
-        sampling = SamplingParams(max_tokens=9, shown_token_ids=shown)
-        processor.add(Request(request_id=request_id, prompt_token_ids=[1], sampling=sampling))
+        processor.add(a_request(request_id, shown_token_ids=shown))
         token_ids = [*b"a", mark, *"é".encode()]
         [output] = processor.process([SequenceOutput(request_id, token_ids, "stop")]).outputs
         return output

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import psutil
@@ -20,27 +21,21 @@ from runtime.errors import (
     EngineUnavailable,
     InvalidRequest,
 )
-from runtime.messages.request import Request, SamplingParams
 from runtime.processes import is_alive
 from runtime.supervisor.supervisor import Supervisor
+from tests.kit.engines import a_request
 from tests.kit.models.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
 TEXT = "abcdefghijklmnopqrstuvwxyz"
 
+request = partial(a_request, prompt_token_ids=[0], max_tokens=26)
+
 
 def config(**settings: object) -> EngineConfig:
     scripted = ScriptedConfig(text=TEXT, **settings.pop("scripted", {}))  # type: ignore[arg-type]
     return EngineConfig(name="scripted", scripted=scripted, **settings)  # type: ignore[arg-type]
-
-
-def request(request_id: str = "r", max_tokens: int = 26, prompt: int = 0) -> Request:
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=[prompt],
-        sampling=SamplingParams(max_tokens=max_tokens),
-    )
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -109,7 +104,10 @@ async def test_before_the_engine_is_ready_requests_are_refused():
 async def test_many_requests_at_once_each_get_their_own_text():
     async with running(max_num_seqs=8) as supervisor:
         streams = [
-            supervisor.client.submit([request(str(number), 200, number)]) for number in range(26)
+            supervisor.client.submit(
+                [request(str(number), max_tokens=200, prompt_token_ids=[number])]
+            )
+            for number in range(26)
         ]
 
         texts = [await text_of(stream) for stream in streams]
@@ -130,7 +128,7 @@ async def test_a_closed_stream_frees_its_place():
 
 async def test_a_full_queue_refuses_with_a_time_to_come_back():
     async with running(max_num_seqs=1, max_num_waiting=1, scripted={"step_ms": 5}) as supervisor:
-        streams = [supervisor.client.submit([request(str(n), 1000)]) for n in range(2)]
+        streams = [supervisor.client.submit([request(str(n), max_tokens=1000)]) for n in range(2)]
 
         with pytest.raises(EngineOverloaded) as raised:
             supervisor.client.submit([request("late")])
@@ -202,9 +200,14 @@ async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(
     """And it is found whether it kills at its first token or in the middle of its answer."""
     scripted = {**POISON, "poison_after": after}
     async with running(max_restarts=2, restart_window=3600.0, scripted=scripted) as supervisor:
-        streams = [supervisor.client.submit([request(str(n), 400, n)]) for n in range(6)]
+        streams = [
+            supervisor.client.submit([request(str(n), max_tokens=400, prompt_token_ids=[n])])
+            for n in range(6)
+        ]
         first = ["".join(output.text for output in await anext(stream)) for stream in streams]
-        bad = supervisor.client.submit([request("bad", 400, ord("Z"))])
+        bad = supervisor.client.submit(
+            [request("bad", max_tokens=400, prompt_token_ids=[ord("Z")])]
+        )
 
         with pytest.raises(EngineCrashed, match=r"given up.*signal 6"):
             await text_of(bad)
@@ -220,7 +223,11 @@ async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(
 async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_death():
     async with running(scripted=POISON) as supervisor:
         with pytest.raises(EngineCrashed):
-            await text_of(supervisor.client.submit([request("bad", 5, ord("Z"))]))
+            await text_of(
+                supervisor.client.submit(
+                    [request("bad", max_tokens=5, prompt_token_ids=[ord("Z")])]
+                )
+            )
 
         await until(lambda: supervisor.client.state == "ready")
         assert supervisor.client.num_restarts == 2
@@ -230,7 +237,10 @@ async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_de
 @pytest.mark.slow
 async def test_choices_of_one_answer_are_given_up_together():
     async with running(scripted=POISON) as supervisor:
-        bad = [request(f"bad-{choice}", 5, ord("Z")) for choice in range(3)]
+        bad = [
+            request(f"bad-{choice}", max_tokens=5, prompt_token_ids=[ord("Z")])
+            for choice in range(3)
+        ]
 
         with pytest.raises(EngineCrashed):
             await text_of(supervisor.client.submit(bad))
@@ -244,7 +254,7 @@ async def test_choices_of_one_answer_are_given_up_together():
 async def test_who_waits_for_a_place_is_not_suspected():
     """One place, taken by the guilty one: the others were never worked on."""
     async with running(max_num_seqs=1, scripted=POISON) as supervisor:
-        bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
+        bad = supervisor.client.submit([request("bad", max_tokens=5, prompt_token_ids=[ord("Z")])])
         waiting = [supervisor.client.submit([request(str(n))]) for n in range(5)]
 
         with pytest.raises(EngineCrashed):
@@ -256,7 +266,7 @@ async def test_who_waits_for_a_place_is_not_suspected():
 @pytest.mark.slow
 async def test_a_request_that_comes_during_the_search_waits_for_its_end():
     async with running(scripted={**POISON, "step_ms": 150}) as supervisor:  # a while to come in
-        bad = supervisor.client.submit([request("bad", 5, ord("Z"))])
+        bad = supervisor.client.submit([request("bad", max_tokens=5, prompt_token_ids=[ord("Z")])])
         await until(
             lambda: supervisor.client.num_restarts == 1 and supervisor.client.state == "ready"
         )

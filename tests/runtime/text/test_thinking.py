@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
-from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine, SequenceOutput
-from runtime.messages.request import Request, RequestOutput, SamplingParams, Thinking
+from runtime.messages.request import Request, Thinking
 from runtime.messages.structured_output import StructuredOutput
-from runtime.messages.wire import StepOutput
 from runtime.text.detokenizer import Detokenizer, spell
 from runtime.text.thinking import ThinkingTracker
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
-from runtime.worker.core import EngineCore
+from tests.kit.chat.cuts import cut
+from tests.kit.engines import ONE_THREAD, a_request, core_answers, scripted_core
 from tests.kit.models.tiny_model import write_tiny_model
 
 BYTES = ByteTokenizer()
@@ -45,11 +42,6 @@ def tracker(thinking: Thinking) -> ThinkingTracker:
     return ThinkingTracker(thinking, partial(spell, BYTES))
 
 
-def cut_into_tokens(text: str, places: list[int]) -> list[bytes]:
-    borders = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
-    return [text[a:b].encode() for a, b in pairwise(borders)]
-
-
 @given(
     thought=st.text(alphabet="ab <>/", max_size=10),
     places=st.lists(st.integers(0, 100), max_size=30),
@@ -63,7 +55,7 @@ def test_tokens_of_a_thought_are_counted_however_it_is_cut(
     text = f"{before}{thought}</think>so <think>a</think>"
     if "</think>" in f"{thought}</think>"[:-1]:
         return
-    tokens = cut_into_tokens(text, places)
+    tokens = [part.encode() for part in cut(text, places)]
     made = ThinkingTracker(Thinking(**TAGS, starts_inside=starts_inside), tokens.__getitem__)
 
     made.push_all(range(len(tokens)))
@@ -186,38 +178,7 @@ def test_control_tokens_are_shown_where_they_are_asked_for():
 
 # The scripted engine
 
-
-def scripted_core(text: str) -> EngineCore:
-    config = EngineConfig(name="scripted", scripted=ScriptedConfig(text=text))
-    return EngineCore(create_engine(config, "", BYTES), BYTES, config)
-
-
-def request(request_id: str = "r", **fields: Any) -> Request:
-    names = set(SamplingParams.__struct_fields__)
-    sampling = {name: fields.pop(name) for name in list(fields) if name in names}
-    sampling = {"max_tokens": 30, **sampling}
-    fields.setdefault("prompt_token_ids", [0])
-    return Request(request_id=request_id, sampling=SamplingParams(**sampling), **fields)
-
-
-def run(core: EngineCore, *, steps: int = 10_000) -> dict[str, RequestOutput]:
-    """The deltas of each request as one."""
-    whole: dict[str, RequestOutput] = {}
-    for _ in range(steps):
-        if not core.has_work and not core.is_preparing:
-            break
-        core.step()
-        for message in core.take_messages():
-            assert isinstance(message, StepOutput), message
-            for output in message.outputs:
-                before = whole.get(output.request_id, RequestOutput(output.request_id, [], ""))
-                whole[output.request_id] = RequestOutput(
-                    output.request_id,
-                    before.token_ids + output.token_ids,
-                    before.text + output.text,
-                    output.finish_reason,
-                )
-    return whole
+request = partial(a_request, prompt_token_ids=[0], max_tokens=30)
 
 
 CLOSED = Thinking(
@@ -234,7 +195,7 @@ def test_the_scripted_engine_keeps_budgets_side_by_side():
         core.submit(request(str(budget), thinking=thinking))
     core.submit(request("free"))
 
-    texts = {name: answer.text for name, answer in run(core).items()}
+    texts = {name: answer.text for name, answer in core_answers(core).items()}
 
     assert texts == {
         "0": "</think>ijabcdefghijabcdefghij",
@@ -249,12 +210,12 @@ def test_a_budget_is_kept_over_a_restart(num_told: int):
     """Before the end of thinking, in the middle of it and after it."""
     core = scripted_core("abcdefghij")
     core.submit(request(thinking=CLOSED))
-    whole = run(core)["r"]
+    whole = core_answers(core)["r"]
     assert whole.text.startswith("abcde Enough.</think>")
 
     second = scripted_core("abcdefghij")
     second.submit(request(thinking=CLOSED, output_token_ids=whole.token_ids[:num_told]))
-    rest = run(second)["r"]
+    rest = core_answers(second)["r"]
 
     assert whole.token_ids[:num_told] + rest.token_ids == whole.token_ids
     assert whole.text.endswith(rest.text)
@@ -289,11 +250,7 @@ def tokenizer(thinker_path: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def engine(thinker_path: Path, tokenizer: Tokenizer) -> Iterator[Engine]:
     pytest.importorskip("llama_cpp")
-    config = EngineConfig(
-        max_num_seqs=8,
-        num_kv_tokens=4096,
-        llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-    )
+    config = EngineConfig(max_num_seqs=8, num_kv_tokens=4096, llama_cpp=ONE_THREAD)
     engine = create_engine(config, str(thinker_path), tokenizer)
     yield engine
     engine.close()

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import Future
+from functools import partial
 
 import msgspec
 import pytest
@@ -13,57 +14,23 @@ from runtime.engines.base import EmbeddingKey
 from runtime.engines.scripted.embedder import ScriptedEmbedder
 from runtime.errors import InvalidRequest
 from runtime.messages.embedding import EmbeddingRequest
-from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.request import Request
 from runtime.messages.wire import RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import UNDISTURBED_STEPS, EngineCore
+from tests.kit.engines import a_request, core_answers, scripted_core
 
 TEXT = "one two three four five six seven "
 
-
-def core(**settings: object) -> EngineCore:
-    scripted = ScriptedConfig(text=TEXT, num_tokens=settings.pop("num_tokens", 0))  # type: ignore[arg-type]
-    config = EngineConfig(name="scripted", scripted=scripted, **settings)  # type: ignore[arg-type]
-    tokenizer = load_tokenizer("")
-    return EngineCore(create_engine(config, "", tokenizer), tokenizer, config)
-
-
-def request(request_id: str = "r", **fields: object) -> Request:
-    sampling = SamplingParams(
-        max_tokens=fields.pop("max_tokens", 8),  # type: ignore[arg-type]
-        stop=fields.pop("stop", ()),  # type: ignore[arg-type]
-    )
-    fields.setdefault("prompt_token_ids", [0])
-    return Request(request_id=request_id, sampling=sampling, **fields)  # type: ignore[arg-type]
-
-
-def run(core: EngineCore) -> dict[str, RequestOutput]:
-    """Step until there is no work; the deltas of each request as one."""
-    whole: dict[str, RequestOutput] = {}
-    for _ in range(1000):
-        if not core.has_work:
-            break
-        core.step()
-        for message in core.take_messages():
-            assert isinstance(message, StepOutput)
-            for output in message.outputs:
-                before = whole.get(output.request_id, RequestOutput(output.request_id, [], ""))
-                whole[output.request_id] = RequestOutput(
-                    output.request_id,
-                    before.token_ids + output.token_ids,
-                    before.text + output.text,
-                    output.finish_reason,
-                    output.stop_reason,
-                )
-    assert not core.has_work
-    return whole
+core = partial(scripted_core, TEXT)
+request = partial(a_request, prompt_token_ids=[0])
 
 
 def test_a_request_runs_to_its_length():
     engine_core = core()
     engine_core.submit(request(max_tokens=7))
 
-    answer = run(engine_core)["r"]
+    answer = core_answers(engine_core)["r"]
 
     assert answer.text == TEXT[:7]
     assert len(answer.token_ids) == 7
@@ -74,7 +41,7 @@ def test_the_model_may_end_by_itself():
     engine_core = core(num_tokens=3)
     engine_core.submit(request(max_tokens=100))
 
-    answer = run(engine_core)["r"]
+    answer = core_answers(engine_core)["r"]
 
     assert (answer.text, answer.finish_reason) == (TEXT[:3], "stop")
 
@@ -83,7 +50,7 @@ def test_a_stop_string_ends_the_sequence_in_the_same_step():
     engine_core = core()
     engine_core.submit(request(max_tokens=100, stop=("three",)))
 
-    answer = run(engine_core)["r"]
+    answer = core_answers(engine_core)["r"]
 
     assert (answer.text, answer.finish_reason, answer.stop_reason) == ("one two ", "stop", "three")
     assert len(answer.token_ids) == len("one two three")
@@ -94,7 +61,7 @@ def test_a_resumed_request_says_only_what_is_new(delivered: int):
     """Cut anywhere, even inside what may become a stop string, the text continues seamlessly."""
     engine_core = core()
     engine_core.submit(request(max_tokens=20, stop=("thrice",)))
-    whole = run(engine_core)["r"]
+    whole = core_answers(engine_core)["r"]
 
     first = core()
     first.submit(request(max_tokens=20, stop=("thrice",)))
@@ -108,7 +75,7 @@ def test_a_resumed_request_says_only_what_is_new(delivered: int):
     second.submit(
         request(max_tokens=20, stop=("thrice",), output_token_ids=whole.token_ids[:delivered])
     )
-    rest = run(second)["r"]
+    rest = core_answers(second)["r"]
 
     assert text + rest.text == whole.text
     assert whole.token_ids[:delivered] + rest.token_ids == whole.token_ids
@@ -123,7 +90,7 @@ def test_aborting_frees_the_place_before_the_next_step():
 
     engine_core.abort("first")
 
-    assert set(run(engine_core)) == {"second"}
+    assert set(core_answers(engine_core)) == {"second"}
 
 
 def test_aborting_a_waiting_request_takes_it_out_of_the_queue():
@@ -134,7 +101,7 @@ def test_aborting_a_waiting_request_takes_it_out_of_the_queue():
     engine_core.abort("second")
     engine_core.abort("unknown")
 
-    assert set(run(engine_core)) == {"first"}
+    assert set(core_answers(engine_core)) == {"first"}
 
 
 def test_what_does_not_fit_is_refused_at_once():
@@ -146,7 +113,7 @@ def test_what_does_not_fit_is_refused_at_once():
 
     assert isinstance(refusal, RequestFailed)
     assert (refusal.request_id, refusal.kind) == ("2", "overloaded")
-    assert set(run(engine_core)) == {"0", "1"}
+    assert set(core_answers(engine_core)) == {"0", "1"}
 
 
 def test_requests_in_one_batch_get_the_text_they_get_alone():
@@ -155,13 +122,13 @@ def test_requests_in_one_batch_get_the_text_they_get_alone():
     for request_id, prompt in prompts.items():
         engine_core = core()
         engine_core.submit(request(request_id, prompt_token_ids=prompt, max_tokens=12))
-        alone |= run(engine_core)
+        alone |= core_answers(engine_core)
 
     together = core(max_num_seqs=3)
     for request_id, prompt in prompts.items():
         together.submit(request(request_id, prompt_token_ids=prompt, max_tokens=12))
 
-    assert run(together) == alone
+    assert core_answers(together) == alone
 
 
 def test_an_idle_core_has_a_heartbeat():
@@ -186,7 +153,7 @@ class World:
 
     def order(self) -> list[str]:
         """Run to the end; who began when."""
-        return list(run(self.core))
+        return list(core_answers(self.core))
 
 
 def test_classes_go_before_arrival_and_age_goes_before_class():
@@ -227,7 +194,7 @@ def test_a_request_that_waits_past_its_deadline_is_refused_and_not_computed():
 def test_a_running_request_of_a_lower_class_gives_way_and_loses_nothing():
     undisturbed = World()
     undisturbed.submit("batch", max_tokens=20)
-    [(_, whole)] = run(undisturbed.core).items()
+    [(_, whole)] = core_answers(undisturbed.core).items()
     world = World(preempt_after=0.0)
     world.submit("batch", max_tokens=20, priority=100)
     told = ""
@@ -238,7 +205,7 @@ def test_a_running_request_of_a_lower_class_gives_way_and_loses_nothing():
         told += "".join(output.text for output in message.outputs)
 
     world.submit("interactive", max_tokens=3, priority=-100)
-    rest = run(world.core)
+    rest = core_answers(world.core)
 
     assert list(rest) == ["interactive", "batch"]
     assert told + rest["batch"].text == whole.text
@@ -273,7 +240,7 @@ def test_an_aborted_request_that_had_given_way_is_forgotten():
 
     assert world.order() == ["interactive"]
     world.submit("batch", max_tokens=4)
-    assert run(world.core)["batch"].text == TEXT[:4]
+    assert core_answers(world.core)["batch"].text == TEXT[:4]
 
 
 def test_who_gives_way_with_age_on_its_side_is_not_taken_for_the_one_it_gave_way_to():
@@ -284,7 +251,7 @@ def test_who_gives_way_with_age_on_its_side_is_not_taken_for_the_one_it_gave_way
     world.core.take_messages()
 
     world.submit("interactive", max_tokens=3, priority=-100)
-    answers = run(world.core)
+    answers = core_answers(world.core)
 
     assert list(answers) == ["interactive", "old batch"]
     assert [len(answer.token_ids) for answer in answers.values()] == [3, 19]
@@ -318,11 +285,11 @@ def test_a_request_waits_for_its_preparation_and_nobody_else_does():
     assert not engine_core.has_work
 
     futures["fast"].set_result(None)
-    assert run(engine_core).keys() == {"fast"}
+    assert core_answers(engine_core, steps=20).keys() == {"fast"}
     assert engine_core.is_preparing
 
     futures["slow"].set_result(None)
-    assert run(engine_core).keys() == {"slow"}
+    assert core_answers(engine_core, steps=20).keys() == {"slow"}
     assert not engine_core.is_preparing
 
 
@@ -339,7 +306,7 @@ def test_a_failed_preparation_is_the_end_of_its_request_alone(capfd: pytest.Capt
     assert failures(engine_core) == [("bad", "invalid"), ("bug", "internal")]
     assert aborted == ["bad", "bug"]
     assert "ZeroDivisionError" in capfd.readouterr().err, "a mistake of ours leaves its traceback"
-    assert run(engine_core)["good"].finish_reason == "length"
+    assert core_answers(engine_core)["good"].finish_reason == "length"
 
 
 def test_requests_in_preparation_count_as_waiting_and_can_be_forgotten():

@@ -1,21 +1,20 @@
 """What the output processor makes of tokens: ends, log-probabilities, merged deltas."""
 
-from itertools import pairwise
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.client.token_stream import TokenStream
 from runtime.engines.base import SequenceOutput
-from runtime.messages.request import Request, RequestOutput, SamplingParams, TokenLogprobs
+from runtime.messages.request import RequestOutput, TokenLogprobs
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.worker.output import OutputProcessor
+from tests.kit.chat.cuts import cut
+from tests.kit.engines import a_request
 
 
 def processor(**sampling: object) -> OutputProcessor:
-    params = SamplingParams(max_tokens=100, **sampling)  # type: ignore[arg-type]
     made = OutputProcessor(ByteTokenizer())
-    made.add(Request(request_id="r", prompt_token_ids=[1], sampling=params))
+    made.add(a_request(max_tokens=100, **sampling))
     return made
 
 
@@ -46,10 +45,9 @@ def test_text_held_back_comes_out_before_a_stop_token() -> None:
 def test_a_stop_string_counts_from_min_tokens_on_however_the_text_is_cut(cuts: set[int]) -> None:
     made = processor(stop=("b",), min_tokens=5)
     text, stop_reason = "", None
-    places = [0, *sorted(cuts), 9]
-    for start, end in pairwise(places):
+    for part in cut("abababab!", cuts):
         if stop_reason is None:
-            delta = push(made, "abababab!"[start:end])
+            delta = push(made, part)
             text, stop_reason = text + delta.text, delta.stop_reason
 
     assert (text, stop_reason) == ("ababa", "b")

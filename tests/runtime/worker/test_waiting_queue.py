@@ -11,21 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from runtime.errors import EngineOverloaded
-from runtime.messages.request import PRIORITY_STEP, Request, SamplingParams
+from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.worker.fair_share import RECENT_CHARGES
 from runtime.worker.waiting_queue import WaitingQueue
+from tests.kit.engines import a_request
 
 AGEING = 10.0
-
-
-def request(request_id: str, priority: int = 0, **fields: object) -> Request:
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=[1],
-        sampling=SamplingParams(max_tokens=1),
-        priority=priority,
-        **fields,  # type: ignore[arg-type]
-    )
 
 
 def order_of(queue: WaitingQueue, now: float = 0.0) -> list[str]:
@@ -35,10 +26,10 @@ def order_of(queue: WaitingQueue, now: float = 0.0) -> list[str]:
 
 def test_a_full_queue_refuses_and_keeps_what_it_has():
     queue = WaitingQueue(1, AGEING)
-    queue.push(request("first"))
+    queue.push(a_request("first"))
 
     with pytest.raises(EngineOverloaded):
-        queue.push(request("second"))
+        queue.push(a_request("second"))
 
     assert order_of(queue) == ["first"]
 
@@ -46,16 +37,16 @@ def test_a_full_queue_refuses_and_keeps_what_it_has():
 def test_free_places_in_the_engine_count_as_room():
     queue = WaitingQueue(0, AGEING)
 
-    queue.push(request("runs at once"), num_free=1)
+    queue.push(a_request("runs at once"), num_free=1)
 
     assert len(queue) == 1
 
 
 def test_what_the_engine_gives_back_is_never_refused():
     queue = WaitingQueue(1, AGEING)
-    queue.push(request("waits"))
+    queue.push(a_request("waits"))
 
-    queue.push_back(request("comes back"))
+    queue.push_back(a_request("comes back"))
 
     assert len(queue) == 2
 
@@ -63,7 +54,7 @@ def test_what_the_engine_gives_back_is_never_refused():
 def test_a_removed_request_never_comes_out():
     queue = WaitingQueue(4, AGEING)
     for request_id in ("a", "b", "c"):
-        queue.push(request(request_id))
+        queue.push(a_request(request_id))
 
     assert queue.remove("a")
     assert not queue.remove("a")
@@ -75,10 +66,10 @@ def test_a_removed_request_never_comes_out():
 def test_a_preempted_request_stands_where_its_arrival_puts_it():
     queue = WaitingQueue(8, AGEING)
     for request_id, arrival_time in (("b", 2.0), ("c", 3.0), ("also b", 2.0)):
-        queue.push(request(request_id, arrival_time=arrival_time))
+        queue.push(a_request(request_id, arrival_time=arrival_time))
 
     for request_id, arrival_time in (("d", 4.0), ("began as b", 2.0), ("a", 1.0)):
-        queue.push_back(request(request_id, arrival_time=arrival_time))
+        queue.push_back(a_request(request_id, arrival_time=arrival_time))
 
     assert order_of(queue) == ["a", "began as b", "b", "also b", "c", "d"]
 
@@ -87,7 +78,7 @@ def test_several_that_come_back_stand_in_their_first_order():
     """The engine gives back first what it took last."""
     queue = WaitingQueue(8, AGEING)
     for request_id in ("a", "b", "c"):
-        queue.push(request(request_id))
+        queue.push(a_request(request_id))
     first, second = queue.pop(0.0), queue.pop(0.0)
 
     queue.push_back(second)
@@ -98,8 +89,8 @@ def test_several_that_come_back_stand_in_their_first_order():
 
 def test_a_class_is_gained_with_every_period_of_waiting():
     queue = WaitingQueue(8, AGEING)
-    queue.push(request("batch", PRIORITY_STEP, arrival_time=100.0))
-    queue.push(request("normal", 0, arrival_time=105.0))
+    queue.push(a_request("batch", priority=PRIORITY_STEP, arrival_time=100.0))
+    queue.push(a_request("normal", priority=0, arrival_time=105.0))
 
     for now, first in ((105.0, "normal"), (110.0, "batch"), (115.0, "normal"), (120.0, "batch")):
         head = queue.peek(now)
@@ -110,18 +101,18 @@ def test_a_class_is_gained_with_every_period_of_waiting():
 def test_finer_orders_than_classes_count_too():
     queue = WaitingQueue(8, AGEING)
     for priority in (1, -1, 0, 99, 101):
-        queue.push(request(str(priority), priority))
+        queue.push(a_request(str(priority), priority=priority))
 
     assert order_of(queue) == ["-1", "0", "1", "99", "101"]
 
 
 def test_who_waits_at_the_deadline_is_taken_out_but_not_who_has_begun():
     queue = WaitingQueue(8, AGEING)
-    queue.push(request("late", deadline=20.0))
-    queue.push(request("first", deadline=10.0))
-    queue.push(request("patient"))
-    queue.push(request("resumed", deadline=10.0, output_token_ids=[1]))
-    queue.push_back(request("preempted", deadline=10.0))
+    queue.push(a_request("late", deadline=20.0))
+    queue.push(a_request("first", deadline=10.0))
+    queue.push(a_request("patient"))
+    queue.push(a_request("resumed", deadline=10.0, output_token_ids=[1]))
+    queue.push_back(a_request("preempted", deadline=10.0))
 
     assert queue.take_expired(9.9) == []
     assert [expired.request_id for expired in queue.take_expired(10.0)] == ["first"]
@@ -131,7 +122,7 @@ def test_who_waits_at_the_deadline_is_taken_out_but_not_who_has_begun():
 
 def test_a_request_that_was_given_back_lives_on_after_its_first_deadline():
     queue = WaitingQueue(8, AGEING)
-    queue.push(request("a", deadline=10.0))
+    queue.push(a_request("a", deadline=10.0))
 
     queue.push_back(queue.pop(5.0))
 
@@ -144,7 +135,7 @@ def test_one_tenant_gets_priority_then_arrival(entries: list[tuple[int, int, boo
     queue = WaitingQueue(len(entries), AGEING)
     kept = []
     for number, (priority, arrival_time, removed) in enumerate(entries):
-        queue.push(request(str(number), priority, arrival_time=float(arrival_time)))
+        queue.push(a_request(str(number), priority=priority, arrival_time=float(arrival_time)))
         queue.charge("", 7.0)
         if removed:
             queue.remove(str(number))
@@ -177,9 +168,9 @@ class QueueAgainstReference(RuleBasedStateMachine):
     )
     def push(self, priority: int, tenant: str, waited: int, patience: int, begun: bool) -> None:
         self.number += 1
-        new = request(
+        new = a_request(
             str(self.number),
-            priority,
+            priority=priority,
             tenant=tenant,
             arrival_time=self.now - waited,
             deadline=self.now + patience if patience else 0.0,
@@ -285,7 +276,7 @@ TestQueueAgainstReference = QueueAgainstReference.TestCase
 def test_nobody_starves(distance: int, ageing: float, tick: float, num_tenants: int):
     """One place, one newer request of a higher class for every one that is served."""
     queue = WaitingQueue(8, ageing)
-    queue.push(request("batch", distance - 1000, tenant="old", arrival_time=1.0))
+    queue.push(a_request("batch", priority=distance - 1000, tenant="old", arrival_time=1.0))
     queue.charge("old", 1e9)
     limit = math.ceil(distance / PRIORITY_STEP + 1) * ageing
     now, number, served = 1.0, 0, ""
@@ -293,7 +284,7 @@ def test_nobody_starves(distance: int, ageing: float, tick: float, num_tenants: 
         assert now <= 1.0 + limit + tick
         number += 1
         tenant = str(number % num_tenants)
-        queue.push(request(str(number), -1000, tenant=tenant, arrival_time=now))
+        queue.push(a_request(str(number), priority=-1000, tenant=tenant, arrival_time=now))
         served = queue.pop(now).request_id
         now += tick
 
@@ -318,7 +309,7 @@ def test_tenants_get_equal_shares_of_tokens(
     def send(tenant: str) -> None:
         request_id = str(len(lengths))
         lengths[request_id] = rng.randint(1, longest["ab".index(tenant)])
-        queue.push(request(request_id, tenant=tenant, arrival_time=float(len(lengths))))
+        queue.push(a_request(request_id, tenant=tenant, arrival_time=float(len(lengths))))
 
     for tenant, count in zip("ab", num_requests, strict=True):
         for _ in range(count):
@@ -341,15 +332,15 @@ def _pieces(length: int) -> list[int]:
 
 def test_staying_away_earns_no_credit():
     queue = WaitingQueue(100, AGEING)
-    queue.push(request("a0", tenant="a"))
+    queue.push(a_request("a0", tenant="a"))
     queue.charge("a", 10_000)
-    queue.push(request("b0", tenant="b"))
+    queue.push(a_request("b0", tenant="b"))
     queue.charge("b", 10)
 
     order = []
     for number in range(1, 7):
         for tenant in ("a", "b"):
-            queue.push(request(f"{tenant}{number}", tenant=tenant, arrival_time=float(number)))
+            queue.push(a_request(f"{tenant}{number}", tenant=tenant, arrival_time=float(number)))
     for _ in range(6):
         served = queue.pop(6.0)
         order.append(served.tenant)
@@ -361,8 +352,8 @@ def test_staying_away_earns_no_credit():
 def test_the_first_request_of_many_tenants_comes_before_the_second_of_one():
     queue = WaitingQueue(100, AGEING)
     for number in range(5):
-        queue.push(request(f"greedy-{number}", tenant="greedy", arrival_time=1.0))
-    queue.push(request("modest", tenant="modest", arrival_time=2.0))
+        queue.push(a_request(f"greedy-{number}", tenant="greedy", arrival_time=1.0))
+    queue.push(a_request("modest", tenant="modest", arrival_time=2.0))
 
     first = queue.pop(2.0)
     queue.charge(first.tenant, 50)
@@ -373,13 +364,13 @@ def test_the_first_request_of_many_tenants_comes_before_the_second_of_one():
 def test_requests_that_come_and_go_leave_nothing_behind():
     """Ten thousand tenants with far deadlines, none of which waits any more."""
     queue = WaitingQueue(16, AGEING)
-    queue.push(request("stays", deadline=1e9))
+    queue.push(a_request("stays", deadline=1e9))
     for number in range(10_000):
-        queue.push(request(str(number), tenant=str(number), deadline=1e9 + number))
+        queue.push(a_request(str(number), tenant=str(number), deadline=1e9 + number))
         queue.charge(queue.pop(0.0).tenant, 5)
         queue.remove(str(number))
         if not len(queue):
-            queue.push(request("stays", deadline=1e9))
+            queue.push(a_request("stays", deadline=1e9))
 
     assert len(queue._deadlines) <= 64
     assert len(queue._groups) == len(queue._entries) == 1
@@ -390,7 +381,7 @@ def test_a_choice_among_many_tenants_is_quick():
     """Well below a millisecond; the best of several, as others use the machine too."""
     queue = WaitingQueue(256, AGEING)
     for number in range(256):
-        queue.push(request(str(number), tenant=str(number), arrival_time=float(number)))
+        queue.push(a_request(str(number), tenant=str(number), arrival_time=float(number)))
 
     def timed() -> float:
         started = time.perf_counter()

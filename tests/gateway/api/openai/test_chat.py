@@ -5,7 +5,8 @@ import time
 import openai
 import pytest
 
-from tests.gateway.api.harness import CHAT, HI, TEXT, text_of, without_identity
+from tests.gateway.api.harness import text_of, without_identity
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL
 
 

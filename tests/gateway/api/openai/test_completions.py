@@ -1,6 +1,7 @@
 """Completions over real HTTP, on each engine."""
 
-from tests.gateway.api.harness import TEXT, text_of, without_identity
+from tests.gateway.api.harness import text_of, without_identity
+from tests.kit.chat.answers import TEXT
 from tests.kit.serving import MODEL
 
 

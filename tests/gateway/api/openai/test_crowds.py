@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.gateway.api.harness import CHAT, HI, TEXT, check_error, is_idle, strict_client, text_of
+from tests.gateway.api.harness import check_error, is_idle, strict_client, text_of
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, parse_events, raw_request, wait_for
 
 
@@ -69,6 +70,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request(server):
 
 
 def test_a_client_that_leaves_the_queue(slow_server):
+    """Its place is free again: each wait fails if it takes too long."""
     body = {"messages": HI, "max_tokens": 30_000}
     with slow_server.connect() as running:
         running.sendall(raw_request(CHAT, body))

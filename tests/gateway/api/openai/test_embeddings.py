@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import msgspec
 import openai
 import psutil
 import pytest
@@ -18,7 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.api.openai.protocol.embedding import EmbeddingRequest
 from runtime.engines.scripted.embedder import WIDTH, scripted_vector
-from tests.kit.openai.schemas import REQUEST_FIELDS, check_embeddings, check_error
+from tests.kit.chat import answers
+from tests.kit.chat.answers import EMBEDDINGS, error_of
+from tests.kit.openai.schemas import REQUEST_FIELDS, check_embeddings
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -28,19 +29,11 @@ from tests.kit.serving import (
     wait_for,
 )
 
-EMBEDDINGS = "/v1/embeddings"
 BOS = 256
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(scripted_settings(engine={"max_model_len": 500})) as running:
-        yield running
-
-
 def good(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
+    answer = answers.good(response)
     check_embeddings(_as_floats(answer))
     return answer
 
@@ -66,15 +59,8 @@ def expected(text: str) -> list[float]:
     return numbers(scripted_vector([BOS, *text.encode()]))
 
 
-def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    check_error(response.json())
-    error: dict[str, Any] = response.json()["error"]
-    return error
-
-
-def test_one_text(server: RunningServer):
-    answer = good(server.post(EMBEDDINGS, input="hello"))
+def test_one_text(open_server: RunningServer):
+    answer = good(open_server.post(EMBEDDINGS, input="hello"))
 
     assert answer == {
         "object": "list",
@@ -87,39 +73,39 @@ def test_one_text(server: RunningServer):
 
 @settings(max_examples=20, deadline=None)
 @given(texts=st.lists(st.sampled_from(["a", "b", "naïve", "狐狸", "c" * 90]), min_size=1))
-def test_the_order_is_kept(server: RunningServer, texts: list[str]):
-    answer = good(server.post(EMBEDDINGS, input=texts))
+def test_the_order_is_kept(open_server: RunningServer, texts: list[str]):
+    answer = good(open_server.post(EMBEDDINGS, input=texts))
 
     assert vectors_of(answer) == [expected(text) for text in texts]
     num_tokens = sum(1 + len(text.encode()) for text in texts)
     assert answer["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
-def test_token_ids_are_taken_as_they_are(server: RunningServer):
-    one = good(server.post(EMBEDDINGS, input=[1, 2, 3]))
-    two = good(server.post(EMBEDDINGS, input=[[1, 2, 3], [4]]))
+def test_token_ids_are_taken_as_they_are(open_server: RunningServer):
+    one = good(open_server.post(EMBEDDINGS, input=[1, 2, 3]))
+    two = good(open_server.post(EMBEDDINGS, input=[[1, 2, 3], [4]]))
 
     assert vectors_of(one) == [numbers(scripted_vector([1, 2, 3]))]
     assert vectors_of(two) == [*vectors_of(one), numbers(scripted_vector([4]))]
     assert two["usage"]["total_tokens"] == 4
 
 
-def test_base64_is_the_same(server: RunningServer):
+def test_base64_is_the_same(open_server: RunningServer):
     texts = ["hello", "world"]
-    written = vectors_of(good(server.post(EMBEDDINGS, input=texts, encoding_format="base64")))
+    written = vectors_of(good(open_server.post(EMBEDDINGS, input=texts, encoding_format="base64")))
 
     assert [numbers(base64.b64decode(each)) for each in written] == vectors_of(
-        good(server.post(EMBEDDINGS, input=texts, encoding_format="float"))
+        good(open_server.post(EMBEDDINGS, input=texts, encoding_format="float"))
     )
 
 
-def test_as_many_texts_as_openai_takes(server: RunningServer):
+def test_as_many_texts_as_openai_takes(open_server: RunningServer):
     """More than sequences may wait: a request is one, however many texts it has."""
     texts = [str(number) for number in range(2048)]
-    answer = good(server.post(EMBEDDINGS, input=texts))
+    answer = good(open_server.post(EMBEDDINGS, input=texts))
 
     assert vectors_of(answer) == [expected(text) for text in texts]
-    error = error_of(server.post(EMBEDDINGS, input=[*texts, "one more"]))
+    error = error_of(open_server.post(EMBEDDINGS, input=[*texts, "one more"]))
     assert error["param"] == "input"
 
 
@@ -139,8 +125,8 @@ def test_as_many_texts_as_openai_takes(server: RunningServer):
         (["a" * 498] * 602, "input", "max_tokens_per_request"),
     ],
 )
-def test_wrong_input(server: RunningServer, given: Any, param: str, code: str):
-    error = error_of(server.post(EMBEDDINGS, input=given))
+def test_wrong_input(open_server: RunningServer, given: Any, param: str, code: str):
+    error = error_of(open_server.post(EMBEDDINGS, input=given))
 
     assert (error["param"], error["code"]) == (param, code)
 
@@ -156,30 +142,30 @@ def test_wrong_input(server: RunningServer, given: Any, param: str, code: str):
         ("normalize", False, "unsupported_parameter"),
     ],
 )
-def test_what_is_refused(server: RunningServer, field: str, value: Any, code: str):
-    error = error_of(server.post(EMBEDDINGS, input="hi", **{field: value}))
+def test_what_is_refused(open_server: RunningServer, field: str, value: Any, code: str):
+    error = error_of(open_server.post(EMBEDDINGS, input="hi", **{field: value}))
 
     assert (error["param"], error["code"]) == (field, code)
 
 
-def test_the_whole_width_may_be_asked_for(server: RunningServer):
-    answer = good(server.post(EMBEDDINGS, input="hi", dimensions=WIDTH))
+def test_the_whole_width_may_be_asked_for(open_server: RunningServer):
+    answer = good(open_server.post(EMBEDDINGS, input="hi", dimensions=WIDTH))
 
     assert vectors_of(answer) == [expected("hi")]
 
 
-def test_unknown_model(server: RunningServer):
-    response = server.http.post(EMBEDDINGS, json={"model": "nobody", "input": "hi"})
+def test_unknown_model(open_server: RunningServer):
+    response = open_server.http.post(EMBEDDINGS, json={"model": "nobody", "input": "hi"})
 
     assert error_of(response, 404)["code"] == "model_not_found"
 
 
 @pytest.mark.parametrize("encoding_format", [openai.omit, "float"])
-def test_openai_reads_it(server: RunningServer, encoding_format: Any):
+def test_openai_reads_it(open_server: RunningServer, encoding_format: Any):
     """The official client asks for base64 by itself, and decodes it behind its strict check, which
     does not know of that."""
     with openai.OpenAI(
-        base_url=f"{server.url}/v1",
+        base_url=f"{open_server.url}/v1",
         api_key="none",
         max_retries=0,
         _strict_response_validation=encoding_format == "float",
@@ -192,13 +178,13 @@ def test_openai_reads_it(server: RunningServer, encoding_format: Any):
     assert answer.usage.total_tokens == 4
 
 
-def test_it_is_counted(server: RunningServer):
-    before = server.metric("prompt_tokens_total")
-    good(server.post(EMBEDDINGS, input="hello"))
+def test_it_is_counted(open_server: RunningServer):
+    before = open_server.metric("prompt_tokens_total")
+    good(open_server.post(EMBEDDINGS, input="hello"))
 
-    assert server.metric("prompt_tokens_total") == before + 6
-    assert server.metric('http_requests_total{endpoint="/v1/embeddings",status="200"}') >= 1
-    wait_for(lambda: server.metric("num_requests_in_flight") == 0)
+    assert open_server.metric("prompt_tokens_total") == before + 6
+    assert open_server.metric('http_requests_total{endpoint="/v1/embeddings",status="200"}') >= 1
+    wait_for(lambda: open_server.metric("num_requests_in_flight") == 0)
 
 
 MANY = [f"text {number}" for number in range(1500)]
@@ -266,9 +252,7 @@ def test_a_full_queue_refuses():
 
 
 def test_vectors_of_a_model_that_was_trained_for_it_can_be_shortened():
-    settings = scripted_settings()
-    model = msgspec.structs.replace(settings.model, is_matryoshka=True)
-    with running_server(msgspec.structs.replace(settings, model=model)) as server:
+    with running_server(scripted_settings(model={"is_matryoshka": True})) as server:
         [short] = vectors_of(good(server.post(EMBEDDINGS, input="hi", dimensions=8)))
 
     whole = expected("hi")[:8]

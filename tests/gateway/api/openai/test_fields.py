@@ -1,10 +1,9 @@
 """Every field that clients may send is honoured, harmless or refused by name: none is dropped."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import pytest
 
 from gateway.api.openai.protocol.requests import (
@@ -20,7 +19,7 @@ from runtime.tokenizers.load import load_tokenizer
 from tests.kit.jobs import chat, chat_requests, completion_requests
 from tests.kit.openai.fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.kit.root import ROOT
-from tests.kit.serving import RunningServer, running_server, scripted_settings
+from tests.kit.serving import RunningServer, scripted_settings, server_of
 
 ENDPOINTS: Mapping[str, tuple[Mapping[str, Field], Mapping[str, Any]]] = {
     "/v1/chat/completions": (
@@ -39,20 +38,10 @@ every_field = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(text="The quick brown fox, 狐狸! ")
-    with running_server(settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def thinker() -> Iterator[RunningServer]:
-    """It thinks from its first token on."""
-    settings = scripted_settings(text="The quick brown fox, 狐狸! ")
-    model = msgspec.structs.replace(settings.model, reasoning_parser="deepseek_r1")
-    with running_server(msgspec.structs.replace(settings, model=model)) as running:
-        yield running
+thinker = server_of(
+    scripted_settings(model={"reasoning_parser": "deepseek_r1"}, text="The quick brown fox, 狐狸! ")
+)
+"""It thinks from its first token on."""
 
 
 def answer(server: RunningServer, path: str, body: Mapping[str, Any]) -> Any:
@@ -76,41 +65,47 @@ def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
 
 
 @every_field
-def test_a_field_has_its_fate(server: RunningServer, thinker: RunningServer, path: str, name: str):
+def test_a_field_has_its_fate(
+    open_server: RunningServer, thinker: RunningServer, path: str, name: str
+):
     known, base = ENDPOINTS[path]
     field = known[name]
     plain = {**base, **field.beside}
     changed = {**plain, name: field.value}
     if field.fate == "refused":
-        response = server.post(path, **changed)
+        response = open_server.post(path, **changed)
         error = response.json()["error"]
         assert (response.status_code, error["param"]) == (400, name)
         assert error["code"] == "unsupported_parameter"
         for neutral in (None, *field.neutral):
-            assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
+            assert answer(open_server, path, {**plain, name: neutral}) == answer(
+                open_server, path, plain
+            )
     elif field.fate == "harmless":
-        assert answer(server, path, changed) == answer(server, path, plain)
+        assert answer(open_server, path, changed) == answer(open_server, path, plain)
     elif field.shows_in == "refusal":
-        error = server.post(path, **changed).json()["error"]
+        error = open_server.post(path, **changed).json()["error"]
         assert (error["param"], error["code"]) == (name, "unsupported_parameter")
         assert requests(path, changed) != requests(path, plain)
     elif field.shows_in == "thought":
         assert answer(thinker, path, changed) != answer(thinker, path, plain)
         for neutral in (None, *field.neutral):
-            assert answer(server, path, {**plain, name: neutral}) == answer(server, path, plain)
+            assert answer(open_server, path, {**plain, name: neutral}) == answer(
+                open_server, path, plain
+            )
         if field.value not in field.neutral:
-            error = server.post(path, **changed).json()["error"]
+            error = open_server.post(path, **changed).json()["error"]
             assert (error["param"], error["code"]) == (name, "unsupported_parameter")
     elif field.shows_in == "answer":
-        assert answer(server, path, changed) != answer(server, path, plain)
+        assert answer(open_server, path, changed) != answer(open_server, path, plain)
     elif name == "chat_template_kwargs":
         answer(
-            server, path, changed
+            open_server, path, changed
         )  # tests/gateway/chat/template/test_template.py says what it does
     elif name == "model":
-        assert server.post(path, **plain, model="other").status_code == 404
+        assert open_server.post(path, **plain, model="other").status_code == 404
     else:
-        answer(server, path, changed)
+        answer(open_server, path, changed)
         assert requests(path, changed) != requests(path, plain)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.api.harness import CHAT, HI, TEXT
+from tests.kit.chat.answers import CHAT, HI, TEXT, good
 from tests.kit.serving import MODEL, RunningServer
 
 POSTED = (
@@ -28,10 +28,7 @@ class Endpoint:
         self.prompt: dict[str, Any] = {"messages": HI} if path == CHAT else {"prompt": "hi"}
 
     def whole(self, **fields: Any) -> dict[str, Any]:
-        response = self._server.post(self._path, **self.prompt, **fields)
-        assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        return good(self._server.post(self._path, **self.prompt, **fields))
 
     def chunks(self, **fields: Any) -> list[dict[str, Any]]:
         return self._server.chunks(self._path, **self.prompt, **fields)

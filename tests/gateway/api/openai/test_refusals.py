@@ -7,7 +7,8 @@ import httpx
 import openai
 import pytest
 
-from tests.gateway.api.harness import CHAT, HI, TEXT, check_error
+from tests.gateway.api.harness import check_error
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL
 
 

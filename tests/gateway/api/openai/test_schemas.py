@@ -1,11 +1,11 @@
 """Answers, chunks and errors against the schemas that OpenAI publishes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from jsonschema import ValidationError
 
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.openai import fields as openai_fields
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
@@ -16,19 +16,7 @@ from tests.kit.openai.schemas import (
     check_completion_chunk,
     check_error,
 )
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
-
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(engine={"max_model_len": 500}, text="The quick brown fox, 狐狸! ")
-    with running_server(settings) as running:
-        yield running
-
+from tests.kit.serving import MODEL, RunningServer
 
 every_option = pytest.mark.parametrize(
     "options", [{}, {"include_usage": True}, {"continuous_usage_stats": True}]
@@ -47,11 +35,11 @@ every_option = pytest.mark.parametrize(
         {"service_tier": "priority"},
     ],
 )
-def test_chats(server: RunningServer, fields: dict[str, Any], options: dict[str, Any]):
+def test_chats(open_server: RunningServer, fields: dict[str, Any], options: dict[str, Any]):
     body = {"messages": HI, "max_tokens": 12, **fields}
 
-    check_chat(server.post(CHAT, **body).json())
-    for chunk in server.chunks(CHAT, stream_options=options, **body):
+    check_chat(open_server.post(CHAT, **body).json())
+    for chunk in open_server.chunks(CHAT, stream_options=options, **body):
         check_chat_chunk(chunk)
 
 
@@ -59,22 +47,22 @@ def test_chats(server: RunningServer, fields: dict[str, Any], options: dict[str,
 @pytest.mark.parametrize(
     "fields", [{}, {"n": 2}, {"logprobs": 2}, {"logprobs": 0}, {"echo": True}, {"best_of": 2}]
 )
-def test_completions(server: RunningServer, fields: dict[str, Any], options: dict[str, Any]):
+def test_completions(open_server: RunningServer, fields: dict[str, Any], options: dict[str, Any]):
     body = {"prompt": ["hi", "there"], "max_tokens": 12, **fields}
 
-    check_completion(server.post(TEXT, **body).json())
+    check_completion(open_server.post(TEXT, **body).json())
     if "best_of" not in fields:
-        for chunk in server.chunks(TEXT, stream_options=options, **body):
+        for chunk in open_server.chunks(TEXT, stream_options=options, **body):
             check_completion_chunk(chunk)
 
 
-def test_models(server: RunningServer):
-    check_answer("ListModelsResponse", server.http.get("/v1/models").json())
-    check_answer("Model", server.http.get(f"/v1/models/{MODEL}").json())
+def test_models(open_server: RunningServer):
+    check_answer("ListModelsResponse", open_server.http.get("/v1/models").json())
+    check_answer("Model", open_server.http.get(f"/v1/models/{MODEL}").json())
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_errors(server: RunningServer, stream: bool):
+def test_errors(open_server: RunningServer, stream: bool):
     for path, body in (
         (CHAT, {"messages": []}),
         (CHAT, {"messages": HI, "model": "other"}),
@@ -82,15 +70,15 @@ def test_errors(server: RunningServer, stream: bool):
         (TEXT, {"prompt": "hi", "temperature": 5}),
         (TEXT, {"prompt": "hi", "use_beam_search": True}),
     ):
-        response = server.post(path, stream=stream, **body)
+        response = open_server.post(path, stream=stream, **body)
         assert response.status_code in (400, 404)
         check_error(response.json())
-    for response in (server.http.get("/nowhere"), server.http.delete(CHAT)):
+    for response in (open_server.http.get("/nowhere"), open_server.http.delete(CHAT)):
         check_error(response.json())
 
 
-def test_what_is_wrong_is_found(server: RunningServer):
-    answer = server.post(CHAT, messages=HI, max_tokens=2).json()
+def test_what_is_wrong_is_found(open_server: RunningServer):
+    answer = open_server.post(CHAT, messages=HI, max_tokens=2).json()
     del answer["choices"][0]["message"]["refusal"]
 
     with pytest.raises(ValidationError, match="refusal"):

@@ -7,7 +7,8 @@ import pytest
 from openai import OpenAI
 
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
-from tests.gateway.api.harness import CHAT, HI, TEXT, WHOLE_ANSWER
+from tests.gateway.api.harness import WHOLE_ANSWER
+from tests.kit.chat.answers import CHAT, HI, TEXT, error_of, good
 from tests.kit.serving import MODEL, RunningServer
 
 TOKENIZER = ByteTokenizer()
@@ -19,24 +20,15 @@ def server(ending_server: RunningServer) -> RunningServer:
 
 
 def whole_chat(server: RunningServer, **body: Any) -> dict[str, Any]:
-    response = server.post(CHAT, **{"messages": HI, **body})
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return good(server.post(CHAT, **{"messages": HI, **body}))
 
 
 def whole_text(server: RunningServer, **body: Any) -> dict[str, Any]:
-    response = server.post(TEXT, **body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return good(server.post(TEXT, **body))
 
 
-def error_of(server: RunningServer, path: str, **body: Any) -> dict[str, Any]:
-    response = server.post(path, **body)
-    assert response.status_code == 400, response.text
-    error: dict[str, Any] = response.json()["error"]
-    return error
+def refused(server: RunningServer, path: str, **body: Any) -> dict[str, Any]:
+    return error_of(server.post(path, **body))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +149,7 @@ def test_best_of_keeps_the_likeliest(server: RunningServer):
     assert [choice["index"] for choice in best["choices"]] == [0, 1, 2, 3]
     assert best["usage"]["completion_tokens"] == 2 * 5 * 6
     assert [choice["logprobs"] for choice in silent["choices"]] == [None, None]
-    error = error_of(server, TEXT, prompt="a", best_of=3, stream=True)
+    error = refused(server, TEXT, prompt="a", best_of=3, stream=True)
     assert (error["param"], error["code"]) == ("best_of", "invalid_value")
 
 
@@ -191,7 +183,7 @@ def test_a_suffix_makes_a_prompt_with_a_gap(server: RunningServer):
         ({"echo": True, "logprobs": 1}, "echo"),
         ({"truncate_prompt_tokens": 2}, "truncate_prompt_tokens"),
     ):
-        assert error_of(server, TEXT, prompt="a", suffix="b", **fields)["param"] == param
+        assert refused(server, TEXT, prompt="a", suffix="b", **fields)["param"] == param
 
 
 def test_truncation_keeps_the_end(server: RunningServer):
@@ -209,7 +201,7 @@ def test_truncation_keeps_the_end(server: RunningServer):
     assert echo["choices"][0]["text"] == "world"
     assert long["usage"]["total_tokens"] == chat["usage"]["total_tokens"] == 500
     for wrong, code in ((0, "invalid_value"), (-2, "invalid_value")):
-        error = error_of(server, TEXT, prompt="a", truncate_prompt_tokens=wrong)
+        error = refused(server, TEXT, prompt="a", truncate_prompt_tokens=wrong)
         assert (error["param"], error["code"]) == ("truncate_prompt_tokens", code)
 
 
@@ -246,7 +238,7 @@ def test_continuing_the_last_message(server: RunningServer):
         {"messages": begun, "continue_final_message": True, "add_generation_prompt": True},
         {"messages": HI, "continue_final_message": True},
     ):
-        assert error_of(server, CHAT, **fields)["param"] == "continue_final_message"
+        assert refused(server, CHAT, **fields)["param"] == "continue_final_message"
     without = whole_chat(server, add_generation_prompt=False, max_tokens=5)
     marks = len("<|im_start|>assistant\n") - len("<|im_start|>") + 1
     plain = whole_chat(server, max_tokens=5)
@@ -275,7 +267,7 @@ def test_mistakes_are_named(
     server: RunningServer, path: str, fields: dict[str, Any], param: str, code: str | None
 ):
     prompt = {"messages": HI} if path == CHAT else {"prompt": "hi"}
-    error = error_of(server, path, **{**prompt, **fields})
+    error = refused(server, path, **{**prompt, **fields})
 
     assert error["param"].startswith(param)
     assert param in error["message"]
@@ -286,7 +278,7 @@ def test_mistakes_are_named(
 
 def test_variables_that_templates_may_not_get(server: RunningServer):
     for name in ("tools", "messages", "bos_token", "add_generation_prompt"):
-        error = error_of(server, CHAT, messages=HI, chat_template_kwargs={name: "x"})
+        error = refused(server, CHAT, messages=HI, chat_template_kwargs={name: "x"})
         assert error["param"] == "chat_template_kwargs"
         assert name in error["message"]
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.settings.schema import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
-from tests.gateway.api.harness import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.kit.serving import MODEL, RunningServer, running_server, tensorrt_settings
 from tests.kit.tensorrt_double import RELEASES, findable
@@ -37,10 +37,7 @@ def server(
 
 
 def answer(server: RunningServer, **body: Any) -> dict[str, Any]:
-    response = server.post(CHAT, messages=HI, **body)
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    return good(server.post(CHAT, messages=HI, **body))
 
 
 @pytest.mark.parametrize("top", [None, 0, 3])

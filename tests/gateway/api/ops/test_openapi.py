@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,24 +14,15 @@ from gateway.api.openai.translate.unsupported import (
     NOT_SUPPORTED,
     NOT_SUPPORTED_EXTENSIONS,
 )
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-HI = [{"role": "user", "content": "hi"}]
 Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    settings = scripted_settings(engine={"max_model_len": 500}, text="The quick brown fox, 狐狸! ")
-    with running_server(settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def document(server: RunningServer) -> Document:
-    response = server.http.get("/openapi.json")
+def document(open_server: RunningServer) -> Document:
+    response = open_server.http.get("/openapi.json")
     assert response.headers["content-type"] == "application/json"
     found: Document = response.json()
     return found
@@ -69,11 +59,11 @@ def test_it_is_an_openapi_document(document: Document):
     assert len(set(identifiers)) == len(identifiers)
 
 
-def test_every_path_that_it_names_is_there(server: RunningServer, document: Document):
+def test_every_path_that_it_names_is_there(open_server: RunningServer, document: Document):
     """And takes the methods that it names."""
     for path, operations in document["paths"].items():
         name = re.sub(r"\{\w+\}", "x", path)
-        allowed = server.http.options(name).headers["allow"]
+        allowed = open_server.http.options(name).headers["allow"]
         methods = {method.lower() for method in allowed.split(", ")} - {"head", "options"}
         assert methods == set(operations)
         assert all(operation["summary"] for operation in operations.values())
@@ -104,16 +94,16 @@ def test_every_field_is_described_with_its_fate(document: Document, kind: Any):
     ],
 )
 def test_answers_and_events_are_as_described(
-    server: RunningServer, document: Document, path: str, fields: dict[str, Any]
+    open_server: RunningServer, document: Document, path: str, fields: dict[str, Any]
 ):
-    whole = server.post(path, max_tokens=9, **fields)
+    whole = open_server.post(path, max_tokens=9, **fields)
     check(document, schema_at(document, "post", path, 200), whole.json())
     for options in ({}, {"include_usage": True}, {"continuous_usage_stats": True}):
-        for chunk in server.chunks(path, max_tokens=9, stream_options=options, **fields):
+        for chunk in open_server.chunks(path, max_tokens=9, stream_options=options, **fields):
             check(document, event_at(document, path), chunk)
 
 
-def test_the_other_answers_are_as_described(server: RunningServer, document: Document):
+def test_the_other_answers_are_as_described(open_server: RunningServer, document: Document):
     for method, path, body in (
         ("post", "/generate", {"prompt": "a"}),
         ("post", "/tokenize", {"prompt": "a", "return_token_strs": True}),
@@ -123,16 +113,16 @@ def test_the_other_answers_are_as_described(server: RunningServer, document: Doc
         ("get", "/health/ready", None),
         ("get", "/version", None),
     ):
-        response = server.http.request(method, path, json=body)
+        response = open_server.http.request(method, path, json=body)
         assert response.status_code == 200
         check(document, schema_at(document, method, path, 200), response.json())
-    for event in parse_events(server.post("/generate", prompt="a", stream=True).text):
+    for event in parse_events(open_server.post("/generate", prompt="a", stream=True).text):
         check(document, event_at(document, "/generate"), event)
-    card = server.http.get(f"/v1/models/{MODEL}").json()
+    card = open_server.http.get(f"/v1/models/{MODEL}").json()
     check(document, schema_at(document, "get", "/v1/models/{model_id}", 200), card)
 
 
-def test_responses_are_as_described(server: RunningServer, document: Document):
+def test_responses_are_as_described(open_server: RunningServer, document: Document):
     """Their events have names, and one schema for each."""
     tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
     body: dict[str, Any] = {
@@ -142,24 +132,24 @@ def test_responses_are_as_described(server: RunningServer, document: Document):
         "top_logprobs": 1,
     }
     check(document, "ResponseRequest", {"model": MODEL, **body})
-    check(document, "Response", server.post("/v1/responses", **body).json())
-    counted = server.post("/v1/responses/input_tokens", input="hi").json()
+    check(document, "Response", open_server.post("/v1/responses", **body).json())
+    counted = open_server.post("/v1/responses/input_tokens", input="hi").json()
     check(document, "InputTokens", counted)
     content = document["paths"]["/v1/responses"]["post"]["responses"]["200"]["content"]
     described = content["text/event-stream"]["schema"]["properties"]
-    stream = server.post("/v1/responses", **body, stream=True).text
+    stream = open_server.post("/v1/responses", **body, stream=True).text
     for event in stream.removesuffix("\n\n").split("\n\n"):
         name, data = event.split("\n")
         place = described["event"]["enum"].index(name.removeprefix("event: "))
         reference = described["data"]["anyOf"][place]["contentSchema"]["$ref"]
         value = json.loads(data.removeprefix("data: "))
         check(document, reference.rpartition("/")[2], value)
-    stored = server.http.get("/v1/responses/resp_1")
+    stored = open_server.http.get("/v1/responses/resp_1")
     path = "/v1/responses/{response_id}"
     check(document, schema_at(document, "get", path, 404), stored.json())
 
 
-def test_errors_are_as_described(server: RunningServer, document: Document):
+def test_errors_are_as_described(open_server: RunningServer, document: Document):
     for path, body, status in (
         (CHAT, {"messages": []}, 400),
         (CHAT, {"messages": HI, "model": "other"}, 404),
@@ -167,7 +157,7 @@ def test_errors_are_as_described(server: RunningServer, document: Document):
         ("/generate", {}, 400),
         ("/detokenize", {"tokens": [1000]}, 400),
     ):
-        response = server.post(path, **body)
+        response = open_server.post(path, **body)
         assert response.status_code == status
         check(document, schema_at(document, "post", path, status), response.json())
     with running_server(scripted_settings(load_ms=60_000), wait_until_ready=False) as loading:
@@ -191,11 +181,11 @@ def test_errors_are_as_described(server: RunningServer, document: Document):
     ],
 )
 def test_streams_end_as_it_says(
-    server: RunningServer, document: Document, path: str, body: dict[str, Any]
+    open_server: RunningServer, document: Document, path: str, body: dict[str, Any]
 ):
     event = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
     is_done = {"const": "[DONE]"} in event["schema"]["properties"]["data"]["anyOf"]
-    text = server.http.post(path, json={"model": MODEL, **body, "stream": True}).text
+    text = open_server.http.post(path, json={"model": MODEL, **body, "stream": True}).text
     *_, last, rest = text.split("\n\n")
 
     assert rest == ""
@@ -235,17 +225,17 @@ def posts(document: Document) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", BODIES)
 def test_numbers_of_any_size_are_the_clients_mistake(
-    server: RunningServer, document: Document, path: str
+    open_server: RunningServer, document: Document, path: str
 ):
     """Those that no machine word holds, in every field, alone and in lists and objects."""
     for field, schema in posts(document)[path].items():
         for value in WRAPS:
-            response = server.post(path, **{**BODIES[path], field: value})
+            response = open_server.post(path, **{**BODIES[path], field: value})
             assert response.status_code in (200, 400, 404), (field, value, response.text)
             if value == HUGE and '"integer"' in json.dumps(schema):
                 assert response.status_code == 400, field
                 assert response.json()["error"]["param"] == field
-    assert server.post(path, **BODIES[path]).status_code == 200
+    assert open_server.post(path, **BODIES[path]).status_code == 200
 
 
 def test_every_body_is_tried(document: Document):

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.settings.schema import ServerSettings
 from runtime.messages.engine import EngineStats, EngineUsage
-from tests.gateway.api.harness import CHAT, HI, TEXT, check_error, strict_client, text_of
+from tests.gateway.api.harness import check_error, strict_client, text_of
+from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
 
 

@@ -1,7 +1,6 @@
 """Halves of surrogate pairs: a 400 that names the place, and never the end of a stream."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,24 +13,14 @@ from gateway.chat.parsing.surrogates import escaped, find_half
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
+from tests.kit.serving import MODEL, RunningServer
 
-CHAT = "/v1/chat/completions"
-TEXT = "/v1/completions"
-RESPONSES = "/v1/responses"
-EMBEDDINGS = "/v1/embeddings"
 HALF = "a\ud800"
-HI = [{"role": "user", "content": "hi"}]
 
 
 def function(**fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "f", **fields}}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(scripted_settings()) as running:
-        yield running
 
 
 def send(server: RunningServer, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -87,9 +76,9 @@ def send(server: RunningServer, path: str, body: dict[str, Any]) -> httpx.Respon
     ],
 )
 def test_half_a_pair_is_refused_with_its_place(
-    server: RunningServer, path: str, body: dict[str, Any], param: str | None, stream: bool
+    open_server: RunningServer, path: str, body: dict[str, Any], param: str | None, stream: bool
 ):
-    response = send(server, path, {**body, "stream": stream})
+    response = send(open_server, path, {**body, "stream": stream})
     error = response.json()["error"]
 
     assert (response.status_code, error["param"], error["code"]) == (400, param, "invalid_value")
@@ -97,36 +86,38 @@ def test_half_a_pair_is_refused_with_its_place(
     assert f"`{param}`" in error["message"] or param is None
 
 
-def test_whole_pairs_are_characters(server: RunningServer):
+def test_whole_pairs_are_characters(open_server: RunningServer):
     body = {"messages": [{"role": "user", "content": "👍 \\ud800"}], "max_tokens": 1}
-    assert send(server, CHAT, body).status_code == 200
+    assert send(open_server, CHAT, body).status_code == 200
 
 
 BROKEN = '{"city": "\\ud800"}'
 
 
-def test_a_schema_and_arguments_in_a_text_of_their_own(server: RunningServer):
+def test_a_schema_and_arguments_in_a_text_of_their_own(open_server: RunningServer):
     """JSON in a string may have what the body around it may not."""
-    error = send(server, TEXT, {"prompt": "a", "guided_json": BROKEN}).json()["error"]
+    error = send(open_server, TEXT, {"prompt": "a", "guided_json": BROKEN}).json()["error"]
     assert error["param"] == "guided_json"
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": BROKEN}}
     history = [*HI, {"role": "assistant", "tool_calls": [call]}]
-    assert send(server, CHAT, {"messages": history, "max_tokens": 1}).status_code == 200
+    assert send(open_server, CHAT, {"messages": history, "max_tokens": 1}).status_code == 200
 
 
 @pytest.mark.parametrize("field", [b'"\xff": 1', b'"new": "\xff"', b'"guided_x": "\xff"'])
-def test_what_nobody_reads_may_be_no_utf8(server: RunningServer, field: bytes):
+def test_what_nobody_reads_may_be_no_utf8(open_server: RunningServer, field: bytes):
     """It is ignored or refused, as far as it is read at all."""
     body = b'{"model": "%s", "prompt": "a", "max_tokens": 1, %s}' % (MODEL.encode(), field)
-    response = server.http.post(TEXT, content=body, headers={"content-type": "application/json"})
+    response = open_server.http.post(
+        TEXT, content=body, headers={"content-type": "application/json"}
+    )
 
     assert response.status_code in (200, 400), response.text
 
 
-def test_a_schema_that_is_no_utf8(server: RunningServer):
+def test_a_schema_that_is_no_utf8(open_server: RunningServer):
     tools = b'[{"type": "function", "function": {"name": "f", "parameters": {"title": "\xff"}}}]'
     body = b'{"model": "%s", "messages": [{"role": "user", "content": "hi"}], "tools": %s}'
-    response = server.http.post(
+    response = open_server.http.post(
         CHAT, content=body % (MODEL.encode(), tools), headers={"content-type": "application/json"}
     )
 

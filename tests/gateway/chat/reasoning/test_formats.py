@@ -1,6 +1,5 @@
 """What a model thought, told from what it says: every style, however the text is cut."""
 
-from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -14,39 +13,12 @@ from gateway.chat.reasoning.tag_parser import TagParser
 from gateway.chat.tools.dialects.harmony import HarmonyParser
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.settings.schema import ReasoningParser
+from tests.kit.chat.cuts import cut, places, read
 
 TAG_STYLES = [
     name for name, reasoning_format in FORMATS.items() if not reasoning_format.has_channels
 ]
 WORDS = st.text(alphabet="ab <>/[]|\n", max_size=12)
-
-
-def joined(pieces: list[Piece]) -> list[Piece]:
-    """Neighbours of one kind as one."""
-    whole: list[Piece] = []
-    for piece in pieces:
-        before = whole[-1] if whole else None
-        match before, piece:
-            case (Content(text), Content(more)):
-                whole[-1] = Content(text + more)
-            case (Reasoning(text), Reasoning(more)):
-                whole[-1] = Reasoning(text + more)
-            case (CallArguments(number, text), CallArguments(other, more)) if number == other:
-                whole[-1] = CallArguments(number, text + more)
-            case _:
-                whole.append(piece)
-    return whole
-
-
-def read(parser: Parser, *texts: str) -> list[Piece]:
-    pieces = [piece for text in texts for piece in parser.feed(text)] + parser.finish()
-    assert all(piece.text for piece in pieces if not isinstance(piece, CallStart))
-    return joined(pieces)
-
-
-def cut(text: str, places: list[int]) -> list[str]:
-    borders = [0, *sorted({place % (len(text) + 1) for place in places}), len(text)]
-    return [text[start:end] for start, end in pairwise(borders)]
 
 
 def channels() -> Parser:
@@ -59,7 +31,7 @@ def test_the_setting_has_the_styles():
 
 
 @pytest.mark.parametrize("name", TAG_STYLES)
-@given(thought=WORDS, content=WORDS, places=st.lists(st.integers(0, 200), max_size=8))
+@given(thought=WORDS, content=WORDS, places=places)
 def test_a_block_is_told_from_the_answer_however_it_is_cut(
     name: str, thought: str, content: str, places: list[int]
 ):
@@ -74,26 +46,25 @@ def test_a_block_is_told_from_the_answer_however_it_is_cut(
         return  # the random words have made a tag
 
     assert (
-        read(TagParser(reasoning_format.start, reasoning_format.end), *cut(text, places))
-        == expected
+        read(TagParser(reasoning_format.start, reasoning_format.end), cut(text, places)) == expected
     )
     inside = text.removeprefix(reasoning_format.start)
     parser = TagParser(reasoning_format.start, reasoning_format.end, starts_inside=True)
-    assert read(parser, *cut(inside, places)) == expected
+    assert read(parser, cut(inside, places)) == expected
 
 
 @given(
     parts=st.lists(st.sampled_from(["<think>", "</think>", "<thi", "nk>", "</", " ", "\n", "a b"])),
-    places=st.lists(st.integers(0, 200), max_size=12),
+    places=places,
     starts_inside=st.booleans(),
 )
 def test_streamed_is_whole_for_any_text(parts: list[str], places: list[int], starts_inside: bool):
     text = "".join(parts)
 
-    whole = read(TagParser("<think>", "</think>", starts_inside=starts_inside), text)
+    whole = read(TagParser("<think>", "</think>", starts_inside=starts_inside), [text])
     pieces = cut(text, places)
 
-    assert read(TagParser("<think>", "</think>", starts_inside=starts_inside), *pieces) == whole
+    assert read(TagParser("<think>", "</think>", starts_inside=starts_inside), pieces) == whole
 
 
 @pytest.mark.parametrize(
@@ -111,8 +82,8 @@ def test_streamed_is_whole_for_any_text(parts: list[str], places: list[int], sta
     ],
 )
 def test_blocks_that_are_empty_missing_or_open(text: str, expected: list[Piece]):
+    assert read(TagParser("<think>", "</think>"), [text]) == expected
     assert read(TagParser("<think>", "</think>"), text) == expected
-    assert read(TagParser("<think>", "</think>"), *text) == expected
 
 
 HARMONY = (
@@ -131,31 +102,31 @@ HARMONY_PIECES = [
 ]
 
 
-@given(places=st.lists(st.integers(0, len(HARMONY)), max_size=20))
+@given(places=places)
 def test_channels_are_told_apart_however_they_are_cut(places: list[int]):
-    assert read(channels(), *cut(HARMONY, places)) == HARMONY_PIECES
+    assert read(channels(), cut(HARMONY, places)) == HARMONY_PIECES
 
 
 def test_channels_character_by_character_and_cut_short_anywhere():
-    assert read(channels(), *HARMONY) == HARMONY_PIECES
+    assert read(channels(), HARMONY) == HARMONY_PIECES
     for end in range(len(HARMONY)):
-        pieces = read(channels(), HARMONY[:end])
+        pieces = read(channels(), [HARMONY[:end]])
         shown = "".join(piece.text for piece in pieces if isinstance(piece, Content))
         assert "One moment.It is blue.".startswith(shown.removesuffix("<"))
 
 
 def test_text_without_a_channel_is_for_the_reader():
-    assert read(channels(), *"Hello there") == [Content("Hello there")]
+    assert read(channels(), "Hello there") == [Content("Hello there")]
     inside = new_parser(FORMATS["openai_gptoss"], "inside")
     rest = "more<|end|><|start|>assistant<|channel|>final<|message|>so"
-    assert read(inside, *rest) == [Reasoning("more"), Content("so")]
+    assert read(inside, rest) == [Reasoning("more"), Content("so")]
     over = new_parser(FORMATS["openai_gptoss"], "over")
     assert read(over, " and so") == [Content(" and so")]
 
 
 def test_reasoning_can_be_left_out():
     parser = WithoutReasoning(TagParser("<think>", "</think>"))
-    assert read(parser, *"<think>why</think>Hello") == [Content("Hello")]
+    assert read(parser, "<think>why</think>Hello") == [Content("Hello")]
     assert read(WithoutReasoning(TagParser("<a>", "</a>")), "<a>why ") == []
 
 
@@ -201,25 +172,25 @@ def test_where_a_prompt_leaves_the_model(
 def test_a_parser_begins_where_the_prompt_ends():
     for name, reasoning_format in FORMATS.items():
         thought = f"why{reasoning_format.closing or reasoning_format.end}so"
-        pieces = read(new_parser(reasoning_format, "inside"), *thought)
+        pieces = read(new_parser(reasoning_format, "inside"), thought)
         assert pieces == [Reasoning("why"), Content("so")], name
 
 
-@given(places=st.lists(st.integers(0, len(HARMONY)), max_size=20))
+@given(places=places)
 def test_a_parser_of_channels_reads_the_calls_by_itself(places: list[int]):
     reasoning_format = FORMATS["openai_gptoss"]
     for opening, head in (("possible", ""), ("inside", reasoning_format.start)):
         parser = new_parser(reasoning_format, opening, channels(), parses_channels=True)  # type: ignore[arg-type]
-        assert read(parser, *cut(HARMONY.removeprefix(head), places)) == HARMONY_PIECES
+        assert read(parser, cut(HARMONY.removeprefix(head), places)) == HARMONY_PIECES
 
 
-@given(places=st.lists(st.integers(0, 200), max_size=20))
+@given(places=places)
 def test_calls_are_looked_for_behind_the_thought(places: list[int]):
     call = '<tool_call>\n{"name": "look", "arguments": {"at": "sky"}}\n</tool_call>'
     for reasoning_format in (FORMATS["qwen3"], FORMATS["mistral"]):
         text = f"{reasoning_format.start}I say {call}!{reasoning_format.end}\n\nLet me see. {call}"
         calls = HERMES.new_parser(names={"look"}, new_id=lambda: "id", max_calls=None)
-        assert read(new_parser(reasoning_format, "possible", calls), *cut(text, places)) == [
+        assert read(new_parser(reasoning_format, "possible", calls), cut(text, places)) == [
             Reasoning(f"I say {call}!"),
             Content("Let me see."),
             CallStart(0, "id", "look"),

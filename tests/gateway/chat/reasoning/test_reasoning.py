@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
@@ -31,12 +30,18 @@ from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.jobs import chat, chat_requests
 from tests.kit.root import ROOT
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
+from tests.kit.serving import (
+    MODEL,
+    RunningServer,
+    running_server,
+    scripted_settings,
+    server_of,
+    wait_for,
+)
 
-CHAT = "/v1/chat/completions"
-HI = [{"role": "user", "content": "hi"}]
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 THOUGHT, ANSWER = "Is it blue? <b>Yes.", "It is blue, </think> not red."
 TEXT = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
@@ -49,21 +54,14 @@ def saying(text: str, **settings: Any) -> Settings:
     turned = text[-offset:] + text[:-offset]
     model = {name: settings.pop(name) for name in list(settings) if "thinking" in name}
     model |= {"reasoning_parser": settings.pop("reasoning_parser", "qwen3")}
-    made = scripted_settings(text=turned, **settings)
-    return msgspec.structs.replace(made, model=msgspec.structs.replace(made.model, **model))
+    return scripted_settings(model=model, text=turned, **settings)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_server(saying(TEXT, num_tokens=len(TEXT))) as running:
-        yield running
+server = server_of(saying(TEXT, num_tokens=len(TEXT)))
 
 
 def whole(server: RunningServer, **body: Any) -> dict[str, Any]:
-    response = server.post(CHAT, messages=HI, **body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return good(server.post(CHAT, messages=HI, **body))
 
 
 def streamed(

@@ -1,7 +1,6 @@
 """Calls without their marks, under `auto`: what is read as one fits its schema, or cannot come."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from jsonschema import Draft202012Validator
 from gateway.api.openai.protocol.requests import decode_chat_completion
 from gateway.api.openai.protocol.tools import MAX_TOOLS
 from gateway.api.openai.translate.tools import find_tool_use
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content
+from gateway.chat.parsing.pieces import Content
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
@@ -21,6 +20,7 @@ from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constra
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
 from tests.kit import grammars
+from tests.kit.chat.cuts import calls_in, read
 from tests.kit.grammars import TOKENIZER
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -36,13 +36,6 @@ GOOD = '{"sure": true}'
 BAD = '{"sure": true, "additionalProperties": false}'
 LLAMA_CALL = '{"name": "toss", "parameters": {"sure": true}}'
 both_dialects = pytest.mark.parametrize("dialect", [HERMES, GENERIC], ids=lambda each: each.name)
-
-
-@pytest.fixture(scope="module")
-def compiler() -> Iterator[GrammarCompiler]:
-    compiler = GrammarCompiler(TOKENIZER)
-    yield compiler
-    compiler.close()
 
 
 def plan(
@@ -72,14 +65,7 @@ def takes(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
 
 def calls(asked: ToolConstraint, text: str) -> list[tuple[str, str]]:
     """Names and arguments that are read in a text."""
-    parser = asked.new_parser()
-    found: list[tuple[str, str]] = []
-    for piece in [*parser.feed(text), *parser.finish()]:
-        if isinstance(piece, CallStart):
-            found.append((piece.name, ""))
-        elif isinstance(piece, CallArguments):
-            found[-1] = (found[-1][0], found[-1][1] + piece.text)
-    return found
+    return calls_in(read(asked.new_parser(), [text]))
 
 
 BARE = [
@@ -215,7 +201,8 @@ def test_whatever_is_read_as_a_call_fits(
     found = calls(asked, text)
     if found and takes(compiler, asked, text):
         for name, arguments in found:
-            Draft202012Validator(SCHEMAS[name]).validate(json.loads(arguments))
+            validator = Draft202012Validator(SCHEMAS[name])
+            validator.validate(json.loads(arguments))  # must not raise
 
 
 @pytest.mark.parametrize(
@@ -230,9 +217,7 @@ def test_where_nothing_holds_them_they_are_content(fields: dict[str, Any]) -> No
     answer without marks has to fit."""
     asked = plan(HERMES, **fields)
     for text in BARE:
-        parser = asked.new_parser()
-        pieces = [*parser.feed(text), *parser.finish()]
-        assert [type(piece) for piece in pieces] == [Content] * len(pieces)
+        assert read(asked.new_parser(), [text]) == [Content(text)]
     assert calls(asked, f"<tool_call>\n{BARE[0]}\n</tool_call>") == [("toss", GOOD)]
     lenient = plan(HERMES, strict=False, has_tags=False)
     assert calls(lenient, BARE[0]) == [("toss", GOOD)]

@@ -3,16 +3,17 @@ whole text says; calls are found, and what is no call comes out unchanged."""
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Reasoning
+from gateway.chat.parsing.pieces import CallStart, Content, Parser, Reasoning
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
+from tests.kit.chat.cuts import calls_in, cut, places, read
 
 NAMES = ("get_weather", "f", "a-b_1")
 BY_NAME = list(DIALECTS)
@@ -27,34 +28,16 @@ def parser_of(dialect: Dialect, max_calls: int | None = None) -> Parser:
     return dialect.new_parser(NAMES, lambda: f"call_{next(numbers)}", max_calls)
 
 
-def read(dialect: Dialect, pieces: Sequence[str], max_calls: int | None = None) -> Said:
-    """What a client makes of the text; the pieces must be in order, and none of them empty."""
-    parser = parser_of(dialect, max_calls)
-    content, reasoning = "", ""
-    calls: list[tuple[str, str]] = []
-    told = [piece for text in pieces for piece in parser.feed(text)] + parser.finish()
-    for piece in told:
-        match piece:
-            case Content(text):
-                assert text
-                content += text
-            case Reasoning(text):
-                assert text
-                reasoning += text
-            case CallStart(number, call_id, name):
-                assert number == len(calls)
-                assert call_id == f"call_{number}"
-                calls.append((name, ""))
-            case CallArguments(number, text):
-                assert text
-                assert number == len(calls) - 1
-                calls[-1] = (calls[-1][0], calls[-1][1] + text)
-    return content, reasoning, calls
-
-
-def cut(text: str, places: Sequence[int]) -> list[str]:
-    ends = [*sorted({place for place in places if place < len(text)}), len(text)]
-    return [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+def said_by(dialect: Dialect, texts: Iterable[str], max_calls: int | None = None) -> Said:
+    """What a client makes of the text."""
+    pieces = read(parser_of(dialect, max_calls), texts)
+    ids = [piece.id for piece in pieces if isinstance(piece, CallStart)]
+    assert ids == [f"call_{number}" for number in range(len(ids))]
+    content, reasoning = (
+        "".join(piece.text for piece in pieces if isinstance(piece, kind))
+        for kind in (Content, Reasoning)
+    )
+    return content, reasoning, calls_in(pieces)
 
 
 values = st.recursive(
@@ -64,7 +47,6 @@ values = st.recursive(
 )
 arguments = st.dictionaries(st.sampled_from(["city", "unit", "n"]), values, max_size=3)
 calls_of = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
-cuts = st.lists(st.integers(0, 400), max_size=12)
 words = st.text("abc .,!", max_size=12)
 
 
@@ -81,14 +63,14 @@ def written(dialect: Dialect, calls: Sequence[tuple[str, Any]]) -> str:
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
 @settings(max_examples=30)
-@given(before=words, calls=calls_of, places=cuts)
+@given(before=words, calls=calls_of, places=places)
 def test_calls_are_found_however_they_are_cut(name, before, calls, places):
     """Text, then calls as a grammar would have them written."""
     dialect = DIALECTS[name]
     assert dialect.form is not None
     before = "" if dialect.form.at_start else before
     text = before + written(dialect, calls)
-    content, reasoning, found = read(dialect, cut(text, places))
+    content, reasoning, found = said_by(dialect, cut(text, places))
     assert (content.rstrip(), reasoning) == (before.rstrip(), "")
     assert [(name, json.loads(arguments)) for name, arguments in found] == calls
     assert [arguments for _, arguments in found] == [
@@ -105,7 +87,7 @@ def test_a_call_that_was_cut_off_loses_nothing(name, calls, data):
     dialect = DIALECTS[name]
     text = written(dialect, calls)
     end = data.draw(st.integers(0, len(text)))
-    _, _, found = read(dialect, [text[:end]])
+    _, _, found = said_by(dialect, [text[:end]])
     whole = [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
     assert found[:-1] == whole[: max(len(found) - 1, 0)]
     if found:
@@ -127,14 +109,14 @@ def fragments(dialect: Dialect) -> st.SearchStrategy[str]:
 
 @pytest.mark.parametrize("name", BY_NAME)
 @settings(max_examples=60)
-@given(data=st.data(), places=cuts)
+@given(data=st.data(), places=places)
 def test_any_text_says_the_same_however_it_is_cut(name, data, places):
     """A text without a call is content to the last character."""
     dialect = DIALECTS[name]
     text = data.draw(fragments(dialect))
-    whole = read(dialect, [text])
-    assert read(dialect, list(text)) == whole
-    assert read(dialect, cut(text, places)) == whole
+    whole = said_by(dialect, [text])
+    assert said_by(dialect, list(text)) == whole
+    assert said_by(dialect, cut(text, places)) == whole
     content, _, calls = whole
     if not calls and name != "harmony":
         assert content == text
@@ -249,15 +231,15 @@ def test_any_text_says_the_same_however_it_is_cut(name, data, places):
     ],
 )
 def test_what_models_write(name: str, text: str, said: Said) -> None:
-    assert read(DIALECTS[name], [text]) == said
-    assert read(DIALECTS[name], list(text)) == said
+    assert said_by(DIALECTS[name], [text]) == said
+    assert said_by(DIALECTS[name], list(text)) == said
 
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
 def test_only_as_many_calls_as_wanted(name: str) -> None:
     dialect = DIALECTS[name]
     text = written(dialect, [("f", {"a": 1}), ("get_weather", {})])
-    assert read(dialect, [text], max_calls=1) == ("", "", [("f", '{"a": 1}')])
+    assert said_by(dialect, [text], max_calls=1) == ("", "", [("f", '{"a": 1}')])
 
 
 @pytest.mark.parametrize(

@@ -4,40 +4,27 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
-from tests.gateway.chat.tools.test_tools import (
-    CALL,
-    CHAT,
-    SCHEMAS,
-    TOOLS,
-    USER,
-    check_calls,
-    fold,
-    whole,
-)
+from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.tools import CALL, SCHEMAS, TOOLS, check_calls
 from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.kit.serving import (
+    RunningServer,
+    running_server,
+    scripted_settings,
+    server_of,
+    tiny_settings,
+)
 
 # The scripted engine begins anywhere in its text, inside a thought as far as this style goes. It
 # says all of it twice: behind the first end tag there is a whole call in that.
 
 SCRIPT = f"Shall I toss? {CALL} is how.</think>\n\nWell... {CALL}"
+THINKER = {"tool_dialect": "hermes", "reasoning_parser": "deepseek_r1"}
 
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[RunningServer]:
-    settings = scripted_settings(text=SCRIPT, num_tokens=2 * len(SCRIPT))
-    model = msgspec.structs.replace(
-        settings.model, tool_dialect="hermes", reasoning_parser="deepseek_r1"
-    )
-    with running_server(msgspec.structs.replace(settings, model=model)) as running:
-        yield running
+scripted = server_of(scripted_settings(model=THINKER, text=SCRIPT, num_tokens=2 * len(SCRIPT)))
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         tmp_path_factory.mktemp("thinking_tools") / "tiny.gguf",
         more_control_tokens=("<think>", "</think>"),
     )
-    settings = Settings(
-        model=ModelSettings(
-            served_name=MODEL, tool_dialect="hermes", reasoning_parser="deepseek_r1"
-        ),
-        engine=EngineConfig(
-            max_num_seqs=8,
-            num_kv_tokens=16_384,
-            max_model_len=2048,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(settings, model_path=str(path)) as running:
+    with running_server(tiny_settings(**THINKER), model_path=str(path)) as running:
         yield running
 
 
@@ -66,27 +42,16 @@ def thoughts(answer: dict[str, Any]) -> list[str]:
     return [choice["message"].get("reasoning_content", "") for choice in answer["choices"]]
 
 
-def streamed_thoughts(chunks: list[dict[str, Any]]) -> list[str]:
-    said: dict[int, str] = {}
-    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
-        index, thought = choice["index"], choice["delta"].get("reasoning_content", "")
-        said[index] = said.get(index, "") + thought
-    return [said[index] for index in sorted(said)]
-
-
 def check_streamed(server: RunningServer, body: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages of an answer, of which the stream says the same."""
-    response = server.post(CHAT, **body)
-    told = whole(response)
-    chunks = server.chunks(CHAT, **body)
-    assert fold(chunks) == told
-    assert streamed_thoughts(chunks) == thoughts(response.json())
+    told = whole_messages(good(server.post(CHAT, **body)))
+    assert streamed_messages(server.chunks(CHAT, **body)) == told
     return told
 
 
 def test_calls_behind_a_thought(scripted: RunningServer) -> None:
     """A call in a thought is a part of the thought, and no tag is in content or arguments."""
-    body = {"messages": [USER], "tools": TOOLS, "n": 2}
+    body = {"messages": HI, "tools": TOOLS, "n": 2}
     for message in check_streamed(scripted, body):
         assert message["tool_calls"][0] == {"name": "toss", "arguments": '{"sure": true}'}
         assert message["finish_reason"] == "tool_calls"
@@ -97,7 +62,7 @@ def test_calls_behind_a_thought(scripted: RunningServer) -> None:
 
 
 def test_a_thought_with_a_budget_before_calls(scripted: RunningServer) -> None:
-    body = {"messages": [USER], "tools": TOOLS, "thinking_token_budget": 4}
+    body = {"messages": HI, "tools": TOOLS, "thinking_token_budget": 4}
     check_streamed(scripted, body)
     answer = scripted.post(CHAT, **body).json()
     assert len(thoughts(answer)[0]) <= 4
@@ -105,9 +70,9 @@ def test_a_thought_with_a_budget_before_calls(scripted: RunningServer) -> None:
 
 
 def test_thoughts_can_be_left_out_beside_calls(scripted: RunningServer) -> None:
-    body = {"messages": [USER], "tools": TOOLS}
+    body = {"messages": HI, "tools": TOOLS}
     told = check_streamed(scripted, {**body, "include_reasoning": False})
-    assert told == whole(scripted.post(CHAT, **body))
+    assert told == [{**message, "reasoning": ""} for message in check_streamed(scripted, body)]
     answer = scripted.post(CHAT, **body, include_reasoning=False).json()
     assert "reasoning_content" not in answer["choices"][0]["message"]
 
@@ -117,7 +82,7 @@ def test_a_call_that_has_to_come_comes_behind_the_thought(
     tiny: RunningServer, fields: dict[str, Any]
 ) -> None:
     body = {
-        "messages": [USER],
+        "messages": HI,
         "tools": TOOLS[1:2],
         "tool_choice": "required",
         "thinking_token_budget": 12,
@@ -138,7 +103,7 @@ def test_a_call_that_has_to_come_comes_behind_the_thought(
 def test_calls_that_may_come_do_not_disturb_the_thought(tiny: RunningServer) -> None:
     """The same tokens are thought with tools that are not enforced before the thought is over."""
     body = {
-        "messages": [USER],
+        "messages": HI,
         "tools": TOOLS,
         "thinking_token_budget": 9,
         "seed": 5,
@@ -158,7 +123,7 @@ def test_a_format_holds_behind_the_thought(tiny: RunningServer, tools: list[Any]
     schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     body = {
-        "messages": [USER],
+        "messages": HI,
         "response_format": wanted,
         "thinking_token_budget": 12,
         "temperature": 2.0,

@@ -1,9 +1,9 @@
 """Tools over HTTP: the scripted engine says calls, the tiny model is held to them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, get_args
 
+import httpx
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,138 +17,38 @@ from gateway.chat.tools.dialects.mistral import MISTRAL
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import hidden_tokens, make_tool_constraint
 from gateway.chat.tools.tool_use import ToolUse
-from gateway.settings.schema import ModelSettings, Settings, ToolDialect
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
-from runtime.config.scripted import ScriptedConfig
+from gateway.settings.schema import ToolDialect
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
+from tests.kit.chat.tools import CALL, SCHEMAS, TOOLS, check_calls, choice_of
 from tests.kit.jobs import chat
-from tests.kit.models.tiny_model import write_tiny_model
-from tests.kit.serving import MODEL, RunningServer, running_server
-
-CHAT = "/v1/chat/completions"
-WEATHER: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "city": {"$ref": "#/$defs/city"},
-        "unit": {"enum": ["celsius", "fahrenheit"]},
-        "days": {"type": "integer", "minimum": 1, "maximum": 9},
-    },
-    "required": ["city", "unit"],
-    "additionalProperties": False,
-    "$defs": {"city": {"type": "string", "maxLength": 12}},
-}
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "get_weather": WEATHER,
-    "toss": {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}},
-        "required": ["sure"],
-        "additionalProperties": False,
-    },
-    "stop_all": {"type": "object", "properties": {}, "additionalProperties": False},
-}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "description": "d", "parameters": schema}}
-    for name, schema in SCHEMAS.items()
-]
-USER = {"role": "user", "content": "hi"}
+from tests.kit.serving import RunningServer, scripted_settings, server_of
 
 
-def choice_of(*names: str, mode: str = "required") -> dict[str, Any]:
-    tools = [{"type": "function", "function": {"name": name}} for name in names]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
-
-
-def tokens_of(choice: dict[str, Any]) -> list[str]:
-    """The tokens that are told with their log-probabilities."""
-    return [entry["token"] for entry in (choice["logprobs"] or {"content": []})["content"]]
-
-
-def fold(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a client makes of a stream: one message for each choice, with how it ended."""
-    messages: dict[int, dict[str, Any]] = {}
-    for chunk in chunks:
-        for choice in chunk["choices"]:
-            empty: dict[str, Any] = {"content": "", "tool_calls": [], "logprobs": []}
-            message = messages.setdefault(choice["index"], empty)
-            delta = choice["delta"]
-            message["content"] += delta.get("content", "")
-            message["logprobs"] += tokens_of(choice)
-            for call in delta.get("tool_calls", ()):
-                if "id" in call:
-                    assert call["index"] == len(message["tool_calls"])
-                    assert (call["type"], call["function"]["arguments"]) == ("function", "")
-                    message["tool_calls"].append(dict(call["function"]))
-                else:
-                    assert set(call["function"]) == {"arguments"}
-                    whole = message["tool_calls"][call["index"]]
-                    whole["arguments"] += call["function"]["arguments"]
-            if choice["finish_reason"]:
-                assert delta == {}
-                assert "finish_reason" not in message
-                message["finish_reason"] = choice["finish_reason"]
-    return [messages[index] for index in sorted(messages)]
-
-
-def whole(response: Any) -> list[dict[str, Any]]:
-    """The same of a whole answer."""
-    assert response.status_code == 200, response.text
-    told = []
-    for choice in response.json()["choices"]:
-        message = choice["message"]
-        calls = message.get("tool_calls", [])
-        assert message["content"] is not None or calls
-        assert len({call["id"] for call in calls}) == len(calls)
-        assert all(call["id"].startswith("call_") for call in calls)
-        told.append(
-            {
-                "content": message["content"] or "",
-                "tool_calls": [call["function"] for call in calls],
-                "logprobs": tokens_of(choice),
-                "finish_reason": choice["finish_reason"],
-            }
-        )
-    return told
-
-
-def check_calls(message: dict[str, Any], *names: str) -> None:
-    """Each call is one of a tool that may be called, with arguments that fit."""
-    assert message["content"] == ""
-    assert message["tool_calls"]
-    for call in message["tool_calls"]:
-        assert call["name"] in names
-        Draft202012Validator(SCHEMAS[call["name"]]).validate(json.loads(call["arguments"]))
+def told_by(response: httpx.Response) -> list[dict[str, Any]]:
+    return whole_messages(good(response))
 
 
 # On the scripted engine, which says calls and enforces nothing. Where it begins in its text depends
 # on the prompt, so it says all of it twice: there is a whole call in that.
 
-CALL = '<tool_call>\n{"name": "toss", "arguments": {"sure": true}}\n</tool_call>'
 SCRIPT = f" Well... {CALL}"
 
 
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[RunningServer]:
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL, tool_dialect="hermes"),
-        engine=EngineConfig(
-            name="scripted", scripted=ScriptedConfig(text=SCRIPT, num_tokens=2 * len(SCRIPT))
-        ),
-    )
-    with running_server(settings) as running:
-        yield running
+scripted = server_of(
+    scripted_settings(model={"tool_dialect": "hermes"}, text=SCRIPT, num_tokens=2 * len(SCRIPT))
+)
 
 
 @pytest.mark.parametrize("logprobs", [False, True])
 def test_calls_that_the_model_chooses_to_make(scripted: RunningServer, logprobs: bool) -> None:
     """Streamed and whole; every token is told once, whatever it belongs to."""
-    body = {"messages": [USER], "tools": TOOLS, "n": 2, "logprobs": logprobs, "seed": 1}
+    body = {"messages": HI, "tools": TOOLS, "n": 2, "logprobs": logprobs, "seed": 1}
     response = scripted.post(CHAT, **body)
-    told = whole(response)
-    assert fold(scripted.chunks(CHAT, **body)) == told
+    told = told_by(response)
+    assert streamed_messages(scripted.chunks(CHAT, **body)) == told
     num_told = sum(len(message["logprobs"]) for message in told)
     assert num_told == (response.json()["usage"]["completion_tokens"] if logprobs else 0)
     for message in told:
@@ -161,7 +61,7 @@ def test_no_calls_where_none_are_wanted(scripted: RunningServer) -> None:
     """`none`, and a tool that is not allowed: what the model says is content, tags and all."""
     other = choice_of("get_weather", mode="auto")
     for choice in ("none", other):
-        [message] = whole(scripted.chat(tools=TOOLS, tool_choice=choice))
+        [message] = told_by(scripted.chat(tools=TOOLS, tool_choice=choice))
         assert message["tool_calls"] == []
         assert CALL in message["content"]
         assert message["finish_reason"] == "stop"
@@ -170,8 +70,8 @@ def test_no_calls_where_none_are_wanted(scripted: RunningServer) -> None:
 def test_one_call_only(scripted: RunningServer) -> None:
     """A second call is not told."""
     settings = {"tools": TOOLS[1:], "ignore_eos": True, "max_tokens": 4 * len(SCRIPT)}
-    [several] = whole(scripted.chat(**settings))
-    [single] = whole(scripted.chat(**settings, parallel_tool_calls=False))
+    [several] = told_by(scripted.chat(**settings))
+    [single] = told_by(scripted.chat(**settings, parallel_tool_calls=False))
     assert len(several["tool_calls"]) > 2
     assert single["tool_calls"] == several["tool_calls"][:1]
 
@@ -179,7 +79,7 @@ def test_one_call_only(scripted: RunningServer) -> None:
 def test_an_answer_that_was_cut_in_a_call(scripted: RunningServer) -> None:
     """Its limit is its reason, and the arguments are as far as they came."""
     for max_tokens in range(1, 2 * len(SCRIPT), 7):
-        [message] = whole(scripted.chat(tools=TOOLS, max_tokens=max_tokens))
+        [message] = told_by(scripted.chat(tools=TOOLS, max_tokens=max_tokens))
         assert message["finish_reason"] == "length"
         for call in message["tool_calls"]:
             assert call["name"] == "toss"
@@ -188,7 +88,7 @@ def test_an_answer_that_was_cut_in_a_call(scripted: RunningServer) -> None:
 
 def test_functions_as_they_were_called_before(scripted: RunningServer) -> None:
     functions = [tool["function"] for tool in TOOLS]
-    body = {"messages": [USER], "functions": functions}
+    body = {"messages": HI, "functions": functions}
     [choice] = scripted.post(CHAT, **body).json()["choices"]
     call = {"name": "toss", "arguments": '{"sure": true}'}
     assert choice["message"]["function_call"] == call
@@ -211,23 +111,7 @@ def test_an_engine_that_enforces_nothing_says_so(scripted: RunningServer, choice
     assert error["code"] == "unsupported_parameter"
 
 
-# On the tiny model, whose weights are random.
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    path = write_tiny_model(tmp_path_factory.mktemp("tools") / "tiny.gguf")
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL),
-        engine=EngineConfig(
-            max_num_seqs=8,
-            num_kv_tokens=16_384,
-            max_model_len=2048,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(settings, model_path=str(path)) as running:
-        yield running
+# On the tiny_server model, whose weights are random.
 
 
 @pytest.mark.parametrize(
@@ -239,11 +123,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     ],
 )
 def test_a_call_that_has_to_come_comes(
-    tiny: RunningServer, choice: Any, names: tuple[str, ...], reason: str
+    tiny_server: RunningServer, choice: Any, names: tuple[str, ...], reason: str
 ) -> None:
     """Whatever the model would have said; streamed and whole are the same."""
     body = {
-        "messages": [USER],
+        "messages": HI,
         "tools": TOOLS,
         "tool_choice": choice,
         "parallel_tool_calls": False,
@@ -253,8 +137,8 @@ def test_a_call_that_has_to_come_comes(
         "logprobs": True,
         "max_tokens": 200,
     }
-    response = tiny.post(CHAT, **body)
-    told = whole(response)
+    response = tiny_server.post(CHAT, **body)
+    told = told_by(response)
     assert len(told) == 4
     for message in told:
         check_calls(message, *names)
@@ -262,13 +146,13 @@ def test_a_call_that_has_to_come_comes(
         assert message["finish_reason"] == reason
     num_told = sum(len(message["logprobs"]) for message in told)
     assert num_told == response.json()["usage"]["completion_tokens"]
-    assert fold(tiny.chunks(CHAT, **body)) == told
+    assert streamed_messages(tiny_server.chunks(CHAT, **body)) == told
 
 
-def test_several_calls_may_come(tiny: RunningServer) -> None:
+def test_several_calls_may_come(tiny_server: RunningServer) -> None:
     """Random weights make as many calls as there is room for; all but the last are whole."""
-    told = whole(
-        tiny.chat(
+    told = told_by(
+        tiny_server.chat(
             tools=TOOLS[1:], tool_choice="required", n=4, seed=1, temperature=2.0, max_tokens=300
         )
     )
@@ -281,47 +165,51 @@ def test_several_calls_may_come(tiny: RunningServer) -> None:
             check_calls({"content": message["content"], "tool_calls": calls}, "toss", "stop_all")
 
 
-def test_a_call_that_was_cut_is_no_call_yet(tiny: RunningServer) -> None:
-    body = {"messages": [USER], "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
-    [message] = whole(tiny.post(CHAT, **body))
-    assert fold(tiny.chunks(CHAT, **body)) == [message]
+def test_a_call_that_was_cut_is_no_call_yet(tiny_server: RunningServer) -> None:
+    body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
+    [message] = told_by(tiny_server.post(CHAT, **body))
+    assert streamed_messages(tiny_server.chunks(CHAT, **body)) == [message]
     assert (message["content"], message["tool_calls"]) == ("", [])
     assert message["finish_reason"] == "length"
 
 
-def test_a_conversation_with_a_result(tiny: RunningServer) -> None:
-    """The template of the tiny model knows no tools: all is told in plain words."""
+def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
+    """The template of the tiny_server model knows no tools: all is told in plain words."""
     body = {"tools": TOOLS, "tool_choice": choice_of("toss"), "max_tokens": 200}
-    response = tiny.chat(**body, parallel_tool_calls=False)
+    response = tiny_server.chat(**body, parallel_tool_calls=False)
     [choice] = response.json()["choices"]
     [call] = choice["message"]["tool_calls"]
     result = {"role": "tool", "tool_call_id": call["id"], "content": "heads"}
-    messages = [USER, choice["message"], result]
-    answer = tiny.post(CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS)
+    messages = [*HI, choice["message"], result]
+    answer = tiny_server.post(
+        CHAT, messages=messages, max_tokens=5, logit_bias={"0": 0}, tools=TOOLS
+    )
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["prompt_tokens"] > response.json()["usage"]["prompt_tokens"]
 
 
-def test_a_schema_that_nobody_can_read_is_a_400(tiny: RunningServer) -> None:
+def test_a_schema_that_nobody_can_read_is_a_400(tiny_server: RunningServer) -> None:
     """With the place of the mistake, streamed or not; a strict one has to be enforced in full."""
     broken = {"type": "object", "properties": {"a": {"type": "strin"}}}
     hard = {"type": "object", "properties": {"a": {"not": {}}}}
     for schema, strict in ((broken, False), (hard, True)):
         function = {"name": "f", "parameters": schema, "strict": strict}
         for stream in (False, True):
-            response = tiny.chat(tools=[{"type": "function", "function": function}], stream=stream)
+            response = tiny_server.chat(
+                tools=[{"type": "function", "function": function}], stream=stream
+            )
             error = response.json()["error"]
             assert (response.status_code, error["code"]) == (400, "invalid_function_parameters")
             assert error["param"] == "tools[0].function.parameters"
             assert "`properties.a`" in error["message"]
 
 
-def test_a_format_and_tools(tiny: RunningServer) -> None:
+def test_a_format_and_tools(tiny_server: RunningServer) -> None:
     """The answer fits the format or is a call."""
     schema = {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 2}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
-    told = whole(
-        tiny.chat(
+    told = told_by(
+        tiny_server.chat(
             tools=TOOLS[1:2],
             response_format=wanted,
             n=8,
@@ -343,7 +231,7 @@ def test_a_format_and_tools(tiny: RunningServer) -> None:
 
 
 def tool_use(**body: Any) -> ToolUse | None:
-    raw = json.dumps({"model": "m", "messages": [USER], **body}).encode()
+    raw = json.dumps({"model": "m", "messages": HI, **body}).encode()
     return find_tool_use(decode_chat_completion(raw))
 
 

@@ -79,8 +79,6 @@ TABLE = (
     Fact("SamplingParams.thinking_token_budget", "4.1", (ABSENT, ABSENT, None)),
     # The sampler.
     Fact("torch_sampler_honours_penalties", "4.4", _FROM_1_4),
-    Fact("torch_sampler_honours_bad_words", "4.4", _FROM_1_4),
-    Fact("torch_sampler_honours_no_repeat_ngram", "4.4", _FROM_1_4),
     Fact("min_tokens_with_ignore_eos_bans_last_token", "4.4", _LEGACY_ONLY),
     Fact("logprobs_0_gives_sampled_token", "3.6", _FROM_1_3),
     Fact("logprobs_always_have_sampled_token", "3.6?", _FROM_1_3),
@@ -94,7 +92,6 @@ TABLE = (
     Fact("worker_is_watched", "6.5", _FROM_1_3),
     Fact("shutdown_blocks_after_crash", "6.3?", _LEGACY_ONLY),
     Fact("failing_processor_fails_all", "6.5?", (True, True, True)),
-    Fact("stats_block_the_loop", "6.1", _LEGACY_ONLY),
 )
 
 RELEASE = os.environ.get(VARIABLE, RELEASES[0])

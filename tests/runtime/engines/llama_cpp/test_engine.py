@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.errors import ContextLengthExceeded, InvalidRequest, ModelFileError
-from runtime.messages.request import Request, SamplingParams
+from runtime.messages.request import Request
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.engines import ONE_THREAD, a_request
 from tests.kit.models.tiny_model import write_tiny_model
 
 
@@ -75,10 +75,7 @@ def assert_agree(one: dict[str, Answer], other: dict[str, Answer]) -> None:
 def start(path: Path, **settings: object) -> RecordingEngine:
     settings.setdefault("max_num_seqs", 8)
     settings.setdefault("num_kv_tokens", 512)
-    config = EngineConfig(
-        llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        **settings,  # type: ignore[arg-type]
-    )
+    config = EngineConfig(llama_cpp=ONE_THREAD, **settings)  # type: ignore[arg-type]
     return RecordingEngine(config, str(path), load_tokenizer(str(path)))
 
 
@@ -98,13 +95,9 @@ def engine(shared_engine: RecordingEngine) -> Iterator[RecordingEngine]:
 
 def request(request_id: str = "r", num_prompt: int = 12, **sampling: object) -> Request:
     generator = random.Random(f"{request_id}/{num_prompt}")
-    sampling.setdefault("max_tokens", 10)
-    sampling.setdefault("temperature", 0.0)
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=[generator.randrange(10, 250) for _ in range(num_prompt)],
-        sampling=SamplingParams(ignore_eos=True, **sampling),  # type: ignore[arg-type]
-    )
+    prompt = [generator.randrange(10, 250) for _ in range(num_prompt)]
+    plain = {"prompt_token_ids": prompt, "max_tokens": 10, "temperature": 0.0, "ignore_eos": True}
+    return a_request(request_id, **{**plain, **sampling})
 
 
 def run(engine: RecordingEngine, *, steps: int = 10_000) -> dict[str, Answer]:
@@ -184,14 +177,8 @@ def test_a_resumed_request_continues_its_greedy_answer(engine: RecordingEngine):
     whole = request(max_tokens=10)
     engine.add(whole)
     answer = run(engine)["r"]
-    resumed = Request(
-        request_id="r",
-        prompt_token_ids=whole.prompt_token_ids,
-        output_token_ids=answer.tokens[:4],
-        sampling=whole.sampling,
-    )
 
-    engine.add(resumed)
+    engine.add(msgspec.structs.replace(whole, output_token_ids=answer.tokens[:4]))
 
     rest = Answer(answer.tokens[4:], answer.log_probabilities[4:])
     again = run(engine)["r"]
@@ -309,9 +296,7 @@ def test_bad_prompts_are_refused_and_leave_nothing_behind(engine: RecordingEngin
     with pytest.raises(InvalidRequest, match="no tokens"):
         engine.add(request(num_prompt=0))
     with pytest.raises(InvalidRequest, match="outside"):
-        engine.add(
-            Request(request_id="r", prompt_token_ids=[10**6], sampling=SamplingParams(max_tokens=1))
-        )
+        engine.add(a_request(prompt_token_ids=[10**6]))
 
 
 def test_a_file_that_is_no_model_is_refused_with_its_name(tmp_path: Path, tiny_model_path: Path):

@@ -13,17 +13,17 @@ pytest.importorskip("llama_cpp")
 from runtime.client.engine_client import EngineClient
 from runtime.client.token_stream import TokenStream
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.messages.request import Request, SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.supervisor.supervisor import Supervisor
+from tests.kit.engines import ONE_THREAD
 
 pytestmark = pytest.mark.anyio
 
 CONFIG = EngineConfig(
     max_num_seqs=4,
     num_kv_tokens=4096,
-    llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
+    llama_cpp=ONE_THREAD,
 )
 CASES: dict[str, SamplingParams] = {
     "greedy": SamplingParams(max_tokens=200, temperature=0.0, ignore_eos=True),

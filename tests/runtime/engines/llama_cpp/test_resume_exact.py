@@ -14,24 +14,25 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sequence import Sequence
-from runtime.messages.request import Request, RequestOutput, SamplingParams
+from runtime.messages.request import Request, RequestOutput
 from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
+from tests.kit.engines import ONE_THREAD, a_request
 
 NUM_TOKENS = 40
 CONFIG = EngineConfig(
     max_num_seqs=16,
     num_kv_tokens=4096,
     prefix_caching="off",
-    llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
+    llama_cpp=ONE_THREAD,
 )
+PLAIN = {"prompt_token_ids": [40, 41, 50, 60], "max_tokens": NUM_TOKENS, "ignore_eos": True}
 LIST = '{"type": "array", "items": {"type": "integer"}, "minItems": 12}'
 CASES: dict[str, dict[str, object]] = {
     "greedy": {"temperature": 0.0},
@@ -80,14 +81,7 @@ def engine(tiny_model_path: Path, tokenizer: Tokenizer) -> Iterator[LogitsOfToke
 
 
 def requests() -> dict[str, Request]:
-    return {
-        name: Request(
-            request_id=name,
-            prompt_token_ids=[40, 41, 50, 60],
-            sampling=SamplingParams(max_tokens=NUM_TOKENS, **{"ignore_eos": True, **fields}),
-        )
-        for name, fields in CASES.items()
-    }
+    return {name: a_request(name, **{**PLAIN, **fields}) for name, fields in CASES.items()}
 
 
 def run(

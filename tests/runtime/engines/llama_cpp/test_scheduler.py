@@ -17,7 +17,8 @@ from runtime.engines.llama_cpp.pace import (
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.engines.llama_cpp.scheduler import Batch, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence
-from runtime.messages.request import Request, SamplingParams
+from runtime.messages.request import Request
+from tests.kit.engines import a_request
 from tests.kit.fake_memory import FakeMemory
 
 EOS = frozenset({0})
@@ -25,22 +26,10 @@ SLOWNESS = 0.001
 """Seconds that a token takes in these worlds."""
 
 
-def request(
-    request_id: str,
-    prompt: SequenceOf[int],
-    *,
-    max_tokens: int = 4,
-    priority: int = 0,
-    salt: str = "",
-) -> Request:
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=list(prompt),
-        sampling=SamplingParams(max_tokens=max_tokens),
-        priority=priority,
-        cache_salt=salt,
-        arrival_time=float(request_id),
-    )
+def request(request_id: str, prompt: SequenceOf[int], **more: object) -> Request:
+    arrival_time = float(request_id)
+    fields = {"max_tokens": 4, "arrival_time": arrival_time, "prompt_token_ids": list(prompt)}
+    return a_request(request_id, **fields | more)
 
 
 def answer_token(tokens: SequenceOf[int]) -> int:
@@ -193,7 +182,7 @@ def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject)
             data.draw(prompts),
             max_tokens=data.draw(st.integers(1, num_cells // 3)),
             priority=data.draw(st.integers(0, 2)),
-            salt=data.draw(st.sampled_from(["", "", "other"])),
+            cache_salt=data.draw(st.sampled_from(["", "", "other"])),
         )
         world.waiting.append(each)
         wanted[each.request_id] = expected_answer(each)
@@ -254,7 +243,7 @@ def test_with_room_for_all_the_tree_finds_what_comparing_with_everything_finds(
             str(number),
             history + data.draw(prompts),
             max_tokens=data.draw(st.integers(1, 8)),
-            salt=data.draw(st.sampled_from(["", "", "other"])),
+            cache_salt=data.draw(st.sampled_from(["", "", "other"])),
         )
         world.waiting.append(each)
         world.run()
@@ -328,7 +317,7 @@ def test_when_the_one_that_computes_a_shared_prefix_leaves_another_goes_on():
 def test_prefixes_of_different_salts_are_not_shared():
     world = World(num_cells=512, max_num_seqs=1, budget=64)
     for number, salt in enumerate(["a", "b", "a"]):
-        world.waiting.append(request(str(number), range(1, 51), salt=salt))
+        world.waiting.append(request(str(number), range(1, 51), cache_salt=salt))
         world.run()
 
     assert world.cached == {"0": 0, "1": 0, "2": 49}
@@ -438,7 +427,7 @@ def test_without_sharing_nothing_stays():
 def test_salts_and_requests_without_end_leave_nothing_behind():
     world = World(num_cells=64, max_num_seqs=2, budget=16, max_num_bytes=12)
     for number in range(200):
-        world.waiting.append(request(str(number), [number], salt=f"salt {number}"))
+        world.waiting.append(request(str(number), [number], cache_salt=f"salt {number}"))
         world.run()
 
     assert len(world.cache._tree._roots) <= 2

@@ -5,26 +5,27 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 pytest.importorskip("llama_cpp")
 
-from gateway.settings.schema import ModelSettings, Settings
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams
+from runtime.messages.request import Request
 from runtime.messages.structured_output import StructuredOutput
 from runtime.messages.wire import RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
+from tests.kit.chat.answers import CHAT, HI
+from tests.kit.engines import ONE_THREAD, a_request, engine_answers
 from tests.kit.random_schemas import random_schema
-from tests.kit.serving import MODEL, RunningServer, running_server, text_of_chunks
+from tests.kit.serving import RunningServer, text_of_chunks
 
 NUM_SCHEMAS = 50
 SAMPLES = 4
@@ -36,12 +37,6 @@ POINT = {
 }
 HARD = {"enum": [f"v{number}" for number in range(100_000)]}
 SETTINGS = {"max_num_seqs": 8, "num_kv_tokens": 4096}
-ONE_THREAD = LlamaCppConfig(num_threads=1, use_extra_bufts=False)
-
-
-class Answer(NamedTuple):
-    token_ids: list[int]
-    finish_reason: str | None
 
 
 @pytest.fixture(scope="module")
@@ -65,35 +60,15 @@ def engine(shared_engine: LlamaCppEngine) -> Iterator[LlamaCppEngine]:
 
 
 def request(request_id: str, wanted: StructuredOutput | None, **fields: Any) -> Request:
-    sampling = {"max_tokens": 150, "temperature": 2.0, "seed": 1, "ignore_eos": False}
-    sampling |= {name: fields.pop(name) for name in list(fields) if name in sampling}
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=[10, 20, 30],
-        sampling=SamplingParams(structured_output=wanted, **sampling),  # type: ignore[arg-type]
-        **fields,
-    )
+    plain = {"prompt_token_ids": [10, 20, 30], "max_tokens": 150, "temperature": 2.0, "seed": 1}
+    return a_request(request_id, structured_output=wanted, **{**plain, **fields})
 
 
 def schema_of(schema: dict[str, Any]) -> StructuredOutput:
     return StructuredOutput(json=json.dumps(schema))
 
 
-def run(engine: LlamaCppEngine, requests: list[Request], *, steps: int = -1) -> dict[str, Answer]:
-    """As many at a time as fit, to the end or for so many steps."""
-    waiting, answers = list(requests), {each.request_id: Answer([], None) for each in requests}
-    while (waiting or engine.num_running) and steps:
-        while waiting and engine.can_add(waiting[0]):
-            engine.add(waiting.pop(0))
-        for output in engine.step():
-            token_ids = answers[output.request_id].token_ids + output.token_ids
-            answers[output.request_id] = Answer(token_ids, output.finish_reason)
-        assert not engine.take_failed()
-        steps -= 1
-    return answers
-
-
-def text_of(tokenizer: Tokenizer, answer: Answer) -> str:
+def text_of(tokenizer: Tokenizer, answer: SequenceOutput) -> str:
     return b"".join(map(tokenizer.token_bytes, answer.token_ids)).decode()
 
 
@@ -105,7 +80,7 @@ def test_every_answer_that_stops_fits_its_schema(engine: LlamaCppEngine, tokeniz
         for sample in range(SAMPLES)
     ]
 
-    answers = run(engine, requests)
+    answers = engine_answers(engine, *requests)
 
     whole = {name: answer for name, answer in answers.items() if answer.finish_reason == "stop"}
     assert len(whole) > 0.8 * len(requests)
@@ -119,19 +94,21 @@ def test_greedy_and_restricted_sampling_keep_to_the_grammar(
 ):
     wanted = StructuredOutput(choice=("left", "right", "don't know"))
     for fields in ({"temperature": 0.0}, {"temperature": 0.01}):
-        answer = run(engine, [request("r", wanted, **fields)])["r"]
+        answer = engine_answers(engine, request("r", wanted, **fields))["r"]
         assert text_of(tokenizer, answer) in wanted.choice
         assert answer.finish_reason == "stop"
     for sampling in ({"top_k": 1}, {"top_k": 500}, {"top_p": 0.01}, {"min_p": 0.9}):
-        params = SamplingParams(max_tokens=30, structured_output=wanted, **sampling)  # type: ignore[arg-type]
-        answer = run(engine, [Request(request_id="r", prompt_token_ids=[1], sampling=params)])["r"]
+        asked = a_request(max_tokens=30, structured_output=wanted, **sampling)
+        answer = engine_answers(engine, asked)["r"]
         assert text_of(tokenizer, answer) in wanted.choice
 
 
 def test_an_answer_that_cannot_go_on_stops_without_a_token_for_it(
     engine: LlamaCppEngine, tokenizer: Tokenizer
 ):
-    answer = run(engine, [request("r", StructuredOutput(regex="[0-9]{3}"), max_tokens=3)])["r"]
+    answer = engine_answers(engine, request("r", StructuredOutput(regex="[0-9]{3}"), max_tokens=3))[
+        "r"
+    ]
 
     assert text_of(tokenizer, answer).isdigit()
     assert answer.finish_reason == "stop"
@@ -141,24 +118,24 @@ def test_an_answer_that_cannot_go_on_stops_without_a_token_for_it(
 def test_an_answer_that_is_cut_short_says_so(engine: LlamaCppEngine):
     wanted = StructuredOutput(regex="[0-9]{40}")
 
-    assert run(engine, [request("r", wanted, max_tokens=5)])["r"].finish_reason == "length"
+    assert engine_answers(engine, request("r", wanted, max_tokens=5))["r"].finish_reason == "length"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_preempted_and_resumed_answers_go_on_where_they_stood(engine: LlamaCppEngine, steps: int):
     wanted = schema_of({"type": "array", "items": POINT, "minItems": 3, "maxItems": 3})
-    whole = run(engine, [request("r", wanted)])["r"]
+    whole = engine_answers(engine, request("r", wanted))["r"]
     assert len(whole.token_ids) > 25
 
-    begun = run(engine, [request("r", wanted)], steps=steps)["r"]
+    begun = engine_answers(engine, request("r", wanted), steps=steps)["r"]
     engine.preempt("r")
     (preempted,) = engine.take_preempted()
     assert preempted.output_token_ids == begun.token_ids == whole.token_ids[:steps]
-    rest = run(engine, [preempted])["r"]
-    assert rest == Answer(whole.token_ids[steps:], whole.finish_reason)
+    rest = engine_answers(engine, preempted)["r"]
+    assert (rest.token_ids, rest.finish_reason) == (whole.token_ids[steps:], whole.finish_reason)
 
     resumed = request("other", wanted, output_token_ids=begun.token_ids)
-    assert run(engine, [resumed])["other"] == rest
+    assert engine_answers(engine, resumed)["other"].token_ids == rest.token_ids
 
 
 def test_a_grammar_that_gets_too_hard_fails_alone(engine: LlamaCppEngine, tokenizer: Tokenizer):
@@ -216,26 +193,14 @@ def test_what_is_forgotten_while_it_is_compiled_leaves_nothing(
     assert not core.has_work
 
 
-@pytest.fixture(scope="module")
-def server(tiny_model_path: Path) -> Iterator[RunningServer]:
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL),
-        engine=EngineConfig(llama_cpp=ONE_THREAD, **SETTINGS),  # type: ignore[arg-type]
-    )
-    with running_server(settings, model_path=str(tiny_model_path)) as running:
-        yield running
-
-
 def response_format(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def test_whole_and_streamed_answers_over_http(server: RunningServer):
+def test_whole_and_streamed_answers_over_http(tiny_server: RunningServer):
     body = {"response_format": response_format(POINT), "seed": 5, "max_tokens": 200}
-    choice = server.chat(**body).json()["choices"][0]
-    chunks = server.chunks(
-        "/v1/chat/completions", messages=[{"role": "user", "content": "hi"}], **body
-    )
+    choice = tiny_server.chat(**body).json()["choices"][0]
+    chunks = tiny_server.chunks(CHAT, messages=HI, **body)
 
     assert choice["finish_reason"] == "stop"
     Draft202012Validator(POINT).validate(json.loads(choice["message"]["content"]))
@@ -254,17 +219,19 @@ def test_whole_and_streamed_answers_over_http(server: RunningServer):
         ({"response_format": response_format({"const": "é"})}, {'"é"'}),
     ],
 )
-def test_completions_take_all_forms(server: RunningServer, body: dict[str, Any], answers: set[str]):
-    answer = server.post("/v1/completions", prompt="a", n=4, **body).json()
+def test_completions_take_all_forms(
+    tiny_server: RunningServer, body: dict[str, Any], answers: set[str]
+):
+    answer = tiny_server.post("/v1/completions", prompt="a", n=4, **body).json()
 
     assert {choice["text"] for choice in answer["choices"]} <= answers
     assert {choice["finish_reason"] for choice in answer["choices"]} == {"stop"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_schema_that_cannot_be_enforced_is_a_400(server: RunningServer, stream: bool):
+def test_a_schema_that_cannot_be_enforced_is_a_400(tiny_server: RunningServer, stream: bool):
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
-    response = server.chat(response_format=response_format(schema), stream=stream)
+    response = tiny_server.chat(response_format=response_format(schema), stream=stream)
 
     assert response.status_code == 400
     error = response.json()["error"]

@@ -11,12 +11,12 @@ pytest.importorskip("llama_cpp")
 import msgspec
 
 from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, TokenLogprobs
+from runtime.messages.request import Request, TokenLogprobs
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.engines import ONE_THREAD, a_request
 
 NUM_TOP = 4
 TOLERANCE = 0.01
@@ -29,10 +29,7 @@ class RecordingEngine(LlamaCppEngine):
     def __init__(self, path: Path, **settings: object) -> None:
         settings.setdefault("max_num_seqs", 4)
         settings.setdefault("num_kv_tokens", 512)
-        config = EngineConfig(
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-            **settings,  # type: ignore[arg-type]
-        )
+        config = EngineConfig(llama_cpp=ONE_THREAD, **settings)  # type: ignore[arg-type]
         super().__init__(config, str(path), load_tokenizer(path))
         self.rows: list[np.ndarray] = []
 
@@ -72,14 +69,9 @@ def engine(shared: RecordingEngine) -> Iterator[RecordingEngine]:
 
 def request(request_id: str = "r", num_prompt: int = 12, **fields: object) -> Request:
     random = np.random.default_rng(num_prompt)
-    fields.setdefault("max_tokens", 8)
-    fields.setdefault("temperature", 0.0)
-    fields.setdefault("ignore_eos", True)
-    return Request(
-        request_id=request_id,
-        prompt_token_ids=random.integers(10, 250, num_prompt).tolist(),
-        sampling=SamplingParams(**fields),  # type: ignore[arg-type]
-    )
+    plain = {"temperature": 0.0, "ignore_eos": True}
+    prompt = random.integers(10, 250, num_prompt).tolist()
+    return a_request(request_id, prompt_token_ids=prompt, **{**plain, **fields})
 
 
 def tokens_of(outputs: list[SequenceOutput]) -> list[int]:

@@ -3,29 +3,25 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from runtime.engines.base import Engine, SequenceOutput
-from runtime.messages.request import Request, SamplingParams
+from runtime.messages.request import SamplingParams
+from tests.kit.engines import a_request
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE
 
 PLAIN: dict[str, Any] = {"script": list(range(97, 123))}
 
 Make = Callable[..., Engine]
 
+request = partial(a_request, prompt_token_ids=[1, 2, 3], temperature=0.0)
+
 only = pytest.mark.parametrize
 """`only("release", ["1.2"], indirect=True)` runs a test against one release."""
-
-
-def request(request_id: str = "r", **fields: Any) -> Request:
-    names = set(SamplingParams.__struct_fields__)
-    sampling = {name: fields.pop(name) for name in list(fields) if name in names}
-    sampling = {"max_tokens": 8, "temperature": 0.0, **sampling}
-    fields.setdefault("prompt_token_ids", [1, 2, 3])
-    return Request(request_id=request_id, sampling=SamplingParams(**sampling), **fields)
 
 
 def steps(engine: Engine) -> Iterator[list[SequenceOutput]]:
@@ -34,32 +30,6 @@ def steps(engine: Engine) -> Iterator[list[SequenceOutput]]:
     while engine.num_running:
         assert time.monotonic() < end, "the engine does not come to an end"
         yield list(engine.step())
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, SequenceOutput]:
-    """Add what fits when it fits; each request's deltas as one."""
-    waiting = list(requests)
-    whole: dict[str, SequenceOutput] = {}
-    while waiting or engine.num_running:
-        while waiting and engine.can_add(waiting[0]):
-            engine.add(waiting.pop(0))
-        for output in engine.step():
-            whole[output.request_id] = joined(whole.get(output.request_id), output)
-    return whole
-
-
-def joined(before: SequenceOutput | None, output: SequenceOutput) -> SequenceOutput:
-    if before is None:
-        return output
-    assert before.finish_reason is None, "more after the end"
-    return SequenceOutput(
-        output.request_id,
-        before.token_ids + output.token_ids,
-        output.finish_reason,
-        output.num_cached_tokens,
-        None if output.logprobs is None else (before.logprobs or []) + output.logprobs,
-        before.prompt_logprobs or output.prompt_logprobs,
-    )
 
 
 def expected(plan: dict[str, Any], prompt: list[int], max_tokens: int) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from runtime.messages.request import Request
+from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, OTHER_EOS_TOKEN_ID
 from tests.runtime.engines.tensorrt_llm.harness import (
     PLAIN,
@@ -13,7 +14,6 @@ from tests.runtime.engines.tensorrt_llm.harness import (
     only,
     penalised,
     request,
-    run,
     steps,
 )
 
@@ -22,7 +22,7 @@ def test_answers_are_the_packages(make: Make) -> None:
     engine = make(max_num_seqs=4)
     requests = [request(str(number), prompt_token_ids=[number, 7]) for number in range(10)]
 
-    whole = run(engine, *requests)
+    whole = engine_answers(engine, *requests)
 
     for number in range(10):
         assert whole[str(number)].token_ids == expected(PLAIN, [number, 7], 8)
@@ -36,7 +36,7 @@ def test_the_token_that_ends_an_answer_is_its_last(make: Make, in_list: bool) ->
     """Also where the package cuts it off (contract table, 3.5)."""
     plan = {**PLAIN, "eos_after": 3, "eos_in_token_ids": in_list}
 
-    answer = run(make(plan=plan), request(max_tokens=50))["r"]
+    answer = engine_answers(make(plan=plan), request(max_tokens=50))["r"]
 
     assert answer.token_ids == [*expected(PLAIN, [1, 2, 3], 3), EOS_TOKEN_ID]
     assert answer.finish_reason == "stop"
@@ -47,7 +47,7 @@ def test_other_end_tokens_and_stop_tokens_end_an_answer(make: Make) -> None:
     plan = {"say": [65, 66, OTHER_EOS_TOKEN_ID, 67, 68, 69]}
     engine = make(plan=plan)
 
-    whole = run(
+    whole = engine_answers(
         engine,
         request("end", max_tokens=50),
         request("stop", max_tokens=50, stop_token_ids=(66,)),
@@ -68,7 +68,7 @@ def test_nothing_ends_an_answer_before_min_tokens(make: Make) -> None:
     a wrong one (4.4)."""
     engine = make(plan={"say": [65, OTHER_EOS_TOKEN_ID]})
 
-    whole = run(
+    whole = engine_answers(
         engine,
         request("free", max_tokens=20),
         request("bound", max_tokens=20, min_tokens=5),
@@ -98,7 +98,7 @@ def test_penalties_are_honoured_in_every_release(make: Make, fields: dict[str, f
     prompt = list(range(90, 110))
     asked = request(prompt_token_ids=prompt, max_tokens=40, **fields)
 
-    answer = run(make(), asked)["r"].token_ids
+    answer = engine_answers(make(), asked)["r"].token_ids
 
     assert answer == penalised(prompt, 40, asked.sampling)
     assert answer != expected(PLAIN, prompt, 40)
@@ -111,13 +111,15 @@ def test_presence_and_frequency_count_the_answer_alone_and_all_of_it(make: Make)
     fields: dict[str, Any] = {"presence_penalty": 1.5, "frequency_penalty": 0.7}
     prompt = list(range(97, 123)) * 2
 
-    whole = run(engine, request("whole", prompt_token_ids=prompt, max_tokens=24, **fields))
+    whole = engine_answers(
+        engine, request("whole", prompt_token_ids=prompt, max_tokens=24, **fields)
+    )
     tokens = whole["whole"].token_ids
     cut = request(
         "cut", prompt_token_ids=prompt, max_tokens=24, output_token_ids=tokens[:10], **fields
     )
 
-    assert run(engine, cut)["cut"].token_ids == tokens[10:]
+    assert engine_answers(engine, cut)["cut"].token_ids == tokens[10:]
     assert tokens[0] == expected(PLAIN, prompt, 1)[0]
 
 
@@ -125,7 +127,7 @@ def test_logit_bias_forbids_and_forces(make: Make) -> None:
     engine = make()
     first = expected(PLAIN, [1, 2, 3], 1)[0]
 
-    whole = run(
+    whole = engine_answers(
         engine,
         request("forbid", logit_bias={first: -100.0}),
         request("force", logit_bias={7: 100.0}),
@@ -147,7 +149,7 @@ def test_a_prompt_is_scored_whatever_is_cached(make: Make, max_tokens: int) -> N
             name, prompt_token_ids=prompt, max_tokens=max_tokens, prompt_logprobs=2, logprobs=1
         )
 
-    answers = run(engine, asked("cold"), asked("again"))
+    answers = engine_answers(engine, asked("cold"), asked("again"))
 
     cold, again = answers["cold"], answers["again"]
     assert cold.prompt_logprobs == again.prompt_logprobs
@@ -169,13 +171,15 @@ def test_a_score_that_the_release_does_not_tell_is_an_error(make: Make) -> None:
 
     (failed,) = engine.take_failed()
     assert "does not tell how likely" in str(failed.error)
-    assert len(run(engine, request(max_tokens=3))["r"].token_ids) == 3
+    assert len(engine_answers(engine, request(max_tokens=3))["r"].token_ids) == 3
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 3])
 def test_each_token_has_its_logprobs(make: Make, wanted: int) -> None:
     """0 is "the token alone" with us and "none" in some releases (3.6)."""
-    answer = run(make(), request(logprobs=wanted, temperature=1.5, seed=5, max_tokens=30))["r"]
+    answer = engine_answers(
+        make(), request(logprobs=wanted, temperature=1.5, seed=5, max_tokens=30)
+    )["r"]
 
     assert answer.logprobs is not None
     assert len(answer.logprobs) == len(answer.token_ids)
@@ -197,7 +201,7 @@ def test_sampling_follows_the_seed(make: Make) -> None:
         for take in "ab"
     ]
 
-    whole = run(engine, *sampled, request("greedy", max_tokens=20))
+    whole = engine_answers(engine, *sampled, request("greedy", max_tokens=20))
 
     assert whole["1a"].token_ids == whole["1b"].token_ids
     assert whole["1a"].token_ids != whole["2a"].token_ids

@@ -13,6 +13,7 @@ from runtime.errors import EngineFatal, MissingExtra, SetupError
 from runtime.messages.wire import RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
+from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.runtime.engines.tensorrt_llm.harness import (
     PLAIN,
@@ -21,7 +22,6 @@ from tests.runtime.engines.tensorrt_llm.harness import (
     only,
     penalised,
     request,
-    run,
     steps,
 )
 
@@ -92,7 +92,7 @@ def test_a_request_that_waits_for_memory_is_no_hang(make: Make) -> None:
     )
     requests = [request("first", max_tokens=300), request("second", max_tokens=300)]
 
-    whole = run(engine, *requests)
+    whole = engine_answers(engine, *requests)
 
     assert {len(answer.token_ids) for answer in whole.values()} == {300}
 
@@ -115,7 +115,9 @@ def test_a_folder_of_engines_still_works_where_it_can(release: str, tmp_path: Pa
     engine = create_engine(EngineConfig(name="tensorrt_llm"), str(folder), load_tokenizer(folder))
     try:
         asked = request(max_tokens=20, frequency_penalty=1.1)
-        assert run(engine, asked)["r"].token_ids == penalised([1, 2, 3], 20, asked.sampling)
+        assert engine_answers(engine, asked)["r"].token_ids == penalised(
+            [1, 2, 3], 20, asked.sampling
+        )
         assert engine.limits.max_model_len == 512
     finally:
         engine.close()

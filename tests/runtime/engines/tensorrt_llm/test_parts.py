@@ -1,5 +1,6 @@
 """Parts of the TensorRT-LLM engine by themselves: what the package's double does not show."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,19 +18,18 @@ from runtime.errors import (
     InvalidRequest,
     LockgateError,
 )
-from runtime.messages.request import Request, SamplingParams, TokenLogprobs
+from runtime.messages.request import TokenLogprobs
 from runtime.messages.structured_output import StructuredOutput
+from tests.kit.engines import a_request
 
 ENDS = EndTokens(frozenset({100, 101}), 100, known_to_package=True)
 
 
+request = partial(a_request, prompt_token_ids=[1, 2], max_tokens=20)
+
+
 class PackageError(RuntimeError):
     """Stands for the package's RequestError, which is a RuntimeError."""
-
-
-def request(**sampling: Any) -> Request:
-    params = SamplingParams(max_tokens=20, **sampling)
-    return Request(request_id="r", prompt_token_ids=[1, 2], sampling=params)
 
 
 def sequence(**sampling: Any) -> tuple[Sequence, SimpleNamespace]:

@@ -6,15 +6,16 @@ import pytest
 
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
+from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import VOCAB_SIZE
-from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, request, run, steps
+from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, request, steps
 
 
 def test_a_request_goes_on_where_it_stood(make: Make) -> None:
     engine = make()
     tokens = expected(PLAIN, [1, 2, 3], 20)
 
-    whole = run(
+    whole = engine_answers(
         engine,
         request("new", max_tokens=20),
         request("half", max_tokens=20, output_token_ids=tokens[:9]),
@@ -28,10 +29,10 @@ def test_a_request_goes_on_where_it_stood(make: Make) -> None:
 
 def test_a_sampled_request_that_goes_on_draws_other_numbers(make: Make) -> None:
     engine = make()
-    first = run(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
+    first = engine_answers(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
     prompt = [1, 2, 3, *first[:15]]
 
-    again = run(
+    again = engine_answers(
         engine,
         request("on", temperature=5.0, seed=3, max_tokens=30, output_token_ids=first[:15]),
         request("same", temperature=5.0, seed=3, max_tokens=15, prompt_token_ids=prompt),
@@ -54,13 +55,13 @@ def test_preemption_hands_back_a_request_that_goes_on(make: Make) -> None:
     assert engine.num_running == 0
     assert engine.take_usage().num_preempted == 1
     assert back.output_token_ids == seen
-    assert run(engine, back)["r"].token_ids == tokens[len(seen) :]
+    assert engine_answers(engine, back)["r"].token_ids == tokens[len(seen) :]
 
 
 def test_the_max_of_tokens_is_what_there_is_room_for(make: Make) -> None:
     engine = make(folder_model_len=64)
 
-    answer = run(engine, request(prompt_token_ids=[1] * 50, max_tokens=1000))["r"]
+    answer = engine_answers(engine, request(prompt_token_ids=[1] * 50, max_tokens=1000))["r"]
 
     assert len(answer.token_ids) == 14
     assert answer.finish_reason == "length"
@@ -99,17 +100,19 @@ def test_without_chunks_a_prompt_has_to_fit_a_step(make: Make) -> None:
     engine = make({"enable_chunked_prefill": False, "max_num_tokens": 32})
     with pytest.raises(ContextLengthExceeded, match="room for 32"):
         engine.add(request(prompt_token_ids=[1] * 33))
-    assert len(run(engine, request(prompt_token_ids=[1] * 32))["r"].token_ids) == 8
+    assert len(engine_answers(engine, request(prompt_token_ids=[1] * 32))["r"].token_ids) == 8
 
 
 def test_prompt_tokens_found_in_the_cache_are_counted(make: Make) -> None:
     engine = make()
     prompt = list(range(100))
-    run(engine, request("first", prompt_token_ids=prompt))
+    engine_answers(engine, request("first", prompt_token_ids=prompt))
     engine.take_usage()
 
-    again = run(engine, request("again", prompt_token_ids=prompt))["again"]
-    salted = run(engine, request("salted", prompt_token_ids=prompt, cache_salt="x"))["salted"]
+    again = engine_answers(engine, request("again", prompt_token_ids=prompt))["again"]
+    salted = engine_answers(engine, request("salted", prompt_token_ids=prompt, cache_salt="x"))[
+        "salted"
+    ]
 
     usage = engine.take_usage()
     assert 0 < again.num_cached_tokens < 100
@@ -129,7 +132,7 @@ def test_an_aborted_request_frees_its_place_and_says_no_more(make: Make) -> None
     engine.abort("unknown")
 
     assert engine.num_running == 0
-    assert set(run(engine, request("second"), request("first"))) == {"first", "second"}
+    assert set(engine_answers(engine, request("second"), request("first"))) == {"first", "second"}
 
 
 def test_the_engines_queue_stays_as_short_as_its_cache(make: Make) -> None:

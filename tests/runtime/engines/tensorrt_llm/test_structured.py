@@ -7,14 +7,15 @@ import pytest
 
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
-from tests.runtime.engines.tensorrt_llm.harness import Make, request, run, steps
+from tests.kit.engines import engine_answers
+from tests.runtime.engines.tensorrt_llm.harness import Make, request, steps
 
 
 def test_structured_output_is_enforced_and_a_bad_one_is_the_clients_mistake(make: Make) -> None:
     engine = make()
     choice = StructuredOutput(choice=("yes.", "n(o"))
 
-    whole = run(
+    whole = engine_answers(
         engine,
         request("choice", max_tokens=30, structured_output=choice),
         request("json", max_tokens=200, structured_output=StructuredOutput(json_object=True)),
@@ -40,13 +41,13 @@ def calls(*, strict: bool = False, **fields: Any) -> StructuredOutput:
 def test_calls_of_tools_are_enforced_where_the_package_can(make: Make) -> None:
     """Otherwise they are left to the model, if they may be."""
     engine = make()
-    whole = run(engine, request(max_tokens=90, structured_output=calls()))["r"]
+    whole = engine_answers(engine, request(max_tokens=90, structured_output=calls()))["r"]
     text = bytes(whole.token_ids[:-1]).decode()
     assert re.fullmatch(r'<call>{"name": "f", "arguments": {"a": -?\d+}}</call>', text)
-    free = run(engine, request())["r"].token_ids
+    free = engine_answers(engine, request())["r"].token_ids
     for fields in ({"at_start": True}, {"special_tokens": (("<call>", 1),)}):
         asked = request(structured_output=calls(**fields))
-        assert run(engine, asked)["r"].token_ids == free
+        assert engine_answers(engine, asked)["r"].token_ids == free
     for fields in ({"must_call": True}, {"content": "{}"}):
         with pytest.raises(InvalidRequest, match="cannot enforce `tools`") as caught:
             engine.add(request(structured_output=calls(**fields)))
@@ -56,8 +57,8 @@ def test_calls_of_tools_are_enforced_where_the_package_can(make: Make) -> None:
 @pytest.mark.parametrize("backend", ["llguidance", "off"])
 def test_backends_that_know_no_tags(make: Make, backend: str) -> None:
     engine = make({"guided_decoding_backend": backend})
-    free = run(engine, request())["r"].token_ids
-    assert run(engine, request(structured_output=calls()))["r"].token_ids == free
+    free = engine_answers(engine, request())["r"].token_ids
+    assert engine_answers(engine, request(structured_output=calls()))["r"].token_ids == free
     with pytest.raises(InvalidRequest, match="cannot enforce `tools`"):
         engine.add(request(structured_output=calls(strict=True)))
 
@@ -73,9 +74,9 @@ def test_a_structured_answer_that_goes_on_is_computed_again_and_only_the_rest_is
 ) -> None:
     engine = make()
     wanted = StructuredOutput(choice=("abcdefgh",))
-    first = run(engine, request(max_tokens=30, structured_output=wanted))["r"].token_ids
+    first = engine_answers(engine, request(max_tokens=30, structured_output=wanted))["r"].token_ids
 
-    rest = run(
+    rest = engine_answers(
         engine,
         request(max_tokens=30, structured_output=wanted, output_token_ids=first[:4]),
     )["r"]

@@ -1,7 +1,7 @@
 """Thinking on the TensorRT-LLM engine, against the double of each release."""
 
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine
 from runtime.errors import InvalidRequest
-from runtime.messages.request import Request, SamplingParams, Thinking
+from runtime.messages.request import Request, Thinking
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.engines import a_request, engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE, write_tensorrt_model
 from tests.kit.serving import MODEL, running_server
 from tests.kit.tensorrt_double import RELEASES, double_of, findable
@@ -31,6 +32,8 @@ TEMPLATE = (
 )
 
 Make = Callable[..., Engine]
+
+request = partial(a_request, prompt_token_ids=[1, 2], max_tokens=30, temperature=0.0)
 
 
 def write_thinker(folder: Path, **plan: Any) -> Path:
@@ -56,33 +59,16 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             engine.close()
 
 
+def run(engine: Engine, *requests: Request) -> dict[str, list[int]]:
+    return {name: answer.token_ids for name, answer in engine_answers(engine, *requests).items()}
+
+
 every_release = pytest.mark.parametrize("make", RELEASES, indirect=True)
 
 
 def thinking(**fields: Any) -> Thinking:
     fields = {"starts_inside": True, "closing_token_ids": (END,), **fields}
     return Thinking(start="<think>", end="</think>", start_token_id=START, **fields)
-
-
-def request(request_id: str = "r", **fields: Any) -> Request:
-    names = set(SamplingParams.__struct_fields__)
-    sampling = {name: fields.pop(name) for name in list(fields) if name in names}
-    sampling = {"max_tokens": 30, "temperature": 0.0, **sampling}
-    params = SamplingParams(**sampling)
-    return Request(request_id=request_id, prompt_token_ids=[1, 2], sampling=params, **fields)
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, list[int]]:
-    answers: dict[str, list[int]] = {each.request_id: [] for each in requests}
-    for each in requests:
-        engine.add(each)
-    patience = time.monotonic() + 20
-    while engine.num_running:
-        assert time.monotonic() < patience, "the engine does not come to an end"
-        for output in engine.step():
-            answers[output.request_id] += output.token_ids
-    assert not engine.take_failed()
-    return answers
 
 
 @every_release

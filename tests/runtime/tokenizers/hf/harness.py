@@ -11,7 +11,7 @@ from runtime.tokenizers.hf.tokenizer import HFTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.models import hf_folders as build
 from tests.kit.models.hf_folders import write_json
-from tests.runtime.tokenizers.test_tokenizer import nasty_texts
+from tests.kit.models.texts import nasty_texts
 
 TEXTS = [*nasty_texts(600, seed=1), *["the quick brown fox jumps over the lazy dog "] * 20]
 ASCII = [text for text in TEXTS if text.isascii()]

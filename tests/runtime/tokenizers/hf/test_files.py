@@ -7,15 +7,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from gateway.chat.template.template import ChatTemplate
-from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.scripted import ScriptedConfig
 from runtime.models.hf_folder import is_checkpoint_folder, read_model_config
 from runtime.tokenizers.hf.tokenizer_config import read_tokenizer_config
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.models.hf_folders import write_json
 from tests.kit.models.tiny_model import CHAT_TEMPLATE
-from tests.kit.serving import MODEL, running_server
+from tests.kit.serving import running_server, scripted_settings
 from tests.runtime.tokenizers.hf.harness import Pair, edit, set_key
 
 
@@ -207,10 +204,7 @@ def test_special_tokens_of_older_folders(copy: Path) -> None:
 def test_a_whole_server_on_a_folder(qwen2: Path) -> None:
     """Tokens of half characters go through engine, stream and HTTP without breaking any."""
     text = "日本語 naïve 👩‍👩‍👧‍👦🏳️‍🌈 Привет हिन्दी. "
-    settings = Settings(
-        model=ModelSettings(served_name=MODEL, tokenizer=str(qwen2)),
-        engine=EngineConfig(name="scripted", scripted=ScriptedConfig(text=text)),
-    )
+    settings = scripted_settings(model={"tokenizer": str(qwen2)}, text=text)
     tokenizer = load_tokenizer(qwen2)
     prompt = "<|im_start|>user\nhé<|im_end|>\n<|im_start|>assistant\n"
     prompt_ids = tokenizer.encode(prompt, add_special=True, parse_special=True)

@@ -18,8 +18,8 @@ from runtime.tokenizers.hf.tokenizer import HFTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.models import hf_folders as build
 from tests.kit.models.hf_folders import NUM_PADDED, write_folder
+from tests.kit.models.texts import nasty_texts
 from tests.runtime.tokenizers.hf.harness import BYTE_LEVEL, KINDS, TEXTS, Pair, edit, set_key
-from tests.runtime.tokenizers.test_tokenizer import nasty_texts
 
 
 def test_same_tokens_as_transformers(pair: Pair) -> None:

@@ -3,8 +3,7 @@ against OpenAI's schemas; and from the engine's deltas on, however they are cut.
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import openai
@@ -29,11 +28,9 @@ from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
-from gateway.settings.schema import ModelSettings, ServerSettings, Settings
-from runtime.config.engine import EngineConfig
-from runtime.config.llama_cpp import LlamaCppConfig
-from runtime.config.scripted import ScriptedConfig
-from tests.gateway.api.openai.writers.test_stream_equals_whole import TOKENIZER, deltas
+from gateway.settings.schema import ServerSettings
+from tests.kit.chat.answers import error_of, good
+from tests.kit.chat.cuts import TOKENIZER, deltas
 from tests.kit.openai.schemas import (
     REQUEST_FIELDS,
     check_answer,
@@ -47,6 +44,7 @@ from tests.kit.serving import (
     raw_request,
     running_server,
     scripted_settings,
+    server_of,
     wait_for,
 )
 
@@ -67,27 +65,17 @@ FUNCTION: dict[str, Any] = {
 HEAD = Head("resp_1", 1, "m", "fp")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    config = scripted_settings(engine={"max_model_len": 1000}, text=SENTENCE, num_tokens=60)
-    with running_server(config) as running:
-        yield running
+server = server_of(scripted_settings(engine={"max_model_len": 1000}, text=SENTENCE, num_tokens=60))
 
 
-@pytest.fixture(scope="module")
-def caller() -> Iterator[RunningServer]:
-    """Thinks, then calls; it begins anywhere in its text and says it twice."""
-    config = Settings(
-        model=ModelSettings(
-            served_name=MODEL, tool_dialect="hermes", reasoning_parser="deepseek_r1"
-        ),
-        engine=EngineConfig(
-            name="scripted",
-            scripted=ScriptedConfig(text=SCRIPT, num_tokens=2 * len(SCRIPT.encode())),
-        ),
+caller = server_of(
+    scripted_settings(
+        model={"tool_dialect": "hermes", "reasoning_parser": "deepseek_r1"},
+        text=SCRIPT,
+        num_tokens=2 * len(SCRIPT.encode()),
     )
-    with running_server(config) as running:
-        yield running
+)
+"""Thinks, then calls; it begins anywhere in its text and says it twice."""
 
 
 def parse(text: str) -> list[dict[str, Any]]:
@@ -184,9 +172,7 @@ def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
 def ask(server: RunningServer, **body: Any) -> dict[str, Any]:
     """The whole answer, of which the stream says the same."""
     body = {"seed": 1, "input": "hi", **body}
-    response = server.post(URL, **body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
+    answer = good(server.post(URL, **body))
     check_response(answer)
     streamed = server.post(URL, **body, stream=True)
     assert streamed.headers["content-type"].startswith("text/event-stream")
@@ -196,10 +182,8 @@ def ask(server: RunningServer, **body: Any) -> dict[str, Any]:
 
 def refused(server: RunningServer, **body: Any) -> dict[str, Any]:
     response = server.post(URL, **{"input": "hi", **body})
-    assert response.status_code == 400, response.text
     check_error(response.json())
-    error: dict[str, Any] = response.json()["error"]
-    return error
+    return error_of(response)
 
 
 def test_a_text(server: RunningServer):
@@ -447,22 +431,6 @@ def test_an_error_in_mid_stream_ends_it_with_what_there_is():
     assert end["output"][0]["content"][0]["text"]
 
 
-@pytest.fixture(scope="module")
-def tiny(tiny_model_path: Path) -> Iterator[RunningServer]:
-    """Random weights, which grammars hold to what was asked for."""
-    pytest.importorskip("llama_cpp")
-    config = Settings(
-        model=ModelSettings(served_name=MODEL),
-        engine=EngineConfig(
-            max_num_seqs=4,
-            num_kv_tokens=8192,
-            llama_cpp=LlamaCppConfig(num_threads=1, use_extra_bufts=False),
-        ),
-    )
-    with running_server(config, model_path=str(tiny_model_path)) as running:
-        yield running
-
-
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"enum": ["Oslo", "Rome"]}, "capital": {"type": "boolean"}},
@@ -471,15 +439,15 @@ SCHEMA = {
 }
 
 
-def test_a_schema_is_enforced(tiny: RunningServer):
+def test_a_schema_is_enforced(tiny_server: RunningServer):
     wanted = {"type": "json_schema", "name": "city", "schema": SCHEMA}
-    answer = ask(tiny, text={"format": wanted}, max_output_tokens=200, temperature=1)
+    answer = ask(tiny_server, text={"format": wanted}, max_output_tokens=200, temperature=1)
 
     Draft202012Validator(SCHEMA).validate(json.loads(answer["output"][0]["content"][0]["text"]))
     assert answer["text"]["format"] == wanted
 
 
-def test_a_call_that_has_to_come_comes(tiny: RunningServer):
+def test_a_call_that_has_to_come_comes(tiny_server: RunningServer):
     tool = {"type": "function", "name": "toss", "parameters": SCHEMA}
     choices: list[Any] = [
         "required",
@@ -492,7 +460,7 @@ def test_a_call_that_has_to_come_comes(tiny: RunningServer):
     ]
     for choice in choices:
         asked = {"tools": [tool], "tool_choice": choice, "parallel_tool_calls": False}
-        answer = ask(tiny, **asked, max_output_tokens=200, temperature=1)
+        answer = ask(tiny_server, **asked, max_output_tokens=200, temperature=1)
         [call] = answer["output"]
         assert call["name"] == "toss"
         Draft202012Validator(SCHEMA).validate(json.loads(call["arguments"]))

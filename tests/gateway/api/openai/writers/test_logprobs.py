@@ -1,7 +1,6 @@
 """OpenAI's two forms of log-probabilities: every token is told, and cuts change nothing."""
 
 import codecs
-from itertools import pairwise
 
 import msgspec
 from hypothesis import given
@@ -15,6 +14,7 @@ from gateway.api.openai.writers.logprobs import (
 )
 from runtime.messages.request import TokenLogprobs
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from tests.kit.chat.cuts import cut
 
 TOKENIZER = ByteTokenizer()
 token_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12)
@@ -45,15 +45,12 @@ def test_the_bytes_of_a_chats_tokens_are_its_text(ids):
         assert (entry.bytes is None) == (entry.token.startswith("<|"))
 
 
-@given(token_ids | texts, st.lists(st.integers(0, 12), max_size=4))
+@given(token_ids | texts, st.lists(st.integers(1, 12), max_size=4))
 def test_offsets_of_a_completion_do_not_depend_on_cuts(ids, cuts):
     """And each is the number of characters that were complete before the token."""
     whole = CompletionLogprobsWriter(TOKENIZER).write(ids, entries(ids))
     writer = CompletionLogprobsWriter(TOKENIZER)
-    places = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
-    parts = [
-        writer.write(ids[start:end], entries(ids[start:end])) for start, end in pairwise(places)
-    ]
+    parts = [writer.write(part, entries(part)) for part in cut(ids, cuts)]
 
     for name, values in msgspec.structs.asdict(whole).items():
         assert [value for part in parts for value in getattr(part, name)] == values

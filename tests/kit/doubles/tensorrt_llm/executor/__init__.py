@@ -1,7 +1,7 @@
 """The executor's public names."""
 
 from .request import LoRARequest
-from .result import CompletionOutput, GenerationResult
+from .result import CompletionOutput, RequestOutput
 from .utils import RequestError
 
 
@@ -12,7 +12,7 @@ class CppExecutorError(RuntimeError):
 __all__ = [
     "CompletionOutput",
     "CppExecutorError",
-    "GenerationResult",
     "LoRARequest",
     "RequestError",
+    "RequestOutput",
 ]

@@ -4,15 +4,13 @@ import asyncio
 import itertools
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import Any
 
 from ..facts import fact
 from .hosts import ProcessHost, ThreadHost
 from .messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
-from .result import GenerationResult
+from .result import RequestOutput
 
 WORKER_VARIABLE = "TENSORRT_LLM_DOUBLE_WORKER"
 
@@ -22,7 +20,7 @@ class Executor:
 
     def __init__(self, config: WorkerConfig, max_stats: int, shutdown_block_s: float) -> None:
         self._ids = itertools.count(1)
-        self._results: dict[int, GenerationResult] = {}
+        self._results: dict[int, RequestOutput] = {}
         self._errors: deque[Exception] = deque()
         self._stats: deque[dict[str, Any]] = deque(maxlen=max_stats)
         self._stats_came = threading.Condition()
@@ -31,7 +29,6 @@ class Executor:
         self._dead = False
         self._shutdown_block_s = shutdown_block_s
         self._unblocked = threading.Event()
-        self._kv_events: deque[dict[str, Any]] = deque(maxlen=config.max_kv_events)
         self._host = (ProcessHost if _in_process() else ThreadHost)(config, self._take)
 
     @property
@@ -42,7 +39,7 @@ class Executor:
     def next_id(self) -> int:
         return next(self._ids)
 
-    def submit(self, request: EngineRequest, result: GenerationResult) -> None:
+    def submit(self, request: EngineRequest, result: RequestOutput) -> None:
         self.raise_background_error()
         self._results[request.client_id] = result
         self._host.put(request)
@@ -88,28 +85,6 @@ class Executor:
             self._stats.clear()
         return records
 
-    async def stats_async(self, seconds: float) -> AsyncIterator[dict[str, Any]]:
-        """The same one by one, until `seconds` bring no other. Releases that wait in a blocking
-        call hold the event loop up meanwhile."""
-        end = time.monotonic() + seconds
-        while self._stats_wanted and time.monotonic() < end:
-            records = self.stats(seconds if fact("stats_block_the_loop") else 0)
-            for record in records:
-                yield record
-            if records:
-                end = time.monotonic() + seconds
-            elif not fact("stats_block_the_loop"):
-                await asyncio.sleep(0.005)
-
-    def kv_events(self) -> list[dict[str, Any]]:
-        """Events that have not been read, each once."""
-        return [self._kv_events.popleft() for _ in range(len(self._kv_events))]
-
-    async def kv_events_async(self) -> AsyncIterator[dict[str, Any]]:
-        """The same, one by one."""
-        for event in self.kv_events():
-            yield event
-
     def _close(self) -> None:
         if self._shutdown:
             return
@@ -123,7 +98,6 @@ class Executor:
             with self._stats_came:
                 self._stats.append(batch.stats)
                 self._stats_came.notify_all()
-        self._kv_events.extend(batch.kv_events)
         if batch.engine_error is not None:
             self._errors.append(RuntimeError(batch.engine_error))
         self._deliver(batch.responses)
@@ -132,7 +106,7 @@ class Executor:
 
     def _deliver(self, responses: list[Response]) -> None:
         """Queue each response for its result, then wake each event loop once."""
-        loops: dict[asyncio.AbstractEventLoop, list[GenerationResult]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[RequestOutput]] = {}
         for response in responses:
             result = self._results.get(response.client_id)
             if result is None:
@@ -153,7 +127,7 @@ class Executor:
         if not fact("worker_is_watched"):
             return
         self._deliver(
-            [Response(i, 0, [], is_final=True, error=message, fatal=True) for i in self._results]
+            [Response(i, [], is_final=True, error=message, fatal=True) for i in self._results]
         )
 
 
@@ -163,7 +137,7 @@ def _in_process() -> bool:
     return os.environ.get(WORKER_VARIABLE) == "process" and not single
 
 
-def _wake(loop: asyncio.AbstractEventLoop, results: list[GenerationResult]) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, results: list[RequestOutput]) -> None:
     try:
         loop.call_soon_threadsafe(_wake_all, results)
     except RuntimeError:
@@ -171,6 +145,6 @@ def _wake(loop: asyncio.AbstractEventLoop, results: list[GenerationResult]) -> N
             raise
 
 
-def _wake_all(results: list[GenerationResult]) -> None:
+def _wake_all(results: list[RequestOutput]) -> None:
     for result in results:
         result._wake()

@@ -1,8 +1,8 @@
 """Guided decoding: which tokens a guide lets through.
 
 The model would fill a free string for ever, so the double has a wish: the smallest text that it
-knows to fulfil the guide. Where llguidance is installed it decides what may come, and the wish is
-taken as far as that agrees; without it the wish is all that may come.
+knows to fulfil the guide. llguidance decides what may come, and the wish is taken as far as that
+agrees.
 """
 
 import json
@@ -10,16 +10,12 @@ import re
 from functools import cache
 from typing import Any, Protocol
 
+import llguidance
 import numpy as np
 
 from ..tokenizer import load_tokenizer
 from .instance import Unsupported, instance_of_regex, instance_of_schema
 from .messages import EngineRequest, WorkerConfig
-
-try:
-    import llguidance
-except ModuleNotFoundError:
-    llguidance = None
 
 
 class GuideError(Exception):
@@ -85,7 +81,7 @@ def make_guide(
         raise GuideError(f"structural_tag is not supported by {config.guided_backend}")
     assert config.tokenizer is not None, "checked when the LLM was made"
     assert eos_token_id is not None, "a model that never ends cannot be guided"
-    if llguidance is None or kind == "structural_tag":
+    if kind == "structural_tag":
         return _wish(kind, value, config.tokenizer, eos_token_id)
     matcher = _matcher(kind, value, config.tokenizer, config.vocab_size, eos_token_id)
     try:

@@ -13,9 +13,7 @@ class EngineRequest(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int
     end_id: int
     streaming: bool
-    num_sequences: int = 1
-    stop_words: tuple[tuple[int, ...], ...] = ()
-    bad_words: tuple[tuple[int, ...], ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     min_tokens: int = 0
     greedy: bool = True
     seed: int = 0
@@ -27,15 +25,11 @@ class EngineRequest(msgspec.Struct, frozen=True, gc=False):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     prompt_ignore_length: int = 0
-    no_repeat_ngram_size: int = 0
     ban_last_token: bool = False
     logprobs: int | None = None
     prompt_logprobs: int = 0
-    embedding_bias: Any = None
     logits_processors: tuple[Any, ...] = ()
-    batched_processor: bool = False
     guide: tuple[str, Any] | None = None
-    needs_score: bool = False
     cache_salt: str | None = None
     adapter: str = ""
     priority: float = 0.5
@@ -50,36 +44,31 @@ class Die(NamedTuple):
 
 
 class Response(msgspec.Struct, gc=False):
-    """News of one sequence of one request.
+    """News of one request.
 
-    `token_ids` and `logprobs` are what is new since the last response. `score` is the sum of the
-    log-probabilities so far. With `error` set the request is over and the rest is empty; `fatal`
-    says that the whole engine is.
+    `token_ids` and `logprobs` are what is new since the last response. With `error` set the request
+    is over and the rest is empty; `fatal` says that the whole engine is.
     """
 
     client_id: int
-    index: int
     token_ids: list[int]
     finish_reason: str | None = None
     is_final: bool = False
     logprobs: list[dict[int, tuple[float, int]]] | None = None
     prompt_logprobs: list[dict[int, tuple[float, int]]] | None = None
-    score: float | None = None
     cached_tokens: int = 0
-    iteration: int = 0
     error: str | None = None
     fatal: bool = False
 
 
 class Batch(NamedTuple):
-    """What one iteration sends: responses, a statistics record, events of the KV cache.
+    """What one iteration sends: responses and a statistics record.
 
     `engine_error` belongs to no request. `dead` says that the worker will not speak again.
     """
 
     responses: list[Response]
     stats: dict[str, Any] | None = None
-    kv_events: tuple[dict[str, Any], ...] = ()
     engine_error: str | None = None
     dead: bool = False
 
@@ -100,17 +89,12 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     chunked_prefill: bool
     stream_interval: int
     iter_stats: bool
-    request_stats: bool
     use_priority: bool
     honours_penalties: bool
-    honours_bad_words: bool
-    honours_no_repeat_ngram: bool
     logprobs_have_sampled_token: bool
     prompt_logprobs_have_prompt_token: bool
     eos_in_token_ids: bool
     first_token_at_once: bool
     failing_processor_fails_all: bool
-    max_kv_events: int
     guided_backend: str | None
     tokenizer: str | None
-    batched_processor: Any = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import as_array, logits_tensor
+from ..tensor import logits_tensor
 from ..token_maker import TokenMaker
 from .messages import EngineRequest, WorkerConfig
 
@@ -19,7 +19,7 @@ Scores = dict[int, tuple[float, int]]
 
 
 class Sampler:
-    """Draws the tokens of all sequences. Stateless but for the batch's logits processor."""
+    """Draws the tokens of all sequences. Stateless."""
 
     def __init__(self, config: WorkerConfig, maker: TokenMaker) -> None:
         self._config = config
@@ -32,7 +32,6 @@ class Sampler:
             and not guided
             and not request.min_tokens
             and request.logprobs is None
-            and not request.needs_score
             and not self._needs_all_logits(request)
         )
 
@@ -45,9 +44,12 @@ class Sampler:
             pairs = self._changed(sequence, candidates)
         else:
             pairs = list(candidates.items())
-        token = _draw(pairs, request, sequence.cursor.state + sequence.index)
-        if request.logprobs is not None or request.needs_score:
-            self._score(sequence, candidates, token)
+        token = _draw(pairs, request, sequence.cursor.state)
+        if request.logprobs is not None:
+            keeps = self._config.logprobs_have_sampled_token
+            sequence.logprobs.append(
+                self._scores(candidates, request.logprobs, token if keeps else None)
+            )
         return token
 
     def prompt_scores(self, request: EngineRequest, first: int) -> list[Scores]:
@@ -66,32 +68,18 @@ class Sampler:
         return scores
 
     def _needs_all_logits(self, request: EngineRequest) -> bool:
-        config = self._config
         penalized = (
             request.repetition_penalty != 1
             or request.presence_penalty != 0
             or request.frequency_penalty != 0
         )
-        return bool(
-            request.embedding_bias is not None
-            or request.logits_processors
-            or request.batched_processor
-            or (config.honours_penalties and penalized)
-            or (config.honours_bad_words and request.bad_words)
-            or (config.honours_no_repeat_ngram and request.no_repeat_ngram_size)
-        )
+        return bool(request.logits_processors) or (self._config.honours_penalties and penalized)
 
     def _changed(self, sequence: Any, candidates: dict[int, float]) -> list[tuple[int, float]]:
         request = sequence.request
         logits = self._maker.logits(candidates)
         if self._config.honours_penalties:
             _penalize(logits, sequence)
-        if self._config.honours_bad_words:
-            _ban_words(logits, sequence.tokens, request.bad_words)
-        if self._config.honours_no_repeat_ngram and request.no_repeat_ngram_size:
-            _ban_ngrams(logits, sequence)
-        if request.embedding_bias is not None:
-            logits += as_array(request.embedding_bias)  # another length is a runtime error
         if len(sequence.tokens) < request.min_tokens:
             if request.end_id >= 0:
                 logits[request.end_id] = -np.inf
@@ -112,25 +100,6 @@ class Sampler:
         seen = [[*request.prompt_token_ids, *sequence.tokens]]
         for processor in request.logits_processors:
             processor(request.client_id, tensor, seen, None, request.client_id)
-        batched = self._config.batched_processor
-        if request.batched_processor and batched is not None:
-            batched([request.client_id], [tensor], [seen], None, [request.client_id])
-
-    def _score(self, sequence: Any, candidates: dict[int, float], token: int) -> None:
-        request = sequence.request
-        logprob = self._logprob(candidates, token)
-        sequence.score += logprob
-        if request.logprobs is not None:
-            keeps = self._config.logprobs_have_sampled_token
-            sequence.logprobs.append(
-                self._scores(candidates, request.logprobs, token if keeps else None)
-            )
-
-    def _logprob(self, candidates: dict[int, float], token: int) -> float:
-        logit = candidates.get(token)
-        if logit is None:
-            logit = float(self._maker.logits({})[token])
-        return logit - self._maker.log_normalizer(candidates)
 
     def _scores(self, candidates: dict[int, float], top: int, token: int | None) -> Scores:
         """The `top` most likely tokens by the raw logits, and `token` when it is given."""
@@ -211,18 +180,3 @@ def _penalize(logits: np.ndarray, sequence: Any) -> None:
     penalty = request.repetition_penalty
     values = np.where(values < 0, values * penalty, values / penalty)
     logits[seen] = values - request.presence_penalty - times * request.frequency_penalty
-
-
-def _ban_words(logits: np.ndarray, tokens: list[int], words: tuple[tuple[int, ...], ...]) -> None:
-    for word in words:
-        if list(word[:-1]) == (tokens[len(tokens) - len(word) + 1 :] if len(word) > 1 else []):
-            logits[word[-1]] = -np.inf
-
-
-def _ban_ngrams(logits: np.ndarray, sequence: Any) -> None:
-    size = sequence.request.no_repeat_ngram_size
-    text = [*sequence.request.prompt_token_ids, *sequence.tokens]
-    tail = text[len(text) - size + 1 :] if size > 1 else []
-    for start in range(len(text) - size + 1):
-        if text[start : start + size - 1] == tail:
-            logits[text[start + size - 1]] = -np.inf

@@ -44,27 +44,23 @@ class Sequence:
         "faults",
         "finish_reason",
         "guide",
-        "index",
         "iteration",
         "logprobs",
         "plain",
         "prefill_left",
         "prompt_logprobs",
         "request",
-        "score",
         "tokens",
         "unsent",
     )
 
-    def __init__(self, request: EngineRequest, index: int, maker: TokenMaker) -> None:
+    def __init__(self, request: EngineRequest, maker: TokenMaker) -> None:
         self.request = request
-        self.index = index
         self.cursor = maker.read([*request.adapter.encode(), *request.prompt_token_ids])
         self.tokens: list[int] = []
         self.unsent: list[int] = []
         self.logprobs: list[dict[int, tuple[float, int]]] = []
         self.prompt_logprobs: list[dict[int, tuple[float, int]]] | None = None
-        self.score = 0.0
         self.plain = False
         self.guide: Guide | None = None
         self.faults: tuple[Fault, ...] = ()
@@ -87,9 +83,7 @@ class Worker:
         self._plan = msgspec.json.decode(config.plan, type=Plan)
         self._maker = TokenMaker(self._plan, config.vocab_size, config.eos_token_id)
         self._sampler = Sampler(config, self._maker)
-        self._cache = PrefixCache(
-            config.tokens_per_block, config.num_kv_tokens, config.max_kv_events
-        )
+        self._cache = PrefixCache(config.tokens_per_block, config.num_kv_tokens)
         self._faults = tuple(f for f in self._plan.faults if f.kind not in AT_START)
         self._waiting: deque[EngineRequest] = deque()
         self._running: list[Sequence] = []
@@ -97,7 +91,6 @@ class Worker:
         self._responses: list[Response] = []
         self._poison: str | None = None
         self._iteration = 0
-        self._num_completed = 0
 
     def run(self) -> None:
         while self._receive():
@@ -133,13 +126,12 @@ class Worker:
             self._waiting = deque(sorted(self._waiting, key=lambda waiting: -waiting.priority))
 
     def _step(self) -> None:
-        started = time.perf_counter()
         if self._plan.step_ms:
             time.sleep(self._plan.step_ms / 1000)
         self._iteration += 1
         self._admit()
         budget = self._config.max_num_tokens
-        num_context = num_context_tokens = num_generating = 0
+        num_context = num_generating = 0
         for sequence in tuple(self._running):
             if sequence.finish_reason is not None:
                 continue  # its request was failed by another one in this iteration
@@ -147,7 +139,6 @@ class Worker:
                 chunk = self._prefill(sequence, budget)
                 budget -= chunk
                 num_context += 1
-                num_context_tokens += chunk
                 if sequence.prefill_left:
                     continue
             else:
@@ -155,7 +146,7 @@ class Worker:
                 num_generating += 1
             self._advance(sequence)
         self._running = [s for s in self._running if s.finish_reason is None]
-        self._send(started, num_context, num_context_tokens, num_generating)
+        self._send(num_context, num_generating)
 
     def _admit(self) -> None:
         while self._waiting:
@@ -165,7 +156,7 @@ class Worker:
                 self._fail(request.client_id, self._poison)
                 continue
             running = len(self._running)
-            if running and running + request.num_sequences > self._config.max_batch_size:
+            if running and running >= self._config.max_batch_size:
                 return
             if running and not self._fits(request):
                 return
@@ -176,15 +167,12 @@ class Worker:
         return sum(self._reserved.values()) + self._need(request) <= self._config.num_kv_tokens
 
     def _need(self, request: EngineRequest) -> int:
-        answer = request.max_tokens * request.num_sequences if self._config.reserve_whole else 1
+        answer = request.max_tokens if self._config.reserve_whole else 1
         return len(request.prompt_token_ids) + answer
 
     def _start(self, request: EngineRequest) -> None:
         try:
-            guides = [
-                make_guide(request, self._config, self._maker.eos_token_id)
-                for _ in range(request.num_sequences)
-            ]
+            guide = make_guide(request, self._config, self._maker.eos_token_id)
         except GuideError as error:
             self._fail(request.client_id, str(error))
             return
@@ -192,13 +180,10 @@ class Worker:
         if self._config.enable_block_reuse:
             cached = self._cache.match(request.prompt_token_ids, request.cache_salt)
         self._reserved[request.client_id] = self._need(request)
-        for index, guide in enumerate(guides):
-            self._running.append(self._sequence(request, index, guide, cached))
+        self._running.append(self._sequence(request, guide, cached))
 
-    def _sequence(
-        self, request: EngineRequest, index: int, guide: Guide | None, cached: int
-    ) -> Sequence:
-        sequence = Sequence(request, index, self._maker)
+    def _sequence(self, request: EngineRequest, guide: Guide | None, cached: int) -> Sequence:
+        sequence = Sequence(request, self._maker)
         sequence.guide = guide
         sequence.plain = self._sampler.is_plain(request, guide is not None)
         sequence.cached_tokens = cached
@@ -208,7 +193,7 @@ class Worker:
             sequence.faults = tuple(
                 f for f in self._faults if f.prompt_has is None or f.prompt_has in prompt
             )
-        if request.prompt_logprobs and index == 0:
+        if request.prompt_logprobs:
             sequence.prompt_logprobs = self._sampler.prompt_scores(request, cached)
         return sequence
 
@@ -246,7 +231,7 @@ class Worker:
         else:
             try:
                 token = self._sampler.sample(sequence)
-            except Exception as error:  # of a processor, or of a bias of the wrong length
+            except Exception as error:  # of a processor
                 self._sampling_failed(sequence, f"{type(error).__name__}: {error}")
                 return None
             if sequence.guide is not None:
@@ -271,79 +256,57 @@ class Worker:
         if reason == "end_id" and not self._config.eos_in_token_ids:
             sequence.unsent.pop()
             del sequence.logprobs[-1:]
-        request = sequence.request
-        if all(s.finish_reason for s in self._running if s.request is request):
-            self._reserved.pop(request.client_id, None)
-            self._num_completed += 1
-            self._respond(sequence, is_final=True)
-        else:
-            self._respond(sequence)
+        self._reserved.pop(sequence.request.client_id, None)
+        self._respond(sequence, is_final=True)
 
     def _respond(self, sequence: Sequence, *, is_final: bool = False) -> None:
         request = sequence.request
         self._responses.append(
             Response(
                 client_id=request.client_id,
-                index=sequence.index,
                 token_ids=sequence.unsent,
                 finish_reason=sequence.finish_reason,
                 is_final=is_final,
                 logprobs=None if request.logprobs is None else sequence.logprobs,
                 prompt_logprobs=sequence.prompt_logprobs,
-                score=sequence.score if request.needs_score else None,
                 cached_tokens=sequence.cached_tokens,
-                iteration=sequence.iteration,
             )
         )
         sequence.unsent = []
         sequence.logprobs = []
         sequence.prompt_logprobs = None
 
-    def _send(
-        self, started: float, num_context: int, num_context_tokens: int, num_generating: int
-    ) -> None:
+    def _send(self, num_context: int, num_generating: int) -> None:
         stats = None
         if self._config.iter_stats and not self._plan.stats_stay_empty:
             stats = iteration_record(
                 self._config,
                 iteration=self._iteration,
-                latency=time.perf_counter() - started,
-                running=self._running,
-                num_queued=len(self._waiting),
-                num_completed=self._num_completed,
-                num_context=num_context,
-                num_context_tokens=num_context_tokens,
+                num_scheduled=num_context + num_generating,
                 num_generating=num_generating,
                 num_reserved=sum(self._reserved.values()),
                 tokens_per_step=self._plan.tokens_per_step,
                 cache=self._cache,
             )
-            self._num_completed = 0
-        events = self._cache.take_events()
-        if self._responses or stats is not None or events:
+        if self._responses or stats is not None:
             responses, self._responses = self._responses, []
-            self._host.send(Batch(responses, stats, events))
+            self._host.send(Batch(responses, stats))
 
     def _cancel(self, client_id: int) -> None:
-        """A final response for each sequence that runs; for a waiting request, one."""
         running = [s for s in self._running if s.request.client_id == client_id]
         for sequence in running:
             self._finish(sequence, "cancelled")
         self._running = [s for s in self._running if s.finish_reason is None]
         for request in [r for r in self._waiting if r.client_id == client_id]:
             self._waiting.remove(request)
-            for index in range(request.num_sequences):
-                is_final = index == request.num_sequences - 1
-                self._responses.append(
-                    Response(client_id, index, [], "cancelled", is_final=is_final)
-                )
+            self._responses.append(Response(client_id, [], "cancelled", is_final=True))
 
     def _fail(self, client_id: int, message: str) -> None:
         for sequence in self._running:
             if sequence.request.client_id == client_id:
                 sequence.finish_reason = "failed"
         self._reserved.pop(client_id, None)
-        self._responses.append(Response(client_id, 0, [], is_final=True, error=message))
+        self._responses.append(Response(client_id, [], is_final=True, error=message))
 
     def _fail_all(self, message: str) -> None:
         for client_id in {s.request.client_id for s in self._running if not s.finish_reason}:
@@ -379,13 +342,10 @@ class Worker:
 
 
 def _finish_reason(sequence: Sequence, token: int) -> str | None:
-    """The first of: end token, token limit, stop word."""
+    """The first of: end token, token limit, stop token."""
     request = sequence.request
     if token == request.end_id:
         return "end_id"
     if len(sequence.tokens) >= request.max_tokens:
         return "length"
-    for word in request.stop_words:
-        if word[-1] == token and tuple(sequence.tokens[-len(word) :]) == word:
-            return "stop_words"
-    return None
+    return "stop_token" if token in request.stop_token_ids else None

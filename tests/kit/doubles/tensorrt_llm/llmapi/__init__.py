@@ -3,7 +3,6 @@
 from ..executor.result import CompletionOutput, RequestOutput
 from ..executor.utils import RequestError
 from ..sampling_params import (
-    BatchedLogitsProcessor,
     GuidedDecodingParams,
     LogitsProcessor,
     SamplingParams,
@@ -32,7 +31,6 @@ globals().update(OPTIONAL)
 __all__ = [
     "LLM",
     "AutoDecodingConfig",
-    "BatchedLogitsProcessor",
     "CapacitySchedulerPolicy",
     "CompletionOutput",
     "ContextChunkingPolicy",

@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ logger = logging.getLogger("tensorrt_llm")
 VOCAB_SIZE = 320
 """Where `config.json` names none."""
 MAX_SEQ_LEN = 2048
+
+NOT_PLAYED: dict[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "use_beam_search": False,
+    "detokenize": False,
+    "bad": None,
+    "bad_token_ids": None,
+    "stop": None,
+    "embedding_bias": None,
+    "apply_batched_logits_processor": False,
+    "no_repeat_ngram_size": None,
+    "truncate_prompt_tokens": None,
+    "lookahead_config": None,
+}
+"""Parameters that the package has and no caller here needs, with the only value they may have."""
 
 _START_ERRORS = {
     "out_of_memory": "Executor creation failed due to insufficient GPU memory.",
@@ -101,35 +117,6 @@ class LLM:
     def tokenizer(self) -> Any:
         return self._tokenizer
 
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def generate(
-        self,
-        inputs: Any,
-        sampling_params: Any = None,
-        use_tqdm: bool = True,
-        lora_request: Any = None,
-        prompt_adapter_request: Any = None,
-        kv_cache_retention_config: Any = None,
-        disaggregated_params: Any = None,
-        scheduling_params: Any = None,
-        cache_salt: str | None = None,
-    ) -> Any:
-        """Wait for one prompt, or for a list of prompts."""
-        one = isinstance(inputs, str | dict) or (bool(inputs) and isinstance(inputs[0], int))
-        prompts = [inputs] if one else inputs
-        params = sampling_params
-        if not isinstance(params, list):
-            params = [params] * len(prompts)
-        started = [
-            self.generate_async(prompt, own, cache_salt=cache_salt)
-            for prompt, own in zip(prompts, params, strict=True)
-        ]
-        done = [result.result() for result in started]
-        return done[0] if one else done
-
     @_of_release
     def generate_async(
         self,
@@ -158,16 +145,14 @@ class LLM:
         if priority != 0.5 and not self._uses_priority:
             logger.warning("priority is ignored: waiting_queue_policy is not 'priority'")
         params = self._prepare(sampling_params)
-        prompt, token_ids = self._prompt(inputs, params)
-        self._check(token_ids, params)
+        token_ids = _token_ids(inputs)
+        self._check(token_ids)
         request_id = executor.next_id()
         result = RequestOutput(
             request_id,
             params,
             executor,
-            tokenizer=self._tokenizer,
             streaming=streaming,
-            prompt=prompt,
             prompt_token_ids=token_ids,
         )
         executor.submit(
@@ -183,41 +168,17 @@ class LLM:
         assert self._executor is not None
         return self._executor.stats(timeout or 0)
 
-    def get_stats_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
-        """For `async for`: not a coroutine."""
-        assert self._executor is not None
-        return self._executor.stats_async(timeout or 0)
-
-    def get_kv_cache_events(self, timeout: float | None = 2) -> list[dict[str, Any]]:
-        """Events of the KV cache since the last call; needs `event_buffer_max_size`."""
-        assert self._executor is not None
-        return self._executor.kv_events()
-
-    def get_kv_cache_events_async(self, timeout: float | None = 2) -> AsyncIterator[dict[str, Any]]:
-        """The same for `async for`; does not wait for later ones."""
-        assert self._executor is not None
-        return self._executor.kv_events_async()
-
     def shutdown(self) -> None:
         """May be called twice."""
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
 
-    def __enter__(self) -> "LLM":
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.shutdown()
-
     def __del__(self) -> None:
         executor = getattr(self, "_executor", None)
         if executor is not None:
             executor.unblock()  # nobody could let a collector go
             executor.shutdown()
-
-    def __getstate__(self) -> Any:
-        raise RuntimeError("LLM object can not be pickled.")
 
     def _check_health(self) -> bool:
         return self._executor is not None and not self._executor.is_shutdown()
@@ -259,20 +220,15 @@ class LLM:
             chunked_prefill=args.enable_chunked_prefill,
             stream_interval=args.stream_interval,
             iter_stats=args.enable_iter_perf_stats,
-            request_stats=args.enable_iter_req_stats,
             use_priority=self._uses_priority,
             honours_penalties=old_sampler or fact("torch_sampler_honours_penalties"),
-            honours_bad_words=old_sampler or fact("torch_sampler_honours_bad_words"),
-            honours_no_repeat_ngram=old_sampler or fact("torch_sampler_honours_no_repeat_ngram"),
             logprobs_have_sampled_token=fact("logprobs_always_have_sampled_token"),
             prompt_logprobs_have_prompt_token=fact("prompt_logprobs_always_have_prompt_token"),
             eos_in_token_ids=_or(plan.eos_in_token_ids, fact("eos_in_token_ids")),
             first_token_at_once=fact("first_token_at_once"),
             failing_processor_fails_all=fact("failing_processor_fails_all"),
-            max_kv_events=kv.event_buffer_max_size if kv.enable_block_reuse else 0,
             guided_backend=args.guided_decoding_backend,
             tokenizer=self._tokenizer_source(),
-            batched_processor=args.batched_logits_processor,
         )
 
     def _tokenizer_source(self) -> str | None:
@@ -292,41 +248,16 @@ class LLM:
             if self._tokenizer is None:
                 raise ValueError("tokenizer is required to reset end_id if it is None")
             params._setup(self._tokenizer, self._end_ids)
-        params._stream_interval = self.args.stream_interval
-        params.return_perf_metrics = params.return_perf_metrics or self.args.return_perf_metrics
+        _check_is_played(params)
         return params
 
-    def _prompt(self, inputs: Any, params: Any) -> tuple[str | None, list[int]]:
-        if isinstance(inputs, dict) and "prompt_token_ids" in inputs:
-            inputs = inputs["prompt_token_ids"]
-        elif isinstance(inputs, dict) and "prompt" in inputs:
-            inputs = inputs["prompt"]
-        keep = params.truncate_prompt_tokens
-        if isinstance(inputs, str):
-            if self._tokenizer is None:
-                raise ValueError("tokenizer is required to tokenize string prompt")
-            ids = self._tokenizer.encode(inputs, add_special_tokens=params.add_special_tokens)
-            return inputs, ids[-keep:] if keep else ids
-        if isinstance(inputs, list) and all(isinstance(token, int) for token in inputs):
-            return None, inputs[-keep:] if keep else inputs
-        raise TypeError(
-            f"The inputs must be type str or list of int, but got {type(inputs)} of {inputs!r:.80}"
-        )
-
-    def _check(self, token_ids: list[int], params: Any) -> None:
+    def _check(self, token_ids: list[int]) -> None:
         args = self.args
         if not args.enable_chunked_prefill and len(token_ids) > args.max_num_tokens:
             raise RequestError(
                 f"The sum of prompt length ({len(token_ids)}) and query length (0) should not "
                 f"exceed max_num_tokens ({args.max_num_tokens})"
             )
-        if params.use_beam_search and params.best_of != args.max_beam_width:
-            raise ValueError(
-                f"use_beam_search: best_of ({params.best_of}) must be max_beam_width "
-                f"({args.max_beam_width})"
-            )
-        if params.lookahead_config is not None:
-            raise ValueError("lookahead_config is not supported by the pytorch backend")
 
     def _request(
         self,
@@ -347,9 +278,7 @@ class LLM:
             max_tokens=params.max_tokens,
             end_id=-1 if params.ignore_eos else params.end_id,
             streaming=streaming,
-            num_sequences=params.best_of,
-            stop_words=tuple(map(tuple, params._get_stop_words())),
-            bad_words=tuple(map(tuple, params._get_bad_words())),
+            stop_token_ids=tuple(params.stop_token_ids or ()),
             min_tokens=params.min_tokens or 0,
             greedy=params._greedy_decoding,
             seed=fact("default_seed") if params.seed is None else params.seed,
@@ -361,19 +290,29 @@ class LLM:
             presence_penalty=params.presence_penalty or 0.0,
             frequency_penalty=params.frequency_penalty or 0.0,
             prompt_ignore_length=params.prompt_ignore_length or 0,
-            no_repeat_ngram_size=params.no_repeat_ngram_size or 0,
             ban_last_token=fact("min_tokens_with_ignore_eos_bans_last_token"),
             logprobs=logprobs_wanted(params),
             prompt_logprobs=params.prompt_logprobs or 0,
-            embedding_bias=params.embedding_bias,
             logits_processors=tuple(processors or ()),
-            batched_processor=params.apply_batched_logits_processor,
             guide=_guide(params.guided_decoding),
-            needs_score=params.best_of > params.n or logprobs_wanted(params) is not None,
             cache_salt=cache_salt,
             priority=priority,
             adapter="" if lora_request is None else lora_request.name,
         )
+
+
+def _token_ids(inputs: Any) -> list[int]:
+    if isinstance(inputs, dict) and "prompt_token_ids" in inputs:
+        inputs = inputs["prompt_token_ids"]
+    if isinstance(inputs, list) and all(isinstance(token, int) for token in inputs):
+        return inputs
+    raise TypeError(f"The inputs must be a list of int, but got {type(inputs)} of {inputs!r:.80}")
+
+
+def _check_is_played(params: Any) -> None:
+    for name, default in NOT_PLAYED.items():
+        if getattr(params, name) != default:
+            raise NotImplementedError(f"the double does not play `{name}`")
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -383,8 +322,6 @@ def _or(value: Any, default: Any) -> Any:
 def _guide(guided: Any) -> tuple[str, Any] | None:
     if guided is None:
         return None
-    if hasattr(guided.json, "model_json_schema"):
-        return "json", guided.json.model_json_schema()
     for name in ("json", "regex", "grammar", "structural_tag"):
         if getattr(guided, name) is not None:
             return name, getattr(guided, name)

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ WAIT = 10.0
 END_OF_TEXT = 256
 """The end token of the tokenizer whose other tokens are bytes."""
 
+Start = Callable[..., Any]
+
 
 class Double:
     """One release's package and its table of facts."""
@@ -28,11 +29,18 @@ class Double:
         self.LLM = package.LLM
         self.SamplingParams = package.SamplingParams
         self.llmapi = importlib.import_module(f"{NAME}.llmapi")
-        self.llm_args = importlib.import_module(f"{NAME}.llmapi.llm_args")
         self.facts = importlib.import_module(f"{NAME}.facts")
         self.token_maker = importlib.import_module(f"{NAME}.token_maker")
         self.plan = importlib.import_module(f"{NAME}.plan")
         self.RequestError = self.llmapi.RequestError
+
+    def has(self, module: str) -> bool:
+        """Whether a module of the package can be imported."""
+        try:
+            importlib.import_module(f"{NAME}.{module}")
+        except ModuleNotFoundError:
+            return False
+        return True
 
     def fact(self, name: str) -> Any:
         return self.facts.fact(name)
@@ -45,6 +53,10 @@ class Double:
         maker = self.token_maker.TokenMaker(self.plan.Plan(**plan), VOCAB, EOS)
         return maker.answer(prompt, num_tokens)
 
+    async def output(self, llm: Any, prompt: list[int] = PROMPT, **fields: Any) -> Any:
+        """What is said to a prompt under these parameters."""
+        return (await llm.generate_async(prompt, self.params(**fields))).outputs[0]
+
 
 @contextmanager
 def loaded(release: str) -> Iterator[Double]:
@@ -52,17 +64,6 @@ def loaded(release: str) -> Iterator[Double]:
     with double_of(release):
         importlib.import_module(NAME)
         yield Double(release)
-
-
-Start = Callable[..., Any]
-
-
-def ids(text: str) -> list[int]:
-    """The bytes of ASCII text as the test's tokenizer numbers them."""
-    from tokenizers import pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    return [alphabet.index(letter) for letter in text.replace(" ", "Ġ")]
 
 
 async def stream(result: Any) -> list[list[int]]:
@@ -79,12 +80,3 @@ async def until(condition: Callable[[], bool]) -> None:
 async def turns(count: int = 20) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-FIELD_OWNERS = {
-    "TorchLlmArgs": lambda d: d.llm_args.TorchLlmArgs,
-    "KvCacheConfig": lambda d: d.llmapi.KvCacheConfig,
-    "SchedulerConfig": lambda d: d.llmapi.SchedulerConfig,
-    "CudaGraphConfig": lambda d: d.llmapi.CudaGraphConfig,
-    "NGramDecodingConfig": lambda d: d.llmapi.NGramDecodingConfig,
-}

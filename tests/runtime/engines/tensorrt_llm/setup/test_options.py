@@ -1,7 +1,6 @@
 """Settings to the arguments of TensorRT-LLM, release by release."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,6 @@ from runtime.engines.tensorrt_llm.setup.options import Sizes, build_arguments, f
 from runtime.engines.tensorrt_llm.setup.package import load_package
 from runtime.errors import ModelFileError, SetupError
 from tests.kit.models.tensorrt_model import write_tensorrt_model
-from tests.kit.tensorrt_double import RELEASES, double_of
-
-
-@pytest.fixture(params=RELEASES)
-def release(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Imports of tensorrt_llm find the double of this release."""
-    with double_of(request.param):
-        yield request.param
-
 
 only = pytest.mark.parametrize
 

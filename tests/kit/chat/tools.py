@@ -1,0 +1,48 @@
+"""Three functions that models may call, and calls of them."""
+
+import json
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"$ref": "#/$defs/city"},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+    "$defs": {"city": {"type": "string", "maxLength": 12}},
+}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "get_weather": WEATHER,
+    "toss": {
+        "type": "object",
+        "properties": {"sure": {"type": "boolean"}},
+        "required": ["sure"],
+        "additionalProperties": False,
+    },
+    "stop_all": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "d", "parameters": schema}}
+    for name, schema in SCHEMAS.items()
+]
+CALL = '<tool_call>\n{"name": "toss", "arguments": {"sure": true}}\n</tool_call>'
+"""As the dialect `hermes` has it."""
+
+
+def choice_of(*names: str, mode: str = "required") -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+def check_calls(message: dict[str, Any], *names: str) -> None:
+    """Each call is one of a tool that may be called, with arguments that fit."""
+    assert message["content"] == ""
+    assert message["tool_calls"]
+    for call in message["tool_calls"]:
+        assert call["name"] in names
+        Draft202012Validator(SCHEMAS[call["name"]]).validate(json.loads(call["arguments"]))

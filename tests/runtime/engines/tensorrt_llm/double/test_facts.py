@@ -1,0 +1,240 @@
+"""The double does what its table says of each release, row by row."""
+
+import asyncio
+import dataclasses
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.runtime.engines.tensorrt_llm.double.harness import (
+    EOS,
+    NAME,
+    PROMPT,
+    VOCAB,
+    WAIT,
+    Double,
+    Start,
+    stream,
+    turns,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+LORA_MODULES = ("lora_helper", "_torch.peft.lora.config")
+PENALTIES = (
+    {"repetition_penalty": 100.0},
+    {"presence_penalty": 30.0},
+    {"frequency_penalty": 30.0},
+)
+"""Each is so large that no token comes twice while there is another one."""
+
+NAMES: dict[str, Callable[[Double], Any]] = {
+    "version": lambda d: d.version,
+    "has_tensorrt_engine": lambda d: d.has("_tensorrt_engine"),
+    "lora_module": lambda d: f"{NAME}.{next(name for name in LORA_MODULES if d.has(name))}",
+    "decoding_type_is_field": lambda d: (
+        "decoding_type" in d.llmapi.DraftTargetDecodingConfig.model_fields
+    ),
+    "decoding.Lookahead": lambda d: hasattr(d.llmapi, "LookaheadDecodingConfig"),
+    "decoding.Medusa": lambda d: hasattr(d.llmapi, "MedusaDecodingConfig"),
+    "decoding.Eagle3": lambda d: hasattr(d.llmapi, "Eagle3DecodingConfig"),
+}
+"""What can be seen without an LLM."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_the_columns(double: Double, name: str) -> None:
+    assert NAMES[name](double) == double.fact(name)
+
+
+def shown(double: Double, owner: str, field: str) -> Any:
+    """A field's default, or ABSENT; of a method, whether it has the parameter."""
+    if owner == "generate_async":
+        return field in inspect.signature(double.LLM.generate_async).parameters
+    if owner == "SamplingParams":
+        fields = {each.name: each.default for each in dataclasses.fields(double.SamplingParams)}
+    else:
+        model = getattr(double.llmapi, owner)
+        fields = {name: each.default for name, each in model.model_fields.items()}
+    return fields.get(field, double.facts.ABSENT)
+
+
+def is_field(name: str) -> bool:
+    return "." in name and name not in NAMES
+
+
+def test_fields_and_their_defaults_are_the_columns(double: Double) -> None:
+    for row in double.facts.TABLE:
+        if is_field(row.name):
+            assert shown(double, *row.name.split(".")) == double.fact(row.name), row.name
+
+
+Probe = Callable[[Double, Start], Awaitable[Any]]
+
+
+async def penalties(double: Double, start: Start) -> bool:
+    llm = start({"script": [5, 6, 7, 8]})
+    answers = [await double.output(llm, max_tokens=4, **fields) for fields in PENALTIES]
+    [honoured] = {len(set(answer.token_ids)) == 4 for answer in answers}
+    return honoured
+
+
+async def bans_last_token(double: Double, start: Start) -> bool:
+    llm = start({"script": [VOCAB - 1]})
+    output = await double.output(llm, min_tokens=3, max_tokens=3, ignore_eos=True)
+    return VOCAB - 1 not in output.token_ids
+
+
+async def logprobs_0(double: Double, start: Start) -> bool:
+    output = await double.output(start(), max_tokens=2, logprobs=0)
+    return [list(entry) for entry in output.logprobs or ()] == [[t] for t in output.token_ids]
+
+
+async def has_sampled_token(double: Double, start: Start) -> bool:
+    output = await double.output(start(), max_tokens=30, logprobs=1, temperature=1.5)
+    pairs = zip(output.token_ids, output.logprobs, strict=True)
+    return all(token in entry for token, entry in pairs)
+
+
+async def has_prompt_token(double: Double, start: Start) -> bool:
+    """Tokens that are found in the cache are not scored again, in any release."""
+    llm = start(kv_cache_config={"tokens_per_block": 4})
+    prompt = list(range(3, 14))
+    first, reused = [
+        (await double.output(llm, prompt, max_tokens=1, prompt_logprobs=1)).prompt_logprobs
+        for _ in range(2)
+    ]
+    assert (len(first), len(reused)) == (11, 3)
+    return all(token in entry for token, entry in zip(prompt[1:], first[:-1], strict=True))
+
+
+async def default_seed(double: Double, start: Start) -> int:
+    """The seed that draws what no seed draws: the same every time."""
+    llm = start()
+    sampled = {"max_tokens": 20, "temperature": 1.0}
+    unseeded = [(await double.output(llm, **sampled)).token_ids for _ in range(2)]
+    seeded = [(await double.output(llm, **sampled, seed=seed)).token_ids for seed in range(3)]
+    assert unseeded[0] == unseeded[1]
+    assert seeded[1] != seeded[2]
+    return seeded.index(unseeded[0])
+
+
+async def keeps_end_token(double: Double, start: Start) -> bool:
+    """The plan has its way where the table is not certain."""
+    llm = start({"say": [5, 6], "eos_in_token_ids": False})
+    output = await double.output(llm, logprobs=1)
+    assert (output.token_ids, len(output.logprobs)) == ([5, 6], 2)
+    output = await double.output(start({"say": [5, 6]}))
+    assert (output.finish_reason, output.stop_reason) == ("stop", None)
+    return output.token_ids == [5, 6, EOS]
+
+
+async def first_token_at_once(double: Double, start: Start) -> bool:
+    params = double.params(max_tokens=8)
+    seen = await stream(start(stream_interval=3).generate_async(PROMPT, params, streaming=True))
+    *first, third, sixth, last = map(len, seen)
+    assert (third, sixth, last) == (3, 6, 8)
+    return first == [1]
+
+
+async def overlong_prompt(double: Double, start: Start) -> bool:
+    chunked = start(max_num_tokens=8, enable_chunked_prefill=True)
+    long = list(range(3, 30))
+    assert (await double.output(chunked, long, max_tokens=2)).token_ids == double.answer(long, 2)
+    with pytest.raises(double.RequestError, match="max_num_tokens"):
+        start(max_num_tokens=8).generate_async(list(range(9)), double.params())
+    return True
+
+
+async def worker_is_watched(double: Double, start: Start) -> bool:
+    """Otherwise nobody who waits is told and health stays good, until the next request."""
+    llm = start({"faults": [{"kind": "worker_dies", "prompt_has": 99, "after": 2}]})
+    waiting = asyncio.ensure_future(llm.generate_async([99], double.params()).aresult())
+    await until(lambda: llm._executor._dead)
+    await turns()
+    told = waiting.done()
+    assert llm._check_health() != told
+    if told:
+        assert "died" in str(waiting.exception())
+    waiting.cancel()
+    for message in ("died", "LLM is shutting down"):
+        with pytest.raises(RuntimeError, match=message):
+            llm.generate_async(PROMPT, double.params())
+    assert not llm._check_health()
+    return told
+
+
+async def shutdown_blocks(double: Double, start: Start) -> bool:
+    llm = start()
+    executor = llm._executor
+    executor.kill_worker()
+    executor._host._thread.join(WAIT)
+    blocked = threading.Event()
+    wait = executor._unblocked.wait
+    executor._unblocked.wait = lambda timeout: (blocked.set(), wait(timeout))
+    thread = threading.Thread(target=llm.shutdown)
+    thread.start()
+    if double.fact("shutdown_blocks_after_crash"):
+        assert blocked.wait(WAIT)
+        assert thread.is_alive()
+        executor.unblock()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    return blocked.is_set()
+
+
+async def failing_processor(double: Double, start: Start) -> bool:
+    def processor(*arguments: Any) -> None:
+        raise KeyError("broken")
+
+    llm = start({"step_ms": 1})
+    other = llm.generate_async(PROMPT, double.params(max_tokens=200), streaming=True)
+    await anext(other)
+    with pytest.raises(double.RequestError, match="broken"):
+        await llm.generate_async(PROMPT, double.params(logits_processor=processor))
+    try:
+        await other
+    except double.RequestError:
+        return True
+    return False
+
+
+PROBES: dict[str, Probe] = {
+    "torch_sampler_honours_penalties": penalties,
+    "min_tokens_with_ignore_eos_bans_last_token": bans_last_token,
+    "logprobs_0_gives_sampled_token": logprobs_0,
+    "logprobs_always_have_sampled_token": has_sampled_token,
+    "prompt_logprobs_always_have_prompt_token": has_prompt_token,
+    "default_seed": default_seed,
+    "eos_in_token_ids": keeps_end_token,
+    "first_token_at_once": first_token_at_once,
+    "overlong_prompt_raises_request_error": overlong_prompt,
+    "worker_is_watched": worker_is_watched,
+    "shutdown_blocks_after_crash": shutdown_blocks,
+    "failing_processor_fails_all": failing_processor,
+}
+"""What an LLM shows."""
+
+
+@pytest.mark.parametrize("name", PROBES)
+async def test_what_it_does_is_the_column(double: Double, start: Start, name: str) -> None:
+    assert await PROBES[name](double, start) == double.fact(name)
+
+
+def test_every_row_is_tested_and_has_a_value_for_each_release(double: Double) -> None:
+    rows = double.facts.TABLE
+    assert {row.name for row in rows if not is_field(row.name)} == {*NAMES, *PROBES}
+    assert len({row.name for row in rows}) == len(rows)
+    assert all(len(row.values) == len(double.facts.RELEASES) for row in rows)
+
+
+async def test_the_other_sampler_honours_penalties(double: Double, start: Start) -> None:
+    if double.fact("TorchLlmArgs.sampler_type") is double.facts.ABSENT:
+        with pytest.raises(ValueError, match="sampler_type"):
+            start(sampler_type="TRTLLMSampler")
+        return
+    assert await penalties(double, lambda plan: start(plan, sampler_type="TRTLLMSampler"))
