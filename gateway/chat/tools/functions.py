@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
+import msgspec
 from msgspec import Raw
 
 from gateway.chat.schemas import MAX_SCHEMA_LENGTH, decode_json
@@ -53,6 +54,8 @@ def check_functions(functions: Sequence[FunctionSpec]) -> None:
     """Raises InvalidRequest if two functions have one name, or if their schemas together are too
     long."""
     length = sum(len(function.arguments.closed_text) for function in functions)
+    if length > MAX_SCHEMA_LENGTH:  # perhaps only because its JSON has blanks
+        length = sum(len(msgspec.json.encode(each.arguments.schema)) for each in functions)
     if length > MAX_SCHEMA_LENGTH:
         raise InvalidRequest(
             f"The schemas of all tools together are too long: {length} characters, and at most"
