@@ -1,8 +1,8 @@
 """What the gateway process costs: CPU per streamed token and per short request, over real HTTP.
 
-The scripted engine answers at full speed in its own process, whose CPU time is not counted. With
-`--dynamo` and `--dynamo-model` NVIDIA Dynamo's front end is measured by the same client in
-alternating rounds of the same run. See README.md.
+The scripted engine answers at full speed in its own process, whose CPU time is not counted. The
+same client measures a rival in alternating rounds of the same run: NVIDIA Dynamo's front end with
+`--dynamo` and `--dynamo-model`, or another source tree's gateway with `--before`. See README.md.
 """
 
 import argparse
@@ -34,7 +34,6 @@ SHORT_CONCURRENCY = 32
 LOAD_MS = "8000"
 STARTS = 5
 
-NAMES = ("lockgate", "dynamo")
 PARTS = ("streams", "short", "sequence", "paced", "start")
 
 
@@ -108,6 +107,22 @@ def completion(model: str, max_tokens: int) -> Call:
     return Call("/v1/completions", body, stream=False, max_tokens=max_tokens)
 
 
+def tool_chat(model: str) -> Call:
+    """Short chats with 20 tools of 12 parameters each, as agents send them."""
+    fields = {f"field_{number}": {"type": "string", "description": "d"} for number in range(12)}
+    schema = {"type": "object", "properties": fields, "required": ["field_0"]}
+    tools = [
+        {"type": "function", "function": {"name": f"tool_{number}", "parameters": schema}}
+        for number in range(20)
+    ]
+
+    def body(number: int) -> dict[str, Any]:
+        message = {"role": "user", "content": prompt(number)}
+        return _body(model, 1, stream=False) | {"messages": [message], "tools": tools}
+
+    return Call("/v1/chat/completions", body, stream=False, max_tokens=1)
+
+
 def _body(model: str, max_tokens: int, *, stream: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"model": model, "max_tokens": max_tokens}
     if stream:
@@ -129,6 +144,9 @@ def measures(model: str, parts: set[str]) -> list[Measure]:
             ("short completion", completion(model, 1)),
         ):
             rows.append(Measure(name, call, 2000, SHORT_CONCURRENCY, "request", 400.0))
+        rows.append(
+            Measure("chat with 20 tools", tool_chat(model), 500, SHORT_CONCURRENCY, "request", None)
+        )
     if "paced" in parts:
         call = chat(model, STREAM_TOKENS, stream=True)
         for concurrency in (64, 256):
@@ -186,6 +204,9 @@ FIELDS = (
 
 STREAM_FIELDS = ("tokens_per_event", "sent_whole", "tpot_p50", "tpot_p95")
 
+Names = tuple[str, str]
+"""The server of this tree, and its rival."""
+
 Samples = dict[str, dict[str, list[Sample]]]
 """By measure, then by server, one for each round."""
 
@@ -240,7 +261,7 @@ def time_of_start(settings: dict[str, str]) -> float:
         return time.perf_counter() - started
 
 
-def fill_table(table: Table, samples: Samples) -> None:
+def fill_table(table: Table, samples: Samples, names: Names) -> None:
     """A block of rows for each measure: medians over the rounds."""
     for measure in measures("", set(PARTS)):
         by_server = samples.get(measure.name)
@@ -249,12 +270,12 @@ def fill_table(table: Table, samples: Samples) -> None:
         for label, unit, field in FIELDS:
             if field in STREAM_FIELDS and measure.per == "request":
                 continue
-            ours, theirs = (_median(by_server, name, field) for name in NAMES)
+            ours, theirs = (_median(by_server, name, field) for name in names)
             name = f"{measure.name}: {label}"
             target = f"≤ {measure.target:g}" if field == "cpu_us" and measure.target else ""
             unit = unit.format(measure.per)
             table.add_row(name, unit, _shown(ours), _shown(theirs), _ratio(ours, theirs), target)
-        failures = [_failures(by_server, name) for name in NAMES]
+        failures = [_failures(by_server, name) for name in names]
         table.add_row(f"{measure.name}: failed", "", *failures, "", "0", end_section=True)
 
 
@@ -293,9 +314,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--dynamo", type=Path, metavar="PYTHON_OF_VENV")
     parser.add_argument("--dynamo-model", type=Path, metavar="DIR")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="a source tree to compare with")
     arguments = parser.parse_args()
     if bool(arguments.dynamo) != bool(arguments.dynamo_model):
         parser.error("--dynamo and --dynamo-model go together")
+    if arguments.dynamo and arguments.before:
+        parser.error("there is one rival: --dynamo or --before")
+    arguments.names = ("lockgate", "before" if arguments.before else "dynamo")
     return arguments
 
 
@@ -303,7 +328,7 @@ def main() -> None:
     arguments = parse_arguments()
     parts = set(arguments.only)
     console = Console()
-    table = Table("", "", *NAMES, "ratio", "target", title="CPU of the gateway process")
+    table = Table("", "", *arguments.names, "ratio", "target", title="CPU of the gateway process")
     for column in table.columns[2:]:
         column.justify = "right"
     document: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds}
@@ -327,8 +352,12 @@ def run_group(
         if arguments.dynamo:
             peer = dynamo(arguments.dynamo, arguments.dynamo_model, speedup=pace.speedup)
             servers.append(stack.enter_context(peer))
+        if arguments.before:
+            tree = arguments.before.resolve()
+            earlier = gateway(settings_of(arguments, pace), tree=tree, name="before")
+            servers.append(stack.enter_context(earlier))
         samples = run_rounds(servers, parts, arguments.rounds, console)
-        fill_table(table, samples)
+        fill_table(table, samples, arguments.names)
         found["samples"] = {
             name: {
                 server: [asdict(sample) for sample in taken] for server, taken in taken_by.items()
@@ -336,8 +365,8 @@ def run_group(
             for name, taken_by in samples.items()
         }
         if "sequence" in parts:
-            found["sequence"] = add_sequence(table, servers)
-        found["memory_bytes"] = add_memory(table, servers)
+            found["sequence"] = add_sequence(table, servers, arguments.names)
+        found["memory_bytes"] = add_memory(table, servers, arguments.names)
     return found
 
 
@@ -349,11 +378,11 @@ def settings_of(arguments: argparse.Namespace, pace: Pace) -> dict[str, str]:
     }
 
 
-def add_sequence(table: Table, servers: list[RunningServer]) -> dict[str, Any]:
+def add_sequence(table: Table, servers: list[RunningServer], names: Names) -> dict[str, Any]:
     """Run the long sequence on every server."""
     results = {server.name: run_sequence(server) for server in servers}
-    failed = [str(len(results[name].failures)) if name in results else "–" for name in NAMES]
-    opened = [str(results[name].connections) if name in results else "–" for name in NAMES]
+    failed = [str(len(results[name].failures)) if name in results else "–" for name in names]
+    opened = [str(results[name].connections) if name in results else "–" for name in names]
     title = f"{SEQUENCE_STREAMS} streams in sequence"
     table.add_row(f"{title}: failed", "", *failed, "", "0")
     table.add_row(f"{title}: connections", "", *opened, "", "1", end_section=True)
@@ -363,10 +392,10 @@ def add_sequence(table: Table, servers: list[RunningServer]) -> dict[str, Any]:
     }
 
 
-def add_memory(table: Table, servers: list[RunningServer]) -> dict[str, int]:
+def add_memory(table: Table, servers: list[RunningServer], names: Names) -> dict[str, int]:
     """Resident memory after all the load."""
     found = {server.name: server.memory_bytes() for server in servers}
-    megabytes = [found[name] / 1e6 if name in found else None for name in NAMES]
+    megabytes = [found[name] / 1e6 if name in found else None for name in names]
     shown = [_shown(value) for value in megabytes]
     table.add_row("memory after the load", "MB", *shown, _ratio(*megabytes), "", end_section=True)
     return found

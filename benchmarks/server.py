@@ -55,27 +55,37 @@ class ServerDied(Exception):
 
 @contextlib.contextmanager
 def gateway(
-    settings: Mapping[str, str], *, model: str = "scripted", timeout: float = 60.0
+    settings: Mapping[str, str],
+    *,
+    model: str = "scripted",
+    timeout: float = 60.0,
+    tree: Path = ROOT,
+    name: str = "lockgate",
 ) -> Iterator[RunningServer]:
-    """This tree's own gateway, ready for requests; on the scripted engine unless told otherwise.
+    """The gateway of a source tree, ready for requests, with the scripted engine by default.
 
     `settings` are dotted paths and values (`{"engine.max_num_seqs": "256"}`); `model` is the name
     under which they have it served.
     """
-    with starting_gateway(settings, model=model) as server:
+    with starting_gateway(settings, model=model, tree=tree, name=name) as server:
         wait_for(server.port, "/health/ready", timeout)
         yield server
 
 
 @contextlib.contextmanager
 def starting_gateway(
-    settings: Mapping[str, str], *, model: str = "scripted"
+    settings: Mapping[str, str],
+    *,
+    model: str = "scripted",
+    tree: Path = ROOT,
+    name: str = "lockgate",
 ) -> Iterator[RunningServer]:
     """Like `gateway`, at the moment when the command has just been started."""
     port = free_port()
     command = [sys.executable, "-m", "gateway", "serve"]
-    with running(command, _environment({**settings, "server.port": str(port)})) as process:
-        yield RunningServer("lockgate", process.pid, port, model)
+    environment = _environment({**settings, "server.port": str(port)}, tree)
+    with running(command, environment, tree) as process:
+        yield RunningServer(name, process.pid, port, model)
 
 
 def wait_for(
@@ -98,12 +108,12 @@ def wait_for(
 
 @contextlib.contextmanager
 def running(
-    command: list[str], environment: Mapping[str, str]
+    command: list[str], environment: Mapping[str, str], folder: Path = ROOT
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A child process; when the block fails, the end of what it wrote is added to the error."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             yield process
@@ -121,7 +131,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def _environment(settings: Mapping[str, str], tree: Path) -> dict[str, str]:
     """The caller's, but with these settings alone: no settings file, no other variables."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("LOCKGATE")}
     ours = {
@@ -130,7 +140,7 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     base = {
         "LOCKGATE_CONFIG": os.devnull,
         "LOCKGATE__ENGINE__NAME": "scripted",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(tree),
     }
     return {**others, **base, **ours}
 
