@@ -3,16 +3,6 @@
 from gateway.chat.parsing.pieces import Content, Parser, Piece, Reasoning
 
 
-class PlainText:
-    """All of the text is content."""
-
-    def feed(self, text: str) -> list[Piece]:
-        return [Content(text)] if text else []
-
-    def finish(self) -> list[Piece]:
-        return []
-
-
 class Chain:
     """`second` parses the content that `first` finds. All other pieces bypass `second`, and may be
     emitted before text that `second` still holds back."""

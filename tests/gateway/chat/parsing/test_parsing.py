@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.api.openai.writers.chat import ChatWriter
-from gateway.chat.parsing.chain import Chain, PlainText
+from gateway.chat.parsing.chain import Chain
 from gateway.chat.parsing.pieces import Content, Parser, Piece, Reasoning
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
@@ -19,7 +19,7 @@ from tests.kit.chat.cuts import Markup, deltas
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 
 
-class Upper(PlainText):
+class Upper:
     """Makes content loud, and holds back its last letter."""
 
     held = ""
@@ -64,4 +64,3 @@ def test_parsers_one_behind_the_other() -> None:
     assert parser.feed("a~b~c") == [Reasoning("b"), Content("A")]
     assert parser.feed("") == []
     assert parser.finish() == [Content("C")]
-    assert PlainText().feed("") == PlainText().finish() == []
