@@ -17,6 +17,7 @@ from pathlib import Path
 
 from report import report
 
+from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.messages.request import Request, SamplingParams
@@ -85,7 +86,7 @@ def make_prompts(count: int, seed: int) -> list[list[int]]:
 
 async def start_engine(model: str, num_threads: int) -> Supervisor:
     config = EngineConfig(llama_cpp=LlamaCppConfig(num_threads=num_threads))
-    supervisor = Supervisor(config, model)
+    supervisor = Supervisor(config, model, EngineClient())
     await supervisor.start()
     while supervisor.client.state in ("starting", "restarting"):  # noqa: ASYNC110 -- no event
         await asyncio.sleep(0.1)

@@ -17,11 +17,10 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.messages.request import Request, SamplingParams
-from runtime.messages.wire import Fatal, FromEngine
+from runtime.messages.wire import EXIT_ENGINE_FATAL, Fatal, FromEngine
 from runtime.processes import is_alive
 from runtime.supervisor.engine_run import EngineRun
 from runtime.supervisor.supervisor import Supervisor
-from runtime.worker.__main__ import EXIT_ENGINE_FATAL
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 
 pytestmark = [
@@ -94,7 +93,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 @asynccontextmanager
 async def running(engine: EngineConfig, folder: Path) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(engine, str(folder))
+    supervisor = Supervisor(engine, str(folder), EngineClient())
     others = processes("runtime.worker")
     await supervisor.start()
     started: list[psutil.Process] = []
@@ -195,7 +194,7 @@ import asyncio, sys
 from runtime.config.engine import EngineConfig
 from runtime.supervisor.supervisor import Supervisor
 async def main():
-    supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1])
+    supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1], EngineClient())
     await supervisor.start()
     while supervisor.client.state == "starting":
         await asyncio.sleep(0.01)

@@ -9,11 +9,12 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
+from litestar.di import Provide
 
 from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
-from gateway.admission.guard import guard
 from gateway.admission.keys import KeyRing
+from gateway.admission.middleware import AdmissionMiddleware
 from gateway.admission.quotas import Quotas
 from gateway.api.native.generate import generate
 from gateway.api.native.tokenize import detokenize, tokenize
@@ -33,11 +34,12 @@ from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
-from gateway.http.context import Context
+from gateway.http.context import Context, provide_context
 from gateway.http.error_handler import handle_error
 from gateway.http.gateway import (
     Gateway,
 )
+from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
@@ -45,6 +47,8 @@ from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
+from runtime.client.engine_client import EngineClient
+from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.supervisor.supervisor import Supervisor
@@ -95,10 +99,12 @@ def create_app(
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
-    metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()))
+    metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
-    supervisor = Supervisor(settings.engine, path, on_event=_listener(metrics.of(name), gpus))
-    model = ServedModel(name, supervisor.client, settings.model)
+    engine = EngineClient(settings.engine.max_num_waiting_tokens)
+    listener = _listener(metrics.of(name), gpus)
+    supervisor = Supervisor(settings.engine, path, engine, on_event=listener)
+    model = ServedModel(name, engine, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(
         settings=settings,
@@ -112,8 +118,9 @@ def create_app(
     )
     return Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
-        state=State({"context": context, "admission": Admission(settings, keys, drain, Quotas())}),
-        guards=[guard],
+        state=State({"context": context}),
+        dependencies={"context": Provide(provide_context, sync_to_thread=False)},
+        middleware=[AdmissionMiddleware(Admission(settings, keys, drain, Quotas()))],
         cors_config=_cors(settings.server.cors_allow_origins),
         lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
         exception_handlers={Exception: handle_error},
@@ -131,10 +138,8 @@ def _path_templates() -> set[str]:
 
 def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
     engine = settings.engine
-    adapters = engine.tensorrt_llm.lora.adapters if engine.name == "tensorrt_llm" else {}
-    return ModelRegistry(
-        [model], adapters=dict.fromkeys(adapters, model.name), aliases=settings.model.aliases
-    )
+    adapters = dict.fromkeys(engine.adapters, model.name)
+    return ModelRegistry([model], adapters=adapters, aliases=settings.model.aliases)
 
 
 def _cors(origins: list[str]) -> CORSConfig | None:
@@ -149,8 +154,7 @@ def min_free_bytes(settings: Settings) -> int | None:
     wanted = settings.gpu.min_free_memory_gb
     if wanted != "auto":
         return round(wanted * 1e9)
-    # llama.cpp takes what it needs when it loads; TensorRT-LLM takes more while it runs
-    return None if settings.engine.name == "tensorrt_llm" else 0
+    return None if ENGINES[settings.engine.name].grows_while_serving else 0
 
 
 def _gpu_monitor(settings: Settings) -> GpuMonitor:
@@ -196,8 +200,8 @@ def _served_name(settings: Settings, model_path: str) -> str:
     """The configured name, else the catalogue name, else the file's stem or the folder's name."""
     if settings.model.served_name:
         return settings.model.served_name
-    if settings.engine.name == "scripted" and not model_path:
-        return "scripted"
+    if not model_path and ENGINES[settings.engine.name].model_form == "any":
+        return str(settings.engine.name)
     name = settings.model.name_or_path
     if Path(name).is_dir():
         return Path(name).resolve().name

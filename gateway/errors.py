@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 
 
 INTERNAL_ERROR = "internal_error"
-"""Code of an error that nobody foresaw."""
+"""`code` of an unexpected exception."""
 
 MAX_SHOWN_NAME = 200
-"""Characters of an unknown model's name that an error repeats."""
+"""Length, in characters, at which an error message cuts the name of an unknown model."""
 
 
 class ErrorBody(Struct, frozen=True):
@@ -58,7 +58,7 @@ class UnknownModel(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The `Content-Type` of the request is not JSON."""
 
     def __init__(self, content_type: str) -> None:
         super().__init__(
@@ -82,7 +82,7 @@ class UnsupportedContentEncoding(InvalidRequest):
 
 
 class NotStored(InvalidRequest):
-    """No response is kept, so there is none of this id."""
+    """The server stores no responses, so no response has this id."""
 
     def __init__(self, response_id: str) -> None:
         super().__init__(
@@ -94,11 +94,11 @@ class NotStored(InvalidRequest):
 
 
 class InvalidKey(LockgateError):
-    """The request carries no key, or one that is not valid. Never says which key it was."""
+    """The request has no API key, or an invalid one. The message never contains the key."""
 
 
 class PermissionDenied(LockgateError):
-    """The key, or the page behind the request, may not do this."""
+    """The key, or the web page that sent the request, may not do this."""
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str = "permission_denied"
@@ -109,8 +109,9 @@ class PermissionDenied(LockgateError):
 
 
 class RateLimited(LockgateError):
-    """A limit of the key is reached. `kind` is "requests" or "tokens"; `retry_after` is in
-    seconds, None when the same request will never be let in."""
+    """A request exceeds a limit of its key. `kind` says what is limited: "requests" or "tokens".
+    `retry_after` is in seconds; it is None if this request exceeds the limit on its own, so that a
+    retry can never succeed."""
 
     def __init__(self, message: str, *, kind: str, retry_after: float | None) -> None:
         super().__init__(message)
@@ -119,7 +120,8 @@ class RateLimited(LockgateError):
 
 
 class ServerDraining(LockgateError):
-    """The server finishes what it has and takes nothing new. `retry_after` is in seconds."""
+    """The server drains: it finishes running requests and accepts no new ones. `retry_after` is in
+    seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__("The server is draining: it finishes what it has and takes nothing new.")
@@ -131,7 +133,7 @@ class BodyTimeout(LockgateError):
 
 
 class RequestTimeout(LockgateError):
-    """The answer was not complete when the request's time was over."""
+    """The answer was not complete at the request's deadline."""
 
 
 TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
@@ -153,20 +155,22 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (EngineCrashed, 500, "server_error", "engine_crashed"),
     (EngineError, 500, "server_error", "engine_error"),
 )
-"""Error, status, `type`, `code` (None: the error has its own). The first match counts."""
+"""The class of an error with its HTTP status, `type` and `code`; None means that the error carries
+its own `code`. The first class that fits an error decides. A `RateLimited` has its `kind` as
+`type`."""
 
 NEVER_RETRY = {"x-should-retry": "false"}
-"""OpenAI's clients come back after 429 and 5xx by themselves, unless they are told this."""
+"""OpenAI's clients retry on their own after 408, 429 and 5xx; this header forbids it."""
 
 _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     InvalidKey: {"www-authenticate": "Bearer"},
-    BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the rest of the body may still come
+    BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the client may still send its body
     RequestTimeout: NEVER_RETRY,
 }
 
 
 class ErrorReply(Struct, frozen=True):
-    """An error as it goes out."""
+    """An error as an HTTP response."""
 
     status: int
     body: ErrorBody
@@ -174,7 +178,8 @@ class ErrorReply(Struct, frozen=True):
 
 
 def to_reply(error: Exception, request_id: str) -> ErrorReply:
-    """What the client is told. Nothing of an unexpected error but the request's id."""
+    """The response for an error. Of an unexpected exception it contains nothing but the request's
+    id."""
     for kind, status, type_, code in TABLE:
         if isinstance(error, kind):
             return _reply(error, status, type_, code)
@@ -202,7 +207,7 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, retry_headers(seconds))
-        case EngineCrashed():  # the official clients repeat a 500 by themselves
+        case EngineCrashed():  # OpenAI's clients retry a 500 on their own
             no_retry = {"x-should-retry": "false"}
             return ErrorReply(status, ErrorBody(str(error), type_, None, code), no_retry)
         case PermissionDenied(param=param, code=own_code):
@@ -218,7 +223,8 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
 
 
 def retry_headers(seconds: float) -> dict[str, str]:
-    """When to come back. Clients that are told more than two minutes do not come back at all."""
+    """Headers with the time until a retry, in seconds and in milliseconds. The time is at most
+    `MAX_RETRY_AFTER`: OpenAI's clients do not retry at all after a longer one."""
     seconds = min(max(seconds, 0.001), MAX_RETRY_AFTER)
     return {
         "retry-after": str(math.ceil(seconds)),

@@ -1,4 +1,4 @@
-"""What the converter knows about each family of models: one table each."""
+"""One table for each family of models: how its files become a checkpoint."""
 
 from convert.architectures import gemma, llama, phi, qwen
 from convert.architectures.base import Architecture
@@ -20,13 +20,14 @@ KNOWN: dict[str, Architecture] = {
 
 
 def find_architecture(source: GGUFSource) -> Architecture:
-    """The table for this model. Raises ModelFileError, listing the known ones, without one."""
+    """The table for this model. Raises ModelFileError, which lists the known architectures, if
+    there is none."""
     found = KNOWN.get(source.architecture)
     if found is None:
         raise ModelFileError(
             f"{source.header.path}: `general.architecture` is {source.architecture!r}; "
             f"known are {', '.join(sorted(KNOWN))}."
         )
-    # Mixtral's files say "llama" too
+    # Mixtral's files have the architecture "llama", too
     is_mixtral = found is llama.LLAMA and source.header.number("llama.expert_count", 0)
     return llama.MIXTRAL if is_mixtral else found

@@ -1,7 +1,7 @@
-"""The form of an architecture's table, and what all families have in common.
+"""The type of an architecture's table, and what all families have in common.
 
 Names on the left of the tables are llama.cpp's (`gguf.constants.TENSOR_NAMES`), those on the right
-are the modules of Hugging Face's model classes, which TensorRT-LLM's loader expects too.
+are the modules of Hugging Face's model classes, which TensorRT-LLM's loader expects, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,12 +44,13 @@ QKV_BIAS: Mapping[str, str] = {
 class Architecture(Struct, frozen=True, kw_only=True):
     """How one family's GGUF files become a Hugging Face checkpoint.
 
-    `layer` maps what follows "blk.N." to what follows "model.layers.N."; all of it must be there,
-    except `optional` ones. A target with "{expert}" takes its part of a tensor that holds all
-    experts of a layer, one below the other. `config` makes config.json. `in_pairs` are tensors
-    whose rows llama.cpp's converter has reordered. `norm_shift` undoes what it adds to every norm.
-    Tensors in `in_config` hold no weights. `refused` maps precisions to the reason why they cannot
-    be had.
+    `layer` maps names after "blk.N." in the file to names after "model.layers.N." in the
+    checkpoint; all of these tensors must exist, except `optional` ones. A target with "{expert}"
+    stands for all experts of a layer, which the file stacks by rows in one tensor. `config` makes
+    config.json. `in_pairs` are tensors whose rows llama.cpp's converter has reordered. `norm_shift`
+    is added to every norm, because llama.cpp's converter has added the opposite. Tensors in
+    `in_config` are read by `config` and hold no weights. `refused` maps precisions that this family
+    does not support to the reason.
     """
 
     name: str
@@ -81,9 +82,10 @@ class Metadata:
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """A finite number under "ARCHITECTURE.key", as short as float32 allows: 1e-06.
+        """A finite number under "ARCHITECTURE.key", in the shortest form with the same float32
+        value, such as 1e-06.
 
-        A number that overflows float32 is an error as well.
+        Raises ModelFileError if it is missing, not a number, or beyond the range of float32.
         """
         name = f"{self._prefix}.{key}"
         value = self._file.metadata.get(name, default)
@@ -94,16 +96,18 @@ class Metadata:
         return float(str(np.float32(value))) if isinstance(value, float) else float(value)
 
     def positive(self, key: str, default: float) -> float:
-        """A number above 0, otherwise as `real`."""
+        """As `real`, for a number that must be above 0."""
         value = self.real(key, default)
         if value <= 0:
             raise self.fail(f"`{self._prefix}.{key}` is {value}; it has to be above 0.")
         return value
 
     def factors(self, name: str, count: int) -> Rows:
-        """The tensor `name`, which must hold `count` positive numbers.
+        """The values of the tensor `name`. Raises ModelFileError unless they are `count` positive
+        numbers.
 
-        The count is checked first: a damaged table can claim any number of values.
+        The count is checked before the values are read: a damaged table can claim any number of
+        values.
         """
         found = self.source.tensor(name).num_values
         if found != count:
@@ -114,18 +118,21 @@ class Metadata:
         return values
 
     def has(self, key: str) -> bool:
+        """Whether the file has "ARCHITECTURE.key"."""
         return f"{self._prefix}.{key}" in self._file.metadata
 
     def text(self, key: str) -> str:
+        """The text under "ARCHITECTURE.key"; "" if it is missing."""
         return self._file.text(f"{self._prefix}.{key}")
 
     def fail(self, problem: str) -> ModelFileError:
-        """An error about this file, to be raised."""
+        """An error about this file, for the caller to raise."""
         return ModelFileError(f"{self._file.path}: {problem}")
 
 
 def base_config(data: Metadata) -> Config:
-    """The fields of every decoder. Sizes are checked later, when the tensors are mapped."""
+    """The fields of config.json that every decoder has. Sizes are checked later, when the tensors
+    are mapped."""
     heads = data.size("attention.head_count")
     hidden = data.size("embedding_length")
     tensors = data.source.tensors
@@ -154,7 +161,7 @@ def base_config(data: Metadata) -> Config:
 
 
 def num_experts(data: Metadata) -> tuple[int, int]:
-    """How many experts a layer has, and how many of them a token uses."""
+    """The number of experts in a layer, and the number that a token uses."""
     count, used = data.size("expert_count"), data.size("expert_used_count")
     if used > count:
         raise data.fail(f"`expert_used_count` is {used}, and there are {count} experts.")

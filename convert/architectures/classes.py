@@ -1,4 +1,4 @@
-"""Hugging Face's model classes that folders may be of, and the tables that know them."""
+"""The model classes of Hugging Face folders that the converter reads, and the table of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from convert.architectures.base import Architecture
 
 
 class ModelClass(Struct, frozen=True, kw_only=True):
-    """The fields of config.json that are specific to this class.
+    """A model class, and the fields of config.json that are specific to it.
 
     `head_dim` is the class's default, 0 for hidden_size divided by the number of heads. For a
     mixture of experts, `num_experts` and `expert_widths` name fields of config.json. A field in

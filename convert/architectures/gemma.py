@@ -1,9 +1,10 @@
 """Gemma 2 and the text part of Gemma 3.
 
-Their norms multiply by 1 + w; llama.cpp's converter adds the 1 to the file, and it is taken away
-here. The scale of attention is not in the file: the largest model of each generation divides by
-the square root of hidden_size / heads, the others by that of the head's size (llama.cpp,
-src/models/gemma2.cpp and gemma3.cpp, which also tell the models apart by their layers).
+Their norms multiply by 1 + w. llama.cpp's converter stores 1 + w in the file, so 1 is subtracted
+here. The scale of attention is not in the file. The largest model of each generation divides by the
+square root of hidden_size / heads, the others by the square root of the head's size (llama.cpp,
+src/models/gemma2.cpp and gemma3.cpp). As in llama.cpp, the number of layers tells the largest
+model.
 """
 
 from convert.architectures.base import (

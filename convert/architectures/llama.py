@@ -1,7 +1,7 @@
-"""Llama 2 and 3, Mistral and Mixtral, which llama.cpp files under the same name.
+"""Llama 2 and 3, Mistral and Mixtral: all have the architecture "llama" in GGUF files.
 
-llama.cpp's converter stores the rows of q and k so that rotary pairs stand side by side; Hugging
-Face's rotary embedding wants the two halves of a head.
+llama.cpp's converter stores the rows of q and k so that the two rows of a rotary pair are
+neighbors. Hugging Face's rotary embedding expects them half a head apart.
 """
 
 import numpy as np
@@ -80,7 +80,8 @@ def _scaling(data: Metadata, config: Config) -> Config | None:
 
 
 def _llama3_factors(config: Config, factor: float) -> Rows:
-    """The divisor of each frequency: 1 for the high frequencies, `factor` for the low ones."""
+    """The divisor of each frequency: 1 for high frequencies, `factor` for low ones, and a smooth
+    transition between."""
     half = config["head_dim"] // 2
     wavelengths = 2 * np.pi * config["rope_theta"] ** (np.arange(half) / half)
     turns = _ORIGINAL_CONTEXT / wavelengths

@@ -31,7 +31,7 @@ def _config(source: GGUFSource) -> Config:
 
 def _window(data: Metadata) -> int | None:
     key = "attention.sliding_window"
-    # Newer files say 0 for models that have none.
+    # Newer files have a window of 0 for models without one.
     return (data.source.header.number(f"{data.source.architecture}.{key}") or None) and data.size(
         key
     )
@@ -46,7 +46,7 @@ def _scaling(data: Metadata, rotated: int) -> Config | None:
         "short_factor": data.factors(_SHORT, count),
     }
     plain = {name: [float(str(x)) for x in values] for name, values in factors.items()}
-    # the class of transformers 4 takes these three and no others
+    # the class in transformers 4 accepts these three keys and no others
     return {"type": "longrope", **plain}
 
 

@@ -48,7 +48,7 @@ def _qwen3_moe(source: GGUFSource) -> Config:
         "moe_intermediate_size": data.size("expert_feed_forward_length"),
         "num_experts": count,
         "num_experts_per_tok": used,
-        # llama.cpp (src/models/qwen3moe.cpp) divides the weights of the chosen ones by their sum
+        # llama.cpp (src/models/qwen3moe.cpp) divides the weights of the chosen experts by their sum
         "norm_topk_prob": True,
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],

@@ -1,4 +1,4 @@
-"""`lockgate-convert inspect PATH`: what a model is."""
+"""`lockgate-convert inspect PATH`: describes a model, from the headers of its files."""
 
 import argparse
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table. What does not fit is a finding, not a failure."""
+    """Prints the table. Exit code 0 even if nothing fits: that is a result, not an error."""
     wishes = Wishes(
         context=arguments.context,
         max_batch_size=arguments.max_batch_size,
@@ -68,7 +68,8 @@ def _print(offers: Offers) -> None:
 
 
 def _note(offer: Offer) -> str:
-    """Why it is refused, in words that two int4 may share; else what is to be known of it."""
+    """A remark on an offer: the reason of its refusal, or else the note on its support. The reason
+    does not name the precision, so that two kinds of int4 may share one line."""
     if offer.refused or not offer.row.support.note:
         return offer.refused
     return f"{offer.precision}: {offer.row.support.note}"

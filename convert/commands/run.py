@@ -126,9 +126,10 @@ def _recipe(arguments: argparse.Namespace, source: GGUFSource | FolderSource) ->
 
 
 def _own_dtype(arguments: argparse.Namespace, source: GGUFSource | FolderSource) -> Dtype | None:
-    """float16 where int4 keeps levels with steps of that type: bfloat16 would round them.
+    """float16 if int4 keeps the levels of a source whose scales are float16, which bfloat16 would
+    round; otherwise None.
 
-    Not for Gemma, whose activations leave the range of float16.
+    Not for Gemma, whose activations exceed the range of float16.
     """
     if not isinstance(source, FolderSource) or not source.packed or arguments.requantize:
         return None
@@ -139,7 +140,8 @@ def _own_dtype(arguments: argparse.Namespace, source: GGUFSource | FolderSource)
 
 
 def _report(source: GGUFSource | FolderSource, manifest: Manifest | None) -> list[str]:
-    """A line for each weight that was packed: what has become of its integers."""
+    """One line for each packed weight of the source: whether its levels were kept or decoded, and
+    the relative error."""
     if not isinstance(source, FolderSource) or manifest is None:
         return []
     lines = []
@@ -152,7 +154,7 @@ def _report(source: GGUFSource | FolderSource, manifest: Manifest | None) -> lis
 
 
 def _calibration_text(arguments: argparse.Namespace) -> str:
-    """The text for --calibrate-on; empty without."""
+    """The calibration text for `--calibrate-on`; empty without that option."""
     if not arguments.calibrate_on:
         return ""
     if arguments.recipe:

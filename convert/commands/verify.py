@@ -1,4 +1,4 @@
-"""`lockgate-convert verify TARGET`: whether a checkpoint is whole and close to its source."""
+"""`lockgate-convert verify TARGET`: whether a checkpoint is complete and close to its source."""
 
 import argparse
 from collections.abc import Iterable

@@ -1,1 +1,1 @@
-"""The source's side: readers of GGUF files and of Hugging Face folders, packed ones too."""
+"""Readers of the source model: GGUF files, and Hugging Face folders, plain or packed."""

@@ -1,4 +1,4 @@
-"""A weight's values in blocks of rows, as Hugging Face's model wants them."""
+"""Reads the values of a weight in blocks of rows, in the order of Hugging Face's model."""
 
 from collections.abc import Iterator
 from math import lcm
@@ -9,17 +9,17 @@ from convert.tensors.source_tensor import Rows, Source
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
 
-# A megabyte of float32: small enough for a core's cache, and large enough that threads seldom meet
-# at the interpreter's lock.
+# A megabyte of float32: small enough for a core's cache, and large enough that threads seldom wait
+# for the interpreter's lock.
 _BLOCK_VALUES = 1 << 18
-# int4 packs two rows
+# int4 packs two rows into one row of bytes
 _ROW_UNIT = 2
 
 
 def read_blocks(source: Source, weight: Weight) -> Iterator[Rows]:
-    """The rows of a weight, in order, each block of shape (rows, columns); a vector is one row.
+    """The rows of a weight, in order, in blocks of shape (rows, columns); a vector is one row.
 
-    A block is valid until the next one is asked for.
+    A block is valid only until the next one is requested.
 
     Raises ModelFileError, naming the tensor, for values that are not finite.
     """

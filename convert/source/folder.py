@@ -1,8 +1,8 @@
 """A Hugging Face folder of safetensors as the converter reads it: plain, or packed by AWQ or GPTQ.
 
-A packed weight appears under the name of the plain one, with its shape. The files are read and not
-mapped, for the reason that `convert.source.gguf` gives; the integers of a packed weight are read
-whole, because its outputs lie side by side.
+A packed weight appears under the name and with the shape of the plain one. Files are read and not
+memory-mapped, for the reason given in `convert.source.gguf`. The integers of a packed weight are
+read as a whole: a row of the plain weight, one output, is a column there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,14 +33,15 @@ _MAX_FILES = 1000
 
 
 class FolderPart(Struct, frozen=True):
-    """A file of the folder that the result depends on. `file_size` is in bytes."""
+    """A file of the folder that the conversion depends on. `file_size` is in bytes."""
 
     path: str
     file_size: int
 
 
 class PackedInfo(Struct, frozen=True):
-    """Where the arrays of one packed weight lie. `g_idx` is None where groups follow in order."""
+    """One packed weight: `tensor` describes it as a plain one, the others are its stored arrays.
+    `g_idx` is None if each group is a run of consecutive inputs."""
 
     packing: Packing
     tensor: SourceTensor
@@ -54,7 +55,8 @@ class FolderSource:
     """A folder with `config.json` and safetensors files.
 
     `architecture` is the first of config.json's `architectures`. `tensors` has packed weights under
-    their plain names, of the type AWQ or GPTQ. `small_files` are counted as parts too.
+    their plain names, with the type AWQ or GPTQ. `parts` are the weight files and those of
+    `SMALL_FILES` that exist.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], files: list[Path]) -> None:
@@ -86,7 +88,7 @@ class FolderSource:
         return found
 
     def packed_info(self, name: str) -> PackedInfo | None:
-        """Where a weight's packed arrays are, None for one that is not packed."""
+        """The packed arrays of a weight; None for a weight that is not packed."""
         return self.packed.get(name.removesuffix(".weight"))
 
     @contextmanager
@@ -100,9 +102,11 @@ class FolderSource:
             yield TensorReader(file, self.parts[tensor.part].path, tensor)
 
     def load_packed(self, name: str, *, integers: bool = True) -> PackedTensor:
-        """The arrays of a packed weight; without `integers` no `qweight`, which is most of it.
+        """The arrays of a packed weight. Without `integers`, `qweight`, which is most of the data,
+        is left empty.
 
-        Raises ModelFileError for groups that do not exist.
+        Raises ModelFileError for a group number that does not exist, and for a file that ends too
+        early.
         """
         info = self.packed_info(name)
         assert info is not None, name
@@ -170,7 +174,7 @@ class PackedReader:
 
 
 def open_folder(folder: Path) -> FolderSource:
-    """Read config.json and the headers. Raises ModelFileError, naming the file and the field."""
+    """Reads config.json and the headers. Raises ModelFileError, naming the file and the field."""
     config = read_fields(folder / CONFIG_FILE, dict[str, Any])
     return FolderSource(folder, config, weight_files(folder))
 
@@ -178,7 +182,8 @@ def open_folder(folder: Path) -> FolderSource:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files: those of the index, else the only one.
 
-    Raises ModelFileError for an index that names missing files or such as lie elsewhere.
+    Raises ModelFileError for an index that names files that are missing or outside the folder, and
+    for a folder without an index that has no such file or several.
     """
     index = folder / INDEX_FILE
     if index.exists():

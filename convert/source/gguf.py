@@ -1,7 +1,7 @@
 """A GGUF model as the converter reads it: one file or the parts of a split one, rows on demand.
 
-Rows are read with plain reads and not through a memory map: pages of a map count as memory of the
-process, and a file that is cut off while it is mapped kills the process.
+Files are read and not memory-mapped: mapped pages count as memory of the process, and a file that
+is truncated while it is mapped kills the process.
 """
 
 import re
@@ -24,7 +24,7 @@ _MAX_PARTS = 1000
 
 
 class GGUFSource:
-    """All parts of one model. `header` is the first part's, which holds the metadata."""
+    """All parts of one model. `header` is that of the first part, which holds the metadata."""
 
     def __init__(self, parts: tuple[GGUFFile, ...]) -> None:
         self.parts = parts
@@ -59,7 +59,7 @@ class GGUFSource:
             yield TensorReader(file, path, tensor)
 
     def values(self, name: str) -> Rows:
-        """A whole small tensor, flat."""
+        """All values of a tensor as a flat array; for small tensors."""
         with self.open_tensor(name) as reader:
             return reader.read(0, reader.tensor.num_rows).reshape(-1)
 
@@ -71,10 +71,10 @@ class GGUFSource:
 
 
 def open_source(path: str | Path) -> GGUFSource:
-    """Open a GGUF model; any part of a split one stands for the whole.
+    """Opens a GGUF model; the path may be that of any part of a split model.
 
-    Raises ModelFileError, naming the field, for a damaged file, a missing part, and parts that
-    do not belong together.
+    Raises ModelFileError, naming the field, for a damaged file, a missing part, and parts that do
+    not belong together.
     """
     first = read_gguf(path)
     count = first.number("split.count") or 1

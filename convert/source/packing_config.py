@@ -1,4 +1,4 @@
-"""What config.json says about how a checkpoint is packed."""
+"""Reads how a checkpoint is packed from config.json."""
 
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ def _packing(path: Path, fields: _Quantization) -> Packing:
 
 
 def _check_dynamic(path: Path, fields: _Quantization) -> None:
-    """GPTQModel's exceptions by module. A module that was skipped (`-:`) has a plain weight; a
-    module with a grid of its own cannot be read."""
+    """Raises ModelFileError if `dynamic`, GPTQModel's exceptions by module, gives a module other
+    bits or another group size. A module that was skipped (`-:`) is fine: it has a plain weight."""
     for module, exception in (fields.dynamic or {}).items():
         for field, value in (("bits", fields.bits), ("group_size", fields.group_size)):
             if not module.startswith("-:") and exception.get(field, value) != value:

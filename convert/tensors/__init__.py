@@ -1,1 +1,1 @@
-"""Tensors on their way: rows in, dequantized, measured, written as safetensors."""
+"""Reads tensors, dequantizes them, measures errors, and writes safetensors files."""

@@ -1,4 +1,4 @@
-"""Blocks of a GGUF tensor to float32: ggml's own functions where they are installed, else numpy.
+"""Dequantizes rows of a tensor to float32: with ggml's own functions if installed, else with numpy.
 
 Both give the same bits. ggml, which comes with llama-cpp-python, is ten to twenty times as fast.
 """
@@ -27,8 +27,8 @@ def dequantize(
 ) -> npt.NDArray[np.float32]:
     """The values of `num_rows` rows of type `kind` (ggml's name), shape (num_rows, row_length).
 
-    `data` holds exactly these rows. The result may lie in it, or in `out` if that is large enough.
-    Raises NotImplementedError for a type that neither ggml nor `gguf` can read.
+    `data` holds exactly these rows. The result may be a view of it, or of `out` if that is large
+    enough. Raises NotImplementedError for a type that neither ggml nor `gguf` can read.
     """
     shape = (num_rows, row_length)
     if kind == "F32":
@@ -50,7 +50,7 @@ def dequantize(
 def dequantize_with_numpy(
     data: npt.NDArray[np.uint8], kind: str, num_rows: int, row_length: int
 ) -> npt.NDArray[np.float32]:
-    """The same with the `gguf` package alone."""
+    """As `dequantize`, for block types, with the `gguf` package alone."""
     from gguf import GGMLQuantizationType, dequantize
 
     known = GGMLQuantizationType.__members__.get(kind)
@@ -63,7 +63,8 @@ def dequantize_with_numpy(
 
 @cache
 def ggml_function(name: str) -> _Function | None:
-    """A function of ggml that takes source, destination and a count of values, or None."""
+    """A function of ggml that takes source, destination and a count of values; None if it is not
+    installed."""
     library = _ggml()
     function = getattr(library, name, None) if library is not None else None
     if function is not None:
@@ -86,5 +87,5 @@ def _ggml() -> ctypes.CDLL | None:
 
 
 def _c_name(kind: str) -> str:
-    """ggml writes Q4_K as q4_K and IQ4_NL as iq4_nl."""
+    """The type's name in ggml's functions: q4_K for Q4_K, iq4_nl for IQ4_NL."""
     return f"{kind[:-2].lower()}_K" if kind.endswith("_K") else kind.lower()

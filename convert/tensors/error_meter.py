@@ -7,26 +7,29 @@ from convert.tensors.source_tensor import Rows
 
 
 class Difference(Struct, frozen=True):
-    """`error` is |written - meant| / |meant|, `cosine` the cosine between the two."""
+    """`error` is |written - meant| / |meant| with Euclidean norms over the tensor; `cosine` is the
+    cosine between the two."""
 
     error: float
     cosine: float
 
 
 class DifferenceMeter:
-    """Adds up blocks of one tensor."""
+    """Accumulates the difference over the blocks of one tensor."""
 
     def __init__(self) -> None:
         self._error = self._meant = self._product = 0.0
 
     def add(self, meant: Rows, written: Rows) -> None:
-        """Add a block. `written` is used as room for the difference."""
+        """Adds a block. Overwrites `written`, which it uses as a buffer."""
         error = np.subtract(written, meant, out=written)
         self._error += _dot(error, error)
         self._meant += _dot(meant, meant)
         self._product += _dot(meant, error)
 
     def result(self) -> Difference:
+        """The difference over all blocks so far. If all intended values are 0, `error` is the norm
+        of the written ones and `cosine` is 1."""
         if not self._meant:
             return Difference(float(np.sqrt(self._error)), 1.0)
         # |written|² and meant · written, with written = meant + error
@@ -37,5 +40,5 @@ class DifferenceMeter:
 
 
 def _dot(one: Rows, other: Rows) -> float:
-    # not BLAS, whose own threads would wait for each other beside ours
+    # not BLAS: its threads would compete with ours
     return float(np.einsum("ij,ij->i", one, other).sum(dtype=np.float64))

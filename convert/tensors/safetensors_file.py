@@ -1,7 +1,8 @@
 """safetensors files: a header with every tensor's place, written before the tensors themselves.
 
 The place of each tensor is known before its values are, so that threads can fill a file in any
-order. The form is the one of safetensors' own description: eight bytes of length, JSON, data.
+order. The format is that of safetensors' own description: the header's length in eight bytes, the
+header as JSON, the data.
 """
 
 import json
@@ -16,14 +17,15 @@ from convert.tensors.output import ITEM_SIZES, Output
 from runtime.errors import ModelFileError
 
 _ALIGNMENT = 8
-# Room for 200,000 tensors; safetensors itself allows 100 MB, of which none come near.
+# Room for 200,000 tensors; safetensors itself allows 100 MB, which no real model comes near.
 _MAX_HEADER_BYTES = 1 << 25
 _MAX_DIMENSIONS = 8
 MAX_SHARD_BYTES = 5_000_000_000
 
 
 class Place(Struct, frozen=True):
-    """Where a tensor lies: a file's name and bytes from its start."""
+    """Where a tensor is stored: the name of its file, and the offset in bytes from the file's
+    start."""
 
     file: str
     output: Output
@@ -31,7 +33,7 @@ class Place(Struct, frozen=True):
 
 
 class Shard(Struct, frozen=True):
-    """One file to be written: its header and how long it is in all."""
+    """One file to write: its header, and its whole length in bytes."""
 
     file: str
     header: bytes
@@ -40,7 +42,7 @@ class Shard(Struct, frozen=True):
 
 
 def plan_shards(outputs: Iterable[Output], max_bytes: int = MAX_SHARD_BYTES) -> list[Shard]:
-    """Distribute tensors over files of at most `max_bytes` each, but at least one tensor."""
+    """Distributes tensors over files of at most `max_bytes` each, but at least one tensor."""
     groups: list[list[Output]] = [[]]
     size = 0
     for output in outputs:
@@ -59,7 +61,7 @@ def plan_shards(outputs: Iterable[Output], max_bytes: int = MAX_SHARD_BYTES) -> 
 
 
 def create_file(folder: Path, shard: Shard) -> None:
-    """Write the header and extend the file to its full length; existing data stays."""
+    """Writes the header and extends the file to its full length; existing data stays."""
     path = folder / shard.file
     with open(path, "r+b" if path.exists() else "xb") as file:
         file.write(shard.header)
@@ -67,7 +69,7 @@ def create_file(folder: Path, shard: Shard) -> None:
 
 
 def index_of(shards: list[Shard]) -> bytes:
-    """model.safetensors.index.json."""
+    """The content of model.safetensors.index.json."""
     places = [place for shard in shards for place in shard.places]
     total = sum(place.output.num_bytes for place in places)
     weight_map = {place.output.name: place.file for place in places}
@@ -145,7 +147,7 @@ def _check_overlap(path: Path, places: Iterable[Place]) -> None:
 
 
 class _Entry(Struct, frozen=True):
-    """A header entry. `__metadata__` is an entry too, without these fields."""
+    """An entry of the header. `__metadata__` is an entry, too, without these fields."""
 
     dtype: str = ""
     shape: tuple[int, ...] = ()

@@ -16,7 +16,8 @@ Rows = npt.NDArray[np.float32]
 
 
 class SourceTensor(Struct, frozen=True):
-    """One tensor of the model. `shape` is numpy's: rows first. `part` is the file it lies in."""
+    """One tensor of the model. `shape` is numpy's: rows first. `part` is the index of its file,
+    `offset` its place there in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -27,7 +28,7 @@ class SourceTensor(Struct, frozen=True):
 
     @property
     def num_rows(self) -> int:
-        """How many rows of `row_length` values it has; a vector is one row."""
+        """The number of rows of `row_length` values; a vector is one row."""
         return self.num_values // self.row_length if self.row_length else 0
 
     @property
@@ -43,7 +44,7 @@ class SourceTensor(Struct, frozen=True):
 
 
 class Part(Protocol):
-    """A file of a model: where it is and how long, in bytes."""
+    """A file of a model: its path, and its size in bytes."""
 
     @property
     def path(self) -> str: ...
@@ -64,7 +65,7 @@ class RowReader(Protocol):
 
 
 class Source(Protocol):
-    """A model to be converted, whatever its files are."""
+    """A model to convert, in any file format."""
 
     @property
     def parts(self) -> Sequence[Part]: ...

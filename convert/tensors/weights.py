@@ -6,14 +6,15 @@ from msgspec import Struct
 
 
 class Weight(Struct, frozen=True, kw_only=True):
-    """Where a tensor comes from and what must happen to its values.
+    """One tensor of the target: its source, and the changes to its values.
 
-    `name` is Hugging Face's, `source` the one in the source; `shape` is numpy's, rows first. Only a
-    `linear` weight may be quantized. Members of one `group` are fused by the loader, so that they
-    share a precision and, in FP8, a scale. With a `head_dim`, the rows of each head are stored in
-    pairs (0, d/2, 1, d/2 + 1, …) and must be sorted back. `shift` is added to each value. The rows
-    of an expert begin at `first_row` of the source, where all experts of a layer are one tensor.
-    `has_levels` says that it is stored in four bits, and that int4 shall keep its levels.
+    `name` is Hugging Face's name of the tensor, `source` the source's; `shape` is numpy's, rows
+    first. Only a `linear` weight may be quantized. The loader fuses the members of one `group`, so
+    that they share a precision and, in FP8, a scale. With a `head_dim`, the source stores the rows
+    of each head in pairs (0, d/2, 1, d/2 + 1, …), and they must be sorted back. `shift` is added to
+    each value. An expert's rows begin at `first_row` if the source has all experts of a layer in
+    one tensor. `has_levels` says that the source stores the weight in four bits and that int4 keeps
+    its levels.
     """
 
     name: str
@@ -33,14 +34,14 @@ class Weight(Struct, frozen=True, kw_only=True):
 
     @property
     def num_rows(self) -> int:
-        """A vector is one row."""
+        """The number of rows; a vector is one row."""
         return prod(self.shape[:-1])
 
     @property
     def experts(self) -> str:
-        """The module that has this expert, "model.layers.0.mlp.experts", or "" for other weights.
+        """The module with this expert, "model.layers.0.mlp.experts"; "" for other weights.
 
-        The loader makes one layer of all its experts, so that they share a precision.
+        The loader fuses all experts of a module into one layer, so that they share a precision.
         """
         before, found, _ = self.name.partition(".experts.")
         return f"{before}.experts" if found else ""

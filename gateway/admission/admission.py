@@ -6,7 +6,8 @@ is refused while the server drains.
 """
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from gateway.admission.drain import Drain
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
@@ -66,8 +67,12 @@ class Admission:
         if principal is not None and self._monitoring != "key":
             self.check_admin(principal)
 
-    def enter(self, principal: Principal | None, request_record: RequestRecord) -> Permit | None:
-        """Admits a request until it is over. Raises ServerDraining, RateLimited."""
+    @contextmanager
+    def entered(
+        self, principal: Principal | None, request_record: RequestRecord
+    ) -> Iterator[Permit | None]:
+        """Admits a request for the length of the block; the permit is None without keys. Raises
+        ServerDraining, RateLimited."""
         drain = self.drain
         if drain.is_draining:
             raise ServerDraining(retry_after=drain.retry_after)
@@ -76,9 +81,12 @@ class Admission:
             quota = self._quotas.of(principal)
             request_record.limit_headers = quota.headers
             permit = quota.enter()
-        drain.num_running += 1
-        request_record.on_end = _ending(drain, permit)
-        return permit
+        with drain.running():
+            try:
+                yield permit
+            finally:
+                if permit is not None:
+                    permit.close(was_refused=request_record.status in REFUSED_STATUSES)
 
     def _check_page(self, headers: Headers) -> None:
         host = origin = ""
@@ -112,12 +120,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def _ending(drain: Drain, permit: Permit | None) -> Callable[[int], None]:
-    def end(status: int) -> None:
-        drain.num_running -= 1
-        if permit is not None:
-            permit.close(was_refused=status in REFUSED_STATUSES)
-
-    return end

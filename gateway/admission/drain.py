@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 PAUSE_RETRY_SECONDS = 5.0
 """Retry delay for clients of a server that drains without exiting; the end of such a drain is not
@@ -38,6 +39,15 @@ class Drain:
             return False
         self.is_draining = False
         return True
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts a request as running for the length of the block."""
+        self.num_running += 1
+        try:
+            yield
+        finally:
+            self.num_running -= 1
 
     @property
     def seconds_left(self) -> float:

@@ -1,136 +1,80 @@
-"""The messages of a conversation."""
+"""A conversation in no API's words. Each family of endpoints translates its messages into turns."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Struct
 
-from gateway.api.openai.protocol.params import (
-    Unsupported,
-)
+from gateway.chat.reasoning.wish import ReasoningWish
+from gateway.chat.tools.tool_use import ToolUse
 
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class TextPart(Struct, tag_field="type", tag="text"):
-    text: str
+Role = Literal["system", "user", "assistant", "tool"]
 
 
-class RefusalPart(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: Unsupported = None
-
-
-class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    input_audio: Unsupported = None
-
-
-class FilePart(Struct, tag_field="type", tag="file"):
-    file: Unsupported = None
-
-
-class ImageBlock(Struct, tag_field="type", tag="image"):
-    """Anthropic's form of an image."""
-
-    source: Unsupported = None
-
-
-class DocumentBlock(Struct, tag_field="type", tag="document"):
-    """Anthropic's form of a file."""
-
-    source: Unsupported = None
-
-
-class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
-    """A call in Anthropic's form. `input` is the arguments, as an object."""
+class TurnCall(Struct, frozen=True):
+    """A tool call of an earlier answer. `arguments` is an object, or the text that the client sent
+    if that text is not JSON."""
 
     id: str
     name: str
-    input: dict[str, Any]
+    arguments: Any
 
 
-ResultPart = TextPart | ImagePart | AudioPart | FilePart | ImageBlock | DocumentBlock
+class Turn(Struct, frozen=True):
+    """One message of a conversation.
 
+    `reasoning` is the text that the model thought before an earlier answer. `call_id` is the id of
+    the call whose result a turn of the role `tool` is; None if the client does not say. `name` is
+    the participant's name, or that of the function whose result the turn is.
+    """
 
-class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
-    """The result of a call in Anthropic's form, which stands in a message of the user."""
-
-    tool_use_id: str
-    content: str | list[ResultPart] | None = None
-    is_error: bool | None = None
-
-
-Part = (
-    TextPart
-    | RefusalPart
-    | ImagePart
-    | AudioPart
-    | FilePart
-    | ImageBlock
-    | DocumentBlock
-    | ToolUseBlock
-    | ToolResultBlock
-)
-Content = str | Annotated[list[Part], Meta(min_length=1)]
-
-
-class FunctionCall(Struct):
-    """A call that the model made earlier. `arguments` is JSON in a string."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(Struct):
-    function: FunctionCall
-    id: str = ""
-    type: Literal["function"] = "function"
-
-
-class DeveloperMessage(Struct, tag_field="role", tag="developer"):
-    content: Content
+    role: Role
+    text: str
     name: str | None = None
+    reasoning: str = ""
+    calls: tuple[TurnCall, ...] = ()
+    call_id: str | None = None
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether the turn has tool calls, or is the result of one."""
+        return self.role == "tool" or bool(self.calls)
 
 
-class SystemMessage(Struct, tag_field="role", tag="system"):
-    content: Content
-    name: str | None = None
+class Conversation(Struct, frozen=True, kw_only=True):
+    """Everything that the prompt of a chat depends on.
+
+    `continues_last` asks for more of the last turn, which is the assistant's. Otherwise the prompt
+    ends where a new answer begins, unless `opens_answer` is false. `variables` are passed to the
+    chat template. `param` is the request parameter with the messages, which errors name.
+    """
+
+    turns: tuple[Turn, ...]
+    tools: ToolUse | None = None
+    reasoning: ReasoningWish = ReasoningWish()
+    continues_last: bool = False
+    opens_answer: bool = True
+    variables: Mapping[str, Any] = {}
+    param: str = "messages"
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether the model may call tools now, or has called some before."""
+        return self.tools is not None or any(turn.uses_tools for turn in self.turns)
+
+    @property
+    def continued_text(self) -> str | None:
+        """The text that the model is to continue; None if it starts a new answer."""
+        return self.turns[-1].text if self.continues_last else None
 
 
-class UserMessage(Struct, tag_field="role", tag="user"):
-    content: Content
-    name: str | None = None
-
-
-class AssistantMessage(Struct, tag_field="role", tag="assistant"):
-    content: Content | None = None
-    name: str | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: FunctionCall | None = None
-    audio: Unsupported = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class ToolMessage(Struct, tag_field="role", tag="tool"):
-    content: Content
-    tool_call_id: str
-    name: str | None = None
-
-
-class FunctionMessage(Struct, tag_field="role", tag="function"):
-    name: str
-    content: str | None = None
-
-
-Message = (
-    DeveloperMessage
-    | SystemMessage
-    | UserMessage
-    | AssistantMessage
-    | ToolMessage
-    | FunctionMessage
-)
+def parse_arguments(text: str) -> Any:
+    """The arguments of a call as an object, because chat templates write them as JSON. An empty
+    text becomes an empty object; a text that is not JSON stays a text."""
+    if not text.strip():
+        return {}
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text

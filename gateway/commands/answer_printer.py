@@ -1,4 +1,4 @@
-"""An answer in the terminal, as it comes."""
+"""Prints an answer in the terminal while it is streamed."""
 
 import sys
 
@@ -8,15 +8,15 @@ from rich.text import Text
 
 
 class Piece(Struct, frozen=True):
-    """A part of an answer: what is said or, with `is_thought`, what was thought before."""
+    """A part of an answer: content or, with `is_thought`, reasoning."""
 
     text: str
     is_thought: bool = False
 
 
 class AnswerPrinter:
-    """Writes what is said to stdout, and what is thought, dimmed, to stderr, so that a pipe gets
-    the answer alone. With `hide_reasoning` no thought is shown."""
+    """Writes content to stdout, and reasoning, dimmed, to stderr, so that a pipe gets the content
+    alone. With `hide_reasoning` no reasoning is shown."""
 
     def __init__(self, *, hide_reasoning: bool) -> None:
         self._hide_reasoning = hide_reasoning
@@ -33,7 +33,8 @@ class AnswerPrinter:
             sys.stderr.flush()
 
     def end_thought(self) -> None:
-        """Begins a new line after a thought. An answer may end before it is said."""
+        """Starts a new line if reasoning was printed last. To be called at the end, too: an answer
+        may end before its content begins."""
         if self._in_thought:
             self._thoughts.print()
             self._in_thought = False

@@ -5,14 +5,10 @@ own on a free port and ends it afterwards.
 """
 
 import argparse
-import http.client
-import os
-import re
+import http
 import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib import import_module
@@ -20,26 +16,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
+from gateway.admission.keys import KEY_VARIABLE
 from gateway.commands.answer_printer import AnswerPrinter, Piece
-from gateway.commands.models_on_disk import ensure_model
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.settings.schema import Settings
-from runtime.errors import LockgateError, SetupError
+from gateway.commands.own_server import CONNECT_TIMEOUT, server_for
+from runtime.errors import SetupError
 
-_CONNECT_TIMEOUT = 2.0
-# a silent stream gets a comment every few seconds; this long a silence is a lost server
-_READ_TIMEOUT = 300.0
-_POLL_SECONDS = 0.1
-_URL = re.compile(r"http://(?P<host>\S+):(?P<port>\d+)/v1\b")
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_CHATS = "/v1/chat/completions"
 _HELP = "/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."
 
 
-class ChatError(LockgateError):
+class ChatError(SetupError):
     """The server refused or broke off an answer. The conversation can go on."""
 
 
@@ -69,13 +60,6 @@ class _ModelList(Struct):
     data: list[_Model]
 
 
-class Message(Struct, frozen=True):
-    """One turn of the conversation."""
-
-    role: str
-    content: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate chat`."""
     parser.add_argument("--message", metavar="TEXT", help="ask this, print the answer and leave")
@@ -92,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """One question with `--message`, a conversation otherwise."""
     settings = settings_of(arguments)
-    with _server(arguments, settings) as address:
-        conversation = Conversation(address, _model_to_use(arguments, address), arguments)
+    with server_for(arguments, settings) as client:
+        conversation = Conversation(client, _model_to_use(arguments, client), arguments)
         printer = AnswerPrinter(hide_reasoning=arguments.hide_reasoning)
         if arguments.message is None:
             _talk(conversation, printer)
@@ -105,16 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
 class Conversation:
     """The messages so far. `model` is the name that the server knows."""
 
-    def __init__(self, address: "Address", model: str, options: argparse.Namespace) -> None:
-        self.address = address
+    def __init__(self, client: httpx.Client, model: str, options: argparse.Namespace) -> None:
         self.model = model
-        self._options: dict[str, Any] = {
-            name: value
-            for name in ("max_tokens", "temperature")
-            if (value := getattr(options, name)) is not None
-        }
-        self._system = [Message("system", options.system)] if options.system else []
-        self.messages = list(self._system)
+        self._client = client
+        given = {name: getattr(options, name) for name in ("max_tokens", "temperature")}
+        self._options = {name: value for name, value in given.items() if value is not None}
+        self._system = [_message("system", options.system)] if options.system else []
+        self.reset()
 
     def reset(self) -> None:
         """Forgets everything but the system message."""
@@ -124,44 +105,21 @@ class Conversation:
         """The pieces of the answer. What was said stays in the conversation, also of an answer that
         is broken off, and thoughts do not; one that the server refuses leaves nothing. Raises
         `ChatError`."""
-        question = Message("user", text)
-        body = {
-            "model": self.model,
-            "messages": [*self.messages, question],
-            "stream": True,
-            **self._options,
-        }
-        said: list[str] = []
+        messages = [*self.messages, _message("user", text)]
+        body = {"model": self.model, "messages": messages, "stream": True, **self._options}
+        said = ""
         try:
-            for piece in _stream(self.address, body):
+            for piece in _stream(self._client, body):
                 if not piece.is_thought:
-                    said.append(piece.text)
+                    said += piece.text
                 yield piece
         finally:
             if said:
-                self.messages += [question, Message("assistant", "".join(said))]
+                self.messages = [*messages, _message("assistant", said)]
 
 
-class Address(Struct, frozen=True):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def connect(self, timeout: float) -> http.client.HTTPConnection:
-        """A connection that is opened by its first request."""
-        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-
-    def status_of(self, path: str) -> int:
-        """The status that the server answers with, 0 when there is no server."""
-        connection = self.connect(_CONNECT_TIMEOUT)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return 0
-        finally:
-            connection.close()
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _talk(conversation: Conversation, printer: AnswerPrinter) -> None:
@@ -227,43 +185,32 @@ def _ask_once(conversation: Conversation, text: str, printer: AnswerPrinter) -> 
     try:
         for piece in conversation.ask(text):
             printer.write(piece)
-    except ChatError as error:
-        raise SetupError(str(error)) from error
     finally:
         printer.end_thought()
     print()
 
 
-def _stream(address: Address, body: dict[str, Any]) -> Iterator[Piece]:
-    connection = address.connect(_READ_TIMEOUT)
+def _stream(client: httpx.Client, body: dict[str, Any]) -> Iterator[Piece]:
+    content = msgspec.json.encode(body)
+    headers = {"Content-Type": "application/json"}
     try:
-        headers = {"Content-Type": "application/json", **_key_header()}
-        connection.request(
-            "POST", "/v1/chat/completions", msgspec.json.encode(body), headers=headers
-        )
-        response = connection.getresponse()
-        if response.status != http.HTTPStatus.OK:
-            raise ChatError(_refusal(response))
-        yield from _pieces(response)
-    except (OSError, http.client.HTTPException) as error:
+        with client.stream("POST", _CHATS, content=content, headers=headers) as response:
+            if response.status_code != http.HTTPStatus.OK:
+                response.read()
+                raise ChatError(_refusal(response))
+            yield from _pieces(response)
+    except httpx.HTTPError as error:
         raise ChatError(f"the server is gone: {error}") from error
-    finally:
-        connection.close()
 
 
-def _key_header() -> dict[str, str]:
-    key = os.environ.get(KEY_VARIABLE) or os.environ.get(ADMIN_KEY_VARIABLE)
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _pieces(response: http.client.HTTPResponse) -> Iterator[Piece]:
-    for line in response:
+def _pieces(response: httpx.Response) -> Iterator[Piece]:
+    for line in _lines(response):
         name, _, data = line.strip().partition(b": ")
         if name != b"data":
             continue
         if data == b"[DONE]":
             return
-        chunk = msgspec.json.decode(data, type=_Chunk)
+        chunk = _decode(data)
         if chunk.error is not None:
             raise ChatError(chunk.error.message)
         for choice in chunk.choices:
@@ -274,95 +221,46 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[Piece]:
     raise ChatError("the server broke off the answer")
 
 
-def _refusal(response: http.client.HTTPResponse) -> str:
+def _lines(response: httpx.Response) -> Iterator[bytes]:
+    """The lines of the body. `Response.iter_lines` would also cut at U+2028 and the like, which an
+    answer may hold."""
+    rest = b""
+    with suppress(httpx.RemoteProtocolError):  # the connection ended before the body
+        for block in response.iter_bytes():
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+    yield rest
+
+
+def _decode(data: bytes) -> _Chunk:
     try:
-        chunk = msgspec.json.decode(response.read(), type=_Chunk)
-    except msgspec.DecodeError:
-        chunk = _Chunk()
-    return chunk.error.message if chunk.error else f"the server answered {response.status}"
+        return msgspec.json.decode(data, type=_Chunk)
+    except msgspec.DecodeError as error:
+        raise ChatError(f"the server's answer cannot be read: {error}") from error
 
 
-def _model_to_use(arguments: argparse.Namespace, address: Address) -> str:
+def _refusal(response: httpx.Response) -> str:
+    with suppress(ChatError):
+        if error := _decode(response.content).error:
+            return error.message
+    return f"the server answered {response.status_code}"
+
+
+def _model_to_use(arguments: argparse.Namespace, client: httpx.Client) -> str:
     """The server's model. With `--model` it has to be that one."""
-    connection = address.connect(_CONNECT_TIMEOUT)
+    where = client.base_url.netloc.decode()
     try:
-        connection.request("GET", "/v1/models", headers=_key_header())
-        response = connection.getresponse()
-        if response.status == http.HTTPStatus.UNAUTHORIZED:
+        response = client.get("/v1/models", timeout=CONNECT_TIMEOUT)
+        if response.status_code == http.HTTPStatus.UNAUTHORIZED:
             raise SetupError(f"{_refusal(response)} {KEY_VARIABLE} is where this command looks.")
-        body = response.read()
-        names = [model.id for model in msgspec.json.decode(body, type=_ModelList).data]
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        raise SetupError(f"{address.host}:{address.port} lists no models: {error}") from error
-    finally:
-        connection.close()
+        names = [model.id for model in msgspec.json.decode(response.content, type=_ModelList).data]
+    except (httpx.HTTPError, msgspec.DecodeError) as error:
+        raise SetupError(f"{where} lists no models: {error}") from error
     wanted = getattr(arguments, "model.name_or_path")
     matching = [name for name in names if wanted in (None, name) or Path(wanted).stem == name]
     if not matching:
         raise SetupError(
-            f"the server at {address.host}:{address.port} serves {', '.join(names) or 'no model'}, "
+            f"the server at {where} serves {', '.join(names) or 'no model'}, "
             f"not {wanted}; leave --model out or choose another --port"
         )
     return matching[0]
-
-
-@contextmanager
-def _server(arguments: argparse.Namespace, settings: Settings) -> Iterator[Address]:
-    """A server that is ready: the one that runs, else one that lives as long as the block."""
-    host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
-    address = Address(host, settings.server.port)
-    if settings.server.port and address.status_of("/health/live"):
-        yield address
-        return
-    if settings.engine.name == "llama_cpp":
-        ensure_model(settings)
-    process = _start(arguments)
-    try:
-        yield _wait_until_ready(process, settings.engine.start_timeout)
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gateway", "serve", *_passed_on(arguments)]
-    command += ["--host", "127.0.0.1", "--port", "0", "--until-stdin-ends"]
-    command += ["--set", "server.tls_certificate=", "--set", "server.tls_key="]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"LOCKGATE__LOG__LEVEL": "error", **os.environ},
-        # Ctrl-C stops an answer, not the server
-        start_new_session=os.name == "posix",
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
-
-
-def _passed_on(arguments: argparse.Namespace) -> list[str]:
-    options = [word for item in arguments.set for word in ("--set", item)]
-    for flag, value in (
-        ("--config", arguments.config),
-        ("--model", getattr(arguments, "model.name_or_path")),
-        ("--engine", getattr(arguments, "engine.name")),
-    ):
-        if value is not None:
-            options += [flag, value]
-    return options
-
-
-def _wait_until_ready(process: subprocess.Popen[str], timeout: float) -> Address:
-    assert process.stdout is not None, "the server is started with a pipe"
-    greeting = _URL.search(process.stdout.readline())
-    if greeting is None:
-        raise SetupError("the server did not start; its message is above")
-    address = Address(greeting["host"], int(greeting["port"]))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if address.status_of("/health/ready") == http.HTTPStatus.OK:
-            return address
-        if process.poll() is not None:
-            raise SetupError("the server ended while it loaded the model; its message is above")
-        time.sleep(_POLL_SECONDS)
-    raise SetupError(f"the model was not loaded within {timeout:g} seconds")

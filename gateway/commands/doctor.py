@@ -1,12 +1,9 @@
 """`lockgate doctor`: one screen about this machine, and which engines can run on it."""
 
 import argparse
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,26 +17,16 @@ from rich.table import Table
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from gateway.settings.schema import Settings
+from runtime.hardware.engine_checks import EngineReport, examine_engines
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.version import __version__
 
-_IMPORT_TIMEOUT = 60
-
-
-class EngineReport(Struct, frozen=True, kw_only=True):
-    """Whether an engine can run here. `problems` is empty when it can; `advice` is what to do."""
-
-    name: str
-    can_run: bool
-    version: str = ""
-    problems: tuple[str, ...] = ()
-    advice: str = ""
-
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All that `doctor` finds out. Sizes in bytes."""
+    """All results of `doctor`. Sizes are in bytes. `models` maps each name of the catalogue to
+    whether the model is present."""
 
     lockgate: str
     python: str
@@ -74,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings) -> Report:
-    """Looks at this machine. Takes a second or two: engines are really imported."""
+    """Examines this machine. Takes a second or two, because llama_cpp is really imported."""
     store = open_store(settings)
     memory = psutil.virtual_memory()
     driver = _examine_driver()
@@ -92,7 +79,7 @@ def examine(settings: Settings) -> Report:
         disk_free=_disk_free(store.folder),
         models=_models(store),
         driver=driver,
-        engines=(_examine_llama_cpp(), _examine_tensorrt_llm(driver), _SCRIPTED),
+        engines=examine_engines(driver),
     )
 
 
@@ -131,75 +118,6 @@ def _examine_driver() -> GpuSnapshot:
         return reader.read()
     finally:
         reader.close()
-
-
-_SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
-_TENSORRT_LLM_ADVICE = "docs/tensorrt-llm.md has the installation, or use llama_cpp"
-_LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]' (it needs a C++ compiler)"
-
-
-def _examine_llama_cpp() -> EngineReport:
-    if importlib.util.find_spec("llama_cpp") is None:
-        return _llama_cpp_fails("the package llama-cpp-python is not installed")
-    # in a process of its own: a library built for another CPU ends the process that loads it
-    command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
-    try:
-        probe = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_IMPORT_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return _llama_cpp_fails(f"importing llama_cpp takes more than {_IMPORT_TIMEOUT} seconds")
-    if probe.returncode:
-        return _llama_cpp_fails(_import_problem(probe))
-    return EngineReport(name="llama_cpp", can_run=True, version=probe.stdout.strip())
-
-
-def _llama_cpp_fails(problem: str) -> EngineReport:
-    return EngineReport(
-        name="llama_cpp", can_run=False, problems=(problem,), advice=_LLAMA_CPP_ADVICE
-    )
-
-
-def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
-    if probe.returncode < 0:
-        name = signal.Signals(-probe.returncode).name
-        return f"importing llama_cpp ends with {name}; it may be built for another CPU"
-    lines = probe.stderr.strip().splitlines() or ["no reason given"]
-    return f"importing llama_cpp fails: {lines[-1]}"
-
-
-def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
-    """It is not imported: that takes half a minute, and GPU memory."""
-    version = _installed_version("tensorrt_llm")
-    problems = _tensorrt_llm_problems(driver)
-    if not version:
-        problems.append("the package tensorrt_llm is not installed")
-    return EngineReport(
-        name="tensorrt_llm",
-        can_run=not problems,
-        version=version,
-        problems=tuple(problems),
-        advice=_TENSORRT_LLM_ADVICE if driver.gpus else "use llama_cpp",
-    )
-
-
-def _tensorrt_llm_problems(driver: GpuSnapshot) -> list[str]:
-    """With the machine; docs/tensorrt-llm-contract.md, 9."""
-    problems = []
-    if sys.platform != "linux":
-        problems.append(f"it needs Linux, this is {platform.system()}")
-    if sys.version_info[:2] != (3, 12):
-        problems.append(f"it needs Python 3.12, this is {platform.python_version()}")
-    if not driver.gpus:
-        problems.append(f"it needs an NVIDIA GPU: {driver.problem or 'the driver sees none'}")
-    return problems
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _print_report(report: Report) -> None:

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the key, which is kept nowhere, and what to add to the file of keys."""
+    """Prints a new key, which is stored nowhere, and the lines to add to the keys file. Raises
+    SetupError for an invalid name."""
     key = new_key()
     digest = hashlib.sha256(key.encode()).hexdigest()
     entry = KeyEntry(sha256=digest, role=arguments.role)

@@ -1,4 +1,4 @@
-"""`lockgate models`: the catalogue, and what of it is on this machine."""
+"""`lockgate models`: the models of the catalogue, and which of them are on this machine."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ State = Literal["present", "absent", "damaged"]
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
-    """One line of the list. `size` is in bytes."""
+    """One row of the table. `size` is in bytes."""
 
     name: str
     size: int
@@ -70,6 +70,6 @@ def _print_table(rows: list[ModelRow]) -> None:
     table = Table("name", "size", "licence", "state", "path", box=None, pad_edge=False)
     for row in rows:
         table.add_row(row.name, f"{row.size / 1e6:,.0f} MB", row.licence, row.state, row.path)
-    # in a pipe nothing is cut off or wrapped, so that the list can be searched
+    # in a pipe no line is cut off or wrapped, so that the list can be searched
     width = None if sys.stdout.isatty() else 4096
     Console(width=width, highlight=False).print(table, soft_wrap=width is not None)

@@ -1,27 +1,29 @@
-"""The model store as commands use it: opened by the settings, pulled with a progress bar."""
+"""The model store for commands: opened from the settings, with a progress bar for downloads."""
 
 import sys
 from pathlib import Path
 
 from gateway.settings.schema import Settings
+from runtime.config.engine import EngineName
+from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 from runtime.models.store import Model, ModelStore
 
 
 def open_store(settings: Settings) -> ModelStore:
-    """The store of the model folder that the settings name."""
-    return ModelStore(settings.model.folder)
+    """The store of the model folder and of the mirrors that the settings name."""
+    return ModelStore(settings.model.folder, mirrors=settings.model.mirrors)
 
 
 def find_model(settings: Settings) -> Model:
     """The model that the settings name. `SetupError` if the engine cannot load its kind."""
     model = open_store(settings).find(settings.model.name_or_path)
-    _check_kind(model, settings.engine.name)
+    _check_form(model, settings.engine.name)
     return model
 
 
 def ensure_model(settings: Settings) -> Model:
-    """The model that the settings name, pulled first if it is not there."""
+    """The model that the settings name, downloaded if it is missing."""
     store = open_store(settings)
     model = find_model(settings)
     if not model.is_present:
@@ -29,23 +31,30 @@ def ensure_model(settings: Settings) -> Model:
     return store.find(settings.model.name_or_path)
 
 
-def _check_kind(model: Model, engine: str) -> None:
-    if engine == "llama_cpp" and model.is_folder:
+def _check_form(model: Model, engine: EngineName) -> None:
+    form = ENGINES[engine].model_form
+    if form == "gguf" and model.is_folder:
         raise SetupError(
             f"model.name_or_path: {model.path} is a Hugging Face checkpoint folder, and the engine"
-            " llama_cpp needs a .gguf file. Name one, or choose another engine with"
-            " --engine tensorrt_llm"
+            f" {engine} needs a .gguf file. Name one, or choose another engine with"
+            f" --engine {_engine_for('folder')}"
         )
-    if engine == "tensorrt_llm" and not model.is_folder:
+    if form == "folder" and not model.is_folder:
         raise SetupError(
-            f"model.name_or_path: {model.name} is a .gguf file, and the engine tensorrt_llm needs"
+            f"model.name_or_path: {model.name} is a .gguf file, and the engine {engine} needs"
             " a Hugging Face checkpoint folder. Name one, or choose another engine with"
-            " --engine llama_cpp"
+            f" --engine {_engine_for('gguf')}"
         )
+
+
+def _engine_for(form: str) -> str:
+    """The first engine that loads models of this form."""
+    return next(name for name, kind in ENGINES.items() if kind.model_form == form)
 
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:
-    """Pulls a model and shows a bar on stderr while it does. Without a terminal: one line."""
+    """Downloads a model and returns its path. Shows a progress bar on stderr or, without a
+    terminal, one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

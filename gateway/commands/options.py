@@ -1,14 +1,15 @@
-"""Options that every command has, and how they become settings."""
+"""Options that commands share, and their conversion to settings."""
 
 import argparse
 
 from gateway.settings.loader import Override, load_settings
 from gateway.settings.schema import Settings
+from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--set`; the latter reaches every setting there is."""
+    """Adds `--config` and `--set`; `--set` can change any setting."""
     parser.add_argument(
         "--config", metavar="PATH", help="the settings file (default: ./settings.toml)"
     )
@@ -22,7 +23,7 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Shortcuts for the settings that are changed most."""
+    """Adds shortcuts for the settings that are changed most."""
     for flag, path, help_text in _SHORTCUTS:
         parser.add_argument(flag, dest=path, metavar=flag[2:].upper(), help=help_text)
 
@@ -35,7 +36,7 @@ _SHORTCUTS = (
         "model.name_or_path",
         "a name of the catalogue, or the path of a .gguf file or checkpoint folder",
     ),
-    ("--engine", "engine.name", "llama_cpp, tensorrt_llm or scripted"),
+    ("--engine", "engine.name", " or ".join(ENGINES)),
 )
 
 

@@ -1,4 +1,4 @@
-"""`lockgate plan`: what of a model fits on a GPU, and how fast it can be at the very most."""
+"""`lockgate plan`: which precisions of a model fit on a GPU, and upper bounds of their speed."""
 
 import argparse
 
@@ -19,7 +19,7 @@ from runtime.planning.precisions import PRECISIONS, PrecisionName
 
 
 class Answer(Struct, frozen=True):
-    """What `--json` prints: the plan, and what follows from it in sentences."""
+    """The output of `--json`: the plan, and its conclusions as sentences."""
 
     plan: Plan
     findings: tuple[str, ...]
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the plan. What does not fit is a finding, not a failure."""
+    """Prints the plan. Exit code 0 even if nothing fits: that is a result, not an error."""
     store = open_store(settings_of(arguments))
     model = find_planned_model(arguments.model, store)
     answer = _answer(model, choose_gpu(arguments.gpu, arguments.gpu_index), arguments)
@@ -95,7 +95,7 @@ def _stored(model: PlannedModel) -> tuple[PrecisionName, int] | None:
 
 
 def findings(plan: Plan, model: PlannedModel) -> list[str]:
-    """What the numbers mean, in sentences."""
+    """The conclusions from the numbers of a plan, as sentences."""
     sentences = [_stored_finding(model)] if model.stored is not None else []
     sentences += _window_findings(model.shape)
     sentences += [finding for row in plan.rows if (finding := _fit_finding(plan, row))]
@@ -133,7 +133,7 @@ def _stored_finding(model: PlannedModel) -> str:
 
 
 def _fit_finding(plan: Plan, row: PrecisionPlan) -> str:
-    """Empty for a precision that fits and runs."""
+    """Why a precision does not fit or does not run; empty if it does both."""
     budget = row.budget
     if budget.weights > budget.memory:
         return (

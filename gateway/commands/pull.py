@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pulls the model, or checks the one that is there. Prints its path."""
+    """Downloads the model, or checks the one on the disk. Prints its path."""
     store = open_store(settings_of(arguments))
     print(pull_with_progress(store, arguments.name))
     return 0

@@ -29,6 +29,7 @@ from gateway.http.context import Context
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
+from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.version import __version__
 
@@ -49,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="listen on other addresses than loopback although no key is needed",
     )
     add_settings_options(parser)
-    # for programs that start a server for themselves: it ends with them, however they end
+    # for programs that start a server of their own: it exits with them, even if they crash
     parser.add_argument("--until-stdin-ends", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT, SIGTERM, SIGHUP or an order to drain; finishes what runs. A second
-    signal ends it without waiting for requests."""
+    """Serves until SIGINT, SIGTERM, SIGHUP or an admin's drain request with `exit`; then running
+    requests may finish. A second signal aborts them."""
     settings = settings_of(arguments)
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
@@ -85,26 +86,32 @@ def _without_keys(settings: Settings) -> Settings:
 
 
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
-    """Settings whose `served_name` is filled in, and the model's file or folder, a file of the
-    catalogue pulled if it is missing.
+    """The settings with `served_name` filled in, and the path of the model's file or folder. A
+    model of the catalogue is downloaded if it is missing.
 
-    The scripted engine needs none: its path is the tokenizer's, or empty.
+    The scripted engine has no model: its path is that of the model whose tokenizer it uses, or
+    empty. Raises SetupError.
     """
-    if settings.engine.name == "scripted":
-        return _prepare_scripted(settings)
+    if not _needs_model(settings):
+        return _prepare_without_model(settings)
     if settings.model.tokenizer:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
     model = ensure_model(settings)
     return _named(settings, model.name), str(model.path)
 
 
-def _prepare_scripted(settings: Settings) -> tuple[Settings, str]:
+def _needs_model(settings: Settings) -> bool:
+    return ENGINES[settings.engine.name].model_form != "any"
+
+
+def _prepare_without_model(settings: Settings) -> tuple[Settings, str]:
+    name = str(settings.engine.name)
     if not settings.model.tokenizer:
-        return _named(settings, "scripted"), ""
+        return _named(settings, name), ""
     model = open_store(settings).find(settings.model.tokenizer)
     if not model.is_present:
         raise SetupError(f"model.tokenizer: pull it first with: lockgate pull {model.name}")
-    return _named(settings, "scripted"), str(model.path)
+    return _named(settings, name), str(model.path)
 
 
 def _named(settings: Settings, name: str) -> Settings:
@@ -113,15 +120,14 @@ def _named(settings: Settings, name: str) -> Settings:
 
 
 def _check_engine(settings: Settings) -> None:
-    """Finds a wrong name, a wrong kind of model and a missing package before a model is pulled."""
-    engine: str = settings.engine.name
-    if engine == "scripted":
+    """Raises SetupError for an unknown model, a model that the engine cannot load, and a missing
+    package: before anything is downloaded."""
+    if not _needs_model(settings):
         return
     find_model(settings)
-    if engine == "llama_cpp" and not _installed("llama_cpp"):
-        raise MissingExtra("llama-cpp-python", "cpu")
-    if engine == "tensorrt_llm" and not _installed("tensorrt_llm"):
-        raise MissingExtra("TensorRT-LLM", "tensorrt")
+    kind = ENGINES[settings.engine.name]
+    if kind.module and not _installed(kind.module):
+        raise MissingExtra(kind.package, kind.extra)
 
 
 def _installed(module: str) -> bool:
@@ -129,7 +135,8 @@ def _installed(module: str) -> bool:
 
 
 def check_exposure(server: ServerSettings, keys: KeyRing) -> None:
-    """Raises SetupError if everybody on the network could use the server."""
+    """Raises SetupError if the server would listen beyond loopback without a key, unless the
+    settings allow that."""
     if keys.is_required or server.allow_unauthenticated:
         return
     address = str(_resolve(server)[4][0])
@@ -162,7 +169,7 @@ def check_tls(server: ServerSettings) -> None:
 
 
 def bind(server: ServerSettings) -> socket.socket:
-    """A bound socket that does not listen yet. `SetupError` says why it cannot be had."""
+    """A bound socket that does not listen yet. Raises SetupError if the address cannot be used."""
     family, kind, protocol, _, address = _resolve(server)
     listener = socket.socket(family, kind, protocol)
     # On POSIX this allows a restart while old connections linger; on Windows it would allow two
@@ -202,7 +209,7 @@ def _no_socket(server: ServerSettings, error: OSError) -> SetupError:
 
 
 def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
-    """How the application is served."""
+    """The configuration of uvicorn for this application."""
     return uvicorn.Config(
         app,
         loop=_loop(),
@@ -215,7 +222,7 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        # what was let in has been waited for when this begins
+        # begins after the drain, which has waited for running requests
         timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
         timeout_keep_alive=server.keep_alive_timeout,
         ssl_certfile=server.tls_certificate or None,
@@ -224,18 +231,19 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
 
 
 def _cut_off(app: Litestar) -> Callable[[], None]:
-    """Ends what still runs, each with an error that its client can read."""
+    """A function that aborts all running requests. Their clients receive an error."""
     context: Context = app.state.context
     stopping = EngineUnavailable(
         "The server is stopping and waits no longer for answers (server.drain_timeout, or a second"
         " signal).",
         retry_after=DEFAULT_RETRY_AFTER,
     )
-    return lambda: context.model.client.abort_all(stopping)
+    return lambda: context.model.engine.abort_all(stopping)
 
 
 def _loop() -> str:
-    """uvloop where there is one; on Windows the loop that can watch the engine's socket."""
+    """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
+    socket."""
     if _installed("uvloop"):
         return "uvloop"
     return "asyncio:SelectorEventLoop" if os.name == "nt" else "asyncio"
@@ -251,8 +259,8 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
 
 
 def _allow_many_connections() -> None:
-    """Each is a descriptor, of which most systems allow 1,024 unless a process asks for more; what
-    comes above that is reset without a word."""
+    """Raises the limit of open descriptors. A connection takes one, most systems allow a process
+    1,024 unless it asks for more, and connections beyond the limit are reset without a message."""
     if sys.platform == "win32":
         return  # Windows has no such limit
     import resource
@@ -265,31 +273,33 @@ def _allow_many_connections() -> None:
 
 
 def _end_with_terminal(server: "_Server") -> None:
-    """A terminal that is closed is one more order to drain, unless nohup has it ignored."""
+    """Makes the server drain and exit when its terminal is closed (SIGHUP), unless nohup ignores
+    that."""
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, server.handle_exit)
 
 
 def _greet(greeting: str) -> None:
-    """To stdout. A disk that is full, or a reader that is gone, is no reason not to serve."""
+    """Prints the greeting to stdout. The server also starts if that fails, for example because the
+    disk is full or the reader of a pipe has exited."""
     try:
         print(greeting, flush=True)
     except OSError as error:
         log.warning("stdout_cannot_be_written", reason=error.strerror or str(error))
-        # what is left in its buffer would turn a good end into a failure
+        # flushing the rest of its buffer at exit would fail, and with it the process
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop_after_stdin(server: "_Server") -> None:
-    # os.read, because a thread inside sys.stdin would hold its lock when the interpreter ends
+    # os.read: a thread waiting in sys.stdin would hold its lock when the interpreter exits
     while os.read(0, 4096):
         continue
     server.stop()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says where it listens, goes on listening while it drains, and for which being
-    told to stop is no failure."""
+    """uvicorn with three changes: it prints where it listens, it keeps listening while it drains,
+    and it exits with success after a signal."""
 
     def __init__(
         self, config: uvicorn.Config, greeting: str, drain: Drain, cut_off: Callable[[], None]
@@ -315,17 +325,17 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # the base class would raise the signal again at the end, and so turn it into a failure
+        # not the base class: it raises the signal again at exit, and the process would fail
         if self._drain.exits:
             self.should_exit = self.force_exit = True
         self._drain.begin(exits=True)
 
     def stop(self) -> None:
-        """Finish what runs, then end. May be called from any thread."""
+        """Lets running requests finish, then exits. May be called from any thread."""
         self._drain.begin(exits=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.force_exit:
-            # the base class leaves this out when it is in a hurry, but the engine process must end
+            # the base class skips this after a second signal, but the engine process must end
             await self.lifespan.shutdown()

@@ -73,8 +73,8 @@ class Assembler:
 
     `num_completion_tokens` counts the tokens received so far; `num_first_tokens` of them were the
     first token of their choice. `num_prompt_tokens` counts the tokens of the prompts whose answer
-    has begun. `started_time` is when the engine admitted the first request, if the engine reports
-    it.
+    has begun. `seconds_queued` is the time from the arrival until the engine admitted the first
+    request; None until the engine reports it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Assembler:
         self.num_completion_tokens = 0
         self.num_first_tokens = 0
         self.num_prompt_tokens = 0
-        self.started_time: float | None = None
+        self.seconds_queued: float | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -136,7 +136,7 @@ class Assembler:
             if choice.parser is not None:
                 _read(choice, choice.parser, text, output, events)
             elif output.logprobs is not None:
-                _tell(choice, text, output.token_ids, output.logprobs, events)
+                _emit(choice, text, output.token_ids, output.logprobs, events)
             elif text:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
@@ -183,8 +183,9 @@ class Assembler:
         if prompt not in self._begun:
             self._begun.add(prompt)
             self.num_prompt_tokens += self._prompt_lengths[prompt]
-        times = [time for time in (self.started_time, output.started_time) if time is not None]
-        self.started_time = min(times, default=None)
+        if output.seconds_queued is not None:
+            first = output.seconds_queued if self.seconds_queued is None else self.seconds_queued
+            self.seconds_queued = min(first, output.seconds_queued)
 
     def _start(self, choice: _ChoiceState, output: RequestOutput, events: list[Event]) -> str:
         """Returns the text of a choice's first delta. A scored echo is emitted before it as its own
@@ -193,7 +194,7 @@ class Assembler:
         if output.prompt_logprobs is None:
             return echo.text + output.text
         choice.num_echoed_tokens = len(echo.token_ids)
-        _tell(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
+        _emit(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
         return output.text
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
@@ -239,7 +240,7 @@ def _read(
         content = ""
         if len(pieces) == 1 and isinstance(only := pieces[0], Content):
             content, pieces = only.text, []
-        _tell(choice, content, output.token_ids, output.logprobs, events)
+        _emit(choice, content, output.token_ids, output.logprobs, events)
     events += [_keep(choice, piece) for piece in pieces]
 
 
@@ -257,7 +258,7 @@ def _keep(choice: _ChoiceState, piece: Piece) -> Event:
     return PieceDelta(choice.index, piece)
 
 
-def _tell(
+def _emit(
     choice: _ChoiceState,
     text: str,
     token_ids: list[int],

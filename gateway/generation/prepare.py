@@ -1,53 +1,146 @@
-"""A chat's prompt: template, tools and reasoning."""
+"""The token ids of a job's prompts, and what its answers depend on besides them."""
 
-from gateway.api.openai.protocol.requests import (
-    ChatCompletionRequest,
-)
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from gateway.chat.conversation import Conversation
 from gateway.chat.reasoning.plan import (
     PreparedThinking,
     ThinkingPlan,
     plan_thinking,
     prepare_thinking,
 )
-from gateway.chat.template.messages import template_messages, uses_tools
+from gateway.chat.template.messages import template_messages
 from gateway.chat.template.template import ChatTemplate
 from gateway.chat.template.tool_prompt import with_instructions
-from gateway.chat.tools.tool_use import ToolUse
-from gateway.generation.prompts import truncate
+from gateway.generation.events import Echo
+from gateway.generation.job import Job, TextPrompts
+from gateway.generation.prompts import (
+    check_fim,
+    check_token_ids,
+    empty_prompt,
+    fim_prompt,
+    truncate,
+)
 from gateway.models.served_model import ServedModel
 
 
-async def prepare_prompt(
-    data: ChatCompletionRequest, model: ServedModel, tool_use: ToolUse | None
+class PreparedPrompts(Struct, frozen=True, kw_only=True):
+    """The prompts of a job as token ids. `echoes` are the texts that each prompt's answers begin
+    with; none without an echo. `thinking` describes the reasoning of a chat's answers; None if the
+    model does not reason."""
+
+    token_ids: list[list[int]]
+    echoes: Sequence[Echo] = ()
+    thinking: PreparedThinking | None = None
+
+
+async def prepare_prompts(job: Job, model: ServedModel) -> PreparedPrompts:
+    """Renders and tokenizes the prompts of a job. Raises InvalidRequest, which names the request's
+    parameter, for prompts that this model cannot have."""
+    room = model.max_model_len - max(_expected_tokens(job), 1)
+    if isinstance(job.prompt, TextPrompts):
+        return await _text_prompts(job, job.prompt, model, room)
+    prompt, thinking = await prepare_conversation(job.prompt, model)
+    if job.truncate_prompt_tokens is not None:
+        prompt = truncate(prompt, job.truncate_prompt_tokens, room)
+    return PreparedPrompts(token_ids=[prompt], thinking=thinking)
+
+
+async def prepare_conversation(
+    conversation: Conversation, model: ServedModel
 ) -> tuple[list[int], PreparedThinking | None]:
     """Returns the rendered prompt as token ids, and the reasoning of the answers to it (None if the
     model does not reason)."""
-    has_tools = tool_use is not None or uses_tools(data.messages)
-    template = model.tool_template if has_tools else model.template
-    plan = _plan_thinking(data, model, template)
-    messages = template_messages(data.messages, template.tools)
-    tools = tool_use.as_template_tools() if tool_use else []
+    template = model.tool_template if conversation.uses_tools else model.template
+    plan = _plan_thinking(conversation, model, template)
+    messages = template_messages(conversation.turns, template.tools)
+    tools = conversation.tools.as_template_tools() if conversation.tools else []
     if tools and not template.tools.shows_tools:
         messages = with_instructions(messages, tools)
-    goes_on = bool(data.continue_final_message)
-    text = template.render(
+    rendered = template.render_prompt(
         messages,
-        add_generation_prompt=not goes_on and data.add_generation_prompt is not False,
-        continue_final_message=goes_on,
-        variables=plan.variables,
+        add_generation_prompt=conversation.opens_answer and not conversation.continues_last,
+        continue_final_message=conversation.continues_last,
+        variables={**plan.variables, **conversation.variables},
         tools=tools,
+        param=conversation.param,
     )
-    (prompt,) = await model.encode([text], add_special=not template.writes_bos(text))
-    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    prompt = truncate(prompt, data.truncate_prompt_tokens, model.max_model_len - (asked or 1))
+    [prompt] = await model.encode([rendered.text], add_special=not rendered.has_bos)
     if model.reasoner is None:
         return prompt, None
-    return prompt, prepare_thinking(data, model.reasoner, text, plan.budget)
+    return prompt, prepare_thinking(
+        model.reasoner, rendered.text, conversation.continued_text, plan.budget
+    )
 
 
 def _plan_thinking(
-    data: ChatCompletionRequest, model: ServedModel, template: ChatTemplate
+    conversation: Conversation, model: ServedModel, template: ChatTemplate
 ) -> ThinkingPlan:
     reasoning_format = None if model.reasoner is None else model.reasoner.reasoning_format
     controls = model.template_controls(template)
-    return plan_thinking(data, reasoning_format, controls, model.default_thinking_budget)
+    return plan_thinking(
+        conversation.reasoning, reasoning_format, controls, model.default_thinking_budget
+    )
+
+
+def _expected_tokens(job: Job) -> int:
+    """Tokens that a truncated prompt leaves room for."""
+    limit = job.limit
+    return (limit.default or 0) if limit.num_tokens is None else limit.num_tokens
+
+
+async def _text_prompts(
+    job: Job, prompt: TextPrompts, model: ServedModel, room: int
+) -> PreparedPrompts:
+    if prompt.suffix:
+        token_ids = await _fim_prompts(job, prompt, model)
+    else:
+        token_ids = await _token_lists(prompt, model, is_whole=True)
+        if job.truncate_prompt_tokens is not None:
+            kept = job.truncate_prompt_tokens
+            token_ids = [truncate(each, kept, room) for each in token_ids]
+    echoes = _echoes(job, prompt, token_ids, model) if prompt.is_echoed else ()
+    return PreparedPrompts(token_ids=token_ids, echoes=echoes)
+
+
+async def _fim_prompts(job: Job, prompt: TextPrompts, model: ServedModel) -> list[list[int]]:
+    """Texts are taken literally: a file may well contain what looks like a control token."""
+    fim = check_fim(
+        model.tokenizer.fim_tokens,
+        is_truncated=job.truncate_prompt_tokens is not None,
+        is_scored=job.sampling.prompt_logprobs is not None,
+    )
+    before = await _token_lists(prompt, model, is_whole=False)
+    [after] = await model.encode([prompt.suffix], add_special=False, parse_special=False)
+    [empty] = await model.encode([""], add_special=True)
+    bos = model.tokenizer.bos_token_id
+    first = [bos] if bos is not None and empty[:1] == [bos] else []
+    return [fim_prompt(each, after, fim, first) for each in before]
+
+
+async def _token_lists(
+    prompt: TextPrompts, model: ServedModel, *, is_whole: bool
+) -> list[list[int]]:
+    """Checked token ids. A text that is the whole prompt gets the tokens that the tokenizer puts
+    around one."""
+    token_lists = [item for item in prompt.prompts if isinstance(item, list)]
+    if token_lists:
+        check_token_ids(token_lists, model.tokenizer.vocab_size)
+        return token_lists
+    texts = [item for item in prompt.prompts if isinstance(item, str)]
+    encoded = await model.encode(texts, add_special=is_whole, parse_special=is_whole)
+    if not is_whole:
+        return encoded
+    return [each or empty_prompt(model.tokenizer.bos_token_id) for each in encoded]
+
+
+def _echoes(
+    job: Job, prompt: TextPrompts, token_ids: list[list[int]], model: ServedModel
+) -> list[Echo]:
+    """The prompts as the client sent them. A scored or truncated prompt is the text of its tokens,
+    so that `text_offset` fits."""
+    if job.sampling.prompt_logprobs is not None or job.truncate_prompt_tokens is not None:
+        return [Echo(model.decode(each), each) for each in token_ids]
+    return [Echo(item if isinstance(item, str) else model.decode(item)) for item in prompt.prompts]

@@ -28,6 +28,30 @@ def check_token_ids(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
             )
 
 
+def check_fim(fim_tokens: FimTokens | None, *, is_truncated: bool, is_scored: bool) -> FimTokens:
+    """The tokens that mark a gap. Raises InvalidRequest for a `suffix` that this model or this
+    request cannot have."""
+    if fim_tokens is None:
+        raise InvalidRequest(
+            "`suffix` is not supported: this model's vocabulary has no tokens to mark a gap with."
+            " Leave it out.",
+            param="suffix",
+            code="unsupported_parameter",
+        )
+    if is_truncated:
+        raise InvalidRequest(
+            "`truncate_prompt_tokens` would cut the marks of `suffix` away: send one of them.",
+            param="truncate_prompt_tokens",
+        )
+    if is_scored:
+        raise InvalidRequest(
+            "`echo` with `logprobs` is not possible together with `suffix`, which is in the"
+            " model's prompt and not in the echo. Leave one of them out.",
+            param="echo",
+        )
+    return fim_tokens
+
+
 def fim_prompt(
     before: Sequence[int], after: Sequence[int], fim: FimTokens, first: Sequence[int]
 ) -> list[int]:
@@ -36,11 +60,9 @@ def fim_prompt(
     return [*first, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
 
-def truncate(prompt: list[int], num_tokens: int | None, room: int) -> list[int]:
+def truncate(prompt: list[int], num_tokens: int, room: int) -> list[int]:
     """Keeps the last `num_tokens` of a prompt; -1 keeps the last `room` tokens, so that the answer
-    fits. None keeps the whole prompt."""
-    if num_tokens is None:
-        return prompt
+    fits."""
     if num_tokens == 0 or (num_tokens == -1 and room < 1):
         raise InvalidRequest(
             "`truncate_prompt_tokens` leaves nothing of the prompt: it is the number of tokens to"

@@ -1,99 +1,69 @@
-"""Engine requests of one answer."""
+"""A job to the engine's requests."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
-from gateway.api.openai.protocol.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    GenerationRequest,
-)
-from gateway.api.openai.translate.checks import (
-    DEFAULT_COMPLETION_TOKENS,
-    num_candidates,
-)
-from gateway.api.openai.translate.sampling import sampling_params
+from gateway.chat.conversation import Conversation
 from gateway.chat.reasoning.plan import PreparedThinking
 from gateway.chat.tools.tool_constraint import ToolConstraint
-from gateway.generation.scheduling import Scheduling
+from gateway.generation.job import Job, TokenLimit
+from gateway.generation.prepare import PreparedPrompts
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.request import Request, SamplingParams, Thinking
 
 SEED_MASK = 2**63 - 1
 
 
-def chat_requests(
-    data: ChatCompletionRequest,
-    prompt: list[int],
-    scheduling: Scheduling,
-    *,
-    answer_id: str,
+def check_sampling_tokens(sampling: SamplingParams, vocab_size: int) -> None:
+    """Raises InvalidRequest for token ids that the model does not have."""
+    named: dict[str, Collection[int]] = {
+        "logit_bias": sampling.logit_bias,
+        "stop_token_ids": sampling.stop_token_ids,
+    }
+    for param, token_ids in named.items():
+        if token_ids and max(token_ids) >= vocab_size:
+            raise InvalidRequest(
+                f"`{param}` has a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
+                param=param,
+            )
+
+
+def engine_requests(
+    job: Job,
+    prepared: PreparedPrompts,
     max_model_len: int,
-    calls: ToolConstraint | None = None,
-    thinking: PreparedThinking | None = None,
+    tool_constraint: ToolConstraint | None = None,
 ) -> list[Request]:
-    """One request per choice, checked. `calls` describes how the model makes tool calls; `thinking`
-    describes the reasoning that follows this prompt."""
-    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    limit = "max_completion_tokens" if data.max_tokens is None else "max_tokens"
-    room = _room(len(prompt), asked, max_model_len, prompt_param="messages", limit_param=limit)
-    requests = _requests(data, [prompt], [asked or room], scheduling, answer_id)
-    if calls is not None:
-        requests = [_with_calls(request, calls) for request in requests]
-    if thinking is not None:
-        requests = [_with_thinking(request, thinking) for request in requests]
-    return requests
+    """One request per prompt and candidate, checked; candidates of a prompt are neighbors.
+    `max_model_len` is in tokens, prompt and answer together."""
+    prompt_param = job.prompt.param if isinstance(job.prompt, Conversation) else "prompt"
+    limits = [
+        _max_tokens(job.limit, len(prompt), max_model_len, prompt_param)
+        for prompt in prepared.token_ids
+    ]
+    for limit in limits:
+        _check_min_tokens(job.sampling.min_tokens, limit)
+    sampling = _shared_sampling(job.sampling, tool_constraint, prepared.thinking)
+    thinking = _needed_thinking(sampling, prepared.thinking)
+    return _requests(job, prepared.token_ids, limits, sampling, thinking)
 
 
-def completion_requests(
-    data: CompletionRequest,
-    prompts: list[list[int]],
-    scheduling: Scheduling,
-    *,
-    answer_id: str,
-    max_model_len: int,
-    limit_param: str = "max_tokens",
-    default_tokens: int = DEFAULT_COMPLETION_TOKENS,
-) -> list[Request]:
-    """One request per prompt and choice, checked; choices of a prompt are neighbors.
-
-    `limit_param` is the client's name for `max_tokens`. If the client sets no limit, an answer has
-    at most `default_tokens`, or fewer if the context ends earlier.
-    """
-    limits = []
-    for prompt in prompts:
-        room = _room(
-            len(prompt),
-            data.max_tokens,
-            max_model_len,
-            prompt_param="prompt",
-            limit_param=limit_param,
-        )
-        default = min(default_tokens, room)
-        limits.append(default if data.max_tokens is None else data.max_tokens)
-    return _requests(data, prompts, limits, scheduling, answer_id)
-
-
-def _with_calls(request: Request, calls: ToolConstraint) -> Request:
-    sampling = msgspec.structs.replace(
-        request.sampling,
-        structured_output=calls.structured_output,
-        shown_token_ids=calls.shown_token_ids,
-    )
-    return msgspec.structs.replace(request, sampling=sampling)
-
-
-def _room(
-    prompt_length: int,
-    asked: int | None,
-    max_model_len: int,
-    *,
-    prompt_param: str,
-    limit_param: str,
+def _max_tokens(
+    limit: TokenLimit, prompt_length: int, max_model_len: int, prompt_param: str
 ) -> int:
-    """Tokens left after the prompt. Refuses if none are left, or fewer than the request wants."""
+    """The limit of an answer; at most what the context has left after the prompt."""
+    room = _room(prompt_length, max_model_len, limit, prompt_param)
+    if limit.num_tokens is not None:
+        return limit.num_tokens
+    return room if limit.default is None else min(limit.default, room)
+
+
+def _room(prompt_length: int, max_model_len: int, limit: TokenLimit, prompt_param: str) -> int:
+    """Tokens left after the prompt. Raises ContextLengthExceeded if none are left, or fewer than
+    the client's limit."""
+    asked = limit.num_tokens
     room = max_model_len - prompt_length
     if room < 0 or (room == 0 and asked != 0):
         raise ContextLengthExceeded(
@@ -104,33 +74,28 @@ def _room(
     if asked is not None and asked > room:
         raise ContextLengthExceeded(
             f"This model's context is {max_model_len} tokens; {prompt_length + asked} were asked"
-            f" for: {prompt_length} in the prompt and {asked} in `{limit_param}`. At most {room}"
+            f" for: {prompt_length} in the prompt and {asked} in `{limit.param}`. At most {room}"
             " are left for the answer.",
-            param=limit_param,
+            param=limit.param,
         )
     return room
 
 
 def _requests(
-    data: GenerationRequest,
-    prompts: list[list[int]],
-    limits: list[int],
-    scheduling: Scheduling,
-    answer_id: str,
+    job: Job,
+    prompts: Sequence[list[int]],
+    limits: Sequence[int],
+    sampling: SamplingParams,
+    thinking: Thinking | None,
 ) -> list[Request]:
-    seed = random.getrandbits(63) if data.seed is None else data.seed
-    choices = num_candidates(data)
-    shared = sampling_params(data)
-    for limit in limits:
-        _check_min_tokens(shared.min_tokens, limit)
+    seed = random.getrandbits(63) if job.seed is None else job.seed
+    scheduling = job.scheduling
     return [
         Request(
-            request_id=f"{answer_id}-{prompt_index * choices + choice}",
+            request_id=f"{job.id}-{prompt_index * job.num_candidates + candidate}",
             prompt_token_ids=prompt,
             sampling=msgspec.structs.replace(
-                shared,
-                max_tokens=limits[prompt_index],
-                seed=(seed + choice) & SEED_MASK,
+                sampling, max_tokens=limits[prompt_index], seed=(seed + candidate) & SEED_MASK
             ),
             priority=scheduling.priority,
             tenant=scheduling.tenant,
@@ -138,31 +103,34 @@ def _requests(
             arrival_time=scheduling.arrival_time,
             deadline=scheduling.deadline,
             lora=scheduling.lora,
+            thinking=thinking,
         )
         for prompt_index, prompt in enumerate(prompts)
-        for choice in range(choices)
+        for candidate in range(job.num_candidates)
     ]
 
 
-def _with_thinking(request: Request, thinking: PreparedThinking) -> Request:
+def _shared_sampling(
+    sampling: SamplingParams, calls: ToolConstraint | None, thinking: PreparedThinking | None
+) -> SamplingParams:
+    """The job's sampling with the constraint of its tool calls, and with the tokens that a parser
+    needs to see in the text."""
+    shown = set() if calls is None else set(calls.shown_token_ids)
+    if thinking is not None:
+        shown |= set(thinking.shown_token_ids)
+    structured = sampling.structured_output if calls is None else calls.structured_output
     return msgspec.structs.replace(
-        request,
-        thinking=_needed_thinking(request, thinking),
-        sampling=_showing(request.sampling, thinking.shown_token_ids),
+        sampling, structured_output=structured, shown_token_ids=tuple(sorted(shown))
     )
 
 
-def _showing(sampling: SamplingParams, token_ids: Sequence[int]) -> SamplingParams:
-    """Adds `token_ids` to the tokens that the engine shows in the text."""
-    shown = sorted({*sampling.shown_token_ids, *token_ids})
-    return msgspec.structs.replace(sampling, shown_token_ids=tuple(shown))
-
-
-def _needed_thinking(request: Request, prepared: PreparedThinking) -> Thinking | None:
+def _needed_thinking(
+    sampling: SamplingParams, prepared: PreparedThinking | None
+) -> Thinking | None:
     """The reasoning as the engine needs it. None unless the reasoning has a budget or structured
     output has to wait for its end."""
-    thinking = prepared.thinking
-    waits = request.sampling.structured_output is not None
+    thinking = None if prepared is None else prepared.thinking
+    waits = sampling.structured_output is not None
     return thinking if thinking is not None and (waits or thinking.budget is not None) else None
 
 

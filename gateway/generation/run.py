@@ -1,10 +1,22 @@
-"""Engine outputs: a stream of deltas, or an answer that is complete already."""
+"""One answer while it is made: from a job to its events. Nothing here knows HTTP."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Protocol, Self
 
-from runtime.errors import LockgateError
-from runtime.messages.request import RequestOutput
+from gateway.chat.conversation import Conversation
+from gateway.generation.assembler import Assembler
+from gateway.generation.events import Answer, Event, Usage
+from gateway.generation.job import Job
+from gateway.generation.parsers import find_parsing, find_tool_constraint
+from gateway.generation.prepare import prepare_prompts
+from gateway.generation.requests import check_sampling_tokens, engine_requests
+from gateway.generation.timeline import Timeline
+from gateway.models.served_model import ServedModel
+from gateway.observability.answer_record import AnswerRecord
+from gateway.observability.metrics.model import ModelMetrics
+from runtime.errors import InvalidRequest, LockgateError
+from runtime.messages.request import Request, RequestOutput
 
 
 class Deltas(Protocol):
@@ -43,3 +55,130 @@ class FinishedDeltas:
 
     def expire(self, error: LockgateError) -> None:
         pass  # the answer is complete already
+
+
+class AnswerRun:
+    """The events of one answer, as lists that end when the answer is complete.
+
+    Enter the `with` block to submit the engine's requests, and iterate in it. Leaving the block
+    frees the engine's sequences before its next step, and records the answer as aborted, or as
+    failed if an error leaves the block, unless the answer was complete. `close` may be called at
+    any time, and again: the iteration then ends, with `is_finished` false.
+
+    `record` has the times and the counts of the answer. `token_limits` are the limits of its
+    choices; None for the rest of the context.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        requests: Sequence[Request],
+        assembler: Assembler,
+        submit: Callable[[Sequence[Request]], Deltas],
+        metrics: ModelMetrics,
+    ) -> None:
+        self._job = job
+        self._requests = requests
+        self._assembler = assembler
+        self._submit = submit
+        self._timeline = Timeline(metrics, job.scheduling.arrival_time, assembler)
+        self._deltas: Deltas | None = None
+
+    @property
+    def record(self) -> AnswerRecord:
+        return self._timeline.record
+
+    @property
+    def token_limits(self) -> list[int | None]:
+        is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
+        return [None if is_open else request.sampling.max_tokens for request in self._requests]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice has ended by itself."""
+        return self._assembler.is_finished
+
+    def usage_so_far(self) -> Usage:
+        """Tokens of the whole answer so far."""
+        return self._assembler.usage_so_far()
+
+    def result(self) -> Answer:
+        """The whole answer. Every choice must have ended."""
+        return self._assembler.result()
+
+    def __enter__(self) -> Self:
+        """Raises EngineOverloaded and EngineUnavailable."""
+        self._deltas = self._submit(self._requests)
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self.close()
+        self._timeline.leave(error)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        """Raises InvalidRequest, with the names of the job's API, for what the engine refuses."""
+        assert self._deltas is not None, "the events are read inside the `with` block"
+        if self._assembler.is_finished:
+            raise StopAsyncIteration
+        try:
+            outputs = await self._deltas.__anext__()
+        except InvalidRequest as error:
+            _rename(error, self._job.param_names)
+            raise
+        events = self._assembler.push(outputs)
+        self._timeline.delta(len(outputs))
+        if self._assembler.is_finished:
+            self._timeline.finish()
+        return events
+
+    def fail(self) -> None:
+        """Records that an error ended the answer, for a reader that handles the error itself."""
+        self._timeline.fail()
+
+    def close(self) -> None:
+        if self._deltas is not None:
+            self._deltas.close()
+
+    def expire(self, error: LockgateError) -> None:
+        """Ends the answer with this error, which the reader gets."""
+        if self._deltas is not None:
+            self._deltas.expire(error)
+
+
+async def prepare_run(job: Job, model: ServedModel, metrics: ModelMetrics) -> AnswerRun:
+    """The answer to a job, ready to be submitted. Raises InvalidRequest for what this model cannot
+    do, and EngineUnavailable while it is not loaded."""
+    check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
+    prepared = await prepare_prompts(job, model)
+    use = job.prompt.tools if isinstance(job.prompt, Conversation) else None
+    calls = find_tool_constraint(use, model, job.sampling.structured_output)
+    requests = engine_requests(job, prepared, model.max_model_len, calls)
+    assembler = Assembler(
+        [request.request_id for request in requests],
+        [len(prompt) for prompt in prepared.token_ids],
+        prepared.echoes,
+        find_parsing(calls, prepared.thinking, shows_reasoning=_shows_reasoning(job)),
+    )
+    submit = model.engine.submit if job.needs_engine else _finished
+    return AnswerRun(job, requests, assembler, submit, metrics)
+
+
+def _shows_reasoning(job: Job) -> bool:
+    return not isinstance(job.prompt, Conversation) or job.prompt.reasoning.is_shown
+
+
+def _finished(requests: Sequence[Request]) -> Deltas:
+    return FinishedDeltas([request.request_id for request in requests])
+
+
+def _rename(error: InvalidRequest, names: Mapping[str, str]) -> None:
+    """Replaces the engine's name of a parameter by the API's."""
+    if error.param is None or (name := names.get(error.param)) is None:
+        return
+    error.args = (str(error).replace(f"`{error.param}`", f"`{name}`"),)
+    error.param = name

@@ -11,11 +11,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from gateway.api.openai.protocol.requests import (
-    ChatCompletionRequest,
-    GenerationRequest,
-    WorkRequest,
-)
 from gateway.errors import PermissionDenied
 from runtime.config.engine import PrefixCaching
 from runtime.errors import InvalidRequest
@@ -59,6 +54,20 @@ class Caller(Struct, frozen=True, kw_only=True):
     has_key: bool = False
 
 
+class SchedulingWish(Struct, frozen=True, kw_only=True):
+    """A client's wishes, as it sent them; None if it did not send one.
+
+    `priority` is not checked yet. `tier` is OpenAI's `service_tier`. `tenant` is the end user whose
+    share of the engine the request takes. `deadline` is a Unix time in seconds.
+    """
+
+    priority: Any = None
+    tier: str | None = None
+    tenant: str | None = None
+    cache_salt: str | None = None
+    deadline: float | None = None
+
+
 class Scheduling(Struct, frozen=True, kw_only=True):
     """The scheduling of all requests of one answer. The fields are those of the engine's
     `Request`."""
@@ -71,40 +80,37 @@ class Scheduling(Struct, frozen=True, kw_only=True):
     lora: str = ""
 
 
-def scheduling_of(data: WorkRequest, caller: Caller, lora: str = "") -> Scheduling:
+def scheduling_of(wish: SchedulingWish, caller: Caller, lora: str = "") -> Scheduling:
     """Checked, with every default applied. `lora` is the adapter that the model's name stands for;
     "" is no adapter."""
-    tenant = _tenant(data, caller)
+    tenant = _tenant(wish, caller)
     return Scheduling(
-        priority=_priority(data, caller),
+        priority=_priority(wish, caller),
         # a name chosen by the client must not take the share of another key
         tenant=caller.key_fingerprint if caller.has_key else tenant,
-        cache_salt=_cache_salt(data, tenant, caller, lora),
+        cache_salt=_cache_salt(wish, tenant, caller, lora),
         arrival_time=caller.arrival_time,
-        deadline=_deadline(data, caller),
+        deadline=_deadline(wish, caller),
         lora=lora,
     )
 
 
-def served_tier(data: ChatCompletionRequest, caller: Caller | None = None) -> str | None:
+def served_tier(wish: SchedulingWish, scheduling: Scheduling) -> str | None:
     """The tier that the answer reports; None if the client set none."""
-    if data.service_tier is None:
+    if wish.tier is None:
         return None
-    is_applied = data.priority is None and data.service_tier in TIERS
-    if is_applied and caller is not None:
-        is_applied = _priority(data, caller) == TIERS[data.service_tier]
-    return data.service_tier if is_applied else "default"
+    is_applied = wish.priority is None and TIERS.get(wish.tier) == scheduling.priority
+    return wish.tier if is_applied else "default"
 
 
-def _priority(data: WorkRequest, caller: Caller) -> int:
+def _priority(wish: SchedulingWish, caller: Caller) -> int:
     """`service_tier` is a wish: the answer reports the tier that was served. `priority` is an
     order: it is refused if the key does not allow it."""
     best = PRIORITIES[caller.key_priority] if caller.key_priority else None
-    if data.priority is None:
-        tier = data.service_tier if isinstance(data, ChatCompletionRequest) else None
-        wanted = TIERS.get(tier, best or 0)
+    if wish.priority is None:
+        wanted = TIERS.get(wish.tier, best or 0)
         return wanted if best is None else max(wanted, best)
-    priority = _checked_priority(data.priority)
+    priority = _checked_priority(wish.priority)
     if best is not None and priority < best:
         raise PermissionDenied(
             f"The key is for requests of the class `{caller.key_priority}` or lower ones.",
@@ -127,18 +133,15 @@ def _checked_priority(value: Any) -> int:
     )
 
 
-def _tenant(data: WorkRequest, caller: Caller) -> str:
-    named = data.user
-    if isinstance(data, ChatCompletionRequest):
-        named = data.safety_identifier or data.user
-    tenant = named or caller.key_fingerprint
+def _tenant(wish: SchedulingWish, caller: Caller) -> str:
+    tenant = wish.tenant or caller.key_fingerprint
     if len(tenant) <= MAX_TENANT_LENGTH:
         return tenant
     return hashlib.sha256(tenant.encode()).hexdigest()
 
 
-def _cache_salt(data: WorkRequest, tenant: str, caller: Caller, lora: str) -> str:
-    salt = (isinstance(data, GenerationRequest) and data.cache_salt) or ""
+def _cache_salt(wish: SchedulingWish, tenant: str, caller: Caller, lora: str) -> str:
+    salt = wish.cache_salt or ""
     parts = [lora, salt] if lora else [salt]  # an adapter computes other keys and values
     if caller.prefix_caching == "per_tenant":  # the key too: the client chooses `user`
         parts = [caller.key_fingerprint, tenant, *parts]
@@ -147,11 +150,11 @@ def _cache_salt(data: WorkRequest, tenant: str, caller: Caller, lora: str) -> st
     return salt if is_plain else msgspec.json.encode(parts).decode()
 
 
-def _deadline(data: WorkRequest, caller: Caller) -> float:
+def _deadline(wish: SchedulingWish, caller: Caller) -> float:
     """On the monotonic clock, and no later than the settings allow."""
     patience = caller.max_queue_seconds
-    if data.deadline is not None:
-        remaining = data.deadline - caller.unix_time
+    if wish.deadline is not None:
+        remaining = wish.deadline - caller.unix_time
         if remaining < 0:
             raise InvalidRequest(
                 f"`deadline` is {-remaining:.1f} seconds in the past. It is a Unix time in"

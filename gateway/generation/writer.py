@@ -1,5 +1,6 @@
 """The interface of answer writers: events in, bytes out."""
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -7,10 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import ErrorBody, ErrorResponse
-from gateway.generation.events import (
-    Answer,
-    Event,
-)
+from gateway.generation.events import Answer, Event
+from gateway.models.served_model import ServedModel
 
 encode = msgspec.json.Encoder().encode
 
@@ -28,6 +27,17 @@ class Head(Struct, frozen=True):
     model: str
     system_fingerprint: str | None
     service_tier: str | None = None
+
+
+def new_head(answer_id: str, model: ServedModel, service_tier: str | None = None) -> Head:
+    """The head of an answer that this model begins now."""
+    return Head(
+        id=answer_id,
+        created=int(time.time()),
+        model=model.name,
+        system_fingerprint=model.system_fingerprint,
+        service_tier=service_tier,
+    )
 
 
 class AnswerWriter(Protocol):

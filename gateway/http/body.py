@@ -4,8 +4,8 @@ Litestar's `data` parameter is not used: it decodes to plain objects first and c
 leniently, so that the text "1" would pass for a number.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -13,9 +13,8 @@ from litestar import Request
 from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
+from gateway.http.decoding import MISTAKES, to_invalid_request
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
@@ -24,31 +23,41 @@ MAX_NOTED_FIELDS = 1000
 
 T = TypeVar("T", bound=Struct)
 
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _noted_fields: set[str] = set()
 
 
-async def read_json(
-    request: Request[Any, Any, Any], decode: Callable[[bytes], T], kind: type[T]
-) -> T:
-    """The body as `kind`. Raises InvalidRequest with the path of the mistake."""
-    for name, value in request.scope["headers"]:  # `request.headers` copies them all first
-        if name == b"content-type":
-            _check_content_type(value.decode("latin-1"))
-        elif name == b"content-encoding":
-            _check_content_encoding(value.decode("latin-1"))
-    try:
-        body = await request.body()
-    except InternalServerException as error:
-        raise ClientException("The client left before its request was complete.") from error
-    try:
-        data = decode(body)
-        unknown = unknown_fields(body, kind)
-        _log_body(request, body)
-        check_extensions(unknown)
-    except MISTAKES as error:
-        raise to_invalid_request(error, kind, body=body) from error
-    _note_unknown(set(unknown))
-    return data
+class JSONBody(Generic[T]):
+    """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `check_unknown`
+    gets the fields that `kind` does not declare. It raises InvalidRequest if one of them would
+    change the answer."""
+
+    def __init__(
+        self,
+        kind: type[T],
+        decode: Callable[[bytes], T],
+        check_unknown: Callable[[Mapping[str, msgspec.Raw]], None],
+    ) -> None:
+        self._kind = kind
+        self._decode = decode
+        self._check_unknown = check_unknown
+
+    async def read(self, request: Request[Any, Any, Any]) -> T:
+        """The body of this request. Raises InvalidRequest with the path of the mistake."""
+        _check_headers(request.scope["headers"])
+        try:
+            body = await request.body()
+        except InternalServerException as error:
+            raise ClientException("The client left before its request was complete.") from error
+        try:
+            data = self._decode(body)
+            unknown = unknown_fields(body, self._kind)
+            _log_body(request, body)
+            self._check_unknown(unknown)
+        except MISTAKES as error:
+            raise to_invalid_request(error, self._kind, body=body) from error
+        _note_unknown(set(unknown))
+        return data
 
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
@@ -66,6 +75,14 @@ def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
         request_record = RequestRecord.of(request.scope)
         text = body.decode(errors="replace")
         log.info("request_body", request_id=request_record.request_id, body=text)
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:  # `request.headers` copies them all first
+        if name == b"content-type":
+            _check_content_type(value.decode("latin-1"))
+        elif name == b"content-encoding":
+            _check_content_encoding(value.decode("latin-1"))
 
 
 def _check_content_type(content_type: str) -> None:
@@ -86,3 +103,11 @@ def _note_unknown(names: set[str]) -> None:
         if len(_noted_fields) < MAX_NOTED_FIELDS:
             _noted_fields.add(name)
             log.info("unknown_field_ignored", field=name[:100])
+
+
+def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
+    """The top-level fields of a body that `known` does not declare. The body has been decoded
+    before."""
+    fields = _decode_fields(body)
+    names = fields.keys() - set(known.__struct_fields__)
+    return {name: fields[name] for name in names}

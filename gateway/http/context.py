@@ -1,22 +1,23 @@
-"""The objects that all handlers share, reached through the application's state."""
+"""The objects that all handlers share, which Litestar provides."""
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from msgspec import Struct
 
 from gateway.admission.drain import Drain
-from gateway.admission.guard import principal_of
-from gateway.api.openai.protocol.requests import WorkRequest
+from gateway.admission.middleware import principal_of
 from gateway.generation.scheduling import Caller
-from gateway.generation.trace_attributes import request_attributes
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_attributes import request_attributes
 from gateway.observability.request_record import RequestRecord, key_fingerprint
 from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -38,7 +39,7 @@ class Context(Struct, frozen=True):
     tracer: Tracer | None = None
 
 
-def context_of(request: AnyRequest) -> Context:
+def provide_context(request: AnyRequest) -> Context:
     """The server that received this request, with the models that the request's key may use."""
     context = request.app.state.context
     assert isinstance(context, Context), "create_app puts it there"
@@ -49,36 +50,48 @@ def context_of(request: AnyRequest) -> Context:
     return msgspec.structs.replace(context, models=models)
 
 
-def model_of(request: AnyRequest, name: str | None) -> ServedModel:
+CurrentContext = SkipValidation[NamedDependency[Context]]
+"""The type of a handler's argument `context`, which Litestar provides."""
+
+
+def model_of(context: Context, name: str | None) -> ServedModel:
     """The model of this name; None means the server's own model. Raises UnknownModel, or
     PermissionDenied if the request's key may not use the model."""
-    context = context_of(request)
     return context.models.get(context.model.name if name is None else name)
 
 
-def served_model(request: AnyRequest, data: WorkRequest) -> ServedModel:
-    """The model that the request names. Raises UnknownModel."""
-    model = context_of(request).models.get(data.model)
-    note_model(request, data, model)
+class NamesModel(Protocol):
+    """The decoded body of a request that names its model, or does not."""
+
+    @property
+    def model(self) -> str | None: ...
+
+
+def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
+    """Like `model_of`, for a request that counts for the model's metrics."""
+    model = model_of(context, data.model)
+    _note_model(context, request, data, model)
     return model
 
 
-def note_model(request: AnyRequest, data: WorkRequest, model: ServedModel) -> None:
+def _note_model(
+    context: Context, request: AnyRequest, data: NamesModel, model: ServedModel
+) -> None:
     """Adds the names of the model and of the key to the request's metrics, log line and trace. An
     adapter counts as its base model."""
-    context, request_record = context_of(request), RequestRecord.of(request.scope)
+    request_record = RequestRecord.of(request.scope)
     if context.tracer is not None:
-        request_record.attributes = request_attributes(data)
+        request_record.attributes = request_attributes(data, data.model or model.name)
     request_record.model_name = context.models.base_of(model.name) or model.name
     principal = principal_of(request.scope)
     if principal is not None:
         request_record.key_name = principal.name
 
 
-def caller_of(request: AnyRequest) -> Caller:
+def caller_of(context: Context, request: AnyRequest) -> Caller:
     """The arrival time and the origin of this request."""
     arrival_time = RequestRecord.of(request.scope).started
-    engine = context_of(request).settings.engine
+    engine = context.settings.engine
     principal = principal_of(request.scope)
     fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
     return Caller(

@@ -16,20 +16,11 @@ MAX_VALUES = 20
 
 _type_info = cache(inspect.type_info)
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
 _WRONG_WORD = re.compile(r"^invalid (enum )?value ")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
-
-
-def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
-    """The top-level fields of a body that `known` does not declare. The body has been decoded
-    before."""
-    fields = _decode_fields(body)
-    names = fields.keys() - set(known.__struct_fields__)
-    return {name: fields[name] for name in names}
 
 
 MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -6,13 +6,9 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from gateway.errors import (
-    ErrorBody,
-    ErrorReply,
-    ErrorResponse,
-    to_reply,
-)
+from gateway.errors import ErrorBody, ErrorReply, to_reply
 from gateway.generation.writer import encode
+from gateway.http.route_facts import facts_of
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
@@ -26,7 +22,7 @@ HTTP_CODES = {
 
 
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
+    """Litestar's exception handler for everything. The envelope is that of the route's API."""
     request_record = RequestRecord.of(request.scope)
     if isinstance(error, HTTPException) and error.status_code < 500:
         reply = _http_reply(request, error)
@@ -36,7 +32,7 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     if reply.status == 500:
         log.error("request_failed", request_id=request_record.request_id, exc_info=error)
     return Response(
-        encode(ErrorResponse(reply.body)),
+        encode(facts_of(request.scope.get("route_handler")).envelope(reply.body)),
         status_code=reply.status,
         headers=reply.headers,
         media_type="application/json",

@@ -1,5 +1,6 @@
 """The Litestar application, with the work that surrounds every request."""
 
+import time
 from typing import cast
 
 from litestar import Litestar, Request
@@ -22,8 +23,9 @@ from gateway.admission.drain import Drain
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import body_in_time
 from gateway.http.error_handler import handle_error
-from gateway.http.observer import observe
-from gateway.observability.metrics.server import CLIENT_LEFT
+from gateway.http.route_facts import facts_of
+from gateway.observability.access_log import log_request
+from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.request_record import RequestRecord
 
 
@@ -55,8 +57,7 @@ class Gateway(Litestar):
                 scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
             )
         finally:
-            request_record.end(request_record.status or CLIENT_LEFT)
-            observe(request_record, scope, context)
+            _observe(request_record, scope, context)
 
 
 def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
@@ -96,3 +97,24 @@ def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if name.lower() == b"allow" and b"GET" in value and b"HEAD" not in value:
         return name, value + b", HEAD"
     return header
+
+
+def _observe(request_record: RequestRecord, scope: Scope, context: Context) -> None:
+    """Reports a finished request, once: counters, a log line, a trace."""
+    seconds = time.monotonic() - request_record.started
+    endpoint = _endpoint(scope)
+    method = str(scope.get("method", ""))
+    context.metrics.on_response(request_record, endpoint, seconds)
+    if context.settings.log.access:
+        log_request(request_record, method, endpoint, seconds)
+    operation = facts_of(scope.get("route_handler")).operation
+    if context.tracer is not None and operation:
+        context.tracer.record(
+            FinishedRequest(request_record, method, endpoint, operation, scope["headers"], seconds)
+        )
+
+
+def _endpoint(scope: Scope) -> str:
+    """The route's path. All unknown paths count as one endpoint, which bounds the number of
+    labels."""
+    return str(scope.get("path_template") or "unknown")

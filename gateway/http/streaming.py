@@ -1,8 +1,8 @@
 """Responses that live as long as the engine works on them.
 
-Litestar's handlers return one of the two classes here; both are ASGI applications. Each submits
-its requests, owns the `TokenStream` and closes it in one `finally`, however it ends; nothing is
-awaited there, because a cancelled task could not wait.
+Litestar's handlers return one of the two classes here; both are ASGI applications. Each reads one
+`AnswerRun` and closes it however the response ends; nothing is awaited then, because a cancelled
+task could not wait.
 """
 
 import asyncio
@@ -13,20 +13,17 @@ from contextlib import contextmanager
 from typing import Protocol, Self
 
 import structlog
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.admission.middleware import reserve_tokens
 from gateway.errors import ErrorBody, to_reply
-from gateway.generation.assembler import Assembler
-from gateway.generation.run import (
-    Deltas,
-)
-from gateway.generation.timeline import Timeline
+from gateway.generation.job import Job
+from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
+from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
-from gateway.http.json_response import (
-    JSONBytes,
-)
-from gateway.observability.metrics.server import Metrics
+from gateway.http.json_response import JSONBytes
+from gateway.models.served_model import ServedModel
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
@@ -47,32 +44,45 @@ class Closable(Protocol):
     def expire(self, error: LockgateError) -> None: ...
 
 
+NewWriter = Callable[[AnswerRun], AnswerWriter]
+"""Makes the writer of an answer that is ready to be submitted."""
+
+
+async def respond(
+    context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
+) -> ASGIApp:
+    """The response to a job, as a stream or in one piece.
+
+    Raises the errors that can be known before the engine has the job: no room, no memory, a limit
+    of the key, a prompt that the model cannot have.
+    """
+    if job.needs_engine:
+        context.gpus.check_memory()
+        model.engine.check_room(job.num_requests)
+    metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
+    run = await prepare_run(job, model, metrics)
+    reserve_tokens(request.scope, run)
+    writer = new_writer(run)
+    if not job.is_streamed:
+        return WholeAnswer(run, writer)
+    return EventStream(run, writer, context.settings.server.keep_alive_interval)
+
+
 class WholeAnswer:
     """The answer in one piece: the folded stream."""
 
-    def __init__(
-        self,
-        submit: Callable[[], Deltas],
-        assembler: Assembler,
-        writer: AnswerWriter,
-        metrics: Metrics,
-    ) -> None:
-        self._submit = submit
-        self._assembler = assembler
+    def __init__(self, run: AnswerRun, writer: AnswerWriter) -> None:
+        self._run = run
         self._writer = writer
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = self._submit()
-        timeline = Timeline(self._metrics, RequestRecord.of(scope), self._assembler)
-        with timeline, until_over(receive, stream, RequestRecord.of(scope).deadline):
-            async for outputs in stream:
-                self._writer.take(self._assembler.push(outputs))
-                timeline.delta(len(outputs))
-            if stream.closed:
-                return
-            timeline.finish()
-        await JSONBytes(self._writer.whole(self._assembler.result()))(scope, receive, send)
+        request_record = RequestRecord.of(scope)
+        with self._run as run, until_over(receive, run, request_record.deadline):
+            request_record.answer = run.record
+            async for events in run:
+                self._writer.take(events)
+        if run.is_finished:  # otherwise the client has left
+            await JSONBytes(self._writer.whole(run.result()))(scope, receive, send)
 
 
 class EventStream:
@@ -84,43 +94,31 @@ class EventStream:
     connection open.
     """
 
-    def __init__(
-        self,
-        submit: Callable[[], Deltas],
-        assembler: Assembler,
-        writer: AnswerWriter,
-        metrics: Metrics,
-        keep_alive_interval: float,
-    ) -> None:
-        self._submit = submit
-        self._assembler = assembler
+    def __init__(self, run: AnswerRun, writer: AnswerWriter, keep_alive_interval: float) -> None:
+        self._run = run
         self._writer = writer
-        self._metrics = metrics
         self._interval = keep_alive_interval
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_record = RequestRecord.of(scope)
-        stream = self._submit()
-        timeline = Timeline(self._metrics, request_record, self._assembler)
-        with timeline, until_over(receive, stream, request_record.deadline):
+        with self._run as run, until_over(receive, run, request_record.deadline):
+            request_record.answer = run.record
             try:
-                await self._write_all(stream, timeline, send, request_record)
+                await self._write_all(send, request_record)
             except Exception as error:
                 if not request_record.status:
                     raise
-                timeline.fail()
+                run.fail()
                 body = self._writer.failed(_last_words(error, request_record))
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _write_all(
-        self, stream: Deltas, timeline: Timeline, send: Send, request_record: RequestRecord
-    ) -> None:
-        assembler, frames = self._assembler, self._writer.frames
+    async def _write_all(self, send: Send, request_record: RequestRecord) -> None:
+        run, frames = self._run, self._writer.frames
         with _Silence(self._interval) as silence:
-            while not assembler.is_finished:
+            while not run.is_finished:
                 try:
                     silence.begin()
-                    outputs = await stream.__anext__()
+                    events = await run.__anext__()
                 except StopAsyncIteration:
                     return  # the client has left
                 except asyncio.CancelledError:
@@ -129,21 +127,15 @@ class EventStream:
                     body = KEEP_ALIVE
                 else:
                     silence.end()
-                    body = frames(assembler.push(outputs))
-                    timeline.delta(len(outputs))
-                    if assembler.is_finished:
-                        timeline.finish()
+                    body = frames(events)
+                    if run.is_finished:
                         body += self._writer.end
                 if not request_record.status:
                     await send(
-                        {
-                            "type": "http.response.start",
-                            "status": 200,
-                            "headers": STREAM_HEADERS,
-                        }
+                        {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                     )
                 if body:
-                    more = not assembler.is_finished
+                    more = not run.is_finished
                     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 

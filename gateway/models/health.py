@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from runtime.client.engine_client import EngineClient
+from runtime.client.handle import EngineHandle
 
 HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
 
@@ -30,44 +30,44 @@ class Progress(Struct, frozen=True, kw_only=True):
     num_deaths: int
 
 
-def progress_of(client: EngineClient, now: float) -> Progress:
+def progress_of(engine: EngineHandle, now: float) -> Progress:
     """The engine's progress at the time `now` of the monotonic clock."""
-    seconds = round(now - client.last_step_time, 3) if client.last_step_time else None
+    seconds = round(now - engine.last_step_time, 3) if engine.last_step_time else None
     return Progress(
         seconds_since_step=seconds,
-        num_tokens=client.num_tokens,
-        num_running=client.stats.num_running,
-        num_waiting=client.stats.num_waiting,
-        num_deaths=client.num_deaths,
+        num_tokens=engine.num_tokens,
+        num_running=engine.stats.num_running,
+        num_waiting=engine.stats.num_waiting,
+        num_deaths=engine.num_deaths,
     )
 
 
-def problems_of(client: EngineClient, pressure: str, now: float) -> list[str]:
+def problems_of(engine: EngineHandle, pressure: str, now: float) -> list[str]:
     """The reasons why a ready server is degraded, one sentence each; empty if there are none.
     `pressure` is the GPU memory guard's report, empty if it reports nothing."""
     problems = []
-    if client.num_deaths and now - client.last_death_time < RECENT_SECONDS:
-        ago = now - client.last_death_time
+    if engine.num_deaths and now - engine.last_death_time < RECENT_SECONDS:
+        ago = now - engine.last_death_time
         problems.append(f"The engine died {ago:.0f} s ago and was restarted.")
-    if client.is_searching:
+    if engine.is_searching:
         problems.append("A request that kills the engine is being searched for; others wait.")
     if pressure:
         problems.append(pressure)
-    if client.limits is not None:
-        places = client.limits.max_num_seqs + client.limits.max_num_waiting
-        if client.num_in_flight >= NEARLY_FULL * places:
-            problems.append(f"{client.num_in_flight} of {places} places are taken.")
-    silence = now - client.last_step_time
-    if client.num_in_flight and silence > STALL_SECONDS:
+    if engine.limits is not None:
+        places = engine.limits.max_num_seqs + engine.limits.max_num_waiting
+        if engine.num_in_flight >= NEARLY_FULL * places:
+            problems.append(f"{engine.num_in_flight} of {places} places are taken.")
+    silence = now - engine.last_step_time
+    if engine.num_in_flight and silence > STALL_SECONDS:
         problems.append(f"The engine has finished no step for {silence:.0f} s.")
     return problems
 
 
-def state_of(client: EngineClient, has_tokenizer: bool, problems: list[str]) -> HealthState:
+def state_of(engine: EngineHandle, has_tokenizer: bool, problems: list[str]) -> HealthState:
     """The server is starting until engine and tokenizer are ready. A ready server with `problems`
     is degraded."""
-    if client.state == "ready":
+    if engine.state == "ready":
         if not has_tokenizer:
             return "starting"
         return "degraded" if problems else "ready"
-    return client.state
+    return engine.state

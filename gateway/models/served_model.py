@@ -18,7 +18,7 @@ from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
 from gateway.settings.schema import ModelSettings
-from runtime.client.engine_client import EngineClient
+from runtime.client.handle import EngineHandle
 from runtime.errors import EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
 from runtime.models.shortened_embeddings import is_matryoshka
@@ -42,13 +42,13 @@ class ServedModel:
     """
 
     def __init__(
-        self, name: str, client: EngineClient, settings: ModelSettings | None = None
+        self, name: str, engine: EngineHandle, settings: ModelSettings | None = None
     ) -> None:
         self._settings = settings or ModelSettings()
         self.reasoner: Reasoner | None = None
         self.name = name
         self.lora = ""
-        self.client = client
+        self.engine = engine
         self.created = int(time.time())
         self._templates: Templates | None = None
         self.load_error = ""
@@ -81,7 +81,7 @@ class ServedModel:
 
     @property
     def is_ready(self) -> bool:
-        return self.client.state == "ready" and self._tokenizer is not None
+        return self.engine.state == "ready" and self._tokenizer is not None
 
     @property
     def has_tokenizer(self) -> bool:
@@ -90,15 +90,15 @@ class ServedModel:
     @property
     def state_reason(self) -> str:
         """Why the model is not ready, as a sentence; empty when it is."""
-        if self.client.state_reason or self.load_error:
-            return self.load_error or self.client.state_reason
+        if self.engine.state_reason or self.load_error:
+            return self.load_error or self.engine.state_reason
         return "" if self.is_ready else "The model is loading."
 
     @property
     def max_model_len(self) -> int:
         """Tokens of prompt and answer together. Available only once the model is ready."""
-        assert self.client.limits is not None, "limits are known when the engine is ready"
-        return self.client.limits.max_model_len
+        assert self.engine.limits is not None, "limits are known when the engine is ready"
+        return self.engine.limits.max_model_len
 
     @property
     def system_fingerprint(self) -> str | None:
@@ -106,11 +106,11 @@ class ServedModel:
         settings disable it."""
         if not self._settings.system_fingerprint:
             return None
-        return _fingerprint(self.name, self.client.info)
+        return _fingerprint(self.name, self.engine.info)
 
     def check_loaded(self) -> None:
         """Raises EngineUnavailable until tokenizer and engine have been loaded once."""
-        if self._tokenizer is None or self.client.limits is None:
+        if self._tokenizer is None or self.engine.limits is None:
             raise EngineUnavailable(self.state_reason, retry_after=LOADING_RETRY_SECONDS)
 
     @property

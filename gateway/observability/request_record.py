@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from gateway.observability.answer_record import AnswerRecord
 
-_KEY = "lockgate.exchange"
+_KEY = "lockgate.request_record"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
 
@@ -19,7 +19,7 @@ class RequestRecord:
     """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
     `deadline`, on the same clock, is when the request's time is over. `limit_headers` reports the
-    rest of the client's limits. `on_end` is called once, with the status, when the request is over.
+    rest of the client's limits.
 
     `model_name` is the served model that the request names, empty until it is known. `key_name`
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
@@ -31,7 +31,7 @@ class RequestRecord:
 
     __slots__ = (
         *("answer", "attributes", "client_request_id", "deadline", "error_code", "key_name"),
-        *("limit_headers", "model_name", "on_end", "request_id", "started", "status"),
+        *("limit_headers", "model_name", "request_id", "started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -42,7 +42,6 @@ class RequestRecord:
         self.error_code: str | None = None
         self.deadline = math.inf
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
-        self.on_end: Callable[[int], None] | None = None
         self.model_name = ""
         self.key_name = ""
         self.answer: AnswerRecord | None = None
@@ -65,11 +64,6 @@ class RequestRecord:
             (b"openai-processing-ms", b"%d" % elapsed),
             *(self.limit_headers() if self.limit_headers else ()),
         ]
-
-    def end(self, status: int) -> None:
-        """Ends the request, whether or not its response is complete."""
-        if self.on_end is not None:
-            self.on_end(status)
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:

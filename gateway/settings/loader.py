@@ -1,10 +1,10 @@
-"""Settings: declared as frozen Structs, read from four places, refused when they are wrong.
+"""Reads the settings from four sources and checks them.
 
-Later places win: the defaults below, the settings file, environment variables
-(`LOCKGATE__SERVER__PORT=8001`), command-line options. The file is the one named by `--config`,
-else by the variable `LOCKGATE_CONFIG`, else `settings.toml` in the working directory if there is
-one. A key that nobody knows or a value of the wrong type is a `SetupError` that names the place
-and the path of the mistake.
+A later source overrides an earlier one: the defaults in `schema`, the settings file, environment
+variables (`LOCKGATE__SERVER__PORT=8001`), options of the command line. `--config` names the file;
+without it the variable `LOCKGATE_CONFIG` does; without both, it is `settings.toml` in the working
+directory, if there is one. An unknown key or a value of the wrong type raises a `SetupError`, which
+names the source and the setting.
 """
 
 import os
@@ -28,6 +28,7 @@ from gateway.settings.schema import (
     Settings,
 )
 from runtime.errors import SetupError
+from runtime.models.mirrors import check_mirror
 
 CONFIG_VARIABLE = "LOCKGATE_CONFIG"
 VARIABLE_PREFIX = "LOCKGATE__"
@@ -35,7 +36,8 @@ DEFAULT_FILE = "settings.toml"
 
 
 class Override(Struct, frozen=True):
-    """One value given as text. `origin` is what the user wrote (`--port`, a variable's name)."""
+    """One setting, given as text. `origin` is where the user wrote it: an option such as `--port`,
+    or the name of a variable."""
 
     origin: str
     path: tuple[str, ...]
@@ -57,20 +59,29 @@ def load_settings(
         _set(document, override.path, _value_of(override))
     try:
         settings = msgspec.convert(document, Settings)
-    except msgspec.ValidationError as error:  # keys that are right alone and wrong together
+    except msgspec.ValidationError as error:  # every value is valid alone, but not all together
         raise_mistake("settings", document, str(error))
     _check_thinking(settings)
+    _check_mirrors(settings)
     return settings
 
 
+def _check_mirrors(settings: Settings) -> None:
+    for mirror in settings.model.mirrors:
+        try:
+            check_mirror(mirror)
+        except SetupError as error:
+            raise SetupError(f"model.mirrors: {error}") from error
+
+
 def _check_thinking(settings: Settings) -> None:
-    """A default that the engine refuses would fail every chat of a model that thinks."""
+    """Raises SetupError for a default thinking budget that the engine cannot enforce. Otherwise the
+    engine would refuse every chat with a reasoning model."""
     engine, model = settings.engine, settings.model
-    drafts = engine.tensorrt_llm.speculative.__struct_config__.tag != "none"
     has_budget = model.thinking_token_budget != "none" and model.reasoning_parser != "none"
-    if engine.name == "tensorrt_llm" and drafts and has_budget:
+    if has_budget and (drafts := engine.budget_obstacle):
         raise SetupError(
-            "model.thinking_token_budget cannot be kept while engine.tensorrt_llm.speculative"
+            f"model.thinking_token_budget cannot be kept while {drafts}"
             ' drafts tokens; leave one of them out, or set model.reasoning_parser = "none"'
         )
 
@@ -111,7 +122,8 @@ def _from_environment(environ: Mapping[str, str]) -> list[Override]:
 
 
 def _value_of(override: Override) -> object:
-    """The text as the type that the setting has: a number, true or false, JSON for a list."""
+    """The text converted to the setting's type. Lists and tables are written as JSON. Raises
+    SetupError."""
     kind = _type_at(override.origin, override.path)
     try:
         if is_container(kind):

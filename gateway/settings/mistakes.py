@@ -1,4 +1,4 @@
-"""Mistakes in settings, in words that name the setting."""
+"""Error messages about wrong settings. Each names the setting."""
 
 import difflib
 import re
@@ -16,8 +16,8 @@ from runtime.errors import SetupError
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
-    """The keys of a section and their types; empty for a plain setting. A section that comes in
-    several forms, told apart by one key, has the keys of all of them."""
+    """The keys of a section and their types; empty for a plain setting. A section may be a tagged
+    union of several forms: then these are the keys of all forms, and the tag."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     forms = _forms(kind)
@@ -50,7 +50,8 @@ _PLACE = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DO
 
 
 def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoReturn:
-    """Turns msgspec's message about the document into one line for the person who wrote it."""
+    """Raises SetupError with msgspec's `message` about the document, rewritten as one line that
+    names the setting. `origin` is where the document came from."""
     if unknown := _UNKNOWN.search(message):
         path = _split(unknown["path"])
         raise_unknown(origin, path, unknown["key"], fields_of(_walk(Settings, path)))
@@ -65,6 +66,7 @@ def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoRetu
 
 
 def raise_unknown(origin: str, parent: tuple[str, ...], key: str, known: Iterable[str]) -> NoReturn:
+    """Raises SetupError for a key that the section `parent` does not have, with a suggestion."""
     names = list(known)
     close = difflib.get_close_matches(key, names, n=1)
     if close:
@@ -83,6 +85,7 @@ def _walk(kind: Any, path: tuple[str, ...]) -> Any:
 
 
 def reason_of(message: str, kind: Any, value: object) -> str:
+    """Why `value` is not a value of the type `kind`. `message` is msgspec's reason."""
     if missing := _MISSING.search(message):
         return f"the key {missing['key']} is missing"
     if "enum value" in message or "got `" in message or not message.startswith("Expected"):
@@ -105,12 +108,22 @@ def _describe(kind: Any) -> str:
         return " or ".join(repr(value) for value in get_args(kind))
     if fields_of(kind):
         return f"a table with the keys {', '.join(fields_of(kind))}"
+    if is_container(kind):
+        return _describe_container(get_origin(kind), get_args(kind))
     return _KINDS.get(cast(type, kind), "a JSON value of the right type")
 
 
+def _describe_container(origin: Any, parts: tuple[Any, ...]) -> str:
+    if origin is dict:
+        return f"a table, each value {_describe(parts[1])}"
+    return f"a list, each item {_describe(parts[0])}"
+
+
 def _split(path: str | None) -> tuple[str, ...]:
-    return tuple(path.split(".")) if path else ()
+    """The keys down to a setting. A place inside a list or a table of the user's is left out."""
+    return tuple(path.partition("[")[0].split(".")) if path else ()
 
 
 def dotted(path: tuple[str, ...]) -> str:
+    """The path of a setting as messages show it: "$.server.port"."""
     return ".".join(("$", *path))

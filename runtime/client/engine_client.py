@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
-from typing import Literal
 
 import structlog
 
 from runtime.client.embedding_stream import EmbeddingStream
+from runtime.client.handle import EngineState
 from runtime.client.in_flight import EmbeddingInFlight, InFlight
 from runtime.client.service_rate import ServiceRate
 from runtime.client.suspects import PROOF_TOKENS, Suspects
@@ -23,7 +23,7 @@ from runtime.errors import (
     LockgateError,
 )
 from runtime.messages.embedding import EmbeddingRequest
-from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput
 from runtime.messages.wire import (
     Abort,
@@ -37,14 +37,13 @@ from runtime.messages.wire import (
 
 log = structlog.get_logger(__name__)
 
-EngineState = Literal["starting", "ready", "restarting", "failed"]
-
 UNAVAILABLE_RETRY_SECONDS = 10.0
 """`retry_after` for a failed engine, whose return time is not known."""
 
 
 class EngineClient:
-    """Owns every request in flight. Single-threaded: lives on one event loop.
+    """The `EngineHandle` of a process on this machine. It owns every request in flight.
+    Single-threaded: it lives on one event loop.
 
     The supervisor reports when an engine is ready (`connected`), its messages (`receive`) and its
     end (`lost`). Requests in flight are submitted to the next engine. So are requests that arrive
@@ -73,6 +72,7 @@ class EngineClient:
         self.state_reason = "The engine is starting."
         self.limits: EngineLimits | None = None
         self.info: EngineInfo | None = None
+        self.capabilities: frozenset[Capability] = frozenset()
         self.stats = EngineStats()
         self.num_restarts = 0
         self.num_resumed = 0
@@ -135,6 +135,7 @@ class EngineClient:
         self._send = send
         self.limits = ready.limits
         self.info = ready.info
+        self.capabilities = ready.capabilities
         self.num_restarts += self.state == "failed"  # `lost` did not count it
         self.state, self.state_reason = "ready", ""
         self.num_tokens = 0
@@ -220,11 +221,12 @@ class EngineClient:
         self._num_waiting_tokens += in_flight.waiting_tokens
 
     def _submit(self, request_ids: Sequence[str]) -> None:
+        now = time.monotonic()  # the same for all, so that they stay in order
         for request_id in request_ids:
             in_flight = self._in_flight[request_id]
             in_flight.is_submitted, in_flight.num_new_tokens = True, 0
             if self._send is not None:
-                self._send(in_flight.message())
+                self._send(in_flight.message(now))
 
     def _hand_over(self, requests: Sequence[Request | EmbeddingRequest]) -> None:
         if self._send is None or self._suspects.is_searching:

@@ -6,7 +6,7 @@ from runtime.client.embedding_stream import EmbeddingStream
 from runtime.client.token_stream import TokenStream
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.request import Request
-from runtime.messages.wire import Embed, Submit
+from runtime.messages.wire import Embed, Submit, without_times
 
 
 class InFlight:
@@ -29,10 +29,11 @@ class InFlight:
         """Number of prompt tokens; 0 once the answer has begun."""
         return 0 if self.output_token_ids else len(self.request.prompt_token_ids)
 
-    def message(self) -> Submit:
-        """The message that asks an engine for the rest of the answer."""
+    def message(self, now: float) -> Submit:
+        """The message, sent `now`, that asks an engine for the rest of the answer."""
         output_token_ids = self.request.output_token_ids + self.output_token_ids
-        return Submit(msgspec.structs.replace(self.request, output_token_ids=output_token_ids))
+        rest = msgspec.structs.replace(self.request, output_token_ids=output_token_ids)
+        return Submit(*without_times(rest, now))
 
 
 class EmbeddingInFlight:
@@ -50,13 +51,13 @@ class EmbeddingInFlight:
         """Whether a part of it has come."""
         return self.stream.num_vectors > 0
 
-    def message(self) -> Embed:
-        """The message that asks an engine for the missing vectors."""
-        num_done = self.stream.num_vectors
-        if not num_done:
-            return Embed(self.request)
-        rest = self.request.inputs[num_done:]
-        return Embed(msgspec.structs.replace(self.request, inputs=rest, is_resumed=True))
+    def message(self, now: float) -> Embed:
+        """The message, sent `now`, that asks an engine for the missing vectors."""
+        request, num_done = self.request, self.stream.num_vectors
+        if num_done:
+            rest = request.inputs[num_done:]
+            request = msgspec.structs.replace(request, inputs=rest, is_resumed=True)
+        return Embed(*without_times(request, now))
 
     def push(self, vectors: list[bytes]) -> bool:
         """Deliver vectors. Returns whether they complete the request."""

@@ -98,7 +98,7 @@ def _merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
         max(earlier.num_cached_tokens, later.num_cached_tokens),
         _joined(earlier.logprobs, later.logprobs),
         earlier.prompt_logprobs or later.prompt_logprobs,
-        earlier.started_time or later.started_time,
+        later.seconds_queued if earlier.seconds_queued is None else earlier.seconds_queued,
     )
 
 

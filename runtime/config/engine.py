@@ -1,5 +1,6 @@
 """Settings of the runtime: frozen, and a key that nobody knows is refused with its path."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -55,3 +56,17 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     llama_cpp: LlamaCppConfig = LlamaCppConfig()
     scripted: ScriptedConfig = ScriptedConfig()
     tensorrt_llm: TensorRTConfig = TensorRTConfig()
+
+    @property
+    def adapters(self) -> Sequence[str]:
+        """The names of the adapters that the engine adds to the model."""
+        return list(self.tensorrt_llm.lora.adapters) if self.name == "tensorrt_llm" else []
+
+    @property
+    def budget_obstacle(self) -> str:
+        """The setting that drafts tokens, where the engine cannot end the reasoning of drafted
+        tokens; empty if a reasoning budget can be kept."""
+        drafts = self.tensorrt_llm.speculative.__struct_config__.tag != "none"
+        if self.name == "tensorrt_llm" and drafts:
+            return "engine.tensorrt_llm.speculative"
+        return ""

@@ -1,4 +1,4 @@
-"""The one interface between the worker and whatever computes tokens."""
+"""The interface between the worker and an engine."""
 
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -16,10 +16,10 @@ from runtime.tokenizers.tokenizer import Tokenizer
 class SequenceOutput(Struct, frozen=True, gc=False):
     """What one step sampled for one sequence.
 
-    `finish_reason` is "stop" after an end-of-sequence token, or one of the request's
-    `stop_token_ids` (which is the last of `token_ids`), and "length" when `max_tokens` or the
-    context is used up. A finished sequence is gone from the engine. Stop strings are not the
-    engine's business: the worker aborts the sequence. `logprobs` is as long as `token_ids`.
+    `finish_reason` is "stop" after an end-of-sequence token or one of the request's
+    `stop_token_ids` (it is the last of `token_ids`), and "length" when `max_tokens` or the context
+    is used up. A finished sequence is gone from the engine. The engine ignores stop strings: the
+    worker finds them and aborts the sequence. `logprobs` is as long as `token_ids`.
     `prompt_logprobs` is as long as the prompt and comes once, with the first output; a sequence
     that asks for them and for no token ends with an output without tokens.
     """
@@ -39,38 +39,22 @@ class FailedSequence(Struct, frozen=True, gc=False):
     error: LockgateError
 
 
-class EngineUsage(Struct, frozen=True, gc=False):
-    """Counts since the last call: tokens computed, prompt tokens found in the cache, sequences
-    preempted, tokens drafted by speculation and those of them that were accepted. The shares of
-    KV cells, and of memory for idle prefixes, that are in use now are 0 to 1."""
-
-    num_prompt_tokens: int = 0
-    num_generation_tokens: int = 0
-    num_cached_tokens: int = 0
-    num_preempted: int = 0
-    kv_cache_usage: float = 0.0
-    prefix_cache_usage: float = 0.0
-    num_draft_tokens: int = 0
-    num_accepted_tokens: int = 0
-
-
 MAX_EMBEDDING_TOKENS = 8192
-"""Longest text that becomes a vector, where the model's context is longer: as many as OpenAI's
-embedding models take. It bounds the memory that is set up for it."""
+"""Maximum number of tokens in a text to embed, even if the model's context is longer: as many as
+OpenAI's embedding models accept. It bounds the memory that embedding needs."""
 
 EmbeddingKey: TypeAlias = tuple[str, int]
-"""One input of an embedding request: the request's id, and the input's place in it."""
+"""An input of an embedding request: the id of the request, and the index of the input."""
 
 
 class Embedder(Protocol):
     """Turns texts into vectors, several in one batch, beside the sequences of an engine.
 
-    The first call of `open` allocates memory and may take a while. `open` raises EngineError when
-    there is not enough memory. `add` may be called when `can_add` says so, with 1 to `max_tokens`
-    ids below `vocab_size`. `step` computes a part of what was added, for about `seconds`, and
-    returns what is complete, as `Embedded` has it. `remove` frees an input; an unknown one is
-    ignored. `take_num_tokens` says how many tokens were computed since the last
-    call.
+    The first call of `open` allocates memory and may take a while; it raises EngineError if there
+    is not enough. `add` may be called when `can_add` returns True, with 1 to `max_tokens` ids below
+    `vocab_size`. `step` computes for about `seconds` and returns the vectors that are complete, as
+    the bytes that `Embedded` describes. `remove` frees an input; an unknown one is ignored.
+    `take_num_tokens` is the number of tokens computed since the last call.
     """
 
     @property
@@ -120,6 +104,9 @@ class Engine(Protocol):
     def info(self) -> EngineInfo: ...
 
     @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
     def num_running(self) -> int: ...
 
     @property
@@ -147,6 +134,6 @@ class Engine(Protocol):
 
 
 class EngineFactory(Protocol):
-    """How an engine is made: its constructor loads the model."""
+    """Makes an engine, which loads the model."""
 
     def __call__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine: ...

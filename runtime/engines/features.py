@@ -1,4 +1,4 @@
-"""What a request may ask for beyond the basics, and which engine can do it."""
+"""Optional features of requests, and the check that an engine supports them."""
 
 from typing import Literal, get_args
 
@@ -45,7 +45,8 @@ def features_of(request: Request) -> list[Feature]:
 
 
 def check_features(request: Request, supported: frozenset[Feature], engine: str) -> None:
-    """Raises InvalidRequest, which names the parameter, for what the engine would ignore."""
+    """Raises InvalidRequest, which names the parameter, for a feature that the engine does not
+    support."""
     for feature in features_of(request):
         if feature not in supported:
             param = _parameter(request, feature)
@@ -58,7 +59,8 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
 
 
 def without_optional(request: Request) -> Request:
-    """The request without a structured output that may be left out, for an engine that has none."""
+    """The request without its structured output, if that is optional: for an engine that has
+    none."""
     wanted = request.sampling.structured_output
     if wanted is None or not wanted.is_optional:
         return request
@@ -67,7 +69,8 @@ def without_optional(request: Request) -> Request:
 
 
 def check_token_ids(request: Request, vocab_size: int) -> None:
-    """Raises InvalidRequest for an id that the model does not have, where a parameter names one."""
+    """Raises InvalidRequest if `logit_bias` or `stop_token_ids` has an id outside the
+    vocabulary."""
     for param in ("logit_bias", "stop_token_ids"):
         if not all(0 <= token < vocab_size for token in getattr(request.sampling, param)):
             raise InvalidRequest(

@@ -1,1 +1,1 @@
-"""GPUs: readings through NVML, data sheets, and the guard against full memory."""
+"""This machine: its GPUs, the guard of their memory, and the engines that can run on it."""

@@ -1,4 +1,4 @@
-"""Which GPU an engine uses, and its data sheet."""
+"""Chooses the GPU to plan for, and finds its data."""
 
 import os
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from runtime.hardware.readings import (
 
 
 def choose_gpu(name: str, index: int = 0) -> GpuSpec:
-    """The GPU of that name, or, for "auto", the one of that number in this machine.
+    """The data of the GPU with this name or, for "auto", of GPU number `index` in this machine.
 
-    Raises SetupError where the name is not known, and where the machine has no such GPU.
+    Raises SetupError for an unknown name, and if the machine has no such GPU or its driver reports
+    too little about it.
     """
     if name != "auto":
         return find_gpu(name)
@@ -42,8 +43,9 @@ def choose_gpu(name: str, index: int = 0) -> GpuSpec:
 
 
 def spec_of(gpu: GpuReading) -> GpuSpec | None:
-    """The GPU's figures: those of the table with the memory that is really there; of an unknown
-    GPU the driver's own, without peak rates. None when the driver tells too little."""
+    """The data of a GPU: its row of the table, with the memory that the driver reports. For a GPU
+    that is not in the table, it is what the driver reports, without peak rates. None if the driver
+    reports too little."""
     if gpu.memory_total is None or gpu.compute_capability is None:
         return None
     known = match_gpu(gpu.name, gpu.memory_total)
@@ -62,8 +64,8 @@ def spec_of(gpu: GpuReading) -> GpuSpec | None:
 
 
 def visible_gpus(gpus: Sequence[GpuReading]) -> tuple[GpuReading, ...]:
-    """The GPUs that CUDA programs of this machine see: all, unless CUDA_VISIBLE_DEVICES says less.
-    Numbers in it are taken for NVML's, as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    """The GPUs that CUDA programs see: those that CUDA_VISIBLE_DEVICES names, else all. Numbers in
+    it are taken as NVML's, as with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     words = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     named = [
         gpu

@@ -1,4 +1,4 @@
-"""Watches the GPUs while the server runs, and says when their memory is nearly used up."""
+"""Reads the GPUs while the server runs, and reports when their memory is nearly used up."""
 
 import threading
 import time
@@ -15,25 +15,25 @@ from runtime.hardware.readings import GpuReading, GpuSnapshot
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 5.0
-"""How soon a client that was refused for want of GPU memory may ask again."""
+"""Retry delay, in seconds, for a request that is refused because GPU memory is short."""
 
 STALE_INTERVALS = 5
-"""A reading older than so many intervals says nothing about now."""
+"""Number of intervals after which a reading is too old to refuse requests."""
 
 PROBLEM_INTERVALS = 15
-"""Intervals between two tries where there is no driver, or none that answers."""
+"""Number of intervals between two readings while the driver is missing or does not answer."""
 
 _STOP_SECONDS = 1.0
 
 
 class GpuMonitor:
-    """Reads the GPUs every `interval` seconds, in a thread of its own: a driver in trouble may
-    block for long, and then holds up neither requests nor the end of the server.
+    """Reads the GPUs every `interval` seconds in a thread of its own, so that a driver that blocks
+    delays neither requests nor the end of the server.
 
-    `min_free_bytes` is what has to stay free on each GPU of `devices`: 0 is nothing, None is chosen
-    when the engine has loaded (`MemoryGuard`). Devices are numbered as `nvidia-smi` shows them;
-    none at all are those of CUDA_VISIBLE_DEVICES, else all. `snapshot` is the last reading;
-    until there is one it has this `problem`.
+    `min_free_bytes` is the memory that must stay free on each GPU of `devices`. With 0 nothing is
+    checked; with None the guard chooses when the engine has loaded (`MemoryGuard`). Devices are
+    numbered as in `nvidia-smi`; empty means those of CUDA_VISIBLE_DEVICES, else all. `snapshot` is
+    the last reading; before the first one, it is empty and has this `problem`.
     """
 
     def __init__(
@@ -56,28 +56,30 @@ class GpuMonitor:
 
     @property
     def age(self) -> float:
-        """Seconds since the last reading; since ever, if there was none."""
+        """Seconds since the last reading. Before the first one, it is the time of the monotonic
+        clock."""
         return time.monotonic() - self.snapshot.time
 
     @property
     def under_pressure(self) -> bool:
-        """Whether too little memory is free, as far as is known now."""
+        """Whether too little memory is free. False if the last reading is too old."""
         return self._guard.is_closed and self.age < STALE_INTERVALS * self._interval
 
     def start(self) -> None:
-        """Begins to read. Returns at once."""
+        """Starts the thread. Returns at once."""
         assert self._thread is None, "monitor started twice: this is a bug"
         self._thread = threading.Thread(target=self._watch, name="gpu-monitor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, or leaves it behind if the driver holds it up."""
+        """Ends the thread, or abandons it if the driver blocks it."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
 
     def engine_loaded(self) -> None:
-        """An engine has taken the memory that it wants: what is free now is its normal state."""
+        """Tells the monitor that an engine has allocated its memory: the next reading sets the
+        guard."""
         self._engine_is_new = True
 
     def check_memory(self) -> None:
@@ -87,7 +89,7 @@ class GpuMonitor:
 
     @property
     def pressure_reason(self) -> str:
-        """Why nothing is let in, as a sentence; empty while it is."""
+        """Why requests are refused, as a sentence; empty while they are accepted."""
         if not self.under_pressure:
             return ""
         free = min(self._free(self.snapshot.gpus), default=0)
@@ -97,7 +99,8 @@ class GpuMonitor:
         )
 
     def update(self, snapshot: GpuSnapshot) -> None:
-        """Takes a reading: the thread's only way to change anything."""
+        """Stores a reading and updates the guard. The thread changes the monitor's state only
+        here."""
         before, was_closed = self.snapshot, self._guard.is_closed
         free = self._free(snapshot.gpus)
         if self._engine_is_new and free:
@@ -113,7 +116,7 @@ class GpuMonitor:
             try:
                 self.update(self._reader.read())
             except Exception:
-                # not a word of the driver's: a mistake here, which must not end the monitor
+                # not an error of the driver but a bug here, which must not end the monitor
                 if not problem:
                     log.exception("gpu_monitor_failed")
                 self.update(GpuSnapshot(time=time.monotonic(), problem="reading the GPUs failed"))
@@ -129,7 +132,7 @@ class GpuMonitor:
         ]
 
     def _report(self, before: GpuSnapshot, was_closed: bool) -> None:
-        """One line for each change, none for what stays."""
+        """Logs a line for each change since the reading `before`."""
         now = self.snapshot
         if now.problem != before.problem:
             if now.problem:

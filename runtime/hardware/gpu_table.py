@@ -1,9 +1,9 @@
-"""What NVIDIA's data sheets say about its GPUs: memory, bandwidth, generation, peak rates.
+"""Data of NVIDIA's GPUs from their data sheets: memory, bandwidth, generation, peak rates.
 
 Sources: the product pages and data sheets of each card, and the architecture white papers (GA102,
 Ada, RTX Blackwell, A100, H100). Rates are dense, without the doubling for sparse weights, and with
 accumulation in 32 bits, because that is how language models are computed; on GeForce cards this is
-half of the figure in large print. Cards whose figures are not certain are not here.
+half of the figure in large print. Cards whose figures are uncertain are left out.
 """
 
 import difflib
@@ -13,17 +13,17 @@ from msgspec import Struct
 from runtime.errors import SetupError
 
 _GIB = 1 << 30
-# A card of the same name with another memory size differs by more than this.
+# Cards of the same name with different memory sizes differ by more than this share.
 _SAME_MEMORY = 0.15
 
 
 class GpuSpec(Struct, frozen=True, kw_only=True):
     """One kind of GPU.
 
-    `nvml_name` is what the driver calls it. `memory_bytes` is what the driver reports as the whole
-    memory, which is less than the label where the card keeps a part for error correction.
-    `bandwidth` is in bytes a second. `fp16_flops` and `fp8_flops` are floating-point operations a
-    second of the tensor cores; None where they are not known, and where there is no FP8.
+    `nvml_name` is its name in the driver. `memory_bytes` is the whole memory as the driver reports
+    it; that is less than the label on cards that keep a part for error correction. `bandwidth` is
+    in bytes a second. `fp16_flops` and `fp8_flops` are the tensor cores' floating-point operations
+    a second; None if unknown or not supported.
     """
 
     name: str
@@ -125,9 +125,9 @@ def find_gpu(name: str) -> GpuSpec:
 
 
 def match_gpu(nvml_name: str, memory_bytes: int) -> GpuSpec | None:
-    """The GPU that the driver calls so, of two sizes the one with this memory; None if unknown.
+    """The GPU with this name and about this much memory; None if the table has none.
 
-    Names are compared whole: a laptop's GPU has the desktop card's name and more.
+    Names are compared whole: the name of a laptop's GPU is the desktop card's with a suffix.
     """
     named = [gpu for gpu in GPUS if gpu.nvml_name == nvml_name]
     near = min(named, key=lambda gpu: abs(gpu.memory_bytes - memory_bytes), default=None)

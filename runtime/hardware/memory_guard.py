@@ -1,20 +1,21 @@
-"""Decides when a GPU's memory is so nearly used up that nothing new should be let in."""
+"""Decides when so little GPU memory is free that requests must be refused."""
 
 from collections.abc import Sequence
 
 AUTO_MIN_FREE_BYTES = 250_000_000
-"""The most that has to stay free where nobody set it."""
+"""Upper bound of the limit that the guard chooses itself."""
 
 _REOPEN = 1.25
-"""Times what has to stay free: between the two nothing changes, so that it does not flutter."""
+"""Multiple of `min_free_bytes` at which a closed guard opens. The gap keeps it from flapping."""
 
 
 class MemoryGuard:
-    """Closes when less than `min_free_bytes` are free, and opens again when a quarter more are.
+    """Closes when a GPU has less than `min_free_bytes` free, and opens when all have a quarter
+    more.
 
-    0 watches nothing. None chooses when the engine has loaded (`calibrate`): half of what it left
-    free, at most `AUTO_MIN_FREE_BYTES`; so an engine that takes nearly all of the memory for its
-    cache, as it should, is never taken for one in trouble.
+    With 0 it never closes. With None, `calibrate` chooses the limit when the engine has loaded:
+    half of the memory that is still free, at most `AUTO_MIN_FREE_BYTES`. An engine that fills
+    nearly all memory with its cache, as it should, therefore does not close the guard.
     """
 
     def __init__(self, min_free_bytes: int | None) -> None:
@@ -23,11 +24,13 @@ class MemoryGuard:
         self.is_closed = False
 
     def calibrate(self, free: Sequence[int]) -> None:
-        """The engine has loaded, and so many bytes are free on its GPUs."""
+        """Chooses `min_free_bytes`, if that was None. `free` is in bytes, for each GPU, when the
+        engine has loaded."""
         if self._is_auto and free:
             self.min_free_bytes = min(AUTO_MIN_FREE_BYTES, min(free) // 2)
 
     def update(self, free: Sequence[int]) -> None:
-        """So many bytes are free now on each GPU. Open when there is nothing to know."""
+        """Opens or closes the guard. `free` is in bytes, for each GPU; the guard opens if it is
+        empty."""
         limit = self.min_free_bytes * (_REOPEN if self.is_closed else 1)
         self.is_closed = bool(free) and min(free) < limit

@@ -1,8 +1,8 @@
-"""The NVIDIA GPUs of this machine, as the driver describes them through NVML.
+"""Reads the NVIDIA GPUs of this machine through NVML, the driver's library.
 
-Every single reading may be missing: drivers, consumer cards and MIG leave some out, and then it is
-None. A machine without a driver, and one whose driver goes away, give a snapshot with a `problem`
-and no GPUs; nothing here raises what NVML raises.
+A value that the driver does not report is None: some drivers, consumer cards and MIG leave values
+out. A machine without a driver, or whose driver goes away, gives a snapshot with a `problem` and no
+GPUs. NVML's errors are never raised to the caller.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from runtime.hardware.readings import (
 )
 
 _Value = TypeVar("_Value")
-# Words are transferred on both edges of the memory clock.
+# Data is transferred on both edges of the memory clock.
 _TRANSFERS_PER_CLOCK = 2
 
 
 class GpuReader:
-    """NVML, opened when it is first read and again after the driver was gone.
+    """Reads GPUs through NVML, which it opens at the first `read`, and again after an error.
 
     Single-threaded; a call may block for as long as the driver does. `library` is the module
     `pynvml` (nvidia-ml-py), imported when it is needed.
@@ -37,10 +37,10 @@ class GpuReader:
         self._devices: list[_Device] = []
         self._unreachable: list[GpuReading] = []
         self._events: _XidEvents | None = None
-        self._xids: dict[str, Counter[int]] = {}  # outlives the driver: that is when it counts
+        self._xids: dict[str, Counter[int]] = {}  # kept when the driver fails: XIDs explain why
 
     def read(self) -> GpuSnapshot:
-        """The GPUs now."""
+        """A snapshot of all GPUs."""
         nvml = self._nvml()
         try:
             self._open(nvml)
@@ -58,7 +58,7 @@ class GpuReader:
         return snapshot
 
     def close(self) -> None:
-        """Leaves NVML. The next `read` opens it again, and finds the GPUs that are there then."""
+        """Closes NVML. The next `read` opens it again, and finds the GPUs that exist then."""
         if not self._is_open:
             return
         nvml = self._nvml()
@@ -67,12 +67,12 @@ class GpuReader:
         if self._events is not None:
             self._events.close()
             self._events = None
-        with contextlib.suppress(nvml.NVMLError):  # a driver that is gone cannot be left
+        with contextlib.suppress(nvml.NVMLError):  # a driver that is gone cannot be closed
             nvml.nvmlShutdown()
 
     def _nvml(self) -> Any:
         if self._library is None:
-            import pynvml  # here, because importing it takes longer than many a start has
+            import pynvml  # imported late, because the import is slow
 
             self._library = pynvml
         return self._library
@@ -100,7 +100,7 @@ class GpuReader:
 
 
 class _Device:
-    """One GPU's handle, and what never changes about it."""
+    """One GPU: its handle and its constant properties."""
 
     def __init__(self, nvml: Any, index: int) -> None:
         self._nvml = nvml
@@ -151,7 +151,7 @@ class _Device:
         )
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """The answer of one call about this GPU, None where the driver has none to give."""
+        """The result of one NVML call for this GPU; None if the driver does not report it."""
         try:
             return getattr(self._nvml, function)(self.handle, *arguments)
         except self._nvml.NVMLLibraryMismatchError:
@@ -176,8 +176,8 @@ class _Device:
 
 
 class _XidEvents:
-    """Counts XIDs, the driver's critical errors, as they come. Where events are not permitted or
-    not supported (Windows, WSL, MIG), nothing is counted."""
+    """Counts XIDs, the driver's critical errors. Where events are not permitted or not supported
+    (Windows, WSL, MIG), nothing is counted."""
 
     def __init__(self, nvml: Any, devices: list[_Device], counts: dict[str, Counter[int]]) -> None:
         self._nvml = nvml
@@ -194,7 +194,7 @@ class _XidEvents:
             self._register(device)
 
     def collect(self) -> None:
-        """Takes what has come since the last time, without waiting."""
+        """Counts the events since the last call, without waiting."""
         while self._set is not None:
             try:
                 event = self._nvml.nvmlEventSetWait_v2(self._set, 0)
@@ -205,7 +205,7 @@ class _XidEvents:
                     raise
                 self.close()
                 return
-            uuid = self._uuids.get(_address(event.device), "")  # a lost GPU has no name any more
+            uuid = self._uuids.get(_address(event.device), "")  # a lost GPU may have no id
             self._counts.setdefault(uuid, Counter())[int(event.eventData)] += 1
 
     def close(self) -> None:
@@ -232,12 +232,13 @@ def _lost(
 
 
 def _is_lost(nvml: Any, error: Exception) -> bool:
-    """Whether this one GPU does not answer any more."""
+    """Whether the error means that this one GPU does not answer any more."""
     return isinstance(error, nvml.NVMLError_GpuIsLost | nvml.NVMLError_ResetRequired)
 
 
 def _is_gone(nvml: Any, error: Exception) -> bool:
-    """Whether the driver itself does not answer any more, or was exchanged for another one."""
+    """Whether the error means that the driver does not answer any more, or was replaced by another
+    version."""
     return isinstance(
         error,
         nvml.NVMLError_Uninitialized
@@ -275,10 +276,11 @@ def _processes(found: Iterable[Any]) -> tuple[ProcessMemory, ...]:
 
 
 def _address(handle: Any) -> int | None:
-    """Handles are pointers: two of one GPU are equal where they point to."""
+    """The address in a handle. Handles are pointers: two handles of one GPU are not equal, but
+    their addresses are."""
     return ctypes.cast(handle, ctypes.c_void_p).value
 
 
 def _text(value: str | bytes) -> str:
-    """Older releases of nvidia-ml-py give bytes."""
+    """A text of NVML, which is bytes in older releases of nvidia-ml-py."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

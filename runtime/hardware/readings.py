@@ -1,4 +1,4 @@
-"""What was read from the GPUs at one moment: frozen Structs."""
+"""Readings of the GPUs at one moment, as frozen Structs."""
 
 from collections.abc import Mapping
 
@@ -19,21 +19,21 @@ THROTTLE_REASONS: Mapping[str, int] = {
 
 
 class ProcessMemory(Struct, frozen=True):
-    """A process that computes on the GPU, and the bytes it holds there. None inside containers
-    and on Windows, where the driver does not tell."""
+    """A process that computes on the GPU, and the bytes that it holds there: None inside containers
+    and on Windows, where the driver does not report them."""
 
     pid: int
     memory_used: int | None
 
 
 class GpuReading(Struct, frozen=True, kw_only=True):
-    """One GPU at one moment. What the driver does not tell is None; `problem` says why it tells
-    nothing at all (a GPU that is lost).
+    """One GPU at one moment. Values that the driver does not report are None. `problem` says why it
+    reports none at all, such as for a lost GPU.
 
     Memory is in bytes, utilisation from 0 to 1, temperature in degrees Celsius, power in watts,
-    clocks in MHz, bandwidth (of the memory, from its top clock and its bus) in bytes a second. ECC
-    errors are those since the driver was loaded, XIDs (number to
-    count) those since the reader was made.
+    clocks in MHz. `memory_bandwidth` is in bytes a second, computed from the memory's top clock and
+    bus width. ECC errors are counted since the driver was loaded. `xids` maps XID numbers to their
+    counts since the reader was made.
     """
 
     index: int
@@ -61,7 +61,8 @@ class GpuReading(Struct, frozen=True, kw_only=True):
 
 
 class GpuSnapshot(Struct, frozen=True, kw_only=True):
-    """All GPUs at one moment, on the monotonic clock. `problem` says why there are none."""
+    """All GPUs at one moment. `time` is in seconds of the monotonic clock. `problem` says why there
+    are no GPUs."""
 
     time: float = 0.0
     driver_version: str = ""

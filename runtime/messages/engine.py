@@ -1,6 +1,12 @@
 """What an engine reports about itself: limits, identity, statistics."""
 
+from typing import Literal
+
 from msgspec import Struct
+
+Capability = Literal["structural_tags"]
+"""What only some engines can do. "structural_tags": a grammar can enforce tool calls in the model's
+own dialect among free text, not only plain JSON."""
 
 
 class EngineLimits(Struct, frozen=True, kw_only=True):
@@ -34,29 +40,39 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     pid: int = 0
 
 
-class EngineStats(Struct, frozen=True, array_like=True, gc=False):
-    """The state after a step. Times in seconds, counts in requests or tokens.
+class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
+    """What an engine reports after a step: what it counted since its last report, and what it uses.
 
-    `num_prompt_tokens`, `num_generation_tokens`, `num_cached_tokens` (prompt tokens that admitted
-    requests found in the KV cache), `num_preempted`, `num_resumed` (admitted again
-    after preemption), `num_draft_tokens` and `num_accepted_tokens` (of speculation) count this step
-    alone. `num_waiting` includes the `num_waiting_preempted` requests that have run before. The
-    `num_preparing` requests wait outside the queue for their grammar.
-    `kv_cache_usage` is the share of KV cells that running sequences hold. `prefix_cache_usage` is
-    the used share of the memory for idle prefixes. Both are 0 to 1.
+    `num_prompt_tokens` and `num_generation_tokens` were computed, and `num_cached_tokens` are
+    prompt tokens that admitted requests found in the KV cache. `num_preempted` counts sequences.
+    `num_accepted_tokens` are those of the `num_draft_tokens` of speculation that the model
+    accepted. `kv_cache_usage` is the share of KV cells that running sequences hold.
+    `prefix_cache_usage` is the used share of the memory for idle prefixes. Both are 0 to 1.
+    """
+
+    num_prompt_tokens: int = 0
+    num_generation_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_preempted: int = 0
+    kv_cache_usage: float = 0.0
+    prefix_cache_usage: float = 0.0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+
+
+class EngineStats(Struct, frozen=True, array_like=True, gc=False):
+    """The state after a step. Times in seconds, counts in requests.
+
+    `num_waiting` includes the `num_waiting_preempted` requests that have run before. The
+    `num_preparing` requests wait outside the queue for their grammar. `num_resumed` requests were
+    admitted again after preemption; it counts this step alone, and so do the counts of `usage`,
+    whose `num_prompt_tokens` includes the tokens of embedding requests.
     """
 
     num_running: int = 0
     num_waiting: int = 0
-    num_prompt_tokens: int = 0
-    num_generation_tokens: int = 0
-    num_preempted: int = 0
-    kv_cache_usage: float = 0.0
     step_seconds: float = 0.0
-    num_cached_tokens: int = 0
-    prefix_cache_usage: float = 0.0
     num_preparing: int = 0
     num_waiting_preempted: int = 0
     num_resumed: int = 0
-    num_draft_tokens: int = 0
-    num_accepted_tokens: int = 0
+    usage: EngineUsage = EngineUsage()

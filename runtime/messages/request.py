@@ -81,11 +81,12 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One sequence to generate.
 
     `output_token_ids` is empty for a new request; a resumed one carries what its client already
-    has. `arrival_time` and `deadline` are seconds of the system's monotonic clock, which all
-    processes of a machine share; a request that still waits at its deadline is refused, and 0
-    means none. A lower `priority` is served first; a class of service is `PRIORITY_STEP` wide.
-    `tenant` is whose share of the engine this takes. Prefixes in the KV cache are shared only
-    between requests of the same `cache_salt`. `lora` is the name of an adapter, "" for none.
+    has. `arrival_time` and `deadline` are seconds of the monotonic clock of the process that holds
+    the request; see `runtime.messages.wire.Submit` for the way between two processes. A request
+    that still waits at its deadline is refused; 0 is no deadline. A lower `priority` is served
+    first; a class of service is `PRIORITY_STEP` wide. `tenant` is whose share of the engine this
+    takes. Prefixes in the KV cache are shared only between requests of the same `cache_salt`.
+    `lora` is the name of an adapter, "" for none.
     `thinking` is None when nothing depends on it: the request has neither a thinking budget nor a
     structured output that applies only after the thinking.
     """
@@ -126,8 +127,8 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     `stop_token_ids`. `num_cached_tokens` counts prompt tokens that were not computed again.
     `logprobs`, where the request asks for them, has one entry for each of `token_ids`.
     `prompt_logprobs` come with the first delta, one for each token of the prompt; the first token
-    follows nothing and has None. `started_time` is on the monotonic clock, when the engine let the
-    request in; it comes once, with the first delta.
+    follows nothing and has None. `seconds_queued` is the time from the request's arrival until the
+    engine admitted it; it comes once, with the first delta.
     """
 
     request_id: str
@@ -138,4 +139,4 @@ class RequestOutput(Struct, frozen=True, array_like=True, gc=False):
     num_cached_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs | None] | None = None
-    started_time: float | None = None
+    seconds_queued: float | None = None

@@ -1,29 +1,41 @@
 """What crosses the border between gateway process and engine process: msgpack, tagged, frozen."""
 
-from typing import Literal
+from typing import Literal, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
 
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import (
+    Capability,
     EngineInfo,
     EngineLimits,
     EngineStats,
 )
 from runtime.messages.request import Request, RequestOutput
 
+Work = TypeVar("Work", Request, EmbeddingRequest)
+
 
 class Submit(Struct, frozen=True, tag=True, array_like=True):
-    """Gateway to engine: generate this."""
+    """Gateway to engine: generate this.
+
+    The two processes need not share a clock. So the request's own times are 0 on the way, and the
+    message has durations instead: `seconds_waited` since the request's arrival, and `seconds_left`
+    until its deadline, None without one.
+    """
 
     request: Request
+    seconds_waited: float = 0.0
+    seconds_left: float | None = None
 
 
 class Embed(Struct, frozen=True, tag=True, array_like=True):
-    """Gateway to engine: turn these texts into vectors."""
+    """Gateway to engine: turn these texts into vectors. Times are as in `Submit`."""
 
     request: EmbeddingRequest
+    seconds_waited: float = 0.0
+    seconds_left: float | None = None
 
 
 class Abort(Struct, frozen=True, tag=True, array_like=True):
@@ -41,6 +53,7 @@ class Ready(Struct, frozen=True, tag=True, array_like=True):
 
     limits: EngineLimits
     info: EngineInfo
+    capabilities: frozenset[Capability] = frozenset()
 
 
 class StepOutput(Struct, frozen=True, tag=True, array_like=True):
@@ -78,10 +91,37 @@ class RequestFailed(Struct, frozen=True, tag=True, array_like=True):
     retry_after: float = 0.0
 
 
+EXIT_FATAL = 70
+"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
+
+EXIT_ENGINE_FATAL = 71
+"""Exit status after a `Fatal` message: the engine broke while it served."""
+
+
 class Fatal(Struct, frozen=True, tag=True, array_like=True):
     """Engine to gateway: the last word of a dying engine."""
 
     reason: str
+
+
+def without_times(request: Work, now: float) -> tuple[Work, float, float | None]:
+    """A request without its times, its seconds since arrival, and its seconds until the deadline.
+    `now` is on the clock of these times."""
+    seconds_left = request.deadline - now if request.deadline else None
+    timeless = msgspec.structs.replace(request, arrival_time=0.0, deadline=0.0)
+    return timeless, max(now - request.arrival_time, 0.0), seconds_left
+
+
+@overload
+def with_times(message: Submit, now: float) -> Request: ...
+@overload
+def with_times(message: Embed, now: float) -> EmbeddingRequest: ...
+def with_times(message: Submit | Embed, now: float) -> Request | EmbeddingRequest:
+    """The request of a message, with its times on the clock of `now`."""
+    deadline = 0.0 if message.seconds_left is None else now + message.seconds_left
+    return msgspec.structs.replace(
+        message.request, arrival_time=now - message.seconds_waited, deadline=deadline
+    )
 
 
 ToEngine = Submit | Embed | Abort | Stop

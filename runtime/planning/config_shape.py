@@ -10,7 +10,7 @@ from runtime.planning.model_shape import MAX_LAYERS, ModelShape, cannot_plan, ch
 
 
 class _Config(Struct, frozen=True):
-    """The keys that count. What a file leaves out is None or the common default."""
+    """The fields that the planner needs. A missing field is None or has its usual default."""
 
     model_type: str
     hidden_size: int
@@ -71,7 +71,7 @@ def _all_but_every_nth(config: _Config, layer: int) -> bool:
 
 
 class _Family(Struct, frozen=True, kw_only=True):
-    """What an architecture has beyond its sizes. Norms are counted for each layer.
+    """What an architecture has beyond its sizes. `num_norms` is the number of norms in each layer.
 
     `has_qkv_bias` and `has_output_bias` are the defaults of `attention_bias`. `ties` is the default
     of `tie_word_embeddings`. `has_window` says which layers have the sliding window.
@@ -108,7 +108,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 
 def shape_of_config(config: Mapping[str, Any], name: str) -> ModelShape:
-    """Counts the weights that a `config.json` leads to.
+    """The shape of the model that a `config.json` describes.
 
     Raises SetupError for an architecture that is not counted exactly, and for a value that is
     missing or impossible.
@@ -195,18 +195,18 @@ def _shape(config: _Config, family: _Family, name: str) -> ModelShape:
 
 
 def _attention_params(config: _Config) -> int:
-    """Query and output, keys and values."""
+    """Number of weights in one layer's attention: query and output, keys and values."""
     heads = 2 * config.num_attention_heads + 2 * config.kv_heads
     return config.hidden_size * config.width * heads
 
 
 def _widest_step(config: _Config, expert_width: int) -> int:
-    """What a token widens to in the feed-forward layer: with experts, all that work on it."""
+    """Width of a token in the feed-forward layer; with experts, that of all experts it uses."""
     return expert_width * (config.num_experts_per_tok if config.experts else 1)
 
 
 def _other_params(config: _Config, family: _Family, expert_width: int) -> int:
-    """Norms, biases, routers and attention sinks of one layer."""
+    """Number of weights in one layer's norms, biases, routers and attention sinks."""
     query, keys = config.num_attention_heads * config.width, config.kv_heads * config.width
     count = family.num_norms * config.hidden_size + 2 * config.width * family.has_qk_norm
     count += config.experts * config.hidden_size

@@ -16,12 +16,13 @@ _WINDOWS: Mapping[str, Callable[[int], bool] | None] = {
     "gemma3": lambda layer: (layer + 1) % 6 != 0,
     "gpt-oss": lambda layer: layer % 2 == 0,
 }
-"""Architectures that are counted, and which of their layers have the sliding window."""
+"""Architectures that are counted, and which of their layers have a sliding window: None if none
+has."""
 
 
 def shape_of_gguf(file: GGUFFile, name: str) -> ModelShape:
-    """What the header says. Raises SetupError for an architecture that the planner would have to
-    guess about, ModelFileError for a key of the wrong type."""
+    """The shape of the model that the header describes. Raises SetupError for an architecture that
+    the planner would have to guess about, ModelFileError for a key of the wrong type."""
     kind = file.text("general.architecture")
     _refuse_other_kinds(file, kind, name)
     sizes = _Sizes(file, kind, name)
@@ -63,7 +64,7 @@ def shape_of_gguf(file: GGUFFile, name: str) -> ModelShape:
 
 
 class _Sizes:
-    """The numbers of one architecture."""
+    """The numbers that a header has under its architecture's prefix."""
 
     def __init__(self, file: GGUFFile, kind: str, name: str) -> None:
         self._file = file

@@ -1,6 +1,7 @@
 """Shapes of well-known models, so that a plan needs no download.
 
-Each entry holds what counts of the model's own `config.json`; it is read like a file.
+Each entry has the fields of the model's own `config.json` that the planner needs, and is read like
+that file.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where a GPU's memory goes: weights, what the runtime needs, a reserve, and the KV cache."""
+"""Divides a GPU's memory: weights, what the runtime needs, a reserve, and the KV cache."""
 
 import bisect
 from typing import Literal
@@ -11,10 +11,10 @@ from runtime.planning.precisions import BYTES_16BIT, Precision
 KVCacheDtype = Literal["auto", "fp8"]
 
 TOKENS_PER_BLOCK = 32
-"""TensorRT-LLM gives out its KV cache in blocks of this many tokens (`tokens_per_block`)."""
+"""Tokens in a block of TensorRT-LLM's KV cache (`tokens_per_block`)."""
 
 RUNTIME_BYTES = 1 << 30
-"""Assumed for the CUDA context, the libraries' kernels, their workspaces and CUDA graphs."""
+"""Bytes assumed for the CUDA context, the libraries' kernels, their workspaces and CUDA graphs."""
 
 RESERVE_FRACTION = 0.05
 """Share of the memory that is left free: the driver keeps a part, and a desktop uses some."""
@@ -95,8 +95,9 @@ def longest_fit(shape: ModelShape, num_bytes: int, most: int, kv_cache_dtype: KV
 def account(
     shape: ModelShape, memory: int, weights: int, wishes: Wishes, *, runtime: int = RUNTIME_BYTES
 ) -> Budget:
-    """Divides the memory. Activations are counted as the widest moment of a layer: its input and
-    output, query, key and value, and the feed-forward layer's two halves and their product."""
+    """Divides the memory, in bytes. Activations are counted as the widest moment of a layer: its
+    input and output, query, key and value, and the feed-forward layer's two halves and their
+    product."""
     attention = shape.num_attention_heads * shape.head_dim + shape.kv_width
     width = 4 * shape.hidden_size + attention + 3 * shape.intermediate_size
     activations = wishes.step_tokens * width * BYTES_16BIT
@@ -113,7 +114,7 @@ def account(
 
 
 def kv_bytes_per_token(shape: ModelShape, kv_cache_dtype: KVCacheDtype) -> int:
-    """Bytes of one token that all layers keep."""
+    """Bytes of the KV cache for one token, in all layers together."""
     return shape.num_layers * shape.kv_width * kv_element_bytes(kv_cache_dtype)
 
 
@@ -125,7 +126,8 @@ def kv_element_bytes(kv_cache_dtype: KVCacheDtype) -> int:
 def held_tokens(
     shape: ModelShape, num_bytes: int, context: int, kv_cache_dtype: KVCacheDtype
 ) -> int:
-    """Tokens of whole streams of that length, and of one more that is as long as the rest lets."""
+    """Number of tokens that a KV cache of `num_bytes` holds: those of as many streams of `context`
+    tokens as fit, and of one shorter stream in the rest."""
     per_stream = kv_bytes(shape, context, kv_cache_dtype)
     whole, rest = divmod(max(num_bytes, 0), per_stream)
     return whole * context + longest_fit(shape, rest, context, kv_cache_dtype)

@@ -1,7 +1,7 @@
-"""The shape of a model: how many weights of which kind, and what its KV cache keeps of a token.
+"""The shape of a model: its numbers of weights, and what its KV cache keeps of a token.
 
-Read from a Hugging Face `config.json` or a GGUF header. Only architectures whose weights are
-counted exactly are accepted; for any other one the planner would guess, so it refuses.
+It is read from a Hugging Face `config.json` or a GGUF header. Only architectures whose weights are
+counted exactly are accepted; for any other one the planner would have to guess, so it refuses.
 """
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from msgspec import Struct
 from runtime.errors import SetupError
 
 MAX_LAYERS = 10_000
-"""Far above any real model; it bounds what a damaged file can make us compute."""
+"""Far above any real model; it bounds the work that a damaged file can cause."""
 
 
 class ModelShape(Struct, frozen=True, kw_only=True):
@@ -20,8 +20,8 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     `num_experts`. `other_params` are norms, biases and routers. `lm_head_params` is 0 when the
     output uses the embedding's matrix.
 
-    `kv_width` is the number of keys and values that one layer keeps of one token. `windows` has an
-    entry for each layer: how far back it looks, in tokens; 0 is to the beginning.
+    `kv_width` is the number of elements, keys and values together, that one layer keeps of one
+    token. `windows` has the length of each layer's attention window in tokens; 0 is no window.
     `linear_inputs` are the input widths of the layers that are quantised.
     """
 
@@ -54,37 +54,38 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 
     @property
     def output_params(self) -> int:
-        """The matrix that gives the logits, whether it is the embedding's or its own."""
+        """Number of weights in the matrix that gives the logits, its own or the embedding's."""
         return self.lm_head_params or self.embedding_params
 
     @property
     def num_active_params(self) -> float:
-        """Weights that one token is multiplied with."""
+        """Number of weights that one token is multiplied with."""
         return self.linear_params + self.output_params + self.expert_params * self.expert_share(1)
 
     def expert_share(self, num_tokens: int) -> float:
         """The expected share of experts that a batch of this many tokens needs, 0 to 1.
 
         Each token draws its experts independently and evenly: 1 - (1 - k/n)^b. Real routers are
-        less even, and then it is less.
+        less even, and need a smaller share.
         """
         if not self.num_experts:
             return 0.0
         return 1 - (1 - self.num_experts_per_tok / self.num_experts) ** num_tokens
 
     def attended(self, num_tokens: int) -> int:
-        """Tokens looked at in all layers together, at that depth of the context."""
+        """Number of tokens that attention reads for one token, in all layers together, when the
+        context has `num_tokens`."""
         return sum(min(num_tokens, window or num_tokens) for window in self.windows)
 
 
 def cannot_plan(name: str, reason: str) -> SetupError:
-    """The planner does not know this kind of model."""
+    """An error for a model that the planner cannot count, for the caller to raise."""
     return SetupError(f"--model: {name} cannot be planned: {reason}")
 
 
 def checked(shape: ModelShape) -> ModelShape:
-    """The same shape. Raises SetupError where its attention could not be computed: heads without
-    a size, negative windows."""
+    """Returns the shape. Raises SetupError if its attention is impossible: heads without a size,
+    negative windows."""
     if shape.kv_width < 1 or shape.head_dim < 1:
         raise cannot_plan(shape.name, f"its heads would be {shape.head_dim} numbers wide")
     if any(window < 0 for window in shape.windows):

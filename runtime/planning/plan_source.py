@@ -1,4 +1,4 @@
-"""Which model a plan is for: a folder, a file, a name of the catalogue or a well-known one."""
+"""Finds the model to plan for: a folder, a file, a name of the catalogue or a well-known one."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -19,8 +19,8 @@ from runtime.planning.precisions import PrecisionName
 
 
 class StoredWeights(Struct, frozen=True):
-    """Weights that are on the disk. `precision` is None for a format that TensorRT-LLM does not
-    load as it is; `format` is its name."""
+    """Weights on the disk. `format` is the name of their format; `precision` is None if
+    TensorRT-LLM does not load it as it is, or it cannot be planned."""
 
     num_bytes: int
     format: str
@@ -79,8 +79,9 @@ def _from_folder(folder: Path) -> PlannedModel:
 
 
 def _stored_format(folder: Path, config: Mapping[str, Any]) -> tuple[str, PrecisionName | None]:
-    """As TensorRT-LLM finds it out: `hf_quant_config.json`, else `quantization_config`, which it
-    reads for FP8 in blocks and MXFP4 only; AWQ and GPTQ of other tools it does not know."""
+    """The name of the format and its precision, found as TensorRT-LLM does: from
+    `hf_quant_config.json`, else from `quantization_config`. TensorRT-LLM reads the latter only for
+    FP8 in blocks and MXFP4; it does not know AWQ and GPTQ of other tools."""
     file = folder / "hf_quant_config.json"
     if file.is_file():
         quantization = _read_json(file).get("quantization")

@@ -1,7 +1,7 @@
-"""What fits on a GPU, how fast it can be at most, and the settings that follow.
+"""Plans what fits on a GPU, how fast it can be at most, and which settings follow.
 
-The memory is divided by `memory_account`, the rates are ceilings of `roofline`. All of it is pure:
-it needs a model's shape, a GPU's figures and the user's settings.
+`memory_account` divides the memory, `roofline` gives the upper bounds of the rates. All functions
+are pure: they need a model's shape, a GPU's data and the user's settings.
 """
 
 import bisect
@@ -40,9 +40,9 @@ DEFAULT_WISHES = Wishes()
 
 
 class Speculation(Struct, frozen=True, kw_only=True):
-    """What speculative decoding may give one stream. Assumed, not measured: how often a drafted
-    token is right (`acceptance_rate`) depends on the text and on the draft. `draft_cost` is what
-    drafting a token costs, as a share of a step."""
+    """The expected gain of speculative decoding for one stream. The values are assumed, not
+    measured: how often a drafted token is right (`acceptance_rate`) depends on the text and on the
+    draft. `draft_cost` is the cost of drafting a token, as a share of a step."""
 
     acceptance_rate: float = 0.7
     num_draft_tokens: int = 3
@@ -50,18 +50,18 @@ class Speculation(Struct, frozen=True, kw_only=True):
 
     @property
     def speedup(self) -> float:
-        """How many times faster one stream is expected to be."""
+        """How many times as fast one stream is expected to be."""
         return expected_speedup(self.acceptance_rate, self.num_draft_tokens, self.draft_cost)
 
 
 class PrecisionPlan(Struct, frozen=True, kw_only=True):
     """One precision on one GPU.
 
-    `fits` is whether one stream of `context` tokens fits beside the weights; `num_streams` is how
+    `fits` says whether one stream of `context` tokens fits beside the weights; `num_streams` is how
     many do, at most `max_batch_size`; `max_kv_tokens` is how many tokens the KV cache holds in
     streams of that length. The rates are without speculation: of one stream at its first token and
-    at its last, and of `num_streams` at their last; None when nothing fits.
-    `streams_for_target` is the smallest batch whose ceiling is the plan's target, None if none is.
+    at its last, and of `num_streams` at their last; None when nothing fits. `streams_for_target` is
+    the smallest batch whose upper bound reaches the plan's target, None if there is none.
     """
 
     precision: PrecisionName
@@ -95,8 +95,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 class EnginePlan(Struct, frozen=True, kw_only=True):
     """Settings of the TensorRT engine that fit. Names as in TensorRT-LLM.
 
-    `max_attention_window` has an entry for each layer, or is empty when all layers see everything.
-    Without it the engine keeps all tokens in all layers, and fewer of them fit.
+    `max_attention_window` has an entry for each layer, in tokens. It is empty when no layer has a
+    window. If it is not set, the engine keeps all tokens in all layers, and fewer of them fit.
     """
 
     max_seq_len: int
@@ -118,10 +118,11 @@ def make_plan(
     stored: tuple[PrecisionName, int] | None = None,
     target: float = 200.0,
 ) -> Plan:
-    """One row for each precision. `stored` is the precision that is on the disk and its bytes.
+    """The plan of a model on a GPU, with one row for each precision. `stored` is the precision of
+    the weights on the disk, and their size in bytes.
 
-    Raises SetupError for a context that the model does not have, and for an FP8 cache on a GPU
-    without.
+    Raises SetupError for a context that is longer than the model's, and for an FP8 cache on a GPU
+    that does not support it.
     """
     _check_wishes(shape, gpu, wishes)
     context = wishes.context or min(AUTO_CONTEXT, shape.max_model_len)
@@ -150,12 +151,12 @@ def fill(
     *,
     weights: int | None = None,
 ) -> EnginePlan:
-    """Settings that fit: what is wished for as it is, the rest chosen.
+    """Settings that fit: those of `wishes` unchanged, the rest chosen.
 
     `weights` is the size of the checkpoint in bytes if it is known. The longest sequence is the
-    model's own, or what the KV cache holds; the batch is as many sequences of `AUTO_CONTEXT`
-    tokens as fit, at most `AUTO_MAX_BATCH_SIZE`. Raises SetupError, with the numbers and what to
-    do, when not even one sequence of the length that was asked for fits.
+    model's own, or what the KV cache holds; the batch is as many sequences of `AUTO_CONTEXT` tokens
+    as fit, at most `AUTO_MAX_BATCH_SIZE`. Raises SetupError, with the numbers and what to do, when
+    not even one sequence of the requested length fits.
     """
     _check_wishes(shape, gpu, wishes)
     support = find_support(PRECISIONS[precision], shape, gpu.compute_capability)
@@ -280,7 +281,7 @@ def _cannot_fit(case: _Case, longest: int) -> SetupError:
 
 
 def _advice(case: _Case, longest: int) -> str:
-    """Only the advice that would help."""
+    """Advice for a model that does not fit: only the ways that would help."""
     wishes, context = case.wishes, case.wishes.context or 1
     smaller = [
         f"{row.precision} ({_gb(row.budget.weights)} of weights)"

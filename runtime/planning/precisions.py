@@ -1,8 +1,9 @@
 """The weight formats of the TensorRT engine: their size, and which GPU runs which.
 
-What runs where is the support matrix of TensorRT-LLM 1.2 ("Quantization", hardware support), by
-compute capability. Sizes are in bits for one weight, scales included; embeddings, `lm_head`,
-norms, routers and biases stay in 16 bits, as ModelOpt's default `exclude_modules` leaves them.
+Which GPU runs which format follows the support matrix of TensorRT-LLM 1.2 ("Quantization", hardware
+support), by compute capability. Sizes are in bits for one weight, scales included; embeddings,
+`lm_head`, norms, routers and biases stay in 16 bits, as ModelOpt's default `exclude_modules` leaves
+them.
 """
 
 from collections.abc import Mapping
@@ -55,7 +56,8 @@ _GENERATIONS: Mapping[int, tuple[str, tuple[PrecisionName, ...]]] = {
 
 
 class Support(Struct, frozen=True):
-    """Whether TensorRT-LLM runs a precision on a GPU; `note` is why not, or what to know."""
+    """Whether TensorRT-LLM runs a precision on a GPU. `note` is the reason if it does not, else a
+    caveat or empty."""
 
     can_run: bool
     note: str = ""
@@ -64,7 +66,8 @@ class Support(Struct, frozen=True):
 def find_support(
     precision: Precision, shape: ModelShape, compute_capability: tuple[int, int]
 ) -> Support:
-    """Whether this model can run so on a GPU of that generation."""
+    """Whether TensorRT-LLM runs this model in this precision on a GPU of that compute
+    capability."""
     name, runs = generation_of(compute_capability)
     if not runs:
         return Support(False, f"TensorRT-LLM does not run on {name}")
@@ -81,12 +84,13 @@ def find_support(
 
 
 def supports_fp8_kv(compute_capability: tuple[int, int]) -> bool:
-    """Whether the KV cache may hold FP8: from Ampere on."""
+    """Whether the KV cache may be in FP8: from Ampere on."""
     return bool(generation_of(compute_capability)[1])
 
 
 def generation_of(compute_capability: tuple[int, int]) -> tuple[str, tuple[PrecisionName, ...]]:
-    """The generation's name and what TensorRT-LLM runs on it; nothing before Ampere."""
+    """The name of the GPU's generation, and the precisions that TensorRT-LLM runs on it: none
+    before Ampere."""
     number = compute_capability[0] * 10 + compute_capability[1]
     reached = [least for least in _GENERATIONS if least <= number]
     if not reached:

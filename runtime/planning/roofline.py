@@ -34,14 +34,15 @@ def roofline(
     kv_cache_dtype: KVCacheDtype = "auto",
     weights: int | None = None,
 ) -> Roofline:
-    """The most tokens a second that a batch of streams at that depth can have together.
+    """The most tokens a second that a batch of streams of `context` tokens can have together.
 
-    One step gives each stream a token and takes max(bytes / bandwidth, operations / peak rate).
-    It reads all weights but the embedding's (of which a row is enough), of experts those that the
-    batch needs (`ModelShape.expert_share`), and the KV cache of every stream. A token takes two
-    operations for each weight and 4 · heads · head size for each token attended to (Kaplan et al.,
-    "Scaling laws for neural language models", 2020, section 2.1: 2N + 2 · layers · context · width
-    multiplications and additions). `weights` is the size of the weights in bytes if it is known.
+    One step gives each stream a token and takes max(bytes / bandwidth, operations / peak rate). It
+    reads the KV cache of every stream, and all weights with two exceptions: one row of a separate
+    embedding is enough, and experts that the batch does not need (`ModelShape.expert_share`) are
+    not read. A token takes two operations for each weight and 4 · heads · head size for each token
+    attended to (Kaplan et al., "Scaling laws for neural language models", 2020, section 2.1: 2N + 2
+    · layers · context · width multiplications and additions). `weights` is the size of the weights
+    in bytes if it is known.
     """
     read = _step_weights(shape, precision, num_streams, weights)
     attended = shape.attended(context)
@@ -62,7 +63,7 @@ def roofline(
 
 
 def expected_speedup(acceptance_rate: float, num_draft_tokens: int, draft_cost: float) -> float:
-    """How many times faster one stream is with speculation, on average.
+    """How many times as fast one stream is with speculation, on average.
 
     (1 - a^(k+1)) / ((1 - a) (kc + 1)): Leviathan, Kalman and Matias, "Fast inference from
     transformers via speculative decoding", 2023, theorem 3.8. Each of k drafted tokens is accepted

@@ -1,1 +1,2 @@
-"""Grammars: schemas and expressions compiled, and the tokens that each allows next."""
+"""Structured output: constraints compiled to grammars, and the tokens that a grammar allows
+next."""

@@ -1,8 +1,8 @@
-"""Answers that have to fit a JSON schema, a regular expression, a grammar or a list of choices.
+"""Compiles the constraint on an answer: a JSON schema, a regular expression, a grammar, choices.
 
-llguidance turns each of these into a grammar and says after every token which tokens may follow.
-Compiling happens in threads of its own; the work after each token is bounded by `LIMITS`, so that
-a hard grammar ends with an error and delays no other request.
+llguidance turns each of these into a grammar, and computes after every token which tokens may
+follow. Grammars are compiled in threads of their own. `LIMITS` bounds the work after each token, so
+that a hard grammar ends with an error and delays no other request.
 """
 
 import json
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
 MAX_GRAMMARS = 128
-"""Compiled grammars, and reasons why others do not compile, that are kept for the next request."""
+"""Size of the cache. An entry is a compiled grammar, or the error of one that does not compile."""
 
 MAX_USES = 16
-"""Requests that get the same compiled grammar. All of them add to its lexer's states, which
-`LIMITS` bounds: the next request gets a fresh grammar, so that none pays for many others."""
+"""Number of requests that share one compiled grammar. Each of them adds states to its lexer, and
+`LIMITS` bounds their number. The next request gets a newly compiled grammar, so that it does not
+reach the bound because of others."""
 
 NUM_THREADS = 2
 NICENESS = 10
-"""Number of compiling threads, and their niceness relative to the engine's own (Linux)."""
+"""Number of compiling threads, and their niceness (Linux)."""
 
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -49,19 +50,19 @@ LIMITS = LLParserLimits(
     max_lexer_states=50_000,
     max_grammar_size=200_000,
 )
-"""Bounds for compiling a grammar and for each token: about 7 ms, and 100 MB for one answer
-(docs/structured-output.md has what was measured)."""
+"""Bounds for compiling a grammar and for the work after each token: about 7 ms a token, and 100 MB
+an answer (docs/structured-output.md has the measurements)."""
 
 JSON_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": r"[ \n\r\t]{1,40}"}
-"""Blanks between the parts of JSON: enough for indented text, and not for ever."""
+"""Whitespace between the tokens of JSON: enough for indented text, but bounded."""
 
 CALL_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": " "}
-"""The same in the arguments of calls, which models write on one line."""
+"""Whitespace in the arguments of tool calls: single spaces, as models write calls on one line."""
 _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
 class _Entry:
-    """A grammar that is compiled or will be, and how many have asked for it."""
+    """A grammar that is or will be compiled, and the number of requests that share it."""
 
     def __init__(self, future: Future[Grammar]) -> None:
         self.future = future
@@ -69,15 +70,16 @@ class _Entry:
 
     @property
     def is_used_up(self) -> bool:
+        """Whether the next request needs a new grammar. A compile error is reused without limit."""
         if self.num_uses < MAX_USES:
             return False
         return not self.future.done() or self.future.exception() is None
 
 
 class GrammarCompiler:
-    """Compiles in threads and remembers: requests for the same grammar share it.
+    """Compiles grammars in threads and caches them: requests with the same constraint share one.
 
-    Used from one thread. `close` ends the threads.
+    Must be used from one thread. `close` ends the threads.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -89,8 +91,8 @@ class GrammarCompiler:
         self._grammars: OrderedDict[StructuredOutput, _Entry] = OrderedDict()
 
     def compile(self, wanted: StructuredOutput) -> Future[Grammar]:
-        """The grammar, soon. The future raises InvalidRequest, which names the parameter and, in a
-        JSON schema, the place, for what cannot be enforced."""
+        """The future of a grammar. It raises InvalidRequest if the constraint cannot be enforced;
+        the error names the parameter and, for a JSON schema, the path."""
         entry = self._grammars.get(wanted)
         if entry is None or entry.is_used_up:
             entry = self._grammars[wanted] = _Entry(self._pool.submit(self._compile, wanted))
@@ -119,26 +121,28 @@ class GrammarCompiler:
 
 
 def _matcher(tokenizer: LLTokenizer, text: str) -> tuple[LLMatcher, str]:
-    """A matcher, and the error in its grammar ("" for none)."""
+    """A matcher, and the error in its grammar; "" if there is none."""
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
     return matcher, matcher.get_error() or _first_step_error(matcher)
 
 
 def _first_step_error(matcher: LLMatcher) -> str:
-    """Why no answer can begin; "" when one can."""
+    """The error of computing the first tokens of an answer; "" if there is none."""
     beginning = matcher.deep_copy()
     beginning.compute_bitmask()
     return beginning.get_error()
 
 
 def _stand_back() -> None:
-    """Let the engine's threads go first: on Linux priorities are those of threads."""
+    """Gives the engine's threads precedence over this one: on Linux each thread has its own
+    niceness."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _grammar_text(wanted: StructuredOutput) -> str:
-    """llguidance's form of what is wanted. Raises ValueError for what it cannot read."""
+    """The constraint as a grammar in llguidance's format. Raises ValueError if llguidance cannot
+    read it."""
     if wanted.json is not None:
         return LLMatcher.grammar_from_json_schema(wanted.json, defaults=JSON_OPTIONS)
     if wanted.json_object:
@@ -154,7 +158,9 @@ def _grammar_text(wanted: StructuredOutput) -> str:
 
 
 def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
-    """A schema inside a larger grammar, with the options that whole schemas are compiled with."""
+    """A schema inside a larger grammar, with its compile options written into it. `structure` is
+    the call whose arguments it describes; None for the schema of the content. Unless the call is
+    strict, keywords that llguidance cannot enforce are ignored."""
     if not isinstance(schema, dict):
         return schema
     options: dict[str, Any] = dict(JSON_OPTIONS if structure is None else CALL_OPTIONS)
@@ -164,8 +170,8 @@ def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
 
 
 def _loose_grammar(tag: StructuralTag) -> str:
-    """Calls whose arguments are any object, unless their schema is strict: for tools that are too
-    many or too large all together."""
+    """The tag's grammar with any object as arguments of calls that are not strict. It serves
+    requests whose tools compile one by one but are too many or too large together."""
 
     def loose(structure: TagStructure | None, schema: Any) -> Any:
         keeps = structure is None or structure.is_strict
@@ -198,7 +204,7 @@ def _quoted(text: str) -> str:
 
 
 def _place(wanted: StructuredOutput, reason: str, tokenizer: LLTokenizer) -> str:
-    """Where in a JSON schema the reason lies: a path, "" for the whole."""
+    """The path of the part of a JSON schema that causes the error; "" for the whole schema."""
     if wanted.json is None:
         return ""
 

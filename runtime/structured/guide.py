@@ -1,4 +1,4 @@
-"""One sequence's way through a grammar: the tokens allowed next."""
+"""The place of one sequence in a grammar: which tokens are allowed next."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -17,8 +17,8 @@ _MAX_REASON = 500
 
 
 class Grammar(msgspec.Struct, frozen=True):
-    """What was compiled: a matcher that has seen no token and is only copied. The copies share its
-    lexer, whose states they build as they go."""
+    """A compiled grammar. `matcher` has consumed no token and is only copied. All copies share its
+    lexer, whose states they compute when they need them."""
 
     matcher: LLMatcher
     vocab_size: int
@@ -26,12 +26,12 @@ class Grammar(msgspec.Struct, frozen=True):
 
 
 class Guide:
-    """Which tokens may follow in one answer.
+    """Computes which tokens may follow in one answer.
 
     `allowed` has one flag for each token of the vocabulary. `is_complete` says that the text is
-    whole and nothing can follow it. End-of-sequence tokens, and the request's `stop_token_ids`,
-    are `end_token_ids`: allowed where the text may end; `ignore_eos` and `min_tokens` keep them
-    away as long as anything else can follow.
+    whole and nothing can follow it. `end_token_ids` are the end-of-sequence tokens and the
+    request's `stop_token_ids`. Where the text may end, they are allowed as well; with `ignore_eos`,
+    and before `min_tokens`, only if nothing else can follow.
     """
 
     def __init__(self, grammar: Grammar, params: SamplingParams) -> None:
@@ -48,7 +48,8 @@ class Guide:
         self.allowed: Allowed = np.zeros(0, dtype=np.bool_)
 
     def push(self, token_ids: Sequence[int]) -> None:
-        """Consume tokens of the answer (none at its beginning) and compute which tokens may follow.
+        """Consumes tokens of the answer (none at its beginning) and computes which tokens may
+        follow.
 
         Raises InvalidRequest when that computation takes too long, or when a token was not allowed.
         """
@@ -79,5 +80,6 @@ def _param_of(params: SamplingParams) -> str:
 
 
 def one_line(reason: str) -> str:
+    """An error message of llguidance on one line, cut to `_MAX_REASON` characters."""
     line = " ".join(reason.replace("<non-verbose/>", "").split())
     return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}…"

@@ -1,4 +1,4 @@
-"""Finds the place of a mistake in a JSON schema that is known to have one."""
+"""Finds the part of a JSON schema that causes a known error."""
 
 import json
 import time
@@ -7,8 +7,8 @@ from typing import Any
 
 MAX_TRIES = 200
 MAX_SECONDS = 0.5
-"""Maximum number of schema parts tried, and time spent. The place found in a larger schema may be
-less exact."""
+"""Maximum number of parts that are tried, and maximum time in seconds. In a larger schema the path
+that is found may be less exact."""
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _SINGLE = ("items", "additionalProperties", "additionalItems")
@@ -16,8 +16,8 @@ _LISTED = ("anyOf", "allOf", "oneOf", "prefixItems", "items")
 
 
 def find_mistake(schema: str, mistake: Callable[[str], str]) -> str:
-    """The path of the smallest part that has, by itself, the mistake of the whole; "" for the
-    whole. `mistake` says what is wrong with the text of a schema, "" for nothing. Paths are like
+    """The path of the smallest part of a schema that alone has the error of the whole; "" for the
+    whole. `mistake` returns the error of a schema's text, "" for none. A path looks like
     `properties.name.anyOf[0]`."""
     reason = mistake(schema)
     if not reason:
@@ -61,7 +61,8 @@ class _Search:
         return None
 
     def _alone(self, step: str, child: dict[str, Any]) -> dict[str, Any]:
-        """A part as a schema: with the definitions that it may refer to, unless it is one."""
+        """A part as a schema of its own. It gets the definitions that it may refer to, unless it is
+        a definition itself."""
         if step.startswith(("$defs.", "definitions.")):
             return child
         return {**self._definitions, **child}

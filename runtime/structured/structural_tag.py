@@ -1,4 +1,4 @@
-"""Tool calls in running text as a grammar, in the forms that engines read."""
+"""A text with tool calls as a grammar, in the formats of llguidance and xgrammar."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from runtime.messages.structured_output import BareCalls, StructuralTag, TagStru
 _FREE_TEXT = r"/(.|\n)*/"
 _BLANKS = r"[ \t\r\n]{0,40}"
 _ANY_BLANKS = r"[\s\x1c-\x1f]*"
-"""Those within a bare call, and all that a parser takes for blanks where one may begin."""
+"""Whitespace within a bare call, and all that a parser accepts as whitespace in the head of one."""
 
 _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 
@@ -18,24 +18,25 @@ _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 def lark_grammar(
     tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
 ) -> str:
-    """llguidance's form. A lazy lexeme ends the free text as soon as the trigger is complete
-    (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). `json_options` makes of
-    each schema what llguidance is to read; it is None for that of the content.
+    """The tag as a grammar for llguidance. A lazy lexeme ends the free text as soon as the trigger
+    is complete (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md). `json_options`
+    adds llguidance's options to a schema; its first argument is the call that the schema belongs
+    to, None for the schema of the content.
 
-    Raises ValueError for a schema that is no JSON.
+    Raises ValueError for a schema that is not JSON.
     """
     return "\n".join(["%llguidance {}", *_start(tag, json_options), *_calls(tag, json_options)])
 
 
 def is_legacy(tag: StructuralTag) -> bool:
-    """Whether `legacy_structural_tag` says all of it. That form frees whatever is outside the tags,
-    looks everywhere, and knows no tokens without text."""
+    """Whether `legacy_structural_tag` can express the tag. That format leaves all text outside the
+    calls free, looks for calls in the whole answer, and has no tokens without text."""
     return not (tag.at_start or tag.must_call or tag.content is not None or tag.special_tokens)
 
 
 def legacy_structural_tag(tag: StructuralTag) -> str:
-    """xgrammar's first form, which all its releases read: each structure stands for itself between
-    its own tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html)."""
+    """The tag in xgrammar's first format, which all its releases read: each structure has its own
+    begin and end tag (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html)."""
     structures = [
         {
             "begin": tag.opening + structure.begin,
@@ -51,7 +52,7 @@ def legacy_structural_tag(tag: StructuralTag) -> str:
 def _start(
     tag: StructuralTag, json_options: Callable[[TagStructure | None, Any], Any]
 ) -> list[str]:
-    """How an answer begins, up to and with the trigger."""
+    """The rules for the start of an answer, including the trigger."""
     trigger = _terms(tag.trigger, tag)
     if tag.must_call:
         return [f"start: thoughts {trigger} calls", *_thoughts(tag)]
@@ -66,9 +67,9 @@ def _start(
 
 
 def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
-    """Free text that may contain tool calls. An answer that starts like a call without its opening
-    tag is ambiguous until the function's name: from there it calls a known function, or it is
-    text."""
+    """The rules for free text that may contain tool calls. An answer that starts like a call
+    without its opening tag is ambiguous until the function's name: from there it calls a known
+    function, or it is text."""
     text, head, rest = _FREE_TEXT, "", _FREE_TEXT
     before = {"TEXT": ""}
     if tag.bare is not None:
@@ -89,7 +90,7 @@ def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
 
 
 def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
-    """A text with the trigger at its end, and the rules for that."""
+    """The expression for free text followed by the trigger, and the rules that it needs."""
     if tag.trigger in dict(tag.special_tokens):
         return f"{lexeme} {trigger}", []
     rule = f"{lexeme.lower()}_to_trigger"
@@ -102,7 +103,7 @@ def _thoughts(tag: StructuralTag) -> list[str]:
     start, (end, *rest) = _terms(tag.thought_start, tag), _term_list(tag.thought_end, tag)
     thought = ["THOUGHT", end]
     lines = ["thoughts: thought*", f"THOUGHT: {_FREE_TEXT}"]
-    if not end.startswith("<["):  # a text, which free text would swallow
+    if not end.startswith("<["):  # plain text, which THOUGHT would swallow
         thought = ["until_end"]
         lines.append(f"until_end[lazy]: THOUGHT {end}")
     return [*lines, f"thought: {' '.join([start, *thought, *rest])}"]
@@ -133,8 +134,8 @@ def _calls(
 
 
 def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
-    """Calls without an opening, behind the head of the first. A close may follow them all the
-    same."""
+    """The rules for calls without an opening tag, after the head of the first call. A closing tag
+    may follow them all the same."""
     between, after = (part.replace(" ", _BLANKS) for part in (bare.between, bare.after))
     close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
     more = "" if tag.stop_after_first else "(NEXT named)*"
@@ -162,14 +163,14 @@ def _head(bare: BareCalls) -> str:
 
 
 def _to_name(blanks: str) -> str:
-    """The beginning of a call that is an object of its own."""
+    """A regular expression for the start of a bare call, up to the function's name."""
     kind = rf'("type"{blanks}:{blanks}"function"{blanks},{blanks})?'
     number = rf'("id"{blanks}:{blanks}"[^"]*"{blanks},{blanks})?'
     return rf'\{{{blanks}{kind}{number}"name"{blanks}:{blanks}"'
 
 
 def _terms(text: str, tag: StructuralTag) -> str:
-    """A text as literals and, where a token stands for no text, token ids."""
+    """A text as literals, and as token ids for tokens that stand for no text."""
     return " ".join(_term_list(text, tag))
 
 

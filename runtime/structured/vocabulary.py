@@ -9,8 +9,8 @@ from runtime.tokenizers.tokenizer import Tokenizer
 
 
 def grammar_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
-    """Exact bytes of all tokens. Tokens that stand for no text match no text. Takes half a second
-    for 150,000 tokens.
+    """llguidance's tokenizer, with the exact bytes of all tokens. Tokens that stand for no text
+    match no text. Building it takes half a second for 150,000 tokens.
 
     llguidance knows only one end token; users of its masks add the other end tokens. For a model
     without end tokens, it gets a token id outside the vocabulary.
@@ -19,7 +19,7 @@ def grammar_tokenizer(tokenizer: Tokenizer) -> LLTokenizer:
 
 
 class _Vocabulary:
-    """What `TokenizerWrapper` asks for: tokens as bytes, and a call that tokenises."""
+    """The interface that `TokenizerWrapper` expects: tokens as bytes, and a call that tokenises."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -27,7 +27,7 @@ class _Vocabulary:
         if not tokenizer.eog_token_ids:
             all_bytes.append(b"")
         self.special_token_ids = [i for i, data in enumerate(all_bytes) if not data]
-        # Special tokens are known by name. A name is no text: no text leads to it.
+        # A special token has a name instead of bytes. The name is not text, so no text leads to it.
         self.tokens: Sequence[bytes] = [
             data or f"<|special {i}|>".encode() for i, data in enumerate(all_bytes)
         ]
@@ -37,8 +37,9 @@ class _Vocabulary:
         self._longest = max(map(len, all_bytes))
 
     def __call__(self, text: str) -> list[int]:
-        """Where only one text can follow, llguidance wants the tokens that the model would have
-        been trained on. They must be exactly this text: some tokenizers put a blank before it."""
+        """The tokens of a text. Where only one text can follow, llguidance wants the tokens that
+        the model was trained on. Their bytes must be exactly this text: some tokenizers put a blank
+        before it."""
         if not isinstance(text, str):
             raise TypeError("texts only")
         data = text.encode()

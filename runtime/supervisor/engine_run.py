@@ -1,6 +1,7 @@
 """One run of an engine process, from its start to its end."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,13 +18,17 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import WorkerConfig, engine_environment
 from runtime.messages.flight_record import FILE_NAME, read_record
-from runtime.messages.wire import Fatal, FromEngine, Ready, Stop
+from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
+machine the thread that reads the socket may lag behind the end of the process."""
 
 
 class EngineRun:
@@ -45,18 +50,19 @@ class EngineRun:
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
-        self._told_to_end = asyncio.Event()
+        self._end_requested = asyncio.Event()
+        self._has_said_why = asyncio.Event()
         self.working_on: list[str] | None = None
         """Set at its end: the requests it was working on; None when not known."""
 
     @property
-    def was_told_to_end(self) -> bool:
+    def was_asked_to_end(self) -> bool:
         """Whether it ended because of `end`."""
-        return self._told_to_end.is_set()
+        return self._end_requested.is_set()
 
     def end(self) -> None:
         """Kill the process; `to_the_end` returns soon."""
-        self._told_to_end.set()
+        self._end_requested.set()
 
     @property
     def was_ready(self) -> bool:
@@ -99,10 +105,10 @@ class EngineRun:
 
     async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
         exited = asyncio.create_task(asyncio.to_thread(process.wait))
-        told = asyncio.create_task(self._told_to_end.wait())
+        requested = asyncio.create_task(self._end_requested.wait())
         try:
             while not exited.done():
-                await asyncio.wait([exited, told], timeout=0.5, return_when="FIRST_COMPLETED")
+                await asyncio.wait([exited, requested], timeout=0.5, return_when="FIRST_COMPLETED")
                 if not exited.done() and (why := self._why_end()):
                     process.kill()
                     await exited
@@ -114,8 +120,12 @@ class EngineRun:
             process.kill()
             raise
         finally:
-            told.cancel()
+            requested.cancel()
         self._returncode = exited.result()
+        if self._returncode in (EXIT_FATAL, EXIT_ENGINE_FATAL):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self._has_said_why.wait()
         return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
     def _receive(self, message: FromEngine) -> None:
@@ -128,13 +138,14 @@ class EngineRun:
                 log.info("engine_ready", **msgspec.to_builtins(message.info))
             case Fatal(reason):
                 self._fatal = reason
+                self._has_said_why.set()
             case _:
                 self._client.receive(message)
         if self._on_event is not None:
             self._on_event(message)
 
     def _why_end(self) -> str | None:
-        if self.was_told_to_end:
+        if self.was_asked_to_end:
             return "The engine was told to end."
         silence = time.monotonic() - self._last_heard
         if self._ready and silence > self._config.heartbeat_timeout:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """Keeps one engine process alive and its client connected.
+    """Keeps one engine process alive and its `client` connected.
 
     Every process gets its own socket, so that a message of a dead engine is never taken for one of
     the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
@@ -33,9 +33,10 @@ class Supervisor:
         self,
         config: EngineConfig,
         model_path: str,
+        client: EngineClient,
         on_event: Callable[[FromEngine], None] | None = None,
     ) -> None:
-        self.client = EngineClient(config.max_num_waiting_tokens)
+        self.client = client
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -94,7 +95,7 @@ class Supervisor:
             reason = f"The engine process cannot be started: {error}"
         finally:
             self._run = None
-        if run.was_told_to_end:
+        if run.was_asked_to_end:
             log.info("engine_restarts")
             self.client.lost("restarting", "The engine is being restarted.")
             return 0.0

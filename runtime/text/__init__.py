@@ -1,1 +1,1 @@
-"""Tokens to text: incremental UTF-8, stop strings, where reasoning ends."""
+"""From tokens to text: incremental UTF-8, stop strings, the end of reasoning."""

@@ -1,4 +1,4 @@
-"""Token ids to text, piece by piece, without ever splitting a character."""
+"""Converts token ids to text, piece by piece, without splitting a character."""
 
 import codecs
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
-    """Bytes of an unfinished character wait for the next token.
+    """Converts tokens to text. Bytes of an unfinished character wait for the next token.
 
     The pieces, joined, are the bytes of all tokens decoded at once; bytes that are not UTF-8 become
     U+FFFD. Tokens of `shown_token_ids` that stand for no bytes are shown by their names.
@@ -27,7 +27,7 @@ class Detokenizer:
         return self._decode(b"".join(map(self._token_bytes, token_ids)))
 
     def flush(self) -> str:
-        """What is left at the end: an unfinished character becomes U+FFFD."""
+        """The rest of the text at the end: an unfinished character becomes U+FFFD."""
         return self._decode(b"", True)
 
 
@@ -43,5 +43,5 @@ class _Named:
 
 
 def spell(tokenizer: Tokenizer, token_id: int) -> bytes:
-    """The bytes of a token; of one that stands for no text, its name's."""
+    """The bytes of a token, or of its name if it stands for no text."""
     return tokenizer.token_bytes(token_id) or tokenizer.token_name(token_id).encode()

@@ -1,4 +1,4 @@
-"""Stop strings: found across piece borders, and nothing of one ever reaches the client."""
+"""Finds stop strings, also across the borders between pieces of text."""
 
 from runtime.errors import InvalidRequest
 
@@ -6,10 +6,10 @@ from runtime.errors import InvalidRequest
 class StopChecker:
     """Passes text through until a stop string is complete.
 
-    The stop string that ends first in the text wins, and of several that end at the same
-    character the longest. How the text was cut into pieces makes no difference. Only text that
-    may still become a stop string is held back. Cost is linear in the text, whatever the stops.
-    With `include` the text ends behind the stop string, otherwise before it.
+    The stop string that ends first in the text wins; of several that end at the same character, the
+    longest wins. How the text was cut into pieces makes no difference. Only text that may still
+    become a stop string is held back. The cost is linear in the length of the text, whatever the
+    stop strings are. With `include` the text ends behind the stop string, otherwise before it.
     """
 
     def __init__(self, stop: tuple[str, ...], *, include: bool = False) -> None:
@@ -62,7 +62,7 @@ class _Prefix:
         self._borders = _borders(text)
 
     def advance(self, character: str) -> bool:
-        """Read one more character; True when the stop string is complete."""
+        """Reads one more character. True if the stop string is complete."""
         length = self.length
         while length and self.text[length] != character:
             length = self._borders[length - 1]

@@ -1,7 +1,7 @@
-"""Where an answer stands between thinking and answering, token by token.
+"""Tracks, token by token, whether an answer is still thinking.
 
-Everything here depends on the tokens of the answer alone: whoever pushes them again, in another
-process, stands where the first one stood.
+The state depends on the tokens of the answer alone: pushing the same tokens in another process
+leads to the same state.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ class _Phase(Enum):
     """Nothing but blanks so far, or the beginning of the tag that opens the block."""
     INSIDE = auto()
     BETWEEN = auto()
-    """Outside of blocks, and the answer proper has not begun; only where blocks repeat."""
+    """Outside of blocks, before the answer proper; only if blocks repeat."""
     ANSWERING = auto()
 
 
 class ThinkingTracker:
     """Reads an answer's tokens and says whether they are thinking.
 
-    `spell` gives the bytes of a token; for control tokens their name. Tags are found in these
-    bytes, however a tag is cut into tokens. `num_reasoning_tokens` counts the tokens between the
-    tags; one that holds the end of a thought and the beginning of a tag counts.
+    `spell` gives the bytes of a token; for control tokens those of their name. Tags are found in
+    these bytes, however a tag is cut into tokens. `num_reasoning_tokens` counts the tokens between
+    the tags; a token with both the end of a thought and the start of a tag counts.
     """
 
     def __init__(self, thinking: Thinking, spell: Callable[[int], bytes]) -> None:
@@ -50,7 +50,8 @@ class ThinkingTracker:
 
     @property
     def may_start(self) -> bool:
-        """Whether nothing has been said yet: the answer may begin with a block of thinking."""
+        """Whether the answer has no text but blanks yet, so that it may begin with a block of
+        thinking."""
         return self._phase is _Phase.BEFORE and not self._tail
 
     @property
@@ -60,11 +61,12 @@ class ThinkingTracker:
 
     @property
     def forced_token_id(self) -> int | None:
-        """What has to come next because the budget is used up; None when nothing has to."""
+        """The token that must come next because the budget is used up; None if there is a
+        choice."""
         return None if self._num_closed is None else self._closing[self._num_closed]
 
     def push(self, token_id: int) -> None:
-        """A token has been chosen."""
+        """Reads the next token of the answer."""
         if self.is_answering and self._num_closed is None:
             return
         if self.is_thinking:
@@ -76,12 +78,13 @@ class ThinkingTracker:
         self._close(token_id)
 
     def push_all(self, token_ids: Sequence[int]) -> None:
-        """Several tokens have been chosen."""
+        """Reads the next tokens of the answer."""
         for token_id in token_ids:
             self.push(token_id)
 
     def _advance(self) -> bool:
-        """Whether a tag has been found, behind which there may be another one."""
+        """Looks for the next tag, and changes the phase if it is complete. Returns whether the
+        phase has changed: then the rest may have another tag."""
         match self._phase:
             case _Phase.BEFORE:
                 return self._open()
@@ -127,14 +130,14 @@ class ThinkingTracker:
         return True
 
     def _forget(self, tag_length: int) -> None:
-        """Keep only what may be the beginning of a tag."""
+        """Keeps only what may be the beginning of a tag."""
         num_gone = max(len(self._tail) - tag_length + 1, 0)
         self._tail = self._tail[num_gone:]
         starts = (start - num_gone for start in self._token_starts)
         self._token_starts = [start for start in starts if start >= 0]
 
     def _close(self, token_id: int) -> None:
-        """Go on with the closing, or begin with it."""
+        """Continues with the closing tokens after `token_id`, or begins with them."""
         if self._num_closed is not None:
             is_expected = token_id == self._closing[self._num_closed]
             self._num_closed = self._num_closed + 1 if is_expected else None

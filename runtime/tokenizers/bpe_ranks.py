@@ -1,10 +1,10 @@
 """Turns a list of BPE merges into tiktoken's ranks, if that can be done exactly.
 
-tiktoken merges two neighbours whenever their bytes joined are a token; llama.cpp, like the
-libraries that train vocabularies, merges only pairs from a list. Both do the same steps if every
-token, taken alone, is put together by its listed merge in the end. Two kinds of lists have this
-property and are recognised here: those that come out of BPE training, one merge for each token, and
-those made from tiktoken's vocabularies, with every way to cut a token into two others.
+tiktoken merges two neighbours whenever their bytes joined are a token. llama.cpp, like the
+libraries that train vocabularies, merges only pairs from a list. Both take the same steps if, for
+every token, merging its bytes ends with its listed merge. Two kinds of lists have this property and
+are recognised here: those that come out of BPE training, one merge for each token, and those made
+from tiktoken's vocabularies, with every way to cut a token into two others.
 """
 
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ NO_TOKEN = -1
 
 
 class Ranks(Struct, frozen=True):
-    """`ranks` is what tiktoken wants. `token_ids` maps its output to the model's ids, or to
-    NO_TOKEN for a byte that the model has no token for; it is None where they are the same.
-    """
+    """`ranks` are tiktoken's ranks, by the bytes of tokens. `token_ids` maps a rank to the model's
+    id, or to NO_TOKEN for a byte that is no token of the model; None if rank and id are the
+    same."""
 
     ranks: dict[bytes, int]
     token_ids: list[int] | None
 
 
 def build_ranks(ids: dict[str, int], merges: list[str], whole_words: Iterable[str]) -> Ranks | None:
-    """The ranks, or None where tiktoken would not give the tokens that merging gives.
+    """The ranks, or None if tiktoken would give other tokens than merging.
 
     `ids` are those of all tokens and `merges` the list, both in GPT-2's spelling. A token of
-    `whole_words` is found wherever it is a whole word, even if merging does not lead there.
+    `whole_words` is found wherever it is a whole word, even if merging does not lead to it.
     """
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
     numbers = _number(pairs)
@@ -46,7 +46,7 @@ def build_ranks(ids: dict[str, int], merges: list[str], whole_words: Iterable[st
 
 
 def bytes_of(text: str) -> bytes | None:
-    """The bytes that a token in GPT-2's spelling stands for; None where it is not in it."""
+    """The bytes that a token in GPT-2's spelling stands for; None if it is not in that spelling."""
     try:
         return text.translate(_TO_BYTES).encode("latin-1")
     except UnicodeEncodeError:
@@ -67,7 +67,7 @@ def _number(pairs: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def _are_trained(pairs: list[tuple[str, str]], numbers: dict[str, int]) -> bool:
-    """Whether each merge, in the order of the list, is what merging comes to on its token."""
+    """Whether merging the bytes of each token ends with its merge in the list."""
     parts = [(byte, byte) for byte in range(_NUM_BYTES)]
     for number, (left, right) in enumerate(pairs, _NUM_BYTES):
         part = numbers.get(left, number), numbers.get(right, number)

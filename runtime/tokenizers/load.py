@@ -17,9 +17,9 @@ from runtime.tokenizers.tokenizer import (
 def load_tokenizer(model_path: str | Path) -> Tokenizer:
     """The tokenizer of a GGUF file or a checkpoint folder; for "" the built-in `ByteTokenizer`.
 
-    Byte-level BPE vocabularies that tiktoken reproduces exactly get tiktoken; all others llama.cpp
-    for a file and the `tokenizers` library for a folder. Raises ModelFileError where there is no
-    usable vocabulary, and MissingExtra where llama.cpp is needed and not installed.
+    Byte-level BPE vocabularies that tiktoken reproduces exactly use tiktoken. All others use
+    llama.cpp for a file and the `tokenizers` library for a folder. Raises ModelFileError if there
+    is no usable vocabulary, and MissingExtra if llama.cpp is needed and not installed.
     """
     if not str(model_path):
         return ByteTokenizer()

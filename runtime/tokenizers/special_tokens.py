@@ -1,4 +1,4 @@
-"""What every tokenizer does to text first: repair it, and cut it at special tokens."""
+"""The first steps of every tokenizer: it repairs the text, and cuts it at special tokens."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ def clean_text(text: str) -> str:
 
 
 class SpecialTokens:
-    """Finds special tokens the way llama.cpp does: the longest first, each over the whole text.
+    """Finds special tokens as llama.cpp does: it looks for the longest one in the whole text first.
 
-    With `leftmost` as the `tokenizers` library does: the first in the text, of several at one place
-    the longest.
+    With `leftmost`, finds them as the `tokenizers` library does: the leftmost in the text first,
+    and the longest of several at one place.
     """
 
     def __init__(self, ids: Mapping[str, int], *, leftmost: bool = False) -> None:
@@ -27,7 +27,7 @@ class SpecialTokens:
         self._overlap = not leftmost and overlap(texts)
 
     def split(self, text: str) -> Iterator[str | int]:
-        """The text as plain pieces, never empty, and ids of special tokens."""
+        """The text as plain pieces, which are never empty, and ids of special tokens."""
         if self._pattern.search(text) is None:
             return iter((text,) if text else ())
         if self._overlap:
@@ -58,6 +58,7 @@ def _cut(fragments: list[str | int], special: str, token_id: int) -> Iterator[st
 
 
 def overlap(texts: list[str]) -> bool:
-    """Whether one text may end where another begins: then order matters, not position."""
+    """Whether the end of one text may be the beginning of another. Then two may overlap in a text,
+    and the one that is looked for first wins."""
     prefixes = {text[:end] for text in texts for end in range(1, len(text))}
     return any(text[start:] in prefixes for text in texts for start in range(1, len(text)))

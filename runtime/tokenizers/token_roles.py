@@ -1,4 +1,4 @@
-"""Which tokens are shown and which end a generation, by names in the file and by their texts.
+"""Decides which tokens are shown and which end a generation, by the file's metadata and by texts.
 
 The rules and texts are those of llama.cpp (src/llama-vocab.cpp in llama-cpp-python 0.3.36).
 """
@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 
 class _Role(NamedTuple):
-    """How to find a token: by metadata keys, the later the stronger, else by one of the texts."""
+    """How to find a token: by metadata keys, of which a later one overrides an earlier one, else by
+    one of the texts."""
 
     keys: tuple[str, ...]
     texts: tuple[str, ...]
@@ -75,7 +76,7 @@ _FIM_REPO = _Role(
     ("fim_rep_token_id",), ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>")
 )
 _FIM_FILE = _Role(("fim_sep_token_id",), ("<|file_sep|>",))
-# They end a generation even beside other tokens that do.
+# These end a generation in addition to the tokens of the roles above.
 _EOG_TEXTS = (
     *_EOT.texts,
     *_EOM.texts,
@@ -98,8 +99,8 @@ _FALSE_END_TEXTS = (
 
 
 class FimTokens(NamedTuple):
-    """Tokens that stand before the text in front of a gap, before the text behind it, and before
-    what fills it (fill in the middle)."""
+    """The tokens for filling in the middle: `prefix` stands before the text in front of the gap,
+    `suffix` before the text behind it, `middle` before the text that fills it."""
 
     prefix: int
     suffix: int
@@ -107,11 +108,12 @@ class FimTokens(NamedTuple):
 
 
 class TokenRoles:
-    """Sorts tokens in the order in which llama.cpp changes its mind.
+    """Finds the roles of tokens by llama.cpp's rules and in its order: a later rule overrides an
+    earlier one.
 
-    `hidden` tokens stand for no text, `user_defined` ones for their own text whatever the merges
-    say; both begin as what the model file says. `named` gives the id that the file has under a key
-    such as "eot_token_id", or None.
+    `hidden` tokens stand for no text; `user_defined` ones stand for their own text whatever the
+    merges say. Both start as the model file has them. `named` gives the id that the file has under
+    a key such as "eot_token_id", or None.
     """
 
     def __init__(
@@ -128,7 +130,8 @@ class TokenRoles:
         self.user_defined = set(user_defined)
 
     def find_eog(self, eos: Iterable[int]) -> frozenset[int]:
-        """All tokens that end a generation: those of `eos`, and those that are known to."""
+        """All tokens that end a generation: those of `eos`, and those that have such a role or
+        text. Changes `hidden` and `user_defined` accordingly."""
         for role in (_FIM_PREFIX, _FIM_SUFFIX, _FIM_MIDDLE):
             self._find(role)
         ends = (self._find(role) for role in (_EOT, _EOM, _FIM_PAD, _FIM_REPO, _FIM_FILE))
@@ -141,7 +144,7 @@ class TokenRoles:
         return frozenset(eog)
 
     def find_fim(self) -> FimTokens | None:
-        """None unless the vocabulary has all three."""
+        """The tokens for filling in the middle; None unless the vocabulary has all three."""
         prefix, suffix, middle = map(self._find, (_FIM_PREFIX, _FIM_SUFFIX, _FIM_MIDDLE))
         if prefix is None or suffix is None or middle is None:
             return None
@@ -159,7 +162,7 @@ class TokenRoles:
         return found
 
     def _drop_false_ends(self, eog: set[int]) -> None:
-        """Tokens that look like an end and, beside certain others, are none."""
+        """Removes tokens that look like an end but are none if certain others exist."""
         texts = {text for text in _FALSE_END_TEXTS if self._ids.get(text) in eog}
         calls = not texts.isdisjoint(("<|call|>", "<|calls|>"))
         if calls and "<|end|>" in texts and not texts.isdisjoint(("<|return|>", "<|flush|>")):

@@ -1,4 +1,4 @@
-"""Text to token ids and back: what a tokenizer is, and the one that fits a model."""
+"""The interface of tokenizers: text to token ids and back."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,12 +9,12 @@ from runtime.tokenizers.token_roles import FimTokens
 class Tokenizer(Protocol):
     """Token ids are 0 to `vocab_size` - 1. All methods may be called from several threads.
 
-    `max_model_len` is the model's context in tokens, 0 where the file does not say.
-    `eog_token_ids` are all tokens that end a generation. `bos_token` and `eos_token` are the texts
-    of these tokens, "" where there is none; `special_tokens` are the texts that chat templates may
-    ask for, by names such as "bos_token". `fim_tokens` mark the parts of a prompt whose middle is
-    to be filled in; None where the model was not trained for that. `tool_template` is the chat
-    template for conversations with tools, where the model has one of its own for them.
+    `max_model_len` is the model's context in tokens, 0 if the file does not say. `eog_token_ids`
+    are all tokens that end a generation. `bos_token` and `eos_token` are the texts of these tokens,
+    "" if there is none; `special_tokens` are the texts that chat templates may use, by names such
+    as "bos_token". `fim_tokens` mark the parts of a prompt whose middle is to be filled in; None if
+    the model was not trained for that. `tool_template` is the chat template for conversations with
+    tools; None if the model has no template of its own for them.
     """
 
     @property
@@ -53,9 +53,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The ids of `text`. A lone surrogate counts as U+FFFD.
 
-        `add_special` puts the tokens before and after that the model file asks for.
-        `parse_special` reads the texts of control tokens as those tokens; without it they are
-        plain text.
+        `add_special` adds the tokens that the model file puts before and after a text.
+        `parse_special` reads the texts of control tokens as those tokens; without it they are plain
+        text.
         """
         ...
 
@@ -67,6 +67,7 @@ class Tokenizer(Protocol):
         ...
 
     def token_name(self, token_id: int) -> str:
-        """What a token is called in the vocabulary, such as "<|im_end|>": the way to show one that
-        stands for no bytes. Ordinary tokens may be in a spelling of the vocabulary's own."""
+        """The name of a token in the vocabulary, such as "<|im_end|>": a way to show a token that
+        stands for no bytes. The name of an ordinary token may be "" or in the vocabulary's own
+        spelling."""
         ...

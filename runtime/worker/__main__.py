@@ -24,6 +24,8 @@ from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
 from runtime.messages.wire import (
+    EXIT_ENGINE_FATAL,
+    EXIT_FATAL,
     Abort,
     Embed,
     Fatal,
@@ -31,6 +33,7 @@ from runtime.messages.wire import (
     Stop,
     Submit,
     ToEngine,
+    with_times,
 )
 from runtime.processes import kill_offspring
 from runtime.tokenizers.load import load_tokenizer
@@ -57,23 +60,19 @@ MAX_BURST = 8
 EXIT_ERROR = 1
 """Exit status after an unexpected error; its traceback is on stderr."""
 
-EXIT_FATAL = 70
-"""Exit status after a `Fatal` message (EX_SOFTWARE of sysexits): the engine could not load."""
-
-EXIT_ENGINE_FATAL = 71
-"""Exit status after a `Fatal` message: the engine broke while it served."""
-
 
 def serve(core: EngineCore, border: Border) -> None:
     """Run until a `Stop` message. A busy engine never waits for messages."""
     last_sent = time.monotonic()
     while True:
-        for message in _receive(border, core):
+        messages = _receive(border, core)
+        now = time.monotonic()  # the same for all, so that they stay in order
+        for message in messages:
             match message:
-                case Submit(request):
-                    core.submit(request)
-                case Embed(embedding):
-                    core.embed(embedding)
+                case Submit():
+                    core.submit(with_times(message, now))
+                case Embed():
+                    core.embed(with_times(message, now))
                 case Abort(request_id):
                     core.abort(request_id)
                 case Stop():
@@ -126,7 +125,7 @@ def _load_and_serve(config: WorkerConfig, border: Border) -> None:
     gc.collect()
     gc.freeze()  # spare the collector the vocabulary, which lives for good
     info = msgspec.structs.replace(engine.info, pid=os.getpid())
-    border.send(Ready(engine.limits, info))
+    border.send(Ready(engine.limits, info, engine.capabilities))
     recorder = FlightRecorder(config.record)
     serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
     recorder.close()

@@ -42,6 +42,6 @@ class ZmqBorder:
     def send(self, message: FromEngine) -> None:
         self._socket.send(encode(message))
 
-    def close(self, linger_seconds: float = 1.0) -> None:
+    def close(self, linger_seconds: float = 5.0) -> None:
         self._socket.close(linger=round(linger_seconds * 1000))
         zmq.Context.instance().term()

@@ -9,13 +9,13 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine, SequenceOutput
 from runtime.errors import EngineError, EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages.embedding import EmbeddingRequest
-from runtime.messages.engine import EngineStats
+from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.messages.wire import FromEngine, RequestFailed, StepOutput
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -193,7 +193,7 @@ class EngineCore:
         if self._output.has(request.request_id):  # a preempted request keeps its text state
             self._num_resumed += 1
         else:
-            self._output.add(request, now)
+            self._output.add(request, max(now - request.arrival_time, 0.0))
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
 
@@ -242,24 +242,23 @@ class EngineCore:
             self._waiting.charge(tenant, len(output.token_ids))
 
     def _stats(self, step_seconds: float) -> EngineStats:
-        usage = self._engine.take_usage()
         num_resumed, self._num_resumed = self._num_resumed, 0
         return EngineStats(
             num_running=self._engine.num_running + self._embeddings.num_running,
             num_waiting=len(self._waiting) + self._embeddings.num_waiting,
-            num_prompt_tokens=usage.num_prompt_tokens + self._embeddings.take_num_tokens(),
-            num_generation_tokens=usage.num_generation_tokens,
-            num_preempted=usage.num_preempted,
-            kv_cache_usage=usage.kv_cache_usage,
             step_seconds=step_seconds,
-            num_cached_tokens=usage.num_cached_tokens,
-            prefix_cache_usage=usage.prefix_cache_usage,
             num_preparing=len(self._preparing),
             num_waiting_preempted=self._waiting.num_pushed_back,
             num_resumed=num_resumed,
-            num_draft_tokens=usage.num_draft_tokens,
-            num_accepted_tokens=usage.num_accepted_tokens,
+            usage=self._take_usage(),
         )
+
+    def _take_usage(self) -> EngineUsage:
+        usage = self._engine.take_usage()
+        if num_embedded := self._embeddings.take_num_tokens():
+            num_prompt_tokens = usage.num_prompt_tokens + num_embedded
+            usage = structs.replace(usage, num_prompt_tokens=num_prompt_tokens)
+        return usage
 
 
 def _rank(request: Request) -> tuple[int, float]:

@@ -130,11 +130,11 @@ class EmbeddingJobs:
         for (request_id, index), vector in self._embedder.step(seconds):
             changed[request_id] = job = self._jobs[request_id]
             job.push(index, vector)
-        told = [(request_id, job.take()) for request_id, job in changed.items()]
+        reported = [(request_id, job.take()) for request_id, job in changed.items()]
         for request_id, job in changed.items():
             if job.is_done:
                 del self._jobs[request_id]
-        return [Embedded(request_id, vectors) for request_id, vectors in told if vectors]
+        return [Embedded(request_id, vectors) for request_id, vectors in reported if vectors]
 
     def take_num_tokens(self) -> int:
         """Number of tokens computed since the last call."""

@@ -22,9 +22,11 @@ class _TextState:
     """Text of one request. The emitted text depends on the tokens alone, not on their division
     into steps, so a resumed request continues exactly where its client's text ends."""
 
-    def __init__(self, request: Request, tokenizer: Tokenizer, started_time: float | None) -> None:
+    def __init__(
+        self, request: Request, tokenizer: Tokenizer, seconds_queued: float | None
+    ) -> None:
         sampling = request.sampling
-        self._started_time = started_time
+        self._seconds_queued = seconds_queued
         self.detokenizer = Detokenizer(tokenizer, sampling.shown_token_ids)
         self._include = sampling.include_stop_str_in_output
         stop = sampling.stop
@@ -37,10 +39,10 @@ class _TextState:
     def matched(self) -> str | None:
         return None if self.stop is None else self.stop.matched
 
-    def take_started_time(self) -> float | None:
-        """When the request was admitted. Later calls return None."""
-        started_time, self._started_time = self._started_time, None
-        return started_time
+    def take_seconds_queued(self) -> float | None:
+        """Seconds from the request's arrival to its admission. Later calls return None."""
+        seconds_queued, self._seconds_queued = self._seconds_queued, None
+        return seconds_queued
 
     def push(self, token_ids: Sequence[int]) -> str:
         if self._num_unchecked:
@@ -72,9 +74,10 @@ class OutputProcessor:
         self._tokenizer = tokenizer
         self._states: dict[str, _TextState] = {}
 
-    def add(self, request: Request, started_time: float | None = None) -> None:
-        """Start a request. The output tokens of a resumed request emit no text again."""
-        self._states[request.request_id] = _TextState(request, self._tokenizer, started_time)
+    def add(self, request: Request, seconds_queued: float | None = None) -> None:
+        """Start a request that was admitted `seconds_queued` after its arrival. The output tokens
+        of a resumed request emit no text again."""
+        self._states[request.request_id] = _TextState(request, self._tokenizer, seconds_queued)
 
     def has(self, request_id: str) -> bool:
         """Whether the request has been started and not ended."""
@@ -115,7 +118,7 @@ class OutputProcessor:
             output.num_cached_tokens,
             output.logprobs,
             output.prompt_logprobs,
-            state.take_started_time(),
+            state.take_seconds_queued(),
         )
 
 

@@ -1,1 +1,1 @@
-"""Lockgate's own endpoints: token ids in and out, tokenizing."""
+"""Lockgate's own endpoints: /generate, /tokenize and /detokenize."""

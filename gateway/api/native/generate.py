@@ -1,8 +1,6 @@
-"""POST /generate: a text goes on, with a handful of parameters. This server's own.
+"""POST /generate: a text goes on, with a handful of parameters. This server's own."""
 
-The rest is as in /v1/completions, through which every request goes.
-"""
-
+import secrets
 from collections.abc import Sequence
 
 import msgspec
@@ -10,7 +8,6 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from gateway.api.openai.completions import Variant, complete
 from gateway.api.openai.protocol.params import (
     NumNewTokens,
     Seed,
@@ -20,14 +17,17 @@ from gateway.api.openai.protocol.params import (
     TopK,
     TopP,
 )
-from gateway.api.openai.protocol.requests import CompletionRequest
+from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.chat.finish import FinishReason
-from gateway.generation.assembler import Assembler
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
-from gateway.generation.writer import AnswerWriter, Head, encode
-from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, model_of
-from gateway.models.served_model import ServedModel
+from gateway.generation.job import Job, TextPrompts, TokenLimit
+from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
+from gateway.generation.writer import AnswerWriter, Head, encode, new_head
+from gateway.http.body import JSONBody
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
+from gateway.http.streaming import respond
+from runtime.messages.request import SamplingParams
 
 DEFAULT_NEW_TOKENS = 128
 
@@ -65,15 +65,56 @@ class GenerationChunk(Struct, frozen=True):
     usage: Usage | None = None
 
 
-_decode = msgspec.json.Decoder(GenerateRequest).decode
+_BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, check_extensions)
 
 
-@post("/generate", status_code=200)
-async def generate(request: AnyRequest) -> ASGIApp:
+FACTS = facts(
+    operation="text_completion",
+    body=GenerateRequest,
+    answer=Generation,
+    event=GenerationChunk,
+    errors=ENGINE_ERRORS,
+)
+
+
+@post("/generate", status_code=200, opt=FACTS)
+async def generate(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue a text, as a stream or in one piece."""
-    data = await read_json(request, _decode, GenerateRequest)
-    model = model_of(request, data.model)
-    return await complete(request, _completion(data, model), model, VARIANT)
+    data = await _BODY.read(request)
+    model = served_model(context, request, data)
+    job = generate_job(
+        data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
+    )
+    return await respond(
+        context, request, job, model, lambda _: GenerateWriter(new_head(job.id, model))
+    )
+
+
+def generate_job(data: GenerateRequest, job_id: str, caller: Caller, lora: str = "") -> Job:
+    """The job of a text to continue. `lora` is the adapter that the model's name stands for; "" is
+    no adapter."""
+    return Job(
+        id=job_id,
+        prompt=TextPrompts(prompts=[data.prompt]),
+        sampling=_sampling(data),
+        limit=TokenLimit(
+            num_tokens=data.max_new_tokens, param="max_new_tokens", default=DEFAULT_NEW_TOKENS
+        ),
+        scheduling=scheduling_of(SchedulingWish(), caller, lora),
+        seed=data.seed,
+        is_streamed=bool(data.stream),
+    )
+
+
+def _sampling(data: GenerateRequest) -> SamplingParams:
+    stop = [data.stop] if isinstance(data.stop, str) else data.stop or ()
+    return SamplingParams(
+        max_tokens=0,
+        temperature=1.0 if data.temperature is None else data.temperature,
+        top_p=1.0 if data.top_p is None else data.top_p,
+        top_k=max(data.top_k or 0, 0),  # -1 means the same as 0: off
+        stop=tuple(stop),
+    )
 
 
 class GenerateWriter(AnswerWriter):
@@ -111,26 +152,3 @@ class GenerateWriter(AnswerWriter):
 
 def _event(chunk: GenerationChunk) -> bytes:
     return b"data: " + encode(chunk) + b"\n\n"
-
-
-def _writer(
-    data: CompletionRequest, head: Head, assembler: Assembler, model: ServedModel
-) -> AnswerWriter:
-    return GenerateWriter(head)
-
-
-def _completion(data: GenerateRequest, model: ServedModel) -> CompletionRequest:
-    return CompletionRequest(
-        model=model.name,
-        prompt=data.prompt,
-        max_tokens=data.max_new_tokens,
-        temperature=data.temperature,
-        top_p=data.top_p,
-        top_k=data.top_k,
-        seed=data.seed,
-        stop=data.stop,
-        stream=data.stream,
-    )
-
-
-VARIANT = Variant(_writer, limit_param="max_new_tokens", default_tokens=DEFAULT_NEW_TOKENS)

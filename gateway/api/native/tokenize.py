@@ -12,18 +12,20 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
+from gateway.api.openai.protocol.messages import Message
 from gateway.api.openai.protocol.params import TokenId
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.protocol.tools import Tools
 from gateway.api.openai.translate.checks import check_chat
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.translate.job import conversation_of
+from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.logprobs import shown_token
-from gateway.chat.conversation import Message
-from gateway.generation.prepare import prepare_prompt
+from gateway.generation.prepare import prepare_conversation
 from gateway.generation.writer import encode
-from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, model_of
+from gateway.http.body import JSONBody
+from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -73,15 +75,23 @@ class Text(Struct, frozen=True):
     prompt: str
 
 
-_decode_tokenize = msgspec.json.Decoder(TokenizeRequest).decode
-_decode_detokenize = msgspec.json.Decoder(DetokenizeRequest).decode
+_TOKENIZE = JSONBody(
+    TokenizeRequest, msgspec.json.Decoder(TokenizeRequest).decode, check_extensions
+)
+_DETOKENIZE = JSONBody(
+    DetokenizeRequest, msgspec.json.Decoder(DetokenizeRequest).decode, check_extensions
+)
 
 
-@post("/tokenize", status_code=200)
-async def tokenize(request: AnyRequest) -> ASGIApp:
+@post(
+    "/tokenize",
+    status_code=200,
+    opt=facts(body=TokenizeRequest, answer=Tokens, errors=BODY_ERRORS),
+)
+async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
-    data = await read_json(request, _decode_tokenize, TokenizeRequest)
-    model = model_of(request, data.model)
+    data = await _TOKENIZE.read(request)
+    model = model_of(context, data.model)
     token_ids = await _token_ids(data, model)
     shown = None
     if data.return_token_strs:
@@ -89,11 +99,15 @@ async def tokenize(request: AnyRequest) -> ASGIApp:
     return JSONBytes(encode(Tokens(len(token_ids), model.max_model_len, token_ids, shown)))
 
 
-@post("/detokenize", status_code=200)
-async def detokenize(request: AnyRequest) -> ASGIApp:
+@post(
+    "/detokenize",
+    status_code=200,
+    opt=facts(body=DetokenizeRequest, answer=Text, errors=BODY_ERRORS),
+)
+async def detokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The text of token ids."""
-    data = await read_json(request, _decode_detokenize, DetokenizeRequest)
-    tokenizer = model_of(request, data.model).tokenizer
+    data = await _DETOKENIZE.read(request)
+    tokenizer = model_of(context, data.model).tokenizer
     if len(data.tokens) <= MANY_TOKENS:
         text = _text(tokenizer, data.tokens)
     else:
@@ -106,7 +120,7 @@ async def _token_ids(data: TokenizeRequest, model: ServedModel) -> list[int]:
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
     if data.messages is not None:
         chat = _chat(data, data.messages, model)
-        prompt, _ = await prepare_prompt(chat, model, find_tool_use(chat))
+        prompt, _ = await prepare_conversation(conversation_of(chat), model)
         return prompt
     _refuse_beside_prompt(data)
     [token_ids] = await model.encode(

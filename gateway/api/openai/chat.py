@@ -1,112 +1,60 @@
 """POST /v1/chat/completions."""
 
 import secrets
-import time
-from collections.abc import Callable
 
 from litestar import post
 from litestar.types import ASGIApp
 
-from gateway.admission.guard import reserve_tokens
+from gateway.api.openai.protocol.answers import ChatCompletion
+from gateway.api.openai.protocol.chunks import ChatCompletionChunk
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     StreamOptions,
     decode_chat_completion,
 )
-from gateway.api.openai.translate.checks import check_chat, num_choices
-from gateway.api.openai.translate.sampling import check_sampling_tokens
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.schema_notes import note_fields
+from gateway.api.openai.translate.job import chat_job, chat_wish
+from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
-from gateway.generation.assembler import Assembler
-from gateway.generation.parsers import find_calls, find_reading
-from gateway.generation.prepare import (
-    prepare_prompt,
+from gateway.generation.run import AnswerRun
+from gateway.generation.scheduling import served_tier
+from gateway.generation.writer import AnswerWriter, new_head
+from gateway.http.body import JSONBody
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
+from gateway.http.streaming import respond
+
+BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, check_extensions)
+
+
+FACTS = facts(
+    operation="chat",
+    body=ChatCompletionRequest,
+    answer=ChatCompletion,
+    event=ChatCompletionChunk,
+    errors=ENGINE_ERRORS,
+    describe=note_fields(ChatCompletionRequest),
 )
-from gateway.generation.requests import chat_requests
-from gateway.generation.scheduling import scheduling_of, served_tier
-from gateway.generation.writer import AnswerWriter, Head
-from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, caller_of, context_of, served_model
-from gateway.http.streaming import EventStream, WholeAnswer
-from gateway.models.served_model import ServedModel
 
 
-@post("/v1/chat/completions", status_code=200)
-async def create_chat_completion(request: AnyRequest) -> ASGIApp:
+@post("/v1/chat/completions", status_code=200, opt=FACTS)
+async def create_chat_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
-    data = await read_json(request, decode_chat_completion, ChatCompletionRequest)
-    return await answer_chat(request, data, _writer, id_prefix="chatcmpl-")
-
-
-NewWriter = Callable[[ChatCompletionRequest, Head, Assembler, ServedModel], AnswerWriter]
-
-
-async def answer_chat(
-    request: AnyRequest, data: ChatCompletionRequest, new_writer: NewWriter, *, id_prefix: str
-) -> ASGIApp:
-    """The response to a conversation that has been read, in the form of whichever endpoint it came
-    to."""
-    context = context_of(request)
-    model = served_model(request, data)
-    check_chat(data)
-    caller = caller_of(request)
-    scheduling = scheduling_of(data, caller, model.lora)
-    context.gpus.check_memory()
-    model.client.check_room(num_choices(data))
-    check_sampling_tokens(data, model.tokenizer.vocab_size)
-    tool_use = find_tool_use(data)
-    prompt, thinking = await prepare_prompt(data, model, tool_use)
-    calls = find_calls(tool_use, model, data)
-    head = _head(model, id_prefix, served_tier(data, caller))
-    requests = chat_requests(
-        data,
-        prompt,
-        scheduling,
-        answer_id=head.id,
-        max_model_len=model.max_model_len,
-        calls=calls,
-        thinking=thinking,
+    data = await BODY.read(request)
+    model = served_model(context, request, data)
+    job = chat_job(
+        data, f"chatcmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
     )
-    assembler = Assembler(
-        [request.request_id for request in requests],
-        [len(prompt)],
-        parsing=find_reading(data, calls, thinking),
-    )
-    asked = data.max_completion_tokens if data.max_tokens is None else data.max_tokens
-    reserve_tokens(request.scope, assembler, [asked] * len(requests))
-    writer = new_writer(data, head, assembler, model)
-    if not data.stream:
-        return WholeAnswer(
-            lambda: model.client.submit(requests), assembler, writer, context.metrics
+
+    def new_writer(run: AnswerRun) -> AnswerWriter:
+        options = data.stream_options or StreamOptions()
+        return ChatWriter(
+            new_head(job.id, model, served_tier(chat_wish(data), job.scheduling)),
+            include_usage=bool(options.include_usage),
+            usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
+            logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+            legacy_calls=bool(data.functions),
         )
-    return EventStream(
-        lambda: model.client.submit(requests),
-        assembler,
-        writer,
-        context.metrics,
-        context.settings.server.keep_alive_interval,
-    )
 
-
-def _writer(
-    data: ChatCompletionRequest, head: Head, assembler: Assembler, model: ServedModel
-) -> AnswerWriter:
-    options = data.stream_options or StreamOptions()
-    return ChatWriter(
-        head,
-        include_usage=bool(options.include_usage),
-        usage_so_far=assembler.usage_so_far if options.continuous_usage_stats else None,
-        logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
-        legacy_calls=bool(data.functions),
-    )
-
-
-def _head(model: ServedModel, id_prefix: str, service_tier: str | None) -> Head:
-    return Head(
-        id=f"{id_prefix}{secrets.token_hex(16)}",
-        created=int(time.time()),
-        model=model.name,
-        system_fingerprint=model.system_fingerprint,
-        service_tier=service_tier,
-    )
+    return await respond(context, request, job, model, new_writer)

@@ -2,30 +2,29 @@
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
-from typing import Self
 
 from litestar import post
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.guard import reserve_prompt_tokens
+from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.protocol.embedding import (
+    EmbeddingList,
     EmbeddingRequest,
     EmbeddingUsage,
     Inputs,
     decode_embedding,
 )
 from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
-from gateway.generation.scheduling import Scheduling, scheduling_of
+from gateway.api.openai.translate.unsupported import check_extensions
+from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
+from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
-from gateway.http.body import read_json
-from gateway.http.context import AnyRequest, caller_of, context_of, served_model
+from gateway.http.body import JSONBody
+from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
+from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
-from gateway.observability.answer_record import AnswerRecord, Outcome
-from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
 from runtime.messages.embedding import EmbeddingRequest as EngineRequest
@@ -34,23 +33,31 @@ from runtime.messages.engine import EngineLimits
 WRITTEN_NUMBERS = 50_000
 """Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""
 
+BODY = JSONBody(EmbeddingRequest, decode_embedding, check_extensions)
 
-@post("/v1/embeddings", status_code=200)
-async def create_embedding(request: AnyRequest) -> ASGIApp:
+
+FACTS = facts(
+    operation="embeddings", body=EmbeddingRequest, answer=EmbeddingList, errors=ENGINE_ERRORS
+)
+
+
+@post("/v1/embeddings", status_code=200, opt=FACTS)
+async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
-    data = await read_json(request, decode_embedding, EmbeddingRequest)
-    context = context_of(request)
-    model = served_model(request, data)
+    data = await BODY.read(request)
+    model = served_model(context, request, data)
     inputs = given_inputs(data)
-    scheduling = scheduling_of(data, caller_of(request))
+    wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
+    scheduling = scheduling_of(wish, caller_of(context, request))
     context.gpus.check_memory()
-    limits = model.client.check_embeddings()
+    limits = model.engine.check_embeddings()
     _check_adapter(model)
     await _check_dimensions(data, model, limits.embedding_width)
     token_lists = await _token_lists(data, inputs, model, limits)
-    counter = _Counter(context.metrics.of(model.name), RequestRecord.of(request.scope), token_lists)
-    reserve_prompt_tokens(request.scope, counter.num_tokens, lambda: counter.num_used)
-    return EmbeddingAnswer(data, model, _engine_request(token_lists, scheduling), counter)
+    started = scheduling.arrival_time
+    timeline = EmbeddingTimeline(context.metrics.of(model.name), started, token_lists)
+    reserve_prompt_tokens(request.scope, timeline.num_tokens, lambda: timeline.num_used)
+    return EmbeddingAnswer(data, model, _engine_request(token_lists, scheduling), timeline)
 
 
 class EmbeddingAnswer:
@@ -61,20 +68,22 @@ class EmbeddingAnswer:
         data: EmbeddingRequest,
         model: ServedModel,
         request: EngineRequest,
-        counter: "_Counter",
+        timeline: EmbeddingTimeline,
     ) -> None:
         self._data = data
         self._model = model
         self._request = request
-        self._counter = counter
+        self._timeline = timeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = self._model.client.embed(self._request)
-        with self._counter, until_over(receive, stream, RequestRecord.of(scope).deadline):
+        request_record = RequestRecord.of(scope)
+        stream = self._model.engine.embed(self._request)
+        request_record.answer = self._timeline.record
+        with self._timeline, until_over(receive, stream, request_record.deadline):
             vectors = await stream.result()
             if vectors is None:
                 return  # the client has left
-            self._counter.finish()
+            self._timeline.finish()
         pieces = [piece async for piece in self._pieces(vectors)]
         headers = [
             (b"content-type", b"application/json"),
@@ -94,55 +103,9 @@ class EmbeddingAnswer:
             body = b",".join([encode(encoded(index, each, self._data)) for index, each in part])
             yield b"," + body if start else body
             await asyncio.sleep(0)
-        num_tokens = self._counter.num_tokens
+        num_tokens = self._timeline.num_tokens
         usage = encode(EmbeddingUsage(num_tokens, num_tokens))
         yield b'],"model":%s,"usage":%s}' % (encode(self._model.name), usage)
-
-
-class _Counter:
-    """Counts one request's tokens and times it. A `with` block that is left without `finish` is a
-    request that was aborted, or one that failed where an error leaves it."""
-
-    def __init__(
-        self, metrics: ModelMetrics, request_record: RequestRecord, inputs: Sequence[Sequence[int]]
-    ) -> None:
-        self.num_tokens = sum(map(len, inputs))
-        self._metrics = metrics
-        self._exchange = request_record
-        self._record = AnswerRecord(len(inputs))
-
-    @property
-    def num_used(self) -> int:
-        """What the client is charged: all of it, or nothing where it got nothing."""
-        return self._record.prompt_tokens
-
-    def __enter__(self) -> Self:
-        self._exchange.answer = self._record
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
-    ) -> None:
-        if self._record.outcome:
-            return
-        if isinstance(error, Exception):
-            self._metrics.failed += 1
-            self._end("failed")
-        else:
-            self._metrics.aborted += 1
-            self._end("aborted")
-
-    def finish(self) -> None:
-        """All vectors are there."""
-        self._end("completed")
-        self._record.prompt_tokens = self.num_tokens
-        self._metrics.prompt_tokens += self.num_tokens
-        self._metrics.request_prompt_tokens.observe(self.num_tokens)
-        self._metrics.e2e_latency.observe(self._record.ended - self._exchange.started)
-
-    def _end(self, outcome: Outcome) -> None:
-        self._record.outcome = outcome
-        self._record.ended = time.monotonic()
 
 
 def _engine_request(token_lists: list[list[int]], scheduling: Scheduling) -> EngineRequest:

@@ -8,11 +8,12 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.admission.drain import Drain
-from gateway.admission.guard import ADMIN
+from gateway.admission.middleware import ADMIN
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
-from gateway.http.context import AnyRequest, context_of
+from gateway.http.context import AnyRequest, CurrentContext
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import facts
 
 
 class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,36 +38,40 @@ class RestartState(Struct, frozen=True):
 
 
 @get("/admin/drain", opt={ADMIN: True}, sync_to_thread=False)
-def drain_state(request: AnyRequest) -> ASGIApp:
+def drain_state(context: CurrentContext) -> ASGIApp:
     """Whether the server drains."""
-    return _state(context_of(request).drain)
+    return _state(context.drain)
 
 
 @post("/admin/drain", opt={ADMIN: True}, status_code=200)
-async def start_drain(request: AnyRequest) -> ASGIApp:
+async def start_drain(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Take nothing new, finish what runs, and end, unless `exit` is false."""
     data = await read_optional_json(request, DrainRequest)
-    drain = context_of(request).drain
+    drain = context.drain
     drain.begin(exits=data.exit)
     return _state(drain)
 
 
 @post("/admin/resume", opt={ADMIN: True}, status_code=200)
-async def resume(request: AnyRequest) -> ASGIApp:
+async def resume(context: CurrentContext) -> ASGIApp:
     """Take requests again. A server that is about to end stays as it is: 409."""
-    drain = context_of(request).drain
+    drain = context.drain
     if not drain.resume():
         raise HTTPException(status_code=409, detail="The server is about to end.")
     return _state(drain)
 
 
-@post("/admin/restart", opt={ADMIN: True}, status_code=202, sync_to_thread=False)
-def restart_engine(request: AnyRequest) -> ASGIApp:
+@post(
+    "/admin/restart",
+    opt={ADMIN: True, **facts(answer=RestartState, done=202)},
+    status_code=202,
+    sync_to_thread=False,
+)
+def restart_engine(context: CurrentContext) -> ASGIApp:
     """Have a new engine process, also where the engine was given up. Requests in flight go on with
     it; how far it is, `/health` says."""
-    context = context_of(request)
     context.restart_engine()
-    in_flight = context.model.client.num_in_flight
+    in_flight = context.model.engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
 
 

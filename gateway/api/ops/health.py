@@ -1,16 +1,17 @@
-"""Models, health and metrics: what can be asked without generating anything."""
+"""GET /health, /health/live and /health/ready: the state of the server."""
 
 import time
 
 from litestar import get
 from litestar.types import ASGIApp
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from gateway.admission.guard import MONITORING, PUBLIC
+from gateway.admission.middleware import MONITORING, PUBLIC
 from gateway.errors import retry_headers
 from gateway.generation.writer import encode
-from gateway.http.context import AnyRequest, Context, context_of
+from gateway.http.context import AnyRequest, Context, CurrentContext
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import facts
 from gateway.models.health import HealthState, Progress, problems_of, progress_of, state_of
 from gateway.models.served_model import LOADING_RETRY_SECONDS
 from runtime.hardware.readings import GpuReading
@@ -52,32 +53,39 @@ def live() -> ASGIApp:
     return JSONBytes(b'{"status":"ok"}')
 
 
-@get("/health/ready", opt={PUBLIC: True}, sync_to_thread=False)
-def ready(request: AnyRequest) -> ASGIApp:
+@get(
+    "/health/ready",
+    opt={PUBLIC: True, **facts(answer=Readiness, errors=(503,), unavailable=Readiness)},
+    sync_to_thread=False,
+)
+def ready(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Whether a request sent now would be taken: 200 or 503."""
-    context = context_of(request)
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
-@get("/health", opt={MONITORING: True}, sync_to_thread=False)
-def health(request: AnyRequest) -> ASGIApp:
+@get(
+    "/health",
+    opt={MONITORING: True, **facts(answer=Health, errors=(503,), unavailable=Health)},
+    sync_to_thread=False,
+)
+def health(context: CurrentContext) -> ASGIApp:
     """All that the server knows about itself; the status is that of /health/ready."""
-    context, now = context_of(request), time.monotonic()
-    model, client = context.model, context.model.client
-    problems = problems_of(client, context.gpus.pressure_reason, now)
+    now = time.monotonic()
+    model, engine = context.model, context.model.engine
+    problems = problems_of(engine, context.gpus.pressure_reason, now)
     return _health_response(
         context,
         Health(
             status=_status(context),
             reason=_reason(context) or " ".join(problems),
-            state=state_of(client, model.has_tokenizer, problems),
-            progress=progress_of(client, now),
+            state=state_of(engine, model.has_tokenizer, problems),
+            progress=progress_of(engine, now),
             version=__version__,
             model=model.name,
-            num_requests_in_flight=client.num_in_flight,
-            engine=client.info,
-            limits=client.limits,
-            stats=_stats(client.stats),
+            num_requests_in_flight=engine.num_in_flight,
+            engine=engine.info,
+            limits=engine.limits,
+            stats=_stats(engine.stats),
             gpus=context.gpus.snapshot.gpus,
             gpu_problem=context.gpus.snapshot.problem,
         ),
@@ -104,7 +112,9 @@ def _reason(context: Context) -> str:
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:
-    return {name: getattr(stats, name) for name in stats.__struct_fields__}
+    own = structs.asdict(stats)
+    del own["usage"]
+    return own | structs.asdict(stats.usage)
 
 
 def _health_response(context: Context, body: Struct) -> ASGIApp:

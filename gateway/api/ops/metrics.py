@@ -4,27 +4,27 @@ import asyncio
 
 from litestar import Response, get
 
-from gateway.admission.guard import MONITORING
-from gateway.http.context import AnyRequest, context_of
+from gateway.admission.middleware import MONITORING
+from gateway.http.context import CurrentContext
+from gateway.http.route_facts import facts
 from gateway.observability.metrics.exposition import CONTENT_TYPE, render
 from gateway.observability.metrics.processes import ProcessUsage, own_usage, usage_of_tree
 from runtime.messages.engine import EngineInfo
 
 
-@get("/metrics", opt={MONITORING: True})
-async def metrics_text(request: AnyRequest) -> Response[bytes]:
+@get("/metrics", opt={MONITORING: True, **facts(media_type="text/plain")})
+async def metrics_text(context: CurrentContext) -> Response[bytes]:
     """Prometheus text."""
-    context = context_of(request)
-    clients = {model.name: model.client for model in context.models}
-    usages = await asyncio.to_thread(_usages, [client.info for client in clients.values()])
-    text = render(context.metrics, clients, context.gpus, usages)
+    engines = {model.name: model.engine for model in context.models}
+    usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
+    text = render(context.metrics, engines, context.gpus, usages)
     # Litestar adds the character set to whatever is text
     return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
 
 
-def _usages(engines: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
+def _usages(infos: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
     """Of the gateway, and of all engines together."""
-    found = [usage_of_tree(info.pid) for info in engines if info is not None and info.pid]
+    found = [usage_of_tree(info.pid) for info in infos if info is not None and info.pid]
     alive = [usage for usage in found if usage is not None]
     engine = ProcessUsage(
         sum(usage.cpu_seconds for usage in alive), sum(usage.memory_bytes for usage in alive)

@@ -1,8 +1,7 @@
 """GET /openapi.json: this server in OpenAPI 3.1.
 
-Written from what the code itself goes by: the routes, the Structs of requests and answers, the
-table of errors, the tables of fields that are refused or have no effect. So it cannot say other
-things than the server does.
+The document is written from the routes and their facts, which the server itself goes by, so it
+cannot say other things than the server does.
 """
 
 import re
@@ -13,87 +12,15 @@ import msgspec
 from litestar import get
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import ASGIApp
-from msgspec import Struct
 
-from gateway.api.native.generate import GenerateRequest, Generation, GenerationChunk
-from gateway.api.native.tokenize import DetokenizeRequest, Text, TokenizeRequest, Tokens
-from gateway.api.openai.protocol.answers import ChatCompletion, Completion
-from gateway.api.openai.protocol.chunks import ChatCompletionChunk, CompletionChunk
-from gateway.api.openai.protocol.embedding import EmbeddingList, EmbeddingRequest
-from gateway.api.openai.protocol.models import Model, ModelList
-from gateway.api.openai.protocol.requests import ChatCompletionRequest, CompletionRequest
-from gateway.api.openai.responses import unsupported as response_fields
-from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
-from gateway.api.openai.responses.protocol import (
-    InputItem,
-    InputTokensRequest,
-    ResponseRequest,
-    ResponseTool,
-)
-from gateway.api.openai.translate.unsupported import (
-    HARMLESS,
-    NOT_SUPPORTED,
-    NOT_SUPPORTED_EXTENSIONS,
-)
-from gateway.api.ops.admin import RestartState
-from gateway.api.ops.health import Health, Readiness
-from gateway.api.ops.version import Version
 from gateway.errors import ErrorResponse
-from gateway.generation.scheduling import MAX_PRIORITY, PRIORITIES
 from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest
 from gateway.http.json_response import JSONBytes
+from gateway.http.route_facts import RouteFacts, facts_of
 from runtime.version import __version__
 
 Json = dict[str, Any]
-
-
-class Operation(Struct, frozen=True):
-    """What a route takes and gives, beyond what its handler's docstring says.
-
-    `event` is what a stream is made of; of events that have names it is the union. An `answer` of
-    None is text or JSON of any shape. `errors` are statuses beside those that every route may have,
-    `done` is the one of success.
-    """
-
-    answer: Any = None
-    request: Any = None
-    event: Any = None
-    errors: tuple[int, ...] = ()
-    media_type: str = "application/json"
-    unavailable: Any = ErrorResponse
-    done: int = 200
-
-
-_BODY = (400, 404, 413, 415, 503)
-_ENGINE = (*_BODY, 429)
-
-OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("POST", "/v1/chat/completions"): Operation(
-        ChatCompletion, ChatCompletionRequest, ChatCompletionChunk, _ENGINE
-    ),
-    ("POST", "/v1/completions"): Operation(Completion, CompletionRequest, CompletionChunk, _ENGINE),
-    ("POST", "/v1/responses"): Operation(Response, ResponseRequest, ResponseEvent, _ENGINE),
-    ("POST", "/v1/responses/input_tokens"): Operation(
-        InputTokens, InputTokensRequest, errors=_BODY
-    ),
-    ("GET", "/v1/responses/{response_id}"): Operation(errors=(404,)),
-    ("DELETE", "/v1/responses/{response_id}"): Operation(errors=(404,)),
-    ("GET", "/v1/responses/{response_id}/input_items"): Operation(errors=(404,)),
-    ("POST", "/v1/responses/{response_id}/cancel"): Operation(errors=(404, 503)),
-    ("POST", "/v1/embeddings"): Operation(EmbeddingList, EmbeddingRequest, errors=_ENGINE),
-    ("POST", "/generate"): Operation(Generation, GenerateRequest, GenerationChunk, _ENGINE),
-    ("POST", "/tokenize"): Operation(Tokens, TokenizeRequest, errors=_BODY),
-    ("POST", "/detokenize"): Operation(Text, DetokenizeRequest, errors=_BODY),
-    ("GET", "/v1/models"): Operation(ModelList),
-    ("GET", "/v1/models/{model_id}"): Operation(Model, errors=(404,)),
-    ("GET", "/health"): Operation(Health, errors=(503,), unavailable=Health),
-    ("GET", "/health/ready"): Operation(Readiness, errors=(503,), unavailable=Readiness),
-    ("GET", "/version"): Operation(Version),
-    ("POST", "/admin/restart"): Operation(RestartState, done=202),
-    ("GET", "/metrics"): Operation(media_type="text/plain"),
-}
-"""Routes that are not here are described by their docstrings alone."""
 
 ERRORS: Mapping[int, str] = {
     400: "The request is wrong; `param` names what, and nothing has been done.",
@@ -140,9 +67,11 @@ def openapi_json(request: AnyRequest) -> ASGIApp:
 def document(routes: Iterable[BaseRoute]) -> Json:
     """The OpenAPI document of a server with these routes."""
     paths: Json = {}
+    known: list[RouteFacts] = []
     for route in routes:
         if isinstance(route, HTTPRoute):
             paths.setdefault(_path(route), {}).update(_operations(route))
+            known += [facts_of(handler) for handler in _handlers(route).values()]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -155,7 +84,7 @@ def document(routes: Iterable[BaseRoute]) -> Json:
         "security": [{}, {"bearer": []}],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(known),
             "headers": dict(HEADERS),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
@@ -169,7 +98,7 @@ def _path(route: HTTPRoute) -> str:
 def _operations(route: HTTPRoute) -> Json:
     path = _path(route)
     return {
-        method.lower(): _operation(method, path, handler.fn.__doc__ or "")
+        method.lower(): _operation(method, path, handler.fn.__doc__ or "", facts_of(handler))
         for method, handler in _handlers(route).items()
     }
 
@@ -183,8 +112,7 @@ def _handlers(route: HTTPRoute) -> dict[str, Any]:
     return handlers
 
 
-def _operation(method: str, path: str, docstring: str) -> Json:
-    known = OPERATIONS.get((method, path), Operation())
+def _operation(method: str, path: str, docstring: str, known: RouteFacts) -> Json:
     summary, _, rest = " ".join(docstring.split()).partition(". ")
     operation: Json = {
         "operationId": re.sub(r"\W+", "_", f"{method.lower()}{path}").strip("_"),
@@ -195,8 +123,8 @@ def _operation(method: str, path: str, docstring: str) -> Json:
         operation["description"] = rest
     if names := re.findall(r"\{(\w+)\}", path):
         operation["parameters"] = [_path_parameter(name) for name in names]
-    if known.request is not None:
-        content = {"application/json": {"schema": _reference(known.request)}}
+    if known.body is not None:
+        content = {"application/json": {"schema": _reference(known.body)}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -212,26 +140,26 @@ def _path_parameter(name: str) -> Json:
     }
 
 
-def _responses(known: Operation) -> Json:
+def _responses(known: RouteFacts) -> Json:
     content: Json = {known.media_type: {"schema": _answer_schema(known)}}
     if known.event is not None:
-        content["text/event-stream"] = {"schema": _event_schema(known.event)}
+        content["text/event-stream"] = {"schema": _event_schema(known)}
     responses = {str(known.done): _response("Done.", content)}
     for status in sorted({*known.errors, 500}):
-        kind = known.unavailable if status == 503 else ErrorResponse
-        error = {"application/json": {"schema": _reference(kind)}}
+        kind = known.unavailable if status == 503 else None
+        error = {"application/json": {"schema": _reference(kind or known.envelope)}}
         responses[str(status)] = _response(ERRORS[status], error)
-    envelope = {"application/json": {"schema": _reference(ErrorResponse)}}
+    envelope = {"application/json": {"schema": _reference(known.envelope)}}
     responses["default"] = _response("Every other error.", envelope)
     return responses
 
 
-def _event_schema(kind: Any) -> Json:
+def _event_schema(known: RouteFacts) -> Json:
     """One event of a stream, in the form that OpenAPI 3.2 has for them."""
-    if get_args(kind):
-        return _named_event_schema(get_args(kind))
-    chunk = {"contentMediaType": "application/json", "contentSchema": _reference(kind)}
-    error = {"contentMediaType": "application/json", "contentSchema": _reference(ErrorResponse)}
+    if kinds := get_args(known.event):
+        return _named_event_schema(kinds)
+    chunk = {"contentMediaType": "application/json", "contentSchema": _reference(known.event)}
+    error = {"contentMediaType": "application/json", "contentSchema": _reference(known.envelope)}
     data = {"type": "string", "anyOf": [chunk, error, {"const": "[DONE]"}]}
     return {
         "type": "object",
@@ -256,7 +184,7 @@ def _named_event_schema(kinds: Sequence[Any]) -> Json:
     }
 
 
-def _answer_schema(known: Operation) -> Json:
+def _answer_schema(known: RouteFacts) -> Json:
     if known.answer is not None:
         return _reference(known.answer)
     return {"type": "string"} if known.media_type.startswith("text/") else {}
@@ -271,54 +199,18 @@ def _reference(kind: Any) -> Json:
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def _schemas() -> Json:
-    kinds = {ErrorResponse, ResponseTool, *get_args(InputItem)}
-    for known in OPERATIONS.values():
+def _schemas(routes: Sequence[RouteFacts]) -> Json:
+    kinds: set[Any] = {ErrorResponse}
+    for known in routes:
         events = get_args(known.event) or (known.event,)
-        kinds.update({known.answer, known.request, *events, known.unavailable})
+        kinds |= {known.answer, known.body, known.unavailable, known.envelope}
+        kinds |= {*events, *known.parts}
     kinds.discard(None)
     _, schemas = msgspec.json.schema_components(
         sorted(kinds, key=lambda kind: str(kind.__name__)),
         ref_template="#/components/schemas/{name}",
     )
-    for kind in (ChatCompletionRequest, CompletionRequest):
-        _describe_fields(schemas[kind.__name__]["properties"], kind)
-    for name in (ResponseRequest.__name__, InputTokensRequest.__name__):
-        _describe_lists(schemas[name]["properties"])
-        response_fields.describe(schemas[name]["properties"])
-    response_fields.describe_inside(schemas)
-    _describe_extensions(schemas["ResponseRequest"]["properties"])
+    for known in routes:
+        if known.describe is not None:
+            known.describe(schemas)
     return schemas
-
-
-def _describe_lists(properties: Json) -> None:
-    """Of what `gateway.api.openai.responses.protocol` reads in a second step."""
-    items = {"anyOf": [_reference(kind) for kind in get_args(InputItem)]}
-    for schema in (*properties["input"]["anyOf"], *properties["tools"]["anyOf"]):
-        if schema.get("type") == "array":
-            is_input = schema in properties["input"]["anyOf"]
-            schema["items"] = items if is_input else _reference(ResponseTool)
-
-
-def _describe_fields(properties: Json, kind: type[Struct]) -> None:
-    """Says of each field that has no meaning here what becomes of it."""
-    refused = {name: values for name, values in NOT_SUPPORTED.items() if name in properties}
-    for name, values in NOT_SUPPORTED_EXTENSIONS.items():
-        if name not in kind.__struct_fields__:
-            refused[name] = values
-    for name, values in refused.items():
-        description = "Not supported: refused unless it asks for nothing."
-        properties[name] = {"enum": [None, *values], "description": description}
-    for name in HARMLESS.keys() & properties.keys():
-        properties[name]["description"] = f"Without effect on the answer: {HARMLESS[name]}."
-    _describe_extensions(properties)
-
-
-def _describe_extensions(properties: Json) -> None:
-    """What the Structs do not say of fields that OpenAI does not have."""
-    whole_number = {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}
-    properties["priority"] = {
-        "anyOf": [{"enum": [None, *PRIORITIES]}, whole_number],
-        "description": "Lower is served first.",
-    }
-    properties["logit_bias"]["anyOf"][0]["propertyNames"] = {"pattern": "^[0-9]+$"}

@@ -113,16 +113,16 @@ def new_parser(
     state: ReasoningState,
     calls: Parser | None = None,
     *,
-    tells_channels: bool = False,
+    parses_channels: bool = False,
 ) -> Parser:
-    """A parser for one choice. `calls` parses its tool calls. With `tells_channels`, `calls` itself
+    """A parser for one choice. `calls` parses its tool calls. With `parses_channels`, `calls` also
     parses messages on channels and the reasoning in them."""
     if not reasoning_format.has_channels:
         thought = TagParser(
             reasoning_format.start, reasoning_format.end, starts_inside=state == "inside"
         )
         return thought if calls is None else Chain(thought, calls)
-    if calls is not None and tells_channels:
+    if calls is not None and parses_channels:
         return _begun(calls, reasoning_format, state)
     channels = _begun(HarmonyParser((), str, None), reasoning_format, state)
     return channels if calls is None else Chain(channels, calls)

@@ -1,7 +1,7 @@
 """Whether and how long a model reasons before it answers. Pure.
 
-A request's parameters (`reasoning_effort`, `thinking_token_budget`, `include_reasoning`) become
-variables of the chat template, and a `Thinking` for the engine (docs/reasoning.md).
+A client's wish becomes variables of the chat template, and a `Thinking` for the engine
+(docs/reasoning.md).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +11,8 @@ from typing import Any, NoReturn, get_args
 import msgspec
 from msgspec import Struct
 
-from gateway.api.openai.protocol.requests import ChatCompletionRequest
-from gateway.chat.conversation import AssistantMessage, ReasoningEffort
 from gateway.chat.reasoning.formats import ReasoningFormat, ReasoningState, find_reasoning_state
+from gateway.chat.reasoning.wish import ReasoningEffort, ReasoningWish
 from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
@@ -133,36 +132,37 @@ class PreparedThinking(Struct, frozen=True):
 
 
 def plan_thinking(
-    data: ChatCompletionRequest,
+    wish: ReasoningWish,
     reasoning_format: ReasoningFormat | None,
     controls: TemplateControls,
     default_budget: int | None,
 ) -> ThinkingPlan:
-    """Raises InvalidRequest if the request sets reasoning and the model does not reason.
+    """Raises InvalidRequest if the client asks for reasoning and the model does not reason.
 
-    The request's own budget takes precedence over its effort's budget, and that one over the
+    The client's own budget takes precedence over its effort's budget, and that one over the
     default.
     """
-    if reasoning_format is None and data.thinking_token_budget is not None:
+    if reasoning_format is None and wish.budget is not None:
         _refuse("thinking_token_budget")
-    effort = data.reasoning_effort
+    effort = wish.effort
     variables = {} if effort is None else _variables(effort, controls)
     if reasoning_format is None and effort not in (None, "none") and not variables:
-        _refuse("reasoning_effort")
+        _refuse(wish.effort_param)
     budget = default_budget
-    if data.thinking_token_budget is not None:
-        budget = data.thinking_token_budget
-    elif effort is not None and not _is_told(effort, variables):
+    if wish.budget is not None:
+        budget = wish.budget
+    elif effort is not None and not _expresses(variables, effort):
         budget = EFFORT_BUDGETS.get(effort)
-    return ThinkingPlan({**variables, **(data.chat_template_kwargs or {})}, budget)
+    return ThinkingPlan(variables, budget)
 
 
 def prepare_thinking(
-    data: ChatCompletionRequest, reasoner: Reasoner, prompt: str, budget: int | None
+    reasoner: Reasoner, prompt: str, continued_text: str | None, budget: int | None
 ) -> PreparedThinking:
-    """`prompt` is the rendered text that the answers follow."""
+    """`prompt` is the rendered text that the answers follow. It ends with `continued_text` if the
+    model is to continue an answer; None if it starts a new one."""
     reasoning_format = reasoner.reasoning_format
-    state = find_reasoning_state(reasoning_format, prompt, _continued(data))
+    state = find_reasoning_state(reasoning_format, prompt, continued_text)
     return PreparedThinking(
         reasoning_format,
         state,
@@ -186,19 +186,11 @@ def _nearest(effort: ReasoningEffort, known: Sequence[ReasoningEffort]) -> Reaso
     return min(reversed(known), key=lambda each: abs(EFFORTS.index(each) - place))
 
 
-def _is_told(effort: ReasoningEffort, variables: Mapping[str, Any]) -> bool:
+def _expresses(variables: Mapping[str, Any], effort: ReasoningEffort) -> bool:
     """Whether the template variables express the effort, so that no budget is needed."""
-    told = variables.get("reasoning_effort")
+    shown = variables.get("reasoning_effort")
     is_switched_off = any(variables.get(switch) is False for switch in SWITCHES)
-    return is_switched_off or told == effort or (told is not None and effort != "none")
-
-
-def _continued(data: ChatCompletionRequest) -> str | None:
-    """The text of the answer that the model is to continue; None if it starts a new answer."""
-    last = data.messages[-1]
-    if not data.continue_final_message or not isinstance(last, AssistantMessage):
-        return None
-    return last.content if isinstance(last.content, str) else ""
+    return is_switched_off or shown == effort or (shown is not None and effort != "none")
 
 
 def _refuse(param: str) -> NoReturn:

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from gateway.chat.template.probe import Render, probe_tools
 from runtime.errors import InvalidRequest
 
@@ -14,6 +16,13 @@ RESERVED = frozenset(
     )
 )
 """Template variables that requests set by other parameters, or cannot set."""
+
+
+class RenderedPrompt(Struct, frozen=True):
+    """A rendered prompt. With `has_bos` it begins with the model's first token."""
+
+    text: str
+    has_bos: bool
 
 
 class ChatTemplate:
@@ -46,10 +55,12 @@ class ChatTemplate:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        param: str = "messages",
     ) -> str:
         """The prompt for the next answer, or for a continuation of the last message. `variables`
         are passed to the template. `tools` are the tools that the model may call. A template's
-        refusal is reported as a mistake in the messages."""
+        refusal is reported as a mistake in the messages, which are the request parameter
+        `param`."""
         given = dict(variables or {})
         if taken := sorted(self._reserved & given.keys()):
             raise InvalidRequest(
@@ -64,8 +75,16 @@ class ChatTemplate:
         except Exception as error:
             raise InvalidRequest(
                 f"The model's chat template cannot take these messages: {error}",
-                param="messages",
+                param=param,
             ) from error
+
+    def render_prompt(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> RenderedPrompt:
+        """The prompt, and whether it has the model's first token already. `options` are those of
+        `render`."""
+        text = self.render(messages, **options)
+        return RenderedPrompt(text, self.writes_bos(text))
 
     def writes_bos(self, prompt: str) -> bool:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""

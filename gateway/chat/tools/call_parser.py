@@ -93,7 +93,7 @@ class CallParser:
         dropped: it is blanks, or the beginning of another call that was cut off."""
         is_cut = self._number >= 0 and self._state == self._head
         if self._state in (self._begin, self._text, self._head) and not is_cut:
-            self._tell(self._held + self._buffer)
+            self._emit(self._held + self._buffer)
         self._held = self._buffer = ""
         return self._take()
 
@@ -101,7 +101,7 @@ class CallParser:
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def _tell(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         if text:
             self._pieces.append(Content(text))
 
@@ -131,13 +131,13 @@ class CallParser:
             keep = num_held(self._buffer, self._syntax.openers)
             end = len(self._buffer) - keep
             end = len(self._buffer[:end].rstrip()) if end else 0
-            self._tell(self._buffer[:end])
+            self._emit(self._buffer[:end])
             self._buffer = self._buffer[end:]
             return False
         before = self._buffer[:position]
-        told = before.rstrip()
-        self._tell(told)
-        self._held = before[len(told) :] + opener
+        emitted = before.rstrip()
+        self._emit(emitted)
+        self._held = before[len(emitted) :] + opener
         self._buffer = self._buffer[position + len(opener) :]
         self._restart_head(opener)
         return True
@@ -186,7 +186,7 @@ class CallParser:
         return not self._is_bare or (named is not None and named["name"] == call.name)
 
     def _no_call(self) -> bool:
-        self._tell(self._held)
+        self._emit(self._held)
         self._held = ""
         self._state = self._text
         return True

@@ -49,7 +49,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     texts that the parser searches for; marks that are tokens without text must be shown. `form` is
     None if arguments are not JSON; no grammar is made for them. `new_form_parser` makes a parser of
     calls in `form` that treats bare calls as content; None if `new_parser` does so already. With
-    `tells_reasoning` the parser finds the reasoning as well.
+    `parses_reasoning` the parser finds the reasoning as well.
     """
 
     name: str
@@ -58,4 +58,4 @@ class Dialect(Struct, frozen=True, kw_only=True):
     form: CallForm | None
     new_parser: NewParser
     new_form_parser: NewParser | None = None
-    tells_reasoning: bool = False
+    parses_reasoning: bool = False

@@ -5,7 +5,7 @@ author of a function's parameters means only the named ones; OpenAI's strict mod
 schemas that way.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 _SAYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
@@ -29,7 +29,7 @@ def closed(schema: Any) -> Any:
 
 
 def _combines(schema: Any) -> bool:
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         return False
     has_names = "properties" in schema
     if has_names and any(key in schema for key in _BESIDE):
@@ -42,7 +42,7 @@ def _combines(schema: Any) -> bool:
 
 def _parts(key: str, value: Any) -> Iterable[Any]:
     """The schemas under a keyword."""
-    if key in _BY_NAME and isinstance(value, Mapping):
+    if key in _BY_NAME and isinstance(value, dict):
         return value.values()
     if key in _LISTS and isinstance(value, list):
         return value
@@ -50,17 +50,17 @@ def _parts(key: str, value: Any) -> Iterable[Any]:
 
 
 def _closed(schema: Any) -> Any:
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         return schema
     result = {key: _closed_part(key, value) for key, value in schema.items()}
-    names = isinstance(schema.get("properties"), Mapping)
+    names = isinstance(schema.get("properties"), dict)
     if names and not any(key in schema for key in _SAYS):
         result["additionalProperties"] = False
     return result
 
 
 def _closed_part(key: str, value: Any) -> Any:
-    if key in _BY_NAME and isinstance(value, Mapping):
+    if key in _BY_NAME and isinstance(value, dict):
         return {name: _closed(schema) for name, schema in value.items()}
     if key in _LISTS and isinstance(value, list):
         return [_closed(schema) for schema in value]

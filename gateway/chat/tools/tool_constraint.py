@@ -14,7 +14,6 @@ from gateway.chat.parsing.pieces import Parser
 from gateway.chat.tools.calls_only import CallsOnly
 from gateway.chat.tools.dialect import CallForm, Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
-from gateway.chat.tools.strict_schema import closed
 from gateway.chat.tools.tool_use import FunctionSpec, ToolUse
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
@@ -24,14 +23,14 @@ from runtime.tokenizers.tokenizer import Tokenizer
 class ToolConstraint(Struct, frozen=True):
     """The constraint for the choices of one answer. `shown_token_ids` are the tokens that the
     parser searches for and that have no text. A choice that has called a named function ends with
-    `stop`, as with OpenAI. With `tells_reasoning` the parser separates reasoning from content by
+    `stop`, as with OpenAI. With `parses_reasoning` the parser separates reasoning from content by
     itself."""
 
     structured_output: StructuredOutput | None
     shown_token_ids: tuple[int, ...]
     new_parser: Callable[[], Parser]
     finish_reason: FinishReason
-    tells_reasoning: bool = False
+    parses_reasoning: bool = False
 
 
 def make_tool_constraint(
@@ -89,7 +88,7 @@ def _plan(
     elif use.legacy:
         reason = "function_call"
     return ToolConstraint(
-        wanted, tuple(hidden.values()), new_parser, reason, dialect.tells_reasoning
+        wanted, tuple(hidden.values()), new_parser, reason, dialect.parses_reasoning
     )
 
 
@@ -110,7 +109,7 @@ def _tagged(
     structures = tuple(
         TagStructure(
             form.begin(function.name),
-            json.dumps(closed(function.schema), ensure_ascii=False),
+            function.arguments.closed_text,
             form.end,
             function.is_strict,
             function.source,
@@ -179,7 +178,7 @@ def _check_free(use: ToolUse, wanted: StructuredOutput | None) -> None:
     """Refuses parameters that cannot be enforced for models whose arguments are not JSON."""
     strict = next((function for function in use.callable if function.is_strict), None)
     if strict is not None:
-        param = strict.source.removesuffix("parameters") + "strict"
+        param = f"{strict.where}.strict"
     elif wanted is not None:
         param = wanted.source
     else:
@@ -210,7 +209,7 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"const": function.name},
-            "arguments": _moved(closed(function.schema), pointer),
+            "arguments": _moved(function.arguments.closed, pointer),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,

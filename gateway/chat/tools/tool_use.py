@@ -7,14 +7,25 @@ from msgspec import Struct
 Mode = Literal["auto", "required", "named"]
 
 
+class ArgumentSchema(Struct, frozen=True):
+    """The JSON schema of a function's arguments, an object. `closed` is the schema that forbids
+    properties without a name; `closed_text` is its JSON. Requests share these values: nothing may
+    change them."""
+
+    schema: dict[str, Any]
+    closed: dict[str, Any]
+    closed_text: str
+
+
 class FunctionSpec(Struct, frozen=True):
-    """A checked function. `schema` is the schema of its arguments, an object. `source` is its place
-    in the request."""
+    """A checked function. `where` is the function's place in the request, and `source` that of the
+    schema of its arguments; errors name them."""
 
     name: str
     description: str
-    schema: dict[str, Any]
+    arguments: ArgumentSchema
     is_strict: bool
+    where: str
     source: str
 
 
@@ -44,7 +55,7 @@ class ToolUse(Struct, frozen=True, kw_only=True):
                 "function": {
                     "name": function.name,
                     "description": function.description,
-                    "parameters": function.schema,
+                    "parameters": function.arguments.schema,
                 },
             }
             for function in self.functions

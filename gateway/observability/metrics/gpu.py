@@ -32,41 +32,41 @@ _COMMON_XIDS = (13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119)
 so that the first fault is an increase. Counters of other faults appear with the first fault."""
 
 
-def gpu_families(prefix: str, monitor: GpuMonitor) -> Iterator[Metric]:
+def gpu_families(monitor: GpuMonitor) -> Iterator[Metric]:
     """Every family, including families without any GPU, so that a dashboard finds them at once."""
     gpus = monitor.snapshot.gpus
     yield GaugeMetricFamily(
-        f"{prefix}gpu_monitor_up",
+        "lockgate_gpu_monitor_up",
         "1 when the driver answered the last time.",
         int(not monitor.snapshot.problem),
     )
     yield GaugeMetricFamily(
-        f"{prefix}gpu_memory_pressure",
+        "lockgate_gpu_memory_pressure",
         "1 while requests are refused for want of GPU memory.",
         int(monitor.under_pressure),
     )
-    yield _info(prefix, gpus)
+    yield _info(gpus)
     for name, documentation, value_of in _GAUGES:
-        family = GaugeMetricFamily(f"{prefix}gpu_{name}", documentation, labels=["gpu"])
+        family = GaugeMetricFamily(f"lockgate_gpu_{name}", documentation, labels=["gpu"])
         for gpu in gpus:
             if (value := value_of(gpu)) is not None:
                 family.add_metric([str(gpu.index)], value)
         yield family
-    yield _throttled(prefix, gpus)
-    yield _ecc_errors(prefix, gpus)
-    yield _xid_errors(prefix, gpus)
+    yield _throttled(gpus)
+    yield _ecc_errors(gpus)
+    yield _xid_errors(gpus)
 
 
-def _info(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
-    family = InfoMetricFamily(f"{prefix}gpu", "Which GPUs there are.", labels=["gpu"])
+def _info(gpus: tuple[GpuReading, ...]) -> Metric:
+    family = InfoMetricFamily("lockgate_gpu", "Which GPUs there are.", labels=["gpu"])
     for gpu in gpus:
         family.add_metric([str(gpu.index)], {"name": gpu.name, "uuid": gpu.uuid})
     return family
 
 
-def _throttled(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+def _throttled(gpus: tuple[GpuReading, ...]) -> Metric:
     family = GaugeMetricFamily(
-        f"{prefix}gpu_throttled", "1 when the clocks are lower for this.", labels=["gpu", "reason"]
+        "lockgate_gpu_throttled", "1 when the clocks are lower for this.", labels=["gpu", "reason"]
     )
     for gpu in gpus:
         for reason in THROTTLE_REASONS if gpu.throttle_reasons is not None else ():
@@ -74,9 +74,9 @@ def _throttled(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
     return family
 
 
-def _ecc_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+def _ecc_errors(gpus: tuple[GpuReading, ...]) -> Metric:
     family = CounterMetricFamily(
-        f"{prefix}gpu_ecc_errors",
+        "lockgate_gpu_ecc_errors",
         "Memory errors since the driver was loaded.",
         labels=["gpu", "kind"],
     )
@@ -87,9 +87,9 @@ def _ecc_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
     return family
 
 
-def _xid_errors(prefix: str, gpus: tuple[GpuReading, ...]) -> Metric:
+def _xid_errors(gpus: tuple[GpuReading, ...]) -> Metric:
     family = CounterMetricFamily(
-        f"{prefix}gpu_xid_errors",
+        "lockgate_gpu_xid_errors",
         "Critical errors of the driver since the server started.",
         labels=["gpu", "xid"],
     )

@@ -1,18 +1,19 @@
 """All counters of one server. Counting is plain arithmetic; `exposition` makes the text."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from gateway.errors import INTERNAL_ERROR, TABLE
 from gateway.observability.metrics.bounded_names import BoundedNames
+from gateway.observability.metrics.counter import LabelledCounter
 from gateway.observability.metrics.histogram import (
     GENAI_DURATION_BUCKETS,
     GENAI_FIRST_TOKEN_BUCKETS,
     GENAI_OUTPUT_TOKEN_BUCKETS,
-    Histogram,
+    LabelledHistogram,
 )
+from gateway.observability.metrics.instrument import InstrumentGroup
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.request_record import RequestRecord
 
@@ -27,15 +28,6 @@ REFUSALS = (429, 503)
 
 PROVIDER = "lockgate"
 """`gen_ai.provider.name`: the server of the model."""
-
-OPERATIONS = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "text_completion",
-    "/v1/responses": "chat",
-    "/generate": "text_completion",
-    "/v1/embeddings": "embeddings",
-}
-"""`gen_ai.operation.name` of the routes that use the engine."""
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
@@ -74,51 +66,103 @@ class HttpLabels(Struct, frozen=True):
 
 
 class GenAiLabels(Struct, frozen=True):
-    """Attributes of OpenTelemetry's GenAI metrics. `error` is empty for a success."""
+    """Attributes of OpenTelemetry's GenAI metrics."""
 
     operation: str
-    model_name: str
-    error: str = ""
+    provider: str
+    request_model: str
+    response_model: str
 
 
-class KeyUsage:
-    """The usage of one key."""
+class GenAiResult(GenAiLabels, frozen=True):
+    """Attributes of a finished request. `error` is empty for a success."""
 
-    __slots__ = ("generation_tokens", "prompt_tokens", "requests")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.prompt_tokens = 0
-        self.generation_tokens = 0
+    error: str
 
 
-class Metrics:
+GENAI = (
+    *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
+    "gen_ai_response_model",
+)
+"""Prometheus' names of the fields of `GenAiLabels`."""
+
+
+class Metrics(InstrumentGroup):
     """Counters of each model, and counters of HTTP. Single-threaded.
 
     `max_keys` is how many API keys get their own label; the others become "other". With 0, nothing
-    is counted by key. `endpoints` are the paths of the application's routes.
+    is counted by key. `endpoints` are the paths of the application's routes. `operations` has
+    `gen_ai.operation.name` for the paths that use the engine.
     """
 
-    def __init__(self, max_keys: int = 0, endpoints: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        max_keys: int = 0,
+        endpoints: Iterable[str] = (),
+        operations: Mapping[str, str] = {},
+    ) -> None:
         self.models: dict[str, ModelMetrics] = {}
-        self.rejections: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        self.http_requests: Counter[HttpLabels] = Counter()
-        self.genai_durations: dict[GenAiLabels, Histogram] = {}
-        self.genai_first_tokens: dict[GenAiLabels, Histogram] = {}
-        self.genai_output_tokens: dict[GenAiLabels, Histogram] = {}
-        self.keys: dict[str, KeyUsage] = {}
+        self._hold_requests()
+        self._hold_genai()
+        self._hold_keys()
         self._max_keys = max_keys
+        self._operations = operations
         self._key_names = BoundedNames(max_keys)
         self._errors = BoundedNames(MAX_ERROR_CODES)
-        self._begin_at_zero(OPERATIONS, "", EARLY_RESULTS)
+        self._begin_at_zero(self._operations, "", EARLY_RESULTS)
         self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
+
+    def _hold_requests(self) -> None:
+        self.rejections: LabelledCounter[str] = LabelledCounter(
+            "lockgate_requests_rejected",
+            "Requests that the server would not have, by the code of the error: 429 and 503, and"
+            " those that keys, limits of time and web origins refuse.",
+            ("reason",),
+            REASONS,
+        )
+        self.http_requests: LabelledCounter[HttpLabels] = LabelledCounter(
+            "lockgate_http_requests",
+            "HTTP requests by route; status 499 is a client that left.",
+            ("endpoint", "model_name", "status", "error"),
+        )
+
+    def _hold_genai(self) -> None:
+        self.genai_durations: LabelledHistogram[GenAiResult] = LabelledHistogram(
+            "gen_ai_server_request_duration_seconds",
+            "gen_ai.server.request.duration: time to answer a request, failed ones included.",
+            GENAI_DURATION_BUCKETS,
+            (*GENAI, "error_type"),
+        )
+        self.genai_first_tokens: LabelledHistogram[GenAiLabels] = LabelledHistogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "gen_ai.server.time_to_first_token: of completed answers.",
+            GENAI_FIRST_TOKEN_BUCKETS,
+            GENAI,
+        )
+        self.genai_output_tokens: LabelledHistogram[GenAiLabels] = LabelledHistogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "gen_ai.server.time_per_output_token: after the first, of completed answers.",
+            GENAI_OUTPUT_TOKEN_BUCKETS,
+            GENAI,
+        )
+
+    def _hold_keys(self) -> None:
+        self.key_requests: LabelledCounter[str] = LabelledCounter(
+            "lockgate_key_requests", "HTTP requests by key.", ("key",)
+        )
+        self.key_prompt_tokens: LabelledCounter[str] = LabelledCounter(
+            "lockgate_key_prompt_tokens", "Prompt tokens by key.", ("key",)
+        )
+        self.key_generation_tokens: LabelledCounter[str] = LabelledCounter(
+            "lockgate_key_generation_tokens", "Generated tokens by key.", ("key",)
+        )
 
     def of(self, model_name: str) -> ModelMetrics:
         """The counters of one model. Only for names of served models: an entry is never removed."""
         found = self.models.get(model_name)
         if found is None:
             found = self.models[model_name] = ModelMetrics()
-            self._begin_at_zero(OPERATIONS, model_name, RESULTS)
+            self._begin_at_zero(self._operations, model_name, RESULTS)
         return found
 
     def _begin_at_zero(
@@ -137,7 +181,7 @@ class Metrics:
         self.http_requests[HttpLabels(endpoint, request_record.model_name, status, error)] += 1
         if error and (status in REFUSALS or error in REASONS):
             self.rejections[error] += 1
-        if (operation := OPERATIONS.get(endpoint)) is not None:
+        if (operation := self._operations.get(endpoint)) is not None:
             self._count_genai(
                 request_record, operation, error or _error_of(request_record, status), seconds
             )
@@ -147,22 +191,22 @@ class Metrics:
     def _count_genai(
         self, request_record: RequestRecord, operation: str, error: str, seconds: float
     ) -> None:
-        labels = GenAiLabels(operation, request_record.model_name, error)
-        _at(self.genai_durations, labels, GENAI_DURATION_BUCKETS).observe(seconds)
+        model = request_record.model_name
+        result = GenAiResult(operation, PROVIDER, model, model, error)
+        self.genai_durations[result].observe(seconds)
         answer = request_record.answer
         if answer is None or answer.outcome != "completed" or not answer.first_token:
             return
-        first_token = answer.first_token - request_record.started
-        _at(self.genai_first_tokens, labels, GENAI_FIRST_TOKEN_BUCKETS).observe(first_token)
+        labels = GenAiLabels(operation, PROVIDER, model, model)
+        self.genai_first_tokens[labels].observe(answer.first_token - request_record.started)
         if (per_token := answer.seconds_per_output_token()) is not None:
-            _at(self.genai_output_tokens, labels, GENAI_OUTPUT_TOKEN_BUCKETS).observe(per_token)
+            self.genai_output_tokens[labels].observe(per_token)
 
     def _count_key(self, request_record: RequestRecord) -> None:
-        usage = self.keys.setdefault(self._key_names.name(request_record.key_name), KeyUsage())
-        usage.requests += 1
-        if request_record.answer is not None:
-            usage.prompt_tokens += request_record.answer.prompt_tokens
-            usage.generation_tokens += request_record.answer.completion_tokens
+        key, answer = self._key_names.name(request_record.key_name), request_record.answer
+        self.key_requests[key] += 1
+        self.key_prompt_tokens[key] += answer.prompt_tokens if answer else 0
+        self.key_generation_tokens[key] += answer.completion_tokens if answer else 0
 
 
 def _error_of(request_record: RequestRecord, status: int) -> str:
@@ -172,12 +216,3 @@ def _error_of(request_record: RequestRecord, status: int) -> str:
     ):
         return "client_disconnected"
     return str(status) if status >= 400 else ""
-
-
-def _at(
-    histograms: dict[GenAiLabels, Histogram], labels: GenAiLabels, buckets: tuple[float, ...]
-) -> Histogram:
-    found = histograms.get(labels)
-    if found is None:
-        found = histograms[labels] = Histogram(buckets)
-    return found

@@ -4,7 +4,7 @@ import time
 from concurrent.futures import Future
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
@@ -18,7 +18,7 @@ from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
-from runtime.messages.engine import EngineLimits
+from runtime.messages.engine import Capability, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.structured.compiler import GrammarCompiler
 from runtime.structured.guide import Grammar, Guide
@@ -78,6 +78,7 @@ class LlamaCppEngine:
             embedding_width=self.embedder.width,
         )
         self.info = self._weights.describe()
+        self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))
 
     @property
     def num_running(self) -> int:

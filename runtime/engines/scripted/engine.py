@@ -14,10 +14,10 @@ from functools import partial
 import msgspec
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import MAX_EMBEDDING_TOKENS, EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import MAX_EMBEDDING_TOKENS, FailedSequence, SequenceOutput
 from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker
@@ -44,7 +44,7 @@ class _Sequence:
         self._script = script
         self._offset = sum(request.prompt_token_ids)
         self.ends = set(request.sampling.stop_token_ids)
-        self.told_prompt = bool(request.output_token_ids)
+        self.has_reported_prompt = bool(request.output_token_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -83,6 +83,7 @@ class ScriptedEngine:
         self._num_generation_tokens = 0
         self._num_preempted = 0
         self.limits = _limits(config, tokenizer)
+        self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))
         self.embedder = ScriptedEmbedder(self.limits.max_embedding_len, self._vocab_size)
         self.info = EngineInfo(
             engine="scripted",
@@ -188,9 +189,9 @@ class ScriptedEngine:
 
     def _prompt_logprobs(self, sequence: _Sequence) -> list[TokenLogprobs | None] | None:
         request = sequence.request
-        if sequence.told_prompt or request.sampling.prompt_logprobs is None:
+        if sequence.has_reported_prompt or request.sampling.prompt_logprobs is None:
             return None
-        sequence.told_prompt = True
+        sequence.has_reported_prompt = True
         later = request.prompt_token_ids[1:]
         return [None, *(self._logprobs(later, request, request.sampling.prompt_logprobs) or [])]
 

@@ -1,1 +1,2 @@
-"""The engine on TensorRT-LLM: checkpoint folders on an NVIDIA GPU, batched by the package."""
+"""The TensorRT-LLM engine: it serves checkpoint folders on NVIDIA GPUs. Batching is done by
+TensorRT-LLM, called "the package" here."""

@@ -1,4 +1,4 @@
-"""How a generation ends by itself."""
+"""The end-of-sequence tokens of a model."""
 
 from msgspec import Struct
 
@@ -7,8 +7,9 @@ from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class EndTokens(Struct, frozen=True):
-    """All end-of-sequence tokens, and the one that stands for them. `known_to_package` says that
-    the package's tokenizer knows it; otherwise each request must carry it."""
+    """`token_ids` are all end-of-sequence tokens; `eos_token_id` is the main one.
+    `known_to_package` says that the package's tokenizer knows it; otherwise each request must carry
+    it."""
 
     token_ids: frozenset[int]
     eos_token_id: int | None
@@ -16,8 +17,8 @@ class EndTokens(Struct, frozen=True):
 
 
 def find_end_tokens(tokenizer: Tokenizer, *, known_to_package: bool) -> EndTokens:
-    """What the model's folder says, which the tokenizer has read. Raises ModelFileError if the
-    folder names no end token that the package could use."""
+    """The end tokens of the model's folder, as our tokenizer has read them. Raises ModelFileError
+    if the folder names none that the package could use."""
     if tokenizer.eos_token_id is None and not known_to_package:
         raise ModelFileError(
             "The model's folder names no end-of-sequence token, and TensorRT-LLM finds no tokenizer"

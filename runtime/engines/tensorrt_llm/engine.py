@@ -1,7 +1,7 @@
 """TensorRT-LLM behind the engine's interface.
 
-The package batches by itself and answers through asyncio. The engine owns a loop that runs inside
-`add` and `step` alone, so the worker stays what it is: one thread that receives, steps and sends.
+The package batches by itself and answers through asyncio. The engine owns an event loop, which runs
+only inside its own calls, so that the worker remains one thread that receives, steps and sends.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
-from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import (
     ALL_FEATURES,
     Feature,
@@ -44,7 +44,7 @@ from runtime.errors import (
 from runtime.hardware.choice import visible_gpus
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuSnapshot
-from runtime.messages.engine import EngineInfo, EngineLimits
+from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -52,17 +52,17 @@ from runtime.tokenizers.tokenizer import Tokenizer
 log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 0.005
-"""How long a step waits for a token before it lets the worker look for messages."""
+"""Seconds that a step waits for a token before the worker looks for messages again."""
 
 DRAIN_SECONDS = 10.0
-"""How long an aborted request may take to deliver its final response
+"""Seconds in which an aborted request may deliver its final response
 (docs/tensorrt-llm-contract.md, 3.5)."""
 
 SHUTDOWN_SECONDS = 2.0
-"""How long the package may take to shut down; afterwards its processes are killed."""
+"""Seconds in which the package may shut down; afterwards its processes are killed."""
 
 BLOCK_TOKENS = 32
-"""Tokens of a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
+"""Tokens in a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
 
 _NOT_WITH_SPECULATION: frozenset[Feature] = frozenset(
     ("logit_bias", "min_tokens", "repetition_penalty", "thinking_token_budget")
@@ -109,6 +109,7 @@ class TensorRTEngine:
         self._num_cached_tokens = 0
         self._num_preempted = 0
         self.embedder = None
+        self.capabilities: frozenset[Capability] = frozenset()
         self.limits = EngineLimits(
             max_model_len=sizes.max_model_len,
             max_num_seqs=sizes.max_num_seqs,
@@ -128,12 +129,12 @@ class TensorRTEngine:
         return len(self._running)
 
     def prepare(self, request: Request) -> None:
-        """The package compiles grammars itself, off its own steps."""
+        """Nothing to wait for: the package compiles grammars itself, outside its steps."""
         return None
 
     def can_add(self, request: Request) -> bool:
-        """The package's own queue stays short, so that ours decides who is next
-        (docs/tensorrt-llm-contract.md, 10.13)."""
+        """Whether the package has room for the request now. Its queue stays short, so that ours
+        decides the order (docs/tensorrt-llm-contract.md, 10.13)."""
         if len(self._running) >= self.limits.max_num_seqs:
             return False
         return not self._running or self._fits(Submission(request, self.limits.max_model_len))
@@ -156,8 +157,8 @@ class TensorRTEngine:
             raise
 
     def _settle_tag(self, request: Request) -> Request:
-        """The request without calls of tools that the package cannot hold to their schemas: what it
-        would not understand it must not get."""
+        """The request, without its structural tag if the package cannot enforce that. Raises
+        InvalidRequest if the tag is not optional."""
         wanted = request.sampling.structured_output
         if wanted is None or wanted.structural_tag is None:
             return request
@@ -197,9 +198,9 @@ class TensorRTEngine:
         return failed
 
     def step(self) -> list[SequenceOutput]:
-        """The package's output so far; waits a moment if there is none.
+        """The package's new output; waits up to `WAIT_SECONDS` if there is none.
 
-        Raises EngineFatal when nothing more can be expected of this process.
+        Raises EngineFatal when the package is broken, dead or hangs.
         """
         if not self._running:
             return []
@@ -233,8 +234,8 @@ class TensorRTEngine:
         return usage
 
     def close(self) -> None:
-        """Shut the package down, or leave it alone if that takes too long: the process is about to
-        end, and what is left of it then is killed."""
+        """Shuts the package down, or returns after `SHUTDOWN_SECONDS`: the process is about to end,
+        and its remaining child processes are killed then."""
         self._kv_stats.stop()
         for request_id in list(self._running):
             self.abort(request_id)
@@ -288,8 +289,9 @@ class TensorRTEngine:
             )
 
     def _fits(self, submission: Submission) -> bool:
-        """Whether there is room in the KV cache for all of it, where its size is known. The policy
-        that keeps no room for answers is left to judge by itself."""
+        """Whether the KV cache has room for the prompts and whole answers of all requests. Always
+        True if its size is unknown, and with MAX_UTILIZATION: that policy keeps no room for answers
+        and decides by itself."""
         num_kv_tokens = self._num_kv_tokens or self._kv_stats.latest.num_tokens
         if not num_kv_tokens or self._settings.scheduler_policy == "MAX_UTILIZATION":
             return True
@@ -298,8 +300,9 @@ class TensorRTEngine:
         return sum(_whole_blocks(number) for number in reserved) <= num_kv_tokens
 
     async def _submit(self, sequence: Sequence) -> None:
-        """Inside the running loop, or the result could not be awaited; all by name, because the
-        order of parameters changes (docs/tensorrt-llm-contract.md, 3.1 and 2.1)."""
+        """Hands a sequence to the package. It runs inside the event loop, because the result could
+        not be awaited otherwise. Arguments are passed by name, because their order changes between
+        releases (docs/tensorrt-llm-contract.md, 3.1 and 2.1)."""
         request = sequence.request
         arguments: dict[str, Any] = {"streaming": True}
         if request.lora:
@@ -319,8 +322,8 @@ class TensorRTEngine:
         sequence.consumer = asyncio.ensure_future(self._consume(sequence))
 
     async def _consume(self, sequence: Sequence) -> None:
-        """Follow one request to its end. The result's lists hold all that it has said, so it is
-        enough to note that there is something new."""
+        """Follows one request to its end. The result's lists hold all tokens so far, so it is
+        enough to note that there are new ones."""
         try:
             async for _ in sequence.result:
                 self._note(sequence)
@@ -335,10 +338,10 @@ class TensorRTEngine:
         self._moved[sequence.request.request_id] = sequence
         if self._is_waiting:
             self._is_waiting = False
-            self._loop.stop()  # when the tasks that are ready have run: a batch leaves in one step
+            self._loop.stop()  # it stops after all ready tasks have run: a batch leaves in one step
 
     def _run_loop(self) -> None:
-        """Let the package's answers in, until there is one or the wait is over."""
+        """Runs the event loop until a sequence has new output or the wait is over."""
         self._is_waiting = not self._moved
         seconds = WAIT_SECONDS if self._is_waiting else 0.0
         timer = self._loop.call_later(seconds, self._loop.stop)
@@ -373,7 +376,7 @@ class TensorRTEngine:
         return output
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
-        """A request's own error ends it; any other one ends the engine."""
+        """Ends the sequence if the error is its own; any other error ends the engine."""
         meaning = self._failures.while_running(error, sequence.has_started, sequence.request)
         if isinstance(meaning, EngineFatal):
             self._broken = meaning
@@ -385,15 +388,15 @@ class TensorRTEngine:
         sequence.closed = True
 
     def _cancel(self, sequence: Sequence) -> None:
-        """Abort and let it run out in the background, for a while (docs/tensorrt-llm-contract.md,
-        10.9)."""
+        """Aborts a sequence. It may deliver its final response in the background for
+        `DRAIN_SECONDS` (docs/tensorrt-llm-contract.md, 10.9)."""
         sequence.closed = True
         consumer = sequence.consumer
         if consumer is None or consumer.done():
             return
         try:
             sequence.result.abort()
-        except Exception as error:  # the executor is gone (3.5): the next step says so
+        except Exception as error:  # the executor is gone (3.5): the next step raises it
             self._broken = error
             return
         timer = self._loop.call_later(DRAIN_SECONDS, consumer.cancel)
@@ -420,8 +423,8 @@ def _load_package(checkpoint: Checkpoint) -> Package:
 
 
 def _construct(package: Package, arguments: dict[str, Any]) -> Any:
-    """Load the model. Whatever the package says here is for a person to read: the same arguments
-    on the same machine would fail again."""
+    """Loads the model. Every error of the package becomes a SetupError for the user: the same
+    arguments would fail again on this machine."""
     try:
         return package.llm_class(**arguments)
     except Exception as error:
@@ -440,15 +443,16 @@ def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
 
 
 def _cache_salt(submission: Submission) -> str | None:
-    """One of its own for a prompt that is to be scored: tokens that are found in the cache are not
-    scored (docs/tensorrt-llm-contract.md, 3.6)."""
+    """The cache salt of a request. A prompt that is to be scored gets a random one: tokens that are
+    found in the cache get no log-probabilities (docs/tensorrt-llm-contract.md, 3.6)."""
     if submission.scores_prompt:
         return secrets.token_hex(16)
     return submission.request.cache_salt or None
 
 
 def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
-    """A logits processor sees one token at a time, and drafting checks several."""
+    """The features that these settings and this release support. Speculation rules out logits
+    processors: they see one token at a time, and a draft checks several."""
     features = ALL_FEATURES
     if not _can_score_prompts(settings, package):
         features -= {"prompt_logprobs"}
@@ -462,7 +466,8 @@ def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
 
 
 def _can_score_prompts(settings: TensorRTConfig, package: Package) -> bool:
-    """Whether the release does, and reads a prompt without what its cache has of it."""
+    """Whether the release returns log-probabilities of prompts, and can be kept from using the
+    cache for one."""
     reuses = settings.kv_cache.enable_block_reuse is not False
     can_pass_by = not reuses or "cache_salt" in package.generate_parameters
     return can_pass_by and "prompt_logprobs" in package.sampling_fields
@@ -477,8 +482,9 @@ def _lora_requests(settings: TensorRTConfig) -> dict[str, Any]:
 
 
 def _priority(priority: int) -> float:
-    """Ours, where lower is sooner and a class is `PRIORITY_STEP`, as the package's, which go from
-    0 to 1 with 0.5 in the middle and higher is sooner (docs/tensorrt-llm-contract.md, 2.1)."""
+    """Converts a priority. Ours is lower for requests that are served sooner, and a class is
+    `PRIORITY_STEP` wide. The package's is higher for them, from 0 to 1 with 0.5 in the middle
+    (docs/tensorrt-llm-contract.md, 2.1)."""
     classes = max(min(priority / PRIORITY_STEP, 8.0), -8.0)
     return 1.0 / (1.0 + math.exp(classes))
 

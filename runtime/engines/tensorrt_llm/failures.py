@@ -1,4 +1,5 @@
-"""What an exception of the package means: this request, this client's mistake, or the end."""
+"""Classifies the package's exceptions: a mistake of the client, the failure of one request, or the
+end of the engine."""
 
 import re
 
@@ -26,15 +27,17 @@ _TOO_LONG = re.compile(
 
 
 class Failures:
-    """Sorts exceptions. `request_error` is the package's class for the trouble of one request."""
+    """Converts exceptions into our errors. `request_error` is the package's class for errors of one
+    request."""
 
     def __init__(self, request_error: type[Exception]) -> None:
         self._request_error = request_error
 
     def at_submit(self, error: Exception, request: Request) -> LockgateError:
-        """What `generate_async` raised (docs/tensorrt-llm-contract.md, 2.3 and 10.11): a wrong
-        value or a wrong request is the client's; everything else is an error of the engine, which
-        may be older than this request and only comes out now (6.5)."""
+        """The meaning of an exception from `generate_async` (docs/tensorrt-llm-contract.md, 2.3 and
+        10.11). A wrong value or a wrong request is the client's mistake. Everything else is an
+        error of the engine, which may have happened before this request and be reported only now
+        (6.5)."""
         if self._is_fatal(error):
             return _fatal(error)
         if isinstance(error, (self._request_error, ValueError, TypeError)):
@@ -44,7 +47,7 @@ class Failures:
     def while_running(
         self, error: Exception, sequence_has_started: bool, request: Request
     ) -> LockgateError:
-        """What a request's iteration raised."""
+        """The meaning of an exception from the iteration over a result."""
         if isinstance(error, EngineError):
             return error
         if self._is_fatal(error) or not isinstance(error, self._request_error):

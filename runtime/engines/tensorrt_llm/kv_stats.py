@@ -30,8 +30,9 @@ class SpecCounts(Struct, frozen=True):
 class KvStatsReader:
     """Reads the package's statistics in a thread of its own.
 
-    A thread, because the call may block, and only one, because each record is given out once
-    (docs/tensorrt-llm-contract.md, 6.1). A release that gives out none leaves the values at 0.
+    The thread is needed because the call may block. There is only one, because the package gives
+    out each record once (docs/tensorrt-llm-contract.md, 6.1). With a release that gives out none,
+    the values stay 0.
     """
 
     def __init__(self, llm: Any) -> None:
@@ -42,7 +43,7 @@ class KvStatsReader:
         threading.Thread(target=self._read, name="kv-stats", daemon=True).start()
 
     def stop(self) -> None:
-        """Read no more. Does not wait for a reading that has begun."""
+        """Stops reading. Does not wait for a reading that has begun."""
         self._stopped.set()
 
     def _read(self) -> None:

@@ -1,6 +1,6 @@
-"""A request's sampling parameters as the package wants them.
+"""Converts a request's sampling parameters to the package's.
 
-Each submission gets an object of its own, because the package writes into it
+Each submission gets a new object, because the package writes into it
 (docs/tensorrt-llm-contract.md, 2.4).
 """
 
@@ -40,7 +40,8 @@ class SamplingBuilder:
         self._native_penalties = native_penalties
 
     def build(self, submission: Submission) -> Any:
-        """Raises InvalidRequest for a parameter that the installed release lacks."""
+        """The package's sampling parameters for a submission. Raises InvalidRequest for a parameter
+        that the installed release lacks."""
         params = submission.request.sampling
         arguments: dict[str, Any] = {
             "max_tokens": submission.max_tokens,
@@ -57,8 +58,9 @@ class SamplingBuilder:
         return self._package.sampling_class(**arguments)
 
     def _end(self, params: SamplingParams) -> dict[str, Any]:
-        """Stop tokens stay in the list of tokens, as end-of-sequence tokens do. `end_id` stays
-        unset where the package has a tokenizer (docs/tensorrt-llm-contract.md, 2.4 and 10.5)."""
+        """The fields that end a generation. Stop tokens stay in the output, as end-of-sequence
+        tokens do. `end_id` stays unset if the package has a tokenizer
+        (docs/tensorrt-llm-contract.md, 2.4 and 10.5)."""
         stop = set(params.stop_token_ids)
         if not params.ignore_eos:
             stop |= self._end_tokens.token_ids
@@ -70,7 +72,8 @@ class SamplingBuilder:
         return end
 
     def _logprobs(self, submission: Submission) -> dict[str, Any]:
-        """0 means none at all in some releases (docs/tensorrt-llm-contract.md, 3.6)."""
+        """The fields for log-probabilities. At least one is requested, because 0 means none at all
+        in some releases (docs/tensorrt-llm-contract.md, 3.6)."""
         params = submission.request.sampling
         asked: dict[str, Any] = {}
         if params.logprobs is not None:
@@ -80,8 +83,8 @@ class SamplingBuilder:
         return asked
 
     def _penalties(self, submission: Submission) -> dict[str, Any]:
-        """Penalties that the package's sampler would not apply as the client means them become
-        rules of our own: see `token_rules`."""
+        """The fields for penalties and for rules of our own. Penalties that the package's sampler
+        would not apply as the API defines them become such rules: see `token_rules`."""
         params = submission.request.sampling
         native = self._native_penalties and _fits_native(params)
         fields = _native_penalties(submission) if native else {}
@@ -104,8 +107,9 @@ class SamplingBuilder:
 
 
 def _choice(params: SamplingParams, seed: int) -> dict[str, Any]:
-    """Temperature is always said: the package's defaults are greedy (docs/tensorrt-llm-contract.md,
-    4.3). So is the seed: without one all requests draw the same numbers (10.6)."""
+    """The fields for the choice of a token. The temperature is always set, because the package is
+    greedy by default (docs/tensorrt-llm-contract.md, 4.3). The seed is always set, because without
+    one all requests draw the same numbers (10.6)."""
     if params.temperature == 0:
         return {"temperature": 0.0, "seed": seed}
     choice: dict[str, Any] = {
@@ -120,13 +124,14 @@ def _choice(params: SamplingParams, seed: int) -> dict[str, Any]:
 
 
 def _seed(seed: int, submission: Submission) -> int:
-    """The package starts its random numbers anew with each submission: a resumed
-    request must not draw the same numbers again."""
+    """The seed of a submission. The package starts its random numbers anew with each submission,
+    and a resumed request must not draw the same numbers again."""
     return (seed + _MIX * submission.num_carried_tokens) & MAX_SEED
 
 
 def _fits_native(params: SamplingParams) -> bool:
-    """The package leaves the prompt out for all penalties or for none."""
+    """Whether the package can apply these penalties. It leaves the prompt out for all penalties or
+    for none, but the repetition penalty counts the prompt and the other two do not."""
     counts_answer = bool(params.presence_penalty or params.frequency_penalty)
     return not (counts_answer and params.repetition_penalty != 1.0)
 
@@ -147,9 +152,10 @@ def _native_penalties(submission: Submission) -> dict[str, Any]:
 def _rules(
     submission: Submission, end_tokens: EndTokens, *, with_penalties: bool
 ) -> dict[str, Any]:
-    """The fields of `Rules` that the request needs. `min_tokens` and `logit_bias` are always ours:
-    the package bans one end token of several, and wants a bias as long as a vocabulary whose
-    length it keeps to itself (docs/tensorrt-llm-contract.md, 4.4 and 4.7)."""
+    """The fields of `Rules` that the request needs. `min_tokens` and `logit_bias` always become
+    rules of our own. For `min_tokens` the package bans only one of several end tokens; for
+    `logit_bias` it wants an array as long as its vocabulary, whose length it does not report
+    (docs/tensorrt-llm-contract.md, 4.4 and 4.7)."""
     params = submission.request.sampling
     rules: dict[str, Any] = {}
     if params.min_tokens > submission.num_carried_tokens:
@@ -165,10 +171,14 @@ def _rules(
 
 
 def _thinking_rules(request: Request, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The package's worker has no tokenizer of ours, so it gets the bytes of the tokens that tags
-    are made of. A guide holds from the first token on: an answer under one has no thinking to end,
-    and one that has begun in the prompt would break it. Calls of tools that get here leave the
-    text around them free."""
+    """The fields of `Rules` that enforce the thinking budget. The package's worker process has none
+    of our tokenizers, so it gets the bytes of the tokens in the tags.
+
+    A structured output applies from the first token on, so an answer with one has no thinking to
+    end. Raises InvalidRequest if the prompt has begun the thinking or thinking may repeat: it would
+    violate the output's grammar. A structural tag that gets here leaves the text around tool calls
+    free, so there may be thinking.
+    """
     thinking = request.thinking
     if thinking is None:
         return {}
@@ -191,8 +201,8 @@ def _tag_token_ids(tag: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _check_end(thinking: Thinking, tokenizer: Tokenizer) -> None:
-    """A tag that is plain text may be cut into other tokens by the model: its end could be
-    missed."""
+    """Raises InvalidRequest if the end tag is plain text of several tokens: the model may produce
+    it from other tokens, which would not be recognised."""
     token_ids = _tag_token_ids(thinking.end, tokenizer)
     as_text = tokenizer.encode(thinking.end, add_special=False, parse_special=False)
     if len(token_ids) > 1 and token_ids == as_text:
@@ -221,7 +231,7 @@ def _penalty_rules(params: SamplingParams) -> dict[str, Any]:
 
 
 def _processor(rules: dict[str, Any]) -> Any:
-    # Imported here, because its base class is the package's.
+    # Imported here, because the module imports the package for its base class.
     from runtime.engines.tensorrt_llm.token_rules import Rules, TokenRules
 
     return TokenRules(Rules(**rules))

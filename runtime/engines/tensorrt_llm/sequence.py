@@ -1,4 +1,4 @@
-"""A running request: what the package has said about it and what has been taken of that."""
+"""A running request: the package's result, and how much of it the engine has taken."""
 
 import asyncio
 from typing import Any
@@ -12,12 +12,17 @@ from runtime.errors import EngineError
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 
 UNKNOWN_LOGPROB = -9999.0
-"""OpenAI's API reports this for a token whose probability is too small."""
+"""OpenAI's API reports this value for a token whose probability is too small."""
 
 
 class Sequence:
-    """Owned by the engine. `result` is the package's object, always the same one, whose lists grow
-    (docs/tensorrt-llm-contract.md, 3.1 and 3.3); what is new is what lies behind `num_taken`."""
+    """One running request of the engine.
+
+    `result` is the package's object for it, always the same one, whose lists grow
+    (docs/tensorrt-llm-contract.md, 3.1 and 3.3). New tokens are those behind `_num_taken`. `ended`
+    says that the package's iteration is over, `closed` that the engine has finished with the
+    sequence.
+    """
 
     def __init__(self, submission: Submission, end_tokens: EndTokens, now: float) -> None:
         self.request = submission.request
@@ -41,23 +46,23 @@ class Sequence:
 
     @property
     def has_started(self) -> bool:
-        """Whether the package has said anything about it."""
+        """Whether the package has returned a token of it."""
         return self._num_taken > 0
 
     @property
     def num_reserved_tokens(self) -> int:
-        """KV cells that the package keeps for it, the whole answer included."""
+        """Number of KV cells that the package keeps for it, including the whole answer."""
         return len(self.submission.token_ids) + self.submission.max_tokens
 
     def to_request(self) -> Request:
-        """The request that goes on where this sequence stands."""
+        """A request that resumes this sequence where it is now."""
         return msgspec.structs.replace(self.request, output_token_ids=self.output_token_ids)
 
     def take(self) -> SequenceOutput | None:
         """The output since the last call; None if there is none.
 
-        Raises EngineError when the package has given the sequence up, or says something else the
-        second time.
+        Raises EngineError when the package has ended the sequence for no usual reason, or generates
+        other tokens than those of `replay`.
         """
         output = self.result.outputs[0]
         token_ids = self._new_tokens(output)
@@ -82,8 +87,9 @@ class Sequence:
         return SequenceOutput(self.request_id, [], "length", 0, [], scores)
 
     def _prompt_logprobs(self, output: Any) -> list[TokenLogprobs | None] | None:
-        """Once, if they are wanted. Each entry of the package tells of the token that follows, the
-        last one of the answer's first token (docs/tensorrt-llm-contract.md, 3.6)."""
+        """The prompt's log-probabilities, once, if they are requested; else None. Each entry of the
+        package is about the token after it, the last one about the answer's first token
+        (docs/tensorrt-llm-contract.md, 3.6)."""
         if not self._owes_prompt_logprobs:
             return None
         self._owes_prompt_logprobs = False
@@ -98,9 +104,9 @@ class Sequence:
         return [None, *(_prompt_score(token, entry, wanted) for token, entry in pairs)]
 
     def _new_tokens(self, output: Any) -> list[int]:
-        """By our own count: the list may be shorter at the end than it was before
-        (docs/tensorrt-llm-contract.md, 3.3), and a difference it offers is that of its last
-        response alone (3.4)."""
+        """The tokens since the last call, by our own count. The list may be shorter at the end than
+        it was before (docs/tensorrt-llm-contract.md, 3.3), and the package's own difference is only
+        that of its last response (3.4)."""
         token_ids: list[int] = output.token_ids[self._num_taken :]
         self._num_taken += len(token_ids)
         return self._without_replay(token_ids) if self._replay else token_ids
@@ -129,7 +135,7 @@ class Sequence:
     def _complete(
         self, stop_reason: Any, token_ids: list[int], logprobs: list[TokenLogprobs] | None
     ) -> None:
-        """The token that ended the answer is its last one, also where the package cuts it off
+        """Appends the token that ended the answer if the package has cut it off
         (docs/tensorrt-llm-contract.md, 3.5)."""
         last = token_ids[-1:] or self.output_token_ids[-1:]
         ends = self._end_tokens.token_ids.union(self.request.sampling.stop_token_ids)
@@ -165,8 +171,9 @@ def _prompt_score(token: int, entry: Any, wanted: int) -> TokenLogprobs:
 
 
 def _logprobs(token: int, entry: Any, wanted: int) -> TokenLogprobs:
-    """One token's entry: a number, or a dictionary that in some releases lacks the token itself
-    when it is not among the likeliest. Then it is no likelier than the last of them
+    """The log-probabilities in one token's entry. The entry is a number, or a dictionary by token,
+    which in some releases lacks the token itself if it is not among the likeliest. Then its
+    log-probability is reported as the lowest of the entry, an upper bound
     (docs/tensorrt-llm-contract.md, 3.6)."""
     if not isinstance(entry, dict):
         return TokenLogprobs(float(entry))

@@ -6,11 +6,13 @@ from runtime.messages.request import Request
 
 
 class Submission:
-    """A request on its way into the package, which knows prompts and no answers in progress.
+    """A request in the form in which the package gets it: the package knows prompts, but no answers
+    in progress.
 
-    A request that goes on is submitted as its prompt with the answer so far. One whose answer is
-    under a grammar cannot be: the package would begin the grammar anew. It is computed again from
-    its prompt, and `replay` is what must come again before anything is new.
+    A resumed request is submitted as its prompt followed by the answer so far, `carried_token_ids`.
+    That is impossible with a structured output, because the package would begin the grammar anew.
+    Such an answer is computed again from the prompt, and `replay` holds the tokens that it must
+    repeat before new ones count.
     """
 
     def __init__(self, request: Request, max_model_len: int) -> None:
@@ -29,7 +31,8 @@ class Submission:
 
     @property
     def discards_answer(self) -> bool:
-        """Whether only the prompt is wanted: the package makes one token at least."""
+        """Whether only the prompt's log-probabilities are wanted. The package generates at least
+        one token, which is dropped then."""
         return self.scores_prompt and not self.request.sampling.max_tokens
 
     @property
@@ -39,14 +42,14 @@ class Submission:
 
     @cached_property
     def token_ids(self) -> list[int]:
-        """The prompt that the package gets."""
+        """The prompt for the package: the request's prompt and the carried tokens."""
         return self.request.prompt_token_ids + self.carried_token_ids
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens are still to come, as far as there is room; finite, because the package
-        keeps room for all of them (docs/tensorrt-llm-contract.md, 5.2). 0 when the answer is as
-        long as it may be."""
+        """The limit for the package: tokens that are still to come, as far as the context has room.
+        It is always finite, because the package keeps room for all of them
+        (docs/tensorrt-llm-contract.md, 5.2). 0 if the answer already has its full length."""
         if self.discards_answer:
             return 1
         wanted = self.request.sampling.max_tokens - self.num_carried_tokens

@@ -2,7 +2,7 @@
 
 It runs in the package's worker process, which imports this module and gets each request's rules
 pickled (docs/tensorrt-llm-contract.md, 4.5). The arithmetic is written once for torch and numpy: it
-uses only what both spell alike.
+uses only operations with the same names in both.
 """
 
 import sys
@@ -24,12 +24,13 @@ UNSPELLED = b"\0"
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """What to do to the logits, in vLLM's order: ban `end_token_ids` before `min_tokens`, add
-    `logit_bias`, then the penalties. `repetition_penalty` 1 is off. Where the budget of `thinking`
-    is used up, one token is left; `spelled` are the bytes of the tokens that its tags are made of.
+    """Changes to the logits, in vLLM's order: ban `end_token_ids` before `min_tokens`, add
+    `logit_bias`, apply the penalties. `repetition_penalty` 1 is off. Last, when the budget of
+    `thinking` is used up, all tokens but one are banned; `spelled` maps the tokens in its tags to
+    their bytes.
 
     `prompt_token_ids` is the prompt as the client sent it, `output_token_ids` what was generated
-    before this submission: penalties count both as if there had been one submission.
+    before this submission: penalties are the same as in a single submission.
     """
 
     prompt_token_ids: list[int]
@@ -59,7 +60,7 @@ class TokenRules(LogitsProcessor):  # type: ignore[misc]  # the package is not t
         stream_ptr: int | None,
         client_id: int | None,
     ) -> None:
-        """Edit `logits`, of shape [..., vocabulary], in place. `token_ids` holds one list, as
+        """Edits `logits`, of shape [..., vocabulary], in place. `token_ids` holds one list, as
         there is no beam search."""
         with _on_stream(stream_ptr):
             if self._state is None:
@@ -73,8 +74,8 @@ class _State:
 
     def __init__(self, rules: Rules, logits: Any, num_tokens: int) -> None:
         num_before = len(rules.prompt_token_ids) + len(rules.output_token_ids)
-        # The list holds the prompt as well, as far as is known; a list that is shorter than what
-        # was submitted can only be the answer's (docs/tensorrt-llm-contract.md, 4.5).
+        # As far as is known, the list includes the prompt. A list that is shorter than what was
+        # submitted can only be the answer (docs/tensorrt-llm-contract.md, 4.5).
         self._num_before = num_before if num_tokens >= num_before else 0
         self._num_seen = self._num_before
         self._num_output_tokens = len(rules.output_token_ids)
@@ -122,8 +123,9 @@ class _State:
 
 
 class _Thinking:
-    """Ends thinking that has used up its budget. What is forced is known before the package shows
-    it, which may be a step late: it is not forced twice."""
+    """Forces the end of thinking when its budget is used up. The package may show a forced token
+    one step late, so `_ahead` keeps the forced tokens that it has not shown: none is forced
+    twice."""
 
     def __init__(self, rules: Rules) -> None:
         assert rules.thinking is not None, "nothing to end: this is a bug"
@@ -143,7 +145,8 @@ class _Thinking:
         return token_id
 
     def take_in(self, token_id: int) -> None:
-        """A token that the package shows. One from before the first forced one changes nothing."""
+        """Takes a token that the package shows. While a forced token has not been shown, other
+        tokens are ignored: they came before it."""
         if not self._ahead:
             self._tracker.push(token_id)
         elif token_id == self._ahead[0]:
@@ -194,7 +197,8 @@ def _on_device(array: npt.NDArray[Any] | None, logits: Any) -> Any:
 
 
 def _on_stream(stream_ptr: int | None) -> AbstractContextManager[Any]:
-    """The stream on which the logits are computed; work on another would race with them."""
+    """A context for work on the stream that computes the logits; work on another would race with
+    it."""
     if stream_ptr is None:
         return nullcontext()
     torch = sys.modules["torch"]

@@ -1,4 +1,4 @@
-"""Notices that the package is dead or hangs; it does not always say so itself.
+"""Detects that the package is dead or hangs, which it does not always report itself.
 
 Release 1.2 does not wake callers that wait for a dead worker, and does not detect hangs
 (docs/tensorrt-llm-contract.md, 6.3 and 6.5).
@@ -18,10 +18,11 @@ CHECK_SECONDS = 0.5
 
 
 class Watchdog:
-    """`no_progress_timeout` is in seconds. `may_pause` says that the scheduler's policy may
-    pause a started request; otherwise a started request gets a token in every step.
+    """Checks the package's worker processes, and the progress of requests. `no_progress_timeout` is
+    in seconds. `may_pause` says that the scheduler's policy may pause a started request; otherwise
+    a started request gets a token in every step.
 
-    Make it when the model has been loaded: it remembers the processes that are there then.
+    It must be made after the model has been loaded: it watches the processes that exist then.
     """
 
     def __init__(self, llm: Any, *, no_progress_timeout: float, may_pause: bool) -> None:
@@ -32,7 +33,8 @@ class Watchdog:
         self._next_check = 0.0
 
     def check(self, now: float, sequences: Collection[Sequence]) -> None:
-        """Look, when it is time to. Raises EngineFatal."""
+        """Checks, if the last check is `CHECK_SECONDS` old. `now` is on the monotonic clock. Raises
+        EngineFatal."""
         if now < self._next_check:
             return
         self._next_check = now + CHECK_SECONDS
@@ -65,8 +67,8 @@ def _hang(who: str, seconds: float) -> EngineFatal:
 
 
 def _workers() -> list[psutil.Process]:
-    """The processes that compute: those that MPI has started, where there are any, else all
-    direct children (docs/tensorrt-llm-contract.md, 6.4). Other helpers may come and go."""
+    """The package's worker processes: those that MPI has started, if there are any, else all direct
+    children (docs/tensorrt-llm-contract.md, 6.4). Other helper processes may come and go."""
     process = psutil.Process()
     started = [child for child in process.children(recursive=True) if _is_mpi(child)]
     return started or process.children()

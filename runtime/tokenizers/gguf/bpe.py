@@ -18,8 +18,8 @@ _WORD_END = re.compile("[A-Za-z](?= )")
 class BpeTokenizer:
     """A `Tokenizer` that gives llama.cpp's tokens at tiktoken's speed.
 
-    One difference is intended: a control token's text is never taken for that token unless
-    `parse_special` says so, even where llama.cpp would when it is a whole word.
+    One difference is intended: without `parse_special`, the text of a control token is never read
+    as that token. llama.cpp does so if it is a whole word.
     """
 
     def __init__(self, vocab: BpeVocab, encode_text: Callable[[str], list[int]]) -> None:
@@ -65,7 +65,7 @@ class BpeTokenizer:
 
 
 def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:
-    """The tokenizer of a GGUF file, or None where tiktoken would not give the same tokens."""
+    """The tokenizer of a GGUF file, or None if tiktoken would not give the same tokens."""
     if file.text("tokenizer.ggml.model") != "gpt2" or _has_own_rules(file):
         return None
     rule = find_pretokenizer(file.text("tokenizer.ggml.pre"))
@@ -78,7 +78,8 @@ def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:
 
 
 def split_long(text: str) -> Iterator[str]:
-    """The text in parts that tiktoken's regex engine can take, cut where a word ends anyway."""
+    """The text in parts that are short enough for tiktoken's regex engine, cut at the end of a word
+    if possible."""
     start = 0
     while len(text) - start > _MAX_PART:
         end = start + _MAX_PART
@@ -90,7 +91,8 @@ def split_long(text: str) -> Iterator[str]:
 
 
 def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
-    """tiktoken's encoder of plain text, giving the model's ids. Takes parts of `split_long`."""
+    """tiktoken's encoder of plain text, which returns the model's ids. Long texts must be cut by
+    `split_long` first."""
     import tiktoken
 
     encoding = tiktoken.Encoding(
@@ -102,7 +104,7 @@ def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
         return encode
 
     def encode_known(text: str) -> list[int]:
-        # Like llama.cpp, leave out bytes that the model never saw.
+        # Like llama.cpp, leave out bytes that are no token of the model.
         found = (token_ids[rank] for rank in encode(text))
         return [token_id for token_id in found if token_id != NO_TOKEN]
 

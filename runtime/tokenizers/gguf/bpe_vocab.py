@@ -1,7 +1,7 @@
-"""The vocabulary of a byte-level BPE model file: which tokens there are and what each is for.
+"""The vocabulary of a byte-level BPE model file: its tokens and their roles.
 
-The rules are those of llama.cpp (src/llama-vocab.cpp, release in llama-cpp-python 0.3.36): model
-files leave much unsaid, and it decides by the texts of tokens.
+The rules are those of llama.cpp (src/llama-vocab.cpp, release in llama-cpp-python 0.3.36). It
+decides by the texts of tokens where the model file says nothing.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from runtime.tokenizers.gguf.pretokenizer import PreTokenizer
 from runtime.tokenizers.token_roles import FimTokens, TokenRoles
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
-# llama.cpp's default for bos and eos where a byte-level BPE file names none
+# llama.cpp's default for bos and eos if a byte-level BPE file names none
 _DEFAULT_TOKEN_ID = 11
 
 
@@ -54,7 +54,7 @@ class BpeVocab(Struct, frozen=True):
 
 
 def read_bpe_vocab(file: GGUFFile, pretokenizer: PreTokenizer) -> BpeVocab | None:
-    """The vocabulary, or None where a token is not in GPT-2's spelling of bytes.
+    """The vocabulary, or None if a token is not in GPT-2's spelling of bytes.
 
     Raises ModelFileError for a file without tokens, or with the same token twice.
     """
@@ -62,7 +62,7 @@ def read_bpe_vocab(file: GGUFFile, pretokenizer: PreTokenizer) -> BpeVocab | Non
 
 
 class _Builder:
-    """Collects what each token is for."""
+    """Collects the tokens and their roles."""
 
     def __init__(self, file: GGUFFile, pretokenizer: PreTokenizer) -> None:
         self._file = file

@@ -46,6 +46,8 @@ class LlamaVocabTokenizer:
         self._bytes: dict[int, bytes] = {}
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """See `Tokenizer.encode`. Raises InvalidRequest for a run of characters or of blanks that
+        is too long for llama.cpp's regular expressions."""
         text = clean_text(text)
         if self._longest_run is not None and (run := self._longest_run.search(text)):
             raise InvalidRequest(_too_long(run.group()), param=None)

@@ -1,18 +1,18 @@
 """How byte-level BPE models cut text into words before merging, by `tokenizer.ggml.pre`.
 
 The rules are those of llama.cpp (src/llama-vocab.cpp and src/unicode.cpp in llama-cpp-python
-0.3.36), written as one pattern each for tiktoken's regex engine. Where llama.cpp applies several
-patterns one after the other, each cuts the words of the one before further; here look-aheads say
-the same. A pattern must match every character, because tiktoken drops what lies between matches.
+0.3.36), written as one pattern each for tiktoken's regex engine. Some rules of llama.cpp are
+several patterns, each of which cuts the words of the one before further; here, look-aheads have the
+same effect. A pattern must match every character, because tiktoken drops what lies between matches.
 """
 
 from msgspec import Struct
 
 
 class PreTokenizer(Struct, frozen=True):
-    """One rule. `whole_words`: a word that is a token is that token, whatever the merges say
-    (llama.cpp's ignore_merges). `add_bos` is what holds where the model file does not say.
-    """
+    """One rule. With `whole_words`, a word that is a token becomes that token, whatever the merges
+    say (llama.cpp's ignore_merges). `add_bos` applies if the model file does not say. `has_bos`
+    says whether llama.cpp has a default for a file that names no `bos` token."""
 
     pattern: str
     whole_words: bool = False

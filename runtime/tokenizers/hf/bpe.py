@@ -1,8 +1,9 @@
-"""tiktoken for folders with byte-level BPE, where it gives what the `tokenizers` library gives.
+"""tiktoken for folders with byte-level BPE, if it gives the same tokens as the `tokenizers`
+library.
 
 Every part of tokenizer.json must be one whose effect is known here. Merges are proved equal by
-`bpe_ranks`; patterns are known ones, which both regular expression engines read alike as long as
-their tables of characters are of the same age.
+`bpe_ranks`. Patterns must be known ones, which both regular expression engines read alike as long
+as their Unicode tables are of the same version.
 """
 
 import re
@@ -50,9 +51,9 @@ PATTERNS = frozenset(
         _gpt4o_like(r"\p{N}{1,3}", _CONTRACTION + "?"),  # o200k: gpt-oss, Llama 4
     }
 )
-"""Patterns in the spelling of real files. Each matches every character, as tiktoken needs it."""
+"""Patterns in the spelling of real files. Each matches every character, as tiktoken requires."""
 
-# Characters that came with Unicode 15.0, 15.1, 16.0 and 17.0, and some that have always been there.
+# Characters that are new in Unicode 15.0, 15.1, 16.0 and 17.0, and some older ones.
 _PROBES = "aA1\u0301ǅʰ漢\u0085\u1c89\U0001e4d0\U0001e4f0\U00031350\U0002ebf0\U00010d40\U000105c0"
 _PROBES += "\U00010d50\U00010d70\U00010d4e\U00010d69\U00011de0\U000323b0\U00011db0"
 _CLASSES = (
@@ -69,7 +70,8 @@ _CLASSES = (
 
 
 class TiktokenEncoder(Struct, frozen=True):
-    """Text to ids. `special` finds all added tokens, `shown` those that stand for their text."""
+    """Text to ids. `special` finds all added tokens, `shown` only those that stand for their own
+    text."""
 
     special: SpecialTokens
     shown: SpecialTokens
@@ -93,7 +95,7 @@ class TiktokenEncoder(Struct, frozen=True):
 
 
 def tiktoken_encoder(file: TokenizerFile, hidden: set[int]) -> TiktokenEncoder | None:
-    """The encoder of a file, or None where it might give other tokens than `tokenizers`.
+    """The encoder of a file, or None if it might give other tokens than `tokenizers`.
 
     `hidden` are the added tokens whose texts are plain text unless `parse_special` says otherwise.
     """
@@ -121,7 +123,7 @@ def tiktoken_encoder(file: TokenizerFile, hidden: set[int]) -> TiktokenEncoder |
 
 @cache
 def same_characters() -> bool:
-    """Whether tiktoken and `tokenizers` put the same characters into the classes of patterns."""
+    """Whether tiktoken and `tokenizers` agree on the characters in the classes of patterns."""
     import tiktoken
     from tokenizers import Regex, pre_tokenizers
 
@@ -183,7 +185,7 @@ def _normalizer(normalizer: Step | None) -> Callable[[str], str] | None:
 
 
 def _nfc() -> Callable[[str], str]:
-    # Not Python's: its table of characters may be of another age than that of `tokenizers`.
+    # Not Python's: its Unicode table may be of another version than that of `tokenizers`.
     from tokenizers import normalizers
 
     normalize = normalizers.NFC().normalize_str
@@ -195,7 +197,7 @@ def _unchanged(text: str) -> str:
 
 
 def _around(file: TokenizerFile) -> _Around | None:
-    """The ids before and after a single text, or None where they are not known."""
+    """The ids before and after a single text, or None if they are not known."""
     steps = _flat(file.post_processor, "processors")
     match [step for step in steps if step.get("type") != "ByteLevel"]:
         case []:
@@ -227,7 +229,8 @@ def _read_template(single: list[Any], known: dict[str, Any]) -> _Around | None:
 
 
 def _are_plain(file: TokenizerFile) -> bool:
-    """Whether added tokens are found wherever their text is, all in one pass, at their ids."""
+    """Whether added tokens are found wherever their text is, in one pass, and have the file's
+    ids."""
     tokens = file.added.values()
     if any(t.single_word or t.lstrip or t.rstrip or not t.content for t in tokens):
         return False
@@ -241,7 +244,8 @@ def _are_plain(file: TokenizerFile) -> bool:
 
 
 def _have_their_ids(file: TokenizerFile) -> bool:
-    """Whether `tokenizers` gives added tokens the ids of the file: it counts on where they end."""
+    """Whether `tokenizers` gives added tokens the ids of the file. It ignores those ids, and
+    numbers new tokens on from the last one."""
     following = len(file.ids)
     for token_id, token in file.added.items():
         if token_id != file.ids.get(token.content, following):
@@ -251,7 +255,8 @@ def _have_their_ids(file: TokenizerFile) -> bool:
 
 
 def _meet(first: list[str], second: list[str]) -> bool:
-    """Whether texts found in a first pass could take a part of those that are found in a second."""
+    """Whether a text found in the first pass could be a part of, or overlap, a text of the
+    second."""
     if not first or not second:
         return False
     inside = re.compile("|".join(map(re.escape, first)))

@@ -65,8 +65,8 @@ def _untakeable(error: BaseException) -> InvalidRequest:
 
 
 def _check_prefixes(file: TokenizerFile) -> None:
-    """The library cuts the prefix off the second part of each merge unseen, and ends the process
-    where that leaves no UTF-8."""
+    """Raises ModelFileError if the second part of a merge lacks the prefix. The library would cut
+    the prefix's length off unchecked, and end the process if the rest is not UTF-8."""
     prefix = file.model.continuing_subword_prefix or ""
     for merge in file.model.merges:
         second = merge[1] if isinstance(merge, tuple) else merge.partition(" ")[2]

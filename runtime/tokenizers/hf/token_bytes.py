@@ -1,8 +1,8 @@
 """The bytes that each token stands for, by the `decoder` of tokenizer.json.
 
-Decoders are meant for whole texts. Those that look at one token at a time are followed here; what
-they do at the ends of a text, such as taking away its first blank, is left out, because a stream
-has no such ends and a prompt's echo must be the prompt.
+Decoders are made for whole texts. Steps that look at one token at a time are applied here. What
+they do at the ends of a text, such as removing its first blank, is left out, because a stream has
+no such ends and a prompt's echo must be the prompt.
 """
 
 import re
@@ -19,7 +19,8 @@ _Decode = Callable[[str], str | bytes]
 def token_bytes(file: TokenizerFile, hidden: set[int]) -> list[bytes]:
     """The bytes of all tokens, by id: b"" for those of `hidden` and for ids without a token.
 
-    Raises ModelFileError where what a token stands for depends on its neighbours.
+    Raises ModelFileError for a decoder with an unknown step: the bytes of a token might depend on
+    its neighbours.
     """
     decode = _decoder(file)
     table = [b""] * file.vocab_size

@@ -32,9 +32,9 @@ class _Vocab(Struct, frozen=True):
 class HFTokenizer:
     """A `Tokenizer` that gives the tokens of transformers' AutoTokenizer.
 
-    Which added tokens stand for no text and end a generation is settled as for GGUF files, beside
-    what the folder says itself. `vocab_size` is the model's; ids that no token has stand for no
-    text.
+    `TokenRoles` decides which added tokens stand for no text and which end a generation, as for
+    GGUF files, in addition to what the folder says itself. `vocab_size` is the model's; ids without
+    a token stand for no text.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """tokenizer_config.json and its companions: special tokens and chat templates.
 
-What counts when files disagree is as in transformers (tokenization_utils_base.py): a template in a
-file of its own counts more than one in tokenizer_config.json, and special_tokens_map.json counts
-only where tokenizer_config.json does not list the added tokens itself.
+If files disagree, the same one wins as in transformers (tokenization_utils_base.py): a template in
+a file of its own overrides one in tokenizer_config.json, and special_tokens_map.json counts only if
+tokenizer_config.json does not list the added tokens itself.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ _DEFAULT = "default"
 
 
 class AddedToken(Struct, frozen=True, kw_only=True):
-    """A token that is found in a text before anything else looks at it; fields as in the
-    `tokenizers` library."""
+    """A token that is found in a text before anything else; fields as in the `tokenizers`
+    library."""
 
     content: str
     single_word: bool = False
@@ -39,8 +39,8 @@ class AddedToken(Struct, frozen=True, kw_only=True):
 class TokenizerConfig(Struct, frozen=True, kw_only=True):
     """`special_tokens` are texts by the names that templates use, such as "bos_token".
 
-    `added_tokens` are by id. `chat_templates` are by name: "default" answers everything, others
-    are for a purpose, such as "tool_use".
+    `added_tokens` are by id. `chat_templates` are by name: "default" is for ordinary conversations,
+    others are for a purpose, such as "tool_use".
     """
 
     special_tokens: dict[str, str]
@@ -90,7 +90,7 @@ class _OldTemplateFile(Struct):
 
 
 def read_tokenizer_config(folder: Path) -> TokenizerConfig:
-    """Read all files about special tokens and templates; each of them may be missing.
+    """Reads all files about special tokens and templates; each of them may be missing.
 
     Raises ModelFileError, naming file and field.
     """

@@ -1,4 +1,4 @@
-"""tokenizer.json, checked, with the added tokens that tokenizer_config.json has in place."""
+"""Reads and checks tokenizer.json, and applies the added tokens of tokenizer_config.json."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,10 +54,10 @@ class _Document(Struct, frozen=True):
 
 
 class TokenizerFile(Struct, frozen=True, kw_only=True):
-    """`ids` are those of ordinary tokens, `added` the added ones by id.
+    """tokenizer.json. `ids` are those of ordinary tokens; `added` has the added tokens by id.
 
-    `vocab_size` is that of the model, where it is known, and all ids are below it. `document` is
-    the whole file with these added tokens, for the `tokenizers` library.
+    `vocab_size` is that of the model, if it is known, and all ids are below it. `document` is the
+    whole file with these added tokens, for the `tokenizers` library.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class TokenizerFile(Struct, frozen=True, kw_only=True):
     document: Step
 
     def find(self, text: str | None) -> int | None:
-        """The id of a token by its text, added ones first."""
+        """The id of a token by its text; added tokens come first."""
         if text is None:
             return None
         found = (token_id for token_id, token in self.added.items() if token.content == text)
@@ -82,11 +82,12 @@ class TokenizerFile(Struct, frozen=True, kw_only=True):
 def read_tokenizer_file(
     folder: Path, added_tokens: dict[int, AddedToken], vocab_size: int
 ) -> TokenizerFile:
-    """Read tokenizer.json. What `added_tokens` says of a token counts more, as in transformers.
+    """Reads tokenizer.json. `added_tokens` overrides the file's own added tokens, as in
+    transformers.
 
-    `vocab_size` is what config.json says, 0 for nothing. Added tokens beyond it are left out: the
-    model has no embedding for them, so that their texts are texts like others. Raises
-    ModelFileError, naming file and field.
+    `vocab_size` is that of config.json, 0 if it has none. Added tokens beyond it are left out: the
+    model has no embedding for them, so their texts are plain text. Raises ModelFileError, naming
+    file and field.
     """
     path = folder / TOKENIZER_FILE
     if not path.exists():

@@ -141,6 +141,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lockgate {__version__}\n"
 
 
+def test_a_command_line_loads_no_http_client() -> None:
+    program = "import sys, gateway.__main__; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], env=environment()).returncode == 0
+
+
 @pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "plan", "doctor"])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -3,22 +3,17 @@
 import hashlib
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.api.openai.protocol.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    decode_chat_completion,
-    decode_completion,
-)
+from gateway.api.openai.translate.job import chat_wish, completion_wish
 from gateway.generation.scheduling import Caller, Scheduling, scheduling_of, served_tier
 from gateway.observability.request_record import key_fingerprint
 from runtime.errors import InvalidRequest
 from runtime.messages.request import PRIORITY_STEP
+from tests.kit.jobs import chat, completion
 
 ORIGIN = Caller(
     arrival_time=50.0,
@@ -29,19 +24,10 @@ ORIGIN = Caller(
 )
 
 
-def chat(**fields: Any) -> ChatCompletionRequest:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return decode_chat_completion(msgspec.json.encode(body))
-
-
-def completion(**fields: Any) -> CompletionRequest:
-    return decode_completion(msgspec.json.encode({"model": "m", "prompt": "hi", **fields}))
-
-
 def scheduling(caller: Caller = ORIGIN, **fields: Any) -> Scheduling:
     """The same on both endpoints."""
-    of_chat = scheduling_of(chat(**fields), caller)
-    assert scheduling_of(completion(**fields), caller) == of_chat
+    of_chat = scheduling_of(chat_wish(chat(**fields)), caller)
+    assert scheduling_of(completion_wish(completion(**fields)), caller) == of_chat
     return of_chat
 
 
@@ -91,17 +77,17 @@ def test_other_priorities_are_refused_with_what_is_allowed(value):
     ],
 )
 def test_service_tiers_are_classes(tier, priority, served):
-    data = chat(service_tier=tier)
+    wish = chat_wish(chat(service_tier=tier))
 
-    assert scheduling_of(data, ORIGIN).priority == priority
-    assert served_tier(data) == served
+    assert scheduling_of(wish, ORIGIN).priority == priority
+    assert served_tier(wish, scheduling_of(wish, ORIGIN)) == served
 
 
 def test_an_explicit_priority_wins_over_the_tier():
-    data = chat(service_tier="flex", priority="normal")
+    wish = chat_wish(chat(service_tier="flex", priority="normal"))
 
-    assert scheduling_of(data, ORIGIN).priority == 0
-    assert served_tier(data) == "default"
+    assert scheduling_of(wish, ORIGIN).priority == 0
+    assert served_tier(wish, scheduling_of(wish, ORIGIN)) == "default"
 
 
 def test_a_deadline_becomes_a_time_of_the_monotonic_clock():
@@ -126,7 +112,8 @@ def test_tenants():
     assert scheduling(user="ann").tenant == "ann"
     assert scheduling(user="").tenant == "fingerprint"
     assert scheduling(replace(ORIGIN, key_fingerprint="")).tenant == ""
-    assert scheduling_of(chat(user="ann", safety_identifier="id"), ORIGIN).tenant == "id"
+    wish = chat_wish(chat(user="ann", safety_identifier="id"))
+    assert scheduling_of(wish, ORIGIN).tenant == "id"
 
 
 def test_a_long_name_costs_no_more_than_a_hash():
@@ -160,7 +147,7 @@ def test_prefixes_of_different_adapters_never_meet(combinations, prefix_caching)
     caller = replace(ORIGIN, prefix_caching=prefix_caching)
     found = {
         (lora, salt, user if prefix_caching == "per_tenant" else ""): scheduling_of(
-            chat(user=user or None, cache_salt=salt), caller, lora
+            chat_wish(chat(user=user or None, cache_salt=salt)), caller, lora
         )
         for lora, salt, user in combinations
     }

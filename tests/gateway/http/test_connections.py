@@ -123,7 +123,7 @@ def test_a_client_that_does_not_read_is_cut_off(strict: RunningServer):
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", strict.port))
-        echo = {"prompt": "x" * 8_000_000, "max_tokens": 0, "echo": True}
+        echo = {"prompt": "x" * 1_000_000, "n": 9, "max_tokens": 0, "echo": True}
         client.sendall(raw_request("/v1/completions", echo))
         is_over = False
 

@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.openai.translate.job import chat_job
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.generation.assembler import Assembler
-from gateway.generation.run import FinishedDeltas
+from gateway.generation.run import AnswerRun, FinishedDeltas
 from gateway.generation.writer import DONE, KEEP_ALIVE, AnswerWriter, Head
 from gateway.http.streaming import EventStream, WholeAnswer
-from gateway.observability.metrics.server import Metrics
+from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.request_record import RequestRecord
 from runtime.client.token_stream import TokenStream
 from runtime.errors import EngineError, EngineOverloaded
 from runtime.messages.request import RequestOutput
+from tests.kit.jobs import CALLER, chat
 
 HEAD = Head('chatcmpl-"1"', 7, "mödel", "fp_1")
 WAIT = 10.0
@@ -71,24 +73,21 @@ class Setup:
     def __init__(self) -> None:
         self.aborted: list[str] = []
         self.stream = TokenStream(["r"], self.aborted.extend)
-        self.metrics = Metrics()
-        self.counted = self.metrics.of("")
+        self.counted = ModelMetrics()
         self.client = Client()
-        self.assembler = Assembler(["r"], [3])
+        self.run = AnswerRun(
+            chat_job(chat(), "a", CALLER),
+            [],
+            Assembler(["r"], [3]),
+            lambda _: self.stream,
+            self.counted,
+        )
 
     def event_stream(self, *, interval: float = 60.0, usage: bool = False) -> "asyncio.Task[None]":
-        response = EventStream(
-            lambda: self.stream,
-            self.assembler,
-            ChatWriter(HEAD, include_usage=usage),
-            self.metrics,
-            interval,
-        )
-        return self.start(response)
+        return self.start(EventStream(self.run, ChatWriter(HEAD, include_usage=usage), interval))
 
     def whole_answer(self) -> "asyncio.Task[None]":
-        writer = ChatWriter(HEAD, include_usage=False)
-        return self.start(WholeAnswer(lambda: self.stream, self.assembler, writer, self.metrics))
+        return self.start(WholeAnswer(self.run, ChatWriter(HEAD, include_usage=False)))
 
     def start(self, response: Callable[..., Any]) -> "asyncio.Task[None]":
         client = self.client
@@ -117,9 +116,9 @@ async def test_stream_writes_and_ends():
     assert last["more_body"] is False
     assert last["body"].endswith(DONE)
     assert setup.aborted == []
-    assert setup.counted.generation_tokens == 2
-    assert setup.counted.prompt_tokens == 3
-    assert setup.counted.aborted == 0
+    assert setup.counted.generation_tokens.value == 2
+    assert setup.counted.prompt_tokens.value == 3
+    assert setup.counted.aborted.value == 0
 
 
 @pytest.mark.anyio
@@ -145,8 +144,8 @@ async def test_disconnect_closes_a_waiting_stream():
     await finished(task)
 
     assert setup.aborted == ["r"]
-    assert setup.counted.aborted == 1
-    assert setup.counted.generation_tokens == 1
+    assert setup.counted.aborted.value == 1
+    assert setup.counted.generation_tokens.value == 1
 
 
 @pytest.mark.anyio
@@ -159,7 +158,7 @@ async def test_disconnect_before_anything_was_written():
 
         assert setup.aborted == ["r"]
         assert setup.client.sent == []
-        assert setup.counted.aborted == 1
+        assert setup.counted.aborted.value == 1
 
 
 @pytest.mark.anyio
@@ -208,10 +207,10 @@ async def test_a_late_error_is_one_event_and_done():
     }
     assert done == b"data: [DONE]"
     assert last["more_body"] is False
-    assert setup.counted.aborted == 0
-    assert setup.counted.failed == 1
-    assert setup.counted.generation_tokens == 1
-    assert setup.counted.prompt_tokens == 3
+    assert setup.counted.aborted.value == 0
+    assert setup.counted.failed.value == 1
+    assert setup.counted.generation_tokens.value == 1
+    assert setup.counted.prompt_tokens.value == 3
 
 
 @pytest.mark.anyio

@@ -24,13 +24,13 @@ def served_model() -> ServedModel:
 
 async def loaded_model() -> ServedModel:
     model = served_model()
-    model.client.connected(lambda message: None, READY)
+    model.engine.connected(lambda message: None, READY)
     await model.load("")
     return model
 
 
 def test_names():
-    models = ModelRegistry([ServedModel("a/b", served_model().client), served_model()])
+    models = ModelRegistry([ServedModel("a/b", served_model().engine), served_model()])
 
     assert [model.name for model in models] == ["a/b", "m"]
     assert models.get("a/b").name == "a/b"
@@ -58,7 +58,7 @@ def test_adapters_and_aliases():
         ("a", "a"),
     ]
     assert (models.base_of("a"), models.base_of("m")) == ("m", None)
-    assert models.get("a").client is models.get("m").client
+    assert models.get("a").engine is models.get("m").engine
     assert models.get("a").system_fingerprint != models.get("m").system_fingerprint
 
 
@@ -91,7 +91,7 @@ async def test_before_it_is_loaded():
     """Either half may be late: the engine or the tokenizer."""
     tokenizer_only, engine_only = served_model(), served_model()
     await tokenizer_only.load("")
-    engine_only.client.connected(lambda message: None, READY)
+    engine_only.engine.connected(lambda message: None, READY)
     for model in (served_model(), tokenizer_only, engine_only):
         assert not model.is_ready
         assert model.state_reason
@@ -126,7 +126,7 @@ async def test_long_and_short_texts_are_encoded_alike():
 async def test_a_tokenizer_that_cannot_be_read(tmp_path):
     """Said in the health report and to clients; the process lives."""
     model = served_model()
-    model.client.connected(lambda message: None, READY)
+    model.engine.connected(lambda message: None, READY)
     await model.load(str(tmp_path / "missing.gguf"))
 
     assert not model.is_ready

@@ -1,8 +1,9 @@
 """Metrics: what is observed is what is shown, and what is shown is what the documents say."""
 
+import collections
 import os
 import re
-from collections import Counter
+import time
 from collections.abc import Mapping
 from typing import get_args
 
@@ -13,22 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.app import ROUTES
 from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.timeline import Timeline
+from gateway.http.route_facts import operations_of
 from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.metrics.bounded_names import BoundedNames
-from gateway.observability.metrics.exposition import render
+from gateway.observability.metrics.counter import Counter, LabelledCounter
+from gateway.observability.metrics.exposition import FAMILIES, render
 from gateway.observability.metrics.histogram import Histogram
+from gateway.observability.metrics.instrument import InstrumentGroup
 from gateway.observability.metrics.processes import own_usage, usage_of_tree
-from gateway.observability.metrics.server import EARLY_RESULTS, OPERATIONS, RESULTS, Metrics
-from gateway.observability.metrics.table import FAMILIES
+from gateway.observability.metrics.server import EARLY_RESULTS, RESULTS, Metrics
 from gateway.observability.request_record import RequestRecord
 from runtime.client.engine_client import EngineClient
-from runtime.errors import EngineError
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
-from runtime.messages.engine import EngineStats
+from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import RequestOutput
 from runtime.messages.wire import StepOutput
 from tests.kit.chat.answers import CHAT
@@ -66,6 +69,14 @@ class Shown:
         return found[0]
 
 
+OPERATIONS = operations_of(ROUTES)
+
+
+def new_metrics(max_keys: int = 0) -> Metrics:
+    """The counters of a server with all routes."""
+    return Metrics(max_keys, operations=OPERATIONS)
+
+
 def exchange_of(
     model_name: str = "m", status: int = 200, error: str | None = None
 ) -> RequestRecord:
@@ -79,7 +90,7 @@ def exchange_of(
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 9.0]), st.integers(1, 3))))
 def test_histogram(observations):
     """Buckets are cumulative and include their bound."""
-    histogram = Histogram([1.0, 2.0])
+    histogram = Histogram("sizes", "Sizes.", [1.0, 2.0])
     for value, times in observations:
         histogram.observe(value, times)
 
@@ -98,17 +109,17 @@ def test_timeline_counts_every_token_once():
     were merged."""
     metrics = Metrics()
     assembler = Assembler(["a", "b"], [3])
-    request_record = exchange_of()
-    with Timeline(metrics, request_record, assembler) as timeline:
-        for outputs in (
-            [RequestOutput("a", [], "")],
-            [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
-            [RequestOutput("a", [1, 2, 3], "xyz")],
-            [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
-        ):
-            assembler.push(outputs)
-            timeline.delta(len(outputs))
-        timeline.finish()
+    timeline = Timeline(metrics.of("m"), 0.0, assembler)
+    for outputs in (
+        [RequestOutput("a", [], "")],
+        [RequestOutput("a", [1], "x"), RequestOutput("b", [1], "x")],
+        [RequestOutput("a", [1, 2, 3], "xyz")],
+        [RequestOutput("a", [1], "x", "stop"), RequestOutput("b", [1, 2], "xy", "length")],
+    ):
+        assembler.push(outputs)
+        timeline.delta(len(outputs))
+    timeline.finish()
+    timeline.abort()  # the first end counts
 
     shown = Shown(text_of(metrics))
     assert shown("time_to_first_token_seconds_count") == 1
@@ -122,21 +133,19 @@ def test_timeline_counts_every_token_once():
     assert shown("request_success_total", finished_reason="stop") == 1
     assert shown("request_success_total", finished_reason="length") == 1
     assert shown("requests_aborted_total") == 0
-    assert request_record.answer is not None
-    assert request_record.answer.outcome == "completed"
+    assert timeline.record.outcome == "completed"
 
 
 def test_phases_are_between_the_times_that_were_told():
     metrics = Metrics()
-    request_record = exchange_of()
-    request_record.started -= 10
+    started = time.monotonic() - 10
     assembler = Assembler(["a"], [3])
-    with Timeline(metrics, request_record, assembler) as timeline:
-        assembler.push([RequestOutput("a", [1], "x", started_time=request_record.started + 4)])
-        timeline.delta(1)
-        assembler.push([RequestOutput("a", [1], "x", "stop")])
-        timeline.delta(1)
-        timeline.finish()
+    timeline = Timeline(metrics.of("m"), started, assembler)
+    assembler.push([RequestOutput("a", [1], "x", seconds_queued=4.0)])
+    timeline.delta(1)
+    assembler.push([RequestOutput("a", [1], "x", "stop")])
+    timeline.delta(1)
+    timeline.finish()
 
     shown = Shown(text_of(metrics))
     assert shown("request_queue_time_seconds_sum") == pytest.approx(4)
@@ -156,60 +165,57 @@ def test_what_is_counted_is_what_had_come(deltas, end):
     """Four choices of two prompts; the answer ends at any point, in any way."""
     metrics = Metrics()
     assembler = Assembler(["a", "b", "c", "d"], [5, 7])
-    request_record = exchange_of()
     num_tokens, begun, cached = 0, set(), {}
-    of_choice: Counter[str] = Counter()
-    timeline = Timeline(metrics, request_record, assembler)
-    with pytest.raises(EngineError) if end == "fail" else timeline, timeline:
-        for request_id, count, num_cached in deltas:
-            assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
-            timeline.delta(1)
-            num_tokens += count
-            of_choice[request_id] += count
-            begun.add(request_id in "cd")
-            cached[request_id] = max(cached.get(request_id, 0), num_cached)
-        if end == "fail":
-            raise EngineError("it broke")
-        if end == "finish":
-            for request_id in "abcd":
-                assembler.push([RequestOutput(request_id, [], "", "stop")])
-            timeline.delta(4)
-            begun = {False, True}
-            timeline.finish()
-
+    of_choice: collections.Counter[str] = collections.Counter()
     counted = metrics.of("m")
-    answer = request_record.answer
-    assert counted.generation_tokens == answer.completion_tokens == num_tokens
+    timeline = Timeline(counted, 0.0, assembler)
+    for request_id, count, num_cached in deltas:
+        assembler.push([RequestOutput(request_id, [1] * count, "", None, None, num_cached)])
+        timeline.delta(1)
+        num_tokens += count
+        of_choice[request_id] += count
+        begun.add(request_id in "cd")
+        cached[request_id] = max(cached.get(request_id, 0), num_cached)
+    if end == "finish":
+        for request_id in "abcd":
+            assembler.push([RequestOutput(request_id, [], "", "stop")])
+        timeline.delta(4)
+        begun = {False, True}
+    {"abort": timeline.abort, "fail": timeline.fail, "finish": timeline.finish}[end]()
+
+    answer = timeline.record
+    assert counted.generation_tokens.value == answer.completion_tokens == num_tokens
     gaps = sum(max(count - 1, 0) for count in of_choice.values())
     assert counted.inter_token_latency.count == gaps
     assert (
-        counted.prompt_tokens == answer.prompt_tokens == 5 * (False in begun) + 7 * (True in begun)
+        counted.prompt_tokens.value
+        == answer.prompt_tokens
+        == 5 * (False in begun) + 7 * (True in begun)
     )
-    assert counted.cached_tokens == min(cached.get("a", 0), 5) + min(cached.get("c", 0), 7)
+    assert counted.cached_tokens.value == min(cached.get("a", 0), 5) + min(cached.get("c", 0), 7)
     outcomes = {
-        "abort": counted.aborted,
-        "fail": counted.failed,
+        "abort": counted.aborted.value,
+        "fail": counted.failed.value,
         "finish": counted.e2e_latency.count,
     }
     assert outcomes == {**dict.fromkeys(outcomes, 0), end: 1}
     if end == "finish":
-        assert assembler.usage.prompt_tokens == counted.prompt_tokens
-        assert assembler.usage.completion_tokens == counted.generation_tokens
-        assert assembler.usage.prompt_tokens_details.cached_tokens == counted.cached_tokens
+        assert assembler.usage.prompt_tokens == counted.prompt_tokens.value
+        assert assembler.usage.completion_tokens == counted.generation_tokens.value
+        assert assembler.usage.prompt_tokens_details.cached_tokens == counted.cached_tokens.value
 
 
 def test_engine_steps():
     metrics = Metrics()
-    stats = EngineStats(
+    usage = EngineUsage(
         num_prompt_tokens=5,
         num_generation_tokens=2,
         num_preempted=1,
         num_cached_tokens=30,
-        step_seconds=0.003,
-        num_resumed=1,
         num_draft_tokens=4,
         num_accepted_tokens=3,
     )
+    stats = EngineStats(step_seconds=0.003, num_resumed=1, usage=usage)
     outputs = [RequestOutput("a", [1], ""), RequestOutput("b", [1], "")]
     for step in (
         StepOutput(outputs, stats, [0.5]),
@@ -232,6 +238,48 @@ def test_engine_steps():
     assert shown("iteration_tokens_total_sum") == 14
     assert shown("engine_batch_size_sum") == 4
     assert shown("grammar_compilation_time_seconds_sum") == 0.5
+
+
+@pytest.mark.parametrize("name", EngineUsage.__struct_fields__)
+def test_every_number_of_an_engine_is_exported(name):
+    """As a sum over the steps, or as the state after the last one."""
+
+    def exported(usage: EngineUsage) -> str:
+        metrics, client = Metrics(), EngineClient()
+        step = StepOutput([], EngineStats(usage=usage))
+        metrics.of("m").engine.on_step(step)
+        client.receive(step)
+        return render(metrics, {"m": client}, GpuMonitor(interval=1), {}).decode()
+
+    assert exported(EngineUsage(**{name: 1})) != exported(EngineUsage())
+
+
+class Naps(InstrumentGroup):
+    def __init__(self) -> None:
+        self.naps = Counter("lockgate_naps", "Naps taken.")
+        self.nap_seconds = Histogram("lockgate_nap_seconds", "Length of a nap.")
+        self.beds: LabelledCounter[str] = LabelledCounter(
+            "lockgate_beds", "Beds slept in.", ("model_name", "bed"), ["soft"]
+        )
+
+
+def test_a_metric_that_is_declared_and_held_is_exported_without_a_further_step():
+    metrics = Metrics()
+    naps = metrics.of("m").naps = Naps()  # type: ignore[attr-defined]
+    visitors: LabelledCounter[str] = LabelledCounter("lockgate_visitors", "Who came.", ("animal",))
+    metrics.visitors = visitors  # type: ignore[attr-defined]
+    naps.naps.value += 3
+    naps.nap_seconds.observe(0.3, 2)
+    naps.beds["hard"] += 1
+    visitors["bear"] += 2
+
+    text = text_of(metrics)
+    shown = Shown(text)
+    assert shown("naps_total") == 3
+    assert shown("nap_seconds_count") == 2
+    assert (shown("beds_total", bed="soft"), shown("beds_total", bed="hard")) == (0, 1)
+    assert shown("visitors_total", animal="bear") == 2
+    assert "# HELP lockgate_naps_total Naps taken.\n# TYPE lockgate_naps_total counter\n" in text
 
 
 def test_responses_are_counted_and_refusals_by_their_code():
@@ -257,7 +305,7 @@ def test_responses_are_counted_and_refusals_by_their_code():
 
 def test_what_can_become_of_a_request_begins_at_zero():
     """For each route that the engine works for; what a request adds then is no new series."""
-    metrics = Metrics()
+    metrics = new_metrics()
     text = text_of(metrics)
     shown = Shown(text)
     for endpoint in OPERATIONS:
@@ -278,7 +326,7 @@ def test_what_can_become_of_a_request_begins_at_zero():
 
 
 def test_genai_metrics_have_the_names_and_labels_of_the_conventions():
-    metrics = Metrics()
+    metrics = new_metrics()
     good, bad, gone = (
         exchange_of(),
         exchange_of(status=503, error="engine_unavailable"),
@@ -321,8 +369,7 @@ def test_gauges_show_the_last_step():
         num_waiting=5,
         num_waiting_preempted=2,
         num_preparing=3,
-        kv_cache_usage=0.25,
-        prefix_cache_usage=0.5,
+        usage=EngineUsage(kv_cache_usage=0.25, prefix_cache_usage=0.5),
     )
     client.receive(StepOutput([], stats))
 
@@ -356,7 +403,7 @@ def test_an_engine_that_is_lost_and_comes_back():
 
 
 def test_labels_that_clients_can_make_up_are_bounded():
-    metrics = Metrics(max_keys=2)
+    metrics = new_metrics(max_keys=2)
     for number in range(200):
         request_record = exchange_of(model_name="", status=400, error=f"code_{number}")
         request_record.key_name = f"key_{number}"
@@ -454,14 +501,14 @@ def test_the_document_names_every_metric_and_no_other():
 
 
 def test_every_family_is_there_before_the_first_request():
-    exposed = {
-        line.split()[2] for line in text_of(Metrics()).splitlines() if line.startswith("# TYPE")
-    }
-    assert exposed >= {exposed_name(family.name, family.kind) for family in FAMILIES}
+    for text in (text_of(Metrics()), render(Metrics(), {}, GpuMonitor(interval=1), {}).decode()):
+        exposed = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+        assert set(exposed) >= {exposed_name(family.name, family.kind) for family in FAMILIES}
+        assert len(exposed) == len(set(exposed)), "no name stands for two families"
 
 
 def test_no_family_has_labels_beside_those_it_declares():
-    metrics = Metrics(max_keys=1)
+    metrics = new_metrics(max_keys=1)
     good = exchange_of()
     good.key_name = "k"
     good.answer = AnswerRecord(1)

@@ -1,5 +1,6 @@
 """Settings: four places in order, and a clear line for every mistake."""
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_variables_have_the_type_of_their_setting(
             "[engine.llama_cpp]\nnum_threads = 'many'",
             "$.engine.llama_cpp.num_threads: expected a whole number or 'auto', got 'many'",
         ),
+        (
+            "server.allowed_hosts = 'x'",
+            "allowed_hosts: expected a list, each item a string, got 'x'",
+        ),
+        ("server.allowed_hosts = [1]", "$.server.allowed_hosts: expected a list, each item a stri"),
+        ("gpu.devices = [0, -1]", "$.gpu.devices: expected int >= 0, got [0, -1]"),
+        ("model.aliases = {a = 1}", "$.model.aliases: expected a table, each value a string, got"),
         ("port =", " is not valid TOML: "),
     ],
 )
@@ -225,7 +233,8 @@ def test_any_override_is_taken_or_refused_in_one_line(path: list[str], text: str
 
 @given(name=st.sampled_from(sorted(DEFAULTS)))
 def test_every_default_can_be_given_as_text(name: str) -> None:
-    text = str(DEFAULTS[name])
+    default = DEFAULTS[name]
+    text = json.dumps(default) if isinstance(default, list) else str(default)
     option = Override(name, tuple(name.split(".")), text)
     assert load_settings(environ=NO_FILE, options=[option]) == Settings()
 

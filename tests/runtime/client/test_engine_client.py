@@ -16,7 +16,7 @@ from runtime.errors import (
 )
 from runtime.messages.engine import EngineStats
 from runtime.messages.request import RequestOutput
-from runtime.messages.wire import Abort, RequestFailed, StepOutput, Submit, ToEngine
+from runtime.messages.wire import Abort, RequestFailed, StepOutput, Submit, ToEngine, with_times
 from tests.kit.engines import a_request, ready
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,9 @@ async def test_a_request_that_cannot_be_sent_takes_no_place():
 
     assert client.num_in_flight == 0
     client.check_room(3)
-    assert sent == [Submit(a_request("a")), *map(Abort, "abc")] * 3
+    submitted = [each.request for each in sent if isinstance(each, Submit)]
+    assert submitted == [a_request("a")] * 3
+    assert [each for each in sent if isinstance(each, Abort)] == [*map(Abort, "abc")] * 3
 
 
 async def test_prompts_that_wait_are_bounded_in_tokens_too(sent):
@@ -136,7 +138,12 @@ async def test_nobody_waits_for_an_engine_beyond_the_deadline(client, sent):
         await anext(streams[0])
 
     client.connected(sent.append, READY)
-    assert sent == [Submit(patient)]
+    [message] = sent
+    assert isinstance(message, Submit)
+    assert message.seconds_left == pytest.approx(60, abs=5)
+    there = with_times(message, 1000.0)  # an engine with another clock
+    assert there.arrival_time <= 1000.0 < 1050.0 < there.deadline <= 1060.0
+    assert msgspec.structs.replace(there, arrival_time=now, deadline=now + 60) == patient
 
 
 async def test_who_has_no_token_when_the_engine_is_given_up_may_come_back(client):

@@ -131,7 +131,7 @@ async def test_closing_a_finished_stream_aborts_nothing():
 @pytest.mark.anyio
 async def test_when_a_request_was_let_in_survives_merging():
     stream = TokenStream(["a"], lambda _: None)
-    stream.push(RequestOutput("a", [1], "x", started_time=7.5))
+    stream.push(RequestOutput("a", [1], "x", seconds_queued=7.5))
     stream.push(RequestOutput("a", [2], "y"))
     (output,) = await anext(stream)
-    assert (output.token_ids, output.started_time) == ([1, 2], 7.5)
+    assert (output.token_ids, output.seconds_queued) == ([1, 2], 7.5)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError, ModelNotFound, SetupError
-from runtime.models.catalogue import CATALOGUE
+from runtime.models.catalogue import shipped_catalogue
 from runtime.models.gguf import read_gguf
 from runtime.models.store import ModelStore
 from runtime.planning.config_shape import shape_of_config
@@ -57,7 +57,7 @@ def test_known_models_have_their_published_size(name: str) -> None:
 
 def test_every_model_of_the_catalogue_can_be_planned_without_its_file(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
-    for entry in CATALOGUE:
+    for entry in shipped_catalogue():
         assert find_planned_model(entry.name, store).stored is None
 
 
@@ -290,7 +290,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound) as caught:
         find_planned_model("Qwen/Qwen3-8", ModelStore(tmp_path))
     assert "Did you mean qwen3-8b?" in str(caught.value)
-    for name in (*KNOWN_CONFIGS, *(entry.name for entry in CATALOGUE)):
+    for name in (*KNOWN_CONFIGS, *(entry.name for entry in shipped_catalogue())):
         assert name in str(caught.value)
 
 

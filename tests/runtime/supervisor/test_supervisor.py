@@ -10,6 +10,7 @@ import anyio
 import psutil
 import pytest
 
+from runtime.client.engine_client import EngineClient
 from runtime.client.token_stream import TokenStream
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
@@ -56,7 +57,7 @@ async def until_next_engine(supervisor: Supervisor, process: psutil.Process) -> 
 
 @asynccontextmanager
 async def running(**settings: object) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(config(**settings), "")
+    supervisor = Supervisor(config(**settings), "", EngineClient())
     await supervisor.start()
     try:
         await until(lambda: supervisor.client.state != "starting")
@@ -90,7 +91,7 @@ async def test_a_request_travels_to_the_engine_and_back():
 
 
 async def test_before_the_engine_is_ready_requests_are_refused():
-    supervisor = Supervisor(config(scripted={"load_ms": 60_000}), "")
+    supervisor = Supervisor(config(scripted={"load_ms": 60_000}), "", EngineClient())
     await supervisor.start()
     try:
         with pytest.raises(EngineUnavailable) as raised:
@@ -294,7 +295,7 @@ async def test_an_engine_that_could_not_load_is_tried_again(tmp_path):
     model = tmp_path / "model.gguf"
     model.write_bytes(b"not a model")
     states = set()
-    supervisor = Supervisor(config(failed_retry_interval=0.05), os.fspath(model))
+    supervisor = Supervisor(config(failed_retry_interval=0.05), os.fspath(model), EngineClient())
     await supervisor.start()
     try:
         with anyio.fail_after(20):
@@ -369,7 +370,7 @@ async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
 async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
-    supervisor = Supervisor(config(), os.fspath(broken))
+    supervisor = Supervisor(config(), os.fspath(broken), EngineClient())
     await supervisor.start()
     try:
         await until(lambda: supervisor.client.state != "starting")
@@ -382,7 +383,7 @@ async def test_an_engine_that_cannot_load_fails_at_once_and_says_why(tmp_path):
 
 async def test_a_machine_that_cannot_start_the_engine_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path / "missing"))
-    supervisor = Supervisor(config(max_restarts=0), "")
+    supervisor = Supervisor(config(max_restarts=0), "", EngineClient())
     await supervisor.start()
     try:
         await until(lambda: supervisor.client.state != "starting")

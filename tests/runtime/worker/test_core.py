@@ -4,6 +4,7 @@ import time
 from concurrent.futures import Future
 from functools import partial
 
+import msgspec
 import pytest
 
 from runtime.config.engine import EngineConfig
@@ -331,13 +332,13 @@ def last_step(engine_core: EngineCore) -> StepOutput:
     return steps[-1]
 
 
-def test_the_first_delta_says_when_the_request_was_let_in():
+def test_the_first_delta_says_how_long_the_request_was_queued():
     engine_core = core(max_num_seqs=1)
-    before = time.monotonic()
-    engine_core.submit(request(max_tokens=2))
+    arrived = msgspec.structs.replace(request(max_tokens=2), arrival_time=time.monotonic() - 5)
+    engine_core.submit(arrived)
     first, second = last_step(engine_core), last_step(engine_core)
-    assert before <= first.outputs[0].started_time <= time.monotonic()
-    assert second.outputs[0].started_time is None
+    assert first.outputs[0].seconds_queued == pytest.approx(5, abs=1)
+    assert second.outputs[0].seconds_queued is None
 
 
 def test_who_gave_way_is_counted_as_waiting_and_as_resumed():
@@ -351,7 +352,7 @@ def test_who_gave_way_is_counted_as_waiting_and_as_resumed():
     assert (meanwhile.stats.num_waiting, meanwhile.stats.num_waiting_preempted) == (1, 1)
     assert (end.stats.num_resumed, back.stats.num_resumed) == (0, 1)
     assert back.stats.num_waiting_preempted == 0
-    assert back.outputs[0].started_time is None
+    assert back.outputs[0].seconds_queued is None
 
 
 def test_a_step_says_how_long_a_preparation_was_waited_for():

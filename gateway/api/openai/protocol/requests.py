@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.api.openai.protocol.messages import Message
 from gateway.api.openai.protocol.params import (
     CacheSalt,
     LogitBias,
@@ -31,10 +32,7 @@ from gateway.api.openai.protocol.params import (
 )
 from gateway.api.openai.protocol.response_format import Choices, ResponseFormat, StructuredOutputs
 from gateway.api.openai.protocol.tools import FunctionChoice, Functions, ToolChoice, Tools
-from gateway.chat.conversation import (
-    Message,
-    ReasoningEffort,
-)
+from gateway.chat.reasoning.wish import ReasoningEffort
 
 
 class StreamOptions(Struct):

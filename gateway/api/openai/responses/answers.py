@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.api.openai.responses.protocol import ResponseTextFormat, ResponseToolChoice
-from gateway.chat.conversation import ReasoningEffort
+from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -95,7 +95,7 @@ class ResponseUsage(Struct, frozen=True):
     total_tokens: int
 
 
-class ToldTool(Struct, frozen=True, kw_only=True):
+class ReportedTool(Struct, frozen=True, kw_only=True):
     """A tool of the request, as the response repeats it."""
 
     type: Literal["function"]
@@ -105,13 +105,13 @@ class ToldTool(Struct, frozen=True, kw_only=True):
     strict: bool
 
 
-class ToldText(Struct, frozen=True):
-    """What the text has to look like."""
+class ReportedText(Struct, frozen=True):
+    """The form of the text, as the response repeats it."""
 
     format: ResponseTextFormat
 
 
-class ToldReasoning(Struct, frozen=True):
+class ReportedReasoning(Struct, frozen=True):
     effort: ReasoningEffort | None
     summary: None = None
 
@@ -149,14 +149,14 @@ class Response(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool
     previous_response_id: None = None
     prompt_cache_key: str | None = None
-    reasoning: ToldReasoning
+    reasoning: ReportedReasoning
     safety_identifier: str | None = None
     service_tier: str | UnsetType = UNSET
     store: bool = False
     temperature: float
-    text: ToldText
+    text: ReportedText
     tool_choice: ResponseToolChoice
-    tools: list[ToldTool]
+    tools: list[ReportedTool]
     top_logprobs: int
     top_p: float
     truncation: Literal["disabled"] = "disabled"

@@ -31,7 +31,7 @@ from gateway.api.openai.protocol.params import (
 )
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
 from gateway.api.openai.protocol.tools import MAX_TOOLS, FunctionName
-from gateway.chat.conversation import ReasoningEffort
+from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
 
@@ -282,7 +282,7 @@ def input_items(data: InputTokensRequest) -> list[InputItem]:
     return items
 
 
-def tools(data: InputTokensRequest) -> list[ResponseTool]:
+def tools_of(data: InputTokensRequest) -> list[ResponseTool]:
     """Raises InvalidRequest with the place of what is no function."""
     found: list[Any] = _read(data.tools or (), TOOLS, "tools", default=None)
     return found

@@ -1,135 +1,112 @@
-"""A request for a response to the chat that answers it. Pure."""
+"""A request for a response to its job. Pure."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-from gateway.api.openai.protocol.requests import ChatCompletionRequest, StreamOptions
-from gateway.api.openai.protocol.response_format import JSONSchema, JSONSchemaFormat, ResponseFormat
-from gateway.api.openai.protocol.tools import (
-    AllowedTools,
-    FunctionDefinition,
-    FunctionReference,
-    FunctionTool,
-    NamedTool,
-    ToolChoice,
-    ToolSubset,
-)
-from gateway.api.openai.responses.conversation import messages_of
+from gateway.api.openai.protocol.response_format import JSONObjectFormat
 from gateway.api.openai.responses.protocol import (
-    AllowedFunctions,
-    ChosenFunction,
     InputTokensRequest,
     JSONSchemaTextFormat,
     ResponseRequest,
-    ResponseTextFormat,
     ResponseTool,
-    ResponseToolChoice,
     input_items,
-    tools,
 )
-from runtime.errors import InvalidRequest
+from gateway.api.openai.responses.tools import find_tool_use
+from gateway.api.openai.responses.turns import turns_of
+from gateway.api.openai.translate.checks import check_stream_options
+from gateway.api.openai.translate.sampling import shared_params
+from gateway.chat.conversation import Conversation
+from gateway.chat.reasoning.wish import ReasoningWish
+from gateway.chat.schemas import check_length, closed_schema_text
+from gateway.generation.job import Job, TokenLimit
+from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
+from runtime.messages.structured_output import StructuredOutput
 
 LOGPROBS = "message.output_text.logprobs"
 
-SAME = (
-    *("temperature", "top_p", "stream", "user", "safety_identifier", "service_tier"),
-    *("seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p"),
-    *("repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos", "priority", "deadline"),
-    *("cache_salt", "thinking_token_budget", "include_reasoning"),
-)
-"""Fields that mean the same in chats."""
-
-_NAMES = (
-    (re.compile(r"^messages\b.*"), "input"),
-    (re.compile(r"^max_completion_tokens$"), "max_output_tokens"),
-    (re.compile(r"^reasoning_effort$"), "reasoning.effort"),
-    (re.compile(r"^response_format\.json_schema\b"), "text.format"),
-    (re.compile(r"^response_format\b"), "text.format"),
-    (re.compile(r"^(tools\[\d+\])\.function\b"), r"\1"),
-    (re.compile(r"^tool_choice\.allowed_tools\b"), "tool_choice"),
-    (re.compile(r"^logprobs$"), "include"),
-)
-"""What chats call a field to what it is called here."""
+PARAM_NAMES: Mapping[str, str] = {
+    "prompt": "input",
+    "max_tokens": "max_output_tokens",
+    "logprobs": "include",
+}
+"""Names of a response's parameters that an engine's errors name otherwise."""
 
 
-def prompt_of(data: InputTokensRequest, model: str) -> ChatCompletionRequest:
-    """The chat with this prompt, and nothing about its answer. Raises InvalidRequest."""
-    return ChatCompletionRequest(
-        model=model,
-        messages=messages_of(data.instructions, input_items(data)),
-        tools=[_tool(tool) for tool in tools(data)] or None,
-        tool_choice=_tool_choice(data.tool_choice),
-        parallel_tool_calls=data.parallel_tool_calls,
-        response_format=None if data.text is None else _format(data.text.format),
-        reasoning_effort=None if data.reasoning is None else data.reasoning.effort,
-        chat_template_kwargs=data.chat_template_kwargs,
+def response_job(
+    data: ResponseRequest,
+    tools: Sequence[ResponseTool],
+    job_id: str,
+    caller: Caller,
+    lora: str = "",
+) -> Job:
+    """The job of a response with these tools. `lora` is the adapter that the model's name stands
+    for; "" is no adapter. Raises InvalidRequest, and PermissionDenied for what the caller's key
+    does not allow."""
+    check_stream_options(data)
+    return Job(
+        id=job_id,
+        prompt=conversation_of(data, tools, _wish(data)),
+        sampling=shared_params(data, structured_output(data), logprobs=num_logprobs(data)),
+        limit=TokenLimit(num_tokens=data.max_output_tokens, param="max_output_tokens"),
+        scheduling=scheduling_of(scheduling_wish(data), caller, lora),
+        seed=data.seed,
+        is_streamed=bool(data.stream),
+        param_names=PARAM_NAMES,
     )
 
 
-def chat_of(data: ResponseRequest) -> ChatCompletionRequest:
-    """Raises InvalidRequest."""
-    chat = prompt_of(data, data.model)
-    for name in SAME:
-        setattr(chat, name, getattr(data, name))
-    chat.max_completion_tokens = data.max_output_tokens
-    if data.stream_options is not None:
-        chat.stream_options = StreamOptions()  # refused without a stream
-    if data.top_logprobs or LOGPROBS in (data.include or ()):
-        chat.logprobs = True
-        chat.top_logprobs = data.top_logprobs
-    return chat
-
-
-@contextmanager
-def own_names() -> Iterator[None]:
-    """Errors in the block name the fields of a response, where they name those of a chat."""
-    try:
-        yield
-    except InvalidRequest as error:
-        _rename(error)
-        raise
-
-
-def _rename(error: InvalidRequest) -> None:
-    if error.param is None:
-        return
-    name = error.param
-    for pattern, replacement in _NAMES:
-        name = pattern.sub(replacement, name)
-    error.args = (str(error).replace(f"`{error.param}`", f"`{name}`"),)
-    error.param = name
-
-
-def _tool(tool: ResponseTool) -> FunctionTool:
-    return FunctionTool(
-        FunctionDefinition(
-            name=tool.name,
-            description=tool.description,
-            parameters=tool.parameters,
-            strict=tool.strict,
-        )
+def conversation_of(
+    data: InputTokensRequest, tools: Sequence[ResponseTool], reasoning: ReasoningWish
+) -> Conversation:
+    """Everything that the prompt of a response depends on. Raises InvalidRequest."""
+    return Conversation(
+        turns=turns_of(data.instructions, input_items(data)),
+        tools=find_tool_use(data, tools),
+        reasoning=reasoning,
+        variables=data.chat_template_kwargs or {},
+        param="input",
     )
 
 
-def _tool_choice(choice: ResponseToolChoice | None) -> ToolChoice | None:
-    match choice:
-        case ChosenFunction(name):
-            return NamedTool(FunctionReference(name))
-        case AllowedFunctions(mode, chosen):
-            allowed = [NamedTool(FunctionReference(each.name)) for each in chosen]
-            return AllowedTools(ToolSubset(mode, list(allowed)))
-    return choice
+def reasoning_wish(data: InputTokensRequest) -> ReasoningWish:
+    """The wish that changes the prompt: the effort."""
+    effort = None if data.reasoning is None else data.reasoning.effort
+    return ReasoningWish(effort=effort, effort_param="reasoning.effort")
 
 
-def _format(wanted: ResponseTextFormat | None) -> ResponseFormat | None:
-    if not isinstance(wanted, JSONSchemaTextFormat):
-        return wanted
-    return JSONSchemaFormat(
-        JSONSchema(
-            name=wanted.name,
-            schema=wanted.schema,
-            strict=wanted.strict,
-            description=wanted.description,
-        )
+def structured_output(data: InputTokensRequest) -> StructuredOutput | None:
+    """The constraint that `text.format` asks for; None for plain text. Raises InvalidRequest."""
+    match data.text.format if data.text is not None else None:
+        case JSONObjectFormat():
+            return StructuredOutput(json_object=True, source="text.format")
+        case JSONSchemaTextFormat(schema=schema):
+            text = closed_schema_text(schema, "text.format.schema")
+            check_length(len(text), "text.format")
+            return StructuredOutput(json=text, source="text.format")
+    return None
+
+
+def num_logprobs(data: ResponseRequest) -> int | None:
+    """How many of the likeliest tokens to report with each token; None for no report."""
+    is_asked = data.top_logprobs or LOGPROBS in (data.include or ())
+    return (data.top_logprobs or 0) if is_asked else None
+
+
+def scheduling_wish(data: ResponseRequest) -> SchedulingWish:
+    """The scheduling that a response asks for."""
+    return SchedulingWish(
+        priority=data.priority,
+        tier=data.service_tier,
+        tenant=data.safety_identifier or data.user,
+        cache_salt=data.cache_salt,
+        deadline=data.deadline,
+    )
+
+
+def _wish(data: ResponseRequest) -> ReasoningWish:
+    wish = reasoning_wish(data)
+    return ReasoningWish(
+        effort=wish.effort,
+        budget=data.thinking_token_budget,
+        is_shown=data.include_reasoning is not False,
+        effort_param=wish.effort_param,
     )

@@ -13,6 +13,9 @@ from gateway.api.openai.responses.answers import (
     IncompleteDetails,
     ItemStatus,
     OutputItem,
+    ReportedReasoning,
+    ReportedText,
+    ReportedTool,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -21,14 +24,11 @@ from gateway.api.openai.responses.answers import (
     ResponseIncomplete,
     ResponseInProgress,
     TextLogprob,
-    ToldReasoning,
-    ToldText,
-    ToldTool,
     TopTokenLogprob,
     usage_of,
 )
 from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
-from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool, tools
+from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
@@ -49,9 +49,9 @@ from gateway.generation.writer import AnswerWriter, Head, encode
 class ResponseWriter(AnswerWriter):
     """/v1/responses. Items come one after the other, in the order in which the model wrote them.
 
-    With `logprobs` every token is told with how likely it was, those of thoughts and calls too, as
-    in chats. They belong to one message, which stays open to the end, so that what is told of it
-    does not depend on how the answer was cut.
+    With `logprobs` every token comes with its log-probability, those of the reasoning and of calls
+    too, as in chats. The tokens belong to one message, which stays open to the end, so that its
+    content does not depend on how the answer was cut into deltas.
     """
 
     def __init__(self, response: Response, logprobs: ChatLogprobsWriter | None = None) -> None:
@@ -98,7 +98,7 @@ class ResponseWriter(AnswerWriter):
             case TextDelta(text=text):
                 return self._say(text)
             case TokensDelta():
-                return self._tell(event)
+                return self._emit(event)
             case PieceDelta(piece=piece):
                 return self._piece(piece)
             case ChoiceStart():
@@ -121,9 +121,9 @@ class ResponseWriter(AnswerWriter):
             return opening + message.write_tokens(text, waiting)
         return opening + message.write(text)
 
-    def _tell(self, event: TokensDelta) -> bytes:
+    def _emit(self, event: TokensDelta) -> bytes:
         """Tokens of thoughts and calls wait for the message, if there is none yet."""
-        self._waiting += self._told(event)
+        self._waiting += self._reported(event)
         if not event.text and self._message is None:
             return b""
         opening, message = self._open_message() if event.text else (b"", self._message)
@@ -155,7 +155,7 @@ class ResponseWriter(AnswerWriter):
         return self._open(self._message), self._message
 
     def _open(self, item: Item) -> bytes:
-        """What came before is over, but for a message whose tokens are told."""
+        """Closes the previous item, unless it is a message with log-probabilities."""
         last = self._last
         keeps_open = isinstance(last, MessageItem) and self._logprobs is not None
         closing = b"" if last is None or keeps_open else self._close(last, is_whole=True)
@@ -196,14 +196,14 @@ class ResponseWriter(AnswerWriter):
         kind = ResponseIncomplete if is_cut else ResponseCompleted
         return frame(kind(sequence_number=next(self._numbers), response=self._response))
 
-    def _told(self, event: TokensDelta) -> list[TextLogprob]:
+    def _reported(self, event: TokensDelta) -> list[TextLogprob]:
         if self._logprobs is None:
             return []
         written = self._logprobs.write(event.token_ids, event.logprobs)
         return [_text_logprob(entry) for entry in written.content]
 
 
-def new_response(data: ResponseRequest, head: Head) -> Response:
+def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Head) -> Response:
     """How the response stands at its beginning."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
@@ -218,21 +218,21 @@ def new_response(data: ResponseRequest, head: Head) -> Response:
         model=head.model,
         parallel_tool_calls=data.parallel_tool_calls is not False,
         prompt_cache_key=data.prompt_cache_key,
-        reasoning=ToldReasoning(effort),
+        reasoning=ReportedReasoning(effort),
         safety_identifier=data.safety_identifier,
         service_tier=UNSET if head.service_tier is None else head.service_tier,
         temperature=1.0 if data.temperature is None else data.temperature,
-        text=ToldText(wanted or TextFormat()),
+        text=ReportedText(wanted or TextFormat()),
         tool_choice=data.tool_choice or "auto",
-        tools=[_told_tool(tool) for tool in tools(data)],
+        tools=[_reported_tool(tool) for tool in tools],
         top_logprobs=data.top_logprobs or 0,
         top_p=1.0 if data.top_p is None else data.top_p,
         user=UNSET if data.user is None else data.user,
     )
 
 
-def _told_tool(tool: ResponseTool) -> ToldTool:
-    return ToldTool(
+def _reported_tool(tool: ResponseTool) -> ReportedTool:
+    return ReportedTool(
         type="function",
         name=tool.name,
         description=tool.description,

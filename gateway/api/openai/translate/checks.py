@@ -1,23 +1,23 @@
-"""OpenAI's requests to the runtime's. Pure: every default, limit and refusal is applied here."""
+"""Refuses requests that contradict themselves, before anything else is known. Pure."""
+
+from typing import Protocol
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
 )
-from gateway.api.openai.translate.sampling import check_sampling
-from gateway.api.openai.translate.tool_choice import find_tool_use
 from gateway.api.openai.translate.unsupported import check_supported
-from gateway.chat.conversation import AssistantMessage
 from runtime.errors import InvalidRequest
-
-DEFAULT_COMPLETION_TOKENS = 16
 
 
 def check_chat(data: ChatCompletionRequest) -> None:
-    """Refuse what can be refused before the prompt is known."""
+    """Raises InvalidRequest."""
     _check_common(data)
-    find_tool_use(data)
+    if data.top_logprobs and not data.logprobs:
+        raise InvalidRequest(
+            "`top_logprobs` is only allowed together with `logprobs: true`.", param="top_logprobs"
+        )
     short, long = data.max_tokens, data.max_completion_tokens
     if short is not None and long is not None and short != long:
         raise InvalidRequest(
@@ -25,24 +25,10 @@ def check_chat(data: ChatCompletionRequest) -> None:
             " send one of them.",
             param="max_tokens",
         )
-    if not data.continue_final_message:
-        return
-    if data.add_generation_prompt:
-        raise InvalidRequest(
-            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
-            " the last one: send one of them.",
-            param="continue_final_message",
-        )
-    if not isinstance(data.messages[-1], AssistantMessage):
-        raise InvalidRequest(
-            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
-            " the assistant's.",
-            param="continue_final_message",
-        )
 
 
 def check_completion(data: CompletionRequest) -> None:
-    """Refuse what can be refused before the prompt is known."""
+    """Raises InvalidRequest."""
     _check_common(data)
     if data.best_of is None:
         return
@@ -70,11 +56,25 @@ def num_candidates(data: GenerationRequest) -> int:
     return num_choices(data)
 
 
-def _check_common(data: GenerationRequest) -> None:
-    check_supported(data)
-    check_sampling(data)
+class StreamFields(Protocol):
+    """The fields of a request that have to do with streams."""
+
+    @property
+    def stream(self) -> bool | None: ...
+
+    @property
+    def stream_options(self) -> object: ...
+
+
+def check_stream_options(data: StreamFields) -> None:
+    """Raises InvalidRequest for options of a stream that the client does not want."""
     if data.stream_options is not None and not data.stream:
         raise InvalidRequest(
             "`stream_options` is only allowed together with `stream: true`.",
             param="stream_options",
         )
+
+
+def _check_common(data: GenerationRequest) -> None:
+    check_supported(data)
+    check_stream_options(data)

@@ -1,43 +1,44 @@
-"""Sampling parameters: OpenAI's and the usual ones beyond them to the runtime's. Pure."""
+"""Sampling parameters of OpenAI's endpoints to the runtime's. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
+from typing import Protocol
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
 )
-from gateway.api.openai.protocol.response_format import structured_output
-from runtime.errors import InvalidRequest
+from gateway.api.openai.translate.structured_output import structured_output
 from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import StructuredOutput
 
 
-def check_sampling(data: GenerationRequest) -> None:
-    """Refuse what contradicts itself, before the prompt is known."""
-    structured_output(data)
-    if isinstance(data, ChatCompletionRequest) and data.top_logprobs and not data.logprobs:
-        raise InvalidRequest(
-            "`top_logprobs` is only allowed together with `logprobs: true`.", param="top_logprobs"
-        )
+class SamplingFields(Protocol):
+    """The fields that all endpoints have by the same names; each may be None."""
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repetition_penalty: float | None
+    stop: str | list[str] | None
+    stop_token_ids: list[int] | None
+    min_tokens: int | None
+    ignore_eos: bool | None
+    logit_bias: dict[int, float] | None
 
 
-def check_sampling_tokens(data: GenerationRequest, vocab_size: int) -> None:
-    """Refuse ids that the model does not have."""
-    named: dict[str, Collection[int]] = {
-        "logit_bias": data.logit_bias or {},
-        "stop_token_ids": data.stop_token_ids or [],
-    }
-    for param, token_ids in named.items():
-        if token_ids and max(token_ids) >= vocab_size:
-            raise InvalidRequest(
-                f"`{param}` has a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
-                param=param,
-            )
-
-
-def sampling_params(data: GenerationRequest) -> SamplingParams:
-    """All that the choices of an answer have in common: not the length, and not the seed."""
-    stop = () if data.stop is None else (data.stop,) if isinstance(data.stop, str) else data.stop
+def shared_params(
+    data: SamplingFields,
+    structured_output: StructuredOutput | None,
+    *,
+    logprobs: int | None = None,
+    prompt_logprobs: int | None = None,
+    include_stop: bool = False,
+) -> SamplingParams:
+    """What all choices of an answer share: everything but the length and the seed."""
     return SamplingParams(
         max_tokens=0,
         temperature=1.0 if data.temperature is None else data.temperature,
@@ -47,25 +48,38 @@ def sampling_params(data: GenerationRequest) -> SamplingParams:
         presence_penalty=data.presence_penalty or 0.0,
         frequency_penalty=data.frequency_penalty or 0.0,
         repetition_penalty=1.0 if data.repetition_penalty is None else data.repetition_penalty,
-        stop=tuple(stop),
+        stop=_stop(data.stop),
         ignore_eos=bool(data.ignore_eos),
         stop_token_ids=tuple(data.stop_token_ids or ()),
         min_tokens=data.min_tokens or 0,
         logit_bias=data.logit_bias or {},
-        logprobs=_num_logprobs(data),
-        prompt_logprobs=_num_prompt_logprobs(data),
-        include_stop_str_in_output=bool(data.include_stop_str_in_output),
-        structured_output=structured_output(data),
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        include_stop_str_in_output=include_stop,
+        structured_output=structured_output,
     )
 
 
-def scores_prompt(data: CompletionRequest) -> bool:
-    """Whether the log-probabilities of an echoed prompt are wanted."""
-    return bool(data.echo) and data.logprobs is not None
+def sampling_params(data: GenerationRequest) -> SamplingParams:
+    """The sampling of a chat or a completion. Raises InvalidRequest."""
+    return shared_params(
+        data,
+        structured_output(data),
+        logprobs=_num_logprobs(data),
+        prompt_logprobs=_num_prompt_logprobs(data),
+        include_stop=bool(data.include_stop_str_in_output),
+    )
+
+
+def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _num_logprobs(data: GenerationRequest) -> int | None:
-    """Of the likeliest tokens; `best_of` needs the chosen one's, shown or not."""
+    """How many of the likeliest tokens to report; `best_of` needs the chosen token's, shown or
+    not."""
     if isinstance(data, ChatCompletionRequest):
         return (data.top_logprobs or 0) if data.logprobs else None
     if isinstance(data, CompletionRequest):
@@ -75,6 +89,5 @@ def _num_logprobs(data: GenerationRequest) -> int | None:
 
 
 def _num_prompt_logprobs(data: GenerationRequest) -> int | None:
-    if isinstance(data, CompletionRequest) and scores_prompt(data):
-        return data.logprobs
-    return None
+    """An echoed prompt is scored if its answers are."""
+    return data.logprobs if isinstance(data, CompletionRequest) and data.echo else None

@@ -35,6 +35,6 @@ class BestOf(AnswerWriter):
 
 
 def mean_logprob(choice: Choice) -> float:
-    """Per generated token; the engine has told that of each."""
-    told = [entry.logprob for entry in choice.logprobs[choice.num_echoed_tokens :] if entry]
-    return sum(told) / len(told) if told else 0.0
+    """The mean log-probability of the generated tokens."""
+    reported = [entry.logprob for entry in choice.logprobs[choice.num_echoed_tokens :] if entry]
+    return sum(reported) / len(reported) if reported else 0.0

@@ -37,7 +37,7 @@ from runtime.messages.request import TokenLogprobs
 
 
 class ChatWriter(Chunks):
-    """/v1/chat/completions. With `logprobs` every token is told with how likely it was. With
+    """/v1/chat/completions. With `logprobs` every token comes with its log-probability. With
     `legacy_calls` a call is a `function_call`, as for clients that send `functions`."""
 
     kind = "chat.completion.chunk"
@@ -68,7 +68,7 @@ class ChatWriter(Chunks):
                     ChatChoice(
                         choice.index,
                         chat_message(choice, legacy_calls=self._legacy_calls),
-                        self._told(choice.token_ids, choice.logprobs),
+                        self._reported(choice.token_ids, choice.logprobs),
                         choice.finish_reason,
                         choice.stop_reason,
                     )
@@ -117,10 +117,10 @@ class ChatWriter(Chunks):
 
     def _tokens(self, event: TokensDelta) -> bytes:
         begin = self._text_begin[event.index] + encode(event.text)
-        told = encode(self._told(event.token_ids, event.logprobs))
-        return begin + b'},"logprobs":' + told + self._no_reason
+        reported = encode(self._reported(event.token_ids, event.logprobs))
+        return begin + b'},"logprobs":' + reported + self._no_reason
 
-    def _told(
+    def _reported(
         self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs | None]
     ) -> ChatLogprobs | None:
         return None if self._logprobs is None else self._logprobs.write(token_ids, logprobs)

@@ -32,8 +32,8 @@ from runtime.messages.request import TokenLogprobs
 
 
 class CompletionWriter(Chunks):
-    """/v1/completions. With `new_logprobs`, a writer for each choice, every token is told with how
-    likely it was."""
+    """/v1/completions. With `new_logprobs`, a writer for each choice, every token comes with
+    its log-probability."""
 
     kind = "text_completion"
     before_reason = b""
@@ -61,7 +61,7 @@ class CompletionWriter(Chunks):
                     CompletionChoice(
                         choice.index,
                         choice.text,
-                        self._told(choice.index, choice.token_ids, choice.logprobs),
+                        self._reported(choice.index, choice.token_ids, choice.logprobs),
                         choice.finish_reason,
                         choice.stop_reason,
                     )
@@ -87,7 +87,7 @@ class CompletionWriter(Chunks):
                 self._prefix,
                 event.index,
                 encode(event.text),
-                encode(self._told(event.index, event.token_ids, event.logprobs)),
+                encode(self._reported(event.index, event.token_ids, event.logprobs)),
                 self._no_reason,
             )
         if isinstance(event, ChoiceEnd):
@@ -101,7 +101,7 @@ class CompletionWriter(Chunks):
             return usage_frame(self._prefix, event.usage)
         return b""
 
-    def _told(
+    def _reported(
         self, index: int, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs | None]
     ) -> CompletionLogprobs | None:
         if self._new_logprobs is None:

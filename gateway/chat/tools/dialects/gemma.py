@@ -61,25 +61,25 @@ class GemmaParser:
         begin, end = self._marks.begin, self._marks.end
         position, mark = first_mark(self._buffer, (begin,))
         if not mark:
-            told = self._buffer[: len(self._buffer) - num_held(self._buffer, (begin,))].rstrip()
-            self._tell(told, pieces)
-            self._buffer = self._buffer[len(told) :]
+            emitted = self._buffer[: len(self._buffer) - num_held(self._buffer, (begin,))].rstrip()
+            self._emit(emitted, pieces)
+            self._buffer = self._buffer[len(emitted) :]
             return False
         text, mark, rest = self._buffer[position:].partition(end)
         if not mark:
-            self._tell(told := self._buffer[:position].rstrip(), pieces)
-            self._buffer = self._buffer[len(told) :]
+            self._emit(emitted := self._buffer[:position].rstrip(), pieces)
+            self._buffer = self._buffer[len(emitted) :]
             return False
         before, self._buffer = self._buffer[:position], rest
         call = read_call(text.removeprefix(begin), self._marks.quote)
         if call is None or call[0] not in self._names:
-            self._tell(before + text + end, pieces)
+            self._emit(before + text + end, pieces)
         else:
-            self._tell(before.rstrip(), pieces)
+            self._emit(before.rstrip(), pieces)
             self._call(*call, pieces)
         return True
 
-    def _tell(self, text: str, pieces: list[Piece]) -> None:
+    def _emit(self, text: str, pieces: list[Piece]) -> None:
         if text:
             pieces.append(Content(text))
 

@@ -111,5 +111,5 @@ HARMONY = Dialect(
         thought_end="<|end|><|start|>assistant",
     ),
     new_parser=HarmonyParser,
-    tells_reasoning=True,
+    parses_reasoning=True,
 )

@@ -6,12 +6,12 @@ from typing import NoReturn
 import llama_cpp
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import EngineUsage, FailedSequence, SequenceOutput
+from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.pooling import find_pooling
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import InvalidRequest, SetupError
-from runtime.messages.engine import EngineLimits
+from runtime.messages.engine import Capability, EngineLimits, EngineUsage
 from runtime.messages.request import Request
 
 
@@ -28,6 +28,7 @@ class EncoderEngine:
         self.embedder = LlamaEmbedder(config, weights, min(wanted, trained))
         _check(weights)
         self.embedder.open()  # an encoder serves only embeddings
+        self.capabilities: frozenset[Capability] = frozenset()
         self.limits = EngineLimits(
             max_model_len=self.embedder.max_tokens,
             max_num_seqs=config.max_num_seqs,

@@ -1,1 +1,1 @@
-"""What is settled before TensorRT-LLM loads: the package, the checkpoint, its options."""
+"""Preparation before TensorRT-LLM loads: the package, the checkpoint, the arguments."""

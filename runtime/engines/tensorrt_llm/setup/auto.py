@@ -1,4 +1,4 @@
-"""Settings that are left on "auto", from the model's folder and the GPU that is there.
+"""Chooses the settings that are left on "auto", from the model's folder and the GPU.
 
 A model that cannot fit is refused here, before anything is loaded.
 """
@@ -24,15 +24,15 @@ log = structlog.get_logger(__name__)
 
 
 class _NotPlanned(Exception):
-    """Why there is no plan; the engine then goes by its own defaults."""
+    """The reason why there is no plan. The engine then uses its own defaults."""
 
 
 def fill_settings(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot) -> EngineConfig:
-    """The settings with what the plan chose for those on "auto"; it is logged.
+    """The settings with the plan's choices in place of "auto". The log reports the plan.
 
-    Where no plan can be made (no driver, several GPUs, engines that are built already, a model
-    that the planner does not know) they stay as they are, and the log says why. Raises SetupError
-    when the model cannot fit, and ModelFileError for a damaged folder.
+    Where no plan can be made (no driver, several GPUs, engines that are built already, a model that
+    the planner does not know), the settings stay as they are, and the log reports the reason.
+    Raises SetupError when the model cannot fit, and ModelFileError for a damaged folder.
     """
     try:
         plan = _plan(config, checkpoint, gpus)

@@ -1,4 +1,4 @@
-"""What kind of folder the model is in."""
+"""Finds out the kind of a model's folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,8 @@ from runtime.models.hf_folder import read_fields
 
 
 class BuiltLimits(Struct, frozen=True):
-    """What a TensorRT engine was built for: tokens of a sequence, sequences, tokens of a step."""
+    """The limits that TensorRT engines were built for: tokens of a sequence, sequences of a batch,
+    tokens of a step."""
 
     max_seq_len: int
     max_batch_size: int
@@ -19,15 +20,16 @@ class BuiltLimits(Struct, frozen=True):
 
 
 class Checkpoint(Struct, frozen=True):
-    """A model's folder. `built` is there for the older form, a folder of TensorRT engines."""
+    """A model's folder. `built` is None, except for a folder of TensorRT engines, the older
+    kind."""
 
     folder: Path
     built: BuiltLimits | None = None
 
 
 def read_checkpoint(model_path: str) -> Checkpoint:
-    """Look at a model's folder. Raises ModelFileError for anything else, and for TensorRT engines
-    that do not say what they were built for."""
+    """Examines a model's folder. Raises ModelFileError if it is not a folder, and for TensorRT
+    engines whose config.json lacks their limits."""
     folder = Path(model_path)
     if not folder.is_dir():
         raise ModelFileError(

@@ -1,8 +1,8 @@
-"""Settings to the constructor's arguments.
+"""Converts settings to arguments of the package's constructor.
 
-Each argument of the package that this project sets stands here once, with the setting that it
-comes from. What the installed release does not have is left out when it is our default, and
-refused with the setting's path when the user has set it (docs/tensorrt-llm-contract.md, 10.2).
+Each argument that this project sets is here once, with its setting. An argument that the installed
+release lacks is left out if the setting has its default, and refused with the setting's path if the
+user has set it (docs/tensorrt-llm-contract.md, 10.2).
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ SECTION = "engine.tensorrt_llm"
 EXTRA = f"{SECTION}.extra"
 
 DEFAULT_MAX_NUM_TOKENS = 8192
-"""The package's own default (docs/tensorrt-llm-contract.md, 1.3)."""
+"""Tokens of a step: the package's own default (docs/tensorrt-llm-contract.md, 1.3)."""
 
 DEFAULT_MAX_MODEL_LEN = 32_768
-"""Where neither the settings nor the model's folder name a length."""
+"""Tokens of a sequence if neither the settings nor the model's folder give a length."""
 
 DEFAULT_MEMORY_FRACTION = 0.9
 """The package's own default (docs/tensorrt-llm-contract.md, 5.1)."""
@@ -43,13 +43,13 @@ _OWNED = {
     "postprocess_tokenizer_dir": "",
     "gather_generation_logits": "",
 }
-"""Arguments that `extra` must not touch though they are not set here, and the settings that stand
-for them. The engine relies on their defaults."""
+"""Arguments that `extra` must not set, and the settings to use instead, "" for none. The engine
+sets the model; it relies on the defaults of the others."""
 
 
 class Option(NamedTuple):
-    """One argument: its value, and the setting that it comes from. `is_set` when that setting is
-    not at its default, or when the engine cannot do without."""
+    """One argument: its value, and the path of its setting. `is_set` says that the setting is not
+    at its default, or that the engine cannot do without the argument."""
 
     value: Any
     path: str
@@ -57,7 +57,8 @@ class Option(NamedTuple):
 
 
 class Section(NamedTuple):
-    """An argument that is an object of the package: the first of these classes that there is."""
+    """An argument that is an object of the package. Its class is the first of `classes` that the
+    release has."""
 
     classes: tuple[str, ...]
     options: Mapping[str, Option]
@@ -67,7 +68,7 @@ Arguments: TypeAlias = dict[str, Option | Section]
 
 
 class Sizes(NamedTuple):
-    """What the engine may hold: tokens of a sequence, sequences at once, tokens of a step."""
+    """The engine's limits: tokens of a sequence, sequences at once, tokens of a step."""
 
     max_model_len: int
     max_num_seqs: int
@@ -75,10 +76,11 @@ class Sizes(NamedTuple):
 
 
 def find_sizes(config: EngineConfig, checkpoint: Checkpoint, model_len: int) -> Sizes:
-    """The sizes that the settings and the model's folder lead to. `model_len` is the model's own
-    context in tokens, 0 where the folder does not say.
+    """The sizes that follow from the settings and the model's folder. `model_len` is the model's
+    own context in tokens, 0 if the folder does not say.
 
-    Raises SetupError where a folder of TensorRT engines was built for less than was asked for.
+    Raises SetupError if a step has fewer tokens than there are sequences, and if TensorRT engines
+    were built for less than the settings ask for.
     """
     num_tokens = _max_num_tokens(config, checkpoint)
     if num_tokens < config.max_num_seqs:
@@ -141,8 +143,8 @@ def _arguments(config: EngineConfig, package: Package) -> Arguments:
     }
     if settings.guided_decoding_backend != "off":
         path = f"{SECTION}.guided_decoding_backend"
-        # Without it the package drops a guide and says nothing (docs/tensorrt-llm-contract.md,
-        # 4.6).
+        # Without it the package silently ignores a request's grammar
+        # (docs/tensorrt-llm-contract.md, 4.6).
         arguments["guided_decoding_backend"] = Option(settings.guided_decoding_backend, path, True)
     return arguments
 
@@ -168,7 +170,8 @@ def _option(settings: TensorRTConfig, name: str) -> Option:
 
 
 def _sizes(sizes: Sizes) -> Arguments:
-    """All set (docs/tensorrt-llm-contract.md, 10.3): the defaults are made for other machines."""
+    """The arguments for sizes. All are set, because the package's defaults are for other machines
+    (docs/tensorrt-llm-contract.md, 10.3)."""
     return {
         "max_seq_len": Option(sizes.max_model_len, "engine.max_model_len", True),
         "max_input_len": Option(sizes.max_model_len, "engine.max_model_len"),
@@ -204,7 +207,8 @@ def _kv_cache(config: EngineConfig, package: Package) -> Section:
 
 
 def _reuses_blocks(config: EngineConfig, package: Package) -> bool:
-    """Salts keep tenants apart: without them, "per_tenant" can only mean no reuse at all."""
+    """Whether the KV cache reuses blocks. Only cache salts keep tenants apart: in a release without
+    them, "per_tenant" means no reuse. Raises SetupError if the settings contradict each other."""
     reuse = config.tensorrt_llm.kv_cache.enable_block_reuse
     may_reuse = config.prefix_caching == "shared" or (
         config.prefix_caching == "per_tenant" and "cache_salt" in package.generate_parameters
@@ -231,7 +235,7 @@ def _cuda_graphs(config: EngineConfig) -> Arguments:
     if not settings.enabled:
         return {"cuda_graph_config": Option(None, f"{path}.enabled", True)}
     options = {"enable_padding": Option(settings.padding, f"{path}.padding", not settings.padding)}
-    if settings.batch_sizes:  # the package wants either these or the largest one
+    if settings.batch_sizes:  # the package accepts either these or the largest one
         sizes = list(settings.batch_sizes)
         options["batch_sizes"] = Option(sizes, f"{path}.batch_sizes", True)
     else:
@@ -240,8 +244,8 @@ def _cuda_graphs(config: EngineConfig) -> Arguments:
 
 
 def _speculative(settings: Speculation) -> Arguments:
-    """Objects and not dictionaries: which key tells the kind apart differs between releases
-    (docs/tensorrt-llm-contract.md, 5.4)."""
+    """The argument for speculation. It is an object and not a dictionary, because the key that
+    names the kind differs between releases (docs/tensorrt-llm-contract.md, 5.4)."""
     match settings:
         case NGramSpeculation():
             classes: tuple[str, ...] = ("NGramDecodingConfig",)
@@ -288,7 +292,7 @@ def _lora(settings: LoRAConfig) -> Arguments:
 
 
 def _make(section: Section, extra: Mapping[str, Any], extra_path: str, package: Package) -> Any:
-    """The object of the package, with what `extra` adds to it."""
+    """Makes the object of the package, with the entries of `extra` added. Raises SetupError."""
     kind = find_class(*section.classes)
     known = fields_of(kind)
     values = _present(section.options, known, package)

@@ -1,6 +1,6 @@
-"""The installed TensorRT-LLM: where its names are, and what it can do.
+"""The installed TensorRT-LLM: the modules of its classes, and what it supports.
 
-Releases are told apart by signatures and fields, never by their version: a release candidate may
+Releases are distinguished by signatures and fields, never by their version: a release candidate may
 have one half of what its number promises (docs/tensorrt-llm-contract.md, 10.14 and 11).
 """
 
@@ -29,23 +29,24 @@ class Package(Struct, frozen=True):
 
     @property
     def has_priority(self) -> bool:
-        """Whether requests may carry a priority and the scheduler can be told to look at it
+        """Whether requests may carry a priority and the scheduler can be configured to use it
         (docs/tensorrt-llm-contract.md, 2.1): one without the other has no effect."""
         scheduler = fields_of(find_class("SchedulerConfig"))
         return "priority" in self.generate_parameters and "waiting_queue_policy" in scheduler
 
     def has_native_penalties(self, sampler: str) -> bool:
-        """Whether the sampler in use honours penalties. The one in Python of the releases that
-        still let you choose ignores them without a word (docs/tensorrt-llm-contract.md, 4.4)."""
+        """Whether the sampler in use applies penalties. In releases with a choice of samplers, the
+        one in Python silently ignores them (docs/tensorrt-llm-contract.md, 4.4)."""
         may_choose = "sampler_type" in self.arguments
         return self.is_legacy or sampler == "trtllm" or not may_choose
 
 
 def load_package(*, legacy: bool = False) -> Package:
-    """Import TensorRT-LLM. `legacy` takes the class for TensorRT engines, which only older
+    """Imports TensorRT-LLM. `legacy` takes the class for TensorRT engines, which only older
     releases have.
 
-    Raises MissingExtra when the package is not there, SetupError when it does not load here.
+    Raises MissingExtra if the package is not installed, SetupError if it does not load here or
+    lacks a class.
     """
     package = _import_package()
     llm_class, arguments_class = _legacy_classes() if legacy else _classes(package)
@@ -87,8 +88,8 @@ _PLACES = (
     "tensorrt_llm.lora_helper",
     "tensorrt_llm._torch.peft.lora.config",
 )
-"""Where releases have put a class, in the order in which to look (docs/tensorrt-llm-contract.md,
-2.3 and 11)."""
+"""Modules that may have a class, depending on the release, in the order of the search
+(docs/tensorrt-llm-contract.md, 2.3 and 11)."""
 
 
 def _look_up(name: str) -> Any:

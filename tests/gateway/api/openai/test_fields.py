@@ -4,26 +4,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import pytest
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     StreamOptions,
-    decode_chat_completion,
-    decode_completion,
 )
 from gateway.api.openai.translate import unsupported as fields
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.translate.tools import find_tool_use
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.tool_constraint import make_tool_constraint
-from gateway.generation import requests as engine_requests
-from gateway.generation.scheduling import Scheduling
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.jobs import chat, chat_requests, completion_requests
 from tests.kit.openai.fields import CHAT, CHAT_EXTENSIONS, COMPLETION, EXTENSIONS, Field
 from tests.kit.root import ROOT
-from tests.kit.serving import MODEL, RunningServer, scripted_settings, server_of
+from tests.kit.serving import RunningServer, scripted_settings, server_of
 
 ENDPOINTS: Mapping[str, tuple[Mapping[str, Field], Mapping[str, Any]]] = {
     "/v1/chat/completions": (
@@ -36,7 +32,6 @@ ENDPOINTS: Mapping[str, tuple[Mapping[str, Field], Mapping[str, Any]]] = {
     ),
 }
 DOCUMENT = ROOT / "docs" / "openai-compatibility.md"
-SERVICE = Scheduling(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
 
 every_field = pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, (known, _) in ENDPOINTS.items() for name in known]
@@ -59,23 +54,14 @@ def answer(server: RunningServer, path: str, body: Mapping[str, Any]) -> Any:
 
 def requests(path: str, body: Mapping[str, Any]) -> list[Any]:
     """What the engine gets."""
-    raw = msgspec.json.encode({"model": MODEL, **body})
-    if "chat" in path:
-        chat = decode_chat_completion(raw)
-        use = find_tool_use(chat)
-        tokenizer = load_tokenizer("")
-        calls = (
-            None
-            if use is None
-            else make_tool_constraint(use, GENERIC, tokenizer, None, has_tags=True)
-        )
-        return engine_requests.chat_requests(
-            chat, [1], SERVICE, answer_id="a", max_model_len=1000, calls=calls
-        )
-    completion = decode_completion(raw)
-    return engine_requests.completion_requests(
-        completion, [[1]], SERVICE, answer_id="a", max_model_len=1000
+    if "chat" not in path:
+        return completion_requests([[1]], **body)
+    use = find_tool_use(chat(**body))
+    tokenizer = load_tokenizer("")
+    calls = (
+        None if use is None else make_tool_constraint(use, GENERIC, tokenizer, None, has_tags=True)
     )
+    return chat_requests(1, calls=calls, **body)
 
 
 @every_field

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from gateway.settings.schema import ServerSettings
+from runtime.messages.engine import EngineStats, EngineUsage
 from tests.gateway.api.harness import check_error, strict_client
 from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import (
@@ -66,6 +67,9 @@ def test_health(server):
     assert health["model"] == MODEL
     assert health["engine"]["engine"] in ("scripted", "tensorrt_llm")
     assert health["limits"]["max_model_len"] == 2048
+    numbers = {*EngineStats.__struct_fields__, *EngineUsage.__struct_fields__} - {"usage"}
+    assert set(health["stats"]) == numbers
+    assert all(isinstance(number, int | float) for number in health["stats"].values())
 
 
 def test_silence_is_filled_with_comments():

@@ -180,7 +180,7 @@ def test_a_parser_begins_where_the_prompt_ends():
 def test_a_parser_of_channels_reads_the_calls_by_itself(places: list[int]):
     reasoning_format = FORMATS["openai_gptoss"]
     for opening, head in (("possible", ""), ("inside", reasoning_format.start)):
-        parser = new_parser(reasoning_format, opening, channels(), tells_channels=True)  # type: ignore[arg-type]
+        parser = new_parser(reasoning_format, opening, channels(), parses_channels=True)  # type: ignore[arg-type]
         assert read(parser, cut(HARMONY.removeprefix(head), places)) == HARMONY_PIECES
 
 

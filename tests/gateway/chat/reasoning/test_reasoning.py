@@ -13,8 +13,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from gateway.api.openai.protocol.requests import ChatCompletionRequest
-from gateway.chat.conversation import ReasoningEffort
+from gateway.api.openai.translate.job import conversation_of
+from gateway.api.openai.translate.messages import turns_of
 from gateway.chat.reasoning.formats import FORMATS
 from gateway.chat.reasoning.plan import (
     Reasoner,
@@ -23,15 +23,15 @@ from gateway.chat.reasoning.plan import (
     prepare_thinking,
     template_controls,
 )
+from gateway.chat.reasoning.wish import ReasoningEffort, ReasoningWish
 from gateway.chat.template.messages import template_messages
 from gateway.chat.template.template import ChatTemplate
-from gateway.generation.requests import chat_requests
-from gateway.generation.scheduling import Scheduling
 from gateway.settings.schema import Settings
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.kit.chat.answers import CHAT, HI, good
+from tests.kit.jobs import chat, chat_requests
 from tests.kit.root import ROOT
 from tests.kit.serving import (
     MODEL,
@@ -252,11 +252,6 @@ def test_defaults_of_the_settings():
 # What a request asks for
 
 
-def chat(**fields: Any) -> ChatCompletionRequest:
-    body = {"model": MODEL, "messages": HI, **fields}
-    return msgspec.convert(body, ChatCompletionRequest)
-
-
 DEAF = TemplateControls()
 QWEN = TemplateControls(("enable_thinking",))
 DEEPSEEK = TemplateControls(("enable_thinking", "thinking"))
@@ -296,47 +291,38 @@ def test_effort_is_told_to_the_template_or_becomes_a_budget(
     budget: int | None,
 ):
     found = None if reasoning_format is None else FORMATS[reasoning_format]
-    plan = plan_thinking(chat(reasoning_effort=effort), found, controls, 77)
+    plan = plan_thinking(ReasoningWish(effort=effort), found, controls, 77)
     assert (plan.variables, plan.budget) == (told, budget)
 
-    own = chat(reasoning_effort=effort, chat_template_kwargs={"enable_thinking": 1, "a": 2})
-    plan = plan_thinking(own, found, controls, 77)
-    assert plan.variables == {**told, "enable_thinking": 1, "a": 2}
-
     if reasoning_format is not None:
-        capped = chat(reasoning_effort=effort, thinking_token_budget=5)
+        capped = ReasoningWish(effort=effort, budget=5)
         assert plan_thinking(capped, found, controls, 77).budget == 5
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_effort": "low"}, {"thinking_token_budget": 5}])
 def test_a_model_that_does_not_think_is_not_asked_to(fields: dict[str, Any]):
     with pytest.raises(InvalidRequest, match=r"model\.reasoning_parser") as caught:
-        plan_thinking(chat(**fields), None, DEAF, None)
+        plan_thinking(conversation_of(chat(**fields)).reasoning, None, DEAF, None)
     assert [caught.value.param] == list(fields)
     assert caught.value.code == "unsupported_parameter"
 
 
-def thinking_of(data: ChatCompletionRequest, prompt: str, budget: int | None) -> Thinking | None:
+def thinking_of(prompt: str, budget: int | None, **fields: Any) -> Thinking | None:
     """What the engine is told."""
-    prepared = prepare_thinking(
-        data, Reasoner(FORMATS["qwen3"], TOKENIZER, "Stop."), prompt, budget
-    )
-    scheduling = Scheduling(priority=0, tenant="", cache_salt="", arrival_time=1.0, deadline=2.0)
-    [made] = chat_requests(
-        data, [1], scheduling, answer_id="a", max_model_len=100, thinking=prepared
-    )
+    reasoner = Reasoner(FORMATS["qwen3"], TOKENIZER, "Stop.")
+    [made] = chat_requests(thinking=prepare_thinking(reasoner, prompt, None, budget), **fields)
     return made.thinking
 
 
 def test_the_engine_hears_of_thinking_only_where_it_matters():
-    structured = chat(response_format={"type": "json_object"})
+    structured = {"response_format": {"type": "json_object"}}
 
-    assert thinking_of(chat(), "bot:", None) is None
-    assert thinking_of(structured, "bot:<think></think>", 5) is None
-    inside = thinking_of(structured, "bot:<think>\n", None)
+    assert thinking_of("bot:", None) is None
+    assert thinking_of("bot:<think></think>", 5, **structured) is None
+    inside = thinking_of("bot:<think>\n", None, **structured)
     assert inside is not None
     assert (inside.starts_inside, inside.budget) == (True, None)
-    capped = thinking_of(chat(), "bot:", 5)
+    capped = thinking_of("bot:", 5)
     assert capped is not None
     assert (capped.starts_inside, capped.budget) == (False, 5)
     assert bytes(capped.closing_token_ids) == b"Stop.</think>"
@@ -349,7 +335,7 @@ def test_control_tokens_that_tell_thoughts_are_shown():
     reasoning_format = msgspec.structs.replace(FORMATS["mistral"], start="<|bos|>", end="<|eos|>")
     reasoner = Reasoner(reasoning_format, Vocabulary())
 
-    prepared = prepare_thinking(chat(), reasoner, "bot:", 5)
+    prepared = prepare_thinking(reasoner, "bot:", None, 5)
 
     assert prepared.shown_token_ids == (TOKENIZER.bos_token_id, TOKENIZER.eos_token_id)
     assert prepared.thinking is not None
@@ -409,12 +395,12 @@ def test_earlier_thoughts_reach_the_template(name: str):
         ]
     )
     template = ChatTemplate(HISTORY, bos_token="", eos_token="")
-    messages = template_messages(data.messages, template.tools)
+    messages = template_messages(turns_of(data.messages), template.tools)
 
     assert messages[1]["thinking"] == "why"
     assert template.render(messages).endswith("|hi;why|blue;only that|;")
-    plain = chat(messages=[*HI, {"role": "assistant", "content": "blue"}])
-    assert "reasoning" not in json.dumps(template_messages(plain.messages, template.tools))
+    plain = turns_of(chat(messages=[*HI, {"role": "assistant", "content": "blue"}]).messages)
+    assert "reasoning" not in json.dumps(template_messages(plain, template.tools))
 
 
 @pytest.mark.parametrize(

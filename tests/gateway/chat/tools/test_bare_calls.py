@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.api.openai.protocol.requests import decode_chat_completion
 from gateway.api.openai.protocol.tools import MAX_TOOLS
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.translate.tools import find_tool_use
 from gateway.chat.parsing.pieces import Content
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC

@@ -4,11 +4,12 @@ import json
 from typing import Any, get_args
 
 import httpx
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.api.openai.protocol.requests import decode_chat_completion
-from gateway.api.openai.translate.tool_choice import find_tool_use
+from gateway.api.openai.translate.tools import find_tool_use
 from gateway.chat.tools.dialects.gemma import GEMMA4
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
@@ -22,6 +23,7 @@ from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
 from tests.kit.chat.tools import CALL, SCHEMAS, TOOLS, check_calls, choice_of
+from tests.kit.jobs import chat
 from tests.kit.serving import RunningServer, scripted_settings, server_of
 
 
@@ -231,6 +233,18 @@ def test_a_format_and_tools(tiny_server: RunningServer) -> None:
 def tool_use(**body: Any) -> ToolUse | None:
     raw = json.dumps({"model": "m", "messages": HI, **body}).encode()
     return find_tool_use(decode_chat_completion(raw))
+
+
+@pytest.mark.parametrize("depth", [260, 400])
+def test_a_schema_that_is_nested_too_deeply_is_refused(depth: int):
+    parameters = '{"type":"object","properties":{"a":' * depth + "{}" + "}}" * depth
+    function = {"name": "f", "parameters": msgspec.Raw(parameters.encode())}
+    data = chat(tools=[{"type": "function", "function": function}])
+
+    with pytest.raises(InvalidRequest, match="nested too deeply") as caught:
+        find_tool_use(data)
+
+    assert caught.value.param == "tools[0].function.parameters"
 
 
 @pytest.mark.parametrize(

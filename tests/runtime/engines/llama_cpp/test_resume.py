@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
+from runtime.client.engine_client import EngineClient
 from runtime.client.token_stream import TokenStream
 from runtime.config.engine import EngineConfig
 from runtime.messages.request import Request, SamplingParams
@@ -57,7 +58,7 @@ def submit(supervisor: Supervisor, run: str) -> dict[str, TokenStream]:
 
 
 async def test_every_kind_of_answer_goes_on_as_it_would_have(tiny_model_path: Path):
-    supervisor = Supervisor(CONFIG, os.fspath(tiny_model_path))
+    supervisor = Supervisor(CONFIG, os.fspath(tiny_model_path), EngineClient())
     await supervisor.start()
     try:
         with anyio.fail_after(60):

@@ -97,7 +97,9 @@ def run(
         for message in core.take_messages():
             assert isinstance(message, StepOutput), message
             for output in message.outputs:
-                deltas[output.request_id].append(msgspec.structs.replace(output, started_time=None))
+                deltas[output.request_id].append(
+                    msgspec.structs.replace(output, seconds_queued=None)
+                )
     return deltas
 
 

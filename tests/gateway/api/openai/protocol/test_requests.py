@@ -13,7 +13,8 @@ from gateway.api.openai.protocol.requests import (
     decode_completion,
 )
 from gateway.http import body as request_body
-from gateway.http.decoding import MISTAKES, to_invalid_request, unknown_fields
+from gateway.http.body import unknown_fields
+from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
 
 GOOD = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

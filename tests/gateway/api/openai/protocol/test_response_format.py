@@ -11,11 +11,8 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
-from gateway.api.openai.protocol.response_format import (
-    MAX_GRAMMAR_LENGTH,
-    MAX_LENGTH,
-    structured_output,
-)
+from gateway.api.openai.translate.structured_output import MAX_GRAMMAR_LENGTH, structured_output
+from gateway.chat.schemas import MAX_SCHEMA_LENGTH
 from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
@@ -140,8 +137,8 @@ def test_all_ways_to_ask(fields: dict[str, Any], expected: dict[str, Any]):
         ),
         ({"guided_choice": []}, "guided_choice", "length"),
         ({"guided_choice": ["a", ""]}, "guided_choice[1]", "length"),
-        ({"guided_regex": "a" * (MAX_LENGTH + 1)}, "guided_regex", "too long"),
-        ({"guided_choice": ["a" * MAX_LENGTH, "b"]}, "guided_choice", "too long"),
+        ({"guided_regex": "a" * (MAX_SCHEMA_LENGTH + 1)}, "guided_regex", "too long"),
+        ({"guided_choice": ["a" * MAX_SCHEMA_LENGTH, "b"]}, "guided_choice", "too long"),
         ({"guided_grammar": "a" * (MAX_GRAMMAR_LENGTH + 1)}, "guided_grammar", "too long"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs", "both"),
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice", "both"),

@@ -12,12 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
-from gateway.api.openai.responses.translate import chat_of
+from gateway.api.openai.responses.protocol import (
+    ResponseRequest,
+    decode_response_request,
+    input_items,
+)
+from gateway.api.openai.responses.turns import turns_of
 from gateway.api.openai.responses.unsupported import HARMLESS, REFUSED, REFUSED_INSIDE
 from gateway.api.openai.responses.writer import ResponseWriter, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
-from gateway.chat.conversation import AssistantMessage, SystemMessage, ToolMessage, UserMessage
+from gateway.chat.conversation import Turn, TurnCall
 from gateway.chat.parsing.pieces import Parser
 from gateway.chat.reasoning.formats import FORMATS, new_parser
 from gateway.chat.tools.dialects.hermes import HERMES
@@ -260,19 +264,18 @@ def test_items_become_messages():
             {"role": "assistant", "content": "Really."},
         ],
     }  # fmt: skip
-    messages = chat_of(decode_response_request(json.dumps(body).encode())).messages
+    data = decode_response_request(json.dumps(body).encode())
 
-    system, user, turn, first, second, both, really = messages
-    assert isinstance(system, SystemMessage)
-    assert isinstance(user, UserMessage)
-    assert isinstance(turn, AssistantMessage)
-    assert turn.reasoning_content == "Hm."
-    assert [call.id for call in turn.tool_calls or ()] == ["c1", "c2"]
-    assert turn.content is not None
-    assert isinstance(first, ToolMessage)
-    assert isinstance(second, ToolMessage)
-    assert (first.tool_call_id, second.tool_call_id) == ("c1", "c2")
-    assert [m.content for m in (both, really)] == ["Both.", "Really."]
+    calls = (TurnCall("c1", "f", {}), TurnCall("c2", "g", {}))
+    assert turns_of(data.instructions, input_items(data)) == (
+        Turn("system", "Be short."),
+        Turn("user", "Oslo?"),
+        Turn("assistant", "Wait.", reasoning="Hm.", calls=calls),
+        Turn("tool", "rain", call_id="c1"),
+        Turn("tool", "sun", call_id="c2"),
+        Turn("assistant", "Both."),
+        Turn("assistant", "Really."),
+    )
 
 
 def test_an_answer_can_be_sent_back(caller: RunningServer):
@@ -504,7 +507,7 @@ def run(text: str, cuts: Sequence[int], reason: str, logprobs: bool) -> dict[str
         assembler = Assembler(["r0"], [7], parsing=OutputParsing(thinking_parser))
         writer = ChatLogprobsWriter(TOKENIZER) if logprobs else None
         data = decode_response_request(b'{"model": "m", "input": "hi"}')
-        shape = ResponseWriter(new_response(data, HEAD), writer)
+        shape = ResponseWriter(new_response(data, [], HEAD), writer)
         frames = b""
         for output in deltas("r0", text, cuts, reason, logprobs):
             events = assembler.push([output])

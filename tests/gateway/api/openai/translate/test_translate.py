@@ -2,53 +2,21 @@
 
 import re
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.openai.protocol.requests import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    decode_chat_completion,
-    decode_completion,
-)
-from gateway.api.openai.translate import checks as translate
-from gateway.api.openai.translate import prompts as prompts_of
-from gateway.chat.template.messages import template_messages, uses_tools
+from gateway.api.openai.protocol.requests import ChatCompletionRequest
+from gateway.api.openai.translate.messages import turns_of
+from gateway.api.openai.translate.prompts import completion_prompts
+from gateway.chat.conversation import Conversation
+from gateway.chat.template.messages import template_messages
 from gateway.chat.template.probe import ToolSupport
-from gateway.generation import requests as engine_requests
 from gateway.generation.prompts import check_token_ids, empty_prompt
-from gateway.generation.scheduling import Scheduling
 from runtime.errors import ContextLengthExceeded, InvalidRequest
-from runtime.messages.request import Request
+from tests.kit.jobs import chat, chat_requests, completion, completion_requests
 
 SHOWS_MESSAGES = ToolSupport(shows_messages=True)
-SERVICE = Scheduling(priority=7, tenant="t", cache_salt="s", arrival_time=1.0, deadline=2.0)
-
-
-def chat(**fields: object) -> ChatCompletionRequest:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return decode_chat_completion(msgspec.json.encode(body))
-
-
-def completion(**fields: object) -> CompletionRequest:
-    return decode_completion(msgspec.json.encode({"model": "m", "prompt": "hi", **fields}))
-
-
-def chat_requests(prompt_length: int = 10, **fields: object) -> list[Request]:
-    data = chat(**fields)
-    translate.check_chat(data)
-    prompt = [1] * prompt_length
-    return engine_requests.chat_requests(data, prompt, SERVICE, answer_id="a", max_model_len=100)
-
-
-def completion_requests(prompts: list[list[int]], **fields: object) -> list[Request]:
-    data = completion(**fields)
-    translate.check_completion(data)
-    return engine_requests.completion_requests(
-        data, prompts, SERVICE, answer_id="a", max_model_len=100
-    )
 
 
 def refusal(**fields: object) -> InvalidRequest:
@@ -92,7 +60,8 @@ def test_sampling_is_carried_over():
 
 
 def test_all_requests_of_an_answer_are_served_alike():
-    for requests in (chat_requests(n=3), completion_requests([[1], [2]], n=2)):
+    asked = {"priority": 7, "user": "t", "cache_salt": "s"}
+    for requests in (chat_requests(n=3, **asked), completion_requests([[1], [2]], n=2, **asked)):
         served = {
             (made.priority, made.tenant, made.cache_salt, made.arrival_time, made.deadline)
             for made in requests
@@ -220,7 +189,7 @@ def test_stream_options_want_a_stream():
 
 def test_prompts():
     def prompts(prompt: object) -> object:
-        return prompts_of.completion_prompts(completion(prompt=prompt))
+        return completion_prompts(completion(prompt=prompt))
 
     assert prompts("a") == ["a"]
     assert prompts(None) == [""]
@@ -256,8 +225,7 @@ def test_token_ids_outside_the_vocabulary():
 def messages(
     *given: dict[str, object], support: ToolSupport = SHOWS_MESSAGES
 ) -> list[dict[str, object]]:
-    data = chat(messages=list(given))
-    return template_messages(data.messages, support)
+    return template_messages(turns_of(chat(messages=list(given)).messages), support)
 
 
 def test_messages_for_templates():
@@ -347,7 +315,8 @@ def test_a_call_that_is_told_in_both_forms_is_one_call():
     ],
 )
 def test_conversations_that_use_tools(message, wanted):
-    assert uses_tools(chat(messages=[message]).messages) is wanted
+    conversation = Conversation(turns=turns_of(chat(messages=[message]).messages))
+    assert conversation.uses_tools is wanted
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,7 @@
-"""Which tools a request has, and whether one has to be called. Pure."""
+"""The tools of a request, and whether the model must call one. Pure."""
 
 from typing import Any, NoReturn, Protocol
 
-import msgspec
-from msgspec import Raw
-
-from gateway.api.openai.protocol.response_format import MAX_LENGTH
 from gateway.api.openai.protocol.tools import (
     AllowedTools,
     CustomTool,
@@ -17,11 +13,8 @@ from gateway.api.openai.protocol.tools import (
     Tool,
     ToolChoice,
 )
-from gateway.chat.tools.tool_use import (
-    FunctionSpec,
-    Mode,
-    ToolUse,
-)
+from gateway.chat.tools.functions import argument_schema, check_functions, named_functions
+from gateway.chat.tools.tool_use import FunctionSpec, Mode, ToolUse
 from runtime.errors import InvalidRequest
 
 
@@ -36,7 +29,8 @@ class HasTools(Protocol):
 
 
 def find_tool_use(data: HasTools) -> ToolUse | None:
-    """What may be called; None where nothing is. Raises InvalidRequest, which names the field."""
+    """The functions that the model may call; None if there are none. Raises InvalidRequest, which
+    names the field."""
     _check_one_form(data)
     choice_param = "function_call" if data.functions or data.function_call else "tool_choice"
     functions = _legacy_functions(data) if data.functions else _functions(data)
@@ -44,14 +38,14 @@ def find_tool_use(data: HasTools) -> ToolUse | None:
     if not functions:
         _check_needless(choice, choice_param)
         return None
-    _check_names(functions)
+    check_functions(functions)
     if choice == "none":
         return None
     mode, names = _mode(choice, choice_param)
     legacy = bool(data.functions)
     return ToolUse(
         functions=functions,
-        callable=functions if names is None else _named(functions, names, choice_param),
+        callable=functions if names is None else named_functions(functions, names, choice_param),
         mode=mode,
         parallel=data.parallel_tool_calls is not False and mode != "named" and not legacy,
         legacy=legacy,
@@ -81,73 +75,28 @@ def _functions(data: HasTools) -> tuple[FunctionSpec, ...]:
         if isinstance(tool, CustomTool):
             _refuse_custom(f"tools[{index}].type")
         specs.append(_spec(tool.function, f"tools[{index}].function"))
-    return _checked_length(specs)
+    return tuple(specs)
 
 
 def _legacy_functions(data: HasTools) -> tuple[FunctionSpec, ...]:
     functions = enumerate(data.functions or ())
-    return _checked_length([_spec(item, f"functions[{index}]") for index, item in functions])
+    return tuple(_spec(item, f"functions[{index}]") for index, item in functions)
 
 
 def _spec(function: FunctionDefinition, where: str) -> FunctionSpec:
     source = f"{where}.parameters"
     return FunctionSpec(
-        function.name,
-        function.description or "",
-        _schema(function, source),
-        bool(function.strict),
-        source,
+        name=function.name,
+        description=function.description or "",
+        arguments=argument_schema(function.parameters, source),
+        is_strict=bool(function.strict),
+        where=where,
+        source=source,
     )
 
 
-def _schema(function: FunctionDefinition, source: str) -> dict[str, Any]:
-    if bytes(function.parameters) in (b"", b"null"):
-        return {"type": "object", "properties": {}}
-    schema = _decode(function.parameters, source)
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-        raise InvalidRequest(
-            f'`{source}` has to be a JSON schema of an object, with `type` "object".',
-            param=source,
-            code="invalid_function_parameters",
-        )
-    return {"type": "object", **schema}
-
-
-def _decode(raw: Raw, source: str) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except RecursionError as error:
-        raise InvalidRequest(f"`{source}` is nested too deeply.", param=source) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"`{source}` is not valid JSON: {error}.", param=source) from error
-
-
-def _checked_length(specs: list[FunctionSpec]) -> tuple[FunctionSpec, ...]:
-    length = sum(len(msgspec.json.encode(spec.schema)) for spec in specs)
-    if length > MAX_LENGTH:
-        raise InvalidRequest(
-            f"The schemas of all tools together are too long: {length} characters, and at most"
-            f" {MAX_LENGTH} are read.",
-            param="tools",
-        )
-    return tuple(specs)
-
-
-def _check_names(functions: tuple[FunctionSpec, ...]) -> None:
-    seen: set[str] = set()
-    for function in functions:
-        if function.name in seen:
-            param = function.source.removesuffix("parameters") + "name"
-            raise InvalidRequest(
-                f"`{param}` is `{function.name}`, which an earlier tool is called already.",
-                param=param,
-                code="invalid_value",
-            )
-        seen.add(function.name)
-
-
 def _mode(choice: Any, param: str) -> tuple[Mode, list[str] | None]:
-    """How, and which functions; None for all of them."""
+    """The mode, and the names of the functions that may be called; None for all functions."""
     match choice:
         case None | "auto":
             return "auto", None
@@ -162,20 +111,6 @@ def _mode(choice: Any, param: str) -> tuple[Mode, list[str] | None]:
             return subset.mode, [tool.function.name for tool in tools]
     assert isinstance(choice, NamedCustomTool), "all forms of a choice are known"
     _refuse_custom(f"{param}.type")
-
-
-def _named(
-    functions: tuple[FunctionSpec, ...], names: list[str], param: str
-) -> tuple[FunctionSpec, ...]:
-    by_name = {function.name: function for function in functions}
-    for name in names:
-        if name not in by_name:
-            raise InvalidRequest(
-                f"`{param}` names the function `{name}`, which is not among the tools.",
-                param=param,
-                code="invalid_value",
-            )
-    return tuple(by_name[name] for name in dict.fromkeys(names))
 
 
 def _refuse_custom(param: str) -> NoReturn:

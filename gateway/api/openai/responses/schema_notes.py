@@ -1,0 +1,40 @@
+"""What the Structs of responses do not say about their fields, for a JSON schema."""
+
+from typing import Any, get_args
+
+from gateway.api.openai.responses.protocol import InputItem, ResponseTool
+from gateway.api.openai.responses.unsupported import describe, describe_inside
+from gateway.api.openai.schema_notes import Schemas, note_extensions
+
+PARTS = (ResponseTool, *get_args(InputItem))
+"""Types of the lists that are read in a second step."""
+
+
+def note_input_tokens(schemas: Schemas) -> None:
+    """Adds what becomes of the fields of POST /v1/responses/input_tokens."""
+    properties = schemas["InputTokensRequest"]["properties"]
+    _note_lists(properties)
+    describe(properties)
+    describe_inside(schemas)
+
+
+def note_responses(schemas: Schemas) -> None:
+    """Adds what becomes of the fields of POST /v1/responses."""
+    properties = schemas["ResponseRequest"]["properties"]
+    _note_lists(properties)
+    describe(properties)
+    note_extensions(properties)
+
+
+def _note_lists(properties: dict[str, Any]) -> None:
+    """Adds the types of the items that `gateway.api.openai.responses.protocol` reads in a second
+    step."""
+    items = {"anyOf": [_reference(kind) for kind in get_args(InputItem)]}
+    for schema in (*properties["input"]["anyOf"], *properties["tools"]["anyOf"]):
+        if schema.get("type") == "array":
+            is_input = schema in properties["input"]["anyOf"]
+            schema["items"] = items if is_input else _reference(ResponseTool)
+
+
+def _reference(kind: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

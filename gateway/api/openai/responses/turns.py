@@ -1,0 +1,117 @@
+"""Items of `input` to the turns of a conversation. Pure.
+
+OpenAI's items for the reasoning, the text and the calls of one turn are separate; in a conversation
+they are one turn of the assistant.
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gateway.api.openai.responses.protocol import (
+    InputContent,
+    InputFunctionCall,
+    InputFunctionOutput,
+    InputItem,
+    InputMessage,
+    InputReasoning,
+    InputText,
+    OutputText,
+    Refusal,
+)
+from gateway.chat.conversation import Turn, TurnCall, parse_arguments
+from runtime.errors import InvalidRequest
+
+
+def turns_of(instructions: str | None, items: Sequence[InputItem]) -> tuple[Turn, ...]:
+    """The conversation, with `instructions` in front. Raises InvalidRequest, with its place, for
+    content that is not text."""
+    turns = _Turns()
+    if instructions is not None:
+        turns.add(Turn("system", instructions))
+    for index, item in enumerate(items):
+        where = f"input[{index}]"
+        match item:
+            case InputMessage(role="assistant", content=content):
+                turns.add_text(_text(content, f"{where}.content"))
+            case InputMessage(role=role, content=content):
+                text = _text(content, f"{where}.content")
+                turns.add(Turn("user" if role == "user" else "system", text))
+            case InputFunctionOutput(output=output, call_id=call_id):
+                turns.add(Turn("tool", _text(output, f"{where}.output"), call_id=call_id))
+            case InputFunctionCall(name=name, arguments=arguments, call_id=call_id):
+                turns.add_call(TurnCall(call_id, name, parse_arguments(arguments)))
+            case InputReasoning():
+                turns.add_reasoning(_reasoning(item))
+    return turns.finished()
+
+
+class _Turns:
+    """Collects the reasoning, the text and the calls of the assistant's current turn."""
+
+    def __init__(self) -> None:
+        self._turns: list[Turn] = []
+        self._reasoning = ""
+        self._text: str | None = None
+        self._calls: list[TurnCall] = []
+
+    def add_reasoning(self, text: str) -> None:
+        if not text:
+            return
+        if self._text or self._calls:
+            self._end_turn()
+        self._reasoning += text
+
+    def add_text(self, text: str) -> None:
+        if self._text is not None or self._calls:
+            self._end_turn()
+        self._text = text
+
+    def add_call(self, call: TurnCall) -> None:
+        self._calls.append(call)
+
+    def add(self, turn: Turn) -> None:
+        """Adds a turn of somebody else, which ends the assistant's."""
+        self._end_turn()
+        self._turns.append(turn)
+
+    def finished(self) -> tuple[Turn, ...]:
+        self._end_turn()
+        return tuple(self._turns)
+
+    def _end_turn(self) -> None:
+        if self._reasoning or self._calls or self._text is not None:
+            turn = Turn(
+                "assistant",
+                self._text or "",
+                reasoning=self._reasoning,
+                calls=tuple(self._calls),
+            )
+            self._turns.append(turn)
+        self._reasoning, self._text, self._calls = "", None, []
+
+
+def _text(content: InputContent, where: str) -> str:
+    """The text of an item. Several parts are separate lines."""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        match part:
+            case InputText(text) | OutputText(text) | Refusal(text):
+                texts.append(text)
+            case _:
+                _refuse_part(f"{where}[{index}]", str(part.__struct_config__.tag))
+    return "\n".join(texts)
+
+
+def _reasoning(item: InputReasoning) -> str:
+    """The full text of the reasoning, or else its summary."""
+    return "".join([part.text for part in item.content or item.summary or ()])
+
+
+def _refuse_part(param: str, kind: str) -> NoReturn:
+    raise InvalidRequest(
+        f"`{kind}` is not supported in `{param}`: this server takes text.",
+        param=param,
+        code="unsupported_value",
+    )

@@ -1,0 +1,132 @@
+"""Chats and completions to jobs. Pure: every default, limit and refusal of a field is here."""
+
+from collections.abc import Mapping
+
+from gateway.api.openai.protocol.messages import AssistantMessage
+from gateway.api.openai.protocol.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+)
+from gateway.api.openai.translate.checks import (
+    check_chat,
+    check_completion,
+    num_candidates,
+    num_choices,
+)
+from gateway.api.openai.translate.messages import turns_of
+from gateway.api.openai.translate.prompts import completion_prompts
+from gateway.api.openai.translate.sampling import sampling_params
+from gateway.api.openai.translate.tools import find_tool_use
+from gateway.chat.conversation import Conversation
+from gateway.chat.reasoning.wish import ReasoningWish
+from gateway.generation.job import Job, TextPrompts, TokenLimit
+from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
+from runtime.errors import InvalidRequest
+
+DEFAULT_COMPLETION_TOKENS = 16
+
+PARAM_NAMES: Mapping[str, str] = {"prompt": "messages"}
+"""Names of a chat's parameters that an engine's errors name otherwise."""
+
+
+def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str = "") -> Job:
+    """The job of a chat. `lora` is the adapter that the model's name stands for; "" is no adapter.
+    Raises InvalidRequest, and PermissionDenied for what the caller's key does not allow."""
+    check_chat(data)
+    return Job(
+        id=job_id,
+        prompt=conversation_of(data),
+        sampling=sampling_params(data),
+        limit=_chat_limit(data),
+        scheduling=scheduling_of(chat_wish(data), caller, lora),
+        num_choices=num_choices(data),
+        num_candidates=num_candidates(data),
+        seed=data.seed,
+        truncate_prompt_tokens=data.truncate_prompt_tokens,
+        is_streamed=bool(data.stream),
+        param_names=PARAM_NAMES,
+    )
+
+
+def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: str = "") -> Job:
+    """The job of a completion; see `chat_job`."""
+    check_completion(data)
+    return Job(
+        id=job_id,
+        prompt=TextPrompts(
+            prompts=completion_prompts(data),
+            suffix=data.suffix or "",
+            is_echoed=bool(data.echo),
+        ),
+        sampling=sampling_params(data),
+        limit=TokenLimit(
+            num_tokens=data.max_tokens, param="max_tokens", default=DEFAULT_COMPLETION_TOKENS
+        ),
+        scheduling=scheduling_of(completion_wish(data), caller, lora),
+        num_choices=num_choices(data),
+        num_candidates=num_candidates(data),
+        seed=data.seed,
+        truncate_prompt_tokens=data.truncate_prompt_tokens,
+        is_streamed=bool(data.stream),
+    )
+
+
+def conversation_of(data: ChatCompletionRequest) -> Conversation:
+    """Everything that the prompt of a chat depends on. Raises InvalidRequest."""
+    if data.continue_final_message:
+        _check_continuation(data)
+    return Conversation(
+        turns=turns_of(data.messages),
+        tools=find_tool_use(data),
+        reasoning=ReasoningWish(
+            effort=data.reasoning_effort,
+            budget=data.thinking_token_budget,
+            is_shown=data.include_reasoning is not False,
+        ),
+        continues_last=bool(data.continue_final_message),
+        opens_answer=data.add_generation_prompt is not False,
+        variables=data.chat_template_kwargs or {},
+    )
+
+
+def chat_wish(data: ChatCompletionRequest) -> SchedulingWish:
+    """The scheduling that a chat asks for."""
+    return SchedulingWish(
+        priority=data.priority,
+        tier=data.service_tier,
+        tenant=data.safety_identifier or data.user,
+        cache_salt=data.cache_salt,
+        deadline=data.deadline,
+    )
+
+
+def completion_wish(data: GenerationRequest) -> SchedulingWish:
+    """The scheduling that a completion asks for."""
+    return SchedulingWish(
+        priority=data.priority,
+        tenant=data.user,
+        cache_salt=data.cache_salt,
+        deadline=data.deadline,
+    )
+
+
+def _chat_limit(data: ChatCompletionRequest) -> TokenLimit:
+    if data.max_tokens is not None:
+        return TokenLimit(num_tokens=data.max_tokens, param="max_tokens")
+    return TokenLimit(num_tokens=data.max_completion_tokens, param="max_completion_tokens")
+
+
+def _check_continuation(data: ChatCompletionRequest) -> None:
+    if data.add_generation_prompt:
+        raise InvalidRequest(
+            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
+            " the last one: send one of them.",
+            param="continue_final_message",
+        )
+    if not isinstance(data.messages[-1], AssistantMessage):
+        raise InvalidRequest(
+            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
+            " the assistant's.",
+            param="continue_final_message",
+        )

@@ -1,0 +1,109 @@
+"""The form of an answer: `response_format`, and vLLM's parameters for the same. Pure."""
+
+from typing import Any, Protocol
+
+from msgspec import Raw, Struct
+
+from gateway.api.openai.protocol.response_format import (
+    Choices,
+    JSONObjectFormat,
+    JSONSchemaFormat,
+    ResponseFormat,
+    StructuredOutputs,
+)
+from gateway.chat.schemas import MAX_SCHEMA_LENGTH, check_length, closed_schema_text, schema_text
+from runtime.errors import InvalidRequest
+from runtime.messages.structured_output import StructuredOutput
+
+MAX_GRAMMAR_LENGTH = 65_536
+"""Characters of a grammar, whose text takes longest to read."""
+
+
+class AsksForStructure(Protocol):
+    """The fields of a request that this module reads; all may be absent."""
+
+    response_format: ResponseFormat | None
+    structured_outputs: StructuredOutputs | None
+    guided_json: Raw
+    guided_regex: str | None
+    guided_choice: Choices | None
+    guided_grammar: str | None
+
+
+def structured_output(data: AsksForStructure) -> StructuredOutput | None:
+    """The constraint that the request asks for; None for plain text. Raises InvalidRequest, which
+    names the field, for a text that is no schema, for one that is too long, and for two
+    constraints."""
+    asked = [*_of_response_format(data), *_of_structured_outputs(data), *_of_guided(data)]
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise InvalidRequest(
+            f"`{asked[0][0]}` and `{asked[1][0]}` both say what the answer has to look like: send"
+            " one of them.",
+            param=asked[1][0],
+        )
+    ((path, fields),) = asked
+    _check_length(path, fields)
+    return StructuredOutput(source=path, **fields)
+
+
+_Asked = list[tuple[str, dict[str, Any]]]
+
+
+def _of_response_format(data: AsksForStructure) -> _Asked:
+    match data.response_format:
+        case JSONObjectFormat():
+            return [("response_format", {"json_object": True})]
+        case JSONSchemaFormat(json_schema):
+            path = "response_format.json_schema.schema"
+            return [("response_format", {"json": closed_schema_text(json_schema.schema, path)})]
+    return []
+
+
+def _of_structured_outputs(data: AsksForStructure) -> _Asked:
+    wanted = data.structured_outputs
+    if wanted is None:
+        return []
+    path = "structured_outputs"
+    asked = [(path, fields) for fields in _fields(wanted.json, f"{path}.json", wanted)]
+    if wanted.json_object:
+        asked.append((path, {"json_object": True}))
+    if not asked:
+        raise InvalidRequest(
+            f"`{path}` is empty: set one of json, regex, choice, grammar and json_object.",
+            param=path,
+        )
+    return asked
+
+
+def _of_guided(data: AsksForStructure) -> _Asked:
+    guided = _Guided(data.guided_regex, data.guided_choice, data.guided_grammar)
+    found = _fields(data.guided_json, "guided_json", guided)
+    return [(f"guided_{next(iter(fields))}", fields) for fields in found]
+
+
+class _Guided(Struct):
+    regex: str | None
+    choice: Choices | None
+    grammar: str | None
+
+
+def _fields(json: Raw, path: str, others: _Guided | StructuredOutputs) -> list[dict[str, Any]]:
+    """What is set, each as a field of `StructuredOutput`."""
+    fields: list[dict[str, Any]] = []
+    if bytes(json) not in (b"", b"null"):
+        fields.append({"json": schema_text(json, path)})
+    if others.regex is not None:
+        fields.append({"regex": others.regex})
+    if others.choice is not None:
+        fields.append({"choice": tuple(others.choice)})
+    if others.grammar is not None:
+        fields.append({"grammar": others.grammar})
+    return fields
+
+
+def _check_length(path: str, fields: dict[str, Any]) -> None:
+    ((kind, value),) = fields.items()
+    length = 0 if kind == "json_object" else sum(map(len, value))
+    check_length(length, path, MAX_GRAMMAR_LENGTH if kind == "grammar" else MAX_SCHEMA_LENGTH)

@@ -1,0 +1,87 @@
+"""The functions of a request, checked. Every family of endpoints uses these checks. Pure."""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+from msgspec import Raw
+
+from gateway.chat.schemas import MAX_SCHEMA_LENGTH, decode_json
+from gateway.chat.tools.strict_schema import closed
+from gateway.chat.tools.tool_use import ArgumentSchema, FunctionSpec
+from runtime.errors import InvalidRequest
+
+NO_ARGUMENTS = b'{"type": "object", "properties": {}}'
+"""The schema of a function that declares none."""
+
+MAX_REMEMBERED_LENGTH = 8192
+"""Characters of a schema that is parsed once and remembered."""
+
+
+def argument_schema(raw: Raw, param: str) -> ArgumentSchema:
+    """The JSON schema of a function's arguments. Raises InvalidRequest, which names `param`.
+
+    An agent sends the same tools with every request, so the last schemas are remembered.
+    """
+    text = bytes(raw)
+    if text in (b"", b"null"):
+        text = NO_ARGUMENTS
+    parse = _remembered if len(text) <= MAX_REMEMBERED_LENGTH else _parsed
+    return parse(text, param)
+
+
+def _parsed(text: bytes, param: str) -> ArgumentSchema:
+    schema = decode_json(text, param)
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise InvalidRequest(
+            f'`{param}` has to be a JSON schema of an object, with `type` "object".',
+            param=param,
+            code="invalid_function_parameters",
+        )
+    schema = {"type": "object", **schema}
+    try:
+        strict = closed(schema)
+        return ArgumentSchema(schema, strict, json.dumps(strict, ensure_ascii=False))
+    except RecursionError as error:
+        raise InvalidRequest(f"`{param}` is nested too deeply.", param=param) from error
+
+
+_remembered = lru_cache(maxsize=256)(_parsed)
+
+
+def check_functions(functions: Sequence[FunctionSpec]) -> None:
+    """Raises InvalidRequest if two functions have one name, or if their schemas together are too
+    long."""
+    length = sum(len(function.arguments.closed_text) for function in functions)
+    if length > MAX_SCHEMA_LENGTH:
+        raise InvalidRequest(
+            f"The schemas of all tools together are too long: {length} characters, and at most"
+            f" {MAX_SCHEMA_LENGTH} are read.",
+            param="tools",
+        )
+    seen: set[str] = set()
+    for function in functions:
+        if function.name in seen:
+            raise InvalidRequest(
+                f"`{function.where}.name` is `{function.name}`, which an earlier tool is called"
+                " already.",
+                param=f"{function.where}.name",
+                code="invalid_value",
+            )
+        seen.add(function.name)
+
+
+def named_functions(
+    functions: Sequence[FunctionSpec], names: Sequence[str], param: str
+) -> tuple[FunctionSpec, ...]:
+    """The functions with these names, each once. Raises InvalidRequest, which names `param`, for a
+    name that no function has."""
+    by_name = {function.name: function for function in functions}
+    for name in names:
+        if name not in by_name:
+            raise InvalidRequest(
+                f"`{param}` names the function `{name}`, which is not among the tools.",
+                param=param,
+                code="invalid_value",
+            )
+    return tuple(by_name[name] for name in dict.fromkeys(names))

@@ -1,0 +1,135 @@
+"""The server that `lockgate chat` talks to.
+
+It is the one that runs at the address of the settings. When none does, it is a process of its own.
+"""
+
+import argparse
+import http
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
+from gateway.commands.models_on_disk import ensure_model
+from gateway.settings.schema import Settings
+from runtime.config.engines import ENGINES
+from runtime.errors import SetupError
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds for a connection, and for an answer that takes no work."""
+
+# a silent stream gets a comment every few seconds; this long a silence is a lost server
+_READ_TIMEOUT = 300.0
+_POLL_SECONDS = 0.1
+_URL = re.compile(r"(http://\S+:\d+)/v1\b")
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@contextmanager
+def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[httpx.Client]:
+    """A client of a server that is ready: the one that runs, else one that lives as long as the
+    block."""
+    with _client(_url(settings)) as client:
+        if settings.server.port and _status(client, "/health/live"):
+            yield client
+            return
+    if ENGINES[settings.engine.name].model_form == "gguf":
+        ensure_model(settings)
+    process = _start(arguments)
+    try:
+        with _client(_greeted_url(process)) as client:
+            _wait_until_ready(client, process, settings.engine.start_timeout)
+            yield client
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _url(settings: Settings) -> httpx.URL:
+    host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
+    try:
+        return httpx.URL(scheme="http", host=host, port=settings.server.port)
+    except httpx.InvalidURL as error:
+        raise SetupError(f"server.host: {host} is not an address: {error}") from error
+
+
+def _client(url: httpx.URL | str) -> httpx.Client:
+    """A client without a proxy. A connection ends with its request."""
+    return httpx.Client(
+        base_url=url,
+        headers=_key_header(),
+        timeout=httpx.Timeout(_READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+        limits=httpx.Limits(max_keepalive_connections=0),
+        trust_env=False,
+        verify=False,  # certificates take time to load, and there is no TLS here
+    )
+
+
+def _key_header() -> dict[bytes, bytes]:
+    for variable in (KEY_VARIABLE, ADMIN_KEY_VARIABLE):
+        if key := os.environ.get(variable, "").strip():
+            if not key.isprintable():
+                raise SetupError(f"{variable} holds a character that no header may hold")
+            return {b"Authorization": f"Bearer {key}".encode()}
+    return {}
+
+
+def _status(client: httpx.Client, path: str) -> int:
+    """The status that the server answers with, 0 when there is no server."""
+    try:
+        return client.get(path, timeout=CONNECT_TIMEOUT).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gateway", "serve", *_passed_on(arguments)]
+    command += ["--host", "127.0.0.1", "--port", "0", "--until-stdin-ends"]
+    command += ["--set", "server.tls_certificate=", "--set", "server.tls_key="]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"LOCKGATE__LOG__LEVEL": "error", **os.environ},
+        # Ctrl-C stops an answer, not the server
+        start_new_session=os.name == "posix",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _passed_on(arguments: argparse.Namespace) -> list[str]:
+    options = [word for item in arguments.set for word in ("--set", item)]
+    for flag, value in (
+        ("--config", arguments.config),
+        ("--model", getattr(arguments, "model.name_or_path")),
+        ("--engine", getattr(arguments, "engine.name")),
+    ):
+        if value is not None:
+            options += [flag, value]
+    return options
+
+
+def _greeted_url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None, "the server is started with a pipe"
+    greeting = _URL.search(process.stdout.readline())
+    if greeting is None:
+        raise SetupError("the server did not start; its message is above")
+    return greeting[1]
+
+
+def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if _status(client, "/health/ready") == http.HTTPStatus.OK:
+            return
+        if process.poll() is not None:
+            raise SetupError("the server ended while it loaded the model; its message is above")
+        time.sleep(_POLL_SECONDS)
+    raise SetupError(f"the model was not loaded within {timeout:g} seconds")

@@ -1,0 +1,66 @@
+"""What is known of a route beyond its path and its docstring, kept in Litestar's `opt`."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+
+from gateway.errors import ErrorBody, ErrorResponse
+
+_KEY = "facts"
+
+BODY_ERRORS = (400, 404, 413, 415, 503)
+"""Statuses of a route that reads a body and names a model."""
+
+ENGINE_ERRORS = (*BODY_ERRORS, 429)
+"""Statuses of a route that uses the engine."""
+
+Envelope = Callable[[ErrorBody], Struct]
+"""Puts an error into the form that one family of APIs has for errors."""
+
+
+class RouteFacts(Struct, frozen=True, kw_only=True):
+    """`body`, `answer` and `event` are the types of the request's body, of the answer and of the
+    events of a stream (a union if the events have names); None means that there is none, or an
+    answer of any shape.
+
+    `errors` are the statuses beside those that every route may have, `done` is that of success.
+    `unavailable` is the body of a 503, if it is not the `envelope`, in which the route's errors are
+    written. `operation` is OpenTelemetry's `gen_ai.operation.name` of a route that uses the engine.
+    `parts` are further types that a description of the API needs, and `describe` adds to the JSON
+    schemas, by name, what the types do not say.
+    """
+
+    body: Any = None
+    answer: Any = None
+    event: Any = None
+    errors: tuple[int, ...] = ()
+    done: int = 200
+    media_type: str = "application/json"
+    unavailable: Any = None
+    envelope: Envelope = ErrorResponse
+    operation: str = ""
+    parts: tuple[Any, ...] = ()
+    describe: Callable[[dict[str, Any]], None] | None = None
+
+
+def facts(**fields: Any) -> dict[str, Any]:
+    """The `opt` of a route with these `RouteFacts`."""
+    return {_KEY: RouteFacts(**fields)}
+
+
+def facts_of(handler: Any) -> RouteFacts:
+    """The facts of a route's handler; the defaults if it has none, or if there is no handler."""
+    found = None if handler is None else handler.opt.get(_KEY)
+    return found if isinstance(found, RouteFacts) else RouteFacts()
+
+
+def operations_of(handlers: Iterable[HTTPRouteHandler]) -> dict[str, str]:
+    """The `operation` of each path that has one."""
+    return {
+        path: operation
+        for handler in handlers
+        if (operation := facts_of(handler).operation)
+        for path in handler.paths
+    }

@@ -1,0 +1,194 @@
+"""Metrics that the gateway does not count: they are read from their sources on each scrape.
+
+A metric of this kind is one entry of the tables below.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeAlias, TypeVar, get_args
+
+from msgspec import Struct
+
+from gateway.observability.metrics.instrument import MODEL, Family, Kind, Sample
+from gateway.observability.metrics.model import ModelMetrics
+from gateway.observability.metrics.processes import ProcessUsage
+from runtime.client.handle import EngineHandle, EngineState
+from runtime.version import __version__
+
+S = TypeVar("S")
+
+
+class Reading(Struct, Generic[S], frozen=True):
+    """A family, and how its samples are read from their source."""
+
+    family: Family
+    samples: Callable[[S], Iterable[Sample]]
+
+
+class ModelSource(Struct, frozen=True):
+    """A served model: its name, its engine, its counters."""
+
+    name: str
+    client: EngineHandle
+    metrics: ModelMetrics
+
+
+Processes: TypeAlias = Mapping[str, ProcessUsage]
+"""Usage by "gateway" and "engine"."""
+
+
+def _value(
+    kind: Kind, name: str, documentation: str, read: Callable[[ModelSource], float]
+) -> Reading[ModelSource]:
+    return Reading(Family(name, kind, documentation), lambda model: [((), read(model))])
+
+
+def _value_by(
+    kind: Kind,
+    name: str,
+    documentation: str,
+    label: str,
+    read: Callable[[ModelSource], Mapping[str, float]],
+) -> Reading[ModelSource]:
+    family = Family(name, kind, documentation, (*MODEL, label))
+    return Reading(family, lambda model: [((key,), n) for key, n in read(model).items()])
+
+
+def _of_processes(
+    kind: Kind, name: str, documentation: str, read: Callable[[ProcessUsage], float]
+) -> Reading[Processes]:
+    return Reading(
+        Family(name, kind, documentation, ("process",)),
+        lambda processes: [((process,), read(usage)) for process, usage in processes.items()],
+    )
+
+
+def _engine_info(model: ModelSource) -> list[Sample]:
+    info = model.client.info
+    return [] if info is None else [((info.engine, info.version, info.device), 1)]
+
+
+def _waiting(model: ModelSource) -> dict[str, float]:
+    stats = model.client.stats
+    return {
+        "capacity": stats.num_waiting - stats.num_waiting_preempted,
+        "preempted": stats.num_waiting_preempted,
+        "grammar": stats.num_preparing,
+    }
+
+
+OF_MODELS: tuple[Reading[ModelSource], ...] = (
+    Reading(
+        Family(
+            "lockgate_engine",
+            "info",
+            "Which engine serves the model; absent until one was ready.",
+            (*MODEL, "engine", "version", "device"),
+        ),
+        _engine_info,
+    ),
+    _value(
+        "gauge",
+        "lockgate_num_requests_running",
+        "Sequences in the engine's batch.",
+        lambda model: model.client.stats.num_running,
+    ),
+    _value(
+        "gauge",
+        "lockgate_num_requests_waiting",
+        "Sequences that wait for the engine, for any reason.",
+        lambda model: model.client.stats.num_waiting + model.client.stats.num_preparing,
+    ),
+    _value(
+        "gauge",
+        "lockgate_num_requests_in_flight",
+        "Sequences submitted and not finished.",
+        lambda model: model.client.num_in_flight,
+    ),
+    _value(
+        "gauge",
+        "lockgate_kv_cache_usage_perc",
+        "Share of KV cells in use, 0 to 1.",
+        lambda model: model.client.stats.usage.kv_cache_usage,
+    ),
+    _value(
+        "gauge",
+        "lockgate_prefix_cache_usage_perc",
+        "Share of the memory for idle prefixes in use, 0 to 1.",
+        lambda model: model.client.stats.usage.prefix_cache_usage,
+    ),
+    _value(
+        "gauge",
+        "lockgate_engine_ready",
+        "1 when requests are taken.",
+        lambda model: model.client.state == "ready",
+    ),
+    _value(
+        "gauge",
+        "lockgate_max_num_seqs",
+        "Most sequences in a batch.",
+        lambda model: model.client.limits.max_num_seqs if model.client.limits else 0,
+    ),
+    _value(
+        "gauge",
+        "lockgate_max_num_waiting",
+        "Most sequences that may wait; more are refused.",
+        lambda model: model.client.limits.max_num_waiting if model.client.limits else 0,
+    ),
+    _value(
+        "gauge",
+        "lockgate_kv_cache_tokens",
+        "Tokens that the KV cache holds; 0 where nobody says.",
+        lambda model: model.client.limits.num_kv_tokens if model.client.limits else 0,
+    ),
+    _value_by(
+        "gauge",
+        "lockgate_engine_state",
+        "1 for the state that the engine is in.",
+        "state",
+        lambda model: {state: model.client.state == state for state in get_args(EngineState)},
+    ),
+    _value_by(
+        "gauge",
+        "lockgate_num_requests_waiting_by_reason",
+        "Sequences that wait: for room, for room again, for their grammar.",
+        "reason",
+        _waiting,
+    ),
+    _value(
+        "counter",
+        "lockgate_engine_restarts",
+        "Engines that were lost and followed by another one.",
+        lambda model: model.client.num_restarts,
+    ),
+    _value_by(
+        "counter",
+        "lockgate_requests_resumed",
+        "Sequences that went on: after they had given way, or in a new engine.",
+        "reason",
+        lambda model: {
+            "preempted": model.metrics.engine.num_resumed,
+            "engine_restarted": model.client.num_resumed,
+        },
+    ),
+)
+"""What is read from each served model. The exposition adds the model's name."""
+
+OF_PROCESSES: tuple[Reading[Processes], ...] = (
+    Reading(
+        Family("lockgate_build", "info", "What is running.", ("version",)),
+        lambda _: [((__version__,), 1)],
+    ),
+    _of_processes(
+        "counter",
+        "lockgate_process_cpu_seconds",
+        "CPU time of the gateway, or of the engine and all that it has started.",
+        lambda usage: usage.cpu_seconds,
+    ),
+    _of_processes(
+        "gauge",
+        "lockgate_process_resident_memory_bytes",
+        "Resident memory of the gateway, or of the engine and all that it has started.",
+        lambda usage: usage.memory_bytes,
+    ),
+)
+"""What is read from the server's processes, and the version that they run."""

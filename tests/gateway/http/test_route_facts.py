@@ -1,0 +1,50 @@
+"""Facts of a route, as the server goes by them."""
+
+from litestar import get
+from litestar.testing import create_test_client
+from msgspec import Struct
+
+from gateway.errors import ErrorBody
+from gateway.http.error_handler import handle_error
+from gateway.http.route_facts import facts, operations_of
+from gateway.observability.request_record import RequestRecord
+from runtime.errors import InvalidRequest
+
+
+class Envelope(Struct):
+    """The errors of some other API."""
+
+    type: str
+    reason: str
+
+
+def envelope(error: ErrorBody) -> Envelope:
+    return Envelope("error", error.message)
+
+
+@get("/other", opt=facts(envelope=envelope, operation="chat"), sync_to_thread=False)
+def other() -> None:
+    raise InvalidRequest("It is wrong.", param="x")
+
+
+@get("/plain", sync_to_thread=False)
+def plain() -> None:
+    raise InvalidRequest("It is wrong.", param="x")
+
+
+def test_an_error_has_the_envelope_of_its_route():
+    def attach(request: object) -> None:
+        RequestRecord([]).attach(request.scope)  # type: ignore[attr-defined]
+
+    with create_test_client(
+        [other, plain],
+        exception_handlers={InvalidRequest: handle_error},
+        before_request=attach,
+        openapi_config=None,
+    ) as client:
+        assert client.get("/other").json() == {"type": "error", "reason": "It is wrong."}
+        assert client.get("/plain").json()["error"]["param"] == "x"
+
+
+def test_operations_by_path():
+    assert operations_of([other, plain]) == {"/other": "chat"}
