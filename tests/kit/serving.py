@@ -179,7 +179,8 @@ def raw_request(path: str, body: dict[str, Any], *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + encoded
 
 
-def text_of_chunks(chunks: list[dict[str, Any]]) -> str:
-    """What a streamed chat with one choice said."""
+def text_of_chunks(chunks: list[dict[str, Any]], index: int = 0) -> str:
+    """What a choice of a streamed chat or completion said."""
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    return "".join(choice["delta"].get("content", "") for choice in choices)
+    mine = [choice for choice in choices if choice["index"] == index]
+    return "".join(c["delta"].get("content", "") if "delta" in c else c["text"] for c in mine)

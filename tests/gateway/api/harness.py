@@ -22,12 +22,6 @@ def strict_client(server: RunningServer) -> OpenAI:
     )
 
 
-def text_of(chunks: list[dict[str, Any]], index: int = 0) -> str:
-    choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    mine = [choice for choice in choices if choice["index"] == index]
-    return "".join(c["delta"].get("content", "") if "delta" in c else c["text"] for c in mine)
-
-
 def without_identity(answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key not in ("id", "created")}
 

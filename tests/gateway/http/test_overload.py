@@ -13,6 +13,7 @@ from tests.kit.serving import (
     raw_request,
     running_server,
     scripted_settings,
+    text_of_chunks,
     wait_for,
 )
 
@@ -25,8 +26,7 @@ def text_of(response: httpx.Response) -> str:
     """Of a stream as of a whole answer."""
     if response.headers["content-type"] == "application/json":
         return str(response.json()["choices"][0]["message"]["content"])
-    deltas = [chunk["choices"][0]["delta"] for chunk in parse_events(response.text)]
-    return "".join(delta.get("content", "") for delta in deltas)
+    return text_of_chunks(parse_events(response.text))
 
 
 def storm(server: RunningServer) -> list[httpx.Response]:

@@ -1,9 +1,12 @@
 """Three functions that models may call, and calls of them."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
+
+from gateway.chat.tools.dialect import Dialect
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -46,3 +49,11 @@ def check_calls(message: dict[str, Any], *names: str) -> None:
     for call in message["tool_calls"]:
         assert call["name"] in names
         Draft202012Validator(SCHEMAS[call["name"]]).validate(json.loads(call["arguments"]))
+
+
+def written(dialect: Dialect, calls: Sequence[tuple[str, str]]) -> str:
+    """Calls with these names and arguments as a grammar would have the model write them."""
+    form = dialect.form
+    assert form is not None
+    each = [form.begin(name) + arguments + form.end for name, arguments in calls]
+    return form.opening + form.separator.join(each) + form.close

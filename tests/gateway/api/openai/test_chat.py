@@ -5,9 +5,9 @@ import time
 import openai
 import pytest
 
-from tests.gateway.api.harness import text_of, without_identity
+from tests.gateway.api.harness import without_identity
 from tests.kit.chat.answers import CHAT, HI, TEXT
-from tests.kit.serving import MODEL
+from tests.kit.serving import MODEL, text_of_chunks
 
 
 def test_models(client):
@@ -42,7 +42,7 @@ def test_stream_equals_whole(server):
             CHAT, messages=HI, max_tokens=max_tokens, stream_options={"include_usage": True}
         )
 
-        assert text_of(chunks) == whole["choices"][0]["message"]["content"]
+        assert text_of_chunks(chunks) == whole["choices"][0]["message"]["content"]
         assert chunks[-1]["usage"] == whole["usage"]
         assert chunks[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
 
@@ -112,7 +112,7 @@ def test_several_choices(server):
         assert [choice["finish_reason"] for choice in mine[1:]] == (
             [None] * (len(mine) - 2) + ["length"]
         )
-        assert text_of(chunks, index) == answer["choices"][index]["message"]["content"]
+        assert text_of_chunks(chunks, index) == answer["choices"][index]["message"]["content"]
 
 
 def test_content_parts_equal_the_string(server):
@@ -160,7 +160,7 @@ def test_stop_strings(server):
         assert choice["finish_reason"] == "stop"
 
         chunks = server.chunks(CHAT, messages=HI, max_tokens=150, stop=stop)
-        assert text_of(chunks) == expected
+        assert text_of_chunks(chunks) == expected
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 

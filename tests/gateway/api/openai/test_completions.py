@@ -1,8 +1,8 @@
 """Completions over real HTTP, on each engine."""
 
-from tests.gateway.api.harness import text_of, without_identity
+from tests.gateway.api.harness import without_identity
 from tests.kit.chat.answers import TEXT
-from tests.kit.serving import MODEL
+from tests.kit.serving import MODEL, text_of_chunks
 
 
 def test_completion(client):
@@ -32,7 +32,7 @@ def test_prompts_of_every_kind(server):
 
     chunks = server.chunks(TEXT, prompt=["hi", "there"], max_tokens=9, n=2)
     assert all(len(chunk["choices"]) == 1 for chunk in chunks)
-    assert [text_of(chunks, index) for index in range(4)] == texts
+    assert [text_of_chunks(chunks, index) for index in range(4)] == texts
 
 
 def test_echo(server):
@@ -41,7 +41,7 @@ def test_echo(server):
         answer = server.post(TEXT, prompt=prompt, max_tokens=9, echo=True)
         assert answer.json()["choices"][0]["text"] == "hi" + plain
         chunks = server.chunks(TEXT, prompt=prompt, max_tokens=9, echo=True)
-        assert text_of(chunks) == "hi" + plain
+        assert text_of_chunks(chunks) == "hi" + plain
 
 
 def test_echo_of_the_prompt_alone(server):
@@ -52,7 +52,7 @@ def test_echo_of_the_prompt_alone(server):
 
     assert [choice["text"] for choice in answer["choices"]] == ["hi", "there"]
     assert answer["usage"]["completion_tokens"] == 0
-    assert text_of(chunks) == "hi"
+    assert text_of_chunks(chunks) == "hi"
     assert chunks[-1]["usage"]["total_tokens"] == 3
 
 

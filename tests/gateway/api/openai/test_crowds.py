@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.gateway.api.harness import check_error, is_idle, strict_client, text_of
+from tests.gateway.api.harness import check_error, is_idle, strict_client
 from tests.kit.chat.answers import CHAT, HI, TEXT
-from tests.kit.serving import MODEL, parse_events, raw_request, wait_for
+from tests.kit.serving import MODEL, parse_events, raw_request, text_of_chunks, wait_for
 
 
 def test_many_streams_on_one_connection(server):
@@ -32,7 +32,7 @@ def test_concurrent_streams_do_not_mix(server):
     prompts = [f"{'x' * index}" for index in range(40)]
 
     def stream(prompt: str) -> str:
-        return text_of(server.chunks(TEXT, prompt=prompt, max_tokens=100))
+        return text_of_chunks(server.chunks(TEXT, prompt=prompt, max_tokens=100))
 
     alone = [stream(prompt) for prompt in prompts]
     with ThreadPoolExecutor(20) as pool:

@@ -9,9 +9,16 @@ import pytest
 
 from gateway.settings.schema import ServerSettings
 from runtime.messages.engine import EngineStats, EngineUsage
-from tests.gateway.api.harness import check_error, strict_client, text_of
+from tests.gateway.api.harness import check_error, strict_client
 from tests.kit.chat.answers import CHAT, HI, TEXT
-from tests.kit.serving import MODEL, parse_events, running_server, scripted_settings, wait_for
+from tests.kit.serving import (
+    MODEL,
+    parse_events,
+    running_server,
+    scripted_settings,
+    text_of_chunks,
+    wait_for,
+)
 
 
 def test_metrics_equal_usage(server):
@@ -75,7 +82,7 @@ def test_silence_is_filled_with_comments():
     events = response.text.split("\n\n")
     assert events[0] == ": keep-alive"
     assert events.count(": keep-alive") >= 4
-    assert len(text_of(parse_events(response.text))) == 3
+    assert len(text_of_chunks(parse_events(response.text))) == 3
 
 
 def test_until_the_model_is_loaded():

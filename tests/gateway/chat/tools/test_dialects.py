@@ -3,8 +3,7 @@ whole text says; calls are found, and what is no call comes out unchanged."""
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from gateway.chat.parsing.pieces import CallStart, Content, Parser, Reasoning
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
 from tests.kit.chat.cuts import calls_in, cut, places, read
+from tests.kit.chat.tools import written
 
 NAMES = ("get_weather", "f", "a-b_1")
 BY_NAME = list(DIALECTS)
@@ -45,20 +45,11 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("xy", min_size=1), inner),
     max_leaves=5,
 )
-arguments = st.dictionaries(st.sampled_from(["city", "unit", "n"]), values, max_size=3)
+arguments = st.dictionaries(st.sampled_from(["city", "unit", "n"]), values, max_size=3).map(
+    lambda made: json.dumps(made, ensure_ascii=False)
+)
 calls_of = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
 words = st.text("abc .,!", max_size=12)
-
-
-def written(dialect: Dialect, calls: Sequence[tuple[str, Any]]) -> str:
-    """Calls as a grammar would have the model write them."""
-    form = dialect.form
-    assert form is not None
-    each = [
-        form.begin(name) + json.dumps(arguments, ensure_ascii=False) + form.end
-        for name, arguments in calls
-    ]
-    return form.opening + form.separator.join(each) + form.close
 
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
@@ -72,10 +63,7 @@ def test_calls_are_found_however_they_are_cut(name, before, calls, places):
     text = before + written(dialect, calls)
     content, reasoning, found = said_by(dialect, cut(text, places))
     assert (content.rstrip(), reasoning) == (before.rstrip(), "")
-    assert [(name, json.loads(arguments)) for name, arguments in found] == calls
-    assert [arguments for _, arguments in found] == [
-        json.dumps(arguments, ensure_ascii=False) for _, arguments in calls
-    ]
+    assert found == calls
 
 
 @pytest.mark.parametrize("name", JSON_DIALECTS)
@@ -88,11 +76,10 @@ def test_a_call_that_was_cut_off_loses_nothing(name, calls, data):
     text = written(dialect, calls)
     end = data.draw(st.integers(0, len(text)))
     _, _, found = said_by(dialect, [text[:end]])
-    whole = [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
-    assert found[:-1] == whole[: max(len(found) - 1, 0)]
+    assert found[:-1] == calls[: max(len(found) - 1, 0)]
     if found:
-        assert found[-1][0] == whole[len(found) - 1][0]
-        assert whole[len(found) - 1][1].startswith(found[-1][1])
+        assert found[-1][0] == calls[len(found) - 1][0]
+        assert calls[len(found) - 1][1].startswith(found[-1][1])
 
 
 def fragments(dialect: Dialect) -> st.SearchStrategy[str]:
@@ -238,7 +225,7 @@ def test_what_models_write(name: str, text: str, said: Said) -> None:
 @pytest.mark.parametrize("name", JSON_DIALECTS)
 def test_only_as_many_calls_as_wanted(name: str) -> None:
     dialect = DIALECTS[name]
-    text = written(dialect, [("f", {"a": 1}), ("get_weather", {})])
+    text = written(dialect, [("f", '{"a": 1}'), ("get_weather", "{}")])
     assert said_by(dialect, [text], max_calls=1) == ("", "", [("f", '{"a": 1}')])
 
 

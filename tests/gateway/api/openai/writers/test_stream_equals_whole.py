@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
-from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
@@ -27,19 +26,12 @@ from tests.kit.chat.cuts import (
     places,
     slow_but_for,
 )
+from tests.kit.chat.tools import written
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 NUM_PROMPT = 7
 ARGUMENTS = '{"city": "Zü\\n", "n": [1, {"a": "}"}]}'
 WRITTEN = {name: dialect for name, dialect in DIALECTS.items() if dialect.form is not None}
-
-
-def call_text(dialect: Dialect, num_calls: int) -> str:
-    """Calls as a grammar would have the model write them."""
-    form = dialect.form
-    assert form is not None
-    calls = form.separator.join([form.begin("f") + ARGUMENTS + form.end] * num_calls)
-    return form.opening + calls + form.close
 
 
 def check(
@@ -94,8 +86,8 @@ def test_random_answers_cut_at_random(name: str, choices: Any, logprobs: bool, d
     dialect = DIALECTS[name]
     queues = []
     for index, (text, num_calls, cuts, reason) in enumerate(choices):
-        calls = call_text(dialect, num_calls) if num_calls else ""
-        said = (text + calls).replace("CALL", call_text(dialect, 1)) or "x"
+        calls = written(dialect, [("f", ARGUMENTS)] * num_calls) if num_calls else ""
+        said = (text + calls).replace("CALL", written(dialect, [("f", ARGUMENTS)])) or "x"
         queues.append(deltas(f"r{index}", said, cuts, reason, logprobs))
     pick = lambda ready: data.draw(st.sampled_from(ready))  # noqa: E731
     told = check(parsing_of(dialect), queues, logprobs, pick)
@@ -110,7 +102,7 @@ def test_one_answer_cut_at_every_place(name: str, logprobs: bool):
     """Inside marks, names, arguments and characters: always the same answer."""
     dialect = DIALECTS[name]
     assert dialect.form is not None
-    text = ("" if dialect.form.at_start else "Sö. ") + call_text(dialect, 2)
+    text = ("" if dialect.form.at_start else "Sö. ") + written(dialect, [("f", ARGUMENTS)] * 2)
     size = len(text.encode())
     for cuts in (*([place] for place in range(1, size)), range(size)):
         queue = deltas("r0", text, cuts, "stop", logprobs)
