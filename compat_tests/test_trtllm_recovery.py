@@ -192,6 +192,7 @@ async def test_a_broken_engine_says_why_and_leaves_with_a_status_of_its_own(
 GATEWAY = """
 import asyncio, sys
 from runtime.config.engine import EngineConfig
+from runtime.client.engine_client import EngineClient
 from runtime.supervisor.supervisor import Supervisor
 async def main():
     supervisor = Supervisor(EngineConfig(name="tensorrt_llm"), sys.argv[1], EngineClient())
