@@ -40,7 +40,14 @@ class ErrorBody(Struct, frozen=True):
 
 
 class ErrorResponse(Struct, frozen=True):
+    """OpenAI's envelope of an error."""
+
     error: ErrorBody
+
+    @classmethod
+    def of(cls, reply: "ErrorReply") -> "ErrorResponse":
+        """The envelope with this error in it."""
+        return cls(reply.body)
 
 
 class UnknownModel(InvalidRequest):

@@ -32,7 +32,7 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     if reply.status == 500:
         log.error("request_failed", request_id=request_record.request_id, exc_info=error)
     return Response(
-        encode(facts_of(request.scope.get("route_handler")).envelope(reply.body)),
+        encode(facts_of(request.scope.get("route_handler")).envelope.of(reply)),
         status_code=reply.status,
         headers=reply.headers,
         media_type="application/json",

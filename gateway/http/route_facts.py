@@ -1,12 +1,12 @@
 """What is known of a route beyond its path and its docstring, kept in Litestar's `opt`."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
-from gateway.errors import ErrorBody, ErrorResponse
+from gateway.errors import ErrorReply, ErrorResponse
 
 _KEY = "facts"
 
@@ -16,8 +16,12 @@ BODY_ERRORS = (400, 404, 413, 415, 503)
 ENGINE_ERRORS = (*BODY_ERRORS, 429)
 """Statuses of a route that uses the engine."""
 
-Envelope = Callable[[ErrorBody], Struct]
-"""Puts an error into the form that one family of APIs has for errors."""
+
+class Envelope(Protocol):
+    """The form that one family of APIs has for errors: a type of Struct that is made of an error
+    and its status."""
+
+    def of(self, reply: ErrorReply) -> Struct: ...
 
 
 class RouteFacts(Struct, frozen=True, kw_only=True):

@@ -148,7 +148,7 @@ def _responses(known: RouteFacts) -> Json:
     for status in sorted({*known.errors, 500}):
         kind = known.unavailable if status == 503 else None
         error = {"application/json": {"schema": _reference(kind or known.envelope)}}
-        responses[str(status)] = _response(ERRORS[status], error)
+        responses[str(status)] = _response(ERRORS.get(status, "The request failed."), error)
     envelope = {"application/json": {"schema": _reference(known.envelope)}}
     responses["default"] = _response("Every other error.", envelope)
     return responses
