@@ -91,11 +91,13 @@ EXPOSED_HEADERS = (
 def create_app(
     settings: Settings, model_path: str, keys: KeyRing, drain: Drain | None = None
 ) -> Litestar:
-    """The server for one model. `model_path` is its file or folder; empty for the scripted engine
-    without a tokenizer of its own. The engine starts with the application, not before. A request
-    needs one of `keys`, or none if the ring is empty: `open_key_ring` reads settings and
-    environment. `drain` is the application's own, unless whoever runs it wants to know when it is
-    done."""
+    """The server for one model.
+
+    `model_path` is the model's file or folder; empty for the scripted engine without a tokenizer of
+    its own. The engine starts with the application, not before. A request needs one of `keys`, or
+    none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
+    is given by a caller that waits for its end; otherwise the application makes its own.
+    """
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
@@ -132,7 +134,8 @@ def create_app(
 
 
 def _path_templates() -> set[str]:
-    """The paths of all routes as Litestar gives them to `observe`: parameters without types."""
+    """The paths of all routes in the form of Litestar's `path_template`: parameters without
+    types."""
     return {re.sub(r":\w+}", "}", path) for route in ROUTES for path in route.paths}
 
 
@@ -143,14 +146,15 @@ def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
 
 
 def _cors(origins: list[str]) -> CORSConfig | None:
-    """Keys travel in a header of the page's own making, so cookies are not needed."""
+    """Allows the pages of `server.cors_allow_origins`. Keys travel in a header, so cookies are not
+    needed."""
     if not origins:
         return None
     return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
 
 
 def min_free_bytes(settings: Settings) -> int | None:
-    """What `gpu.min_free_memory_gb` means: 0 is off, None is for the guard to choose."""
+    """`gpu.min_free_memory_gb` in bytes: 0 is off, and None lets the guard choose."""
     wanted = settings.gpu.min_free_memory_gb
     if wanted != "auto":
         return round(wanted * 1e9)

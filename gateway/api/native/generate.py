@@ -1,4 +1,4 @@
-"""POST /generate: a text goes on, with a handful of parameters. This server's own."""
+"""POST /generate: continues a text, with a handful of parameters. It is this server's own."""
 
 import secrets
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ DEFAULT_NEW_TOKENS = 128
 
 
 class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /generate. Without `max_new_tokens` an answer has 128 tokens at most;
-    without `model` the server's own answers."""
+    """The body of POST /generate. Without `max_new_tokens` an answer has at most 128 tokens.
+    Without `model` the server's own model answers."""
 
     prompt: str
     model: str | None = None
@@ -48,7 +48,7 @@ class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Generation(Struct, frozen=True, kw_only=True):
-    """The answer of POST /generate: the text that follows on the prompt."""
+    """The answer of POST /generate: the text that follows the prompt."""
 
     id: str
     model: str
@@ -58,7 +58,7 @@ class Generation(Struct, frozen=True, kw_only=True):
 
 
 class GenerationChunk(Struct, frozen=True):
-    """An event of a stream: more text. The last one says why it ended, and what it took."""
+    """An event of a stream with more text. The last event has the finish reason and the usage."""
 
     text: str
     finish_reason: FinishReason | None = None
@@ -118,7 +118,7 @@ def _sampling(data: GenerateRequest) -> SamplingParams:
 
 
 class GenerateWriter(AnswerWriter):
-    """How /generate writes answers, which have one choice."""
+    """Writes answers of /generate, which have one choice."""
 
     def __init__(self, head: Head) -> None:
         self._head = head

@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, as vLLM has them: texts to token ids and back, no engine needed.
+"""POST /tokenize and /detokenize, as vLLM has them: texts to token ids and back, without an engine.
 
 A conversation becomes exactly the prompt that /v1/chat/completions makes of it.
 """
@@ -35,10 +35,11 @@ MANY_TOKENS = 20_000
 
 
 class TokenizeRequest(Struct, kw_only=True):
-    """The body of POST /tokenize: a `prompt` or `messages`, and `model` where there are several.
+    """The body of POST /tokenize: a `prompt` or `messages`. `model` may be absent.
 
-    `add_special_tokens` puts what the model wants around a prompt (by default it does); the chat
-    template has it for messages. `return_token_strs` asks for the text of each token.
+    `add_special_tokens` adds the tokens that the model expects around a prompt, which is the
+    default; for messages the chat template writes them. `return_token_strs` asks for the text of
+    each token.
     """
 
     model: str | None = None
@@ -53,8 +54,8 @@ class TokenizeRequest(Struct, kw_only=True):
 
 
 class Tokens(Struct, frozen=True):
-    """The answer of POST /tokenize. `max_model_len` is the context in tokens. A part of a character
-    is shown as `bytes:\\\\xe2\\\\x96` among `token_strs`, which are null unless asked for."""
+    """The answer of POST /tokenize. `max_model_len` is the context in tokens. `token_strs` are null
+    unless the request asks for them; a part of a character is shown as `bytes:\\xe2\\x96`."""
 
     count: int
     max_model_len: int
@@ -70,7 +71,7 @@ class DetokenizeRequest(Struct, kw_only=True):
 
 
 class Text(Struct, frozen=True):
-    """The answer of POST /detokenize. Control tokens are in it by their names."""
+    """The answer of POST /detokenize. Control tokens are shown by their names."""
 
     prompt: str
 

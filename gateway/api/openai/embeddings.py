@@ -122,7 +122,7 @@ def _engine_request(token_lists: list[list[int]], scheduling: Scheduling) -> Eng
 async def _token_lists(
     data: EmbeddingRequest, inputs: Inputs, model: ServedModel, limits: EngineLimits
 ) -> list[list[int]]:
-    """Checked. A text has around it what the model's tokenizer puts there; token ids come as they
+    """Token ids, checked. The tokenizer adds its special tokens to texts; token ids stay as they
     are."""
     token_lists = [item for item in inputs if isinstance(item, list)]
     if not token_lists:

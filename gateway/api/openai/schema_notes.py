@@ -1,4 +1,4 @@
-"""What the Structs of chats and completions do not say about their fields, for a JSON schema."""
+"""Adds to a JSON schema what the Structs of chats and completions do not say about their fields."""
 
 from collections.abc import Callable
 from typing import Any

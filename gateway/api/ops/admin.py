@@ -1,4 +1,4 @@
-"""/admin: for whoever runs the server."""
+"""/admin: for the operator of the server."""
 
 from typing import Literal
 
@@ -17,13 +17,13 @@ from gateway.http.route_facts import facts
 
 
 class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """`exit`: the server ends when it is done."""
+    """With `exit` the server ends when its requests are done."""
 
     exit: bool = True
 
 
 class DrainState(Struct, frozen=True):
-    """What the server is doing; `num_running` requests are still to be finished."""
+    """Whether the server drains, and its number of running requests."""
 
     status: Literal["serving", "draining"]
     exit: bool
@@ -31,7 +31,7 @@ class DrainState(Struct, frozen=True):
 
 
 class RestartState(Struct, frozen=True):
-    """`num_in_flight` requests go on with the next engine."""
+    """`num_in_flight` requests continue on the next engine."""
 
     status: Literal["restarting"]
     num_in_flight: int
@@ -45,7 +45,7 @@ def drain_state(context: CurrentContext) -> ASGIApp:
 
 @post("/admin/drain", opt={ADMIN: True}, status_code=200)
 async def start_drain(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Take nothing new, finish what runs, and end, unless `exit` is false."""
+    """Refuse new requests, finish running ones, and end, unless `exit` is false."""
     data = await read_optional_json(request, DrainRequest)
     drain = context.drain
     drain.begin(exits=data.exit)
@@ -54,7 +54,7 @@ async def start_drain(request: AnyRequest, context: CurrentContext) -> ASGIApp:
 
 @post("/admin/resume", opt={ADMIN: True}, status_code=200)
 async def resume(context: CurrentContext) -> ASGIApp:
-    """Take requests again. A server that is about to end stays as it is: 409."""
+    """Accept requests again. A server that is about to end refuses with a 409."""
     drain = context.drain
     if not drain.resume():
         raise HTTPException(status_code=409, detail="The server is about to end.")
@@ -68,8 +68,8 @@ async def resume(context: CurrentContext) -> ASGIApp:
     sync_to_thread=False,
 )
 def restart_engine(context: CurrentContext) -> ASGIApp:
-    """Have a new engine process, also where the engine was given up. Requests in flight go on with
-    it; how far it is, `/health` says."""
+    """Start a new engine process, also if the engine was given up. Requests in flight continue on
+    it; `/health` shows its progress."""
     context.restart_engine()
     in_flight = context.model.engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)

@@ -20,17 +20,17 @@ from runtime.version import __version__
 
 
 class Readiness(Struct, frozen=True):
-    """`status` is "ok" when a request sent now would be taken, else "unavailable" or "draining"."""
+    """`status` is "ok" if a request would be accepted now, else "unavailable" or "draining"."""
 
     status: str
     reason: str
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """The state of the server, for people and monitors. `gpu_problem` is why there are no GPUs.
+    """The state of the server, for people and monitors. `gpu_problem` says why no GPU is shown.
 
-    `state` says more than `status`: a degraded server takes requests, and `reason` is why somebody
-    should look after it.
+    `state` says more than `status`: a degraded server accepts requests, and `reason` says why it
+    needs attention.
     """
 
     status: str
@@ -49,7 +49,7 @@ class Health(Struct, frozen=True, kw_only=True):
 
 @get("/health/live", opt={PUBLIC: True}, sync_to_thread=False)
 def live() -> ASGIApp:
-    """The process answers. Says nothing about the model."""
+    """The process answers. The status says nothing about the model."""
     return JSONBytes(b'{"status":"ok"}')
 
 
@@ -59,7 +59,7 @@ def live() -> ASGIApp:
     sync_to_thread=False,
 )
 def ready(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Whether a request sent now would be taken: 200 or 503."""
+    """Whether a request would be accepted now: 200 or 503."""
     return _health_response(context, Readiness(_status(context), _reason(context)))
 
 
@@ -69,7 +69,7 @@ def ready(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     sync_to_thread=False,
 )
 def health(context: CurrentContext) -> ASGIApp:
-    """All that the server knows about itself; the status is that of /health/ready."""
+    """Everything that the server knows about itself. The HTTP status is that of /health/ready."""
     now = time.monotonic()
     model, engine = context.model, context.model.engine
     problems = problems_of(engine, context.gpus.pressure_reason, now)

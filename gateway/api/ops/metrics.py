@@ -14,7 +14,7 @@ from runtime.messages.engine import EngineInfo
 
 @get("/metrics", opt={MONITORING: True, **facts(media_type="text/plain")})
 async def metrics_text(context: CurrentContext) -> Response[bytes]:
-    """Prometheus text."""
+    """The server's metrics as Prometheus text."""
     engines = {model.name: model.engine for model in context.models}
     usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
     text = render(context.metrics, engines, context.gpus, usages)
@@ -23,7 +23,7 @@ async def metrics_text(context: CurrentContext) -> Response[bytes]:
 
 
 def _usages(infos: list[EngineInfo | None]) -> dict[str, ProcessUsage]:
-    """Of the gateway, and of all engines together."""
+    """The usage of the gateway, and of all engines together."""
     found = [usage_of_tree(info.pid) for info in infos if info is not None and info.pid]
     alive = [usage for usage in found if usage is not None]
     engine = ProcessUsage(

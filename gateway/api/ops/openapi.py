@@ -1,7 +1,7 @@
 """GET /openapi.json: this server in OpenAPI 3.1.
 
-The document is written from the routes and their facts, which the server itself goes by, so it
-cannot say other things than the server does.
+The document is written from the routes and their facts, which the server itself uses, so the two
+cannot differ.
 """
 
 import re
@@ -155,7 +155,7 @@ def _responses(known: RouteFacts) -> Json:
 
 
 def _event_schema(known: RouteFacts) -> Json:
-    """One event of a stream, in the form that OpenAPI 3.2 has for them."""
+    """One event of a stream, in the form of OpenAPI 3.2."""
     if kinds := get_args(known.event):
         return _named_event_schema(kinds)
     chunk = {"contentMediaType": "application/json", "contentSchema": _reference(known.event)}
@@ -170,7 +170,7 @@ def _event_schema(known: RouteFacts) -> Json:
 
 
 def _named_event_schema(kinds: Sequence[Any]) -> Json:
-    """The same of events that are named, whose stream ends with one that says how it ended."""
+    """One event of a stream whose events have names; the last event says how the stream ended."""
     chunks = [
         {"contentMediaType": "application/json", "contentSchema": _reference(kind)}
         for kind in kinds

@@ -18,7 +18,7 @@ class CalledFunction(Struct, frozen=True):
 
 
 class ChatToolCall(Struct, frozen=True):
-    """A call as a message has it."""
+    """A tool call in a message."""
 
     id: str
     function: CalledFunction
@@ -26,9 +26,9 @@ class ChatToolCall(Struct, frozen=True):
 
 
 class ChatMessage(Struct, frozen=True):
-    """`content` is null if there is a call and no word beside it. `reasoning_content` is what the
-    model thought, and `reasoning` the same by the name that vLLM gives it now; `function_call` is
-    for clients that sent `functions`."""
+    """`content` is null if the message has a call and no text. `reasoning_content` is the model's
+    reasoning; `reasoning` is the same under vLLM's newer name. `function_call` is for clients that
+    sent `functions`."""
 
     role: Literal["assistant"]
     content: str | None
@@ -41,7 +41,7 @@ class ChatMessage(Struct, frozen=True):
 
 
 class TopLogprob(Struct, frozen=True, gc=False):
-    """`bytes` is None for a token that stands for no text."""
+    """`bytes` is None for a token without text."""
 
     token: str
     logprob: float
@@ -82,9 +82,9 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
 
 
 class CompletionLogprobs(Struct, frozen=True):
-    """Four lists of the same length, one entry for each token. The first token of an echoed prompt
-    follows nothing: it has None twice. `text_offset` counts characters from the text's beginning.
-    """
+    """Four lists of the same length, with one entry for each token. The first token of an echoed
+    prompt follows no other token, so two of its entries are None. `text_offset` counts characters
+    from the beginning of the text."""
 
     tokens: list[str]
     token_logprobs: list[float | None]

@@ -1,4 +1,5 @@
-"""The events of streams as Structs, for the OpenAPI document. `writers` writes them by hand."""
+"""The events of streams as Structs, for the OpenAPI document alone: `writers` builds their bytes by
+hand."""
 
 from typing import Literal
 
@@ -10,14 +11,15 @@ from gateway.generation.events import Usage
 
 
 class FunctionDelta(Struct, frozen=True):
-    """The name comes whole and first, the arguments in pieces of JSON."""
+    """The first delta has the whole name; the arguments follow in pieces of JSON."""
 
     name: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
 
 
 class ToolCallDelta(Struct, frozen=True, kw_only=True):
-    """What is new of one call, which `index` numbers; `id` and `type` come with its name."""
+    """More of the tool call number `index`. The first delta of a call has its `id`, `type` and
+    name."""
 
     index: int
     id: str | UnsetType = UNSET
@@ -26,8 +28,8 @@ class ToolCallDelta(Struct, frozen=True, kw_only=True):
 
 
 class ChatDelta(Struct, frozen=True):
-    """What is new of a message. `role` comes first, in an event of its own; the last is empty.
-    `reasoning_content` and `reasoning` are the same; `function_call` is for clients that sent
+    """More of a message. The first event has only the `role`, and the last one is empty.
+    `reasoning_content` and `reasoning` are the same. `function_call` is for clients that sent
     `functions`."""
 
     role: Literal["assistant"] | UnsetType = UNSET
@@ -47,8 +49,8 @@ class ChatChunkChoice(Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
-    """An event of a streamed chat. With `stream_options.include_usage` the last one has the usage
-    and no choice, and all others `usage: null`."""
+    """An event of a streamed chat. With `stream_options.include_usage` the last chunk has the usage
+    and no choice, and every other chunk has `usage: null`."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -69,7 +71,7 @@ class CompletionChunkChoice(Struct, frozen=True, kw_only=True):
 
 
 class CompletionChunk(Struct, frozen=True, kw_only=True):
-    """An event of a streamed completion; the usage as in chats."""
+    """An event of a streamed completion. Its usage is as in chats."""
 
     id: str
     object: Literal["text_completion"]

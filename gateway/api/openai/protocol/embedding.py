@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: what a request and its answer look like, and what is refused. Pure."""
+"""POST /v1/embeddings: its request and its answer as Structs."""
 
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ class EmbeddingRequest(WorkRequest, kw_only=True):
 
 
 class Embedding(Struct, frozen=True):
-    """One vector, of length 1; as `base64` it is little-endian numbers of 32 bits."""
+    """One vector of length 1 (L2). As `base64` it is little-endian numbers of 32 bits."""
 
     index: int
     embedding: list[float] | str

@@ -6,9 +6,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """A name that requests may use. `root` is the model that answers; `parent` the one that an
-    adapter is added to; both, and `max_model_len` in tokens (absent until the model is loaded), are
-    not OpenAI's."""
+    """A name that requests may use. `root` is the model that answers, and `parent` the model that
+    an adapter is added to. `max_model_len` is in tokens, and absent until the model is loaded.
+    OpenAI does not have these three."""
 
     id: str
     object: Literal["model"] = "model"

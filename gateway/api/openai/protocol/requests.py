@@ -1,8 +1,8 @@
-"""OpenAI's requests as Structs, and how a body becomes one.
+"""OpenAI's requests as Structs, and the decoders of their bodies.
 
-Every field of OpenAI's document is declared, so that each can be honoured or refused on purpose
-(`gateway.api.openai.translate.unsupported` has the tables), and those beyond it that this server
-honours, by the names that other servers give them. Null and absent mean the same.
+Every field of OpenAI's document is declared, so that each is honoured or refused on purpose
+(`gateway.api.openai.translate.unsupported` has the tables). So is every further field that this
+server honours, by the name that other servers give it. Null and absent mean the same.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -36,7 +36,7 @@ from gateway.chat.reasoning.wish import ReasoningEffort
 
 
 class StreamOptions(Struct):
-    """`continuous_usage_stats` puts the usage so far into every chunk; not OpenAI's."""
+    """`continuous_usage_stats` adds the usage so far to every chunk; OpenAI does not have it."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -44,7 +44,8 @@ class StreamOptions(Struct):
 
 
 class WorkRequest(Struct, kw_only=True):
-    """What all that the engine works on takes. `priority` and `deadline` are not OpenAI's."""
+    """The fields of all requests that the engine works on. OpenAI does not have `priority` and
+    `deadline`."""
 
     model: str
     user: str | None = None
@@ -53,8 +54,8 @@ class WorkRequest(Struct, kw_only=True):
 
 
 class GenerationRequest(WorkRequest, kw_only=True):
-    """What both endpoints that generate take. OpenAI does not know `top_k` and what follows it, and
-    `response_format` for chats alone."""
+    """The fields of both endpoints that generate. OpenAI does not have `top_k` and the fields after
+    it, and has `response_format` for chats alone."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None

@@ -24,7 +24,7 @@ class FunctionTool(Struct, tag_field="type", tag="function"):
 
 
 class CustomTool(Struct, tag_field="type", tag="custom"):
-    """Refused: its input is no JSON."""
+    """A tool that is refused, because its input is not JSON."""
 
     custom: Any = None
 

@@ -1,4 +1,4 @@
-"""Responses and what they are made of, as Structs. A field that may be absent is `UNSET`."""
+"""Responses and their parts as Structs. A field that may be absent is `UNSET`."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 class TopTokenLogprob(Struct, frozen=True, gc=False):
-    """`bytes` is empty for a token that stands for no text."""
+    """`bytes` is empty for a token without text."""
 
     token: str
     logprob: float
@@ -43,7 +43,7 @@ OutputPart = OutputTextPart | ReasoningTextPart
 
 
 class OutputMessage(Struct, frozen=True, tag_field="type", tag="message", kw_only=True):
-    """What the model says."""
+    """The text of the model's answer."""
 
     id: str
     status: ItemStatus
@@ -52,7 +52,7 @@ class OutputMessage(Struct, frozen=True, tag_field="type", tag="message", kw_onl
 
 
 class OutputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning", kw_only=True):
-    """What the model thought, in full: there is no summary of it."""
+    """The model's reasoning, in full and without a summary."""
 
     id: str
     status: ItemStatus
@@ -62,7 +62,8 @@ class OutputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning", kw
 
 
 class OutputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_call", kw_only=True):
-    """`arguments` is the JSON that the model wrote; the result names `call_id`."""
+    """A function call. `arguments` is the JSON that the model wrote; the client's result names the
+    `call_id`."""
 
     id: str
     call_id: str
@@ -75,7 +76,7 @@ OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall
 
 
 class InputTokensDetails(Struct, frozen=True):
-    """`cache_write_tokens` is what OpenAI charges for; here it is always 0."""
+    """`cache_write_tokens` is always 0: OpenAI charges for them, and this server does not."""
 
     cached_tokens: int
     cache_write_tokens: int = 0
@@ -128,9 +129,9 @@ class IncompleteDetails(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """The answer of POST /v1/responses, and how it stands in the first and last events of a stream.
-    Times are Unix times in seconds; the usage comes with the end. Fields of the request are
-    repeated with their defaults."""
+    """The answer of POST /v1/responses, and its state in the first and the last events of a stream.
+    Times are Unix times in seconds. The usage comes with the end. Fields of the request are
+    repeated, with their defaults."""
 
     id: str
     object: Literal["response"] = "response"
@@ -165,14 +166,14 @@ class Response(Struct, frozen=True, kw_only=True):
 
 
 class InputTokens(Struct, frozen=True, kw_only=True):
-    """The answer of POST /v1/responses/input_tokens: how long the prompt is."""
+    """The answer of POST /v1/responses/input_tokens: the length of the prompt in tokens."""
 
     object: Literal["response.input_tokens"] = "response.input_tokens"
     input_tokens: int
 
 
 def usage_of(usage: Usage) -> ResponseUsage:
-    """By the names that responses have for it."""
+    """The usage under the names that responses have for it."""
     return ResponseUsage(
         usage.prompt_tokens,
         InputTokensDetails(usage.prompt_tokens_details.cached_tokens),

@@ -1,4 +1,4 @@
-"""The items of a response while they come, each with its events and how it stands. Pure.
+"""The items of a response in progress, each with its events and its present state. Pure.
 
 `numbers` counts the events of the stream that the items belong to.
 """
@@ -37,13 +37,13 @@ Numbers = Iterator[int]
 
 
 def frame(event: Struct) -> bytes:
-    """An event as a server-sent one, which has its name twice."""
+    """A server-sent event, which repeats the name of its type."""
     name = str(event.__struct_config__.tag).encode()
     return b"event: %b\ndata: %b\n\n" % (name, encode(event))
 
 
 class ReasoningItem:
-    """What the model thinks."""
+    """The model's reasoning."""
 
     def __init__(self, index: int, numbers: Numbers) -> None:
         self._place = _Place(f"rs_{secrets.token_hex(16)}", index, numbers)
@@ -82,7 +82,7 @@ class ReasoningItem:
 
 
 class MessageItem:
-    """What the model says."""
+    """The model's text."""
 
     def __init__(self, index: int, numbers: Numbers) -> None:
         self._place = place = _Place(f"msg_{secrets.token_hex(16)}", index, numbers)
@@ -140,7 +140,7 @@ class MessageItem:
 
 
 class CallItem:
-    """A call of a function."""
+    """A function call."""
 
     def __init__(self, index: int, numbers: Numbers, start: CallStart) -> None:
         self._place = _Place(f"fc_{secrets.token_hex(16)}", index, numbers)
@@ -187,7 +187,7 @@ Item: TypeAlias = ReasoningItem | MessageItem | CallItem
 
 
 class _Place(Struct, frozen=True):
-    """Where an item stands, and the events that all kinds of items have."""
+    """The place of an item, and the events that all kinds of items have."""
 
     id: str
     index: int

@@ -1,7 +1,7 @@
 """Bodies of POST /v1/responses and POST /v1/responses/input_tokens as Structs.
 
-What stands in the lists `input` and `tools` is read in a second step (`input_items`, `tools`): a
-message may leave its type out there, and OpenAI has many types that this server refuses by name.
+The lists `input` and `tools` are decoded in a second step (`input_items`, `tools_of`): a message
+may omit its type there, and this server refuses many of OpenAI's types by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,15 +49,15 @@ class Refusal(Struct, tag_field="type", tag="refusal"):
 
 
 class InputImage(Struct, tag_field="type", tag="input_image"):
-    """Refused."""
+    """An image, which is refused."""
 
 
 class InputFile(Struct, tag_field="type", tag="input_file"):
-    """Refused."""
+    """A file, which is refused."""
 
 
 class InputAudio(Struct, tag_field="type", tag="input_audio"):
-    """Refused."""
+    """Audio, which is refused."""
 
 
 InputPart = InputText | OutputText | Refusal | InputImage | InputFile | InputAudio
@@ -65,7 +65,7 @@ InputContent = str | Annotated[list[InputPart], Meta(min_length=1)]
 
 
 class InputMessage(Struct, kw_only=True):
-    """What somebody said, an earlier answer included. Without a `type` an item is one of these."""
+    """A message of the client, or an earlier answer. An item without a `type` is a message."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: InputContent
@@ -82,7 +82,7 @@ class InputFunctionCall(Struct, kw_only=True):
 
 
 class InputFunctionOutput(Struct, kw_only=True):
-    """What came of a call."""
+    """The result of a function call."""
 
     type: Literal["function_call_output"]
     call_id: str
@@ -90,15 +90,15 @@ class InputFunctionOutput(Struct, kw_only=True):
 
 
 class ThoughtText(Struct, kw_only=True):
-    """A part of what was thought, in full or as a summary."""
+    """A part of the reasoning, in full or as a summary."""
 
     type: Literal["reasoning_text", "summary_text"]
     text: str
 
 
 class InputReasoning(Struct, kw_only=True):
-    """What the model thought earlier. Of thoughts that another server has encrypted nothing can be
-    read."""
+    """Earlier reasoning of the model. Reasoning that another server has encrypted cannot be read
+    and is skipped."""
 
     type: Literal["reasoning"]
     content: list[ThoughtText] | None = None
@@ -165,7 +165,8 @@ class TextOptions(Struct):
 
 
 class ReasoningOptions(Struct):
-    """`summary` and `generate_summary` ask for less than what comes: all that was thought."""
+    """The options of the reasoning. `summary` and `generate_summary` have no effect: the answer has
+    the whole reasoning."""
 
     effort: ReasoningEffort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -191,8 +192,8 @@ Includable = Literal[
 
 
 class InputTokensRequest(Struct, kw_only=True):
-    """The body of POST /v1/responses/input_tokens: what a prompt is made of. Without `model` the
-    server's own reads it."""
+    """The body of POST /v1/responses/input_tokens: the fields that the prompt depends on. Without
+    `model` the server's own model is asked."""
 
     model: str | None = None
     input: str | Annotated[list[Raw], Meta(min_length=1)]
@@ -209,8 +210,8 @@ class InputTokensRequest(Struct, kw_only=True):
 
 
 class ResponseRequest(InputTokensRequest, kw_only=True):
-    """The body of POST /v1/responses. OpenAI does not know `seed` and what follows it; the last
-    block is what chats have, refused with the name that it has here."""
+    """The body of POST /v1/responses. OpenAI does not have `seed` and the fields after it. The last
+    block has the names that chats use; each is refused with a hint to the right name."""
 
     model: str
     temperature: Temperature | None = None
@@ -275,7 +276,8 @@ T = TypeVar("T", bound=Struct)
 
 
 def input_items(data: InputTokensRequest) -> list[InputItem]:
-    """What `input` says; a text is what the user said. Raises InvalidRequest with the place."""
+    """The items of `input`; a plain text is a message of the user. Raises InvalidRequest, which
+    names the place of the mistake."""
     if isinstance(data.input, str):
         return [InputMessage(role="user", content=data.input)]
     items: list[Any] = _read(data.input, ITEMS, "input", default="message")
@@ -283,7 +285,8 @@ def input_items(data: InputTokensRequest) -> list[InputItem]:
 
 
 def tools_of(data: InputTokensRequest) -> list[ResponseTool]:
-    """Raises InvalidRequest with the place of what is no function."""
+    """The functions of `tools`. Raises InvalidRequest, which names the place of a tool that is not
+    a function."""
     found: list[Any] = _read(data.tools or (), TOOLS, "tools", default=None)
     return found
 

@@ -1,4 +1,4 @@
-"""POST /v1/responses and what belongs to it."""
+"""POST /v1/responses and the routes below it."""
 
 import secrets
 
@@ -84,7 +84,7 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
 async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """How many tokens the prompt of a response has. No engine is needed."""
+    """Count the tokens of the prompt of a response. No engine is needed."""
     data = await _INPUT_TOKENS.read(request)
     check_supported(data)
     model = model_of(context, data.model)
@@ -123,5 +123,5 @@ def stored_input_items(request: AnyRequest) -> None:
     opt=facts(errors=(404, 503)),
 )
 def cancel_response(request: AnyRequest) -> None:
-    """A 404: no response works in the background. To end one, close the connection."""
+    """A 404: there are no responses in the background. To end a response, close its connection."""
     raise NotStored(str(request.path_params["response_id"]))

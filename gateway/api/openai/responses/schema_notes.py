@@ -1,4 +1,4 @@
-"""What the Structs of responses do not say about their fields, for a JSON schema."""
+"""Adds to a JSON schema what the Structs of responses do not say about their fields."""
 
 from typing import Any, get_args
 

@@ -1,7 +1,7 @@
-"""What becomes of the fields of /v1/responses that are not honoured. Pure.
+"""The fields of /v1/responses that are not honoured. Pure.
 
-The rule is that of `gateway.api.openai.translate.unsupported`: a field is honoured, or harmless,
-or refused by name.
+The rule is that of `gateway.api.openai.translate.unsupported`: a field is honoured, or harmless, or
+refused by name.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from runtime.errors import InvalidRequest
 
 
 class Refused(Struct, frozen=True):
-    """What to do instead, and the values that ask for nothing, beside null."""
+    """The advice for a refused field, and the values that are accepted, besides null, because they
+    ask for nothing."""
 
     advice: str = "Leave it out."
     neutral: tuple[Any, ...] = ()
@@ -70,7 +71,7 @@ HARMLESS: Mapping[str, str] = {
 
 
 def check_supported(data: InputTokensRequest) -> None:
-    """Raises InvalidRequest for a field that asks for what this server does not do."""
+    """Raises InvalidRequest for a field that asks for something that this server does not do."""
     for name, refused in REFUSED.items():
         _check(name, getattr(data, name, None), refused)
     for path, refused in REFUSED_INSIDE.items():
@@ -79,7 +80,7 @@ def check_supported(data: InputTokensRequest) -> None:
 
 
 def describe(properties: dict[str, Any]) -> None:
-    """Says in a JSON schema of these requests what becomes of such fields."""
+    """Adds to the JSON schema of a request what becomes of these fields."""
     for name in REFUSED.keys() & properties.keys():
         refused = REFUSED[name]
         properties[name] = {
@@ -91,7 +92,8 @@ def describe(properties: dict[str, Any]) -> None:
 
 
 def describe_inside(schemas: Mapping[str, Any]) -> None:
-    """The same one level below. `schemas` are those of TextOptions and ReasoningOptions."""
+    """Adds the same for fields one level below. `schemas` are those of TextOptions and
+    ReasoningOptions."""
     for outer, kind in (("text", "TextOptions"), ("reasoning", "ReasoningOptions")):
         for path, refused in REFUSED_INSIDE.items():
             if path.startswith(f"{outer}."):

@@ -79,7 +79,7 @@ class ResponseWriter(AnswerWriter):
         return b""
 
     def failed(self, error: ErrorBody) -> bytes:
-        """The last event of a stream that an error ends, with what there is of the answer."""
+        """The last event of a stream that an error ends, with the answer so far."""
         failure = ResponseFailure(
             "rate_limit_exceeded" if error.code == "rate_limit_exceeded" else "server_error",
             error.message,
@@ -122,7 +122,7 @@ class ResponseWriter(AnswerWriter):
         return opening + message.write(text)
 
     def _emit(self, event: TokensDelta) -> bytes:
-        """Tokens of thoughts and calls wait for the message, if there is none yet."""
+        """Tokens of the reasoning and of calls wait for the message, if there is none yet."""
         self._waiting += self._reported(event)
         if not event.text and self._message is None:
             return b""
@@ -169,7 +169,8 @@ class ResponseWriter(AnswerWriter):
         return item.close(status)
 
     def _close_all(self, reason: FinishReason) -> bytes:
-        """An answer that has ended by itself has a message or a call, however empty."""
+        """Closes all items. An answer that ended by itself has a message or a call, which may be
+        empty."""
         frames = b""
         has_answer = any(not isinstance(item, ReasoningItem) for item in self._items)
         if not has_answer and (reason != "length" or not self._items):
@@ -204,7 +205,7 @@ class ResponseWriter(AnswerWriter):
 
 
 def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Head) -> Response:
-    """How the response stands at its beginning."""
+    """The state of a response at its beginning."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
     return Response(

@@ -1,1 +1,1 @@
-"""From OpenAI's requests to what the gateway does; mistakes are named in OpenAI's words."""
+"""From OpenAI's requests to jobs. Mistakes are named by OpenAI's parameters."""

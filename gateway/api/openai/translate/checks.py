@@ -57,7 +57,7 @@ def num_candidates(data: GenerationRequest) -> int:
 
 
 class StreamFields(Protocol):
-    """The fields of a request that have to do with streams."""
+    """The fields of a request that concern streams."""
 
     @property
     def stream(self) -> bool | None: ...
@@ -67,7 +67,7 @@ class StreamFields(Protocol):
 
 
 def check_stream_options(data: StreamFields) -> None:
-    """Raises InvalidRequest for options of a stream that the client does not want."""
+    """Raises InvalidRequest for options of a stream if the client asks for none."""
     if data.stream_options is not None and not data.stream:
         raise InvalidRequest(
             "`stream_options` is only allowed together with `stream: true`.",

@@ -1,4 +1,4 @@
-"""Inputs of /v1/embeddings to texts or token ids, and vectors to the encoding asked for."""
+"""Inputs of /v1/embeddings to texts or token ids, and vectors to the client's encoding."""
 
 import base64
 import math
@@ -18,8 +18,8 @@ from runtime.errors import ContextLengthExceeded, InvalidRequest
 
 
 def given_inputs(data: EmbeddingRequest) -> Inputs:
-    """The texts, or lists of token ids, of a request: at least one, none of them empty. Raises
-    InvalidRequest, also for what this server does not do."""
+    """The texts, or the lists of token ids, of a request: at least one, and none of them empty.
+    Raises InvalidRequest, also for fields that are not supported."""
     if data.truncate_prompt_tokens is not None:
         refuse_parameter("truncate_prompt_tokens")
     if data.normalize is False:
@@ -69,7 +69,7 @@ def check_tokens(
 
 
 def encoded(index: int, vector: bytes, data: EmbeddingRequest) -> Embedding:
-    """A vector as the client wants it."""
+    """A vector in the client's encoding."""
     if data.dimensions is not None:
         vector = shortened(vector, data.dimensions)
     if data.encoding_format == "base64":
@@ -78,8 +78,8 @@ def encoded(index: int, vector: bytes, data: EmbeddingRequest) -> Embedding:
 
 
 def shortened(vector: bytes, dimensions: int) -> bytes:
-    """The first numbers of a vector, made as long as a whole one again (Kusupati et al. 2022,
-    "Matryoshka Representation Learning")."""
+    """The first numbers of a vector, scaled to length 1 again (Kusupati et al. 2022, "Matryoshka
+    Representation Learning")."""
     values = _numbers(vector)
     if dimensions == len(values):
         return vector
@@ -93,7 +93,7 @@ def _numbers(vector: bytes) -> "array[float]":
 
 
 def _little_endian(values: "array[float]") -> "array[float]":
-    """To the order of bytes that vectors have, and back from it."""
+    """Converts numbers to the byte order of vectors, and back."""
     if sys.byteorder == "big":
         values.byteswap()
     return values

@@ -7,7 +7,8 @@ from runtime.errors import InvalidRequest
 
 
 def completion_prompts(data: CompletionRequest) -> list[str] | list[list[int]]:
-    """The prompts of a completion: all texts or all token ids, at least one, none unchecked."""
+    """The prompts of a completion: at least one, and either all texts or all token ids. Raises
+    InvalidRequest."""
     prompt = "" if data.prompt is None else data.prompt
     if isinstance(prompt, str):
         return [prompt]

@@ -90,7 +90,7 @@ class _Guided(Struct):
 
 
 def _fields(json: Raw, path: str, others: _Guided | StructuredOutputs) -> list[dict[str, Any]]:
-    """What is set, each as a field of `StructuredOutput`."""
+    """The constraints that are set, each as a field of `StructuredOutput`."""
     fields: list[dict[str, Any]] = []
     if bytes(json) not in (b"", b"null"):
         fields.append({"json": schema_text(json, path)})

@@ -53,7 +53,7 @@ def find_tool_use(data: HasTools) -> ToolUse | None:
 
 
 def _check_one_form(data: HasTools) -> None:
-    """`functions` are what `tools` were called before: only one of them at a time."""
+    """Raises InvalidRequest for both forms at a time: `functions` is the older name of `tools`."""
     new = "tools" if data.tools else "tool_choice" if data.tool_choice else None
     old = "functions" if data.functions else "function_call" if data.function_call else None
     if (data.tools and old) or (data.functions and new):

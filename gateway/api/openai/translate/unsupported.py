@@ -1,7 +1,7 @@
-"""What becomes of the fields that are not honoured. Pure.
+"""The fields that are not honoured. Pure.
 
-A field of a request is honoured, or harmless, or refused by name. Fields that nobody knows are
-ignored, and the log names each once (`gateway.http.body`).
+A field of a request is honoured, or harmless, or refused by name. Unknown fields are ignored, and
+the log names each once (`gateway.http.body`).
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,8 @@ dropped without a word. An endpoint that honours one of these names declares it.
 
 
 def check_supported(data: Struct) -> None:
-    """Refuse declared fields that ask for what this server does not do."""
+    """Raises InvalidRequest for declared fields that ask for something that this server does not
+    do."""
     for name, neutral in NOT_SUPPORTED.items():
         value = getattr(data, name, None)
         if value is not None and value not in neutral:
@@ -77,7 +78,7 @@ def check_supported(data: Struct) -> None:
 
 
 def check_extensions(unknown: Mapping[str, msgspec.Raw]) -> None:
-    """Refuse undeclared fields that would change the answer elsewhere."""
+    """Raises InvalidRequest for undeclared fields that would change the answer on other servers."""
     for name in unknown.keys() & NOT_SUPPORTED_EXTENSIONS.keys():
         value = msgspec.json.decode(unknown[name])
         if value is not None and value not in NOT_SUPPORTED_EXTENSIONS[name]:
@@ -85,7 +86,7 @@ def check_extensions(unknown: Mapping[str, msgspec.Raw]) -> None:
 
 
 def refuse_parameter(name: str) -> NoReturn:
-    """For a parameter that this server does not have at all."""
+    """Raises InvalidRequest for a parameter that this server does not have at all."""
     raise InvalidRequest(
         f"`{name}` is not supported by this server. Leave it out.",
         param=name,

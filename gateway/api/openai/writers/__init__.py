@@ -1,1 +1,1 @@
-"""From events of an answer to the bytes of OpenAI's responses and streams."""
+"""From the events of an answer to the bytes of OpenAI's responses and streams."""

@@ -11,8 +11,8 @@ from gateway.generation.writer import AnswerWriter
 class BestOf(AnswerWriter):
     """A writer that shows `n` of the `best_of` choices of each prompt, the likeliest first.
 
-    Likely is what OpenAI calls the best: the highest log-probability per token. The usage counts
-    all that was generated.
+    The likeliest choice has the highest mean log-probability of its tokens, as with OpenAI. The
+    usage counts all generated tokens.
     """
 
     def __init__(self, writer: AnswerWriter, *, n: int, best_of: int) -> None:

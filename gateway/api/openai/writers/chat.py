@@ -1,6 +1,6 @@
-"""Answers as bytes: server-sent events from pre-built pieces, and whole JSON bodies.
+"""Answers of chats as bytes: server-sent events from pre-built pieces, and whole JSON bodies.
 
-All that stays the same in a stream is encoded once; of each chunk only the text is.
+The constant parts of a stream are encoded once; only the text of each chunk is encoded anew.
 """
 
 from collections.abc import Callable, Sequence

@@ -29,7 +29,7 @@ def chat_message(choice: Choice, *, legacy_calls: bool) -> ChatMessage:
 def delta_fields(
     piece: Reasoning | CallStart | CallArguments, *, legacy_calls: bool
 ) -> dict[str, Any]:
-    """The `delta` that says this piece. Only the first one of a call has its id and name."""
+    """The `delta` of a piece. Only the first delta of a call has its id and name."""
     match piece:
         case Reasoning(text):
             return {"reasoning_content": text, "reasoning": text}

@@ -1,4 +1,4 @@
-"""What chunks of chats and completions have in common."""
+"""The parts that chunks of chats and completions share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ from gateway.generation.writer import (
 
 
 class Chunks(AnswerWriter, ABC):
-    """What chunks of both endpoints have in common: how they begin and how they end.
+    """A writer of chunks: their beginnings and their ends.
 
-    `usage_so_far`, if given, is asked at every write and stands in each chunk of it; otherwise all
-    that follows the text is built once.
+    `usage_so_far`, if given, is called at every write, and each chunk of the write has its result;
+    otherwise everything after the text is built once.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Chunks(AnswerWriter, ABC):
 
 
 def reason_fields(end: ChoiceEnd) -> bytes:
-    """Why a choice has ended, as fields of its last chunk."""
+    """The finish reason of a choice, as fields of its last chunk."""
     return b'"finish_reason":"%b","stop_reason":%b' % (
         end.finish_reason.encode(),
         encode(end.stop_reason),

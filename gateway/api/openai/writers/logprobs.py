@@ -1,7 +1,8 @@
 """Log-probabilities in OpenAI's two forms.
 
-A token is shown by its text. One that is only a part of a character is shown as OpenAI's legacy API
-does, `bytes:\\xe2\\x96`; one that stands for no text, such as the end of the answer, by its name.
+A token is shown by its text. A token that is only a part of a character is shown as in OpenAI's
+legacy API, `bytes:\\xe2\\x96`. A token without text, such as the end of the answer, is shown by its
+name.
 """
 
 import codecs
@@ -49,8 +50,8 @@ class ChatLogprobsWriter:
 
 
 class CompletionLogprobsWriter:
-    """The form of /v1/completions, one writer for each choice: the offset of a token depends on
-    those before it, and on nothing else, so a stream says what a whole answer says."""
+    """The form of /v1/completions, with one writer for each choice: the offset of a token depends
+    on the tokens before it alone, so a stream and a whole answer have the same offsets."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -82,7 +83,7 @@ class CompletionLogprobsWriter:
 
 
 def shown_token(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token in words."""
+    """The text that stands for a token."""
     data = tokenizer.token_bytes(token_id)
     if not data:
         return tokenizer.token_name(token_id)
