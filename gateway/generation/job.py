@@ -64,6 +64,13 @@ class Job(Struct, frozen=True, kw_only=True):
         return self.limit.num_tokens != 0 or self.sampling.prompt_logprobs is not None
 
     @property
+    def count_param(self) -> str:
+        """The request parameter that makes the number of the engine's requests large."""
+        if not isinstance(self.prompt, Conversation) and len(self.prompt.prompts) > 1:
+            return "prompt"
+        return "best_of" if self.num_candidates > self.num_choices else "n"
+
+    @property
     def num_requests(self) -> int:
         """The engine's requests for this job."""
         prompts = 1 if isinstance(self.prompt, Conversation) else len(self.prompt.prompts)

@@ -58,7 +58,7 @@ async def respond(
     """
     if job.needs_engine:
         context.gpus.check_memory()
-        model.engine.check_room(job.num_requests)
+        model.engine.check_room(job.num_requests, job.count_param)
     metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
     run = await prepare_run(job, model, metrics)
     reserve_tokens(request.scope, run)

@@ -86,10 +86,10 @@ class EngineClient:
         """Whether a search for a request that kills engines is going on."""
         return self._suspects.is_searching
 
-    def check_room(self, num_requests: int) -> None:
+    def check_room(self, num_requests: int, param: str = "n") -> None:
         """Raises what `submit` would raise now for this many requests, except for their tokens.
         Before the prompts are rendered, a refusal costs almost nothing."""
-        self._check_room(num_requests, self._limits())
+        self._check_room(num_requests, self._limits(), param)
 
     def submit(self, requests: Sequence[Request]) -> TokenStream:
         """Hand requests to the engine; their deltas come out of one stream.
@@ -341,22 +341,22 @@ class EngineClient:
             raise EngineUnavailable(self.state_reason, retry_after=retry_after)
         return self.limits
 
-    def _check_room(self, num_requests: int, limits: EngineLimits) -> None:
+    def _check_room(self, num_requests: int, limits: EngineLimits, param: str = "n") -> None:
         if not limits.can_generate:
             raise InvalidRequest(
                 "This model makes embeddings and does nothing else. Use /v1/embeddings.",
                 param="model",
                 code="unsupported_value",
             )
-        self._check_capacity(num_requests, limits)
+        self._check_capacity(num_requests, limits, param)
 
-    def _check_capacity(self, num_requests: int, limits: EngineLimits) -> None:
+    def _check_capacity(self, num_requests: int, limits: EngineLimits, param: str = "n") -> None:
         capacity = limits.max_num_seqs + limits.max_num_waiting
         if num_requests > capacity:
             raise InvalidRequest(
                 f"This request asks for {num_requests} answers; the server takes at most"
                 f" {capacity} at a time. Ask for fewer choices or send fewer prompts.",
-                param="n",
+                param=param,
             )
         missing = len(self._in_flight) + num_requests - capacity
         if missing > 0:

@@ -53,8 +53,9 @@ class EngineHandle(EngineProgress, Protocol):
     @property
     def num_in_flight(self) -> int: ...
 
-    def check_room(self, num_requests: int) -> None:
-        """Raises what `submit` would raise now for this many requests, except for their tokens."""
+    def check_room(self, num_requests: int, param: str = "n") -> None:
+        """Raises what `submit` would raise now for this many requests, except for their tokens.
+        `param` is the request parameter that asks for so many; errors name it."""
 
     def submit(self, requests: Sequence[Request]) -> TokenStream:
         """Hands requests to the engine; their deltas come out of one stream. Raises

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from gateway.api.openai.protocol.messages import AssistantMessage
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -18,7 +17,7 @@ from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.api.openai.translate.sampling import sampling_params
 from gateway.api.openai.translate.tools import find_tool_use
-from gateway.chat.conversation import Conversation
+from gateway.chat.conversation import Conversation, Turn
 from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.generation.job import Job, TextPrompts, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
@@ -74,10 +73,11 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
 
 def conversation_of(data: ChatCompletionRequest) -> Conversation:
     """Everything that the prompt of a chat depends on. Raises InvalidRequest."""
+    turns = turns_of(data.messages)
     if data.continue_final_message:
-        _check_continuation(data)
+        _check_continuation(data, turns[-1])
     return Conversation(
-        turns=turns_of(data.messages),
+        turns=turns,
         tools=find_tool_use(data),
         reasoning=ReasoningWish(
             effort=data.reasoning_effort,
@@ -117,14 +117,20 @@ def _chat_limit(data: ChatCompletionRequest) -> TokenLimit:
     return TokenLimit(num_tokens=data.max_completion_tokens, param="max_completion_tokens")
 
 
-def _check_continuation(data: ChatCompletionRequest) -> None:
+def _check_continuation(data: ChatCompletionRequest, last: Turn) -> None:
     if data.add_generation_prompt:
         raise InvalidRequest(
             "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
             " the last one: send one of them.",
             param="continue_final_message",
         )
-    if not isinstance(data.messages[-1], AssistantMessage):
+    if last.calls:
+        raise InvalidRequest(
+            "`continue_final_message` goes on with a text, and the last of `messages` calls tools:"
+            " send the results of its calls instead.",
+            param="continue_final_message",
+        )
+    if last.role != "assistant":
         raise InvalidRequest(
             "`continue_final_message` goes on with an answer: the last of `messages` has to be"
             " the assistant's.",

@@ -1,5 +1,6 @@
 """The form of an answer: `response_format`, and vLLM's parameters for the same. Pure."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from msgspec import Raw, Struct
@@ -39,13 +40,18 @@ def structured_output(data: AsksForStructure) -> StructuredOutput | None:
         return None
     if len(asked) > 1:
         raise InvalidRequest(
-            f"`{asked[0][0]}` and `{asked[1][0]}` both say what the answer has to look like: send"
-            " one of them.",
+            f"`{_label(*asked[0])}` and `{_label(*asked[1])}` both say what the answer has to look"
+            " like: send one of them.",
             param=asked[1][0],
         )
     ((path, fields),) = asked
     _check_length(path, fields)
     return StructuredOutput(source=path, **fields)
+
+
+def _label(path: str, fields: Mapping[str, Any]) -> str:
+    """The name of one constraint among those of a parameter that has several."""
+    return f"{path}.{next(iter(fields))}" if path == "structured_outputs" else path
 
 
 _Asked = list[tuple[str, dict[str, Any]]]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
+from gateway.api.openai.translate.job import completion_job
 from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.chat.conversation import Conversation
@@ -14,7 +15,7 @@ from gateway.chat.template.messages import template_messages
 from gateway.chat.template.probe import ToolSupport
 from gateway.generation.prompts import check_token_ids, empty_prompt
 from runtime.errors import ContextLengthExceeded, InvalidRequest
-from tests.kit.jobs import chat, chat_requests, completion, completion_requests
+from tests.kit.jobs import CALLER, chat, chat_requests, completion, completion_requests
 
 SHOWS_MESSAGES = ToolSupport(shows_messages=True)
 
@@ -180,6 +181,18 @@ def test_completion_parameters():
         with pytest.raises(InvalidRequest) as caught:
             completion_requests([[1]], **fields)
         assert (caught.value.param, caught.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": ["a", "b"], "n": 2}, "prompt"),
+        ({"prompt": "a", "n": 2}, "n"),
+        ({"prompt": "a", "n": 2, "best_of": 3}, "best_of"),
+    ],
+)
+def test_the_parameter_that_asks_for_many_answers(fields, param):
+    assert completion_job(completion(**fields), "a", CALLER).count_param == param
 
 
 def test_stream_options_want_a_stream():
@@ -350,6 +363,18 @@ def test_messages_that_cannot_be_shown(message, param):
         messages(message)
 
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "a", "function_call": {"name": "f", "arguments": ""}},
+        {"role": "assistant", "content": [SAID, USE]},
+    ],
+)
+def test_only_a_text_of_the_assistant_is_continued(last):
+    assert refusal(messages=[last], continue_final_message=True).param == "continue_final_message"
 
 
 CONVERSATION: tuple[dict[str, object], ...] = (
