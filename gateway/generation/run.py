@@ -65,8 +65,9 @@ class AnswerRun:
     failed if an error leaves the block, unless the answer was complete. `close` may be called at
     any time, and again: the iteration then ends, with `is_finished` false.
 
-    `record` has the times and the counts of the answer. `token_limits` are the limits of its
-    choices; None for the rest of the context.
+    `is_finished` says whether every choice has ended by itself. `record` has the times and the
+    counts of the answer. `token_limits` are the limits of its choices; None for the rest of the
+    context.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class AnswerRun:
         self._submit = submit
         self._timeline = Timeline(metrics, job.scheduling.arrival_time, assembler)
         self._deltas: Deltas | None = None
+        self.is_finished = False
 
     @property
     def record(self) -> AnswerRecord:
@@ -92,11 +94,6 @@ class AnswerRun:
     def token_limits(self) -> list[int | None]:
         is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
         return [None if is_open else request.sampling.max_tokens for request in self._requests]
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether every choice has ended by itself."""
-        return self._assembler.is_finished
 
     def usage_so_far(self) -> Usage:
         """Tokens of the whole answer so far."""
@@ -123,7 +120,7 @@ class AnswerRun:
     async def __anext__(self) -> list[Event]:
         """Raises InvalidRequest, with the names of the job's API, for what the engine refuses."""
         assert self._deltas is not None, "the events are read inside the `with` block"
-        if self._assembler.is_finished:
+        if self.is_finished:
             raise StopAsyncIteration
         try:
             outputs = await self._deltas.__anext__()
@@ -133,6 +130,7 @@ class AnswerRun:
         events = self._assembler.push(outputs)
         self._timeline.delta(len(outputs))
         if self._assembler.is_finished:
+            self.is_finished = True
             self._timeline.finish()
         return events
 

@@ -13,6 +13,8 @@ from gateway.observability.metrics.model import ModelMetrics
 class _Outcome:
     """Records how the work on a request ended. The first recorded end counts."""
 
+    __slots__ = ("_metrics", "_started", "record")
+
     def __init__(self, metrics: ModelMetrics, started: float, num_choices: int) -> None:
         self.record = AnswerRecord(num_choices)
         self._metrics = metrics
@@ -84,6 +86,8 @@ class Timeline(_Outcome):
     An answer that does not become complete ends with `abort` or `fail`. `started` is when the
     request arrived, on the monotonic clock.
     """
+
+    __slots__ = ("_assembler", "_last", "_num_gaps", "_num_seen")
 
     def __init__(self, metrics: ModelMetrics, started: float, assembler: Assembler) -> None:
         super().__init__(metrics, started, assembler.num_choices)
