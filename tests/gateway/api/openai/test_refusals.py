@@ -66,7 +66,7 @@ def test_bad_requests(server, stream, change, status, param, code):
         ({"prompt": "a", "logprobs": 6}, "logprobs", "invalid_value"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens", "invalid_value"),
         ({"prompt": "a", "stream_options": {}}, "stream_options", "invalid_value"),
-        ({"prompt": ["a"] * 1000, "n": 2}, "n", "invalid_value"),
+        ({"prompt": ["a"] * 1000, "n": 2}, "prompt", "invalid_value"),
     ],
 )
 def test_bad_completions(server, change, param, code):
