@@ -84,7 +84,7 @@ class Assembler:
         echoes: Sequence[Echo] = (),
         parsing: OutputParsing | None = None,
     ) -> None:
-        self._reading = parsing
+        self._parsing = parsing
         self._per_prompt = len(request_ids) // len(prompt_lengths)
         self._prompt_lengths = prompt_lengths
         self._choices = {
@@ -199,8 +199,8 @@ class Assembler:
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
         assert choice.finish_reason is None, "a choice ended twice: this is a bug"
-        if reason == "stop" and choice.calls and self._reading is not None:
-            reason = self._reading.finish_reason_of_calls
+        if reason == "stop" and choice.calls and self._parsing is not None:
+            reason = self._parsing.finish_reason_of_calls
         choice.finish_reason = reason
         self._num_unfinished -= 1
         events.append(ChoiceEnd(choice.index, reason, choice.stop_reason))

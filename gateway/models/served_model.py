@@ -163,7 +163,7 @@ class ServedModel:
     def template_controls(self, template: ChatTemplate) -> TemplateControls:
         """How one of the model's templates reacts to reasoning settings."""
         templates = self._loaded_templates
-        return templates.tool_hearing if template is templates.tool_use else templates.controls
+        return templates.tool_controls if template is templates.tool_use else templates.controls
 
     @property
     def _loaded_templates(self) -> "Templates":
@@ -186,7 +186,7 @@ class Templates(Struct, frozen=True):
     tool_use: ChatTemplate
     tool_dialect: Dialect
     controls: TemplateControls
-    tool_hearing: TemplateControls
+    tool_controls: TemplateControls
 
 
 def _load(
@@ -211,8 +211,8 @@ def _templates(
         source = tokenizer.tool_template
         tool_use = _template(tokenizer, source)
     dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
-    hearings = (template_controls(template, reasoning_format) for template in (default, tool_use))
-    return Templates(default, tool_use, dialect, *hearings)
+    controls = (template_controls(template, reasoning_format) for template in (default, tool_use))
+    return Templates(default, tool_use, dialect, *controls)
 
 
 def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:

@@ -17,6 +17,7 @@ from gateway.api.openai.protocol.params import (
     TopK,
     TopP,
 )
+from gateway.api.openai.translate.sampling import stop_strings
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.chat.finish import FinishReason
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
@@ -107,13 +108,12 @@ def generate_job(data: GenerateRequest, job_id: str, caller: Caller, lora: str =
 
 
 def _sampling(data: GenerateRequest) -> SamplingParams:
-    stop = [data.stop] if isinstance(data.stop, str) else data.stop or ()
     return SamplingParams(
         max_tokens=0,
         temperature=1.0 if data.temperature is None else data.temperature,
         top_p=1.0 if data.top_p is None else data.top_p,
         top_k=max(data.top_k or 0, 0),  # -1 means the same as 0: off
-        stop=tuple(stop),
+        stop=stop_strings(data.stop),
     )
 
 

@@ -48,7 +48,7 @@ def shared_params(
         presence_penalty=data.presence_penalty or 0.0,
         frequency_penalty=data.frequency_penalty or 0.0,
         repetition_penalty=1.0 if data.repetition_penalty is None else data.repetition_penalty,
-        stop=_stop(data.stop),
+        stop=stop_strings(data.stop),
         ignore_eos=bool(data.ignore_eos),
         stop_token_ids=tuple(data.stop_token_ids or ()),
         min_tokens=data.min_tokens or 0,
@@ -71,7 +71,8 @@ def sampling_params(data: GenerationRequest) -> SamplingParams:
     )
 
 
-def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The stop strings of a request, which may be one text."""
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)
