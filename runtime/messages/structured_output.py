@@ -17,16 +17,6 @@ class TagStructure(Struct, frozen=True, array_like=True):
     name: str = ""
 
 
-class BareCalls(Struct, frozen=True, omit_defaults=True):
-    """How calls without an opening look: JSON objects with the function's name and its arguments,
-    in any spacing, with which an answer begins. Regular expressions, in which a space stands for
-    any blanks, for what may come before the first, between two and after the last ("": nothing)."""
-
-    before: str = ""
-    between: str = ""
-    after: str = ""
-
-
 class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Text in which a model may call tools, each call of one of the forms in `structures`.
 
@@ -36,7 +26,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
     a call, which are free without it, and `answer` stands before such content. Where something has
     to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
-    `special_tokens` are names and ids of the tokens in these texts that stand for no text.
+    `special_tokens` are names and ids of the tokens in these texts that stand for no text. With
+    `bare_calls` an answer may also begin with calls without an opening (`bare_calls.py`), which are
+    then enforced as well.
     """
 
     trigger: str
@@ -52,7 +44,7 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thought_start: str = ""
     thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
-    bare: BareCalls | None = None
+    bare_calls: bool = False
 
     @property
     def is_optional(self) -> bool:

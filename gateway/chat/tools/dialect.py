@@ -6,7 +6,6 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.chat.parsing.pieces import Parser
-from runtime.messages.structured_output import BareCalls
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
@@ -16,8 +15,7 @@ class CallForm(Struct, frozen=True, kw_only=True):
     between them, and `close`. `begin` returns, for a function's name, the text before its
     arguments; `end` is the text after them. With `at_start` a call can only be at the beginning of
     the answer. `thought_start` and `thought_end` surround reasoning that may precede the call in
-    the same text; `answer` is the marker before ordinary content. `bare` describes calls without
-    the opening, which some models also write when tool calls are optional.
+    the same text; `answer` is the marker before ordinary content.
     """
 
     trigger: str
@@ -30,7 +28,6 @@ class CallForm(Struct, frozen=True, kw_only=True):
     answer: str = ""
     thought_start: str = ""
     thought_end: str = ""
-    bare: BareCalls | None = None
 
 
 class NewParser(Protocol):
@@ -47,9 +44,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     A chat template teaches the dialect if it contains all texts of one of `signs`. `marks` are
     texts that the parser searches for; marks that are tokens without text must be shown. `form` is
-    None if arguments are not JSON; no grammar is made for them. `new_form_parser` makes a parser of
-    calls in `form` that treats bare calls as content; None if `new_parser` does so already. With
-    `parses_reasoning` the parser finds the reasoning as well.
+    None if arguments are not JSON; no grammar is made for them. `new_form_parser` makes a parser
+    that reads calls in `form` alone and treats bare calls as content; None if `new_parser` finds no
+    bare calls. With `parses_reasoning` the parser finds the reasoning as well.
     """
 
     name: str

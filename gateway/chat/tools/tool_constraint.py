@@ -46,7 +46,7 @@ def make_tool_constraint(
     if use.must_call and (dialect.form is None or not has_tags):
         return _plan(use, GENERIC, {}, _json_calls(use))
     hidden = hidden_tokens(dialect.marks, tokenizer)
-    structured = _tagged(use, dialect.form, hidden, wanted)
+    structured = _tagged(use, dialect, hidden, wanted)
     is_strict = any(function.is_strict for function in use.callable)
     if wanted is not None or (is_strict and not has_tags):
         dialect = _without_bare_calls(dialect)
@@ -98,11 +98,12 @@ def _calls_only(new_parser: Callable[[], Parser]) -> Parser:
 
 def _tagged(
     use: ToolUse,
-    form: CallForm | None,
+    dialect: Dialect,
     hidden: Mapping[str, int],
     wanted: StructuredOutput | None,
 ) -> StructuredOutput | None:
     """Calls in the model's dialect, among free text or instead of it."""
+    form = dialect.form
     if form is None:
         _check_free(use, wanted)
         return None
@@ -127,7 +128,7 @@ def _tagged(
         must_call=use.must_call,
         stop_after_first=not use.parallel,
         content=None if use.must_call else _content(wanted),
-        bare=None if use.must_call or wanted is not None else form.bare,
+        bare_calls=dialect.new_form_parser is not None and not use.must_call and wanted is None,
     )
     if use.must_call or wanted is not None:
         tag = _with_thoughts(tag, form)

@@ -143,6 +143,29 @@ def test_any_text_says_the_same_however_it_is_cut(name, data, places):
             '{"name": "f", "arguments": {"a": 1}}\n{"name": "f", "arg',
             ("", "", [("f", '{"a": 1}')]),
         ),
+        (
+            "hermes",
+            '<tool_call>[{"name": "f", "arguments": {"a": 1}}, {"arguments": {}, "name": "f"}]'
+            "</tool_call>",
+            ("", "", [("f", '{"a": 1}'), ("f", "{}")]),
+        ),
+        (
+            "hermes",
+            '<tool_call>\n{"type": "function", "function": {"name": "f", "arguments": {"a": {}}}}\n'
+            '{"function": {"name": "f", "parameters": {"b": 1}}}\n</tool_call>\n',
+            ("", "", [("f", '{"a": {}}'), ("f", '{"b": 1}')]),
+        ),
+        (
+            "phi",
+            '<|tool_call|>[{"type": "function", "name": "f", "parameters": {"a": 2}}]'
+            "<|/tool_call|>",
+            ("", "", [("f", '{"a": 2}')]),
+        ),
+        (
+            "deepseek_v31",
+            '[{"name": "f", "arguments": {"a": 2}},{"name": "f", "arguments": {}}]',
+            ("", "", [("f", '{"a": 2}'), ("f", "{}")]),
+        ),
         ("hermes", "Use <tool_call> for that.", ("Use <tool_call> for that.", "", [])),
         (
             "hermes",
