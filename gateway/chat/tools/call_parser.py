@@ -82,6 +82,7 @@ class CallParser:
         self._buffer = ""
         self._held = ""  # text removed from the buffer that may still be content
         self._state: Callable[[], bool] = self._begin
+        self._mark = ""
         self._is_bare = False
         self._is_object = syntax.is_object
         self._scanner = JsonScanner()
@@ -154,6 +155,7 @@ class CallParser:
     def _restart_head(self, mark: str) -> None:
         """`mark` is the text before the head."""
         self._state = self._head
+        self._mark = mark
         if mark not in _OBJECT_AGAIN:
             self._is_bare = not mark
             self._is_object = self._syntax.is_object or not mark
@@ -260,7 +262,8 @@ class CallParser:
         self._held = ""
         self._number += 1
         if self._is_told:
-            self._pieces.append(CallStart(self._number, self._new_id(), name))
+            is_bare = self._number > 0 and not self._mark
+            self._pieces.append(CallStart(self._number, self._new_id(), name, is_bare))
 
     def _say(self, text: str) -> None:
         if text and self._is_told:

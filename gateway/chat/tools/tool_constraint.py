@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import Parser
+from gateway.chat.tools.call_loops import LoopGuard
 from gateway.chat.tools.calls_only import CallsOnly
 from gateway.chat.tools.dialect import CallForm, Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
@@ -80,6 +81,7 @@ def _plan(
     new_parser: Callable[[], Parser] = partial(
         dialect.new_parser, names=use.names, new_id=new_call_id, max_calls=max_calls
     )
+    new_parser = partial(_guarded, new_parser)
     if use.must_call:
         new_parser = partial(_calls_only, new_parser)
     reason: FinishReason = "tool_calls"
@@ -90,6 +92,10 @@ def _plan(
     return ToolConstraint(
         wanted, tuple(hidden.values()), new_parser, reason, dialect.parses_reasoning
     )
+
+
+def _guarded(new_parser: Callable[[], Parser]) -> Parser:
+    return LoopGuard(new_parser())
 
 
 def _calls_only(new_parser: Callable[[], Parser]) -> Parser:
