@@ -55,6 +55,7 @@ async def create_chat_completion(request: AnyRequest, context: CurrentContext) -
             usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
             logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
             legacy_calls=bool(data.functions),
+            must_call=job.must_call,
         )
 
     return await respond(context, request, job, model, new_writer)
