@@ -68,10 +68,12 @@ class Assembler:
     `request_ids` are the engine's requests, one per choice. Each of the `len(prompt_lengths)`
     prompts has the same number of choices, so choice i belongs to prompt i // choices-per-prompt.
     `echoes` are the texts that each prompt's choices begin with. With `reports_tokens` the text
-    comes with its token ids even if the engine gives no log-probabilities. The events of a choice
-    are ChoiceStart, TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With
-    a `parsing`, PieceDeltas come among them; the tokens of a piece are emitted before the piece. The
-    concatenated text, the tokens and the pieces do not depend on how the deltas were cut.
+    comes with its token ids even if the engine gives no log-probabilities.
+
+    The events of a choice are ChoiceStart, TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the
+    last event of all. With a `parsing`, PieceDeltas come among them; the tokens of a piece are
+    emitted before the piece. The concatenated text, the tokens and the pieces do not depend on how
+    the deltas were cut.
 
     `num_completion_tokens` counts the tokens received so far; `num_first_tokens` of them were the
     first token of their choice. `num_prompt_tokens` counts the tokens of the prompts whose answer
