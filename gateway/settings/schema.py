@@ -16,6 +16,10 @@ ReasoningParser = Literal[
     "openai_gptoss",
     "mistral",
     "gemma4",
+    "qwen3_coder",
+    "seed_oss",
+    "glm45",
+    "minimax_m2",
     "seed_oss",
     "granite",
     "exaone",
@@ -35,6 +39,10 @@ ToolDialect = Literal[
     "phi",
     "functiongemma",
     "gemma4",
+    "qwen3_coder",
+    "seed_oss",
+    "glm45",
+    "minimax_m2",
     "json",
 ]
 Monitoring = Literal["admin", "key", "loopback", "open"]

@@ -17,6 +17,17 @@ class TagStructure(Struct, frozen=True, array_like=True):
     name: str = ""
 
 
+class ArgumentTags(Struct, frozen=True, array_like=True):
+    """How arguments that are text between tags stand in a call: `before_key`, the argument's name,
+    `before_value`, the value with `margin` before and behind it, `value_end`, `after`."""
+
+    before_key: str
+    before_value: str
+    value_end: str
+    margin: str = ""
+    after: str = ""
+
+
 class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Text in which a model may call tools, each call of one of the forms in `structures`.
 
@@ -28,7 +39,7 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
     `special_tokens` are names and ids of the tokens in these texts that stand for no text. With
     `bare_calls` an answer may also begin with calls without an opening (`bare_calls.py`), which are
-    then enforced as well.
+    then enforced as well. With `arguments` there is text between tags in the place of JSON.
     """
 
     trigger: str
@@ -45,6 +56,7 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
     bare_calls: bool = False
+    arguments: ArgumentTags | None = None
 
     @property
     def is_optional(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from runtime.messages.bare_calls import (
@@ -14,6 +15,7 @@ from runtime.messages.bare_calls import (
     wrapped_call_begin,
 )
 from runtime.messages.structured_output import StructuralTag, TagStructure
+from runtime.structured.tagged_arguments import ArgumentRules, text_rules
 
 _FREE_TEXT = r"/(.|\n)*/"
 _BLANKS = r"[ \t\r\n]{0,40}"
@@ -42,8 +44,10 @@ def lark_grammar(
 
 def is_legacy(tag: StructuralTag) -> bool:
     """Whether `legacy_structural_tag` can express the tag. That format leaves all text outside the
-    calls free, looks for calls in the whole answer, and has no tokens without text."""
-    return not (tag.at_start or tag.must_call or tag.content is not None or tag.special_tokens)
+    calls free, looks for calls in the whole answer, and has neither tokens without text nor
+    arguments between tags."""
+    is_plain = tag.content is None and tag.arguments is None
+    return is_plain and not (tag.at_start or tag.must_call or tag.special_tokens)
 
 
 def legacy_structural_tag(tag: StructuralTag) -> str:
@@ -135,17 +139,23 @@ def _calls(
         f"calls: {opening} call {more} {_terms(tag.close, tag)}",
         f"call: {_either('call_', numbers)}",
     ]
+    if tag.arguments is not None:
+        lines += text_rules(tag.arguments, partial(_term_list, tag=tag))
     for number, structure in enumerate(tag.structures):
         schema = json_options(structure, json.loads(structure.schema))
-        text = json.dumps(schema, ensure_ascii=False)
         begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
-        lines += [
-            f"call_{number}: {begin} arguments_{number} {end}",
-            f"arguments_{number}: %json {text}",
-        ]
+        lines.append(f"call_{number}: {begin} arguments_{number} {end}")
+        lines += _arguments(f"arguments_{number}", structure, schema, tag)
     if tag.bare_calls:
         lines += _bare_calls(tag)
     return lines
+
+
+def _arguments(name: str, structure: TagStructure, schema: Any, tag: StructuralTag) -> list[str]:
+    if tag.arguments is None:
+        return [f"{name}: %json {json.dumps(schema, ensure_ascii=False)}"]
+    terms = partial(_term_list, tag=tag)
+    return ArgumentRules(name, structure, schema, tag.arguments, terms).lines()
 
 
 def _bare_calls(tag: StructuralTag) -> list[str]:

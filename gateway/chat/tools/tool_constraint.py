@@ -18,6 +18,7 @@ from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.tool_use import FunctionSpec, ToolUse
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.tagged_values import moved
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
@@ -79,7 +80,7 @@ def _plan(
 ) -> ToolConstraint:
     max_calls = None if use.parallel else 1
     new_parser: Callable[[], Parser] = partial(
-        dialect.new_parser, names=use.names, new_id=new_call_id, max_calls=max_calls
+        dialect.new_parser, use.schemas, new_call_id, max_calls
     )
     new_parser = partial(_guarded, new_parser)
     if use.must_call:
@@ -124,9 +125,10 @@ def _tagged(
         )
         for function in use.callable
     )
+    before = form.before if use.must_call or wanted is not None else ""
     tag = StructuralTag(
-        trigger=form.trigger,
-        opening=form.opening,
+        trigger=before + form.trigger,
+        opening=before + form.opening,
         separator=form.separator,
         close=form.close,
         structures=structures,
@@ -135,6 +137,7 @@ def _tagged(
         stop_after_first=not use.parallel,
         content=None if use.must_call else _content(wanted),
         bare_calls=dialect.new_form_parser is not None and not use.must_call and wanted is None,
+        arguments=form.arguments,
     )
     if use.must_call or wanted is not None:
         tag = _with_thoughts(tag, form)
@@ -152,7 +155,8 @@ def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tupl
     """The tokens without text that occur in the tag's texts."""
     calls = (structure.begin + structure.end for structure in tag.structures)
     around = (tag.opening, tag.separator, tag.close, tag.answer, tag.thought_start, tag.thought_end)
-    texts = (*around, *calls)
+    tags = () if tag.arguments is None else msgspec.structs.astuple(tag.arguments)
+    texts = (*around, *calls, *tags)
     return tuple(
         (mark, token_id) for mark, token_id in hidden.items() if any(mark in t for t in texts)
     )
@@ -216,21 +220,8 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"const": function.name},
-            "arguments": _moved(function.arguments.closed, pointer),
+            "arguments": moved(function.arguments.closed, pointer),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
-
-
-def _moved(part: Any, pointer: str) -> Any:
-    """Moves a schema into another schema: its references now begin at `pointer`."""
-    if isinstance(part, list):
-        return [_moved(item, pointer) for item in part]
-    if not isinstance(part, dict):
-        return part
-    moved = {key: _moved(value, pointer) for key, value in part.items()}
-    reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        moved["$ref"] = pointer + reference[1:]
-    return moved

@@ -84,7 +84,9 @@ class Markup:
 def parsing_of(dialect: Dialect) -> OutputParsing:
     """Of answers that may call `f`."""
     numbers = itertools.count()
-    return OutputParsing(lambda: dialect.new_parser(("f",), lambda: f"call_{next(numbers)}", None))
+    return OutputParsing(
+        lambda: dialect.new_parser({"f": {}}, lambda: f"call_{next(numbers)}", None)
+    )
 
 
 def slow_but_for(names: Iterable[str], *fast: str) -> list[Any]:

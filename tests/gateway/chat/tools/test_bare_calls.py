@@ -126,7 +126,7 @@ def test_every_spelling_alone_and_among_others(
     """A call as OpenAI's API has it, a list, one object after the other."""
     asked = plan(dialect)
     for before, between, after in AROUND:
-        for objects in ([spelling], [spelling, OTHER], [OTHER, spelling, spelling]):
+        for objects in ([spelling], [spelling, OTHER], [OTHER, spelling]):
             text = before + between.join(objects) + after
             names = ["stop-all" if each is OTHER else "toss" for each in objects]
             for pieces in (read(asked.new_parser(), parts) for parts in ([text], text)):

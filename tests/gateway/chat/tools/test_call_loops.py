@@ -16,7 +16,7 @@ from tests.kit.chat.tools import CALL, TOOLS, written
 from tests.kit.serving import RunningServer, scripted_settings, server_of, wait_for
 
 NAMES = ("f", "get_weather")
-JSON_DIALECTS = [each for each in DIALECTS.values() if each.form is not None]
+MARKED = [each for each in DIALECTS.values() if each.form is not None]
 
 endless = server_of(scripted_settings(model={"tool_dialect": "hermes"}, text=f"{CALL}\n"))
 
@@ -24,7 +24,9 @@ endless = server_of(scripted_settings(model={"tool_dialect": "hermes"}, text=f"{
 def said(dialect_name: str, texts: Iterable[str]) -> tuple[str, list[tuple[str, str]], bool]:
     """Content, calls, and whether the answer loops. Nothing comes behind the end."""
     numbers = itertools.count()
-    parser = DIALECTS[dialect_name].new_parser(NAMES, lambda: f"call_{next(numbers)}", None)
+    parser = DIALECTS[dialect_name].new_parser(
+        {name: {} for name in NAMES}, lambda: f"call_{next(numbers)}", None
+    )
     pieces = read(LoopGuard(parser), texts)
     loops = CallLoop() in pieces
     assert not loops or pieces.pop() == CallLoop()
@@ -50,7 +52,7 @@ def test_a_bare_call_comes_once(calls: list[tuple[str, str]], places: list[int])
     assert said("hermes", cut(text, places)) == expected
 
 
-@pytest.mark.parametrize("dialect", JSON_DIALECTS, ids=lambda each: each.name)
+@pytest.mark.parametrize("dialect", MARKED, ids=lambda each: each.name)
 def test_a_call_with_its_marks_may_come_again_but_not_for_ever(dialect) -> None:
     """Also when others come in between."""
     one, other = ("f", '{"a": 1}'), ("f", '{"a": 10}')
