@@ -101,19 +101,20 @@ def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
         lines += [f"HEAD: {head}", f"WRAPPED_HEAD: /{_WRAPPED_HEAD}/", f"REST: {rest}"]
     ways = [f"{trigger} calls"] if tag.at_start else []
     for lexeme in [] if tag.at_start else before:
-        way, rules = _up_to_trigger(lexeme, trigger, tag)
+        way, rules = _up_to_trigger(lexeme, tag)
         ways.append(f"{before[lexeme]}{way} calls")
         lines += rules
     ways += [f"{heads}{lexeme}" for lexeme, heads in before.items()]
     return [f"start: {' | '.join([*ways, *(['bare'] if tag.bare_calls else [])])}", *lines]
 
 
-def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
+def _up_to_trigger(lexeme: str, tag: StructuralTag) -> tuple[str, list[str]]:
     """The expression for free text followed by the trigger, and the rules that it needs."""
-    if tag.trigger in dict(tag.special_tokens):
-        return f"{lexeme} {trigger}", []
+    first, *rest = _term_list(tag.trigger, tag)
+    if first.startswith("<["):
+        return " ".join([lexeme, first, *rest]), []
     rule = f"{lexeme.lower()}_to_trigger"
-    return rule, [f"{rule}[lazy]: {lexeme} {trigger}"]
+    return " ".join([rule, *rest]), [f"{rule}[lazy]: {lexeme} {first}"]
 
 
 def _thoughts(tag: StructuralTag) -> list[str]:

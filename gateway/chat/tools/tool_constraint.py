@@ -125,7 +125,8 @@ def _tagged(
         )
         for function in use.callable
     )
-    before = form.before if use.must_call or wanted is not None else ""
+    comes_first = use.must_call or wanted is not None or any(mark in form.before for mark in hidden)
+    before = form.before if comes_first else ""
     tag = StructuralTag(
         trigger=before + form.trigger,
         opening=before + form.opening,

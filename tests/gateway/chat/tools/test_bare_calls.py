@@ -19,10 +19,8 @@ from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.llama3 import LLAMA3
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
-from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
-from runtime.structured.guide import Guide
 from tests.kit import grammars
 from tests.kit.chat.cuts import calls_in, read
 from tests.kit.grammars import TOKENIZER
@@ -147,30 +145,15 @@ def test_whatever_may_follow_a_bare_call_is_read(
 ) -> None:
     """Random ways through the grammar, to their ends: calls that fit, and no content."""
     asked = plan(dialect)
+    assert asked.structured_output is not None
     for seed in range(8):
-        text = start + walk(compiler, asked, start, random.Random(seed))
+        dice = random.Random(seed)
+        text = start + grammars.walk(compiler, asked.structured_output, dice, start=start)
         pieces = read(asked.new_parser(), [text])
         assert [piece for piece in pieces if isinstance(piece, Content)] == [], text
         assert calls_in(pieces), text
         for name, arguments in calls_in(pieces):
             Draft202012Validator(SCHEMAS[name]).validate(json.loads(arguments))
-
-
-def walk(compiler: GrammarCompiler, asked: ToolConstraint, start: str, dice: random.Random) -> str:
-    """A text that the grammar lets through after `start`: at each byte one of those that may come,
-    and the end where it may come, one time in four."""
-    assert asked.structured_output is not None
-    params = SamplingParams(max_tokens=1, structured_output=asked.structured_output)
-    guide = Guide(compiler.compile(asked.structured_output).result(), params)
-    written: list[int] = []
-    guide.push(TOKENIZER.encode(start, add_special=False, parse_special=True))
-    while True:
-        choices = sorted({*map(int, guide.allowed.nonzero()[0])} - {*guide.end_token_ids})
-        may_end = guide.allowed[TOKENIZER.eos_token_id]
-        if may_end and (not choices or dice.random() < 0.25):
-            return b"".join(map(TOKENIZER.token_bytes, written)).decode()
-        written.append(dice.choice(choices))
-        guide.push(written[-1:])
 
 
 @both_dialects

@@ -19,9 +19,7 @@ from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from runtime.errors import InvalidRequest
-from runtime.messages.request import SamplingParams
 from runtime.structured.compiler import GrammarCompiler
-from runtime.structured.guide import Guide
 from tests.kit import grammars
 from tests.kit.chat.cuts import calls_in, cut, places, read
 from tests.kit.chat.tools import written
@@ -338,33 +336,19 @@ def test_whatever_may_come_is_read_and_fits(compiler: GrammarCompiler, dialect: 
     asked = plan(dialect, tool_choice="required")
     assert dialect.form is not None
     assert dialect.form.arguments is not None
+    assert asked.structured_output is not None
     tags = dialect.form.arguments
     for seed in range(12):
-        text = walk(compiler, asked, tags.margin + tags.value_end, random.Random(seed))
+        text = grammars.walk(
+            compiler,
+            asked.structured_output,
+            random.Random(seed),
+            now_and_then=tags.margin + tags.value_end,
+        )
         pieces = read(asked.new_parser(), [text])
         assert calls_in(pieces), text
         for name, told in calls_in(pieces):
             Draft202012Validator(SCHEMAS[name]).validate(json.loads(told))
-
-
-def walk(compiler: GrammarCompiler, asked: ToolConstraint, end: str, dice: random.Random) -> str:
-    """A text that the grammar lets through: at each byte one of those that may come, now and then
-    the whole end tag of a value."""
-    assert asked.structured_output is not None
-    params = SamplingParams(max_tokens=1, structured_output=asked.structured_output)
-    guide = Guide(compiler.compile(asked.structured_output).result(), params)
-    text: list[int] = []
-    planned: list[int] = []
-    guide.push([])
-    while True:
-        choices = sorted({*map(int, guide.allowed.nonzero()[0])} - {*guide.end_token_ids})
-        if guide.allowed[TOKENIZER.eos_token_id] and (not choices or dice.random() < 0.5):
-            return b"".join(map(TOKENIZER.token_bytes, text)).decode()
-        if not planned and len(choices) > 1 and dice.random() < 0.2:
-            planned = list(end.encode())
-        chosen = planned.pop(0) if planned and planned[0] in choices else dice.choice(choices)
-        text.append(chosen)
-        guide.push(text[-1:])
 
 
 def test_an_engine_without_tags_is_asked_for_json() -> None:
@@ -374,3 +358,31 @@ def test_an_engine_without_tags_is_asked_for_json() -> None:
     assert calls_in(read(asked.new_parser(), ['[{"name": "stop-all", "arguments": {}}]'])) == [
         ("stop-all", "{}")
     ]
+
+
+def test_tags_that_stand_for_no_text(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block's tag that is a token without text opens calls as a token."""
+    [mark_id] = TOKENIZER.encode("<|im_start|>", add_special=False, parse_special=True)
+    monkeypatch.setattr(
+        "gateway.chat.tools.tool_constraint.hidden_tokens",
+        lambda marks, tokenizer: {"<tool_call>": mark_id},
+    )
+    text = call_of(QWEN, ("get_weather", {"city": "Oslo", "days": 3}))
+    for choice in ("auto", "required"):
+        asked = plan(QWEN, tool_choice=choice)
+        assert takes(compiler, asked, f"<|im_start|>\n{text}")
+        assert not takes(compiler, asked, f"<|im_start|>\n{text.replace('3', 'x')}")
+    assert takes(compiler, plan(QWEN), f"I ask.\n<|im_start|>\n{text}")
+
+
+@all_dialects
+def test_a_long_text_is_an_argument(compiler: GrammarCompiler, dialect: Dialect) -> None:
+    """Such as a whole file; its tags may look much like those of the call."""
+    code = "def f():\n    return '</param' + '</arg' + '<function=' + \"</a>\"\n\n" * 100
+    text = call_of(dialect, ("get_weather", {"city": code, "days": 3}))
+    asked = plan(dialect)
+    assert takes(compiler, asked, text)
+    [(_, given)] = calls_in(read(asked.new_parser(), text))
+    assert json.loads(given) == {"city": code, "days": 3}
