@@ -95,6 +95,7 @@ class TensorRTEngine:
         self._spec_counts = SpecCounts()
         self._features = _features(self._settings, self._package)
         self._lora_requests = _lora_requests(self._settings)
+        self._tokenizer = tokenizer
         self._vocab_size = tokenizer.vocab_size
         self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
         self._loop = asyncio.new_event_loop()
@@ -137,14 +138,14 @@ class TensorRTEngine:
         decides the order (docs/tensorrt-llm-contract.md, 10.13)."""
         if len(self._running) >= self.limits.max_num_seqs:
             return False
-        return not self._running or self._fits(Submission(request, self.limits.max_model_len))
+        return not self._running or self._fits(self._submission(request))
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
         request = self._settle_tag(request)
         check_features(request, self._features, "tensorrt_llm")
         self._check(request)
-        submission = Submission(request, self.limits.max_model_len)
+        submission = self._submission(request)
         sequence = Sequence(submission, self._end_tokens, time.monotonic())
         self._running[request.request_id] = sequence
         if not submission.max_tokens:  # the answer already has its full length
@@ -155,6 +156,9 @@ class TensorRTEngine:
         except InvalidRequest:
             del self._running[request.request_id]
             raise
+
+    def _submission(self, request: Request) -> Submission:
+        return Submission(request, self.limits.max_model_len, self._tokenizer)
 
     def _settle_tag(self, request: Request) -> Request:
         """The request, without its structural tag if the package cannot enforce that. Raises
@@ -355,7 +359,7 @@ class TensorRTEngine:
         request = sequence.request
         if sequence.result is None:
             del self._running[request.request_id]
-            return SequenceOutput(request.request_id, [], "length")
+            return sequence.whole_already()
         had_started = sequence.has_started
         try:
             if sequence.error is not None:
@@ -374,7 +378,10 @@ class TensorRTEngine:
         self._num_generation_tokens += len(output.token_ids)
         if output.finish_reason is not None:
             del self._running[request.request_id]
-            sequence.closed = True
+            if sequence.ended:
+                sequence.closed = True
+            else:  # at a token that the package does not stop at
+                self._cancel(sequence)
         return output
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:

@@ -8,7 +8,14 @@ from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import VOCAB_SIZE
-from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, request, steps
+from tests.runtime.engines.tensorrt_llm.harness import (
+    PLAIN,
+    Make,
+    expected,
+    only,
+    request,
+    steps,
+)
 
 
 def test_a_request_goes_on_where_it_stood(make: Make) -> None:
@@ -27,6 +34,7 @@ def test_a_request_goes_on_where_it_stood(make: Make) -> None:
     assert (whole["done"].token_ids, whole["done"].finish_reason) == ([], "length")
 
 
+@only("release", ["1.4"], indirect=True)
 def test_a_sampled_request_that_goes_on_draws_other_numbers(make: Make) -> None:
     engine = make()
     first = engine_answers(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
