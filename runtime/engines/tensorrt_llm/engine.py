@@ -27,6 +27,7 @@ from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader, SpecCounts
 from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
+from runtime.engines.tensorrt_llm.scored_prompts import ScoredPrompts
 from runtime.engines.tensorrt_llm.sequence import Sequence
 from runtime.engines.tensorrt_llm.setup.auto import fill_settings
 from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint, read_checkpoint
@@ -93,6 +94,7 @@ class TensorRTEngine:
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)
         self._spec_counts = SpecCounts()
+        self._scored_prompts = ScoredPrompts(self._settings, gpus, tokenizer.vocab_size)
         self._features = _features(self._settings, self._package)
         self._lora_requests = _lora_requests(self._settings)
         self._tokenizer = tokenizer
@@ -138,7 +140,12 @@ class TensorRTEngine:
         decides the order (docs/tensorrt-llm-contract.md, 10.13)."""
         if len(self._running) >= self.limits.max_num_seqs:
             return False
-        return not self._running or self._fits(self._submission(request))
+        if not self._running:
+            return True
+        scored = [each.request for each in self._running.values() if each.is_scoring]
+        return self._scored_prompts.has_room(request, scored) and self._fits(
+            self._submission(request)
+        )
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
@@ -276,6 +283,7 @@ class TensorRTEngine:
             raise InvalidRequest(
                 f"A token id of the prompt is outside 0..{self._vocab_size - 1}.", param="prompt"
             )
+        self._scored_prompts.check(request)
         self._check_sampling(request)
 
     def _check_sampling(self, request: Request) -> None:
@@ -461,11 +469,14 @@ def _cache_salt(submission: Submission) -> str | None:
 
 def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
     """The features that these settings and this release support. Speculation rules out logits
-    processors: they see one token at a time, and a draft checks several."""
+    processors: they see one token at a time, and a draft checks several. MAX_UTILIZATION rules out
+    structured output: the package begins the grammar of a paused answer anew
+    (docs/tensorrt-llm-contract.md, 5.2)."""
     features = ALL_FEATURES
     if not _can_score_prompts(settings, package):
         features -= {"prompt_logprobs"}
-    if settings.guided_decoding_backend == "off":
+    pauses = settings.scheduler_policy == "MAX_UTILIZATION"
+    if settings.guided_decoding_backend == "off" or pauses:
         features -= {"structured_output"}
     if not settings.lora.adapters:
         features -= {"lora"}

@@ -51,6 +51,11 @@ class Sequence:
         return self._num_taken > 0
 
     @property
+    def is_scoring(self) -> bool:
+        """Whether the package is reading a prompt whose log-probabilities are wanted."""
+        return self.submission.scores_prompt and not self.has_started
+
+    @property
     def num_reserved_tokens(self) -> int:
         """Number of KV cells that the package keeps for it, including the whole answer."""
         return len(self.submission.token_ids) + self.submission.max_tokens
