@@ -159,7 +159,9 @@ def test_a_prompt_too_long_to_be_scored_is_refused(make: Make) -> None:
     """Its logits would take memory that the KV cache has; without scores it is served."""
     engine = make({"prompt_logprobs_gb": 40 * VOCAB_SIZE * 8 / 1e9})
     long = [1] * 41
-    with pytest.raises(InvalidRequest, match=r"40 tokens are possible.*prompt_logprobs_gb") as error:
+    with pytest.raises(
+        InvalidRequest, match=r"40 tokens are possible.*prompt_logprobs_gb"
+    ) as error:
         engine.add(request(prompt_token_ids=long, prompt_logprobs=0))
     assert error.value.param == "prompt_logprobs"
     assert len(engine_answers(engine, request(prompt_token_ids=long))["r"].token_ids) == 8
