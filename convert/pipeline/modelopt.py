@@ -1,8 +1,8 @@
 """Calibration by NVIDIA's ModelOpt, for scales that only activations can give.
 
 The model is converted to a plain checkpoint first, which transformers loads onto the GPU or into
-main memory; ModelOpt runs a text through it and writes the folder that TensorRT-LLM loads. None of these packages is
-imported before it is needed.
+main memory; ModelOpt runs a text through it and writes the folder that TensorRT-LLM loads. None of
+these packages is imported before it is needed.
 """
 
 import shutil
