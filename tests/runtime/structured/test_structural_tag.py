@@ -11,6 +11,7 @@ from runtime.engines.features import check_features, features_of, without_option
 from runtime.errors import InvalidRequest
 from runtime.messages.request import RequestOutput
 from runtime.messages.structured_output import (
+    ArgumentTags,
     StructuralTag,
     StructuredOutput,
     TagStructure,
@@ -202,6 +203,7 @@ def test_the_form_that_xgrammar_reads() -> None:
         {"must_call": True},
         {"content": "{}"},
         {"special_tokens": (("<tool_call>", 1),)},
+        {"arguments": ArgumentTags("<key=", ">", "</key>")},
     ]
     assert not any(is_legacy(tag(**fields)) for fields in beyond)
 
