@@ -26,12 +26,11 @@ class TextPrompts(Struct, frozen=True, kw_only=True):
 
 
 class TokenLimit(Struct, frozen=True, kw_only=True):
-    """How many tokens an answer may have. `num_tokens` is the client's limit; None if it sets none.
-    Then `default` applies; a `default` of None is the rest of the context. `param` is the request
-    parameter of the limit, which errors name."""
+    """How many tokens an answer may have: never more than the context has left after the prompt.
+    `num_tokens` is the client's limit; None if it sets none. Then `default` applies; a `default` of
+    None is the rest of the context."""
 
     num_tokens: int | None
-    param: str
     default: int | None = None
 
 

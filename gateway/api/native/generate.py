@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.api.openai.protocol.params import (
-    NumNewTokens,
+    MaxTokens,
     Seed,
     StopString,
     StopStrings,
@@ -17,7 +17,7 @@ from gateway.api.openai.protocol.params import (
     TopK,
     TopP,
 )
-from gateway.api.openai.translate.sampling import stop_strings
+from gateway.api.openai.translate.sampling import stop_strings, token_limit
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.chat.finish import FinishReason
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
@@ -39,7 +39,7 @@ class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     prompt: str
     model: str | None = None
-    max_new_tokens: NumNewTokens | None = None
+    max_new_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
@@ -99,7 +99,8 @@ def generate_job(data: GenerateRequest, job_id: str, caller: Caller, lora: str =
         prompt=TextPrompts(prompts=[data.prompt]),
         sampling=_sampling(data),
         limit=TokenLimit(
-            num_tokens=data.max_new_tokens, param="max_new_tokens", default=DEFAULT_NEW_TOKENS
+            num_tokens=token_limit(data.max_new_tokens, "max_new_tokens"),
+            default=DEFAULT_NEW_TOKENS,
         ),
         scheduling=scheduling_of(SchedulingWish(), caller, lora),
         seed=data.seed,

@@ -14,9 +14,9 @@ from gateway.api.openai.protocol.messages import Message
 from gateway.api.openai.protocol.params import (
     CacheSalt,
     LogitBias,
+    MaxTokens,
     Metadata,
     NumChoices,
-    NumNewTokens,
     NumTokens,
     Penalty,
     Seed,
@@ -88,8 +88,8 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
-    max_tokens: NumNewTokens | None = None
-    max_completion_tokens: NumNewTokens | None = None
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     store: bool | None = None
     service_tier: ServiceTier | None = None
@@ -123,7 +123,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     of them; null is the empty text."""
 
     prompt: str | list[str | int | list[int]] | None
-    max_tokens: NumTokens | None = None
+    max_tokens: MaxTokens | None = None
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None

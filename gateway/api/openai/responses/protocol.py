@@ -14,8 +14,8 @@ from msgspec import Meta, Raw, Struct
 from gateway.api.openai.protocol.params import (
     CacheSalt,
     LogitBias,
+    MaxTokens,
     Metadata,
-    NumNewTokens,
     NumTokens,
     Penalty,
     Seed,
@@ -216,7 +216,7 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     model: str
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    max_output_tokens: NumNewTokens | None = None
+    max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[Includable] | None = None
     metadata: Metadata | None = None

@@ -13,7 +13,7 @@ from gateway.api.openai.responses.protocol import (
 from gateway.api.openai.responses.tools import find_tool_use
 from gateway.api.openai.responses.turns import turns_of
 from gateway.api.openai.translate.checks import check_stream_options
-from gateway.api.openai.translate.sampling import shared_params
+from gateway.api.openai.translate.sampling import shared_params, token_limit
 from gateway.chat.conversation import Conversation
 from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.chat.schemas import check_length, closed_schema_text
@@ -46,7 +46,7 @@ def response_job(
         id=job_id,
         prompt=conversation_of(data, tools, _wish(data)),
         sampling=shared_params(data, structured_output(data), logprobs=num_logprobs(data)),
-        limit=TokenLimit(num_tokens=data.max_output_tokens, param="max_output_tokens"),
+        limit=TokenLimit(num_tokens=token_limit(data.max_output_tokens, "max_output_tokens")),
         scheduling=scheduling_of(scheduling_wish(data), caller, lora),
         seed=data.seed,
         is_streamed=bool(data.stream),

@@ -15,7 +15,7 @@ from gateway.api.openai.translate.checks import (
 )
 from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
-from gateway.api.openai.translate.sampling import sampling_params
+from gateway.api.openai.translate.sampling import sampling_params, token_limit
 from gateway.api.openai.translate.tools import find_tool_use
 from gateway.chat.conversation import Conversation, Turn
 from gateway.chat.reasoning.wish import ReasoningWish
@@ -37,7 +37,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         id=job_id,
         prompt=conversation_of(data),
         sampling=sampling_params(data),
-        limit=_chat_limit(data),
+        limit=TokenLimit(num_tokens=_chat_limit(data)),
         scheduling=scheduling_of(chat_wish(data), caller, lora),
         num_choices=num_choices(data),
         num_candidates=num_candidates(data),
@@ -60,7 +60,8 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
         ),
         sampling=sampling_params(data),
         limit=TokenLimit(
-            num_tokens=data.max_tokens, param="max_tokens", default=DEFAULT_COMPLETION_TOKENS
+            num_tokens=token_limit(data.max_tokens, "max_tokens", least=0),
+            default=DEFAULT_COMPLETION_TOKENS,
         ),
         scheduling=scheduling_of(completion_wish(data), caller, lora),
         num_choices=num_choices(data),
@@ -111,10 +112,17 @@ def completion_wish(data: GenerationRequest) -> SchedulingWish:
     )
 
 
-def _chat_limit(data: ChatCompletionRequest) -> TokenLimit:
-    if data.max_tokens is not None:
-        return TokenLimit(num_tokens=data.max_tokens, param="max_tokens")
-    return TokenLimit(num_tokens=data.max_completion_tokens, param="max_completion_tokens")
+def _chat_limit(data: ChatCompletionRequest) -> int | None:
+    """The limit of a chat, which has two names. Raises InvalidRequest if they contradict."""
+    short = token_limit(data.max_tokens, "max_tokens")
+    long = token_limit(data.max_completion_tokens, "max_completion_tokens")
+    if short is not None and long is not None and short != long:
+        raise InvalidRequest(
+            f"`max_tokens` is {short} and `max_completion_tokens` is {long}. They mean the same:"
+            " send one of them.",
+            param="max_tokens",
+        )
+    return long if short is None else short
 
 
 def _check_continuation(data: ChatCompletionRequest, last: Turn) -> None:

@@ -9,6 +9,7 @@ from gateway.api.openai.protocol.requests import (
     GenerationRequest,
 )
 from gateway.api.openai.translate.structured_output import structured_output
+from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 
@@ -76,6 +77,20 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def token_limit(num_tokens: int | None, param: str, least: int = 1) -> int | None:
+    """The client's limit for the tokens of an answer; None if it sets none. Raises
+    InvalidRequest for fewer than `least`."""
+    if num_tokens is None or num_tokens == -1:
+        return None
+    if num_tokens < least:
+        raise InvalidRequest(
+            f"`{param}` is {num_tokens}: an answer has at least {least} token. Send more, or leave"
+            " it out.",
+            param=param,
+        )
+    return num_tokens
 
 
 def _num_logprobs(data: GenerationRequest) -> int | None:

@@ -133,10 +133,9 @@ def test_what_is_too_long_is_told_with_the_limit(server: RunningServer, path: st
     name, long = ("messages", [{"role": "user", "content": "x" * 600}])
     if path == TEXT:
         name, long = "prompt", "x" * 600  # type: ignore[assignment]
-    for fields, param in (({name: long}, name), ({"max_tokens": 501}, "max_tokens")):
-        error = refused(server, path, stream=stream, **fields)
-        assert (error["param"], error["code"]) == (param, "context_length_exceeded")
-        assert "500" in error["message"]
+    error = refused(server, path, stream=stream, **{name: long})
+    assert (error["param"], error["code"]) == (name, "context_length_exceeded")
+    assert "500" in error["message"]
 
 
 @pytest.mark.parametrize(

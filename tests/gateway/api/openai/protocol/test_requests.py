@@ -63,12 +63,14 @@ def test_a_wrong_number_is_no_wrong_word():
         ({"n": 0}, "n", "invalid_value"),
         ({"n": 129}, "n", "invalid_value"),
         ({"n": 1.5}, "n", "invalid_type"),
-        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
-        ({"max_completion_tokens": -1}, "max_completion_tokens", "invalid_value"),
+        ({"max_tokens": -2}, "max_tokens", "invalid_value"),
+        ({"max_completion_tokens": -2}, "max_completion_tokens", "invalid_value"),
         ({"seed": 2**63}, "seed", "invalid_value"),
         ({"seed": -(2**63) - 1}, "seed", "invalid_value"),
         ({"seed": 10**30}, "seed", "invalid_value"),
-        ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+        ({"stop": ["a"] * 65}, "stop", "invalid_value"),
+        ({"stop": "a" * 4097}, "stop", "invalid_value"),
+        ({"stop": ["a", "a" * 4097]}, "stop[1]", "invalid_value"),
         ({"stop": ""}, "stop", "invalid_value"),
         ({"stop": ["a", ""]}, "stop[1]", "invalid_value"),
         ({"stop": 3}, "stop", "invalid_type"),
@@ -163,7 +165,14 @@ def test_unknown_fields_are_ignored_and_known_to_us():
 
 
 def test_extremes_that_are_right():
-    body = {**GOOD, "temperature": 2, "top_p": 0, "n": 128, "seed": -(2**63), "stop": ["a"] * 4}
+    body = {
+        **GOOD,
+        "temperature": 2,
+        "top_p": 0,
+        "n": 128,
+        "seed": -(2**63),
+        "stop": ["a" * 4096] * 64,
+    }
 
     assert decode_chat_completion(json.dumps(body).encode()).n == 128
 

@@ -314,7 +314,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "tool_choice",
         "invalid_value",
     ),
-    ({"max_output_tokens": 5000}, "max_output_tokens", "context_length_exceeded"),
+    ({"max_output_tokens": -2}, "max_output_tokens", "invalid_value"),
     ({"input": "a" * 2000}, "input", "context_length_exceeded"),
     ({"temperature": 3}, "temperature", "invalid_value"),
     ({"reasoning": {"effort": "high"}}, "reasoning.effort", "unsupported_parameter"),
