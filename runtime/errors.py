@@ -19,6 +19,8 @@
         └── PullError              no source could deliver the model
 """
 
+from collections.abc import Mapping
+
 
 class LockgateError(Exception):
     """Base of all errors of this project. `str(error)` is a sentence for the user."""
@@ -31,6 +33,13 @@ class InvalidRequest(LockgateError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Calls the field what the client calls it, if `names` has another name for it."""
+        if self.param is None or (name := names.get(self.param)) is None:
+            return
+        self.args = (str(self).replace(f"`{self.param}`", f"`{name}`"),)
+        self.param = name
 
 
 class ContextLengthExceeded(InvalidRequest):

@@ -1,9 +1,9 @@
 """Decodes bodies into Structs; reports mistakes as errors that name the parameter."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct, inspect
@@ -23,12 +23,26 @@ _WRONG_WORD = re.compile(r"^invalid (enum )?value ")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 
+T = TypeVar("T", bound=Struct)
+
+
+class Settled(Struct, Generic[T], frozen=True, kw_only=True):
+    """A body whose undeclared fields are settled. `ignored` are those that have no effect, with the
+    reason. `unknown` are those that this server has never heard of. `names` has the client's names
+    of declared fields that it sent under other names."""
+
+    data: T
+    ignored: Mapping[str, str] = {}
+    unknown: Collection[str] = ()
+    names: Mapping[str, str] = {}
+
+
 MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions that a decoder raises for an invalid body."""
 
 
 def to_invalid_request(
-    error: Exception, kind: type[Struct], where: str = "", body: bytes = b""
+    error: Exception, kind: Any, where: str = "", body: bytes = b""
 ) -> InvalidRequest:
     """Converts a decoder's error into OpenAI's form, with a path such as `messages[0].role`.
     `where` is the path of the decoded part, if only a part of the body was decoded. `body` is
@@ -52,7 +66,7 @@ def _half_character(place: str) -> InvalidRequest:
     )
 
 
-def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
+def _wrong_shape(text: str, kind: Any, where: str) -> InvalidRequest:
     found = _PATH.search(text)
     path = (where + (found["path"] if found else "")).removeprefix(".")
     reason = text[: found.start()] if found else text
@@ -73,7 +87,7 @@ def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
     return InvalidRequest(f"{what} is wrong: {reason}.{advice}", param=path, code=code)
 
 
-def _advice(reason: str, kind: type[Struct], path: str) -> str:
+def _advice(reason: str, kind: Any, path: str) -> str:
     """The values that the field takes, if it is an enum."""
     if not _WRONG_WORD.match(reason):
         return ""
@@ -81,7 +95,7 @@ def _advice(reason: str, kind: type[Struct], path: str) -> str:
     return f" Known are {words}." if words else ""
 
 
-def allowed_values(kind: type, path: str) -> list[str]:
+def allowed_values(kind: Any, path: str) -> list[str]:
     """The enum values allowed at `path` (msgspec's notation, `messages[0].role`) in a value of
     `kind`. Empty if the field is not an enum, or has more than `MAX_VALUES` values."""
     places = [_type_info(kind)]

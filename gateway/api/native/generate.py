@@ -8,6 +8,7 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.params import (
     MaxTokens,
     Seed,
@@ -18,7 +19,6 @@ from gateway.api.openai.protocol.params import (
     TopP,
 )
 from gateway.api.openai.translate.sampling import stop_strings, token_limit
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.chat.finish import FinishReason
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
 from gateway.generation.job import Job, TextPrompts, TokenLimit
@@ -66,7 +66,8 @@ class GenerationChunk(Struct, frozen=True):
     usage: Usage | None = None
 
 
-_BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, check_extensions)
+_FIELDS = UndeclaredFields(GenerateRequest, {})
+_BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, _FIELDS.settle)
 
 
 FACTS = facts(

@@ -34,3 +34,4 @@ Metadata = Annotated[
     Meta(max_length=16),
 ]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+Verbosity = Literal["low", "medium", "high"]

@@ -29,6 +29,7 @@ from gateway.api.openai.protocol.params import (
     TopP,
     Unchecked,
     Unsupported,
+    Verbosity,
 )
 from gateway.api.openai.protocol.response_format import Choices, ResponseFormat, StructuredOutputs
 from gateway.api.openai.protocol.tools import FunctionChoice, Functions, ToolChoice, Tools
@@ -44,10 +45,10 @@ class StreamOptions(Struct):
 
 
 class WorkRequest(Struct, kw_only=True):
-    """The fields of all requests that the engine works on. OpenAI does not have `priority` and
-    `deadline`."""
+    """The fields of all requests that the engine works on. Without `model` the server's own model
+    answers. OpenAI does not have `priority` and `deadline`."""
 
-    model: str
+    model: str | None = None
     user: str | None = None
     priority: Unchecked = None
     deadline: float | None = None
@@ -106,7 +107,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     functions: Functions | None = None
     function_call: FunctionChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
-    verbosity: Unsupported = None
+    verbosity: Verbosity | None = None
     modalities: Unsupported = None
     audio: Unsupported = None
     web_search_options: Unsupported = None
@@ -116,6 +117,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
+    enable_thinking: bool | None = None
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):

@@ -1,4 +1,4 @@
-"""Bodies of POST /v1/responses and POST /v1/responses/input_tokens as Structs.
+"""The body of POST /v1/responses and POST /v1/responses/input_tokens as a Struct.
 
 The lists `input` and `tools` are decoded in a second step (`input_items`, `tools_of`): a message
 may omit its type there, and this server refuses many of OpenAI's types by name.
@@ -28,6 +28,7 @@ from gateway.api.openai.protocol.params import (
     TopP,
     Unchecked,
     Unsupported,
+    Verbosity,
 )
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
 from gateway.api.openai.protocol.tools import MAX_TOOLS, FunctionName
@@ -161,7 +162,7 @@ ResponseTextFormat = TextFormat | JSONObjectFormat | JSONSchemaTextFormat
 
 class TextOptions(Struct):
     format: ResponseTextFormat | None = None
-    verbosity: Unsupported = None
+    verbosity: Verbosity | None = None
 
 
 class ReasoningOptions(Struct):
@@ -191,9 +192,10 @@ Includable = Literal[
 ]
 
 
-class InputTokensRequest(Struct, kw_only=True):
-    """The body of POST /v1/responses/input_tokens: the fields that the prompt depends on. Without
-    `model` the server's own model is asked."""
+class ResponseRequest(Struct, kw_only=True):
+    """The body of POST /v1/responses, and of POST /v1/responses/input_tokens, where only those
+    fields count that the prompt depends on. OpenAI does not have `seed` and the fields after it.
+    The last block has the names that chats use; each is refused with a hint to the right name."""
 
     model: str | None = None
     input: str | Annotated[list[Raw], Meta(min_length=1)]
@@ -207,13 +209,6 @@ class InputTokensRequest(Struct, kw_only=True):
     previous_response_id: Unsupported = None
     conversation: Unsupported = None
     chat_template_kwargs: dict[str, Any] | None = None
-
-
-class ResponseRequest(InputTokensRequest, kw_only=True):
-    """The body of POST /v1/responses. OpenAI does not have `seed` and the fields after it. The last
-    block has the names that chats use; each is refused with a hint to the right name."""
-
-    model: str
     temperature: Temperature | None = None
     top_p: TopP | None = None
     max_output_tokens: MaxTokens | None = None
@@ -251,13 +246,13 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     cache_salt: CacheSalt | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
+    enable_thinking: bool | None = None
 
     messages: Unsupported = None
     max_tokens: Unsupported = None
     max_completion_tokens: Unsupported = None
     response_format: Unsupported = None
     reasoning_effort: Unsupported = None
-    verbosity: Unsupported = None
     functions: Unsupported = None
     function_call: Unsupported = None
     logprobs: Unsupported = None
@@ -265,7 +260,6 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
 
 
 decode_response_request = msgspec.json.Decoder(ResponseRequest).decode
-decode_input_tokens = msgspec.json.Decoder(InputTokensRequest).decode
 
 
 class _Tagged(Struct):
@@ -275,7 +269,7 @@ class _Tagged(Struct):
 T = TypeVar("T", bound=Struct)
 
 
-def input_items(data: InputTokensRequest) -> list[InputItem]:
+def input_items(data: ResponseRequest) -> list[InputItem]:
     """The items of `input`; a plain text is a message of the user. Raises InvalidRequest, which
     names the place of the mistake."""
     if isinstance(data.input, str):
@@ -284,7 +278,7 @@ def input_items(data: InputTokensRequest) -> list[InputItem]:
     return items
 
 
-def tools_of(data: InputTokensRequest) -> list[ResponseTool]:
+def tools_of(data: ResponseRequest) -> list[ResponseTool]:
     """The functions of `tools`. Raises InvalidRequest, which names the place of a tool that is not
     a function."""
     found: list[Any] = _read(data.tools or (), TOOLS, "tools", default=None)

@@ -10,19 +10,12 @@ PARTS = (ResponseTool, *get_args(InputItem))
 """Types of the lists that are read in a second step."""
 
 
-def note_input_tokens(schemas: Schemas) -> None:
-    """Adds what becomes of the fields of POST /v1/responses/input_tokens."""
-    properties = schemas["InputTokensRequest"]["properties"]
-    _note_lists(properties)
-    describe(properties)
-    describe_inside(schemas)
-
-
 def note_responses(schemas: Schemas) -> None:
-    """Adds what becomes of the fields of POST /v1/responses."""
+    """Adds what becomes of the fields of a response."""
     properties = schemas["ResponseRequest"]["properties"]
     _note_lists(properties)
     describe(properties)
+    describe_inside(schemas)
     note_extensions(properties)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gateway.api.openai.responses.protocol import (
     AllowedFunctions,
     ChosenFunction,
-    InputTokensRequest,
+    ResponseRequest,
     ResponseTool,
     ResponseToolChoice,
 )
@@ -14,7 +14,7 @@ from gateway.chat.tools.tool_use import FunctionSpec, Mode, ToolUse
 from runtime.errors import InvalidRequest
 
 
-def find_tool_use(data: InputTokensRequest, tools: Sequence[ResponseTool]) -> ToolUse | None:
+def find_tool_use(data: ResponseRequest, tools: Sequence[ResponseTool]) -> ToolUse | None:
     """The functions that the model may call; None if there are none. Raises InvalidRequest, which
     names the field."""
     choice = data.tool_choice

@@ -15,10 +15,11 @@ from gateway.api.openai.translate.checks import (
 )
 from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
+from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import sampling_params, token_limit
 from gateway.api.openai.translate.tools import find_tool_use
+from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation, Turn
-from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.generation.job import Job, TextPrompts, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
 from runtime.errors import InvalidRequest
@@ -45,6 +46,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         truncate_prompt_tokens=data.truncate_prompt_tokens,
         is_streamed=bool(data.stream),
         param_names=PARAM_NAMES,
+        ignored=ignored_verbosity(data.verbosity, "verbosity"),
     )
 
 
@@ -80,11 +82,7 @@ def conversation_of(data: ChatCompletionRequest) -> Conversation:
     return Conversation(
         turns=turns,
         tools=find_tool_use(data),
-        reasoning=ReasoningWish(
-            effort=data.reasoning_effort,
-            budget=data.thinking_token_budget,
-            is_shown=data.include_reasoning is not False,
-        ),
+        reasoning=reasoning_wish(data, data.reasoning_effort),
         continues_last=bool(data.continue_final_message),
         opens_answer=data.add_generation_prompt is not False,
         variables=data.chat_template_kwargs or {},

@@ -127,7 +127,6 @@ def test_context_of_completions():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "v", "format": "wav"}),
         ("web_search_options", {}),
