@@ -58,11 +58,7 @@ def _max_tokens(
     asked = limit.default if limit.num_tokens is None else limit.num_tokens
     room = max_model_len - prompt_length
     if room < 0 or (room == 0 and asked != 0):
-        raise ContextLengthExceeded(
-            f"This model's context is {max_model_len} tokens, and the prompt alone has"
-            f" {prompt_length}. Shorten the prompt.",
-            param=prompt_param,
-        )
+        raise ContextLengthExceeded.by_prompt(prompt_length, max_model_len, param=prompt_param)
     return room if asked is None else min(asked, room)
 
 

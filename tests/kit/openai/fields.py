@@ -88,6 +88,7 @@ CHAT: Mapping[str, Field] = {
     "verbosity": harmless("low"),
     "web_search_options": refused({}),
     "reasoning_effort": thought("minimal", "none"),
+    "return_tokens_as_token_ids": shown(True, beside={"logprobs": True}),
 }
 
 COMPLETION: Mapping[str, Field] = {
@@ -98,6 +99,7 @@ COMPLETION: Mapping[str, Field] = {
     "echo": shown(True),
     "logprobs": shown(2),
     "suffix": shown(" the end"),
+    "return_tokens_as_token_ids": shown(True, beside={"logprobs": 2}),
 }
 
 EXTENSIONS: Mapping[str, Field] = {
@@ -109,6 +111,8 @@ EXTENSIONS: Mapping[str, Field] = {
     "ignore_eos": honoured(True),
     "include_stop_str_in_output": shown(True, beside={"stop": "fox"}),
     "truncate_prompt_tokens": shown(1),
+    "return_token_ids": shown(True),
+    "prompt_logprobs": shown(1),
     "priority": harmless("batch"),
     "deadline": harmless(4e9),
     "cache_salt": harmless("s"),

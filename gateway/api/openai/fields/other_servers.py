@@ -66,12 +66,11 @@ REFUSED: Mapping[str, Refused] = {
     **_same(
         Refused((False,)),
         """
-        use_beam_search early_stopping watermark raw raw_output return_images return_token_ids
-        return_tokens return_tokens_as_token_ids decoder_input_details details
-        post_sampling_probs penalize_nl reasoning_in_content reasoning_split safe_prompt
-        deferred dynamic_temperature guided_json_object trim_stop echo return_hidden_states
-        return_context_logits return_generation_logits return_encoder_output
-        return_routed_experts return_related_questions
+        use_beam_search early_stopping watermark raw raw_output return_images return_tokens
+        decoder_input_details details post_sampling_probs penalize_nl reasoning_in_content
+        reasoning_split safe_prompt deferred dynamic_temperature guided_json_object trim_stop
+        echo return_hidden_states return_context_logits return_generation_logits
+        return_encoder_output return_routed_experts return_related_questions
         """,
     ),
     **_same(
@@ -163,7 +162,6 @@ REFUSED: Mapping[str, Refused] = {
         logprob_token_ids logprobs_mode response_logprobs
         """,
     ),
-    "prompt_logprobs": Refused((), "In completions, `echo` with `logprobs` returns them."),
     **_same(
         _ADAPTER,
         """
@@ -218,10 +216,9 @@ HINTS: Mapping[str, Hint] = {
         draft_model num_draft_tokens speculative.n_max speculative.n_min speculative.p_min
         lookahead_config kv_transfer_params ec_transfer_params disaggregated_params
         bootstrap_host bootstrap_port bootstrap_room data_parallel_rank
-        skip_reading_prefix_cache  prompt_cache_max_len
-        cache_control use_cache caching provider route guided_decoding_backend
-        prompt_lookup_num_tokens max_context_length truncation_length wait_for_model
-        disable_tool_validation
+        skip_reading_prefix_cache prompt_cache_max_len cache_control use_cache caching provider
+        route guided_decoding_backend prompt_lookup_num_tokens max_context_length
+        truncation_length wait_for_model disable_tool_validation
         """,
     ),
     **_hints(
