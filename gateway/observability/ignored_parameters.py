@@ -1,5 +1,5 @@
 """Reports the parameters of a request that are taken and have no effect: in a header of its
-response, and in the log, which names each once for each endpoint."""
+response, and in the log, once for each endpoint."""
 
 import heapq
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ def note_ignored(scope: Any, reasons: Mapping[str, str]) -> None:
     is the request's."""
     RequestRecord.of(scope).ignored += reasons
     for name, reason in reasons.items():
-        if _is_new(scope, name):
+        if _is_new(scope, f"{name}: {reason}"):
             log.info("parameter_ignored", param=name, endpoint=_endpoint(scope), reason=reason)
 
 
@@ -38,8 +38,8 @@ def note_unknown(scope: Any, names: Collection[str]) -> None:
             log.info("unknown_field_ignored", field=name[:100], endpoint=_endpoint(scope))
 
 
-def _is_new(scope: Any, name: str) -> bool:
-    place = (_endpoint(scope), name)
+def _is_new(scope: Any, what: str) -> bool:
+    place = (_endpoint(scope), what)
     if place in _noted or len(_noted) >= MAX_NOTED:
         return False
     _noted.add(place)

@@ -6,7 +6,7 @@ may omit its type there, and this server refuses many of OpenAI's types by name.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -31,7 +31,7 @@ from gateway.api.openai.protocol.params import (
     Verbosity,
 )
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
-from gateway.api.openai.protocol.tools import MAX_TOOLS, FunctionName
+from gateway.api.openai.protocol.tools import FUNCTION, MAX_TOOLS, FunctionName
 from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
@@ -126,7 +126,12 @@ class ResponseTool(Struct, kw_only=True):
     strict: bool | None = None
 
 
-TOOLS: Mapping[str, type[Struct]] = {"function": ResponseTool}
+class ResponseTools(Struct, frozen=True):
+    """The tools of a response by their places in `tools`. `skipped` are the types of those that are
+    no functions."""
+
+    functions: Mapping[int, ResponseTool] = {}
+    skipped: Mapping[int, str] = {}
 
 
 class ChosenFunction(Struct, tag_field="type", tag="function"):
@@ -274,34 +279,44 @@ def input_items(data: ResponseRequest) -> list[InputItem]:
     names the place of the mistake."""
     if isinstance(data.input, str):
         return [InputMessage(role="user", content=data.input)]
-    items: list[Any] = _read(data.input, ITEMS, "input", default="message")
-    return items
+    return _items(data.input)
 
 
-def tools_of(data: ResponseRequest) -> list[ResponseTool]:
-    """The functions of `tools`. Raises InvalidRequest, which names the place of a tool that is not
-    a function."""
-    found: list[Any] = _read(data.tools or (), TOOLS, "tools", default=None)
-    return found
+def tools_of(data: ResponseRequest) -> ResponseTools:
+    """The functions of `tools`, and the types of the tools that are none. Raises InvalidRequest,
+    which names the place of the mistake."""
+    functions, skipped = {}, {}
+    for index, raw in enumerate(data.tools or ()):
+        where = f"tools[{index}]"
+        kind = _type_of(raw, where)
+        if kind == FUNCTION:
+            functions[index] = _decode(raw, ResponseTool, where)
+        else:
+            skipped[index] = kind
+    return ResponseTools(functions, skipped)
 
 
-def _read(
-    raws: Sequence[Raw], kinds: Mapping[str, type[Struct]], field: str, default: str | None
-) -> list[Struct]:
+def _items(raws: Sequence[Raw]) -> list[Any]:
     found = []
     for index, raw in enumerate(raws):
-        where = f"{field}[{index}]"
-        tag = _decode(raw, _Tagged, where).type or default
-        if tag is None:
-            raise InvalidRequest(
-                f"`{where}.type` is required.",
-                param=f"{where}.type",
-                code="missing_required_parameter",
-            )
-        if tag not in kinds:
-            _refuse_type(f"{where}.type", tag, kinds)
-        found.append(_decode(raw, kinds[tag], where))
+        where = f"input[{index}]"
+        kind = _type_of(raw, where, default="message")
+        if kind not in ITEMS:
+            _refuse_type(f"{where}.type", kind)
+        found.append(_decode(raw, ITEMS[kind], where))
     return found
+
+
+def _type_of(raw: Raw, where: str, default: str | None = None) -> str:
+    tag = _decode(raw, _Tagged, where).type
+    kind = default if tag is None else tag
+    if kind is None:
+        raise InvalidRequest(
+            f"`{where}.type` is required.",
+            param=f"{where}.type",
+            code="missing_required_parameter",
+        )
+    return kind
 
 
 def _decode(raw: Raw, kind: type[T], where: str) -> T:
@@ -311,12 +326,12 @@ def _decode(raw: Raw, kind: type[T], where: str) -> T:
         raise to_invalid_request(error, kind, where) from error
 
 
-def _refuse_type(param: str, tag: str, kinds: Mapping[str, object]) -> None:
+def _refuse_type(param: str, tag: str) -> NoReturn:
     advice = ""
     if tag == "item_reference":
         advice = " Responses are not stored: send the item itself."
     raise InvalidRequest(
-        f"`{param}` is `{tag[:64]}`, which this server does not have. It has: {', '.join(kinds)}."
+        f"`{param}` is `{tag[:64]}`, which this server does not have. It has: {', '.join(ITEMS)}."
         f"{advice}",
         param=param,
         code="unsupported_value",

@@ -33,6 +33,7 @@ from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
+from gateway.observability.ignored_parameters import note_ignored
 
 RESPONSE_FACTS = facts(
     operation="chat",
@@ -67,7 +68,7 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
-        return ResponseWriter(new_response(data, tools, head), logprobs)
+        return ResponseWriter(new_response(data, list(tools.functions.values()), head), logprobs)
 
     return await respond(context, request, job, model, new_writer)
 
@@ -80,6 +81,7 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     check_supported(data)
     model = model_of(context, data.model)
     job = response_job(data, tools_of(data), "", caller_of(context, request), model.lora)
+    note_ignored(request.scope, job.ignored)
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
     prompt, _ = await prepare_conversation(job.prompt, model)

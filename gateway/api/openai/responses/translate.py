@@ -1,12 +1,12 @@
 """A request for a response to its job. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from gateway.api.openai.protocol.response_format import JSONObjectFormat
 from gateway.api.openai.responses.protocol import (
     JSONSchemaTextFormat,
     ResponseRequest,
-    ResponseTool,
+    ResponseTools,
     input_items,
 )
 from gateway.api.openai.responses.tools import find_tool_use
@@ -14,6 +14,7 @@ from gateway.api.openai.responses.turns import turns_of
 from gateway.api.openai.translate.checks import check_stream_options
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import shared_params, token_limit
+from gateway.api.openai.translate.tools import skipped_tools
 from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation
 from gateway.chat.schemas import check_length, closed_schema_text
@@ -33,7 +34,7 @@ PARAM_NAMES: Mapping[str, str] = {
 
 def response_job(
     data: ResponseRequest,
-    tools: Sequence[ResponseTool],
+    tools: ResponseTools,
     job_id: str,
     caller: Caller,
     lora: str = "",
@@ -52,11 +53,14 @@ def response_job(
         seed=data.seed,
         is_streamed=bool(data.stream),
         param_names=PARAM_NAMES,
-        ignored=ignored_verbosity(verbosity, "text.verbosity"),
+        ignored={
+            **skipped_tools(tools.skipped.items()),
+            **ignored_verbosity(verbosity, "text.verbosity"),
+        },
     )
 
 
-def conversation_of(data: ResponseRequest, tools: Sequence[ResponseTool]) -> Conversation:
+def conversation_of(data: ResponseRequest, tools: ResponseTools) -> Conversation:
     """Everything that the prompt of a response depends on. Raises InvalidRequest."""
     effort = None if data.reasoning is None else data.reasoning.effort
     return Conversation(

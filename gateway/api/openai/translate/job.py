@@ -17,7 +17,7 @@ from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import sampling_params, token_limit
-from gateway.api.openai.translate.tools import find_tool_use
+from gateway.api.openai.translate.tools import find_tool_use, no_functions
 from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation, Turn
 from gateway.generation.job import Job, TextPrompts, TokenLimit
@@ -50,7 +50,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         is_streamed=bool(data.stream),
         reports_tokens=bool(data.return_token_ids),
         param_names=PARAM_NAMES,
-        ignored=ignored_verbosity(data.verbosity, "verbosity"),
+        ignored={**no_functions(data), **ignored_verbosity(data.verbosity, "verbosity")},
     )
 
 

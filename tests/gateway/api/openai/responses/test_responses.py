@@ -300,7 +300,29 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "input[0].content[0]",
         "unsupported_value",
     ),
-    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [{"type": 3}]}, "tools[0].type", "invalid_type"),
+    (
+        {"tools": [{"type": "web_search"}], "tool_choice": "required"},
+        "tool_choice",
+        "invalid_value",
+    ),
+    (
+        {"tools": [FUNCTION, {"type": "custom", "name": "c"}], "tool_choice": {"type": "custom"}},
+        "tool_choice.type",
+        "invalid_value",
+    ),
+    (
+        {
+            "tools": [FUNCTION, {"type": "web_search"}],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "web_search"}],
+            },
+        },
+        "tool_choice.tools[0].type",
+        "invalid_value",
+    ),
     ({"tools": [{"name": "f"}]}, "tools[0].type", "missing_required_parameter"),
     ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name", "invalid_value"),
     (
