@@ -14,7 +14,7 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, Settled, to_invalid_request
+from gateway.http.decoding import MISTAKES, Settled, decode_leniently, to_invalid_request
 from gateway.observability.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
@@ -48,7 +48,7 @@ class JSONBody(Generic[T]):
         except InternalServerException as error:
             raise ClientException("The client left before its request was complete.") from error
         try:
-            data = self._decode(body)
+            data = decode_leniently(self._decode, body)
             unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
             return self._settled(request, data, unknown) if unknown else data

@@ -62,7 +62,8 @@ class InputAudio(Struct, tag_field="type", tag="input_audio"):
 
 
 InputPart = InputText | OutputText | Refusal | InputImage | InputFile | InputAudio
-InputContent = str | Annotated[list[InputPart], Meta(min_length=1)]
+InputContent = str | list[InputPart]
+"""No parts at all are an empty text."""
 
 
 class InputMessage(Struct, kw_only=True):
@@ -70,24 +71,25 @@ class InputMessage(Struct, kw_only=True):
 
     role: Literal["user", "assistant", "system", "developer"]
     content: InputContent
-    type: Literal["message"] = "message"
+    type: Literal["message"] | None = None
 
 
 class InputFunctionCall(Struct, kw_only=True):
     """A call that the model made earlier. `arguments` is JSON in a string."""
 
     type: Literal["function_call"]
-    call_id: str
     name: str
-    arguments: str
+    call_id: str | None = None
+    arguments: str | None = None
 
 
 class InputFunctionOutput(Struct, kw_only=True):
-    """The result of a function call."""
+    """The result of a function call. Without `call_id` it is that of the next call without a
+    result."""
 
     type: Literal["function_call_output"]
-    call_id: str
-    output: InputContent
+    call_id: str | None = None
+    output: InputContent | None = None
 
 
 class ThoughtText(Struct, kw_only=True):
