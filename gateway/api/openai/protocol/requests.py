@@ -54,27 +54,34 @@ class WorkRequest(Struct, kw_only=True):
     deadline: float | None = None
 
 
-class GenerationRequest(WorkRequest, kw_only=True):
-    """The fields of both endpoints that generate. OpenAI does not have `top_k` and the fields after
-    it, and has `response_format` for chats alone."""
+class SampledRequest(WorkRequest, kw_only=True):
+    """The fields of chats, completions and responses. OpenAI does not have `top_k` and the fields
+    after it, and has `stop`, `seed`, the penalties and `logit_bias` not for responses."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    n: NumChoices | None = None
     stop: StopString | StopStrings | None = None
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     logit_bias: LogitBias | None = None
-    response_format: ResponseFormat | None = None
     top_k: TopK | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     min_tokens: NumTokens | None = None
     stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
+    cache_salt: CacheSalt | None = None
+
+
+class GenerationRequest(SampledRequest, kw_only=True):
+    """The fields of chats and completions. OpenAI has `response_format` for chats alone, and does
+    not have the fields after it."""
+
+    n: NumChoices | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     include_stop_str_in_output: bool | None = None
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
     return_token_ids: bool | None = None
@@ -85,7 +92,6 @@ class GenerationRequest(WorkRequest, kw_only=True):
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
-    cache_salt: CacheSalt | None = None
 
 
 class ChatCompletionRequest(GenerationRequest, kw_only=True):

@@ -12,24 +12,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.api.openai.protocol.params import (
-    CacheSalt,
-    LogitBias,
     MaxTokens,
     Metadata,
     NumTokens,
-    Penalty,
-    Seed,
     ServiceTier,
-    StopString,
-    StopStrings,
-    Temperature,
-    TokenId,
-    TopK,
-    TopP,
-    Unchecked,
     Unsupported,
     Verbosity,
 )
+from gateway.api.openai.protocol.requests import SampledRequest
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
 from gateway.api.openai.protocol.tools import FUNCTION, MAX_TOOLS, FunctionName
 from gateway.chat.reasoning.wish import ReasoningEffort
@@ -199,12 +189,12 @@ Includable = Literal[
 ]
 
 
-class ResponseRequest(Struct, kw_only=True):
+class ResponseRequest(SampledRequest, kw_only=True):
     """The body of POST /v1/responses, and of POST /v1/responses/input_tokens, where only those
-    fields count that the prompt depends on. OpenAI does not have `seed` and the fields after it.
-    The last block has the names that chats use; each is refused with a hint to the right name."""
+    fields count that the prompt depends on. OpenAI does not have `chat_template_kwargs` and the
+    fields after it. The last block has the names that chats use; each is refused with a hint to the
+    right name."""
 
-    model: str | None = None
     input: str | Annotated[list[Raw], Meta(min_length=1)]
     instructions: str | None = None
     tools: Annotated[list[Raw], Meta(max_length=MAX_TOOLS)] | None = None
@@ -215,16 +205,11 @@ class ResponseRequest(Struct, kw_only=True):
     truncation: Unsupported = None
     previous_response_id: Unsupported = None
     conversation: Unsupported = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
     max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[Includable] | None = None
     metadata: Metadata | None = None
-    stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
-    user: str | None = None
     safety_identifier: str | None = None
     service_tier: ServiceTier | None = None
     store: bool | None = None
@@ -237,20 +222,7 @@ class ResponseRequest(Struct, kw_only=True):
     context_management: Unsupported = None
     moderation: Unsupported = None
 
-    seed: Seed | None = None
-    stop: StopString | StopStrings | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: LogitBias | None = None
-    top_k: TopK | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    min_tokens: NumTokens | None = None
-    stop_token_ids: list[TokenId] | None = None
-    ignore_eos: bool | None = None
-    priority: Unchecked = None
-    deadline: float | None = None
-    cache_salt: CacheSalt | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
     enable_thinking: bool | None = None

@@ -1,12 +1,12 @@
 """Sampling parameters of OpenAI's endpoints to the runtime's. Pure."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
+    SampledRequest,
 )
 from gateway.api.openai.translate.structured_output import structured_output
 from runtime.errors import InvalidRequest
@@ -14,25 +14,8 @@ from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 
 
-class SamplingFields(Protocol):
-    """The fields that all endpoints have by the same names; each may be None."""
-
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    min_p: float | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    repetition_penalty: float | None
-    stop: str | list[str] | None
-    stop_token_ids: list[int] | None
-    min_tokens: int | None
-    ignore_eos: bool | None
-    logit_bias: dict[int, float] | None
-
-
 def shared_params(
-    data: SamplingFields,
+    data: SampledRequest,
     structured_output: StructuredOutput | None,
     *,
     logprobs: int | None = None,
