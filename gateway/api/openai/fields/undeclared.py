@@ -128,7 +128,8 @@ class UndeclaredFields(Generic[T]):
 
 
 def _list(words: Iterable[str]) -> str:
-    return " and ".join([f"`{word}`" for word in words])
+    *others, last = [f"`{word}`" for word in words]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _decode(raw: Raw | bytes, kind: Any, where: str) -> Any:

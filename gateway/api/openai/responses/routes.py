@@ -75,8 +75,8 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
 async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Count the tokens of the prompt of a response. No engine is needed. What a response would
-    refuse is refused."""
+    """Count the tokens of the prompt of a response. No engine is needed. What a response
+    refuses before it needs one is refused here too."""
     data = await RESPONSE_BODY.read(request)
     check_supported(data)
     model = model_of(context, data.model)
