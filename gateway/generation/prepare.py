@@ -75,6 +75,14 @@ async def prepare_conversation(
     )
 
 
+def unused_params(job: Job, model: ServedModel) -> Sequence[str]:
+    """The parameters of the reasoning that this model can do nothing with."""
+    if isinstance(job.prompt, TextPrompts):
+        return ()
+    template = model.tool_template if job.prompt.uses_tools else model.template
+    return _plan_thinking(job.prompt, model, template).unused
+
+
 def _plan_thinking(
     conversation: Conversation, model: ServedModel, template: ChatTemplate
 ) -> ThinkingPlan:
