@@ -2,7 +2,10 @@
 nothing else helps."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from runtime.tokenizers.text_pattern import pattern_of
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -16,9 +19,18 @@ class ControlTexts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.pattern = re.compile(f"({pattern_of(tokenizer.control_tokens)})")
+        self._in_json = _json_pattern(tokenizer.control_tokens)
         self._spelled: dict[str, list[int]] = {}
         self._line = tokenizer.encode(_LINE, add_special=False, parse_special=False)
         self._prefix, self._suffix = _tokens_around(tokenizer)
+
+    def may_be_in(self, value: Any) -> bool:
+        """Whether a string in a value of JSON's types may contain one of the texts. False is
+        certain. The cost is that of writing the value as JSON."""
+        try:
+            return self._in_json.search(msgspec.json.encode(value)) is not None
+        except UnicodeEncodeError:  # JSON has no way to write a lone surrogate
+            return True
 
     def encode(self, pieces: Sequence[str], *, add_special: bool) -> list[int]:
         """The ids of a prompt in pieces. Every second piece, from the second on, is the text of a
@@ -69,6 +81,17 @@ class ControlTexts:
         if self._line and token_ids[: len(self._line)] == self._line:
             return token_ids[len(self._line) :]
         return encode(text, add_special=False, parse_special=parse_special)
+
+
+def _json_pattern(texts: Iterable[str]) -> re.Pattern[bytes]:
+    """The pattern of the texts as they stand in JSON. A text that is not UTF-8 cannot."""
+    written = (text for text in texts if not _has_surrogate(text))
+    escaped = (msgspec.json.encode(text)[1:-1].decode() for text in written)
+    return re.compile(pattern_of(escaped).encode())
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _tokens_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -78,7 +78,9 @@ class LlamaVocabTokenizer:
         """The texts of the tokens that structure a prompt, among those of all tokens."""
         structural = self._llama.LLAMA_TOKEN_ATTR_CONTROL | self._llama.LLAMA_TOKEN_ATTR_UNKNOWN
         attributes = (self._llama.llama_vocab_get_attr(self._vocab, i) for i in range(len(texts)))
-        control = {text for text, found in zip(texts, attributes, strict=True) if found & structural}
+        control = {
+            text for text, found in zip(texts, attributes, strict=True) if found & structural
+        }
         return frozenset(filter(None, control | set(ALWAYS_SHOWN).intersection(texts)))
 
     def _fim_tokens(self) -> FimTokens | None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.chat.template.probe import ToolSupport
 from gateway.chat.template.template import ChatTemplate
+from gateway.chat.template.tool_support import ToolSupport
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.load import load_tokenizer
 
