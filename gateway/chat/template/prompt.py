@@ -105,7 +105,8 @@ class _Rendering:
             return RenderedPrompt(text, self._template.writes_bos(text))
         plain_text = PlainText(self._control.pattern)
         pieces = plain_text.pieces(self._render(plain_text.guarded(given)))
-        return RenderedPrompt("".join(pieces), self._template.writes_bos(pieces[0]), pieces)
+        has_bos = self._template.writes_bos(pieces[0])
+        return RenderedPrompt("".join(pieces), has_bos, pieces if len(pieces) > 1 else ())
 
     def _render(self, given: Mapping[str, Any]) -> str:
         conversation = self._conversation
