@@ -4,11 +4,14 @@ from pathlib import Path
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from gateway.chat.reasoning.formats import ReasoningFormat, find_format
 from gateway.chat.reasoning.plan import TemplateControls, template_controls
 from gateway.chat.template.environment import compile_template
+from gateway.chat.template.message_support import MessageSupport
 from gateway.chat.template.template import ChatTemplate
+from gateway.chat.template.tool_support import ToolSupport
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.find_dialect import find_dialect
@@ -56,7 +59,9 @@ def read_own_template(path: str) -> str:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_TEMPLATE_BYTES + 1).decode("utf-8")
         compile_template(text)
-    except (OSError, UnicodeDecodeError, ModelFileError) as error:
+    except OSError as error:
+        raise SetupError(f"model.chat_template: {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ModelFileError) as error:
         raise SetupError(f"model.chat_template: {path}: {error}") from error
     if len(text) > _MAX_TEMPLATE_BYTES:
         raise SetupError(f"model.chat_template: {path}: is longer than any template")
@@ -75,6 +80,8 @@ def find_templates(name: str, tokenizer: Tokenizer, settings: ModelSettings) -> 
     if default is None:
         log.error("no_chat", model=name, reason=obstacle)
         return FoundTemplates(None, find_format(settings.reasoning_parser, text), obstacle)
+    if adaptations := _adaptations(default.template):
+        log.info("chat_template_adapted", model=name, adaptations=adaptations)
     tool_use = None if own else _tool_template(name, tokenizer)
     reasoning_format = find_format(settings.reasoning_parser, default.text)
     templates = _templates(default, tool_use or default, reasoning_format)
@@ -97,6 +104,19 @@ def _usable(tokenizer: Tokenizer, text: str | None) -> tuple[_Source | None, str
     if template.messages.obstacle:
         return None, f"its chat template cannot be used: {template.messages.obstacle}"
     return _Source(text, template), ""
+
+
+def _adaptations(template: ChatTemplate) -> list[str]:
+    """The names of all in which the template does not take what clients send."""
+    supports: list[MessageSupport | ToolSupport] = [template.messages]
+    if template.tools.shows_messages:
+        supports.append(replace(template.tools, shows_tools=False, shows_messages=False))
+    return [
+        field.name
+        for support in supports
+        for field in fields(support)
+        if getattr(support, field.name) != field.default
+    ]
 
 
 def _chatml(name: str, tokenizer: Tokenizer, obstacle: str) -> _Source | None:

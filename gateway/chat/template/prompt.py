@@ -100,6 +100,13 @@ class _Rendering:
     def prompt_of(self, messages: _Messages) -> RenderedPrompt:
         """Raises InvalidRequest if the template refuses the messages."""
         given = {"messages": messages, "tools": self._tools, "variables": self._variables}
+        try:
+            return self._guarded(given)
+        except RecursionError as error:
+            message = "The conversation or its tools are nested too deeply."
+            raise InvalidRequest(message, param=self._conversation.param) from error
+
+    def _guarded(self, given: Mapping[str, Any]) -> RenderedPrompt:
         if not self._control.may_be_in(given):
             text = self._render(given)
             return RenderedPrompt(text, self._template.writes_bos(text))

@@ -13,7 +13,7 @@ from gateway.models.templates import read_own_template
 from gateway.settings.schema import ModelSettings
 from runtime.client.engine_client import EngineClient
 from runtime.errors import InvalidRequest, SetupError
-from tests.kit.chat.templates import BLIND_TEMPLATES, BROKEN_TEMPLATES
+from tests.kit.chat.templates import BLIND_TEMPLATES, BROKEN_TEMPLATES, TEMPLATES
 from tests.kit.engines import READY
 from tests.kit.jobs import chat
 from tests.kit.models.tensorrt_model import write_tensorrt_model
@@ -78,6 +78,15 @@ async def test_a_vocabulary_that_was_made_for_chatml(template: str, tmp_path: Pa
         "ChatML",
     )
     assert await prompt_of(model) == ("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.anyio
+async def test_what_a_template_does_not_take_is_in_the_log(tmp_path: Path) -> None:
+    _, lines = await model_with(tmp_path, TEMPLATES["takes parts and turns"])
+
+    [line] = lines
+    assert (line["event"], line["model"]) == ("chat_template_adapted", "acme/parrot")
+    assert line["adaptations"] == ["parts", "system", "alternates", "begins_with_user"]
 
 
 @pytest.mark.anyio
