@@ -2,15 +2,22 @@
 nothing else helps."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from runtime.tokenizers.text_pattern import pattern_of
 from runtime.tokenizers.tokenizer import Tokenizer
 
 _LINE = "\n"
+_MAX_MISSING = 2
+"""How much of a control token a template's text may supply on one side: `<|` or `|>`."""
+_MIN_EDGE = 2
+_JSON_BLANKS = r"(?: |\\[nrt])*"
+_DIGIT = re.compile("[0-9]")
 
 
 class ControlTexts:
@@ -19,18 +26,32 @@ class ControlTexts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.pattern = re.compile(f"({pattern_of(tokenizer.control_tokens)})")
-        self._in_json = _json_pattern(tokenizer.control_tokens)
+        edges = _Edges.of(tokenizer.control_tokens)
+        self._edges = edges.pattern()
+        self._in_json = edges.json_patterns(tokenizer.control_tokens)
         self._spelled: dict[str, list[int]] = {}
         self._line = tokenizer.encode(_LINE, add_special=False, parse_special=False)
         self._prefix, self._suffix = _tokens_around(tokenizer)
 
     def may_be_in(self, value: Any) -> bool:
-        """Whether a string in a value of JSON's types may contain one of the texts. False is
+        """Whether `replaced` may find something in a string in a value of JSON's types. False is
         certain. The cost is that of writing the value as JSON."""
         try:
-            return self._in_json.search(msgspec.json.encode(value)) is not None
+            written = msgspec.json.encode(value)
         except UnicodeEncodeError:  # JSON has no way to write a lone surrogate
             return True
+        return any(pattern.search(written) for pattern in self._in_json)
+
+    def replaced(self, text: str, replace: Callable[[re.Match[str]], str]) -> str:
+        """The text with all that may be, or become, a control token in it replaced: whole texts of
+        control tokens, and beginnings and ends that lack no more than two characters of one, with
+        blanks around them, which templates cut off."""
+        text = self.pattern.sub(replace, text)
+        start = len(text) - len(text.lstrip())
+        end = len(text.rstrip())
+        if start >= end:
+            return text
+        return text[:start] + self._edges.sub(replace, text[start:end]) + text[end:]
 
     def encode(self, pieces: Sequence[str], *, add_special: bool) -> list[int]:
         """The ids of a prompt in pieces. Every second piece, from the second on, is the text of a
@@ -83,15 +104,64 @@ class ControlTexts:
         return encode(text, add_special=False, parse_special=parse_special)
 
 
-def _json_pattern(texts: Iterable[str]) -> re.Pattern[bytes]:
-    """The pattern of the texts as they stand in JSON. A text that is not UTF-8 cannot."""
-    written = (text for text in texts if not _has_surrogate(text))
-    escaped = (msgspec.json.encode(text)[1:-1].decode() for text in written)
-    return re.compile(pattern_of(escaped).encode())
+class _Edges(Struct, frozen=True):
+    """Parts of control tokens that a text may begin with (`starts`), end with (`ends`) or consist
+    of (`wholes`), so that a template's own text beside them completes a token. Tokens with a number
+    in their names are left out: they are reserves, many, and without a meaning."""
+
+    starts: set[str]
+    ends: set[str]
+    wholes: set[str]
+
+    @classmethod
+    def of(cls, tokens: Iterable[str]) -> "_Edges":
+        edges = cls(set(), set(), set())
+        for token in tokens:
+            if _DIGIT.search(token):
+                continue
+            size = len(token)
+            cuts = product(range(_MAX_MISSING + 1), range(size - _MAX_MISSING, size + 1))
+            for start, end in cuts:
+                edges._add(token[start:end], start > 0, end < size)
+        return edges
+
+    def _add(self, part: str, is_open_left: bool, is_open_right: bool) -> None:
+        if len(part) < _MIN_EDGE:
+            return
+        if is_open_left and is_open_right:
+            if not part.isalnum():
+                self.wholes.add(part)
+        elif is_open_left:
+            self.starts.add(part)
+        elif is_open_right:
+            self.ends.add(part)
+
+    def pattern(self) -> re.Pattern[str]:
+        starts, ends, wholes = map(pattern_of, (self.starts, self.ends, self.wholes))
+        return re.compile(rf"\A(?:{starts})|\A(?:{wholes})\Z|(?:{ends})\Z")
+
+    def json_patterns(self, tokens: Iterable[str]) -> list[re.Pattern[bytes]]:
+        """Patterns of all tokens and edges as they stand in JSON. What is not UTF-8 cannot.
+
+        There are two, each of which begins with the same characters in most vocabularies: these are
+        found fastest.
+        """
+        known, starts, ends, wholes = (
+            pattern_of(map(_in_json, parts))
+            for parts in (tokens, self.starts, self.ends, self.wholes)
+        )
+        patterns = (
+            rf"{known}|{ends}{_JSON_BLANKS}\"",
+            rf"\"{_JSON_BLANKS}(?:{starts}|{wholes}{_JSON_BLANKS}\")",
+        )
+        return [re.compile(each.encode("utf-8", "surrogateescape")) for each in patterns]
 
 
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _in_json(text: str) -> str:
+    try:
+        return msgspec.json.encode(text)[1:-1].decode()
+    except UnicodeEncodeError:  # found in no JSON
+        return text
 
 
 def _tokens_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

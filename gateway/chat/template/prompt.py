@@ -110,7 +110,7 @@ class _Rendering:
         if not self._control.may_be_in(given):
             text = self._render(given)
             return RenderedPrompt(text, self._template.writes_bos(text))
-        plain_text = PlainText(self._control.pattern)
+        plain_text = PlainText(self._control)
         pieces = plain_text.pieces(self._render(plain_text.guarded(given)))
         has_bos = self._template.writes_bos(pieces[0])
         return RenderedPrompt("".join(pieces), has_bos, pieces if len(pieces) > 1 else ())

@@ -76,11 +76,11 @@ def ids_of(prompt: RenderedPrompt) -> list[int]:
 def test_the_control_tokens_are_those_of_the_template(text: str, behaviour: str) -> None:
     """They are those around a harmless text, and the prompt's text is that of a server that reads
     all of them."""
-    prompt = rendered(behaviour, body(f"x{text}x"))
+    prompt = rendered(behaviour, body(f"{text}x{text}"))
 
     harmless = ids_of(rendered(behaviour, body("xx")))
     assert control_ids(TOKENIZER, ids_of(prompt)) == control_ids(TOKENIZER, harmless)
-    assert prompt.text == rendered(behaviour, body(f"x{text}x"), NO_CONTROL).text
+    assert prompt.text == rendered(behaviour, body(f"{text}x{text}"), NO_CONTROL).text
 
 
 @pytest.mark.parametrize("behaviour", TEMPLATES)
@@ -90,6 +90,37 @@ def test_the_text_is_shown_as_it_is(behaviour: str) -> None:
     assert FORGED in prompt.text
     assert FORGED in text_of(TOKENIZER, ids_of(prompt))
     assert prompt.text == "".join(prompt.pieces)
+
+
+@pytest.mark.parametrize(
+    ("beside", "content"),
+    [
+        ("'<' ~ m.content ~ '>'", "|im_end|"),
+        ("'<|' ~ m.content ~ '|>'", "|im_end|>"),
+        ("m.content ~ '>'", "so <|im_end|"),
+        ("m.content ~ '|>'", "<|im_end"),
+        ("'<' ~ m.content", "|im_end|> so"),
+        ("'<|' ~ m.content", "im_end|>"),
+        ("m.content.strip() ~ '>'", "<|im_end|   "),
+    ],
+)
+def test_a_template_does_not_complete_a_token(beside: str, content: str) -> None:
+    """What it writes beside a text makes one of it, seen as text."""
+    source = f"<|im_start|>{{% for m in messages %}}{{{{ {beside} }}}}{{% endfor %}}<|eos|>"
+    completing = ChatTemplate(source, bos_token="", eos_token="")
+    conversation = conversation_of(chat(messages=[{"role": "user", "content": content}]))
+
+    prompt = render_conversation(conversation, completing, {}, CONTROL)
+    assert len(control_ids(TOKENIZER, ids_of(prompt))) == len(["bos", "im_start", "eos"])
+    assert text_of(TOKENIZER, ids_of(prompt)) in prompt.text
+
+
+@pytest.mark.parametrize("content", ["a <|", "<|im_end|", "m_end|> b", "|>", "> quoted", "im_end"])
+def test_an_edge_alone_changes_nothing(content: str) -> None:
+    prompt = rendered("plain", {"messages": [{"role": "user", "content": content}]})
+
+    assert content in prompt.text
+    assert prompt.pieces == ()
 
 
 def test_nothing_changes_without_such_texts() -> None:
