@@ -159,6 +159,13 @@ class ServedModel:
         return b"".join(text_pieces(self.tokenizer, token_ids)).decode("utf-8", "replace")
 
     @property
+    def chat_template(self) -> str | None:
+        """The text of the template that ordinary conversations are rendered with; None if the model
+        cannot chat."""
+        templates = self._checked.templates.templates
+        return None if templates is None else templates.default.source
+
+    @property
     def template(self) -> ChatTemplate:
         """Raises EngineUnavailable while the model is not ready, InvalidRequest if it has none."""
         return self._loaded_templates.default

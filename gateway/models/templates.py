@@ -45,11 +45,6 @@ class FoundTemplates(Struct, frozen=True):
     obstacle: str = ""
 
 
-class _Source(Struct, frozen=True):
-    text: str
-    template: ChatTemplate
-
-
 def read_own_template(path: str) -> str:
     """The text of `model.chat_template`; "" without such a file. Raises SetupError for a file that
     is no template."""
@@ -80,15 +75,15 @@ def find_templates(name: str, tokenizer: Tokenizer, settings: ModelSettings) -> 
     if default is None:
         log.error("no_chat", model=name, reason=obstacle)
         return FoundTemplates(None, find_format(settings.reasoning_parser, text), obstacle)
-    if adaptations := _adaptations(default.template):
+    if adaptations := _adaptations(default):
         log.info("chat_template_adapted", model=name, adaptations=adaptations)
     tool_use = None if own else _tool_template(name, tokenizer)
-    reasoning_format = find_format(settings.reasoning_parser, default.text)
+    reasoning_format = find_format(settings.reasoning_parser, default.source)
     templates = _templates(default, tool_use or default, reasoning_format)
     return FoundTemplates(templates, reasoning_format)
 
 
-def _usable(tokenizer: Tokenizer, text: str | None) -> tuple[_Source | None, str]:
+def _usable(tokenizer: Tokenizer, text: str | None) -> tuple[ChatTemplate | None, str]:
     """A template, or why there is none."""
     if not text:
         return None, "it has no chat template"
@@ -103,7 +98,7 @@ def _usable(tokenizer: Tokenizer, text: str | None) -> tuple[_Source | None, str
         return None, f"its chat template cannot be used: {error}"
     if template.messages.obstacle:
         return None, f"its chat template cannot be used: {template.messages.obstacle}"
-    return _Source(text, template), ""
+    return template, ""
 
 
 def _adaptations(template: ChatTemplate) -> list[str]:
@@ -119,31 +114,31 @@ def _adaptations(template: ChatTemplate) -> list[str]:
     ]
 
 
-def _chatml(name: str, tokenizer: Tokenizer, obstacle: str) -> _Source | None:
+def _chatml(name: str, tokenizer: Tokenizer, obstacle: str) -> ChatTemplate | None:
     if not knows_chatml(tokenizer.control_tokens):
         return None
     log.warning("chat_template_replaced", model=name, reason=obstacle, by="ChatML")
     return _usable(tokenizer, CHATML)[0]
 
 
-def _tool_template(name: str, tokenizer: Tokenizer) -> _Source | None:
+def _tool_template(name: str, tokenizer: Tokenizer) -> ChatTemplate | None:
     """The model's own template for conversations with tools, if there is a usable one."""
     if not tokenizer.tool_template:
         return None
-    source, obstacle = _usable(tokenizer, tokenizer.tool_template)
-    if source is None:
+    template, obstacle = _usable(tokenizer, tokenizer.tool_template)
+    if template is None:
         log.warning("tool_template_unused", model=name, reason=obstacle)
-    return source
+    return template
 
 
 def _templates(
-    default: _Source, tool_use: _Source, reasoning_format: ReasoningFormat | None
+    default: ChatTemplate, tool_use: ChatTemplate, reasoning_format: ReasoningFormat | None
 ) -> Templates:
-    shows_tools = tool_use.template.tools.shows_tools
+    shows_tools = tool_use.tools.shows_tools
     return Templates(
-        default=default.template,
-        tool_use=tool_use.template,
-        tool_dialect=find_dialect(tool_use.text) if shows_tools else GENERIC,
-        controls=template_controls(default.template, reasoning_format),
-        tool_controls=template_controls(tool_use.template, reasoning_format),
+        default=default,
+        tool_use=tool_use,
+        tool_dialect=find_dialect(tool_use.source) if shows_tools else GENERIC,
+        controls=template_controls(default, reasoning_format),
+        tool_controls=template_controls(tool_use, reasoning_format),
     )

@@ -22,8 +22,8 @@ RESERVED = frozenset(
 class ChatTemplate:
     """One model's template, compiled.
 
-    `messages` describes the messages that the template takes, and `tools` what it does with tools.
-    Creating a ChatTemplate takes milliseconds, rendering microseconds.
+    `source` is its text. `messages` describes the messages that the template takes, and `tools`
+    what it does with tools. Creating a ChatTemplate takes milliseconds, rendering microseconds.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class ChatTemplate:
     ) -> None:
         """`special_tokens` are further token texts that the template may use, by name. Raises
         ModelFileError if the source is no template."""
+        self.source = source
         self._bos_token = bos_token
         self._tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | self._tokens.keys()

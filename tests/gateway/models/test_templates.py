@@ -52,6 +52,7 @@ async def test_a_model_that_cannot_chat(template: str, tmp_path: Path) -> None:
     model, lines = await model_with(tmp_path, template)
 
     [line] = lines
+    assert model.chat_template is None
     assert (line["event"], line["log_level"], line["model"]) == ("no_chat", "error", "acme/parrot")
     for refused in (
         lambda: model.template,
@@ -98,6 +99,7 @@ async def test_a_template_of_ones_own(tmp_path: Path) -> None:
         model, lines = await model_with(tmp_path, template, chat_template=str(own))
 
         assert lines == []
+        assert model.chat_template == own.read_text(encoding="utf-8")
         assert model.template is model.tool_template
         assert await prompt_of(model) == "<hi>"
 
