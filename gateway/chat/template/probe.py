@@ -12,6 +12,9 @@ from gateway.chat.template.messages import with_calls
 from gateway.chat.template.tool_support import Message, ToolShape, ToolSupport
 
 _FUNCTION, _KEY, _RESULT, _TEXT = "lookup7f3a", "key7f3a", "result7f3a", "text7f3a"
+_WRITTEN_KEYS = (f'"{_KEY}"', f"{_KEY}:", f"={_KEY}>", f">{_KEY}<")
+"""A key of an argument as prompts show it: in JSON, without quotes, or between tags."""
+
 _USER: Message = {"role": "user", "content": "question7f3a"}
 
 _VARIABLES = {
@@ -50,15 +53,15 @@ def probe_messages_with_tools(render: Render) -> MessageSupport:
 
 
 def _probe_forms(show: _Show) -> ToolSupport:
-    """The first form in which calls are shown as JSON, or else the first in which they are
-    shown."""
+    """The first form in which the keys of arguments are shown as such, or else the first in which
+    calls are shown."""
     conversation = [_USER, _call("a", {_KEY: f"{_TEXT}a"}), _result("a")]
     loosely: ToolSupport | None = None
     for form in _forms():
         prompt = show(conversation, form)
         if not all(word in prompt for word in (_KEY, *_words("a"))):
             continue
-        if f'"{_KEY}"' in prompt or f"{_KEY}:" in prompt:
+        if any(written in prompt for written in _WRITTEN_KEYS):
             return form
         loosely = loosely or form
     return loosely or ToolSupport()
