@@ -12,7 +12,7 @@ from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.chat.conversation import Conversation
 from gateway.chat.template.messages import template_messages
-from gateway.chat.template.probe import ToolSupport
+from gateway.chat.template.tool_support import ToolSupport
 from gateway.generation.prompts import check_token_ids, empty_prompt
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 from tests.kit.jobs import CALLER, chat, chat_requests, completion, completion_requests
