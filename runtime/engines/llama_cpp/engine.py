@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
+from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
@@ -24,7 +24,18 @@ from runtime.structured.compiler import GrammarCompiler
 from runtime.structured.guide import Grammar, Guide
 from runtime.tokenizers.tokenizer import Tokenizer
 
-FEATURES = ALL_FEATURES - {"lora"}
+FEATURES: frozenset[Feature] = frozenset(
+    (
+        "logit_bias",
+        "logprobs",
+        "min_tokens",
+        "prompt_logprobs",
+        "repetition_penalty",
+        "stop_token_ids",
+        "structured_output",
+        "thinking_token_budget",
+    )
+)
 
 
 class LlamaCppEngine:
