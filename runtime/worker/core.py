@@ -176,7 +176,7 @@ class EngineCore:
             self._refuse(request.request_id, error)
 
     def _refuse_expired(self, now: float) -> None:
-        for request in self._waiting.take_expired(now):
+        for request in [*self._waiting.take_expired(now), *self._preparing.take_expired(now)]:
             self._engine.abort(request.request_id)  # also frees its preparation
             self._outbox.append(_expired(request, now))
         for waiting in self._embeddings.take_expired(now):
