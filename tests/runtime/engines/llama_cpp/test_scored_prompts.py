@@ -19,9 +19,9 @@ class World:
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
-        memory = FakeMemory(16388)
+        memory = FakeMemory(40004)
         cache = KVCache(
-            memory, num_cells=16384, num_slots=8, max_num_bytes=0, block_tokens=4, sharing=False
+            memory, num_cells=40000, num_slots=8, max_num_bytes=0, block_tokens=4, sharing=False
         )
         self.pace = Pace(MAX_STEP_SECONDS)
         self.scheduler = Scheduler(cache, self.pace, max_num_seqs=8, max_num_batched_tokens=512)
@@ -54,7 +54,7 @@ def test_scored_prompts_do_not_stall_those_who_stream(factor: float) -> None:
     world.add("0", 3)
     for _ in range(4):
         world.step()
-    scored = [world.add(f"{n}", 500, prompt_logprobs=0) for n in range(1, 5)]
+    scored = [world.add(f"{n}", 1500, prompt_logprobs=0) for n in range(1, 5)]
     for _ in range(8):  # it learns how long they take
         world.step()
 
