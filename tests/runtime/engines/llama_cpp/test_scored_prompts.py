@@ -54,7 +54,7 @@ def test_scored_prompts_do_not_stall_those_who_stream(factor: float) -> None:
     world.add("0", 3)
     for _ in range(4):
         world.step()
-    scored = [world.add(f"{n}", 1500, prompt_logprobs=0) for n in range(1, 5)]
+    scored = [world.add(f"{n}", int(3000 / factor), prompt_logprobs=0) for n in range(1, 5)]
     for _ in range(8):  # it learns how long they take
         world.step()
 
