@@ -46,6 +46,7 @@ from runtime.hardware.readings import GpuSnapshot
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
+from runtime.structured.weight import check_divisors
 from runtime.tokenizers.tokenizer import Tokenizer
 
 log = structlog.get_logger(__name__)
@@ -275,6 +276,8 @@ class TensorRTEngine:
     def _check_sampling(self, request: Request) -> None:
         sampling = request.sampling
         check_token_ids(request, self._vocab_size)
+        if sampling.structured_output is not None:
+            check_divisors(sampling.structured_output)
         if request.lora and request.lora not in self._lora_requests:
             raise InvalidRequest(
                 f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
