@@ -83,7 +83,7 @@ def too_large(wanted: StructuredOutput, reason: str) -> InvalidRequest:
         for key, weight in _weights(part).items()
     ]
     _, param, place = max(weighed, default=(0.0, wanted.source, ""))
-    what = f"`{place}`, which weighs most in its schema" if place else "it"
+    what = f"`{place}`, which weighs most in its schema," if place else "it"
     return InvalidRequest(
         f"`{param}` cannot be enforced: {reason}. Make {what} smaller, or leave it out.",
         param=param,

@@ -7,7 +7,7 @@ MAX_SECONDS = 20.0
 """Seconds of processor time, and of any time, that compiling one grammar may take. The engine's
 threads go first, so on a busy machine the one becomes the other."""
 
-MAX_MEMORY = 96 * 1024**2
+MAX_MEMORY = 128 * 1024**2
 """Bytes that one grammar may add to the memory of its process."""
 
 START_SECONDS = 60.0
