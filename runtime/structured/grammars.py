@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import compile_grammar
 from runtime.structured.guide import Grammar
@@ -54,10 +55,13 @@ class _Entry:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the next request needs a new grammar. A compile error is reused without limit."""
-        if self.num_uses < MAX_USES:
-            return False
-        return not self.future.done() or self.future.exception() is None
+        """Whether the next request needs a new grammar. A refusal is reused without limit, another
+        error never."""
+        if not self.future.done():
+            return self.num_uses >= MAX_USES
+        if (error := self.future.exception()) is None:
+            return self.num_uses >= MAX_USES
+        return not isinstance(error, InvalidRequest)
 
 
 class GrammarCompiler:

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 import psutil
 
-from runtime.errors import EngineError
+from runtime.errors import EngineError, EngineOverloaded
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.trial.limits import (
     MAX_MEMORY,
@@ -67,7 +67,7 @@ class TrialProcess:
 
     def run(self, wanted: StructuredOutput, is_unwanted: Callable[[], bool]) -> Verdict:
         """Compile a grammar. Looks every `POLL_SECONDS` at what it costs, and whether it has become
-        unwanted. Raises TrialEnded."""
+        unwanted. Raises TrialEnded, and EngineOverloaded on a machine that is too busy."""
         began, processor, memory = time.monotonic(), self._processor_seconds(), self._memory()
         self._send(wanted)
         while True:
@@ -95,11 +95,17 @@ class TrialProcess:
                     stream.close()
 
     def _excess(self, began: float, processor: float, memory: int) -> str:
-        """What a trial has used too much of; "" while it may go on."""
+        """What a trial has used too much of; "" while it may go on. Raises EngineOverloaded when
+        the machine was too busy to come to a verdict."""
         if self._processor_seconds() - processor > MAX_PROCESSOR_SECONDS:
             return f"compiling it takes more than {MAX_PROCESSOR_SECONDS:g} s of processor time"
         if time.monotonic() - began > MAX_SECONDS:
-            return f"compiling it takes more than {MAX_SECONDS:g} s"
+            self.end()
+            raise EngineOverloaded(
+                f"The grammar was not compiled within {MAX_SECONDS:g} seconds, because the machine"
+                " is busy. Try again later.",
+                retry_after=1.0,
+            )
         if self._memory() - memory > MAX_MEMORY:
             return f"compiling it takes more than {MAX_MEMORY // 1024**2} MiB of memory"
         return ""

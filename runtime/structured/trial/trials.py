@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+from runtime.errors import EngineOverloaded
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.trial.messages import Spelling
 from runtime.structured.trial.process import TrialEnded, TrialProcess
@@ -28,13 +29,16 @@ class Trials:
 
     def run(self, wanted: StructuredOutput, is_unwanted: Callable[[], bool]) -> str:
         """Compile a grammar on trial. Returns what it used too much of, "" for a grammar that
-        compiles; raises InvalidRequest for one that cannot be enforced. When it becomes unwanted,
-        the trial ends soon."""
+        compiles; raises InvalidRequest for one that cannot be enforced, and EngineOverloaded on a
+        machine that is too busy. When it becomes unwanted, the trial ends soon."""
         reason = ""
         for _ in range(MAX_LOST):
             process = self._take_process()
             try:
                 verdict = process.run(wanted, is_unwanted)
+            except EngineOverloaded:
+                self._count_killed()
+                raise
             except TrialEnded as ended:
                 self._count_killed()
                 reason = ended.reason

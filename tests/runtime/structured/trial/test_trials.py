@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runtime.errors import InvalidRequest
+from runtime.errors import EngineOverloaded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.processes import is_alive
 from runtime.structured.grammars import NUM_THREADS, GrammarCompiler
@@ -160,6 +160,22 @@ def test_a_process_that_somebody_kills_loses_no_request(grammars: GrammarCompile
         process.kill()
     until(lambda: not any(process.is_running() for process in idle))  # nor is one a zombie
     grammars.compile(StructuredOutput(grammar='start: "b"')).result(timeout=60)
+
+
+def test_a_busy_machine_is_no_reason_to_refuse_for_good(
+    grammars: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("runtime.structured.trial.process.MAX_SECONDS", 0.0)
+        patch.setattr("runtime.structured.trial.process.MAX_PROCESSOR_SECONDS", 60.0)
+        first = grammars.compile(slow())
+        with pytest.raises(EngineOverloaded, match="busy"):
+            first.result(timeout=60)
+
+    second = grammars.compile(slow())
+    assert second is not first
+    with pytest.raises(InvalidRequest):
+        second.result(timeout=60)
 
 
 def test_the_end_of_the_engine_process_is_the_end_of_its_trials() -> None:
