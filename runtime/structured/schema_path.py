@@ -46,11 +46,11 @@ class _Search:
         part, path = self._root, ""
         while (found := self._descend(part)) is not None:
             step, part = found
-            path += step if not path or step.startswith("[") else f".{step}"
+            path = join_path(path, step)
         return path
 
     def _descend(self, part: Any) -> tuple[str, Any] | None:
-        for step, child in _children(part):
+        for step, child in children(part):
             if not isinstance(child, dict):
                 continue
             if self._num_left == 0 or time.monotonic() >= self._deadline:
@@ -68,7 +68,13 @@ class _Search:
         return {**self._definitions, **child}
 
 
-def _children(part: Any) -> Iterator[tuple[str, Any]]:
+def join_path(path: str, step: str) -> str:
+    """The path of a part within the part at `path`."""
+    return f"{path}{step}" if not path or step.startswith("[") else f"{path}.{step}"
+
+
+def children(part: Any) -> Iterator[tuple[str, Any]]:
+    """The parts directly within a part of a schema, each with the step that leads to it."""
     if not isinstance(part, dict):
         return
     for key in _NAMED:
