@@ -10,19 +10,21 @@ from llguidance import LLMatcher
 
 from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import LeftOut
+from runtime.structured.reasons import one_line
 
 Allowed: TypeAlias = npt.NDArray[np.bool_]
-
-_MAX_REASON = 500
 
 
 class Grammar(msgspec.Struct, frozen=True):
     """A compiled grammar. `matcher` has consumed no token and is only copied. All copies share its
-    lexer, whose states they compute when they need them."""
+    lexer, whose states they compute when they need them. `left_out` is what the grammar does not
+    enforce."""
 
     matcher: LLMatcher
     vocab_size: int
     eog_token_ids: frozenset[int]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Guide:
@@ -77,9 +79,3 @@ class Guide:
 def _param_of(params: SamplingParams) -> str:
     assert params.structured_output is not None, "a guide without a grammar: this is a bug"
     return params.structured_output.source
-
-
-def one_line(reason: str) -> str:
-    """An error message of llguidance on one line, cut to `_MAX_REASON` characters."""
-    line = " ".join(reason.replace("<non-verbose/>", "").split())
-    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}…"

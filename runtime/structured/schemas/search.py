@@ -2,81 +2,54 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+from runtime.structured.schemas.references import Pointer, children
 
 MAX_TRIES = 200
 MAX_SECONDS = 0.5
-"""Maximum number of parts that are tried, and maximum time in seconds. In a larger schema the path
-that is found may be less exact."""
+"""Maximum number of parts that are tried, and maximum time in seconds. In a larger schema the part
+that is found may be larger than it has to be."""
 
-_NAMED = ("properties", "patternProperties", "$defs", "definitions")
-_SINGLE = ("items", "additionalProperties", "additionalItems")
-_LISTED = ("anyOf", "allOf", "oneOf", "prefixItems", "items")
+_DEFINITIONS = ("$defs", "definitions", "x-guidance")
 
 
-def find_mistake(schema: str, mistake: Callable[[str], str]) -> str:
-    """The path of the smallest part of a schema that alone has the error of the whole; "" for the
-    whole. `mistake` returns the error of a schema's text, "" for none. A path looks like
-    `properties.name.anyOf[0]`."""
-    reason = mistake(schema)
-    if not reason:
-        return ""
-    try:
-        root = json.loads(schema)
-    except (ValueError, RecursionError):
-        return ""
-    return _Search(root, reason, mistake).run()
+def find_mistake(root: dict[str, Any], mistake: Callable[[str], str]) -> Pointer:
+    """The smallest part of a schema that alone has the error of the whole, by the keys that lead to
+    it; () for the whole. `mistake` returns the error of a schema's text, "" for none."""
+    reason = mistake(json.dumps(root))
+    return _Search(root, reason, mistake).run() if reason else ()
+
+
+def alone(root: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """A part as a schema of its own. It gets the definitions that it may refer to."""
+    return {**{key: root[key] for key in _DEFINITIONS if key in root}, **part}
 
 
 class _Search:
-    def __init__(self, root: Any, reason: str, mistake: Callable[[str], str]) -> None:
+    def __init__(self, root: dict[str, Any], reason: str, mistake: Callable[[str], str]) -> None:
         self._root = root
         self._reason = reason
         self._mistake = mistake
         self._num_left = MAX_TRIES
         self._deadline = time.monotonic() + MAX_SECONDS
-        self._definitions = {
-            key: root[key]
-            for key in ("$schema", "$id", "$defs", "definitions", "x-guidance")
-            if isinstance(root, dict) and key in root
-        }
 
-    def run(self) -> str:
-        part, path = self._root, ""
+    def run(self) -> Pointer:
+        part: dict[str, Any] = self._root
+        pointer: Pointer = ()
         while (found := self._descend(part)) is not None:
-            step, part = found
-            path += step if not path or step.startswith("[") else f".{step}"
-        return path
+            keys, part = found
+            pointer += keys
+        return pointer
 
-    def _descend(self, part: Any) -> tuple[str, Any] | None:
-        for step, child in _children(part):
+    def _descend(self, part: dict[str, Any]) -> tuple[Pointer, dict[str, Any]] | None:
+        for keys, child in children(part):
             if not isinstance(child, dict):
                 continue
             if self._num_left == 0 or time.monotonic() >= self._deadline:
                 return None
             self._num_left -= 1
-            if self._mistake(json.dumps(self._alone(step, child))) == self._reason:
-                return step, child
+            if self._mistake(json.dumps(alone(self._root, child))) == self._reason:
+                return keys, child
         return None
-
-    def _alone(self, step: str, child: dict[str, Any]) -> dict[str, Any]:
-        """A part as a schema of its own. It gets the definitions that it may refer to, unless it is
-        a definition itself."""
-        if step.startswith(("$defs.", "definitions.")):
-            return child
-        return {**self._definitions, **child}
-
-
-def _children(part: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(part, dict):
-        return
-    for key in _NAMED:
-        if isinstance(named := part.get(key), dict):
-            yield from ((f"{key}.{name}", child) for name, child in named.items())
-    for key in _SINGLE:
-        if isinstance(part.get(key), dict):
-            yield key, part[key]
-    for key in _LISTED:
-        if isinstance(listed := part.get(key), list):
-            yield from ((f"{key}[{index}]", child) for index, child in enumerate(listed))
