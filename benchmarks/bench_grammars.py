@@ -22,7 +22,7 @@ import numpy as np
 from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.guide import Guide
 from runtime.tokenizers.load import load_tokenizer
 

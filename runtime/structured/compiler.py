@@ -1,15 +1,10 @@
 """Compiles the constraint on an answer: a JSON schema, a regular expression, a grammar, choices.
 
 llguidance turns each of these into a grammar, and computes after every token which tokens may
-follow. Grammars are compiled in threads of their own. `LIMITS` bounds the work after each token, so
-that a hard grammar ends with an error and delays no other request.
+follow. `LIMITS` bounds the work after each token, so that a hard grammar ends with an error and
+delays no other request. It bounds compiling less well: `runtime.structured.grammars` does the rest.
 """
 
-import os
-import sys
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +12,13 @@ import llguidance
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import LeftOut, StructuredOutput, TagStructure
-from runtime.structured.fitting import ConstraintFitting
-from runtime.structured.guide import Grammar
+from runtime.messages.structured_output import StructuredOutput, TagStructure
+from runtime.structured.fitting import ConstraintFitting, FittedConstraint
 from runtime.structured.reasons import one_line
 from runtime.structured.structural_tag import lark_grammar
-from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
-
-MAX_GRAMMARS = 128
-"""Size of the cache. An entry is a compiled grammar, or the error of one that does not compile."""
-
-MAX_USES = 16
-"""Number of requests that share one compiled grammar. Each of them adds states to its lexer, and
-`LIMITS` bounds their number. The next request gets a newly compiled grammar, so that it does not
-reach the bound because of others."""
-
-NUM_THREADS = 2
-NICENESS = 10
-"""Number of compiling threads, and their niceness (Linux)."""
 
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -59,76 +39,32 @@ CALL_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": " "}
 _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
-class _Entry:
-    """A grammar that is or will be compiled, and the number of requests that share it."""
-
-    def __init__(self, future: Future[Grammar]) -> None:
-        self.future = future
-        self.num_uses = 0
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether the next request needs a new grammar. A compile error is reused without limit."""
-        if self.num_uses < MAX_USES:
-            return False
-        return not self.future.done() or self.future.exception() is None
-
-
-class GrammarCompiler:
-    """Compiles grammars in threads and caches them: requests with the same constraint share one.
-
-    Must be used from one thread. `close` ends the threads.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._pool = ThreadPoolExecutor(
-            NUM_THREADS, thread_name_prefix="grammars", initializer=_stand_back
-        )
-        self._tokenizer = tokenizer
-        self._grammar_tokenizer = self._pool.submit(grammar_tokenizer, tokenizer)
-        self._grammars: OrderedDict[StructuredOutput, _Entry] = OrderedDict()
-
-    def compile(self, wanted: StructuredOutput) -> Future[Grammar]:
-        """The future of a grammar. It raises InvalidRequest if the constraint cannot be enforced;
-        the error names the parameter and, for a JSON schema, the path."""
-        entry = self._grammars.get(wanted)
-        if entry is None or entry.is_used_up:
-            entry = self._grammars[wanted] = _Entry(self._pool.submit(self._compile, wanted))
-        self._grammars.move_to_end(wanted)
-        if len(self._grammars) > MAX_GRAMMARS:
-            self._grammars.popitem(last=False)
-        entry.num_uses += 1
-        return entry.future
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _compile(self, wanted: StructuredOutput) -> Grammar:
-        matcher, left_out = compile_grammar(wanted, self._grammar_tokenizer.result())
-        vocab_size, eog_token_ids = self._tokenizer.vocab_size, self._tokenizer.eog_token_ids
-        return Grammar(matcher, vocab_size, eog_token_ids, left_out)
-
-
 def compile_grammar(
     wanted: StructuredOutput, tokenizer: LLTokenizer
-) -> tuple[LLMatcher, tuple[LeftOut, ...]]:
-    """A matcher that has consumed nothing, and the keywords of schemas that it does not enforce.
-    Raises InvalidRequest if the constraint cannot be enforced; the error names the parameter and,
-    for a JSON schema, the path."""
+) -> tuple[LLMatcher, FittedConstraint]:
+    """A matcher that has consumed nothing, and what it enforces of the constraint. Raises
+    InvalidRequest if the constraint cannot be enforced; the error names the parameter and, for a
+    JSON schema, the path."""
     fitting = ConstraintFitting(partial(_schema_error, tokenizer))
     fitted = fitting.fit(wanted)
     matcher, reason = _matcher(tokenizer, fitted.wanted)
-    if reason:
-        fitted = fitting.fit(wanted, tries=True)
+    if matcher is None or reason:
+        return compile_fitted(fitting.fit(wanted, tries=True), tokenizer)
+    return matcher, fitted
+
+
+def compile_fitted(
+    fitted: FittedConstraint, tokenizer: LLTokenizer
+) -> tuple[LLMatcher, FittedConstraint]:
+    """The same for a constraint that has been fitted already."""
+    matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if reason and fitted.wanted.structural_tag is not None:
+        fitted = fitted.loosened()
         matcher, reason = _matcher(tokenizer, fitted.wanted)
-    if reason and wanted.structural_tag is not None:
-        fitted = fitting.loosened(fitted)
-        matcher, reason = _matcher(tokenizer, fitted.wanted)
-    if reason or matcher is None:
-        raise InvalidRequest(
-            f"`{wanted.source}` cannot be enforced: {one_line(reason)}.", param=wanted.source
-        )
-    return matcher, fitted.left_out
+    if matcher is None or reason:
+        source = fitted.wanted.source
+        raise InvalidRequest(f"`{source}` cannot be enforced: {one_line(reason)}.", param=source)
+    return matcher, fitted
 
 
 def _matcher(tokenizer: LLTokenizer, wanted: StructuredOutput) -> tuple[LLMatcher | None, str]:
@@ -151,13 +87,6 @@ def _first_step_error(matcher: LLMatcher) -> str:
     beginning = matcher.deep_copy()
     beginning.compute_bitmask()
     return beginning.get_error()
-
-
-def _stand_back() -> None:
-    """Gives the engine's threads precedence over this one: on Linux each thread has its own
-    niceness."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _grammar_text(wanted: StructuredOutput) -> str:

@@ -22,6 +22,20 @@ class FittedConstraint(Struct, frozen=True):
     wanted: StructuredOutput
     left_out: tuple[LeftOut, ...] = ()
 
+    def loosened(self) -> "FittedConstraint":
+        """The constraint with any object as arguments of calls that are not strict. It serves
+        requests whose tools compile one by one but are too many or too large together."""
+        tag = self.wanted.structural_tag
+        assert tag is not None, "only calls can be loosened"
+        loose = [each for each in tag.structures if not each.is_strict]
+        notes = [LeftOut(each.source, "", "all tools together are too large") for each in loose]
+        structures = tuple(
+            each if each.is_strict else structs.replace(each, schema=_ANY_OBJECT)
+            for each in tag.structures
+        )
+        wanted = _with_tag(self.wanted, structs.replace(tag, structures=structures))
+        return FittedConstraint(wanted, (*self.left_out, *notes))
+
 
 class ConstraintFitting:
     """Fits the schemas of constraints. `error_of` says why a schema does not compile; "" if it
@@ -40,20 +54,6 @@ class ConstraintFitting:
             return FittedConstraint(wanted)
         fitted = self._fit(wanted.json, wanted, None, tries=tries)
         return FittedConstraint(structs.replace(wanted, json=fitted.text), fitted.left_out)
-
-    def loosened(self, fitted: FittedConstraint) -> FittedConstraint:
-        """The constraint with any object as arguments of calls that are not strict. It serves
-        requests whose tools compile one by one but are too many or too large together."""
-        tag = fitted.wanted.structural_tag
-        assert tag is not None, "only calls can be loosened"
-        loose = [each for each in tag.structures if not each.is_strict]
-        notes = [LeftOut(each.source, "", "all tools together are too large") for each in loose]
-        structures = tuple(
-            each if each.is_strict else structs.replace(each, schema=_ANY_OBJECT)
-            for each in tag.structures
-        )
-        wanted = _with_tag(fitted.wanted, structs.replace(tag, structures=structures))
-        return FittedConstraint(wanted, (*fitted.left_out, *notes))
 
     def _fit_tag(
         self, wanted: StructuredOutput, tag: StructuralTag, *, tries: bool

@@ -42,6 +42,17 @@ class PreparingRequests:
         """Forget a request; its preparation continues. Unknown ids are ignored."""
         self._requests.pop(request_id, None)
 
+    def take_expired(self, now: float) -> list[Request]:
+        """Take out every request whose deadline has passed, except resumed ones."""
+        expired = [
+            entry.request
+            for entry in self._requests.values()
+            if 0 < entry.request.deadline <= now and not entry.request.is_resumed
+        ]
+        for request in expired:
+            del self._requests[request.request_id]
+        return expired
+
     def take_ready(self) -> list[tuple[Request, BaseException | None]]:
         """Take out every request whose preparation has ended, in order of arrival. Each comes with
         the error of its preparation, or None."""

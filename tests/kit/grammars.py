@@ -2,7 +2,7 @@
 
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.guide import Guide
 from runtime.tokenizers.load import load_tokenizer
 

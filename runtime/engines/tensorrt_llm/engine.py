@@ -17,7 +17,6 @@ from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import (
-    ALL_FEATURES,
     Feature,
     check_features,
     check_token_ids,
@@ -64,7 +63,8 @@ SHUTDOWN_SECONDS = 2.0
 BLOCK_TOKENS = 32
 """Tokens in a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
 
-_NOT_WITH_SPECULATION: frozenset[Feature] = frozenset(
+_ALWAYS: frozenset[Feature] = frozenset(("logprobs", "stop_token_ids"))
+_BY_LOGITS_PROCESSOR: frozenset[Feature] = frozenset(
     ("logit_bias", "min_tokens", "repetition_penalty", "thinking_token_budget")
 )
 
@@ -453,15 +453,15 @@ def _cache_salt(submission: Submission) -> str | None:
 def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
     """The features that these settings and this release support. Speculation rules out logits
     processors: they see one token at a time, and a draft checks several."""
-    features = ALL_FEATURES
-    if not _can_score_prompts(settings, package):
-        features -= {"prompt_logprobs"}
-    if settings.guided_decoding_backend == "off":
-        features -= {"structured_output"}
-    if not settings.lora.adapters:
-        features -= {"lora"}
-    if not isinstance(settings.speculative, NoSpeculation):
-        features -= _NOT_WITH_SPECULATION
+    features = _ALWAYS
+    if _can_score_prompts(settings, package):
+        features |= {"prompt_logprobs"}
+    if settings.guided_decoding_backend != "off":
+        features |= {"structured_output"}
+    if settings.lora.adapters:
+        features |= {"lora"}
+    if isinstance(settings.speculative, NoSpeculation):
+        features |= _BY_LOGITS_PROCESSOR
     return features
 
 

@@ -1,6 +1,7 @@
 """Makes a schema fit what the compiler can enforce."""
 
 import json
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -13,15 +14,18 @@ from runtime.structured.reasons import one_line
 from runtime.structured.schemas.keywords import MalformedSchema
 from runtime.structured.schemas.reader import ReadSchema, read_schema
 from runtime.structured.schemas.references import Pointer, path_of
-from runtime.structured.schemas.search import alone, find_mistake
+from runtime.structured.schemas.search import alone, find_mistake, without
 
 MAX_TRIALS = 20
-"""Keywords that are left out one after another, after those that are known to be no use."""
+MAX_SECONDS = 1.0
+"""Number of keywords that are left out because the compiler refuses them, one after another, and
+the time in seconds after which no more are looked for."""
 
 _TRIED = (
     *("pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum"),
     *("exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties"),
     *("maxProperties", "enum", "const", "required", "allOf", "anyOf", "oneOf", "$ref"),
+    "properties",
 )
 """Keywords without which a schema allows more. They are left out in this order."""
 
@@ -77,10 +81,13 @@ class SchemaFitter:
         return one_line(reason) if reason else ""
 
     def _without_mistakes(self, read: ReadSchema, *, is_strict: bool) -> ReadSchema:
+        deadline = time.monotonic() + MAX_SECONDS
         for _ in range(MAX_TRIALS):
             reason = self._error_of(json.dumps(read.schema))
             if not reason:
                 return read
+            if time.monotonic() > deadline:
+                break
             pointer = find_mistake(read.schema, self._error_of)
             key = self._cause(read.schema, pointer, reason)
             if key is None:
@@ -88,7 +95,7 @@ class SchemaFitter:
             path = _origin(read, (*pointer, key))
             if is_strict:
                 raise Unenforceable(path, one_line(reason), is_optional=True)
-            schema = _without(read.schema, pointer, key)
+            schema = without(read.schema, pointer, key)
             left_out = {**read.left_out, path: one_line(reason)}
             read = msgspec.structs.replace(read, schema=schema, left_out=left_out)
         raise Unenforceable("", one_line(reason))
@@ -101,8 +108,7 @@ class SchemaFitter:
         for key in _TRIED:
             if key not in part:
                 continue
-            rest = {name: value for name, value in part.items() if name != key}
-            error = self._error_of(json.dumps(alone(root, rest)))
+            error = self._error_of(json.dumps(alone(root, without(part, (), key))))
             if not error:
                 return key
             if error != reason and better is None:
@@ -124,17 +130,6 @@ def _at(root: Any, pointer: Pointer) -> Any:
     for key in pointer:
         root = root[int(key)] if isinstance(root, list) else root[key]
     return root
-
-
-def _without(part: Any, pointer: Pointer, key: str) -> Any:
-    """A copy of a schema without one keyword of the part at `pointer`."""
-    if not pointer:
-        return {name: value for name, value in part.items() if name != key}
-    first, rest = pointer[0], pointer[1:]
-    if isinstance(part, list):
-        number = int(first)
-        return [*part[:number], _without(part[number], rest, key), *part[number + 1 :]]
-    return {**part, first: _without(part[first], rest, key)}
 
 
 def _origin(read: ReadSchema, pointer: Pointer) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from runtime.structured.schemas.alternatives import are_exclusive, are_told_apart
+from runtime.structured.schemas.divisors import MAX_DIVISOR, num_states_of
 from runtime.structured.schemas.keywords import (
     BOUNDS,
     RESTRICTING,
@@ -76,7 +77,7 @@ class _Reader:
         self._origins: dict[str, Pointer] = {}
         self._waiting: list[tuple[Pointer, str]] = []
         self._rules = (
-            *(self._refer, self._check_empty, self._check_bounds, self._check_strings),
+            *(self._refer, self._check_empty, self._check_numbers, self._check_strings),
             *(self._read_names, self._read_unevaluated, self._read_patterns, self._read_required),
             *(self._read_draft_4, self._read_alternatives, self._leave_out_unsupported),
         )
@@ -186,7 +187,10 @@ class _Reader:
             if own.get(key) == []:
                 self._leave_out(own, key, pointer, "it is empty, so no value fits it")
 
-    def _check_bounds(self, own: Part, pointer: Pointer) -> None:
+    def _check_numbers(self, own: Part, pointer: Pointer) -> None:
+        if num_states_of(own.get("multipleOf")) > MAX_DIVISOR:
+            reason = f"the number is too large, {MAX_DIVISOR:,} is the most"
+            self._leave_out(own, "multipleOf", pointer, reason)
         for least, most in BOUNDS:
             for key in (least, most):
                 if key != "minimum" and key != "maximum" and key in own:

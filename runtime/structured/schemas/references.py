@@ -17,6 +17,17 @@ LISTED = ("anyOf", "allOf", "oneOf", "prefixItems", "items")
 
 Pointer = tuple[str, ...]
 
+_HALF_PATH = 150
+
+_FITTED = frozenset(
+    (
+        *("$defs", "definitions", "properties", "patternProperties", "items", "prefixItems"),
+        *("additionalProperties", "additionalItems", "anyOf", "allOf", "oneOf"),
+    )
+)
+"""Keywords with schemas that values have to fit. A schema under another one may allow less where
+the whole allows more."""
+
 
 class Document:
     """The references of a schema and of everything in it. A target is given by its pointer, the
@@ -112,15 +123,22 @@ def children(part: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
             yield from (((key, str(index)), child) for index, child in enumerate(listed))
 
 
+def fitted_children(part: Any) -> Iterator[tuple[Pointer, Any]]:
+    """Those of the schemas directly in a schema that values have to fit."""
+    if isinstance(part, dict):
+        yield from ((keys, child) for keys, child in children(part) if keys[0] in _FITTED)
+
+
 def path_of(pointer: Pointer) -> str:
-    """A pointer as people write paths: `properties.name.anyOf[0]`."""
+    """A pointer as people write paths: `properties.name.anyOf[0]`. The middle of a long one is
+    left out."""
     path = ""
     for before, key in zip(("", *pointer), pointer, strict=False):
         if key.isdecimal() and before in LISTED:
             path += f"[{key}]"
         else:
             path += f".{key}" if path else key
-    return path
+    return path if len(path) <= 2 * _HALF_PATH else f"{path[:_HALF_PATH]}…{path[-_HALF_PATH:]}"
 
 
 def _is_draft_4(root: dict[str, Any]) -> bool:

@@ -5,12 +5,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runtime.structured.schemas.references import Pointer, children
+from runtime.structured.schemas.references import Pointer, fitted_children
 
 MAX_TRIES = 200
 MAX_SECONDS = 0.5
 """Maximum number of parts that are tried, and maximum time in seconds. In a larger schema the part
 that is found may be larger than it has to be."""
+
+_DEPENDENT = {
+    "properties": ("additionalProperties", "patternProperties", "required"),
+    "patternProperties": ("additionalProperties",),
+}
+"""Keywords that have another meaning when one is missing."""
 
 _DEFINITIONS = ("$defs", "definitions", "x-guidance")
 
@@ -25,6 +31,19 @@ def find_mistake(root: dict[str, Any], mistake: Callable[[str], str]) -> Pointer
 def alone(root: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     """A part as a schema of its own. It gets the definitions that it may refer to."""
     return {**{key: root[key] for key in _DEFINITIONS if key in root}, **part}
+
+
+def without(part: Any, pointer: Pointer, key: str) -> Any:
+    """A copy of a schema in which the part at `pointer` lacks a keyword, and those that would
+    forbid more without it."""
+    if not pointer:
+        gone = {key, *_DEPENDENT.get(key, ())}
+        return {name: value for name, value in part.items() if name not in gone}
+    first, rest = pointer[0], pointer[1:]
+    if isinstance(part, list):
+        number = int(first)
+        return [*part[:number], without(part[number], rest, key), *part[number + 1 :]]
+    return {**part, first: without(part[first], rest, key)}
 
 
 class _Search:
@@ -44,7 +63,7 @@ class _Search:
         return pointer
 
     def _descend(self, part: dict[str, Any]) -> tuple[Pointer, dict[str, Any]] | None:
-        for keys, child in children(part):
+        for keys, child in fitted_children(part):
             if not isinstance(child, dict):
                 continue
             if self._num_left == 0 or time.monotonic() >= self._deadline:

@@ -14,8 +14,10 @@ FORMATS = frozenset(
 """The formats that are enforced."""
 
 DESCRIBING_FORMATS = frozenset(
-    ("", "binary", "directory-path", "file-path", "markdown", "multiline", "password", "path")
-    + ("string", "text", "textarea")
+    (
+        *("", "binary", "directory-path", "file-path", "markdown", "multiline", "password"),
+        *("path", "string", "text", "textarea"),
+    )
 )
 """Formats that any text has: they say what to do with it."""
 

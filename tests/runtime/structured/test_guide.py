@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler
+from runtime.structured.grammars import MAX_GRAMMARS, MAX_USES, GrammarCompiler
 from runtime.structured.guide import Guide
 from runtime.structured.vocabulary import grammar_tokenizer
 from tests.kit.grammars import TOKENIZER

@@ -16,7 +16,7 @@ from runtime.messages.structured_output import (
     StructuredOutput,
     TagStructure,
 )
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.structural_tag import is_legacy, legacy_structural_tag
 from runtime.worker.output import OutputProcessor
 from tests.kit.engines import a_request
