@@ -13,47 +13,17 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from runtime.errors import InvalidRequest
-from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.grammars import MAX_GRAMMARS, MAX_USES, GrammarCompiler
-from runtime.structured.guide import Guide
 from runtime.structured.vocabulary import grammar_tokenizer
-from tests.kit.grammars import TOKENIZER
+from tests.kit.grammars import TOKENIZER, accepts, guide, walk
 from tests.kit.random_schemas import random_schema, random_value, text_of
 
-EOS = 257
-
-
-def guide(compiler: GrammarCompiler, wanted: StructuredOutput, **sampling: Any) -> Guide:
-    """At the beginning of an answer."""
-    params = SamplingParams(max_tokens=1, structured_output=wanted, **sampling)
-    guide = Guide(compiler.compile(wanted).result(), params)
-    guide.push([])
-    return guide
+EOS = TOKENIZER.eos_token_id
 
 
 def schema_of(schema: Any, *, is_strict: bool = False) -> StructuredOutput:
     return StructuredOutput(json=json.dumps(schema), is_strict=is_strict)
-
-
-def accepts(guide: Guide, text: str) -> bool:
-    """Whether the text may come, and the answer may end there."""
-    try:
-        guide.push(list(text.encode()))
-    except InvalidRequest:
-        return False
-    return bool(guide.allowed[EOS])
-
-
-def walk(guide: Guide, random: Random, most: int = 400) -> str | None:
-    """A random answer, None for one that does not come to its end."""
-    answer: list[int] = []
-    while len(answer) < most and not guide.is_complete:
-        if guide.allowed[EOS] and random.random() < 0.5:
-            break
-        answer.append(random.choice(np.flatnonzero(guide.allowed[:256]).tolist()))
-        guide.push(answer[-1:])
-    return bytes(answer).decode() if len(answer) < most else None
 
 
 @settings(max_examples=60, deadline=None)
