@@ -42,6 +42,10 @@ HEADERS: Mapping[str, Json] = {
         "description": "Milliseconds from the request's arrival to the first byte of the response.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "x-loosened-keywords": {
+        "description": "Keywords of JSON schemas that are not enforced, by parameter and place.",
+        "schema": {"type": "string"},
+    },
 }
 
 DESCRIPTION = (
