@@ -25,7 +25,7 @@ _TRIED = (
     *("pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum"),
     *("exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties"),
     *("maxProperties", "enum", "const", "required", "allOf", "anyOf", "oneOf", "$ref"),
-    "properties",
+    *("patternProperties", "properties"),
 )
 """Keywords without which a schema allows more. They are left out in this order."""
 

@@ -130,16 +130,23 @@ class _Reader:
             if key not in own:
                 continue
             if "$ref" in own or not self._document.has_one_address:
-                self._leave_out(own, key, pointer, "it may lead to several places")
+                self._leave_out_reference(own, key, pointer, "it may lead to several places")
             else:
                 own["$ref"] = own.pop(key)
         if "$ref" not in own:
             return
         target, problem = self._target(own["$ref"], pointer)
         if problem:
-            self._leave_out(own, "$ref", pointer, problem)
+            self._leave_out_reference(own, "$ref", pointer, problem)
         else:
             own["$ref"] = self._reference(target)
+
+    def _leave_out_reference(self, own: Part, key: str, pointer: Pointer, reason: str) -> None:
+        """What it leads to may have spoken of properties and items."""
+        self._leave_out(own, key, pointer, reason)
+        for rest in ("unevaluatedProperties", "unevaluatedItems"):
+            if rest in own:
+                self._leave_out(own, rest, pointer, f"`{key}` is not enforced")
 
     def _target(self, reference: Any, pointer: Pointer) -> tuple[Pointer, str]:
         """The place that a reference leads to in the end, or the problem with it."""

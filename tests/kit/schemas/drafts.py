@@ -169,6 +169,27 @@ LOOSENED: Mapping[str, Written] = {
         tuple(f"properties.{name}.$ref" for name in "abcd"),
         ({"a": 1, "b": "x", "c": None, "d": []},),
     ),
+    "references to nowhere beside what is unevaluated": Written(
+        {
+            "$ref": "https://example.org/other.json",
+            **an_object(a=INTEGER, b={"$ref": "#none", "unevaluatedItems": False}),
+            "unevaluatedProperties": False,
+        },
+        (
+            *("$ref", "unevaluatedProperties"),
+            *("properties.b.$ref", "properties.b.unevaluatedItems"),
+        ),
+        ({"a": 1, "b": [1], "c": 2},),
+    ),
+    "patterns of names that overlap": Written(
+        {
+            "type": "object",
+            "patternProperties": {"^a": INTEGER, "b$": INTEGER},
+            "additionalProperties": False,
+        },
+        ("patternProperties",),
+        ({"ab": 1, "axb": 2},),
+    ),
     "bounds that nothing fits": Written(
         an_object(a={**INTEGER, "minimum": 3, "maximum": 1}, b={**STRING, "enum": []}),
         ("properties.a.minimum", "properties.a.maximum", "properties.b.enum"),

@@ -20,6 +20,11 @@ from tests.kit.schemas.generators import GENERATED
 from tests.kit.schemas.servers import SERVERS
 
 CORPUS = {**GENERATED, **SERVERS, **SPELLINGS, **LOOSENED}
+COMPANIONS = {
+    "if": ("then", "else"),
+    "contains": ("minContains", "maxContains"),
+    "patternProperties": ("additionalProperties",),
+}
 NUM_SAMPLES = 8
 
 
@@ -38,9 +43,7 @@ def kept(schema: dict[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
         removed = part.pop(last)
         if last == "oneOf":
             part["anyOf"] = removed
-        for companion in {"if": ("then", "else"), "contains": ("minContains", "maxContains")}.get(
-            last, ()
-        ):
+        for companion in COMPANIONS.get(last, ()):
             part.pop(companion, None)
     return schema
 
