@@ -25,6 +25,7 @@ from runtime.errors import (
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.sizes import check_sizes
 from runtime.messages.structured_output import LeftOut
 from runtime.messages.wire import (
     Abort,
@@ -98,9 +99,12 @@ class EngineClient:
 
         While the engine restarts, requests wait here. Raises EngineUnavailable when no engine is
         ready or restarting, EngineOverloaded when the requests do not fit beside the requests in
-        flight, and InvalidRequest when they exceed the capacity of an idle engine.
+        flight, and InvalidRequest when they exceed the capacity of an idle engine or the sizes that
+        any engine takes.
         """
         self._check_room(len(requests), self._limits())
+        for request in requests:
+            check_sizes(request)
         self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:

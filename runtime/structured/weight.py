@@ -80,7 +80,7 @@ def too_large(wanted: StructuredOutput, reason: str) -> InvalidRequest:
     param, what = wanted.source, "it"
     if heaviest is not None:
         param = heaviest.source
-        what = f"`{path_of(heaviest.pointer)}`, which weighs most in its schema"
+        what = f"`{path_of(heaviest.pointer)}`, which weighs most in its schema,"
     return InvalidRequest(
         f"`{param}` cannot be enforced: {reason}. Make {what} smaller, or leave it out.",
         param=param,

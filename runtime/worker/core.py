@@ -17,6 +17,7 @@ from runtime.errors import EngineFatal, EngineOverloaded, InvalidRequest, Lockga
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
+from runtime.messages.sizes import check_sizes
 from runtime.messages.wire import FromEngine, Loosened, RequestFailed, StepOutput
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.embedding_jobs import EmbeddingJobs
@@ -93,6 +94,7 @@ class EngineCore:
             self._outbox.append(_refusal(request.request_id, error))
             return
         try:
+            check_sizes(request)
             if request.sampling.structured_output is not None:
                 self._note(request.request_id)
             preparation = self._engine.prepare(request)
@@ -187,7 +189,11 @@ class EngineCore:
             self._outbox.append(_expired(waiting, now))
 
     def _admit(self, now: float) -> None:
+        """Start what fits. While sequences run, starting takes no longer than a step may; what is
+        left starts in the next steps."""
         while (request := self._waiting.peek(now)) is not None:
+            if self._running and time.monotonic() - now > self._max_step_seconds:
+                return
             if not self._engine.can_add(request) and not self._make_way(request, now):
                 return
             self._waiting.take(request)  # a request preempted for it may be first now

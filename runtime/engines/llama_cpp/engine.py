@@ -253,7 +253,8 @@ class LlamaCppEngine:
     def _account(self, batch: Batch, seconds: float) -> None:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
-        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds)
+        num_scored = sum(chunk.num_tokens for chunk in batch.chunks if chunk.scores)
+        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
 
 
 def _next_token(sequence: Sequence, logits: Floats) -> int:

@@ -97,9 +97,9 @@ class TrialProcess:
     def _excess(self, began: float, processor: float, memory: int) -> str:
         """What a trial has used too much of; "" while it may go on."""
         if self._processor_seconds() - processor > MAX_PROCESSOR_SECONDS:
-            return f"compiling it takes more than {MAX_PROCESSOR_SECONDS:.0f} seconds"
+            return f"compiling it takes more than {MAX_PROCESSOR_SECONDS:g} s of processor time"
         if time.monotonic() - began > MAX_SECONDS:
-            return f"compiling it takes more than {MAX_SECONDS:.0f} seconds"
+            return f"compiling it takes more than {MAX_SECONDS:g} s"
         if self._memory() - memory > MAX_MEMORY:
             return f"compiling it takes more than {MAX_MEMORY // 1024**2} MiB of memory"
         return ""
@@ -128,4 +128,5 @@ class TrialProcess:
         stdout = cast(BinaryIO, self._process.stdout)
         while (verdict := read_message(stdout, Verdict)) is not None:
             self._verdicts.put(verdict)
+        self._process.wait()  # also of an idle one, so that no zombie stays
         self._verdicts.put(None)

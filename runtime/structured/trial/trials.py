@@ -24,6 +24,7 @@ class Trials:
         self._spelling: Spelling | None = None
         self._idle: list[TrialProcess] = []
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._num_killed = 0
 
     def run(
@@ -52,10 +53,7 @@ class Trials:
 
     def warm_up(self) -> None:
         """Start a process, so that one is idle before the next trial."""
-        with self._lock:
-            has_idle = any(process.is_alive for process in self._idle)
-        if not has_idle:
-            self._keep(self._take_process())
+        self._keep(self._take_process())
 
     def take_num_killed(self) -> int:
         """Number of processes that have ended within a trial since the last call."""
@@ -68,15 +66,22 @@ class Trials:
             self._idle.pop().end()
 
     def _take_process(self) -> TrialProcess:
+        """An idle process, or a new one. One starts at a time: meanwhile another may come back."""
+        with self._starting:
+            if (process := self._take_idle()) is not None:
+                return process
+            if self._spelling is None:
+                self._spelling = self._make_spelling()
+            return TrialProcess(self._spelling)
+
+    def _take_idle(self) -> TrialProcess | None:
         with self._lock:
             while self._idle:
                 process = self._idle.pop()
                 if process.is_alive:
                     return process
                 process.end()
-            if self._spelling is None:
-                self._spelling = self._make_spelling()
-        return TrialProcess(self._spelling)
+        return None
 
     def _keep(self, process: TrialProcess) -> None:
         if process.is_worn:

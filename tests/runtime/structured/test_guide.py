@@ -1,7 +1,9 @@
 """Guides on a vocabulary of bytes, against an independent validator."""
 
+import itertools
 import json
 import re
+from collections import deque
 from importlib.metadata import version
 from random import Random
 from typing import Any
@@ -203,6 +205,22 @@ def test_a_grammar_is_compiled_once_for_a_number_of_requests():
         compiler.compile(StructuredOutput(regex=f"b{number}"))
     assert compiler.compile(bad) is not refused, "what was not wanted for longest is forgotten"
     compiler.close()
+
+
+def test_an_answer_whose_tokens_take_too_long_is_ended(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+):
+    """A slow token now and then is forgiven, and many of them are not."""
+    monkeypatch.setattr("runtime.structured.guide.TOKEN_SECONDS", 1e-9)
+    monkeypatch.setattr("runtime.structured.guide.MAX_DEBT_SECONDS", 0.02)
+    slow, other = (
+        guide(compiler, StructuredOutput(regex=regex, source="guided_regex"))
+        for regex in (r"(\p{L}{1,1000}\p{N}{1,1000}){50}", "[ab]*")
+    )
+    letters = itertools.repeat([ord("a")], 100_000)
+    with pytest.raises(InvalidRequest, match=r"guided_regex.*after \d+ tokens.*takes too long"):
+        deque(map(slow.push, letters), maxlen=0)
+    other.push([ord("a")])  # must not raise
 
 
 def test_answers_that_share_a_grammar_do_not_disturb_each_other(compiler: GrammarCompiler):

@@ -52,7 +52,11 @@ def until(reached: Callable[[], bool]) -> None:
 
 def trials() -> list[psutil.Process]:
     """The processes of trials that this process has started."""
-    return [p for p in psutil.Process().children() if "runtime.structured.trial" in p.cmdline()]
+    return [
+        process
+        for process in psutil.Process().children()
+        if is_alive(process) and "runtime.structured.trial" in process.cmdline()
+    ]
 
 
 HOSTILE = {
@@ -165,8 +169,11 @@ def test_a_process_that_somebody_kills_loses_no_request(grammars: GrammarCompile
 
     future.result(timeout=60)
 
-    for idle in trials():
-        idle.kill()
+    until(lambda: grammars.num_compiling == 0)
+    idle = trials()
+    for process in idle:
+        process.kill()
+    until(lambda: not any(process.is_running() for process in idle))  # nor is one a zombie
     grammars.compile(StructuredOutput(grammar='start: "b"')).result(timeout=60)
 
 
