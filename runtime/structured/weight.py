@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import LeftOut, StructuredOutput
 from runtime.structured.fitting import FittedConstraint
-from runtime.structured.schemas.divisors import digits_of
+from runtime.structured.schemas.divisors import MAX_DIVISOR, digits_of, num_states_of
 from runtime.structured.schemas.references import Pointer, fitted_children, path_of
 from runtime.structured.schemas.search import without
 
@@ -59,6 +59,21 @@ def is_light(wanted: StructuredOutput) -> bool:
     schemas = [schema.text for schema in _schemas(wanted)]
     is_short = sum(map(len, schemas)) <= MAX_LIGHT_CHARS
     return wanted.grammar is None and is_short and all(map(_is_light_schema, schemas))
+
+
+def check_divisors(wanted: StructuredOutput) -> None:
+    """Raises InvalidRequest for a `multipleOf` that is too large, for a compiler that would not
+    bound the work on it."""
+    for schema in _schemas(wanted):
+        for pointer, part in _parts(schema.text):
+            if num_states_of(part.get("multipleOf")) > MAX_DIVISOR:
+                place = path_of((*pointer, "multipleOf"))
+                raise InvalidRequest(
+                    f"`{schema.source}` cannot be enforced: in its schema, at `{place}`: the number"
+                    f" is too large, {MAX_DIVISOR:,} is the most. Leave it out, or take a smaller"
+                    " one.",
+                    param=schema.source,
+                )
 
 
 def lightened(wanted: StructuredOutput, reason: str) -> FittedConstraint | None:

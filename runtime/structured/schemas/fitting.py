@@ -17,7 +17,7 @@ from runtime.structured.schemas.references import Pointer, path_of
 from runtime.structured.schemas.search import alone, find_mistake, without
 
 MAX_TRIALS = 20
-MAX_SECONDS = 1.0
+MAX_SECONDS = 0.4
 """Number of keywords that are left out because the compiler refuses them, one after another, and
 the time in seconds after which no more are looked for."""
 

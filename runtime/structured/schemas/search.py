@@ -8,7 +8,7 @@ from typing import Any
 from runtime.structured.schemas.references import Pointer, fitted_children
 
 MAX_TRIES = 200
-MAX_SECONDS = 0.5
+MAX_SECONDS = 0.3
 """Maximum number of parts that are tried, and maximum time in seconds. In a larger schema the part
 that is found may be larger than it has to be."""
 

@@ -17,7 +17,7 @@ from runtime.messages.structured_output import (
 )
 from runtime.structured.compiler import compile_grammar
 from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.structured.weight import is_light, lightened, too_large
+from runtime.structured.weight import check_divisors, is_light, lightened, too_large
 from tests.kit.grammars import TOKENIZER
 
 NUMBER = {"type": "number"}
@@ -135,6 +135,25 @@ def test_what_is_light_is_compiled_soon(name: str) -> None:
 @pytest.mark.parametrize("name", HEAVY)
 def test_what_may_take_long_is_told(name: str) -> None:
     assert not is_light(HEAVY[name])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param", "place"),
+    [
+        (schema(multipleOf=99_999_989), "response_format", "at `multipleOf`"),
+        (schema(multipleOf=99_999_989.0), "response_format", "at `multipleOf`"),
+        (schema(multipleOf=-99_999_989), "response_format", "at `multipleOf`"),
+        (schema(properties={"a": {"multipleOf": 10**30 + 1}}), "response_format", "properties.a."),
+        (schema(anyOf=[NUMBER, {"multipleOf": 10**400}]), "response_format", r"anyOf\[1\].mult"),
+        (tools(NUMBER, {"multipleOf": 99_999_989}), r"tools\[1\]", "at `multipleOf`"),
+    ],
+)
+def test_a_divisor_that_is_too_large_is_named(
+    wanted: StructuredOutput, param: str, place: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"`{param}` cannot be enforced.*{place}") as caught:
+        check_divisors(wanted)
+    assert "200,000" in str(caught.value)
 
 
 def test_what_weighs_most_is_named() -> None:
