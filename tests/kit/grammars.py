@@ -1,6 +1,6 @@
 """What a grammar takes, in the vocabulary of the scripted engine."""
 
-from random import Random
+import random
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,40 @@ def accepts(guide: Guide, text: str) -> bool:
     return bool(guide.allowed[TOKENIZER.eos_token_id])
 
 
-def walk(guide: Guide, random: Random, most: int = 400) -> str | None:
+def random_answer(guide: Guide, dice: random.Random, most: int = 400) -> str | None:
     """A random answer, None for one that does not come to its end."""
     answer: list[int] = []
     while len(answer) < most and not guide.is_complete:
-        if guide.allowed[TOKENIZER.eos_token_id] and random.random() < 0.5:
+        if guide.allowed[TOKENIZER.eos_token_id] and dice.random() < 0.5:
             break
         allowed = np.flatnonzero(guide.allowed[:256]).tolist()
-        ends = [byte for byte in allowed if byte in b'"]}'] if random.random() < 0.2 else []
-        answer.append(random.choice(ends or allowed))
+        ends = [byte for byte in allowed if byte in b'"]}'] if dice.random() < 0.2 else []
+        answer.append(dice.choice(ends or allowed))
         guide.push(answer[-1:])
     return bytes(answer).decode() if len(answer) < most else None
+
+
+def walk(
+    compiler: GrammarCompiler,
+    asked: StructuredOutput,
+    dice: random.Random,
+    *,
+    start: str = "",
+    now_and_then: str = "",
+) -> str:
+    """A random text that the grammar lets through after `start`, up to an end: at each byte one of
+    those that may come, now and then a whole text."""
+    params = SamplingParams(max_tokens=1, structured_output=asked)
+    guide = Guide(compiler.compile(asked).result(), params)
+    text: list[int] = []
+    planned: list[int] = []
+    guide.push(TOKENIZER.encode(start, add_special=False, parse_special=True))
+    while True:
+        choices = sorted({*map(int, guide.allowed.nonzero()[0])} - {*guide.end_token_ids})
+        if guide.allowed[TOKENIZER.eos_token_id] and (not choices or dice.random() < 0.25):
+            return b"".join(map(TOKENIZER.token_bytes, text)).decode()
+        if not planned and len(choices) > 1 and dice.random() < 0.2:
+            planned = list(now_and_then.encode())
+        chosen = planned.pop(0) if planned and planned[0] in choices else dice.choice(choices)
+        text.append(chosen)
+        guide.push(text[-1:])

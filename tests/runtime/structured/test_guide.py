@@ -18,7 +18,7 @@ from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.grammars import MAX_GRAMMARS, MAX_USES, GrammarCompiler
 from runtime.structured.vocabulary import grammar_tokenizer
-from tests.kit.grammars import TOKENIZER, accepts, guide, walk
+from tests.kit.grammars import TOKENIZER, accepts, guide, random_answer
 from tests.kit.random_schemas import random_schema, random_value, text_of
 
 EOS = TOKENIZER.eos_token_id
@@ -33,7 +33,7 @@ def schema_of(schema: Any, *, is_strict: bool = False) -> StructuredOutput:
 def test_every_answer_that_ends_fits_its_schema(compiler: GrammarCompiler, random: Random):
     schema = random_schema(random)
     for _ in range(3):
-        text = walk(guide(compiler, schema_of(schema)), random)
+        text = random_answer(guide(compiler, schema_of(schema)), random)
         if text is not None:
             Draft202012Validator(schema).validate(json.loads(text))  # must not raise
 
@@ -58,7 +58,7 @@ def test_a_choice_is_said_letter_by_letter(
 ):
     wanted = StructuredOutput(choice=tuple(choices))
 
-    assert walk(guide(compiler, wanted), random, most=5000) in choices
+    assert random_answer(guide(compiler, wanted), random, most=5000) in choices
     for choice in choices:
         assert accepts(guide(compiler, wanted), choice)
     other = random.choice(choices) + "?"
@@ -71,7 +71,7 @@ def test_a_choice_is_said_letter_by_letter(
 def test_a_regular_expression_is_for_the_whole_answer(compiler: GrammarCompiler, regex: str):
     random = Random(1)
     for _ in range(20):
-        text = walk(guide(compiler, StructuredOutput(regex=regex)), random)
+        text = random_answer(guide(compiler, StructuredOutput(regex=regex)), random)
         assert text is not None
         assert re.fullmatch(regex, text, re.ASCII)
 

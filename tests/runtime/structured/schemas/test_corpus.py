@@ -13,7 +13,7 @@ from jsonschema.validators import validator_for
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.grammars import GrammarCompiler
-from tests.kit.grammars import guide, takes, walk
+from tests.kit.grammars import guide, random_answer, takes
 from tests.kit.schemas import Written
 from tests.kit.schemas.drafts import LOOSENED, SPELLINGS
 from tests.kit.schemas.generators import GENERATED
@@ -93,7 +93,7 @@ def test_every_answer_fits_what_is_kept(compiler: GrammarCompiler, name: str) ->
     validator = _validator(kept(written.schema, written.left_out))
     random, num_whole = Random(name), 0
     for _ in range(NUM_SAMPLES):
-        text = walk(guide(compiler, asked(written.schema)), random, most=2000)
+        text = random_answer(guide(compiler, asked(written.schema)), random, most=2000)
         if text is not None:
             validator.validate(json.loads(text))  # must not raise
             num_whole += 1
