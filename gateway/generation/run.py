@@ -17,6 +17,7 @@ from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.metrics.model import ModelMetrics
 from runtime.errors import InvalidRequest, LockgateError
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.structured_output import LeftOut
 
 
 class Deltas(Protocol):
@@ -24,6 +25,9 @@ class Deltas(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]: ...
 
     def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
 
@@ -42,6 +46,7 @@ class FinishedDeltas:
     def __init__(self, request_ids: Sequence[str]) -> None:
         self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
         self.closed = False
+        self.left_out: Sequence[LeftOut] = ()
 
     def __aiter__(self) -> Self:
         return self
@@ -99,6 +104,11 @@ class AnswerRun:
     def token_limits(self) -> list[int | None]:
         is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
         return [None if is_open else request.sampling.max_tokens for request in self._requests]
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """The keywords of the job's schemas that are not enforced, known with the first events."""
+        return () if self._deltas is None else self._deltas.left_out
 
     @property
     def prompt_token_ids(self) -> list[list[int]]:

@@ -5,16 +5,16 @@ follow. `LIMITS` bounds the work after each token, so that a hard grammar ends w
 delays no other request. It bounds compiling less well: `runtime.structured.grammars` does the rest.
 """
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llguidance
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.structured_output import StructuredOutput, TagStructure
+from runtime.structured.fitting import ConstraintFitting, FittedConstraint
 from runtime.structured.reasons import one_line
-from runtime.structured.schema_path import find_mistake
 from runtime.structured.structural_tag import lark_grammar
 
 if TYPE_CHECKING:
@@ -39,26 +39,47 @@ CALL_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": " "}
 _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
-def compile_grammar(wanted: StructuredOutput, tokenizer: LLTokenizer) -> LLMatcher:
-    """A matcher that has consumed nothing. Raises InvalidRequest if the constraint cannot be
-    enforced; the error names the parameter and, for a JSON schema, the path."""
+def compile_grammar(
+    wanted: StructuredOutput, tokenizer: LLTokenizer
+) -> tuple[LLMatcher, FittedConstraint]:
+    """A matcher that has consumed nothing, and what it enforces of the constraint. Raises
+    InvalidRequest if the constraint cannot be enforced; the error names the parameter and, for a
+    JSON schema, the path."""
+    fitting = ConstraintFitting(partial(_schema_error, tokenizer))
+    fitted = fitting.fit(wanted)
+    matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if matcher is None or reason:
+        return compile_fitted(fitting.fit(wanted, tries=True), tokenizer)
+    return matcher, fitted
+
+
+def compile_fitted(
+    fitted: FittedConstraint, tokenizer: LLTokenizer
+) -> tuple[LLMatcher, FittedConstraint]:
+    """The same for a constraint that has been fitted already."""
+    matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if reason and fitted.wanted.structural_tag is not None:
+        fitted = fitted.loosened()
+        matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if matcher is None or reason:
+        source = fitted.wanted.source
+        raise InvalidRequest(f"`{source}` cannot be enforced: {one_line(reason)}.", param=source)
+    return matcher, fitted
+
+
+def _matcher(tokenizer: LLTokenizer, wanted: StructuredOutput) -> tuple[LLMatcher | None, str]:
+    """A matcher, and the error in its grammar; "" if there is none."""
     try:
         text = _grammar_text(wanted)
     except ValueError as error:
-        raise _refusal(wanted, str(error)) from error
-    matcher, reason = _matcher(tokenizer, text)
-    if reason and wanted.structural_tag is not None:
-        _check_structures(wanted.structural_tag, tokenizer)
-        matcher, reason = _matcher(tokenizer, _loose_grammar(wanted.structural_tag))
-    if reason:
-        raise _refusal(wanted, reason, _place(wanted, reason, tokenizer))
-    return matcher
-
-
-def _matcher(tokenizer: LLTokenizer, text: str) -> tuple[LLMatcher, str]:
-    """A matcher, and the error in its grammar; "" if there is none."""
+        return None, str(error)
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
     return matcher, matcher.get_error() or _first_step_error(matcher)
+
+
+def _schema_error(tokenizer: LLTokenizer, schema: str) -> str:
+    """The error of a JSON schema; "" if it has none."""
+    return _matcher(tokenizer, StructuredOutput(json=schema))[1]
 
 
 def _first_step_error(matcher: LLMatcher) -> str:
@@ -87,64 +108,12 @@ def _grammar_text(wanted: StructuredOutput) -> str:
 
 def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
     """A schema inside a larger grammar, with its compile options written into it. `structure` is
-    the call whose arguments it describes; None for the schema of the content. Unless the call is
-    strict, keywords that llguidance cannot enforce are ignored."""
+    the call whose arguments it describes; None for the schema of the content."""
     if not isinstance(schema, dict):
         return schema
-    options: dict[str, Any] = dict(JSON_OPTIONS if structure is None else CALL_OPTIONS)
-    if structure is not None and not structure.is_strict:
-        options["lenient"] = True
+    options = JSON_OPTIONS if structure is None else CALL_OPTIONS
     return {**schema, "x-guidance": {**options, **schema.get("x-guidance", {})}}
-
-
-def _loose_grammar(tag: StructuralTag) -> str:
-    """The tag's grammar with any object as arguments of calls that are not strict. It serves
-    requests whose tools compile one by one but are too many or too large together."""
-
-    def loose(structure: TagStructure | None, schema: Any) -> Any:
-        keeps = structure is None or structure.is_strict
-        return _call_schema(structure, schema if keeps else {"type": "object"})
-
-    return LLMatcher.grammar_from_lark(lark_grammar(tag, loose))
-
-
-def _check_structures(tag: StructuralTag, tokenizer: LLTokenizer) -> None:
-    """Raises InvalidRequest for the first schema that does not compile by itself."""
-    for structure in tag.structures:
-
-        def mistake(schema: str, structure: TagStructure = structure) -> str:
-            text = json.dumps(_call_schema(structure, json.loads(schema)))
-            grammar = LLMatcher.grammar_from_json_schema(text)
-            return LLMatcher.validate_grammar(grammar, tokenizer, limits=LIMITS)
-
-        if reason := mistake(structure.schema):
-            place = find_mistake(structure.schema, mistake)
-            where = f"at `{place}`: " if place else ""
-            raise InvalidRequest(
-                f"`{structure.source}` cannot be enforced: {where}{one_line(reason)}",
-                param=structure.source,
-                code="invalid_function_parameters",
-            )
 
 
 def _quoted(text: str) -> str:
     return "".join(f"\\{char}" if char in _REGEX_SYNTAX else char for char in text)
-
-
-def _place(wanted: StructuredOutput, reason: str, tokenizer: LLTokenizer) -> str:
-    """The path of the part of a JSON schema that causes the error; "" for the whole schema."""
-    if wanted.json is None:
-        return ""
-
-    def mistake(schema: str) -> str:
-        text = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_OPTIONS)
-        return LLMatcher.validate_grammar(text, tokenizer, limits=LIMITS)
-
-    return find_mistake(wanted.json, mistake)
-
-
-def _refusal(wanted: StructuredOutput, reason: str, place: str = "") -> InvalidRequest:
-    where = f"in its schema, at `{place}`: " if place else ""
-    return InvalidRequest(
-        f"`{wanted.source}` cannot be enforced: {where}{one_line(reason)}", param=wanted.source
-    )

@@ -13,14 +13,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from llguidance import LLMatcher
+
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import compile_grammar
+from runtime.messages.structured_output import LeftOut, StructuredOutput
+from runtime.structured.compiler import compile_fitted, compile_grammar
+from runtime.structured.fitting import FittedConstraint
 from runtime.structured.guide import Grammar
 from runtime.structured.trial.limits import NICENESS
 from runtime.structured.trial.trials import Trials
 from runtime.structured.vocabulary import grammar_tokenizer, spelling_of
-from runtime.structured.weight import check_divisors, is_light, too_large
+from runtime.structured.weight import is_light, lightened, too_large
 from runtime.tokenizers.tokenizer import Tokenizer
 
 MAX_GRAMMARS = 128
@@ -30,6 +33,10 @@ MAX_USES = 16
 """Number of requests that share one compiled grammar. Each of them adds states to its lexer, and
 `LIMITS` bounds their number. The next request gets a newly compiled grammar, so that it does not
 reach the bound because of others."""
+
+MAX_LIGHTENED = 3
+"""Number of keywords that are left out one after another because compiling takes too much. Each of
+them costs a trial."""
 
 NUM_THREADS = 2
 """Number of threads for light grammars; as many trials may run at the same time."""
@@ -143,14 +150,28 @@ class GrammarCompiler:
         self._heavy.submit(self._trials.warm_up)
 
     def _try_first(self, entry: _Entry) -> Grammar:
-        check_divisors(entry.wanted)
-        if reason := self._trials.run(entry.wanted, lambda: entry.is_unwanted):
-            raise too_large(entry.wanted, reason)
-        return self._build(entry)
+        tokenizer = self._grammar_tokenizer.result()
+        return self._grammar(*compile_fitted(self._fit_on_trial(entry), tokenizer))
+
+    def _fit_on_trial(self, entry: _Entry) -> FittedConstraint:
+        """What remains of a constraint when it has to compile within the bounds of a trial."""
+        wanted = entry.wanted
+        left_out: tuple[LeftOut, ...] = ()
+        while True:
+            result = self._trials.run(wanted, lambda: entry.is_unwanted)
+            if isinstance(result, FittedConstraint):
+                return FittedConstraint(result.wanted, (*left_out, *result.left_out))
+            lighter = lightened(wanted, result)
+            if entry.is_unwanted or lighter is None or len(left_out) == MAX_LIGHTENED:
+                raise too_large(wanted, result)
+            wanted, left_out = lighter.wanted, (*left_out, *lighter.left_out)
 
     def _build(self, entry: _Entry) -> Grammar:
-        matcher = compile_grammar(entry.wanted, self._grammar_tokenizer.result())
-        return Grammar(matcher, self._tokenizer.vocab_size, self._tokenizer.eog_token_ids)
+        return self._grammar(*compile_grammar(entry.wanted, self._grammar_tokenizer.result()))
+
+    def _grammar(self, matcher: LLMatcher, fitted: FittedConstraint) -> Grammar:
+        vocab_size, eog_token_ids = self._tokenizer.vocab_size, self._tokenizer.eog_token_ids
+        return Grammar(matcher, vocab_size, eog_token_ids, fitted.left_out)
 
 
 def _fulfil(entry: _Entry, way: Callable[[_Entry], Grammar]) -> None:

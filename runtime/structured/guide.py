@@ -11,6 +11,7 @@ from llguidance import LLMatcher
 
 from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import LeftOut
 from runtime.structured.reasons import one_line
 
 Allowed: TypeAlias = npt.NDArray[np.bool_]
@@ -23,11 +24,13 @@ at any time. An ordinary grammar takes a tenth of it, and a hard one slows the s
 
 class Grammar(msgspec.Struct, frozen=True):
     """A compiled grammar. `matcher` has consumed no token and is only copied. All copies share its
-    lexer, whose states they compute when they need them."""
+    lexer, whose states they compute when they need them. `left_out` is what the grammar does not
+    enforce."""
 
     matcher: LLMatcher
     vocab_size: int
     eog_token_ids: frozenset[int]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Guide:

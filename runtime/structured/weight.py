@@ -8,12 +8,16 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct, structs
+
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.schema_path import children, join_path
+from runtime.messages.structured_output import LeftOut, StructuredOutput
+from runtime.structured.fitting import FittedConstraint
+from runtime.structured.schemas.divisors import MAX_DIVISOR, digits_of, num_states_of
+from runtime.structured.schemas.references import Pointer, fitted_children, path_of
+from runtime.structured.schemas.search import without
 
 MAX_LIGHT_CHARS = 16_384
 MAX_LIGHT_PARTS = 400
@@ -23,10 +27,6 @@ MAX_LIGHT_REPEATS = 1_000
 MAX_LIGHT_DIVISOR = 1_000
 """Most characters, subschemas and nesting of a light constraint, most characters of a regular
 expression in it and most counted repetitions within repetitions, and the largest `multipleOf`."""
-
-MAX_DIVISOR = 200_000
-"""The largest whole `multipleOf` that is tried, without its factors of 2 and 5: the automaton that
-finds the numbers it divides has as many states."""
 
 _ANNOTATIONS = frozenset(
     (
@@ -56,62 +56,115 @@ def is_light(wanted: StructuredOutput) -> bool:
         return _is_light_regex(wanted.regex)
     if wanted.choice:
         return sum(map(len, wanted.choice)) <= MAX_LIGHT_CHARS
-    schemas = [text for _, text in _schemas(wanted)]
+    schemas = [schema.text for schema in _schemas(wanted)]
     is_short = sum(map(len, schemas)) <= MAX_LIGHT_CHARS
     return wanted.grammar is None and is_short and all(map(_is_light_schema, schemas))
 
 
 def check_divisors(wanted: StructuredOutput) -> None:
-    """Raises InvalidRequest for a `multipleOf` that is too large, without trying to compile it."""
-    for param, text in _schemas(wanted):
-        for path, part in _parts(text):
-            if _num_states(part.get("multipleOf")) > MAX_DIVISOR:
-                place = join_path(path, "multipleOf")
+    """Raises InvalidRequest for a `multipleOf` that is too large, for a compiler that would not
+    bound the work on it."""
+    for schema in _schemas(wanted):
+        for pointer, part in _parts(schema.text):
+            if num_states_of(part.get("multipleOf")) > MAX_DIVISOR:
+                place = path_of((*pointer, "multipleOf"))
                 raise InvalidRequest(
-                    f"`{param}` cannot be enforced: in its schema, at `{place}`: the number is too"
-                    f" large, {MAX_DIVISOR:,} is the most. Leave it out, or take a smaller one.",
-                    param=param,
+                    f"`{schema.source}` cannot be enforced: in its schema, at `{place}`: the number"
+                    f" is too large, {MAX_DIVISOR:,} is the most. Leave it out, or take a smaller"
+                    " one.",
+                    param=schema.source,
                 )
+
+
+def lightened(wanted: StructuredOutput, reason: str) -> FittedConstraint | None:
+    """The constraint without the keyword that weighs most; None if there is none, or if it has to
+    be enforced. `reason` continues a sentence about what was tried."""
+    heaviest = _heaviest(wanted)
+    if heaviest is None or heaviest.is_strict:
+        return None
+    number, pointer = heaviest.number, heaviest.pointer
+    schema = json.loads(_schemas(wanted)[number].text)
+    lighter = json.dumps(without(schema, pointer[:-1], pointer[-1]), ensure_ascii=False)
+    note = LeftOut(heaviest.source, path_of(pointer), reason)
+    return FittedConstraint(_with_schema(wanted, number, lighter), (note,))
 
 
 def too_large(wanted: StructuredOutput, reason: str) -> InvalidRequest:
     """The error for a constraint whose trial did not come to its end."""
-    weighed = [
-        (weight, param, join_path(path, key))
-        for param, text in _schemas(wanted)
-        for path, part in _parts(text)
-        for key, weight in _weights(part).items()
-    ]
-    _, param, place = max(weighed, default=(0.0, wanted.source, ""))
-    what = f"`{place}`, which weighs most in its schema," if place else "it"
+    heaviest = _heaviest(wanted)
+    param, what = wanted.source, "it"
+    if heaviest is not None:
+        param = heaviest.source
+        what = f"`{path_of(heaviest.pointer)}`, which weighs most in its schema,"
     return InvalidRequest(
         f"`{param}` cannot be enforced: {reason}. Make {what} smaller, or leave it out.",
         param=param,
     )
 
 
-def _schemas(wanted: StructuredOutput) -> Iterator[tuple[str, str]]:
-    """All JSON schemas of a constraint, each with the parameter that gave it."""
-    if wanted.json is not None:
-        yield wanted.source, wanted.json
-    if wanted.structural_tag is not None:
-        for structure in wanted.structural_tag.structures:
-            yield structure.source, structure.schema
-        if wanted.structural_tag.content is not None:
-            yield wanted.source, wanted.structural_tag.content
+class _Schema(Struct, frozen=True):
+    """A JSON schema of a constraint, with the parameter that gave it."""
+
+    source: str
+    text: str
+    is_strict: bool
 
 
-def _parts(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All subschemas with their paths; none of a text that is no JSON."""
+class _Keyword(Struct, frozen=True):
+    """A keyword of the schema with this number among those of a constraint."""
+
+    number: int
+    source: str
+    pointer: Pointer
+    is_strict: bool
+
+
+def _heaviest(wanted: StructuredOutput) -> _Keyword | None:
+    most, heaviest = 0.0, None
+    for number, schema in enumerate(_schemas(wanted)):
+        for pointer, part in _parts(schema.text):
+            for key, weight in _weights(part).items():
+                if weight > most:
+                    most = weight
+                    place = (*pointer, key)
+                    heaviest = _Keyword(number, schema.source, place, schema.is_strict)
+    return heaviest
+
+
+def _schemas(wanted: StructuredOutput) -> list[_Schema]:
+    """All JSON schemas of a constraint: the one of the answer comes last."""
+    tag = wanted.structural_tag
+    found = (
+        [] if tag is None else [_Schema(s.source, s.schema, s.is_strict) for s in tag.structures]
+    )
+    text = wanted.json if tag is None else tag.content
+    return found if text is None else [*found, _Schema(wanted.source, text, wanted.is_strict)]
+
+
+def _with_schema(wanted: StructuredOutput, number: int, text: str) -> StructuredOutput:
+    """A constraint with another schema in the place of the one with this number."""
+    tag = wanted.structural_tag
+    if tag is None:
+        return structs.replace(wanted, json=text)
+    if number == len(tag.structures):
+        return structs.replace(wanted, structural_tag=structs.replace(tag, content=text))
+    structures = list(tag.structures)
+    structures[number] = structs.replace(structures[number], schema=text)
+    tag = structs.replace(tag, structures=tuple(structures))
+    return structs.replace(wanted, structural_tag=tag)
+
+
+def _parts(text: str) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """All subschemas with the keys that lead to them; none of a text that is no JSON."""
     try:
-        waiting = [("", json.loads(text))]
+        waiting: list[tuple[Pointer, Any]] = [((), json.loads(text))]
     except (ValueError, RecursionError):
         return
     while waiting:
-        path, part = waiting.pop()
+        pointer, part = waiting.pop()
         if isinstance(part, dict):
-            yield path, part
-            waiting += [(join_path(path, step), child) for step, child in children(part)]
+            yield pointer, part
+            waiting += [((*pointer, *keys), child) for keys, child in fitted_children(part)]
 
 
 def _is_light_schema(text: str) -> bool:
@@ -129,7 +182,7 @@ def _is_light_schema(text: str) -> bool:
         num_parts += 1
         if num_parts > MAX_LIGHT_PARTS or depth > MAX_LIGHT_DEPTH or not _is_light_part(part):
             return False
-        waiting += [(depth + 1, child) for _, child in children(part)]
+        waiting += [(depth + 1, child) for _, child in fitted_children(part)]
     return True
 
 
@@ -142,7 +195,7 @@ def _is_light_part(part: Any) -> bool:
     if keys & _ALONE:
         listed = part.get("allOf", ())
         return len(keys) == 1 and isinstance(listed, (list, tuple)) and len(listed) <= 1
-    if not keys <= _CHEAP or _digits(part.get("multipleOf")) > MAX_LIGHT_DIVISOR:
+    if not keys <= _CHEAP or digits_of(part.get("multipleOf")) > MAX_LIGHT_DIVISOR:
         return False
     return _is_light_regex(part["pattern"]) if "pattern" in part else True
 
@@ -160,33 +213,9 @@ def _repeats(regex: str) -> float:
     return math.prod(max(count, 1.0) for count in counts)
 
 
-def _digits(value: Any) -> int:
-    """All digits of a number as one integer; 0 for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0
-    if isinstance(value, int):
-        return abs(value)
-    if not math.isfinite(value):
-        return 0
-    return int("".join(map(str, Decimal(str(value)).normalize().as_tuple().digits)))
-
-
-def _num_states(value: Any) -> int:
-    """At least so many states come from a `multipleOf`, as far as its value alone tells."""
-    if isinstance(value, float) and not value.is_integer():
-        return 0
-    num_states = _digits(value)
-    if num_states > 10**40:
-        return num_states
-    for factor in (5, 2):
-        while num_states and num_states % factor == 0:
-            num_states //= factor
-    return num_states
-
-
 def _weights(part: dict[str, Any]) -> dict[str, float]:
     """What the keywords of one subschema may cost, roughly and relative to each other."""
-    weights = {"multipleOf": float(min(_digits(part.get("multipleOf")), 10**300))}
+    weights = {"multipleOf": float(min(digits_of(part.get("multipleOf")), 10**300))}
     if isinstance(pattern := part.get("pattern"), str):
         weights["pattern"] = len(pattern) * _repeats(pattern)
     if isinstance(properties := part.get("properties"), dict):

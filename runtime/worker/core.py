@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, structs
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import Engine, SequenceOutput
+from runtime.engines.base import Engine, Preparation, SequenceOutput
 from runtime.errors import EngineFatal, EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.messages.sizes import check_sizes
-from runtime.messages.wire import FromEngine, RequestFailed, StepOutput
+from runtime.messages.wire import FromEngine, Loosened, RequestFailed, StepOutput
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.embedding_jobs import EmbeddingJobs
 from runtime.worker.output import OutputProcessor
@@ -171,11 +171,15 @@ class EngineCore:
         return messages
 
     def _queue_prepared(self) -> None:
-        for request, error in self._preparing.take_ready():
-            if error is None:
-                self._waiting.admit(request)
+        for request, preparation in self._preparing.take_ready():
+            error = preparation.exception()
+            if error is not None:
+                self._refuse(request.request_id, error)
                 continue
-            self._refuse(request.request_id, error)
+            prepared: Preparation = preparation.result()
+            if prepared.left_out:
+                self._outbox.append(Loosened(request.request_id, list(prepared.left_out)))
+            self._waiting.admit(request)
 
     def _refuse_expired(self, now: float) -> None:
         for request in [*self._waiting.take_expired(now), *self._preparing.take_expired(now)]:

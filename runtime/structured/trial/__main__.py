@@ -65,10 +65,10 @@ def _try_all(
 
 def _verdict(constraint: StructuredOutput, tokenizer: LLTokenizer) -> Verdict:
     try:
-        compile_grammar(constraint, tokenizer)
+        _, fitted = compile_grammar(constraint, tokenizer)
     except InvalidRequest as error:
-        return Verdict(str(error), error.param, error.code)
-    return Verdict()
+        return Verdict(refusal=str(error), param=error.param, code=error.code)
+    return Verdict(fitted=fitted)
 
 
 def _stand_back() -> None:

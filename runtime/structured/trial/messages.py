@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from runtime.errors import InvalidRequest
+from runtime.structured.fitting import FittedConstraint
 
 M = TypeVar("M")
 
@@ -20,9 +21,10 @@ class Spelling(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """How a trial ended: well, or with the words, the parameter and the code of a refusal. The
-    first one that a process writes only says that it is ready."""
+    """How a trial ended: with the constraint that compiles, or with the words, the parameter and
+    the code of a refusal. The first one that a process writes only says that it is ready."""
 
+    fitted: FittedConstraint | None = None
     refusal: str = ""
     param: str | None = None
     code: str = ""

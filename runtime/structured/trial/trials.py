@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from runtime.errors import EngineOverloaded
 from runtime.messages.structured_output import StructuredOutput
+from runtime.structured.fitting import FittedConstraint
 from runtime.structured.trial.messages import Spelling
 from runtime.structured.trial.process import TrialEnded, TrialProcess
 
@@ -27,10 +28,13 @@ class Trials:
         self._starting = threading.Lock()
         self._num_killed = 0
 
-    def run(self, wanted: StructuredOutput, is_unwanted: Callable[[], bool]) -> str:
-        """Compile a grammar on trial. Returns what it used too much of, "" for a grammar that
-        compiles; raises InvalidRequest for one that cannot be enforced, and EngineOverloaded on a
-        machine that is too busy. When it becomes unwanted, the trial ends soon."""
+    def run(
+        self, wanted: StructuredOutput, is_unwanted: Callable[[], bool]
+    ) -> FittedConstraint | str:
+        """Compile a grammar on trial. Returns the constraint that compiles, or what compiling it
+        used too much of; raises InvalidRequest for one that cannot be enforced, and
+        EngineOverloaded on a machine that is too busy. When it becomes unwanted, the trial ends
+        soon."""
         reason = ""
         for _ in range(MAX_LOST):
             process = self._take_process()
@@ -48,7 +52,8 @@ class Trials:
             self._keep(process)
             if verdict.error is not None:
                 raise verdict.error
-            return ""
+            assert verdict.fitted is not None, "a verdict has a constraint or a refusal"
+            return verdict.fitted
         return reason
 
     def warm_up(self) -> None:

@@ -158,7 +158,7 @@ def test_what_a_schema_asks_for_and_cannot_have(compiler: GrammarCompiler) -> No
     that is possible."""
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
     assert takes(compiler, wanted(schema), "Hi")
-    with pytest.raises(InvalidRequest, match=r"at `properties\.a`.*uniqueItems") as caught:
+    with pytest.raises(InvalidRequest, match=r"at `properties\.a\.uniqueItems`") as caught:
         compiler.compile(wanted(schema, strict=True)).result()
     assert caught.value.param == "tools[0].function.parameters"
     assert caught.value.code == "invalid_function_parameters"

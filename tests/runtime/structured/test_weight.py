@@ -6,12 +6,18 @@ import time
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.structured_output import (
+    LeftOut,
+    StructuralTag,
+    StructuredOutput,
+    TagStructure,
+)
 from runtime.structured.compiler import compile_grammar
 from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.structured.weight import check_divisors, is_light, too_large
+from runtime.structured.weight import check_divisors, is_light, lightened, too_large
 from tests.kit.grammars import TOKENIZER
 
 NUMBER = {"type": "number"}
@@ -150,15 +156,6 @@ def test_a_divisor_that_is_too_large_is_named(
     assert "200,000" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "number", [7, 0.01, 1234.5678, 10**30, 86_400, 604_800, 0, "7", True, None, float("inf")]
-)
-def test_other_divisors_are_tried(number: Any) -> None:
-    check_divisors(schema(multipleOf=number))
-    check_divisors(StructuredOutput(json="{"))
-    check_divisors(StructuredOutput(regex="a"))
-
-
 def test_what_weighs_most_is_named() -> None:
     small = {"type": "string", "pattern": "a{10}"}
     large = {"properties": {"q": {"pattern": "(a{99}){99}"}}}
@@ -170,3 +167,31 @@ def test_what_weighs_most_is_named() -> None:
         error = too_large(wanted, "it takes too long")
         assert error.param == param
         assert place in str(error)
+
+
+def test_the_heaviest_keyword_is_left_out() -> None:
+    hard, easy = {"pattern": "(a{99}){99}"}, {"pattern": "a{10}"}
+    first = schema(properties={"a": {"anyOf": [NUMBER, hard]}, "b": easy})
+
+    lighter = lightened(first, "it takes too long")
+
+    assert lighter is not None
+    assert lighter.wanted == schema(properties={"a": {"anyOf": [NUMBER, {}]}, "b": easy})
+    assert lighter.left_out == (
+        LeftOut("response_format", "properties.a.anyOf[1].pattern", "it takes too long"),
+    )
+    lighter = lightened(tools(easy, {"items": hard}), "it takes too long")
+    assert lighter is not None
+    assert lighter.wanted == tools(easy, {"items": {}})
+    assert lighter.left_out[0].source == "tools[1]"
+
+
+def test_what_has_to_be_enforced_or_forbids_something_is_not_left_out() -> None:
+    hard = {"pattern": "(a{99}){99}"}
+    for wanted in (
+        structs.replace(schema(**hard), is_strict=True),
+        schema(**{"not": hard, "if": hard, "contains": hard}),
+        StructuredOutput(regex="(a{99}){99}"),
+        schema(type="string"),
+    ):
+        assert lightened(wanted, "it takes too long") is None

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec import structs
 
 from runtime.errors import EngineOverloaded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
@@ -35,7 +36,7 @@ def grammars() -> Iterator[GrammarCompiler]:
 
 
 def schema(**keywords: Any) -> StructuredOutput:
-    return StructuredOutput(json=json.dumps(keywords), source="guided_json")
+    return StructuredOutput(json=json.dumps(keywords), source="guided_json", is_strict=True)
 
 
 def slow(number: int = 0) -> StructuredOutput:
@@ -66,10 +67,6 @@ HOSTILE = {
     ),
     "repetitions": StructuredOutput(regex="(((b{999}){999}){999}){999}", source="guided_regex"),
     "repetitions in a schema": schema(type="string", pattern="^(a{1000}){1000}$"),
-    "a chain of references": schema(
-        **{"$ref": "#/$defs/d0"},
-        **{"$defs": {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(9000)} | {"d9000": {}}},
-    ),
     "products": schema(
         allOf=[{"anyOf": [{"required": [f"{x}{n}"]} for x in "ab"]} for n in range(22)]
     ),
@@ -104,7 +101,25 @@ def test_what_takes_too_much_is_refused_and_disturbs_nobody(
     assert grammars.compile(wanted) is refused, "and it is not tried again"
 
 
+def test_what_takes_too_much_is_left_out_of_a_schema_that_is_not_strict(
+    grammars: GrammarCompiler,
+) -> None:
+    hard = schema(
+        type="object",
+        properties={"a": {"type": "integer", "multipleOf": SLOW}, "b": {"const": 1}},
+        required=["b"],
+    )
+    grammar = grammars.compile(structs.replace(hard, is_strict=False)).result(5 * MAX_SECONDS)
+
+    assert [note.path for note in grammar.left_out] == ["properties.a.multipleOf"]
+    assert "takes more than" in grammar.left_out[0].reason
+
+
 HARMLESS = {
+    "a chain of references": schema(
+        **{"$ref": "#/$defs/d0"},
+        **{"$defs": {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(9000)} | {"d9000": {}}},
+    ),
     "left recursion": StructuredOutput(grammar='start: start "a" | "a"'),
     "an ambiguous grammar": StructuredOutput(grammar='start: start start | "a" |'),
     "many items": schema(type="array", minItems=10**6),
