@@ -24,7 +24,7 @@ from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.http.connections import protocol_class
+from gateway.http.connections.protocols import protocol_class
 from gateway.http.context import Context
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings

@@ -1,0 +1,1 @@
+"""uvicorn's connections, with limits, and with what clients really send."""
