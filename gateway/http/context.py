@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
 from gateway.generation.scheduling import Caller
+from gateway.http.deadlines import Uploads
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
@@ -27,7 +28,8 @@ AnyRequest = Request[Any, Any, Any]
 
 class Context(Struct, frozen=True):
     """One running server. `model` is the model that the server was started with. `restart_engine`
-    replaces the engine process. `tracer` is None if traces are off."""
+    replaces the engine process; `abandon_engine` kills it for good, from any thread. `uploads` are
+    the bodies that are arriving. `tracer` is None if traces are off."""
 
     settings: Settings
     models: ModelRegistry
@@ -36,6 +38,8 @@ class Context(Struct, frozen=True):
     gpus: GpuMonitor
     drain: Drain
     restart_engine: Callable[[], None]
+    abandon_engine: Callable[[], None]
+    uploads: Uploads
     tracer: Tracer | None = None
 
 

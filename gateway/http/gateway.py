@@ -1,5 +1,6 @@
 """The Litestar application, with the work that surrounds every request."""
 
+import asyncio
 import time
 from typing import cast
 
@@ -20,13 +21,14 @@ from litestar.types import (
 
 from gateway.admission.admission import page_not_allowed
 from gateway.admission.drain import Drain
+from gateway.errors import ServerDraining
 from gateway.http.context import AnyRequest, Context
-from gateway.http.deadlines import body_in_time
 from gateway.http.error_handler import handle_error
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.request_record import RequestRecord
+from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 
 
 class Gateway(Litestar):
@@ -49,13 +51,18 @@ class Gateway(Litestar):
         server = context.settings.server
         if server.request_timeout:
             request_record.deadline = request_record.started + server.request_timeout
-        receive = body_in_time(cast(Receive, receive), request_record.started, server.body_timeout)
+        receive = context.uploads.in_time(
+            cast(Receive, receive), request_record.started, server.body_timeout
+        )
         preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
         app = preflight or super().__call__
+        send = _with_headers(cast(Send, send), request_record, context.drain)
         try:
-            await app(
-                scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
-            )
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not context.drain.exits:
+                raise
+            await _last_answer(scope, receive, send)
         finally:
             _observe(request_record, scope, context)
 
@@ -70,6 +77,14 @@ def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | N
     if not origin or cors.is_origin_allowed(origin):
         return None
     return handle_error(request, page_not_allowed()).to_asgi_response(app=None, request=request)
+
+
+async def _last_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a request that the end of the server has cancelled, if nothing of it is answered."""
+    if not RequestRecord.of(scope).status:
+        request: AnyRequest = Request(scope)
+        response = handle_error(request, ServerDraining(retry_after=DEFAULT_RETRY_AFTER))
+        await response.to_asgi_response(app=None, request=request)(scope, receive, send)
 
 
 def _as_get(scope: Scope) -> Scope:

@@ -78,6 +78,11 @@ class Limited(_Base):
             self.transport.write(_response(status, code, message))
         self.transport.close()
 
+    def abort_if_idle(self) -> None:
+        """Breaks the connection off unless it has a request, or an answer on its way."""
+        if self._is_between_requests and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
     @property
     def _is_between_requests(self) -> bool:
         cycle: Any = self.cycle  # None until the first request has come
