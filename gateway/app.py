@@ -40,6 +40,7 @@ from gateway.http.error_handler import handle_error
 from gateway.http.gateway import (
     Gateway,
 )
+from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
 from gateway.models.registry import ModelRegistry
@@ -128,6 +129,7 @@ def create_app(
         restart_engine=supervisor.restart,
         abandon_engine=supervisor.abandon,
         uploads=Uploads(),
+        other_paths=OtherPaths(ROUTES),
         tracer=tracer,
     )
     return Gateway(

@@ -1,6 +1,7 @@
 """`lockgate serve`: the server, from settings to the last drained request."""
 
 import argparse
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -21,9 +22,10 @@ from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
+from gateway.http.connections.handshakes import loop_class
 from gateway.http.connections.protocols import protocol_class
+from gateway.http.connections.server import Ends, Server
 from gateway.http.context import Context
-from gateway.http.server import Ends, Server
 from gateway.observability.background_writer import BackgroundWriter, stderr_in_background
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
@@ -211,7 +213,7 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
     """The configuration of uvicorn for this application."""
     return uvicorn.Config(
         app,
-        loop=_loop(),
+        loop=_loop(server),
         http=protocol_class(server),
         h11_max_incomplete_event_size=server.max_header_bytes,
         ws="none",
@@ -248,12 +250,15 @@ def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
     )
 
 
-def _loop() -> str:
+def _loop(server: ServerSettings) -> Any:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
-    socket."""
-    if _installed("uvloop"):
-        return "uvloop"
-    return "asyncio:SelectorEventLoop" if os.name == "nt" else "asyncio"
+    socket. Over TLS a handshake has as long as headers have."""
+    kind: Any = asyncio.SelectorEventLoop
+    if sys.platform != "win32" and _installed("uvloop"):
+        import uvloop
+
+        kind = uvloop.Loop
+    return loop_class(kind, server.header_timeout) if server.tls_certificate else kind
 
 
 def _greeting(settings: Settings, listener: socket.socket) -> str:

@@ -1,1 +1,1 @@
-"""uvicorn's connections, with limits, and with what clients really send."""
+"""uvicorn's server and connections: limits, what clients really send, and an end in time."""
