@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.errors import ErrorBody, ErrorResponse
 from gateway.generation.writer import encode
+from gateway.http.connections.half_closed import HalfClosed, can_be_told
 from gateway.settings.schema import ServerSettings
 
 PHRASES = {
@@ -34,14 +35,38 @@ class Limited(_Base):
     def connection_made(self, transport: Any) -> None:
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._half_closed: HalfClosed | None = None
         self._has_data = False
         super().connection_made(transport)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        if self._half_closed is not None:
+            self._half_closed.stop()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Lets a client read on that has sent a whole request and ended its sending side."""
+        if self._half_closed is None and self._awaits_answer and can_be_told(self.scheme or ""):
+            self._half_closed = HalfClosed(self.transport, self._may_probe)
+        return self._half_closed is not None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._half_closed is not None and self._is_between_requests:
+            self.transport.close()
+
+    @property
+    def _awaits_answer(self) -> bool:
+        if self._is_between_requests or self.cycle.more_body:
+            return False
+        return self.cycle.response_started or self.scope["http_version"] != "1.0"
+
+    def _may_probe(self) -> bool:
+        has_pipeline = bool(getattr(self, "pipeline", None))
+        return self._awaits_answer and not self.cycle.response_started and not has_pipeline
 
     def data_received(self, data: bytes) -> None:
         if self._is_between_requests and self._head_timer is None:
