@@ -27,8 +27,7 @@ class HalfClosed:
         self._transport = transport
         self._may_probe = may_probe
         self._next_probe = 0.0
-        assert sys.platform != "win32", "can_be_told says so"
-        self._poll = select.poll()
+        self._poll = _new_poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), 0)
         self._loop = asyncio.get_running_loop()
         self._look()
@@ -44,6 +43,12 @@ class HalfClosed:
             self._next_probe = time.monotonic() + PROBE_SECONDS
             self._transport.write(PROBE)
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+
+def _new_poll() -> Any:
+    if sys.platform == "win32":
+        raise NotImplementedError("`can_be_told` says so")
+    return select.poll()
 
 
 def can_be_told(scheme: str) -> bool:
