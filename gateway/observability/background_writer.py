@@ -38,6 +38,7 @@ class BackgroundWriter:
     ) -> None:
         self.num_lost = 0
         self._stream = stream
+        self._descriptor = _descriptor(stream)
         self._on_failure = on_failure
         self._on_recovery = on_recovery
         self._pending: deque[bytes] = deque()
@@ -48,6 +49,8 @@ class BackgroundWriter:
 
     def write(self, data: bytes) -> None:
         """Hands `data` to the thread, or drops it."""
+        if not data:
+            return
         with self._changed:
             if self._num_bytes and self._num_bytes + len(data) > MAX_PENDING_BYTES:
                 self._lose(data)
@@ -66,7 +69,7 @@ class BackgroundWriter:
         while True:
             batch = self._next_batch()
             try:
-                _write_all(self._stream, batch)
+                self._write_all(batch)
             except OSError as error:
                 with self._changed:
                     self._lose(batch)
@@ -97,25 +100,23 @@ class BackgroundWriter:
         if num_lines:
             self._on_recovery(num_lines)
 
+    def _write_all(self, data: bytes) -> None:
+        """Writes past the stream's own buffer: its lock must not be held when Python shuts down."""
+        if self._descriptor is None:
+            self._stream.write(data.decode(errors="replace"))
+            self._stream.flush()
+            return
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # somebody else has made it non-blocking
+                select.select([], [self._descriptor], [])
+
     def _lose(self, data: bytes) -> None:
         num_lines = data.count(b"\n") or 1
         self.num_lost += num_lines
         self._num_unreported += num_lines
-
-
-def _write_all(stream: TextIO, data: bytes) -> None:
-    """Writes past the stream's own buffer: its lock must not be held when Python shuts down."""
-    descriptor = _descriptor(stream)
-    if descriptor is None:
-        stream.write(data.decode(errors="replace"))
-        stream.flush()
-        return
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # somebody else has made it non-blocking
-            select.select([], [descriptor], [])
 
 
 def _descriptor(stream: TextIO) -> int | None:
