@@ -26,6 +26,7 @@ from gateway.http.connections.handshakes import loop_class
 from gateway.http.connections.protocols import protocol_class
 from gateway.http.connections.server import Ends, Server
 from gateway.http.context import Context
+from gateway.models.templates import read_own_template
 from gateway.observability.background_writer import BackgroundWriter, stderr_in_background
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = open_key_ring(settings.auth, os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
+    read_own_template(settings.model.chat_template)
     _check_engine(settings)
     _allow_many_connections()
     with bind(settings.server) as listener:

@@ -1,6 +1,6 @@
 """One answer while it is made: from a job to its events. Nothing here knows HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -29,6 +29,8 @@ class Deltas(Protocol):
 
     async def __anext__(self) -> list[RequestOutput]: ...
 
+    def abort(self, request_id: str) -> None: ...
+
     def close(self) -> None: ...
 
     def expire(self, error: LockgateError) -> None: ...
@@ -49,6 +51,9 @@ class FinishedDeltas:
         if not outputs:
             raise StopAsyncIteration
         return outputs
+
+    def abort(self, request_id: str) -> None:
+        pass  # it has ended
 
     def close(self) -> None:
         pass  # nothing is held
@@ -132,9 +137,11 @@ class AnswerRun:
         try:
             outputs = await self._deltas.__anext__()
         except InvalidRequest as error:
-            _rename(error, self._job.param_names)
+            error.rename(self._job.param_names)
             raise
         events = self._assembler.push(outputs)
+        for request_id in self._assembler.take_looping():
+            self._deltas.abort(request_id)
         self._timeline.delta(len(outputs))
         if self._assembler.is_finished:
             self.is_finished = True
@@ -180,11 +187,3 @@ def _shows_reasoning(job: Job) -> bool:
 
 def _finished(requests: Sequence[Request]) -> Deltas:
     return FinishedDeltas([request.request_id for request in requests])
-
-
-def _rename(error: InvalidRequest, names: Mapping[str, str]) -> None:
-    """Replaces the engine's name of a parameter by the API's."""
-    if error.param is None or (name := names.get(error.param)) is None:
-        return
-    error.args = (str(error).replace(f"`{error.param}`", f"`{name}`"),)
-    error.param = name

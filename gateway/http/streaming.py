@@ -18,16 +18,20 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway.admission.middleware import reserve_tokens
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
+from gateway.generation.prepare import unused_params
 from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import ServedModel
+from gateway.observability.ignored_parameters import note_ignored
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
+
+NOT_REASONING = "the model does not think before it answers"
 
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -61,6 +65,8 @@ async def respond(
         model.engine.check_room(job.num_requests, job.count_param)
     metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
     run = await prepare_run(job, model, metrics)
+    unused = dict.fromkeys(unused_params(job, model), NOT_REASONING)
+    note_ignored(request.scope, {**job.ignored, **unused})
     reserve_tokens(request.scope, run)
     writer = new_writer(run)
     if not job.is_streamed:
