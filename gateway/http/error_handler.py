@@ -57,5 +57,6 @@ def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorR
 
 
 def _hint(request: Request[Any, Any, Any]) -> str:
-    meant = request.app.state.context.other_paths.meant(request.scope["path"])
-    return f" Do you mean {meant}?" if meant else ""
+    path = request.scope["path"]
+    meant = request.app.state.context.other_paths.meant(path)
+    return f" Do you mean {meant}?" if meant and meant != path else ""

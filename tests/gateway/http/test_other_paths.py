@@ -101,6 +101,7 @@ def test_what_nobody_can_guess_has_no_hint(server: RunningServer, path: str):
 def test_an_action_that_is_not_here_is_no_id(server: RunningServer, prefix: str, path: str):
     answer = server.http.post(prefix + path, json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
+    assert "mean" not in answer.text
     assert "allow" not in answer.headers
     assert server.http.post("/v1/models/other").status_code == 405
 
