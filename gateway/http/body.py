@@ -4,6 +4,7 @@ Litestar's `data` parameter is not used: it decodes to plain objects first and c
 leniently, so that the text "1" would pass for a number.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -14,13 +15,20 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, Settled, decode_leniently, to_invalid_request
+from gateway.http.decoding import (
+    MISTAKES,
+    Settled,
+    decode_leniently,
+    to_invalid_request,
+    utf8,
+)
 from gateway.observability.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T", bound=Struct)
+_CHARSET = re.compile(r"""(?:^|;)\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -42,9 +50,9 @@ class JSONBody(Generic[T]):
 
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
-        _check_headers(request.scope["headers"])
+        charset = _check_headers(request.scope["headers"])
         try:
-            body = await request.body()
+            body = utf8(await request.body(), charset)
         except InternalServerException as error:
             raise ClientException("The client left before its request was complete.") from error
         try:
@@ -67,7 +75,7 @@ class JSONBody(Generic[T]):
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
     """A body that may be left out, as `kind`. Raises InvalidRequest."""
-    body = await request.body()
+    body = utf8(await request.body(), "")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
@@ -82,18 +90,24 @@ def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
         log.info("request_body", request_id=request_record.request_id, body=text)
 
 
-def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Returns the charset of the `Content-Type`, or an empty text."""
+    charset = ""
     for name, value in headers:  # `request.headers` copies them all first
         if name == b"content-type":
-            _check_content_type(value.decode("latin-1"))
+            charset = _charset_of(value.decode("latin-1"))
         elif name == b"content-encoding":
             _check_content_encoding(value.decode("latin-1"))
+    return charset
 
 
-def _check_content_type(content_type: str) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
+def _charset_of(content_type: str) -> str:
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(media_type)
+    found = _CHARSET.search(parameters)
+    return found[1] if found else ""
 
 
 def _check_content_encoding(encoding: str) -> None:
