@@ -202,8 +202,9 @@ def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) 
     assert engines["scripted"]["can_run"]
     for engine in engines.values():
         assert engine["can_run"] or (engine["problems"] and engine["advice"])
-    assert report["memory_total"] > report["memory_available"] > 0
-    assert report["usable_cores"] >= 1
+    assert report["memory"]["total"] >= report["memory"]["available"] > 0
+    assert report["memory"]["total_source"]
+    assert 1 <= report["num_threads"] <= report["cores"]["usable"]
     assert report["models"] == dict.fromkeys(NAMES, False)
     assert bool(report["driver"]["gpus"]) != bool(report["driver"]["problem"])
 
