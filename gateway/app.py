@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from msgspec import structs
 
 from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
@@ -48,6 +49,7 @@ from gateway.observability.metrics.server import Metrics
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
 from runtime.client.engine_client import EngineClient
+from runtime.config.engine import PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
@@ -98,6 +100,7 @@ def create_app(
     none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
     is given by a caller that waits for its end; otherwise the application makes its own.
     """
+    settings = with_prefix_caching(settings, has_keys=keys.is_required)
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
@@ -131,6 +134,16 @@ def create_app(
         logging_config=None,
         debug=False,
     )
+
+
+def with_prefix_caching(settings: Settings, *, has_keys: bool) -> Settings:
+    """The settings with "auto" in `engine.prefix_caching` decided. Clients with keys of their own
+    may be strangers to each other, and a shared cache tells one what another has sent."""
+    if settings.engine.prefix_caching != "auto":
+        return settings
+    choice: PrefixCaching = "per_tenant" if has_keys else "shared"
+    engine = structs.replace(settings.engine, prefix_caching=choice)
+    return structs.replace(settings, engine=engine)
 
 
 def _path_templates() -> set[str]:

@@ -27,6 +27,7 @@ from gateway.commands.options import add_server_options, add_settings_options, s
 from gateway.http.connections import protocol_class
 from gateway.http.context import Context
 from gateway.observability.log import configure_logging
+from gateway.observability.service_manager import ServiceManager, find_service_manager
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
     keys = open_key_ring(settings.auth, os.environ)
+    manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
     _check_engine(settings)
@@ -72,7 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
         drain = Drain(settings.server.drain_timeout)
         app = create_app(settings, model_path, keys, drain)
         config = uvicorn_config(app, settings.server)
-        server = _Server(config, _greeting(settings, listener), drain, _cut_off(app))
+        server = _Server(
+            config,
+            _greeting(settings, listener),
+            drain,
+            _cut_off(app),
+            manager,
+            _state_of(app),
+        )
         _end_with_terminal(server)
         if arguments.until_stdin_ends:
             threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
@@ -241,6 +250,12 @@ def _cut_off(app: Litestar) -> Callable[[], None]:
     return lambda: context.model.engine.abort_all(stopping)
 
 
+def _state_of(app: Litestar) -> Callable[[], str]:
+    """A function that says in a line how the engine is."""
+    engine = app.state.context.model.engine
+    return lambda: f"Engine {engine.state}. {engine.state_reason}".strip()
+
+
 def _loop() -> str:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
     socket."""
@@ -298,30 +313,42 @@ def _stop_after_stdin(server: "_Server") -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with three changes: it prints where it listens, it keeps listening while it drains,
-    and it exits with success after a signal."""
+    """uvicorn with four changes: it prints where it listens, it keeps listening while it drains, it
+    exits with success after a signal, and its event loop tells the service manager that it is
+    alive."""
 
     def __init__(
-        self, config: uvicorn.Config, greeting: str, drain: Drain, cut_off: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        greeting: str,
+        drain: Drain,
+        cut_off: Callable[[], None],
+        manager: ServiceManager,
+        state: Callable[[], str],
     ) -> None:
         super().__init__(config)
         self._greeting = greeting
         self._drain = drain
         self._cut_off = cut_off
+        self._manager = manager
+        self._state = state
         self._is_told = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             _greet(self._greeting)
+            self._manager.ready()
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain.exits and not self._is_told:
             self._is_told = True
+            self._manager.stopping()
             log.info("server_drains", running=self._drain.num_running)
         if self._drain.is_late or self.force_exit:
             self._cut_off()
         self.should_exit = self.should_exit or self._drain.is_over
+        self._manager.alive(self._state())
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
