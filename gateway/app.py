@@ -53,6 +53,8 @@ from runtime.config.engine import PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
+from runtime.models.catalogue import shipped_catalogue
+from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.supervisor import Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
@@ -108,7 +110,8 @@ def create_app(
     gpus = _gpu_monitor(settings)
     engine = EngineClient(settings.engine.max_num_waiting_tokens)
     listener = _listener(metrics.of(name), gpus)
-    supervisor = Supervisor(settings.engine, path, engine, on_event=listener)
+    guard = weights_guard(settings, path)
+    supervisor = Supervisor(settings.engine, path, engine, on_event=listener, guard=guard)
     model = ServedModel(name, engine, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(
@@ -144,6 +147,19 @@ def with_prefix_caching(settings: Settings, *, has_keys: bool) -> Settings:
     choice: PrefixCaching = "per_tenant" if has_keys else "shared"
     engine = structs.replace(settings.engine, prefix_caching=choice)
     return structs.replace(settings, engine=engine)
+
+
+def weights_guard(settings: Settings, path: str) -> WeightsGuard | None:
+    """The guard of the model's file; None without a model, and for a folder, whose weights are
+    copied when they are loaded."""
+    if not Path(path).is_file():
+        return None
+    name = settings.model.name_or_path
+    known = {entry.name: entry.sha256 for entry in shipped_catalogue()}
+    is_catalogue = ENGINES[settings.engine.name].model_form != "any" and name in known
+    if not is_catalogue:
+        return WeightsGuard(Path(path))
+    return WeightsGuard(Path(path), name=name, expected=known[name])
 
 
 def _path_templates() -> set[str]:

@@ -1,11 +1,11 @@
 """The models this project knows by name, and the folder they are kept in.
 
 A file is in its place only when it is whole: it grows as `FILE.part`, its SHA-256 is checked, and
-then it is renamed. So a start checks the size alone, which takes no time.
+then it is renamed. Whoever looks for it checks the size alone, which takes no time; the guard of
+the engine (`runtime.models.integrity`) checks that nobody has written into it since.
 """
 
 import difflib
-import hashlib
 import os
 import shutil
 import stat
@@ -22,9 +22,10 @@ from runtime.models.catalogue import (
 )
 from runtime.models.fetch import fetch, goes_on, space_needed
 from runtime.models.hf_folder import is_checkpoint_folder
+from runtime.models.integrity.digest import sha256
+from runtime.models.integrity.marks import mark, state_of
 from runtime.models.mirrors import DEFAULT_MIRRORS, sources_of
 from runtime.models.sources import (
-    COPY_BYTES,
     Fetch,
     Progress,
     Source,
@@ -125,7 +126,7 @@ class ModelStore:
     def is_intact(self, entry: CatalogueEntry, progress: Progress | None = None) -> bool:
         """Whether the file is there and has the right SHA-256. Reads all of it."""
         model = self._model(entry)
-        return model.is_present and _sha256(model.path, progress or _silent) == entry.sha256
+        return model.is_present and sha256(model.path, progress or _silent) == entry.sha256
 
     def _model(self, entry: CatalogueEntry) -> Model:
         path = self.folder / entry.file
@@ -180,11 +181,16 @@ class ModelStore:
             except PullError as error:
                 reasons.append(f"{describe(source)}: {error}")
                 continue
-            os.replace(job.part, self.folder / entry.file)
+            self._put_in_place(entry, job.part)
             shutil.rmtree(job.scratch, ignore_errors=True)
             return
         _tidy(job)
         raise PullError(f"{entry.name} could not be pulled. {'; '.join(reasons)}")
+
+    def _put_in_place(self, entry: CatalogueEntry, part: Path) -> None:
+        path = self.folder / entry.file
+        os.replace(part, path)
+        mark(path, state_of(path.stat()), entry.sha256)
 
     def _sources(self, entry: CatalogueEntry) -> list[Source]:
         sources = sources_of(entry, self._mirrors)
@@ -233,7 +239,7 @@ def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:
 
 def _check(entry: CatalogueEntry, job: Fetch) -> None:
     """Refuses a file that is not the one in the catalogue, and leaves nothing of it."""
-    found = _sha256(job.part, job.progress)
+    found = sha256(job.part, job.progress)
     if found == entry.sha256:
         return
     job.part.unlink()
@@ -247,18 +253,6 @@ def _tidy(job: Fetch) -> None:
         job.part.unlink()
     if job.scratch.exists() and not any(job.scratch.iterdir()):
         job.scratch.rmdir()
-
-
-def _sha256(path: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    done = 0
-    with path.open("rb") as file:
-        while block := file.read(COPY_BYTES):
-            digest.update(block)
-            done += len(block)
-            progress(done, size, "checking")
-    return digest.hexdigest()
 
 
 def _folder(path: Path) -> Model:

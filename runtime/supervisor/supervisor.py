@@ -11,7 +11,9 @@ import zmq
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import cautious
+from runtime.errors import ModelFileError
 from runtime.messages.wire import FromEngine
+from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_run import (
     EngineRun,
 )
@@ -20,13 +22,18 @@ from runtime.supervisor.restart_budget import RestartBudget
 log = structlog.get_logger(__name__)
 
 
+WATCH_SECONDS = 2.0
+"""How often the file of the weights is looked at while an engine runs."""
+
+
 class Supervisor:
     """Keeps one engine process alive and its `client` connected.
 
     Every process gets its own socket, so that a message of a dead engine is never taken for one of
     the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
     state is "failed". Then one start is tried every `failed_retry_interval` seconds, and at once
-    when `restart` is called.
+    when `restart` is called. While the `guard` finds that the model's file is not what it has to
+    be, no engine runs.
     """
 
     def __init__(
@@ -35,8 +42,10 @@ class Supervisor:
         model_path: str,
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None = None,
+        guard: WeightsGuard | None = None,
     ) -> None:
         self.client = client
+        self._guard = guard
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -59,6 +68,8 @@ class Supervisor:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.close)
         self.client.lost("failed", "The server has stopped.")
 
     def restart(self) -> None:
@@ -70,6 +81,8 @@ class Supervisor:
         """
         assert self._task is not None, "restart of what was not started: this is a bug"
         self._budget.forgive()
+        if self._guard is not None:
+            self._guard.forget()
         if self.client.state == "failed":
             self.client.lost("starting", "The engine is starting again.")
         if self._task.done():
@@ -88,13 +101,21 @@ class Supervisor:
 
     async def _one_engine(self) -> float | None:
         """Run one engine until it ends. Returns the pause before the next, or None to stop."""
+        try:
+            await self._check_weights()
+        except ModelFileError as error:
+            log.error("model_file_refused", reason=str(error))
+            return self._give_up(str(error))
         run = self._run = EngineRun(self._config, self._model_path, self.client, self._on_event)
+        watch = asyncio.create_task(self._watch_weights(run), name="weights-watch")
         try:
             reason = await run.to_the_end()
         except (OSError, zmq.ZMQError) as error:
             reason = f"The engine process cannot be started: {error}"
         finally:
             self._run = None
+            watch.cancel()
+            await asyncio.wait([watch])
         if run.was_asked_to_end:
             log.info("engine_restarts")
             self.client.lost("restarting", "The engine is being restarted.")
@@ -104,6 +125,19 @@ class Supervisor:
             self._config = config
             return 0.0
         return self._after_death(run, reason)
+
+    async def _check_weights(self) -> None:
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.check)
+
+    async def _watch_weights(self, run: EngineRun) -> None:
+        """End the engine when its weights are no longer those that it has loaded. The check before
+        the next start says why there is none."""
+        while self._guard is not None:
+            await asyncio.sleep(WATCH_SECONDS)
+            if problem := await asyncio.to_thread(self._guard.problem):
+                log.error("model_file_changed", reason=problem)
+                return run.end()
 
     def _after_death(self, run: "EngineRun", reason: str) -> float | None:
         now = time.monotonic()

@@ -85,9 +85,7 @@ def test_a_server_tells_of_its_life(listener: Listener, address: str, tmp_path: 
 def test_a_server_whose_loop_is_held_gives_no_sign(
     listener: Listener, address: str, tmp_path: Path
 ) -> None:
-    process = start(
-        tmp_path, "serve", *SCRIPTED, NOTIFY_SOCKET=address, WATCHDOG_USEC="30000"
-    )
+    process = start(tmp_path, "serve", *SCRIPTED, NOTIFY_SOCKET=address, WATCHDOG_USEC="30000")
     listener.until("WATCHDOG=1")
     process.send_signal(signal.SIGSTOP)
     listener.socket.settimeout(0.5)  # sixteen times as long as the watchdog waits

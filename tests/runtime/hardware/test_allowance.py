@@ -98,7 +98,11 @@ def test_quota_of_version_1(tree: Tree, time: int, period: int, cores: float | N
 
 def test_lowest_quota_of_all_ancestors_counts(tree: Tree) -> None:
     tree.v2("/a/b/c")
-    for path, content in {"a": "max 100000", "a/b": "50000 100000", "a/b/c": "200000 100000"}.items():
+    for path, content in {
+        "a": "max 100000",
+        "a/b": "50000 100000",
+        "a/b/c": "200000 100000",
+    }.items():
         tree.write(f"sys/fs/cgroup/{path}/cpu.max", content)
     assert quota(tree) == 0.5
 
