@@ -1,4 +1,4 @@
-"""What systemd is told about this process, if it asked: that it serves, that it is alive, its state.
+"""What systemd is told of this process, if it asked: that it serves, that it is alive, its state.
 
 The protocol is datagrams of `NAME=value` lines to the socket that NOTIFY_SOCKET names.
 """

@@ -74,7 +74,8 @@ def _paths(text: str) -> dict[str, str]:
     """The path of this process's group for each controller; "" is version 2."""
     paths = {}
     for line in text.splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
             paths[controller] = path
     return paths
@@ -110,16 +111,17 @@ def _memory_limits(group: _Group) -> list[MemoryLimit]:
     folder = group.folder
     statistics = _statistics(folder / "memory.stat")
     if group.version == 2:
-        used, names = _number(folder / "memory.current"), ("memory.max", "memory.high")
+        used = _number(folder / "memory.current")
+        limits = {name: _number(folder / name) for name in ("memory.max", "memory.high")}
     else:
-        used, names = _number(folder / "memory.usage_in_bytes"), ("memory.limit_in_bytes",)
-    limits = {folder / name: _number(folder / name) for name in names}
-    if group.version == 1:  # ancestors that a container cannot see
-        limits[folder / "memory.stat"] = statistics.get("hierarchical_memory_limit")
+        used = _number(folder / "memory.usage_in_bytes")
+        limits = {"memory.limit_in_bytes": _number(folder / "memory.limit_in_bytes")}
+        # that of ancestors which a container cannot see
+        limits["memory.stat"] = statistics.get("hierarchical_memory_limit")
     needed = max((used or 0) - _reclaimable(statistics), 0)
     return [
-        MemoryLimit(limit, max(limit - needed, 0), str(file))
-        for file, limit in limits.items()
+        MemoryLimit(limit, max(limit - needed, 0), str(folder / name))
+        for name, limit in limits.items()
         if limit is not None
     ]
 

@@ -5,7 +5,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from runtime.config.worker import WorkerConfig, engine_environment
 from runtime.messages.flight_record import FILE_NAME, read_record
 from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
+from runtime.supervisor.run_folder import run_folder
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +82,9 @@ class EngineRun:
 
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""
-        with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
-            self._channel = Channel(_address(Path(folder)), self._receive)
-            record = Path(folder) / FILE_NAME
+        with run_folder() as folder:
+            self._channel = Channel(_address(folder), self._receive)
+            record = folder / FILE_NAME
             process = _start(self._worker_config(record))
             try:
                 return await self._watch(process)

@@ -18,6 +18,7 @@ from runtime.supervisor.engine_run import (
     EngineRun,
 )
 from runtime.supervisor.restart_budget import RestartBudget
+from runtime.supervisor.run_folder import clear_stale_folders
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,7 @@ class Supervisor:
             self._no_pause.set()
 
     async def _keep_running(self) -> None:
+        await asyncio.to_thread(clear_stale_folders)
         while (pause := await self._one_engine()) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -87,8 +87,8 @@ class WeightsGuard:
         if self._is_same_file(state) and content != self._content:
             raise ModelFileError(
                 f"The model file {self._path} has been overwritten while it was served. Put the old"
-                " content back, or take the new one with POST /admin/restart. Files that are"
-                " replaced by renaming disturb nobody"
+                " content back, or take the new one by restarting the server or with POST"
+                " /admin/restart. A file that is replaced by renaming disturbs nobody"
             )
         self._loaded, self._content = state, content
 

@@ -1,4 +1,4 @@
-"""What may be used of the machine, on trees of /proc and /sys as containers and services see them."""
+"""What may be used of the machine, on trees of /proc and /sys as containers see them."""
 
 import os
 import subprocess

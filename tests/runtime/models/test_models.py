@@ -91,7 +91,9 @@ def open_store(tmp_path: Path, mirror: Path, entry: CatalogueEntry = ENTRY) -> M
 
 def files(store: ModelStore) -> list[str]:
     """Everything in the model folder but locks and marks."""
-    return sorted(path.name for path in store.folder.iterdir() if path.name not in (".locks", ".checked"))
+    return sorted(
+        path.name for path in store.folder.iterdir() if path.name not in (".locks", ".checked")
+    )
 
 
 class Stop(Exception):

@@ -50,23 +50,30 @@ def engine_of(supervisor: Supervisor) -> psutil.Process:
     return psutil.Process(supervisor.client.info.pid)
 
 
+def overwritten(file: Path, content: bytes | None = None) -> bytes:
+    """What was in the file before it was written in place: with zeros, if not with this."""
+    before = file.read_bytes()
+    file.write_bytes(bytes(len(before)) if content is None else content)
+    return before
+
+
 async def test_overwritten_file_is_served_no_longer_until_it_is_back(
     supervisor: Supervisor, file: Path
 ) -> None:
-    client, engine, content = supervisor.client, engine_of(supervisor), file.read_bytes()
-    with file.open("r+b") as target:
-        target.write(bytes(len(content)))
+    client, engine = supervisor.client, engine_of(supervisor)
+    content = overwritten(file)
     await until(lambda: client.state == "failed")
     assert str(file) in client.state_reason
     assert not is_alive(engine)
-    file.write_bytes(content)
+    overwritten(file, content)
     await until(lambda: client.state == "ready")
 
 
 async def test_restart_takes_the_new_content(supervisor: Supervisor, file: Path) -> None:
-    client, content = supervisor.client, bytearray(file.read_bytes())
+    client = supervisor.client
+    content = bytearray(overwritten(file))
     content[-1] ^= 1
-    file.write_bytes(content)
+    overwritten(file, content)
     await until(lambda: client.state == "failed")
     supervisor.restart()
     await until(lambda: client.state == "ready")
