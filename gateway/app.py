@@ -55,6 +55,7 @@ from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.models.catalogue import shipped_catalogue
 from runtime.models.integrity.guard import WeightsGuard
+from runtime.supervisor.lessons import Lessons
 from runtime.supervisor.supervisor import Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
@@ -111,7 +112,9 @@ def create_app(
     engine = EngineClient(settings.engine.max_num_waiting_tokens)
     listener = _listener(metrics.of(name), gpus)
     guard = weights_guard(settings, path)
-    supervisor = Supervisor(settings.engine, path, engine, on_event=listener, guard=guard)
+    supervisor = Supervisor(
+        settings.engine, path, engine, on_event=listener, guard=guard, lessons=Lessons()
+    )
     model = ServedModel(name, engine, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(

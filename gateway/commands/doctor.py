@@ -3,7 +3,6 @@
 import argparse
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,14 +23,17 @@ from runtime.hardware.allowance import (
 )
 from runtime.hardware.engine_checks import EngineReport, examine_engines
 from runtime.hardware.nvml import GpuReader
+from runtime.hardware.processor import processor_name
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
+from runtime.supervisor.lessons import Lesson, Lessons
 from runtime.version import __version__
 
 
 class Report(Struct, frozen=True, kw_only=True):
     """All results of `doctor`. Sizes are in bytes. `num_threads` is what "auto" makes of the cores.
-    `models` maps each name of the catalogue to whether the model is present."""
+    `models` maps each name of the catalogue to whether the model is present. `learned` is what the
+    deaths of engines have taught of this machine."""
 
     lockgate: str
     python: str
@@ -46,16 +48,22 @@ class Report(Struct, frozen=True, kw_only=True):
     models: dict[str, bool]
     driver: GpuSnapshot
     engines: tuple[EngineReport, ...]
+    learned: tuple[Lesson, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate doctor`."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--forget", action="store_true", help="forget what dead engines have taught, and try again"
+    )
     add_settings_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report."""
+    if arguments.forget:
+        print(f"Forgotten: {Lessons().forget()}", file=sys.stderr)
     report = examine(settings_of(arguments))
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode())
@@ -74,7 +82,7 @@ def examine(settings: Settings) -> Report:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         python_path=sys.executable,
         system=platform.platform(),
-        cpu=_cpu_name(),
+        cpu=processor_name(),
         cores=cores,
         num_threads=cores.num_threads,
         memory=memory_allowed(),
@@ -83,24 +91,12 @@ def examine(settings: Settings) -> Report:
         models=_models(store),
         driver=driver,
         engines=examine_engines(driver),
+        learned=Lessons().all(),
     )
 
 
 def _models(store: ModelStore) -> dict[str, bool]:
     return {model.name: model.is_present for model in store.models()}
-
-
-def _cpu_name() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.stdout.strip():
-            return answer.stdout.strip()
-    return platform.processor() or platform.machine()
 
 
 def _disk_free(folder: Path) -> int:
@@ -128,6 +124,8 @@ def _print_report(report: Report) -> None:
     for engine in report.engines:
         engines.add_row(f"[bold]{engine.name}[/bold]", _verdict(engine))
     console.print(engines)
+    for lesson in report.learned:
+        console.print(f"\n[bold]Learned[/bold] {_lesson_words(lesson)}", soft_wrap=True)
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -190,6 +188,14 @@ def _verdict(engine: EngineReport) -> str:
     if engine.can_run:
         return f"[green]can run[/green], version {engine.version}"
     return f"[red]cannot run[/red]: {'; '.join(engine.problems)}\n→ {engine.advice}"
+
+
+def _lesson_words(lesson: Lesson) -> str:
+    where = lesson.situation
+    return (
+        f"on {lesson.date}: {where.library} loads {where.model} with {lesson.setting}."
+        f" Without it: {lesson.reason} To try again: lockgate doctor --forget"
+    )
 
 
 def _gigabytes(count: int) -> str:

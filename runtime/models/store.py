@@ -31,6 +31,7 @@ from runtime.models.sources import (
     Source,
     describe,
 )
+from runtime.user_cache import cache_folder
 
 FOLDER_VARIABLE = "LOCKGATE_MODELS"
 _GGUF_MAGIC = b"GGUF"
@@ -54,11 +55,7 @@ def default_folder() -> Path:
     """`$LOCKGATE_MODELS`, else a folder in the user's cache."""
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named).expanduser()
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "lockgate" / "models"
+    return cache_folder() / "models"
 
 
 class ModelStore:

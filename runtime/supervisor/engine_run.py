@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,13 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+CRASH_SIGNALS = frozenset(
+    getattr(signal, name)
+    for name in ("SIGILL", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV")
+    if hasattr(signal, name)
+)
+"""How a process ends that has done what the processor or a library does not allow."""
 
 LAST_WORDS_SECONDS = 5.0
 """How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
@@ -79,6 +87,12 @@ class EngineRun:
     def died_loading(self) -> bool:
         """Whether a signal ended it before it was ready."""
         return not self._ready and self._returncode < 0
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it ended of a mistake in its own code: neither was it killed from outside, nor
+        for its memory."""
+        return -self._returncode in CRASH_SIGNALS
 
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""

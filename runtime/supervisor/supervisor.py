@@ -10,13 +10,14 @@ import zmq
 
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
-from runtime.config.worker import cautious
+from runtime.config.worker import CAUTION, cautious
 from runtime.errors import ModelFileError
-from runtime.messages.wire import FromEngine
+from runtime.messages.wire import FromEngine, Ready
 from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_run import (
     EngineRun,
 )
+from runtime.supervisor.lessons import Lessons, situation_of
 from runtime.supervisor.restart_budget import RestartBudget
 from runtime.supervisor.run_folder import clear_stale_folders
 
@@ -34,7 +35,7 @@ class Supervisor:
     the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
     state is "failed". Then one start is tried every `failed_retry_interval` seconds, and at once
     when `restart` is called. While the `guard` finds that the model's file is not what it has to
-    be, no engine runs.
+    be, no engine runs. `lessons` say which settings an engine died of at an earlier start.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class Supervisor:
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None = None,
         guard: WeightsGuard | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self.client = client
         self._guard = guard
+        self._lessons = lessons
+        self._lesson = ""
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -95,6 +99,7 @@ class Supervisor:
 
     async def _keep_running(self) -> None:
         await asyncio.to_thread(clear_stale_folders)
+        await asyncio.to_thread(self._recall)
         while (pause := await self._one_engine()) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -108,7 +113,7 @@ class Supervisor:
         except ModelFileError as error:
             log.error("model_file_refused", reason=str(error))
             return self._give_up(str(error))
-        run = self._run = EngineRun(self._config, self._model_path, self.client, self._on_event)
+        run = self._run = EngineRun(self._config, self._model_path, self.client, self._listen)
         watch = asyncio.create_task(self._watch_weights(run), name="weights-watch")
         try:
             reason = await run.to_the_end()
@@ -125,8 +130,32 @@ class Supervisor:
         if run.died_loading and (config := cautious(self._config)) is not None:
             log.warning("engine_retries_without_extra_bufts", reason=reason)
             self._config = config
+            self._lesson = reason if run.has_crashed else ""
             return 0.0
         return self._after_death(run, reason)
+
+    def _listen(self, message: FromEngine) -> None:
+        if isinstance(message, Ready) and self._lesson:
+            self._learn()
+        if self._on_event is not None:
+            self._on_event(message)
+
+    def _recall(self) -> None:
+        """Begin with the settings that an engine needed here before."""
+        config = cautious(self._config)
+        if self._lessons is None or config is None:
+            return
+        lesson = self._lessons.find(situation_of(self._config.name, self._model_path))
+        if lesson is not None:
+            log.info("engine_starts_without_extra_bufts", reason=lesson.reason, date=lesson.date)
+            self._config = config
+
+    def _learn(self) -> None:
+        """The engine has loaded with other settings than those that the one before died of."""
+        if self._lessons is not None:
+            situation = situation_of(self._config.name, self._model_path)
+            self._lessons.learn(situation, setting=CAUTION, reason=self._lesson)
+        self._lesson = ""
 
     async def _check_weights(self) -> None:
         if self._guard is not None:
