@@ -87,6 +87,7 @@ class ModelStore:
         or folder that is no model. A known model may still have to be pulled.
         """
         entry = self._entries.get(name_or_path)
+        _check_name(name_or_path if entry is None else self.folder)
         if entry is not None:
             return self._model(entry)
         path = Path(name_or_path).expanduser()
@@ -94,7 +95,7 @@ class ModelStore:
         if status is not None and stat.S_ISDIR(status.st_mode):
             return _folder(path)
         if status is not None:
-            _check_gguf(path)
+            _check_gguf(path, status)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
         if path.suffix.lower() == ".gguf" or path.name != name_or_path:
             raise ModelNotFound(f"there is no model file {name_or_path}")
@@ -220,6 +221,15 @@ def _status(path: Path) -> os.stat_result | None:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def _check_name(path: str | Path) -> None:
+    """Raises `ModelFileError` for a path that is no text: logs, errors and answers name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise ModelFileError(f"the name {shown} is not valid UTF-8; rename it") from None
+
+
 def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:
     """Fetches and checks. A source that went on from a beginning which may be wrong, because
     another source or an earlier pull has left it, is asked for the whole file."""
@@ -263,7 +273,9 @@ def _folder(path: Path) -> Model:
     return Model(name=name, path=path, entry=None, is_present=True, is_folder=True)
 
 
-def _check_gguf(path: Path) -> None:
+def _check_gguf(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):  # reading of a pipe or a device may never end
+        raise ModelFileError(f"{path} is not a file but {_kind(status)}")
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
@@ -271,6 +283,11 @@ def _check_gguf(path: Path) -> None:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     if magic != _GGUF_MAGIC:
         raise ModelFileError(f"{path} is not a GGUF file")
+
+
+def _kind(status: os.stat_result) -> str:
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in kinds if is_kind(status.st_mode)), "a device")
 
 
 def _megabytes(count: int) -> str:

@@ -29,7 +29,7 @@ MIN_AGE_SECONDS = 60.0
 def run_folder() -> Iterator[Path]:
     """A new folder that exists, and is locked, until the end of the block."""
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+        folder = _named_in_text(name)
         lock = FileLock(folder / LOCK_NAME)
         with lock:
             yield folder
@@ -43,6 +43,16 @@ def clear_stale_folders() -> None:
             if _is_ours(folder) and _is_free(folder / LOCK_NAME):
                 shutil.rmtree(folder, ignore_errors=True)
                 log.info("stale_folder_removed", path=str(folder))
+
+
+def _named_in_text(name: str) -> Path:
+    """Raises OSError for a folder whose name is no text: a socket's address has to be one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise OSError(f"the name of the temporary folder {shown} is not valid UTF-8") from None
+    return Path(name)
 
 
 def _is_ours(folder: Path) -> bool:
