@@ -123,8 +123,13 @@ class ModelStore:
 
     def is_intact(self, entry: CatalogueEntry, progress: Progress | None = None) -> bool:
         """Whether the file is there and has the right SHA-256. Reads all of it."""
+        return self.digest(entry, progress) == entry.sha256
+
+    def digest(self, entry: CatalogueEntry, progress: Progress | None = None) -> str:
+        """The SHA-256 of the file in hex, of which all is read; "" if there is none of the right
+        size."""
         model = self._model(entry)
-        return model.is_present and sha256(model.path, progress or _silent) == entry.sha256
+        return sha256(model.path, progress) if model.is_present else ""
 
     def _model(self, entry: CatalogueEntry) -> Model:
         path = self.folder / entry.file

@@ -191,7 +191,13 @@ def test_models_trusts_the_size_until_it_is_told_to_verify(
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[1]["state"] == "present"
     assert main(["models", "--json", "--verify"]) == 1
-    assert json.loads(capsys.readouterr().out)[1]["state"] == "damaged"
+    row = json.loads(capsys.readouterr().out)[1]
+    assert row["state"] == "damaged"
+    assert len(row["sha256"]) == 64
+    assert main(["models", "--verify"]) == 1
+    [verdict] = [line for line in capsys.readouterr().out.splitlines() if "SHA-256" in line]
+    assert row["sha256"] in verdict
+    assert "lockgate pull gemma-3-270m" in verdict
 
 
 def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) -> None:
