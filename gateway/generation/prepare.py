@@ -110,7 +110,7 @@ async def _fim_prompts(job: Job, prompt: TextPrompts, model: ServedModel) -> lis
     fim = check_fim(
         model.tokenizer.fim_tokens,
         is_truncated=job.truncate_prompt_tokens is not None,
-        is_scored=job.sampling.prompt_logprobs is not None,
+        is_scored=prompt.is_echoed and job.sampling.prompt_logprobs is not None,
     )
     before = await _token_lists(prompt, model, is_whole=False)
     [after] = await model.encode([prompt.suffix], add_special=False, parse_special=False)
