@@ -6,6 +6,7 @@ The protocol is datagrams of `NAME=value` lines to the socket that NOTIFY_SOCKET
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import MutableMapping
 
@@ -54,7 +55,7 @@ class ServiceManager:
         self._tell("STOPPING=1")
 
     def _tell(self, message: str) -> None:
-        if not self._address:
+        if sys.platform == "win32" or not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -70,7 +71,7 @@ def find_service_manager(environ: MutableMapping[str, str]) -> ServiceManager:
     processes which this one starts do not speak for it."""
     address = environ.pop(SOCKET_VARIABLE, "")
     microseconds, pid = (environ.pop(name, "") for name in WATCHDOG_VARIABLES)
-    if not hasattr(socket, "AF_UNIX") or address[:1] not in ("/", "@"):
+    if address[:1] not in ("/", "@"):
         return ServiceManager()
     watchdog = 0.0
     if pid in ("", str(os.getpid())):

@@ -7,6 +7,7 @@ the gateway dies, however that happens, so a folder whose lock is free has been 
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def _is_ours(folder: Path) -> bool:
     try:
         status = folder.lstat()
         is_old = time.time() - status.st_mtime > MIN_AGE_SECONDS
-        is_own = os.name == "nt" or status.st_uid == os.getuid()
+        is_own = sys.platform == "win32" or status.st_uid == os.getuid()
         return is_old and is_own and folder.is_dir() and not folder.is_symlink()
     except OSError:
         return False
