@@ -159,12 +159,10 @@ def weights_guard(settings: Settings, path: str) -> WeightsGuard | None:
     copied when they are loaded."""
     if not Path(path).is_file():
         return None
-    name = settings.model.name_or_path
-    known = {entry.name: entry.sha256 for entry in shipped_catalogue()}
-    is_catalogue = ENGINES[settings.engine.name].model_form != "any" and name in known
-    if not is_catalogue:
-        return WeightsGuard(Path(path))
-    return WeightsGuard(Path(path), name=name, expected=known[name])
+    for entry in shipped_catalogue():
+        if (entry.name, entry.file) == (settings.model.name_or_path, Path(path).name):
+            return WeightsGuard(Path(path), name=entry.name, expected=entry.sha256)
+    return WeightsGuard(Path(path))
 
 
 def _path_templates() -> set[str]:
