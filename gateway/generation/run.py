@@ -1,6 +1,6 @@
 """One answer while it is made: from a job to its events. Nothing here knows HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,6 +17,7 @@ from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.metrics.model import ModelMetrics
 from runtime.errors import InvalidRequest, LockgateError
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.structured_output import LeftOut
 
 
 class Deltas(Protocol):
@@ -25,9 +26,14 @@ class Deltas(Protocol):
     @property
     def closed(self) -> bool: ...
 
+    @property
+    def left_out(self) -> Sequence[LeftOut]: ...
+
     def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
 
     async def __anext__(self) -> list[RequestOutput]: ...
+
+    def abort(self, request_id: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -40,6 +46,7 @@ class FinishedDeltas:
     def __init__(self, request_ids: Sequence[str]) -> None:
         self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
         self.closed = False
+        self.left_out: Sequence[LeftOut] = ()
 
     def __aiter__(self) -> Self:
         return self
@@ -49,6 +56,9 @@ class FinishedDeltas:
         if not outputs:
             raise StopAsyncIteration
         return outputs
+
+    def abort(self, request_id: str) -> None:
+        pass  # it has ended
 
     def close(self) -> None:
         pass  # nothing is held
@@ -96,6 +106,11 @@ class AnswerRun:
         return [None if is_open else request.sampling.max_tokens for request in self._requests]
 
     @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """The keywords of the job's schemas that are not enforced, known with the first events."""
+        return () if self._deltas is None else self._deltas.left_out
+
+    @property
     def prompt_token_ids(self) -> list[list[int]]:
         """The prompt of each choice that the client gets."""
         job = self._job
@@ -132,9 +147,11 @@ class AnswerRun:
         try:
             outputs = await self._deltas.__anext__()
         except InvalidRequest as error:
-            _rename(error, self._job.param_names)
+            error.rename(self._job.param_names)
             raise
         events = self._assembler.push(outputs)
+        for request_id in self._assembler.take_looping():
+            self._deltas.abort(request_id)
         self._timeline.delta(len(outputs))
         if self._assembler.is_finished:
             self.is_finished = True
@@ -180,11 +197,3 @@ def _shows_reasoning(job: Job) -> bool:
 
 def _finished(requests: Sequence[Request]) -> Deltas:
     return FinishedDeltas([request.request_id for request in requests])
-
-
-def _rename(error: InvalidRequest, names: Mapping[str, str]) -> None:
-    """Replaces the engine's name of a parameter by the API's."""
-    if error.param is None or (name := names.get(error.param)) is None:
-        return
-    error.args = (str(error).replace(f"`{error.param}`", f"`{name}`"),)
-    error.param = name

@@ -14,33 +14,31 @@ from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, to_invalid_request
+from gateway.http.decoding import MISTAKES, Settled, decode_leniently, to_invalid_request
+from gateway.observability.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
-MAX_NOTED_FIELDS = 1000
-
 T = TypeVar("T", bound=Struct)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_noted_fields: set[str] = set()
 
 
 class JSONBody(Generic[T]):
-    """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `check_unknown`
-    gets the fields that `kind` does not declare. It raises InvalidRequest if one of them would
-    change the answer."""
+    """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `settle` gets the
+    body and the fields that `kind` does not declare. It raises InvalidRequest if one of them would
+    change the answer and cannot."""
 
     def __init__(
         self,
         kind: type[T],
         decode: Callable[[bytes], T],
-        check_unknown: Callable[[Mapping[str, msgspec.Raw]], None],
+        settle: Callable[[T, Mapping[str, msgspec.Raw]], Settled[T]],
     ) -> None:
         self._kind = kind
         self._decode = decode
-        self._check_unknown = check_unknown
+        self._settle = settle
 
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
@@ -50,14 +48,21 @@ class JSONBody(Generic[T]):
         except InternalServerException as error:
             raise ClientException("The client left before its request was complete.") from error
         try:
-            data = self._decode(body)
+            data = decode_leniently(self._decode, body)
             unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
-            self._check_unknown(unknown)
+            return self._settled(request, data, unknown) if unknown else data
         except MISTAKES as error:
             raise to_invalid_request(error, self._kind, body=body) from error
-        _note_unknown(set(unknown))
-        return data
+
+    def _settled(
+        self, request: Request[Any, Any, Any], data: T, unknown: Mapping[str, msgspec.Raw]
+    ) -> T:
+        settled = self._settle(data, unknown)
+        RequestRecord.of(request.scope).param_names = settled.names
+        note_unknown(request.scope, settled.unknown)
+        note_ignored(request.scope, settled.ignored)
+        return settled.data
 
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
@@ -95,14 +100,6 @@ def _check_content_encoding(encoding: str) -> None:
     """Refuses compressed bodies: a small body could expand to a large one."""
     if encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedContentEncoding(encoding)
-
-
-def _note_unknown(names: set[str]) -> None:
-    """Fields that the API does not know are ignored; the log names each once."""
-    for name in sorted(names - _noted_fields):
-        if len(_noted_fields) < MAX_NOTED_FIELDS:
-            _noted_fields.add(name)
-            log.info("unknown_field_ignored", field=name[:100])
 
 
 def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:

@@ -18,16 +18,21 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway.admission.middleware import reserve_tokens
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
+from gateway.generation.prepare import unused_params
 from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import ServedModel
+from gateway.observability.ignored_parameters import note_ignored
+from gateway.observability.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
+
+NOT_REASONING = "the model does not think before it answers"
 
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -61,6 +66,8 @@ async def respond(
         model.engine.check_room(job.num_requests, job.count_param)
     metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
     run = await prepare_run(job, model, metrics)
+    unused = dict.fromkeys(unused_params(job, model), NOT_REASONING)
+    note_ignored(request.scope, {**job.ignored, **unused})
     reserve_tokens(request.scope, run)
     writer = new_writer(run)
     if not job.is_streamed:
@@ -81,6 +88,7 @@ class WholeAnswer:
             request_record.answer = run.record
             async for events in run:
                 self._writer.take(events)
+        report_left_out(run.left_out, request_record)
         if run.is_finished:  # otherwise the client has left
             await JSONBytes(self._writer.whole(run.result()))(scope, receive, send)
 
@@ -131,6 +139,7 @@ class EventStream:
                     if run.is_finished:
                         body += self._writer.end
                 if not request_record.status:
+                    report_left_out(run.left_out, request_record)
                     await send(
                         {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                     )

@@ -10,6 +10,10 @@ from typing import Any, cast
 
 from gateway.observability.answer_record import AnswerRecord
 
+IGNORED_HEADER = b"x-ignored-parameters"
+"""The response's header with the parameters that were taken and have no effect."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _KEY = "lockgate.request_record"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
@@ -19,19 +23,24 @@ class RequestRecord:
     """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
     `deadline`, on the same clock, is when the request's time is over. `limit_headers` reports the
-    rest of the client's limits.
+    rest of the client's limits. `loosened` is the value of the header that names keywords of
+    schemas that are not enforced; "" if there are none.
 
     `model_name` is the served model that the request names, empty until it is known. `key_name`
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
     an answer. `attributes` are the trace attributes of the request, if traces are on.
+
+    `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
+    names of parameters that it sent under other names than this server's.
 
     `client_request_id` is the client's `X-Client-Request-Id`: empty without the header, None if it
     is longer than 512 characters or not ASCII.
     """
 
     __slots__ = (
-        *("answer", "attributes", "client_request_id", "deadline", "error_code", "key_name"),
-        *("limit_headers", "model_name", "request_id", "started", "status"),
+        *("answer", "attributes", "client_request_id", "deadline", "error_code", "ignored"),
+        *("key_name", "limit_headers", "loosened", "model_name", "param_names", "request_id"),
+        *("started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -42,8 +51,11 @@ class RequestRecord:
         self.error_code: str | None = None
         self.deadline = math.inf
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self.loosened = ""
         self.model_name = ""
         self.key_name = ""
+        self.ignored: list[str] = []
+        self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None
         self.attributes: Mapping[str, Any] = {}
 
@@ -63,7 +75,14 @@ class RequestRecord:
             (b"x-request-id", self.request_id.encode("ascii")),
             (b"openai-processing-ms", b"%d" % elapsed),
             *(self.limit_headers() if self.limit_headers else ()),
+            *self._ignored_header(),
+            *([(b"x-loosened-keywords", self.loosened.encode("ascii"))] if self.loosened else []),
         ]
+
+    def _ignored_header(self) -> list[tuple[bytes, bytes]]:
+        """Without names that a header cannot hold."""
+        names = [name for name in dict.fromkeys(self.ignored) if _PLAIN_NAME.fullmatch(name)]
+        return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))] if names else []
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:

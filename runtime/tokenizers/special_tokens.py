@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from runtime.tokenizers.text_pattern import pattern_of
+
 
 def clean_text(text: str) -> str:
     """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
@@ -23,7 +25,7 @@ class SpecialTokens:
     def __init__(self, ids: Mapping[str, int], *, leftmost: bool = False) -> None:
         texts = sorted(filter(None, ids), key=lambda text: len(text.encode()), reverse=True)
         self._ids = {text: ids[text] for text in texts}
-        self._pattern = re.compile("(" + "|".join(map(re.escape, texts)) + ")" if texts else "(?!)")
+        self._pattern = re.compile(f"({pattern_of(texts)})")
         self._overlap = not leftmost and overlap(texts)
 
     def split(self, text: str) -> Iterator[str | int]:

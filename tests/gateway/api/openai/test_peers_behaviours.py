@@ -110,7 +110,7 @@ def test_numbers_within_their_ranges_and_beyond(
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": 7}], "messages[0].content"),
-        ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
+        ([{"role": "tool", "tool_call_id": 3, "content": "x"}], "messages[0].tool_call_id"),
     ],
 )
 @streamed_or_not
@@ -133,10 +133,9 @@ def test_what_is_too_long_is_told_with_the_limit(server: RunningServer, path: st
     name, long = ("messages", [{"role": "user", "content": "x" * 600}])
     if path == TEXT:
         name, long = "prompt", "x" * 600  # type: ignore[assignment]
-    for fields, param in (({name: long}, name), ({"max_tokens": 501}, "max_tokens")):
-        error = refused(server, path, stream=stream, **fields)
-        assert (error["param"], error["code"]) == (param, "context_length_exceeded")
-        assert "500" in error["message"]
+    error = refused(server, path, stream=stream, **{name: long})
+    assert (error["param"], error["code"]) == (name, "context_length_exceeded")
+    assert "500" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,26 @@ def test_events_survive_any_text_and_any_cut(server: RunningServer, path: str):
         for choice in chunk["choices"]
     ]
     assert "".join(texts) == wanted
-    assert "\ufffd" not in wanted.strip("\ufffd")  # but for what the script and the limit cut
+    assert "\ufffd" not in wanted.lstrip("\ufffd")  # the script begins where the prompt says
+
+
+@pytest.mark.parametrize("stop", [None, ["狐x"]])
+def test_an_answer_ends_with_a_whole_character(server: RunningServer, stop: Any) -> None:
+    """On every endpoint, whole and streamed, wherever the limit falls; every token is counted."""
+    for limit in range(30, 62, 3):
+        chat = server.post(CHAT, **body_of(CHAT, max_tokens=limit, stop=stop)).json()
+        text = server.post(TEXT, prompt="hi", max_tokens=limit, stop=stop, logprobs=0).json()
+        native = server.post("/generate", prompt="hi", max_new_tokens=limit, stop=stop).json()
+        response = server.post(RESPONSES, input="hi", max_output_tokens=limit).json()
+        [said], [completed] = chat["choices"], text["choices"]
+        told = [said["message"]["content"], completed["text"], native["text"]]
+        told.append(response["output"][0]["content"][0]["text"])
+        chunks = server.chunks(CHAT, **body_of(CHAT, max_tokens=limit, stop=stop))
+        assert text_of_chunks(chunks) == told[0]
+        assert not any(each.endswith("\ufffd") for each in told)
+        assert said["finish_reason"] == "length"
+        assert chat["usage"]["completion_tokens"] == limit
+        assert len(completed["logprobs"]["tokens"]) == limit
 
 
 @both_endpoints
@@ -497,8 +515,6 @@ def tool_result(call_id: str, content: Any) -> dict[str, Any]:
     [
         ({"type": "tool_use", "id": "c", "name": "f"}, "input"),
         ({"type": "tool_use", "id": "c", "name": "f", "input": "{}"}, "input"),
-        ({"type": "tool_use", "name": "f", "input": {}}, "id"),
-        ({"type": "tool_result", "content": "r"}, "tool_use_id"),
         (
             {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "video"}]},
             "content[0].type",

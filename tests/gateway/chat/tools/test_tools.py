@@ -167,10 +167,34 @@ def test_several_calls_may_come(tiny_server: RunningServer) -> None:
 
 def test_a_call_that_was_cut_is_no_call_yet(tiny_server: RunningServer) -> None:
     body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
-    [message] = told_by(tiny_server.post(CHAT, **body))
+    answer = good(tiny_server.post(CHAT, **body))
+    [message] = whole_messages(answer, must_call=True)
     assert streamed_messages(tiny_server.chunks(CHAT, **body)) == [message]
-    assert (message["content"], message["tool_calls"]) == ("", [])
+    assert answer["choices"][0]["message"]["content"] is None
+    assert message["tool_calls"] == []
     assert message["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "toss"}}, choice_of("toss")]
+)
+@pytest.mark.parametrize("stop", ["[", "name", "toss", "sure"])
+def test_what_can_only_be_a_call_has_no_content(
+    tiny_server: RunningServer, choice: Any, stop: str
+) -> None:
+    """Wherever a stop string ends it, before the call has begun or within it."""
+    body = {"messages": HI, "tools": TOOLS[1:2], "tool_choice": choice, "stop": [stop]}
+    [answered] = good(tiny_server.post(CHAT, **body, max_tokens=100))["choices"]
+    assert answered["message"]["content"] is None
+    assert ("tool_calls" in answered["message"]) == (stop == "sure")
+
+
+def test_a_function_call_that_was_cut_has_no_content(tiny_server: RunningServer) -> None:
+    functions = [tool["function"] for tool in TOOLS]
+    body = {"messages": HI, "functions": functions, "function_call": {"name": "toss"}}
+    [answered] = good(tiny_server.post(CHAT, **body, max_tokens=1))["choices"]
+    assert answered["message"]["content"] is None
+    assert "function_call" not in answered["message"]
 
 
 def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
@@ -191,7 +215,7 @@ def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
 def test_a_schema_that_nobody_can_read_is_a_400(tiny_server: RunningServer) -> None:
     """With the place of the mistake, streamed or not; a strict one has to be enforced in full."""
     broken = {"type": "object", "properties": {"a": {"type": "strin"}}}
-    hard = {"type": "object", "properties": {"a": {"not": {}}}}
+    hard = {"type": "object", "properties": {"a": {"not": {"const": 1}}}}
     for schema, strict in ((broken, False), (hard, True)):
         function = {"name": "f", "parameters": schema, "strict": strict}
         for stream in (False, True):
@@ -201,7 +225,7 @@ def test_a_schema_that_nobody_can_read_is_a_400(tiny_server: RunningServer) -> N
             error = response.json()["error"]
             assert (response.status_code, error["code"]) == (400, "invalid_function_parameters")
             assert error["param"] == "tools[0].function.parameters"
-            assert "`properties.a`" in error["message"]
+            assert "`properties.a." in error["message"]
 
 
 def test_a_format_and_tools(tiny_server: RunningServer) -> None:
@@ -257,7 +281,15 @@ def test_a_schema_that_is_nested_too_deeply_is_refused(depth: int):
         ({"tools": [*TOOLS, TOOLS[1]]}, "tools[3].function.name"),
         ({"tools": TOOLS, "functions": [TOOLS[0]["function"]]}, "functions"),
         ({"tools": TOOLS, "function_call": "auto"}, "function_call"),
-        ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "required"},
+            "tool_choice",
+        ),
+        (
+            {"tools": [{"type": "web_search"}, *TOOLS], "tool_choice": choice_of("web_search")},
+            "tool_choice",
+        ),
         (
             {"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}},
             "tool_choice.type",
