@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
+from msgspec import structs
 
 from gateway.admission.admission import Admission
 from gateway.admission.drain import Drain
@@ -54,10 +55,14 @@ from gateway.observability.request_record import IGNORED_HEADER
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
 from runtime.client.engine_client import EngineClient
+from runtime.config.engine import PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
+from runtime.models.catalogue import shipped_catalogue
+from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_output import EngineOutput
+from runtime.supervisor.lessons import Lessons
 from runtime.supervisor.supervisor import Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
@@ -112,6 +117,7 @@ def create_app(
     is given by a caller that waits for its end; otherwise the application makes its own. What the
     engine writes goes to `stderr`, or without it to this process's streams.
     """
+    settings = with_prefix_caching(settings, has_keys=keys.is_required)
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
@@ -120,7 +126,15 @@ def create_app(
     engine = EngineClient(settings.engine.max_num_waiting_tokens)
     listener = _listener(metrics.of(name), gpus)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
-    supervisor = Supervisor(settings.engine, path, engine, listener, output)
+    supervisor = Supervisor(
+        settings.engine,
+        path,
+        engine,
+        on_event=listener,
+        output=output,
+        guard=weights_guard(settings, path),
+        lessons=Lessons(),
+    )
     model = ServedModel(name, engine, settings.model)
     tracer = start_tracer(settings.otel)
     context = Context(
@@ -154,6 +168,27 @@ def create_app(
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
     metrics.log_lines_lost.read = lambda: stderr.num_lost
     return EngineOutput(stderr.write, engine_log_form(settings.log))
+
+
+def with_prefix_caching(settings: Settings, *, has_keys: bool) -> Settings:
+    """The settings with "auto" in `engine.prefix_caching` decided. Clients with keys of their own
+    may be strangers to each other, and a shared cache tells one what another has sent."""
+    if settings.engine.prefix_caching != "auto":
+        return settings
+    choice: PrefixCaching = "per_tenant" if has_keys else "shared"
+    engine = structs.replace(settings.engine, prefix_caching=choice)
+    return structs.replace(settings, engine=engine)
+
+
+def weights_guard(settings: Settings, path: str) -> WeightsGuard | None:
+    """The guard of the model's file; None without a model, and for a folder, whose weights are
+    copied when they are loaded."""
+    if not Path(path).is_file():
+        return None
+    for entry in shipped_catalogue():
+        if (entry.name, entry.file) == (settings.model.name_or_path, Path(path).name):
+            return WeightsGuard(Path(path), name=entry.name, expected=entry.sha256)
+    return WeightsGuard(Path(path))
 
 
 def _path_templates() -> set[str]:

@@ -6,10 +6,26 @@ process begins a session, and MPI gives its processes groups of their own but no
 """
 
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 
 import psutil
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl.h."""
+
+
+def continue_when_parent_dies() -> None:
+    """Make Linux continue this process, if it is stopped, when its parent dies. A process that
+    watches for the end of its parent would not notice it otherwise. Other systems have nothing of
+    the kind.
+
+    For Linux the parent is a thread. If that thread ends alone, the signal does nothing.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -1,7 +1,6 @@
 """From a source to a finished folder: plan, weights by several threads, manifest."""
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -43,6 +42,7 @@ from convert.tensors.safetensors_file import index_of
 from convert.tensors.source_tensor import Rows
 from convert.tensors.weights import Weight
 from runtime.errors import ModelFileError
+from runtime.hardware.allowance import cores_allowed
 from runtime.tokenizers.load import load_tokenizer
 from runtime.version import __version__
 
@@ -72,7 +72,7 @@ def convert(
     with open_workspace(target, plan.fingerprint(), plan.shards) as workspace:
         _write_small_files(plan, workspace.folder)
         calibration = _calibrate(plan, workspace.folder, calibrating)
-        with Pool(options.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        with Pool(options.num_threads or min(_MAX_THREADS, cores_allowed().num_threads)) as pool:
             converter = _Converter(plan, workspace, calibration, pool.stop, progress)
             hashes = (partial(_hash, Path(part.path), pool.stop) for part in plan.source.parts)
             groups = (partial(converter.convert_group, group) for group in _groups(plan.weights))

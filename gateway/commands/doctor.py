@@ -1,15 +1,12 @@
 """`lockgate doctor`: one screen about this machine, and which engines can run on it."""
 
 import argparse
-import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
-import psutil
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
@@ -17,41 +14,56 @@ from rich.table import Table
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from gateway.settings.schema import Settings
+from runtime.hardware.allowance import (
+    MACHINE,
+    CoreAllowance,
+    MemoryAllowance,
+    cores_allowed,
+    memory_allowed,
+)
 from runtime.hardware.engine_checks import EngineReport, examine_engines
 from runtime.hardware.nvml import GpuReader
+from runtime.hardware.processor import processor_name
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
+from runtime.supervisor.lessons import Lesson, Lessons
 from runtime.version import __version__
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All results of `doctor`. Sizes are in bytes. `models` maps each name of the catalogue to
-    whether the model is present."""
+    """All results of `doctor`. Sizes are in bytes. `num_threads` is what "auto" makes of the cores.
+    `models` maps each name of the catalogue to whether the model is present. `learned` is what the
+    deaths of engines have taught of this machine."""
 
     lockgate: str
     python: str
     python_path: str
     system: str
     cpu: str
-    physical_cores: int
-    usable_cores: int
-    memory_total: int
-    memory_available: int
+    cores: CoreAllowance
+    num_threads: int
+    memory: MemoryAllowance
     model_folder: str
     disk_free: int
     models: dict[str, bool]
     driver: GpuSnapshot
     engines: tuple[EngineReport, ...]
+    learned: tuple[Lesson, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate doctor`."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--forget", action="store_true", help="forget what dead engines have taught, and try again"
+    )
     add_settings_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report."""
+    if arguments.forget:
+        print(f"Forgotten: {Lessons().forget()}", file=sys.stderr)
     report = examine(settings_of(arguments))
     if arguments.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode())
@@ -63,47 +75,28 @@ def run(arguments: argparse.Namespace) -> int:
 def examine(settings: Settings) -> Report:
     """Examines this machine. Takes a second or two, because llama_cpp is really imported."""
     store = open_store(settings)
-    memory = psutil.virtual_memory()
+    cores = cores_allowed()
     driver = _examine_driver()
     return Report(
         lockgate=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         python_path=sys.executable,
         system=platform.platform(),
-        cpu=_cpu_name(),
-        physical_cores=psutil.cpu_count(logical=False) or 0,
-        usable_cores=_usable_cores(),
-        memory_total=memory.total,
-        memory_available=memory.available,
+        cpu=processor_name(),
+        cores=cores,
+        num_threads=cores.num_threads,
+        memory=memory_allowed(),
         model_folder=str(store.folder),
         disk_free=_disk_free(store.folder),
         models=_models(store),
         driver=driver,
         engines=examine_engines(driver),
+        learned=Lessons().all(),
     )
 
 
 def _models(store: ModelStore) -> dict[str, bool]:
     return {model.name: model.is_present for model in store.models()}
-
-
-def _cpu_name() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.stdout.strip():
-            return answer.stdout.strip()
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _disk_free(folder: Path) -> int:
@@ -131,6 +124,8 @@ def _print_report(report: Report) -> None:
     for engine in report.engines:
         engines.add_row(f"[bold]{engine.name}[/bold]", _verdict(engine))
     console.print(engines)
+    for lesson in report.learned:
+        console.print(f"\n[bold]Learned[/bold] {_lesson_words(lesson)}", soft_wrap=True)
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -139,15 +134,29 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Lockgate", report.lockgate),
         ("Python", f"{report.python}, {report.python_path}"),
         ("System", report.system),
-        ("CPU", f"{report.cpu}, {report.physical_cores} cores, {report.usable_cores} usable"),
-        (
-            "Memory",
-            f"{_gigabytes(report.memory_total)}, {_gigabytes(report.memory_available)} available",
-        ),
+        ("CPU", f"{report.cpu}, {_core_words(report)}"),
+        ("Memory", _memory_words(report.memory)),
         ("Models", f"{report.model_folder}, {_gigabytes(report.disk_free)} free"),
         ("", ", ".join(models)),
         *_gpu_facts(report.driver),
     ]
+
+
+def _core_words(report: Report) -> str:
+    cores = report.cores
+    words = [f"{cores.physical} cores", f"{cores.usable} usable"]
+    if cores.quota is not None:
+        words.append(f"time of {cores.quota:g} ({cores.quota_source})")
+    return ", ".join([*words, f"threads by default: {report.num_threads}"])
+
+
+def _memory_words(memory: MemoryAllowance) -> str:
+    total, available = _gigabytes(memory.total), _gigabytes(memory.available)
+    if memory.total_source != MACHINE:
+        total += f" ({memory.total_source})"
+    if memory.available_source != memory.total_source:
+        available += f" ({memory.available_source})"
+    return f"{total}, {available} available"
 
 
 def _gpu_facts(driver: GpuSnapshot) -> list[tuple[str, str]]:
@@ -179,6 +188,14 @@ def _verdict(engine: EngineReport) -> str:
     if engine.can_run:
         return f"[green]can run[/green], version {engine.version}"
     return f"[red]cannot run[/red]: {'; '.join(engine.problems)}\n→ {engine.advice}"
+
+
+def _lesson_words(lesson: Lesson) -> str:
+    where = lesson.situation
+    return (
+        f"on {lesson.date}: {where.library} loads {where.model} with {lesson.setting}."
+        f" Without it: {lesson.reason} To try again: lockgate doctor --forget"
+    )
 
 
 def _gigabytes(count: int) -> str:

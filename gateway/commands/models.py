@@ -17,13 +17,15 @@ State = Literal["present", "absent", "damaged"]
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
-    """One row of the table. `size` is in bytes."""
+    """One row of the table. `size` is in bytes. `sha256` is the hash that `--verify` found, in hex;
+    without it, and without a file of the right size, it is ""."""
 
     name: str
     size: int
     licence: str
     state: State
     path: str
+    sha256: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,25 +45,30 @@ def run(arguments: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(rows)).decode())
     else:
         _print_table(rows)
+        if arguments.verify:
+            _print_hashes(store, rows)
     return int(any(row.state == "damaged" for row in rows))
 
 
 def _row(store: ModelStore, model: Model, *, verify: bool) -> ModelRow:
     assert model.entry is not None, "the catalogue has an entry for each of its models"
+    found = store.digest(model.entry) if verify else ""
     return ModelRow(
         name=model.name,
         size=model.entry.size,
         licence=model.entry.licence,
-        state=_state(store, model, verify=verify),
+        state=_state(model, found if verify else None),
         path=str(model.path),
+        sha256=found,
     )
 
 
-def _state(store: ModelStore, model: Model, *, verify: bool) -> State:
+def _state(model: Model, found: str | None) -> State:
+    """`found` is the hash of the file; None if it was not computed."""
     assert model.entry is not None, "only models of the catalogue come here"
     if not model.path.exists():
         return "absent"
-    if not model.is_present or (verify and not store.is_intact(model.entry)):
+    if not model.is_present or found not in (None, model.entry.sha256):
         return "damaged"
     return "present"
 
@@ -73,3 +80,15 @@ def _print_table(rows: list[ModelRow]) -> None:
     # in a pipe no line is cut off or wrapped, so that the list can be searched
     width = None if sys.stdout.isatty() else 4096
     Console(width=width, highlight=False).print(table, soft_wrap=width is not None)
+
+
+def _print_hashes(store: ModelStore, rows: list[ModelRow]) -> None:
+    """A line for each file that is there: the hash that was found, and what it has to be."""
+    expected = {model.name: model.entry.sha256 for model in store.models() if model.entry}
+    for row in rows:
+        if row.state == "absent":
+            continue
+        verdict = "as in the catalogue"
+        if row.state == "damaged":
+            verdict = f"not {expected[row.name]}; fetch it with: lockgate pull {row.name}"
+        print(f"{row.name}: SHA-256 {row.sha256 or 'of no use, the size is wrong'}, {verdict}")

@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -24,11 +25,12 @@ from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.http.connections.handshakes import loop_class
 from gateway.http.connections.protocols import protocol_class
-from gateway.http.connections.server import Ends, Server
+from gateway.http.connections.server import Ends, Server, Watch
 from gateway.http.context import Context
 from gateway.models.templates import read_own_template
 from gateway.observability.background_writer import BackgroundWriter, stderr_in_background
 from gateway.observability.log import configure_logging
+from gateway.observability.service_manager import find_service_manager
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
@@ -62,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
     keys = open_key_ring(settings.auth, os.environ)
+    manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
     read_own_template(settings.model.chat_template)
@@ -75,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             drain = Drain(settings.server.drain_timeout)
             app = create_app(settings, model_path, keys, drain, stderr)
             config = uvicorn_config(app, settings.server)
-            server = Server(config, _greeting(settings, listener), drain, _ends(app, stderr))
+            greeting, ends = _greeting(settings, listener), _ends(app, stderr)
+            server = Server(config, greeting, drain, ends, Watch(manager, _state_of(app)))
             _end_with_signals(server)
             if arguments.until_stdin_ends:
                 threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
@@ -250,6 +254,12 @@ def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
         abandon=context.abandon_engine,
         say_all=lambda: stderr.flush(_LAST_LINES_SECONDS),
     )
+
+
+def _state_of(app: Litestar) -> Callable[[], str]:
+    """A function that says in a line how the engine is."""
+    engine = app.state.context.model.engine
+    return lambda: f"Engine {engine.state}. {engine.state_reason}".strip()
 
 
 def _loop(server: ServerSettings) -> Any:

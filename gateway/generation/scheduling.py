@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from gateway.errors import PermissionDenied
 from runtime.config.engine import PrefixCaching
+from runtime.config.llama_cpp import Auto
 from runtime.errors import InvalidRequest
 from runtime.messages.request import PRIORITY_STEP
 
@@ -49,7 +50,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     unix_time: float
     key_fingerprint: str
     max_queue_seconds: float
-    prefix_caching: PrefixCaching
+    prefix_caching: PrefixCaching | Auto
     key_priority: PriorityClass | None = None
     has_key: bool = False
 

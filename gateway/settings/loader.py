@@ -17,6 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.settings.mistakes import (
+    check_text,
+    check_zeros,
     dotted,
     fields_of,
     is_container,
@@ -61,6 +63,7 @@ def load_settings(
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:  # every value is valid alone, but not all together
         raise_mistake("settings", document, str(error))
+    check_zeros(document)
     _check_thinking(settings)
     _check_mirrors(settings)
     return settings
@@ -89,6 +92,7 @@ def _check_thinking(settings: Settings) -> None:
 def _settings_file(config: str | None, environ: Mapping[str, str]) -> Path | None:
     named = config or environ.get(CONFIG_VARIABLE)
     if named:
+        check_text("--config" if config else CONFIG_VARIABLE, named)
         return Path(named).expanduser()
     default = Path(DEFAULT_FILE)
     return default if default.is_file() else None
@@ -124,6 +128,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[Override]:
 def _value_of(override: Override) -> object:
     """The text converted to the setting's type. Lists and tables are written as JSON. Raises
     SetupError."""
+    check_text(override.origin, override.text)
     kind = _type_at(override.origin, override.path)
     try:
         if is_container(kind):

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, cast, get_args, get_origin
 
@@ -13,6 +13,27 @@ from gateway.settings.schema import (
     Settings,
 )
 from runtime.errors import SetupError
+
+
+def check_text(origin: str, text: str) -> None:
+    """Raises SetupError for a value whose bytes are no text, as names of files may be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise SetupError(f"{origin}: {shown} is not valid UTF-8") from None
+
+
+def check_zeros(value: object, path: tuple[str, ...] = ()) -> None:
+    """Raises SetupError for a text with a zero character in it, which no file's name can have."""
+    if isinstance(value, str) and "\0" in value:
+        raise SetupError(f"{dotted(path)}: {value!r} has a zero character in it; leave it out")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_zeros(inner, (*path, str(key)))
+    if isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            check_zeros(inner, (*path, str(index)))
 
 
 def fields_of(kind: Any) -> dict[str, Any]:

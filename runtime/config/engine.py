@@ -16,6 +16,7 @@ from runtime.config.tensorrt_llm import TensorRTConfig
 
 EngineName = Literal["llama_cpp", "scripted", "tensorrt_llm"]
 PrefixCaching = Literal["shared", "per_tenant", "off"]
+"""Which requests may reuse a prefix: all, those of the same tenant, or none."""
 
 
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,9 +28,10 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     A request that has waited `priority_ageing` counts as one class higher; one that waits while
     lower classes run makes one of them give way after `preempt_after`; one that still waits after
-    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts, and
-    `prefix_cache_gb` how many gigabytes (10^9 bytes) of plain memory keep those that nobody uses at
-    the moment; "auto" is a tenth of what is available when the model has been loaded.
+    `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts; "auto" is
+    "per_tenant" on a server with keys, else "shared". `prefix_cache_gb` says how many gigabytes
+    (10^9 bytes) of plain memory keep those that nobody uses at the moment; "auto" is a tenth of
+    what weights and KV cache leave.
 
     An engine that dies is started again, at most `max_restarts` times within `restart_window`, and
     after that once every `failed_retry_interval`, never if that is 0.
@@ -43,7 +45,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_num_batched_tokens: Annotated[int, Meta(ge=1)] = 512
     max_step_ms: Annotated[float, Meta(gt=0)] = 250.0
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
-    prefix_caching: PrefixCaching = "shared"
+    prefix_caching: PrefixCaching | Auto = "auto"
     prefix_cache_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
     priority_ageing: Annotated[float, Meta(gt=0)] = 30.0
     preempt_after: Annotated[float, Meta(ge=0)] = 2.0

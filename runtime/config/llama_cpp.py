@@ -11,8 +11,8 @@ class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The embedded engine.
 
     `use_extra_bufts` lets llama.cpp repack weights for the processor at hand (AMX, AVX-512);
-    "auto" tries, and does without when the engine dies of it. `flash_attention` "auto" is on where
-    layers are on a GPU: on the processor it is the slower kind.
+    "auto" tries, and does without when an engine has died of it here. `flash_attention` "auto" is
+    on where layers are on a GPU: on the processor it is the slower kind.
     """
 
     num_threads: Annotated[int, Meta(ge=1)] | Auto = "auto"

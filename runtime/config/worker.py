@@ -48,6 +48,10 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
     return {}
 
 
+CAUTION = "engine.llama_cpp.use_extra_bufts = false"
+"""The setting that `cautious` changes, in the words of the settings file."""
+
+
 def cautious(config: EngineConfig) -> EngineConfig | None:
     """The settings to try after an engine died of a signal while it loaded; None if there are
     none. Kernels for the newest instruction sets are the usual cause: a virtual machine may show

@@ -1,1 +1,1 @@
-"""This machine: its GPUs, the guard of their memory, and the engines that can run on it."""
+"""This machine: its GPUs, the guard of their memory, what may be used of it, and its engines."""

@@ -1,11 +1,11 @@
 """The models this project knows by name, and the folder they are kept in.
 
 A file is in its place only when it is whole: it grows as `FILE.part`, its SHA-256 is checked, and
-then it is renamed. So a start checks the size alone, which takes no time.
+then it is renamed. Whoever looks for it checks the size alone, which takes no time; the guard of
+the engine (`runtime.models.integrity`) checks that nobody has written into it since.
 """
 
 import difflib
-import hashlib
 import os
 import shutil
 import stat
@@ -22,14 +22,16 @@ from runtime.models.catalogue import (
 )
 from runtime.models.fetch import fetch, goes_on, space_needed
 from runtime.models.hf_folder import is_checkpoint_folder
+from runtime.models.integrity.digest import sha256
+from runtime.models.integrity.marks import mark, state_of
 from runtime.models.mirrors import DEFAULT_MIRRORS, sources_of
 from runtime.models.sources import (
-    COPY_BYTES,
     Fetch,
     Progress,
     Source,
     describe,
 )
+from runtime.user_cache import cache_folder
 
 FOLDER_VARIABLE = "LOCKGATE_MODELS"
 _GGUF_MAGIC = b"GGUF"
@@ -53,11 +55,7 @@ def default_folder() -> Path:
     """`$LOCKGATE_MODELS`, else a folder in the user's cache."""
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named).expanduser()
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "lockgate" / "models"
+    return cache_folder() / "models"
 
 
 class ModelStore:
@@ -89,6 +87,7 @@ class ModelStore:
         or folder that is no model. A known model may still have to be pulled.
         """
         entry = self._entries.get(name_or_path)
+        _check_name(name_or_path if entry is None else self.folder)
         if entry is not None:
             return self._model(entry)
         path = Path(name_or_path).expanduser()
@@ -96,7 +95,7 @@ class ModelStore:
         if status is not None and stat.S_ISDIR(status.st_mode):
             return _folder(path)
         if status is not None:
-            _check_gguf(path)
+            _check_gguf(path, status)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
         if path.suffix.lower() == ".gguf" or path.name != name_or_path:
             raise ModelNotFound(f"there is no model file {name_or_path}")
@@ -124,8 +123,13 @@ class ModelStore:
 
     def is_intact(self, entry: CatalogueEntry, progress: Progress | None = None) -> bool:
         """Whether the file is there and has the right SHA-256. Reads all of it."""
+        return self.digest(entry, progress) == entry.sha256
+
+    def digest(self, entry: CatalogueEntry, progress: Progress | None = None) -> str:
+        """The SHA-256 of the file in hex, of which all is read; "" if there is none of the right
+        size."""
         model = self._model(entry)
-        return model.is_present and _sha256(model.path, progress or _silent) == entry.sha256
+        return sha256(model.path, progress) if model.is_present else ""
 
     def _model(self, entry: CatalogueEntry) -> Model:
         path = self.folder / entry.file
@@ -180,11 +184,16 @@ class ModelStore:
             except PullError as error:
                 reasons.append(f"{describe(source)}: {error}")
                 continue
-            os.replace(job.part, self.folder / entry.file)
+            self._put_in_place(entry, job.part)
             shutil.rmtree(job.scratch, ignore_errors=True)
             return
         _tidy(job)
         raise PullError(f"{entry.name} could not be pulled. {'; '.join(reasons)}")
+
+    def _put_in_place(self, entry: CatalogueEntry, part: Path) -> None:
+        path = self.folder / entry.file
+        os.replace(part, path)
+        mark(path, state_of(path.stat()), entry.sha256)
 
     def _sources(self, entry: CatalogueEntry) -> list[Source]:
         sources = sources_of(entry, self._mirrors)
@@ -217,6 +226,15 @@ def _status(path: Path) -> os.stat_result | None:
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def _check_name(path: str | Path) -> None:
+    """Raises `ModelFileError` for a path that is no text: logs, errors and answers name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise ModelFileError(f"the name {shown} is not valid UTF-8; rename it") from None
+
+
 def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:
     """Fetches and checks. A source that went on from a beginning which may be wrong, because
     another source or an earlier pull has left it, is asked for the whole file."""
@@ -233,7 +251,7 @@ def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:
 
 def _check(entry: CatalogueEntry, job: Fetch) -> None:
     """Refuses a file that is not the one in the catalogue, and leaves nothing of it."""
-    found = _sha256(job.part, job.progress)
+    found = sha256(job.part, job.progress)
     if found == entry.sha256:
         return
     job.part.unlink()
@@ -249,18 +267,6 @@ def _tidy(job: Fetch) -> None:
         job.scratch.rmdir()
 
 
-def _sha256(path: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    done = 0
-    with path.open("rb") as file:
-        while block := file.read(COPY_BYTES):
-            digest.update(block)
-            done += len(block)
-            progress(done, size, "checking")
-    return digest.hexdigest()
-
-
 def _folder(path: Path) -> Model:
     _status(path / "config.json")
     if not is_checkpoint_folder(path):
@@ -272,7 +278,9 @@ def _folder(path: Path) -> Model:
     return Model(name=name, path=path, entry=None, is_present=True, is_folder=True)
 
 
-def _check_gguf(path: Path) -> None:
+def _check_gguf(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):  # reading of a pipe or a device may never end
+        raise ModelFileError(f"{path} is not a file but {_kind(status)}")
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
@@ -280,6 +288,11 @@ def _check_gguf(path: Path) -> None:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     if magic != _GGUF_MAGIC:
         raise ModelFileError(f"{path} is not a GGUF file")
+
+
+def _kind(status: os.stat_result) -> str:
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for is_kind, name in kinds if is_kind(status.st_mode)), "a device")
 
 
 def _megabytes(count: int) -> str:

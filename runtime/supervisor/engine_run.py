@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,11 +22,19 @@ from runtime.messages.flight_record import FILE_NAME, read_record
 from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
 from runtime.supervisor.engine_output import EngineOutput, form_of, forward
+from runtime.supervisor.run_folder import run_folder
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+CRASH_SIGNALS = frozenset(
+    getattr(signal, name)
+    for name in ("SIGILL", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV")
+    if hasattr(signal, name)
+)
+"""How a process ends that has done what the processor or a library does not allow."""
 
 LAST_WORDS_SECONDS = 5.0
 """How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
@@ -55,7 +63,7 @@ class EngineRun:
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: str | None = None
+        self._folder: Path | None = None
         self._end_requested = asyncio.Event()
         self._has_said_why = asyncio.Event()
         self.working_on: list[str] | None = None
@@ -94,12 +102,18 @@ class EngineRun:
         """Whether a signal ended it before it was ready."""
         return not self._ready and self._returncode < 0
 
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it ended of a mistake in its own code: neither was it killed from outside, nor
+        for its memory."""
+        return -self._returncode in CRASH_SIGNALS
+
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""
-        with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
+        with run_folder() as folder:
             self._folder = folder
-            self._channel = Channel(_address(Path(folder)), self._receive)
-            record = Path(folder) / FILE_NAME
+            self._channel = Channel(_address(folder), self._receive)
+            record = folder / FILE_NAME
             process = self._process = _start(self._worker_config(record), self._output)
             try:
                 return await self._watch(process)

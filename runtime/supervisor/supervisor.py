@@ -10,13 +10,21 @@ import zmq
 
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
-from runtime.config.worker import cautious
-from runtime.messages.wire import FromEngine
+from runtime.config.worker import CAUTION, cautious
+from runtime.errors import ModelFileError
+from runtime.messages.wire import FromEngine, Ready
+from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.engine_run import EngineRun
+from runtime.supervisor.lessons import Lessons, situation_of
 from runtime.supervisor.restart_budget import RestartBudget
+from runtime.supervisor.run_folder import clear_stale_folders
 
 log = structlog.get_logger(__name__)
+
+
+WATCH_SECONDS = 2.0
+"""How often the file of the weights is looked at while an engine runs."""
 
 
 class Supervisor:
@@ -25,8 +33,9 @@ class Supervisor:
     Every process gets its own socket, so that a message of a dead engine is never taken for one of
     the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
     state is "failed". Then one start is tried every `failed_retry_interval` seconds, and at once
-    when `restart` is called. `output` gets what the processes write; without it they share this
-    process's standard streams.
+    when `restart` is called. While the `guard` finds that the model's file is not what it has to
+    be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
+    gets what the processes write; without it they share this process's standard streams.
     """
 
     def __init__(
@@ -36,8 +45,13 @@ class Supervisor:
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None = None,
         output: EngineOutput | None = None,
+        guard: WeightsGuard | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self.client = client
+        self._guard = guard
+        self._lessons = lessons
+        self._lesson = ""
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
@@ -61,6 +75,8 @@ class Supervisor:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.close)
         self.client.lost("failed", "The server has stopped.")
 
     def abandon(self) -> None:
@@ -78,6 +94,8 @@ class Supervisor:
         """
         assert self._task is not None, "restart of what was not started: this is a bug"
         self._budget.forgive()
+        if self._guard is not None:
+            self._guard.forget()
         if self.client.state == "failed":
             self.client.lost("starting", "The engine is starting again.")
         if self._task.done():
@@ -88,6 +106,8 @@ class Supervisor:
             self._no_pause.set()
 
     async def _keep_running(self) -> None:
+        await asyncio.to_thread(clear_stale_folders)
+        await asyncio.to_thread(self._recall)
         while (pause := await self._one_engine()) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -96,15 +116,23 @@ class Supervisor:
 
     async def _one_engine(self) -> float | None:
         """Run one engine until it ends. Returns the pause before the next, or None to stop."""
+        try:
+            await self._check_weights()
+        except ModelFileError as error:
+            log.error("model_file_refused", reason=str(error))
+            return self._give_up(str(error))
         run = self._run = EngineRun(
-            self._config, self._model_path, self.client, self._on_event, self._output
+            self._config, self._model_path, self.client, self._listen, self._output
         )
+        watch = asyncio.create_task(self._watch_weights(run), name="weights-watch")
         try:
             reason = await run.to_the_end()
         except (OSError, zmq.ZMQError) as error:
             reason = f"The engine process cannot be started: {error}"
         finally:
             self._run = None
+            watch.cancel()
+            await asyncio.wait([watch])
         if run.was_asked_to_end:
             log.info("engine_restarts")
             self.client.lost("restarting", "The engine is being restarted.")
@@ -112,8 +140,45 @@ class Supervisor:
         if run.died_loading and (config := cautious(self._config)) is not None:
             log.warning("engine_retries_without_extra_bufts", reason=reason)
             self._config = config
+            self._lesson = reason if run.has_crashed else ""
             return 0.0
         return self._after_death(run, reason)
+
+    def _listen(self, message: FromEngine) -> None:
+        if isinstance(message, Ready) and self._lesson:
+            self._learn()
+        if self._on_event is not None:
+            self._on_event(message)
+
+    def _recall(self) -> None:
+        """Begin with the settings that an engine needed here before."""
+        config = cautious(self._config)
+        if self._lessons is None or config is None:
+            return
+        lesson = self._lessons.find(situation_of(self._config.name, self._model_path))
+        if lesson is not None:
+            log.info("engine_starts_without_extra_bufts", reason=lesson.reason, date=lesson.date)
+            self._config = config
+
+    def _learn(self) -> None:
+        """The engine has loaded with other settings than those that the one before died of."""
+        if self._lessons is not None:
+            situation = situation_of(self._config.name, self._model_path)
+            self._lessons.learn(situation, setting=CAUTION, reason=self._lesson)
+        self._lesson = ""
+
+    async def _check_weights(self) -> None:
+        if self._guard is not None:
+            await asyncio.to_thread(self._guard.check)
+
+    async def _watch_weights(self, run: EngineRun) -> None:
+        """End the engine when its weights are no longer those that it has loaded. The check before
+        the next start says why there is none."""
+        while self._guard is not None:
+            await asyncio.sleep(WATCH_SECONDS)
+            if problem := await asyncio.to_thread(self._guard.problem):
+                log.error("model_file_changed", reason=problem)
+                return run.end()
 
     def _after_death(self, run: "EngineRun", reason: str) -> float | None:
         now = time.monotonic()

@@ -2,7 +2,8 @@
 
 The supervisor starts this process and writes the configuration to its standard input, which
 then stays open. End of file on it means that the gateway has ended, for whatever reason. The
-process then removes its socket's folder and exits at once.
+process then removes its socket's folder and exits at once. On Linux that holds for a stopped
+process too.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ from runtime.messages.wire import (
     ToEngine,
     with_times,
 )
-from runtime.processes import kill_offspring
+from runtime.processes import continue_when_parent_dies, kill_offspring
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.border import (
     Border,
@@ -106,6 +107,7 @@ def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
 def main() -> int:
     """Entry point of the process; returns its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles a terminal's Ctrl-C
+    continue_when_parent_dies()  # and see that standard input has ended
     config = _read_config(sys.stdin.buffer)
     configure_log(config.log_form)
     _leave_with_parent(sys.stdin.buffer, config.address)

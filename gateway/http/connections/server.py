@@ -18,6 +18,7 @@ from msgspec import Struct
 from gateway.admission.drain import Drain
 from gateway.http.connections.limits import Limited
 from gateway.observability.background_writer import BackgroundWriter
+from gateway.observability.service_manager import ServiceManager
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +42,32 @@ class Ends(Struct, frozen=True):
     say_all: Callable[[], object]
 
 
-class Server(uvicorn.Server):
-    """uvicorn with four changes: it prints where it listens, it keeps listening while it drains, it
-    exits with success after a signal, and nothing holds up its end."""
+class Watch(Struct, frozen=True):
+    """Who watches the process: the service manager, and what it is told of the engine's state in a
+    line."""
 
-    def __init__(self, config: uvicorn.Config, greeting: str, drain: Drain, ends: Ends) -> None:
+    manager: ServiceManager
+    state: Callable[[], str]
+
+
+NOBODY = Watch(ServiceManager(), str)
+
+
+class Server(uvicorn.Server):
+    """uvicorn with five changes: it prints where it listens, it keeps listening while it drains, it
+    exits with success after a signal, nothing holds up its end, and its event loop tells the
+    service manager that it is alive."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        greeting: str,
+        drain: Drain,
+        ends: Ends,
+        watch: Watch = NOBODY,
+    ) -> None:
         super().__init__(config)
+        self._watch = watch
         self._greeting = greeting
         self._drain = drain
         self._ends = ends
@@ -58,15 +79,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _greet(self._greeting)
+            self._watch.manager.ready()
 
     async def on_tick(self, counter: int) -> bool:
         if self._drain.exits and not self._is_told:
             self._is_told = True
+            self._watch.manager.stopping()
             log.info("server_drains", running=self._drain.num_running)
         is_over = self._drain.is_over  # asked first: what is over is late at the next question
         if self._drain.is_late or self.force_exit:
             self._ends.cut_off()
         self.should_exit = self.should_exit or is_over
+        self._watch.manager.alive(self._watch.state())
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -7,7 +7,6 @@ from typing import cast
 
 import llama_cpp
 import numpy as np
-import psutil
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.llama_cpp.kv.kv_cache import BLOCK_TOKENS
@@ -17,12 +16,23 @@ from runtime.engines.llama_cpp.scheduler import Batch
 from runtime.engines.llama_cpp.weights import LlamaWeights, last_messages
 from runtime.errors import EngineError
 
-KV_MEMORY_SHARE = 0.25
-"""Of the memory that is available at the start, how much "auto" gives to the KV cache."""
+KV_MEMORY_SHARE = 0.4
+"""Of the memory that the weights leave, how much "auto" gives to the KV cache."""
 
 PREFIX_MEMORY_SHARE = 0.1
-"""Of the memory that is available when the model has been loaded, how much "auto" gives to
-copies of prefixes that no running sequence uses."""
+"""Of the memory that weights and KV cache leave, how much "auto" gives to copies of prefixes that
+no running sequence uses."""
+
+RESERVED_BYTES = 250_000_000
+"""Memory that "auto" leaves to the vocabulary, to logits and grammars, and to the gateway, which
+loads its tokenizer at the same time."""
+
+MIN_AUTO_TOKENS = 4096
+"""The least that "auto" gives to the KV cache: a conversation. If even that is too much, the kernel
+reads a part of the weights again and again, which is slow and works."""
+
+MIN_AUTO_PREFIX_BYTES = 25_000_000
+"""The least that "auto" gives to copies of prefixes."""
 
 WARM_UP_TOKENS = 32
 """Enough that llama.cpp takes its kernels for many rows as well as those for one."""
@@ -216,8 +226,8 @@ class LlamaModel:
         elif config.max_model_len != "auto":
             num_cells = config.max_model_len
         else:
-            affordable = KV_MEMORY_SHARE * psutil.virtual_memory().available
-            num_cells = min(wanted, int(affordable / self._kv_bytes_per_token()))
+            affordable = int(KV_MEMORY_SHARE * self._spare_bytes() / self._bytes_per_cell())
+            num_cells = min(wanted, max(affordable, MIN_AUTO_TOKENS))
         num_cells = max(CELL_MULTIPLE, -(-num_cells // CELL_MULTIPLE) * CELL_MULTIPLE)
         return min(wanted, num_cells), num_cells
 
@@ -225,16 +235,19 @@ class LlamaModel:
         """Memory in bytes for copies of prefixes that no running sequence uses."""
         if config.prefix_cache_gb != "auto":
             return int(config.prefix_cache_gb * 1e9)
-        return int(PREFIX_MEMORY_SHARE * psutil.virtual_memory().available)
+        spare = max(0, self._spare_bytes() - self.num_cells * self._bytes_per_cell())
+        return max(int(PREFIX_MEMORY_SHARE * spare), MIN_AUTO_PREFIX_BYTES)
 
-    def _kv_bytes_per_token(self) -> int:
-        """Keys and values of all layers in 16 bits."""
-        head_size = llama_cpp.llama_model_n_embd(self._model) // llama_cpp.llama_model_n_head(
-            self._model
-        )
+    def _spare_bytes(self) -> int:
+        return max(0, self._weights.memory_left - RESERVED_BYTES)
+
+    def _bytes_per_cell(self) -> int:
+        """Keys and values of all layers in 16 bits, and the attention scores of one layer."""
+        num_all_heads = llama_cpp.llama_model_n_head(self._model)
+        head_size = llama_cpp.llama_model_n_embd(self._model) // num_all_heads
         num_heads = llama_cpp.llama_model_n_head_kv(self._model)
         num_layers = llama_cpp.llama_model_n_layer(self._model)
-        return int(2 * 2 * num_layers * num_heads * head_size)
+        return int(2 * 2 * num_layers * num_heads * head_size + 4 * MAX_ROWS * num_all_heads)
 
     def _create_context(self, config: EngineConfig) -> ctypes.c_void_p:
         params = llama_cpp.llama_context_default_params()

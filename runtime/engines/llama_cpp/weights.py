@@ -6,10 +6,10 @@ import time
 from typing import cast
 
 import llama_cpp
-import psutil
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import ModelFileError
+from runtime.hardware.allowance import cores_allowed, memory_allowed
 from runtime.messages.engine import EngineInfo
 
 LOG_LEVEL_ERROR = 4
@@ -33,6 +33,7 @@ def last_messages() -> list[str]:
 class LlamaWeights:
     """A loaded model. Not thread-safe. Contexts are closed before it.
 
+    `memory_left` is what may be used beside the weights, in bytes.
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
@@ -42,9 +43,18 @@ class LlamaWeights:
         llama_cpp.llama_backend_init()
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
+        available = memory_allowed().available
         self.model = _load(config, model_path)
+        # read before, because pages of a mapped file count as available and are needed all the time
+        self.memory_left = max(0, available - self._bytes_in_memory())
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+
+    def _bytes_in_memory(self) -> int:
+        """The size of the weights that are not on a GPU."""
+        num_layers: int = llama_cpp.llama_model_n_layer(self.model)
+        on_gpu = min(self._num_gpu_layers / num_layers, 1.0)
+        return int(llama_cpp.llama_model_size(self.model) * (1 - on_gpu))
 
     @property
     def architecture(self) -> str:
@@ -94,9 +104,4 @@ def _load(config: EngineConfig, model_path: str) -> ctypes.c_void_p:
 def _num_threads(config: EngineConfig) -> int:
     if config.llama_cpp.num_threads != "auto":
         return config.llama_cpp.num_threads
-    if hasattr(os, "sched_getaffinity"):
-        available = len(os.sched_getaffinity(0))
-    else:
-        available = os.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or available
-    return max(1, min(available, physical))
+    return cores_allowed().num_threads

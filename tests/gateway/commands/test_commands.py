@@ -191,7 +191,13 @@ def test_models_trusts_the_size_until_it_is_told_to_verify(
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[1]["state"] == "present"
     assert main(["models", "--json", "--verify"]) == 1
-    assert json.loads(capsys.readouterr().out)[1]["state"] == "damaged"
+    row = json.loads(capsys.readouterr().out)[1]
+    assert row["state"] == "damaged"
+    assert len(row["sha256"]) == 64
+    assert main(["models", "--verify"]) == 1
+    [verdict] = [line for line in capsys.readouterr().out.splitlines() if "SHA-256" in line]
+    assert row["sha256"] in verdict
+    assert "lockgate pull gemma-3-270m" in verdict
 
 
 def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +208,9 @@ def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) 
     assert engines["scripted"]["can_run"]
     for engine in engines.values():
         assert engine["can_run"] or (engine["problems"] and engine["advice"])
-    assert report["memory_total"] > report["memory_available"] > 0
-    assert report["usable_cores"] >= 1
+    assert report["memory"]["total"] >= report["memory"]["available"] > 0
+    assert report["memory"]["total_source"]
+    assert 1 <= report["num_threads"] <= report["cores"]["usable"]
     assert report["models"] == dict.fromkeys(NAMES, False)
     assert bool(report["driver"]["gpus"]) != bool(report["driver"]["problem"])
 

@@ -114,7 +114,9 @@ OpenStore = Callable[..., ModelStore]
 
 
 def files(store: ModelStore) -> list[str]:
-    return sorted(path.name for path in store.folder.iterdir() if path.name != ".locks")
+    return sorted(
+        path.name for path in store.folder.iterdir() if path.name not in (".locks", ".checked")
+    )
 
 
 def test_the_hub_comes_first_and_the_mirrors_in_their_order() -> None:

@@ -90,8 +90,10 @@ def open_store(tmp_path: Path, mirror: Path, entry: CatalogueEntry = ENTRY) -> M
 
 
 def files(store: ModelStore) -> list[str]:
-    """Everything in the model folder but the locks."""
-    return sorted(path.name for path in store.folder.iterdir() if path.name != ".locks")
+    """Everything in the model folder but locks and marks."""
+    return sorted(
+        path.name for path in store.folder.iterdir() if path.name not in (".locks", ".checked")
+    )
 
 
 class Stop(Exception):
@@ -352,7 +354,7 @@ def test_hub_is_the_source_when_it_can_be_reached(tmp_path: Path, hub_url: str) 
     assert answer.returncode == 0, answer.stderr
     folder = tmp_path / "models"
     assert (folder / "tiny.gguf").read_bytes() == CONTENT
-    assert sorted(path.name for path in folder.iterdir()) == [".locks", "tiny.gguf"]
+    assert sorted(path.name for path in folder.iterdir()) == [".checked", ".locks", "tiny.gguf"]
 
 
 def test_offline_hub_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,7 +210,7 @@ def _reuses_blocks(config: EngineConfig, package: Package) -> bool:
     """Whether the KV cache reuses blocks. Only cache salts keep tenants apart: in a release without
     them, "per_tenant" means no reuse. Raises SetupError if the settings contradict each other."""
     reuse = config.tensorrt_llm.kv_cache.enable_block_reuse
-    may_reuse = config.prefix_caching == "shared" or (
+    may_reuse = config.prefix_caching in ("auto", "shared") or (
         config.prefix_caching == "per_tenant" and "cache_salt" in package.generate_parameters
     )
     if reuse is True and not may_reuse:

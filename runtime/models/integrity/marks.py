@@ -1,0 +1,57 @@
+"""Marks beside model files whose SHA-256 has been checked, so that it is checked once and not at
+each start."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+FOLDER = ".checked"
+
+
+class FileState(Struct, frozen=True):
+    """What the file system says of a file. Every write changes it, a write of equal size too."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class _Mark(Struct, frozen=True, forbid_unknown_fields=True):
+    state: FileState
+    sha256: str
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """The state in the answer of `os.stat` or `os.fstat`."""
+    return FileState(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
+
+
+def mark(path: Path, state: FileState, sha256: str) -> None:
+    """Note that the file had this hash when it was in this state. Where the folder cannot be
+    written, nothing is noted, and the next start reads the file again."""
+    with contextlib.suppress(OSError):
+        file = _file(path)
+        file.parent.mkdir(exist_ok=True)
+        new = file.with_suffix(f".{os.getpid()}")
+        new.write_bytes(msgspec.json.encode(_Mark(state, sha256)))
+        os.replace(new, file)
+
+
+def marked(path: Path, state: FileState) -> str:
+    """The hash that the file has, if it is in the state in which it was checked; otherwise ""."""
+    try:
+        noted = msgspec.json.decode(_file(path).read_bytes(), type=_Mark)
+    except (OSError, msgspec.DecodeError):
+        return ""
+    return noted.sha256 if noted.state == state else ""
+
+
+def _file(path: Path) -> Path:
+    return path.parent / FOLDER / f"{path.name}.json"
