@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from gateway.bounds.work_pool import Work, at_once
 from gateway.chat.conversation import Conversation
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import Answer, Event, Usage
@@ -148,11 +149,13 @@ class AnswerRun:
             self._deltas.expire(error)
 
 
-async def prepare_run(job: Job, model: ServedModel, metrics: ModelMetrics) -> AnswerRun:
-    """The answer to a job, ready to be submitted. Raises InvalidRequest for what this model cannot
-    do, and EngineUnavailable while it is not loaded."""
+async def prepare_run(
+    job: Job, model: ServedModel, metrics: ModelMetrics, work: Work = at_once
+) -> AnswerRun:
+    """The answer to a job, ready to be submitted; what takes long is done by `work`. Raises
+    InvalidRequest for what this model cannot do, and EngineUnavailable while it is not loaded."""
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
-    prepared = await prepare_prompts(job, model)
+    prepared = await prepare_prompts(job, model, work)
     use = job.prompt.tools if isinstance(job.prompt, Conversation) else None
     calls = find_tool_constraint(use, model, job.sampling.structured_output)
     requests = engine_requests(job, prepared, model.max_model_len, calls)

@@ -4,8 +4,10 @@ Litestar's `data` parameter is not used: it decodes to plain objects first and c
 leniently, so that the text "1" would pass for a number.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -13,6 +15,9 @@ from litestar import Request
 from litestar.exceptions import ClientException, InternalServerException
 from msgspec import Struct
 
+from gateway.bounds.body_memory import FREE_BYTES
+from gateway.bounds.bounds import Bounds
+from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
 from gateway.http.decoding import MISTAKES, to_invalid_request
 from gateway.observability.request_record import RequestRecord
@@ -21,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 MAX_NOTED_FIELDS = 1000
 
+_CLIENT_LEFT = "The client left before its request was complete."
+
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T", bound=Struct)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -45,11 +54,11 @@ class JSONBody(Generic[T]):
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
         _check_headers(request.scope["headers"])
+        return await apart(request, self._decoded, request, await _received(request))
+
+    def _decoded(self, request: Request[Any, Any, Any], body: bytes) -> T:
         try:
-            body = await request.body()
-        except InternalServerException as error:
-            raise ClientException("The client left before its request was complete.") from error
-        try:
+            _bounds_of(request).body_limits.check(body)
             data = self._decode(body)
             unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
@@ -60,13 +69,83 @@ class JSONBody(Generic[T]):
         return data
 
 
+def work_for(request: Request[Any, Any, Any]) -> Work:
+    """How to do what takes as long as the request's body is large: a large one's work is done in a
+    thread."""
+    if RequestRecord.of(request.scope).body_bytes <= FREE_BYTES:
+        return at_once
+    return _bounds_of(request).pool.run
+
+
+async def apart(
+    request: Request[Any, Any, Any],
+    function: Callable[P, R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """The result of a call, which `work_for` the request does. A large one is given up if the
+    client leaves."""
+    if (work := work_for(request)) is at_once:
+        return function(*args, **kwargs)
+    return await while_connected(request, work(function, *args, **kwargs))
+
+
+async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, Any, R]) -> R:
+    """The result of work for a request whose body is complete. The work is cancelled if the client
+    leaves; then raises ClientException, which nobody sees."""
+    working = asyncio.create_task(work)
+    watcher = asyncio.create_task(_until_disconnected(request))
+    try:
+        await asyncio.wait((working, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientException(_CLIENT_LEFT)
+        return working.result()
+    finally:
+        working.cancel()
+        watcher.cancel()
+
+
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
     """A body that may be left out, as `kind`. Raises InvalidRequest."""
-    body = await request.body()
+    body = await _received(request)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
         raise to_invalid_request(error, kind, body=body) from error
+
+
+async def _received(request: Request[Any, Any, Any]) -> bytes:
+    """The body. Its memory is leased before it is read: raises GatewayOverloaded. Litestar would
+    keep a copy until the response is complete."""
+    lease = _bounds_of(request).body_memory.lease(request.scope)
+    body = bytearray()
+    try:
+        async with aclosing(request.stream()) as chunks:
+            lease.grow_to(_announced_bytes(request))
+            async for chunk in chunks:
+                lease.grow_to(len(body) + len(chunk))
+                body += chunk
+    except InternalServerException as error:
+        raise ClientException(_CLIENT_LEFT) from error
+    RequestRecord.of(request.scope).body_bytes = len(body)
+    return bytes(body)
+
+
+def _announced_bytes(request: Request[Any, Any, Any]) -> int:
+    """The length that the headers announce, if this server takes so much at all."""
+    announced = request.content_length or 0
+    limit: int = request.app.state.context.settings.server.max_body_bytes
+    return announced if announced <= limit else 0
+
+
+async def _until_disconnected(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _bounds_of(request: Request[Any, Any, Any]) -> Bounds:
+    bounds: Bounds = request.app.state.context.bounds
+    return bounds
 
 
 def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:

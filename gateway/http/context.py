@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
+from gateway.bounds.bounds import Bounds
 from gateway.generation.scheduling import Caller
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
@@ -36,6 +37,7 @@ class Context(Struct, frozen=True):
     gpus: GpuMonitor
     drain: Drain
     restart_engine: Callable[[], None]
+    bounds: Bounds
     tracer: Tracer | None = None
 
 

@@ -20,6 +20,7 @@ from litestar.types import (
 
 from gateway.admission.admission import page_not_allowed
 from gateway.admission.drain import Drain
+from gateway.bounds.body_memory import give_back
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import body_in_time
 from gateway.http.error_handler import handle_error
@@ -57,6 +58,7 @@ class Gateway(Litestar):
                 scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
             )
         finally:
+            give_back(scope)
             _observe(request_record, scope, context)
 
 

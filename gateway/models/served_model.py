@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 import structlog
 from msgspec import Struct
 
+from gateway.bounds.work_pool import WorkPool
 from gateway.chat.reasoning.formats import ReasoningFormat, find_format
 from gateway.chat.reasoning.plan import Reasoner, TemplateControls, template_controls
 from gateway.chat.template.template import ChatTemplate
@@ -19,7 +20,7 @@ from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
 from gateway.settings.schema import ModelSettings
 from runtime.client.handle import EngineHandle
-from runtime.errors import EngineUnavailable, InvalidRequest
+from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
 from runtime.models.shortened_embeddings import is_matryoshka
 from runtime.tokenizers.load import load_tokenizer
@@ -42,9 +43,14 @@ class ServedModel:
     """
 
     def __init__(
-        self, name: str, engine: EngineHandle, settings: ModelSettings | None = None
+        self,
+        name: str,
+        engine: EngineHandle,
+        settings: ModelSettings | None = None,
+        pool: WorkPool | None = None,
     ) -> None:
         self._settings = settings or ModelSettings()
+        self._pool = pool or WorkPool()
         self.reasoner: Reasoner | None = None
         self.name = name
         self.lora = ""
@@ -121,15 +127,24 @@ class ServedModel:
         return self._tokenizer
 
     async def encode(
-        self, texts: Sequence[str], *, add_special: bool, parse_special: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        add_special: bool,
+        parse_special: bool = True,
+        most: int | None = None,
+        param: str = "prompt",
     ) -> list[list[int]]:
-        """Token ids of prompts; see `Tokenizer.encode`."""
+        """Token ids of prompts; see `Tokenizer.encode`. Raises ContextLengthExceeded, which names
+        the request parameter `param`, for a long text that has certainly more than `most` tokens:
+        such a text is not tokenized."""
         encode = partial(
             self.tokenizer.encode, add_special=add_special, parse_special=parse_special
         )
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
-        return await asyncio.to_thread(lambda: [encode(text) for text in texts])
+        check = partial(_check_length, self.tokenizer, most=most, param=param)
+        return await self._pool.run(lambda: [encode(check(text)) for text in texts])
 
     async def is_matryoshka(self) -> bool:
         """Whether a prefix of the model's embedding is an embedding too."""
@@ -222,6 +237,16 @@ def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:
         eos_token=tokenizer.eos_token,
         special_tokens=tokenizer.special_tokens,
     )
+
+
+def _check_length(tokenizer: Tokenizer, text: str, *, most: int | None, param: str) -> str:
+    """The same text, which may have `most` tokens. Raises ContextLengthExceeded."""
+    if most is not None and (least := tokenizer.least_tokens(text)) > most:
+        raise ContextLengthExceeded(
+            f"This model takes {most} tokens, and `{param}` has at least {least}. Shorten it.",
+            param=param,
+        )
+    return text
 
 
 @lru_cache(maxsize=8)

@@ -25,13 +25,15 @@ class RequestRecord:
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
     an answer. `attributes` are the trace attributes of the request, if traces are on.
 
+    `body_bytes` is the length of the body once that has arrived.
+
     `client_request_id` is the client's `X-Client-Request-Id`: empty without the header, None if it
     is longer than 512 characters or not ASCII.
     """
 
     __slots__ = (
-        *("answer", "attributes", "client_request_id", "deadline", "error_code", "key_name"),
-        *("limit_headers", "model_name", "request_id", "started", "status"),
+        *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
+        *("key_name", "limit_headers", "model_name", "request_id", "started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -44,6 +46,7 @@ class RequestRecord:
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
         self.model_name = ""
         self.key_name = ""
+        self.body_bytes = 0
         self.answer: AnswerRecord | None = None
         self.attributes: Mapping[str, Any] = {}
 

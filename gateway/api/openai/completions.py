@@ -16,7 +16,7 @@ from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
 from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
-from gateway.http.body import JSONBody
+from gateway.http.body import JSONBody, apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
@@ -39,9 +39,9 @@ async def create_completion(request: AnyRequest, context: CurrentContext) -> ASG
     """Continue one or more texts, as a stream or in one piece."""
     data = await BODY.read(request)
     model = served_model(context, request, data)
-    job = completion_job(
-        data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
-    )
+    job_id = f"cmpl-{secrets.token_hex(16)}"
+    caller = caller_of(context, request)
+    job = await apart(request, completion_job, data, job_id, caller, model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()

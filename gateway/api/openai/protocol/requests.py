@@ -23,8 +23,9 @@ from gateway.api.openai.protocol.params import (
     ServiceTier,
     StopString,
     StopStrings,
+    StopTokenIds,
     Temperature,
-    TokenId,
+    TemplateVariables,
     TopK,
     TopP,
     Unchecked,
@@ -72,7 +73,7 @@ class GenerationRequest(WorkRequest, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     min_tokens: NumTokens | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
@@ -113,7 +114,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     moderation: Unsupported = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
 

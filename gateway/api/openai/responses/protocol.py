@@ -22,8 +22,9 @@ from gateway.api.openai.protocol.params import (
     ServiceTier,
     StopString,
     StopStrings,
+    StopTokenIds,
     Temperature,
-    TokenId,
+    TemplateVariables,
     TopK,
     TopP,
     Unchecked,
@@ -206,7 +207,7 @@ class InputTokensRequest(Struct, kw_only=True):
     truncation: Unsupported = None
     previous_response_id: Unsupported = None
     conversation: Unsupported = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
 
 
 class ResponseRequest(InputTokensRequest, kw_only=True):
@@ -244,7 +245,7 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     min_tokens: NumTokens | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
     priority: Unchecked = None
     deadline: float | None = None

@@ -29,12 +29,13 @@ from gateway.api.openai.responses.unsupported import check_supported
 from gateway.api.openai.responses.writer import ResponseWriter, new_response
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.chat.conversation import Conversation
 from gateway.errors import NotStored
 from gateway.generation.prepare import prepare_conversation
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, encode, new_head
-from gateway.http.body import JSONBody
+from gateway.http.body import JSONBody, apart, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
@@ -69,9 +70,10 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     data = await _RESPONSE.read(request)
     model = served_model(context, request, data)
     check_supported(data)
-    tools = tools_of(data)
+    tools = await apart(request, tools_of, data)
     job_id = f"resp_{secrets.token_hex(16)}"
-    job = response_job(data, tools, job_id, caller_of(context, request), model.lora)
+    caller = caller_of(context, request)
+    job = await apart(request, response_job, data, tools, job_id, caller, model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
@@ -88,10 +90,14 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     data = await _INPUT_TOKENS.read(request)
     check_supported(data)
     model = model_of(context, data.model)
-    structured_output(data)  # refuses what a response would refuse
-    conversation = conversation_of(data, tools_of(data), reasoning_wish(data))
-    prompt, _ = await prepare_conversation(conversation, model)
+    conversation = await apart(request, _conversation, data)
+    prompt, _ = await prepare_conversation(conversation, model, work_for(request))
     return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
+
+
+def _conversation(data: InputTokensRequest) -> Conversation:
+    structured_output(data)  # refuses what a response would refuse
+    return conversation_of(data, tools_of(data), reasoning_wish(data))
 
 
 @route(

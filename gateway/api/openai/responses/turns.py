@@ -50,7 +50,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
-        self._reasoning = ""
+        self._reasoning: list[str] = []
         self._text: str | None = None
         self._calls: list[TurnCall] = []
 
@@ -59,7 +59,7 @@ class _Turns:
             return
         if self._text or self._calls:
             self._end_turn()
-        self._reasoning += text
+        self._reasoning.append(text)
 
     def add_text(self, text: str) -> None:
         if self._text is not None or self._calls:
@@ -83,11 +83,11 @@ class _Turns:
             turn = Turn(
                 "assistant",
                 self._text or "",
-                reasoning=self._reasoning,
+                reasoning="".join(self._reasoning),
                 calls=tuple(self._calls),
             )
             self._turns.append(turn)
-        self._reasoning, self._text, self._calls = "", None, []
+        self._reasoning, self._text, self._calls = [], None, []
 
 
 def _text(content: InputContent, where: str) -> str:

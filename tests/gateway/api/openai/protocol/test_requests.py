@@ -68,7 +68,7 @@ def test_a_wrong_number_is_no_wrong_word():
         ({"seed": 2**63}, "seed", "invalid_value"),
         ({"seed": -(2**63) - 1}, "seed", "invalid_value"),
         ({"seed": 10**30}, "seed", "invalid_value"),
-        ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+        ({"stop": ["a"] * 65}, "stop", "invalid_value"),
         ({"stop": ""}, "stop", "invalid_value"),
         ({"stop": ["a", ""]}, "stop[1]", "invalid_value"),
         ({"stop": 3}, "stop", "invalid_type"),
