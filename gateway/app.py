@@ -18,6 +18,7 @@ from gateway.admission.middleware import AdmissionMiddleware
 from gateway.admission.quotas import Quotas
 from gateway.api.native.generate import generate
 from gateway.api.native.tokenize import detokenize, tokenize
+from gateway.api.native.tokenizer_info import tokenizer_info
 from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.completions import create_completion
 from gateway.api.openai.embeddings import create_embedding
@@ -75,6 +76,7 @@ ROUTES = (
     generate,
     tokenize,
     detokenize,
+    tokenizer_info,
     openapi_json,
     drain_state,
     start_drain,

@@ -19,6 +19,8 @@
         └── PullError              no source could deliver the model
 """
 
+from typing import Self
+
 
 class LockgateError(Exception):
     """Base of all errors of this project. `str(error)` is a sentence for the user."""
@@ -38,6 +40,17 @@ class ContextLengthExceeded(InvalidRequest):
 
     def __init__(self, message: str, *, param: str | None) -> None:
         super().__init__(message, param=param, code="context_length_exceeded")
+
+    @classmethod
+    def by_prompt(cls, num_tokens: int, max_model_len: int, *, param: str | None) -> Self:
+        """The error of a prompt that leaves no room for an answer. Clients such as LiteLLM find out
+        by its words that they have to shorten the conversation or to take another model."""
+        return cls(
+            f"This model's maximum context length is {max_model_len} tokens, and the prompt is too"
+            f" long: it has {num_tokens}. Please reduce the length of the messages or of the"
+            " prompt.",
+            param=param,
+        )
 
 
 class EngineOverloaded(LockgateError):

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("langchain_tests")
 
+from langchain_core.exceptions import ContextOverflowError
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
@@ -95,3 +96,15 @@ def test_embeddings(server):
     assert cat == pytest.approx(again, abs=0.02)
     assert model.embed_query("A cat sleeps.") == pytest.approx(cat, abs=0.02)
     assert sum(x * y for x, y in zip(cat, dog, strict=True)) < 0.99
+
+
+def test_a_prompt_that_is_too_long(server):
+    """LangChain's fallbacks and trimming start at this exception alone."""
+    model = ChatOpenAI(base_url=f"{server.url}/v1", api_key="none", model=MODEL, max_retries=0)
+
+    for stops in (
+        lambda: model.invoke("word " * 40_000),
+        lambda: list(model.stream("word " * 40_000)),
+    ):
+        with pytest.raises(ContextOverflowError):
+            stops()

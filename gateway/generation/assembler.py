@@ -38,8 +38,8 @@ class _Call:
 class _ChoiceState:
     __slots__ = (
         *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs"),
-        *("num_cached_tokens", "num_echoed_tokens", "parser", "pieces", "reasoning"),
-        *("started", "stop_reason", "token_ids", "tracker"),
+        *("num_cached_tokens", "num_echoed_tokens", "parser", "pieces", "prompt_logprobs"),
+        *("reasoning", "started", "stop_reason", "token_ids", "tracker"),
     )
 
     def __init__(self, index: int, echo: Echo, parsing: OutputParsing | None) -> None:
@@ -53,6 +53,7 @@ class _ChoiceState:
         self.calls: list[_Call] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprobs | None] = []
+        self.prompt_logprobs: Sequence[TokenLogprobs | None] = ()
         self.num_echoed_tokens = 0
         self.pieces: list[str] = []
         self.started = False
@@ -66,10 +67,13 @@ class Assembler:
 
     `request_ids` are the engine's requests, one per choice. Each of the `len(prompt_lengths)`
     prompts has the same number of choices, so choice i belongs to prompt i // choices-per-prompt.
-    `echoes` are the texts that each prompt's choices begin with. The events of a choice are
-    ChoiceStart, TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the last event of all. With a
-    `parsing`, PieceDeltas come among them; the tokens of a piece are emitted before the piece. The
-    concatenated text, the tokens and the pieces do not depend on how the deltas were cut.
+    `echoes` are the texts that each prompt's choices begin with. With `reports_tokens` the text
+    comes with its token ids even if the engine gives no log-probabilities.
+
+    The events of a choice are ChoiceStart, TextDelta* or TokensDelta*, ChoiceEnd; AnswerEnd is the
+    last event of all. With a `parsing`, PieceDeltas come among them; the tokens of a piece are
+    emitted before the piece. The concatenated text, the tokens and the pieces do not depend on how
+    the deltas were cut.
 
     `num_completion_tokens` counts the tokens received so far; `num_first_tokens` of them were the
     first token of their choice. `num_prompt_tokens` counts the tokens of the prompts whose answer
@@ -83,8 +87,11 @@ class Assembler:
         prompt_lengths: Sequence[int],
         echoes: Sequence[Echo] = (),
         parsing: OutputParsing | None = None,
+        *,
+        reports_tokens: bool = False,
     ) -> None:
         self._parsing = parsing
+        self._reports_tokens = reports_tokens
         self._per_prompt = len(request_ids) // len(prompt_lengths)
         self._prompt_lengths = prompt_lengths
         self._choices = {
@@ -133,10 +140,11 @@ class Assembler:
                 self._begin(choice.index // self._per_prompt, output)
                 events.append(ChoiceStart(choice.index))
                 text = self._start(choice, output, events)
+            has_tokens = self._reports_tokens or output.logprobs is not None
             if choice.parser is not None:
-                _read(choice, choice.parser, text, output, events)
-            elif output.logprobs is not None:
-                _emit(choice, text, output.token_ids, output.logprobs, events)
+                _read(choice, choice.parser, text, output, events, has_tokens=has_tokens)
+            elif has_tokens:
+                _emit(choice, text, output.token_ids, output.logprobs or (), events)
             elif text:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
@@ -174,6 +182,7 @@ class Assembler:
                         for call in choice.calls
                     ],
                     choice.stop_reason,
+                    choice.prompt_logprobs,
                 )
             )
         return Answer(choices, self.usage)
@@ -191,10 +200,18 @@ class Assembler:
         """Returns the text of a choice's first delta. A scored echo is emitted before it as its own
         event."""
         echo = choice.echo
-        if output.prompt_logprobs is None:
+        choice.prompt_logprobs = output.prompt_logprobs or ()
+        if output.prompt_logprobs is None or not echo.token_ids:
             return echo.text + output.text
         choice.num_echoed_tokens = len(echo.token_ids)
-        _emit(choice, echo.text, echo.token_ids, output.prompt_logprobs, events)
+        _emit(
+            choice,
+            echo.text,
+            echo.token_ids,
+            output.prompt_logprobs,
+            events,
+            num_echoed=len(echo.token_ids),
+        )
         return output.text
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
@@ -229,18 +246,24 @@ class Assembler:
 
 
 def _read(
-    choice: _ChoiceState, parser: Parser, text: str, output: RequestOutput, events: list[Event]
+    choice: _ChoiceState,
+    parser: Parser,
+    text: str,
+    output: RequestOutput,
+    events: list[Event],
+    *,
+    has_tokens: bool,
 ) -> None:
     """Emits the pieces that the parser finds in a delta. The tokens of a delta are emitted once:
     together with its text if the delta is all content, otherwise before its pieces."""
     pieces = parser.feed(text)
     if output.finish_reason is not None:
         pieces += parser.finish()
-    if output.logprobs is not None:
+    if has_tokens:
         content = ""
         if len(pieces) == 1 and isinstance(only := pieces[0], Content):
             content, pieces = only.text, []
-        _emit(choice, content, output.token_ids, output.logprobs, events)
+        _emit(choice, content, output.token_ids, output.logprobs or (), events)
     events += [_keep(choice, piece) for piece in pieces]
 
 
@@ -264,9 +287,11 @@ def _emit(
     token_ids: list[int],
     logprobs: Sequence[TokenLogprobs | None],
     events: list[Event],
+    *,
+    num_echoed: int = 0,
 ) -> None:
     choice.pieces.append(text)
     choice.token_ids += token_ids
     choice.logprobs += logprobs
     if token_ids or text:
-        events.append(TokensDelta(choice.index, text, token_ids, logprobs))
+        events.append(TokensDelta(choice.index, text, token_ids, logprobs, num_echoed))

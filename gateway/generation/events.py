@@ -46,14 +46,17 @@ class TextDelta(Struct, frozen=True, gc=False):
 
 
 class TokensDelta(Struct, frozen=True, gc=False):
-    """More tokens of a choice. Replaces TextDelta if the request wants log-probabilities. `text` is
-    the text that the tokens complete; it may be empty. Both lists have the same length. Only the
-    first token of an echoed prompt has None as its log-probabilities."""
+    """More tokens of a choice. Replaces TextDelta if the request wants token ids or
+    log-probabilities. `text` is the text that the tokens complete; it may be empty. `logprobs` are
+    as many as the tokens, or none if the request does not want them. Only the first token of an
+    echoed prompt has None as its log-probabilities. `num_echoed` tokens are the prompt's: all or
+    none."""
 
     index: int
     text: str
     token_ids: list[int]
     logprobs: Sequence[TokenLogprobs | None]
+    num_echoed: int = 0
 
 
 class PieceDelta(Struct, frozen=True, gc=False):
@@ -83,8 +86,9 @@ Event = ChoiceStart | TextDelta | TokensDelta | PieceDelta | ChoiceEnd | AnswerE
 
 class Choice(Struct, frozen=True):
     """One finished choice. `token_ids` and `logprobs` are empty unless the request wants them;
-    their first `num_echoed_tokens` entries are the prompt's. `text` excludes the reasoning and the
-    tool calls that a parser found."""
+    their first `num_echoed_tokens` entries are the prompt's. `prompt_logprobs` has one entry for
+    each token of the prompt if the request wants them. `text` excludes the reasoning and the tool
+    calls that a parser found."""
 
     index: int
     text: str
@@ -95,6 +99,7 @@ class Choice(Struct, frozen=True):
     reasoning: str = ""
     calls: Sequence[ToolCall] = ()
     stop_reason: str | int | None = None
+    prompt_logprobs: Sequence[TokenLogprobs | None] = ()
 
 
 class Answer(Struct, frozen=True):

@@ -43,7 +43,8 @@ class Job(Struct, frozen=True, kw_only=True):
     the client gets, `num_candidates` those that are generated. `seed` is None if the client sets
     none. `truncate_prompt_tokens` keeps the last tokens of each prompt; see
     `gateway.generation.prompts.truncate`. `param_names` has this API's names of the parameters that
-    errors of the engine name as in vLLM, where the names differ.
+    errors of the engine name as in vLLM, where the names differ. With `reports_tokens` the answer's
+    events have its token ids.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     truncate_prompt_tokens: int | None = None
     is_streamed: bool = False
+    reports_tokens: bool = False
     param_names: Mapping[str, str] = {}
 
     @property

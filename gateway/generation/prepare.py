@@ -126,7 +126,7 @@ async def _fim_prompts(
     fim = check_fim(
         model.tokenizer.fim_tokens,
         is_truncated=job.truncate_prompt_tokens is not None,
-        is_scored=job.sampling.prompt_logprobs is not None,
+        is_scored=prompt.is_echoed and job.sampling.prompt_logprobs is not None,
     )
     most = model.max_model_len
     before = await _token_lists(prompt, model, work, is_whole=False, most=most)

@@ -66,11 +66,7 @@ def _room(prompt_length: int, max_model_len: int, limit: TokenLimit, prompt_para
     asked = limit.num_tokens
     room = max_model_len - prompt_length
     if room < 0 or (room == 0 and asked != 0):
-        raise ContextLengthExceeded(
-            f"This model's context is {max_model_len} tokens, and the prompt alone has"
-            f" {prompt_length}. Shorten the prompt.",
-            param=prompt_param,
-        )
+        raise ContextLengthExceeded.by_prompt(prompt_length, max_model_len, param=prompt_param)
     if asked is not None and asked > room:
         raise ContextLengthExceeded(
             f"This model's context is {max_model_len} tokens; {prompt_length + asked} were asked"

@@ -96,6 +96,13 @@ class AnswerRun:
         is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
         return [None if is_open else request.sampling.max_tokens for request in self._requests]
 
+    @property
+    def prompt_token_ids(self) -> list[list[int]]:
+        """The prompt of each choice that the client gets."""
+        job = self._job
+        prompts = self._requests[:: job.num_candidates]
+        return [each.prompt_token_ids for each in prompts for _ in range(job.num_choices)]
+
     def usage_so_far(self) -> Usage:
         """Tokens of the whole answer so far."""
         return self._assembler.usage_so_far()
@@ -164,6 +171,7 @@ async def prepare_run(
         [len(prompt) for prompt in prepared.token_ids],
         prepared.echoes,
         find_parsing(calls, prepared.thinking, shows_reasoning=_shows_reasoning(job)),
+        reports_tokens=job.reports_tokens,
     )
     submit = model.engine.submit if job.needs_engine else _finished
     return AnswerRun(job, requests, assembler, submit, metrics)

@@ -23,6 +23,7 @@ from runtime.client.handle import EngineHandle
 from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
 from runtime.models.shortened_embeddings import is_matryoshka
+from runtime.tokenizers.decoding import text_pieces
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.version import __version__
@@ -154,8 +155,7 @@ class ServedModel:
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of a prompt that was sent as token ids."""
-        pieces = [self.tokenizer.token_bytes(token_id) for token_id in token_ids]
-        return b"".join(pieces).decode("utf-8", "replace")
+        return b"".join(text_pieces(self.tokenizer, token_ids)).decode("utf-8", "replace")
 
     @property
     def template(self) -> ChatTemplate:

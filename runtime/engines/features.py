@@ -19,7 +19,7 @@ Feature = Literal[
     "thinking_token_budget",
 ]
 
-_PARAMETERS: dict[Feature, str] = {"lora": "model", "prompt_logprobs": "echo"}
+_PARAMETERS: dict[Feature, str] = {"lora": "model"}
 """Features whose API parameter has another name."""
 
 ALL_FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
@@ -50,7 +50,9 @@ def check_features(request: Request, supported: frozenset[Feature], engine: str)
     for feature in features_of(request):
         if feature not in supported:
             param = _parameter(request, feature)
-            what = "`echo` together with `logprobs`" if param == "echo" else f"`{param}`"
+            what = f"`{param}`"
+            if feature == "prompt_logprobs":
+                what = f"log-probabilities of the prompt, which {what} asks for"
             raise InvalidRequest(
                 f"The engine {engine} does not support {what}; leave it out.",
                 param=param,

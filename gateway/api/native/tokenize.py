@@ -27,6 +27,7 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
+from runtime.tokenizers.decoding import text_pieces
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
@@ -173,9 +174,12 @@ def _text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> bytes:
             f"`tokens` has an id outside the vocabulary: ids are 0 to {tokenizer.vocab_size - 1}.",
             param="tokens",
         )
-    pieces = [_bytes(tokenizer, token_id) for token_id in token_ids]
-    return encode(Text(b"".join(pieces).decode("utf-8", "replace")))
+    named = zip(token_ids, text_pieces(tokenizer, token_ids), strict=True)
+    shown = b"".join(piece or _name(tokenizer, token_id) for token_id, piece in named)
+    return encode(Text(shown.decode("utf-8", "replace")))
 
 
-def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
-    return tokenizer.token_bytes(token_id) or tokenizer.token_name(token_id).encode()
+def _name(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """What is shown for a token without text."""
+    has_text = tokenizer.token_bytes(token_id)
+    return b"" if has_text else tokenizer.token_name(token_id).encode()

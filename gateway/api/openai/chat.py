@@ -17,6 +17,7 @@ from gateway.api.openai.translate.job import chat_job, chat_wish
 from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, new_head
@@ -24,6 +25,7 @@ from gateway.http.body import JSONBody, apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
+from gateway.models.served_model import ServedModel
 
 BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, check_extensions)
 
@@ -52,8 +54,13 @@ async def create_chat_completion(request: AnyRequest, context: CurrentContext) -
             new_head(job.id, model, served_tier(chat_wish(data), job.scheduling)),
             include_usage=bool(options.include_usage),
             usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
-            logprobs=ChatLogprobsWriter(model.tokenizer) if data.logprobs else None,
+            logprobs=_logprobs_writer(data, model) if data.logprobs else None,
             legacy_calls=bool(data.functions),
+            report=token_report(data, run, model),
         )
 
     return await respond(context, request, job, model, new_writer)
+
+
+def _logprobs_writer(data: ChatCompletionRequest, model: ServedModel) -> ChatLogprobsWriter:
+    return ChatLogprobsWriter(model.tokenizer, as_token_ids=bool(data.return_tokens_as_token_ids))

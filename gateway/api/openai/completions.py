@@ -1,6 +1,7 @@
 """POST /v1/completions."""
 
 import secrets
+from functools import partial
 
 from litestar import post
 from litestar.types import ASGIApp
@@ -14,12 +15,14 @@ from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.best_of import BestOf
 from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
+from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
 from gateway.http.body import JSONBody, apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
+from runtime.tokenizers.decoding import puts_space_first
 
 BODY = JSONBody(CompletionRequest, decode_completion, check_extensions)
 
@@ -45,14 +48,19 @@ async def create_completion(request: AnyRequest, context: CurrentContext) -> ASG
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()
-        tokenizer = model.tokenizer
+        new_logprobs = partial(
+            CompletionLogprobsWriter,
+            model.tokenizer,
+            data.logprobs or 0,
+            as_token_ids=bool(data.return_tokens_as_token_ids),
+            drops_space=bool(data.echo) and puts_space_first(model.tokenizer),
+        )
         writer = CompletionWriter(
             new_head(job.id, model),
             include_usage=bool(options.include_usage),
             usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
-            new_logprobs=(
-                None if data.logprobs is None else lambda: CompletionLogprobsWriter(tokenizer)
-            ),
+            new_logprobs=None if data.logprobs is None else new_logprobs,
+            report=token_report(data, run, model),
         )
         n, best_of = job.num_choices, job.num_candidates
         return writer if n == best_of else BestOf(writer, n=n, best_of=best_of)

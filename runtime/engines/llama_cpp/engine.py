@@ -163,10 +163,8 @@ class LlamaCppEngine:
     def _check(self, request: Request) -> None:
         num_tokens = len(request.prompt_token_ids)
         if num_tokens >= self.limits.max_model_len:
-            raise ContextLengthExceeded(
-                f"The prompt has {num_tokens} tokens; this model has room for"
-                f" {self.limits.max_model_len - 1} and at least one token of an answer.",
-                param="prompt",
+            raise ContextLengthExceeded.by_prompt(
+                num_tokens, self.limits.max_model_len, param="prompt"
             )
         if not num_tokens:
             raise InvalidRequest("The prompt has no tokens.", param="prompt")

@@ -257,13 +257,15 @@ class TensorRTEngine:
         num_tokens = len(request.prompt_token_ids)
         if not num_tokens:
             raise InvalidRequest("The prompt has no tokens.", param="prompt")
-        room = self.limits.max_model_len - 1
-        if not self._settings.enable_chunked_prefill:
-            room = min(room, self.limits.max_num_batched_tokens)
-        if num_tokens > room:
+        if num_tokens >= self.limits.max_model_len:
+            raise ContextLengthExceeded.by_prompt(
+                num_tokens, self.limits.max_model_len, param="prompt"
+            )
+        most = self.limits.max_num_batched_tokens
+        if not self._settings.enable_chunked_prefill and num_tokens > most:
             raise ContextLengthExceeded(
-                f"The prompt has {num_tokens} tokens; this server has room for {room}, and at least"
-                " one token of an answer.",
+                f"The prompt is too long: it has {num_tokens} tokens, and this server, which reads"
+                f" prompts in one piece, has room for {most}.",
                 param="prompt",
             )
         if not all(0 <= token < self._vocab_size for token in request.prompt_token_ids):

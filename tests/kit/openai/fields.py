@@ -88,6 +88,7 @@ CHAT: Mapping[str, Field] = {
     "verbosity": refused("low", "medium"),
     "web_search_options": refused({}),
     "reasoning_effort": thought("minimal", "none"),
+    "return_tokens_as_token_ids": shown(True, beside={"logprobs": True}),
 }
 
 COMPLETION: Mapping[str, Field] = {
@@ -98,6 +99,7 @@ COMPLETION: Mapping[str, Field] = {
     "echo": shown(True),
     "logprobs": shown(2),
     "suffix": shown(" the end"),
+    "return_tokens_as_token_ids": shown(True, beside={"logprobs": 2}),
     "reasoning_effort": refused("low"),
     "thinking_token_budget": refused(5),
 }
@@ -111,6 +113,8 @@ EXTENSIONS: Mapping[str, Field] = {
     "ignore_eos": honoured(True),
     "include_stop_str_in_output": shown(True, beside={"stop": "fox"}),
     "truncate_prompt_tokens": shown(1),
+    "return_token_ids": shown(True),
+    "prompt_logprobs": shown(1),
     "priority": harmless("batch"),
     "deadline": harmless(4e9),
     "cache_salt": harmless("s"),
@@ -131,11 +135,8 @@ EXTENSIONS: Mapping[str, Field] = {
     "logits_processors": refused(["x"], []),
     "mirostat": refused(2, 0),
     "prompt_embeds": refused("x", []),
-    "prompt_logprobs": refused(1),
     "reasoning_budget_tokens": refused(100, -1),
     "repeat_penalty": refused(1.2, 1.0),
-    "return_token_ids": refused(True, False),
-    "return_tokens_as_token_ids": refused(True, False),
     "skip_special_tokens": refused(False, True),
     "spaces_between_special_tokens": refused(False, True),
     "stop_regex": refused("x+", ""),

@@ -1,5 +1,6 @@
 """OpenAI's answers as Structs. A field that may be absent is `UNSET`; None is null."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -62,12 +63,29 @@ class ChatLogprobs(Struct, frozen=True):
     refusal: None = None
 
 
+class PromptLogprob(Struct, frozen=True):
+    """A token that might stand at a place of the prompt. `rank` is 1 for the likeliest of all
+    tokens, and None where the engine does not say."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+"""For each token of a prompt, that token and the likeliest others by their ids. The first token
+follows nothing and has None."""
+
+
 class ChatChoice(Struct, frozen=True):
+    """`token_ids` are there if the request has `return_token_ids`."""
+
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
     stop_reason: str | int | None = None
+    token_ids: Sequence[int] | UnsetType = UNSET
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
@@ -77,6 +95,8 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: Sequence[int] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
     service_tier: str | UnsetType = UNSET
     system_fingerprint: str | UnsetType = UNSET
 
@@ -93,11 +113,17 @@ class CompletionLogprobs(Struct, frozen=True):
 
 
 class CompletionChoice(Struct, frozen=True):
+    """The last three fields are there if the request asks for them: `token_ids` are those that were
+    generated, `prompt_token_ids` those of the choice's prompt."""
+
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
     stop_reason: str | int | None = None
+    token_ids: Sequence[int] | UnsetType = UNSET
+    prompt_token_ids: Sequence[int] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 class Completion(Struct, frozen=True, kw_only=True):

@@ -46,11 +46,13 @@ class ChatChunkChoice(Struct, frozen=True, kw_only=True):
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
     stop_reason: str | int | UnsetType | None = UNSET
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     """An event of a streamed chat. With `stream_options.include_usage` the last chunk has the usage
-    and no choice, and every other chunk has `usage: null`."""
+    and no choice, and every other chunk has `usage: null`. With `return_token_ids` the first chunk
+    of each choice has `prompt_token_ids`."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -60,6 +62,7 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     system_fingerprint: str | UnsetType = UNSET
     service_tier: str | UnsetType = UNSET
     usage: Usage | UnsetType | None = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 class CompletionChunkChoice(Struct, frozen=True, kw_only=True):
@@ -68,6 +71,8 @@ class CompletionChunkChoice(Struct, frozen=True, kw_only=True):
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
     stop_reason: str | int | UnsetType | None = UNSET
+    token_ids: list[int] | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 class CompletionChunk(Struct, frozen=True, kw_only=True):

@@ -78,3 +78,8 @@ def check_stream_options(data: StreamFields) -> None:
 def _check_common(data: GenerationRequest) -> None:
     check_supported(data)
     check_stream_options(data)
+    if data.stream and data.prompt_logprobs is not None:
+        raise InvalidRequest(
+            "`prompt_logprobs` come with whole answers alone: leave out `stream`.",
+            param="prompt_logprobs",
+        )

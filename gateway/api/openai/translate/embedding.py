@@ -54,8 +54,8 @@ def check_tokens(
             )
         if len(token_ids) > most:
             raise ContextLengthExceeded(
-                f"`{where}` has {len(token_ids)} tokens; this model makes a vector of {most} at"
-                " most. Send the text in parts.",
+                f"This model's maximum context length is {most} tokens, and `{where}` has"
+                f" {len(token_ids)}. Send the text in parts.",
                 param=where,
             )
     num_tokens = sum(map(len, inputs))

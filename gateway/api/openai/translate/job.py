@@ -28,6 +28,9 @@ DEFAULT_COMPLETION_TOKENS = 16
 PARAM_NAMES: Mapping[str, str] = {"prompt": "messages"}
 """Names of a chat's parameters that an engine's errors name otherwise."""
 
+ECHO_NAMES: Mapping[str, str] = {"prompt_logprobs": "echo"}
+"""The same for a completion with an echo, which is scored like its answer."""
+
 
 def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str = "") -> Job:
     """The job of a chat. `lora` is the adapter that the model's name stands for; "" is no adapter.
@@ -44,6 +47,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         seed=data.seed,
         truncate_prompt_tokens=data.truncate_prompt_tokens,
         is_streamed=bool(data.stream),
+        reports_tokens=bool(data.return_token_ids),
         param_names=PARAM_NAMES,
     )
 
@@ -68,6 +72,8 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
         seed=data.seed,
         truncate_prompt_tokens=data.truncate_prompt_tokens,
         is_streamed=bool(data.stream),
+        reports_tokens=bool(data.return_token_ids),
+        param_names=ECHO_NAMES if data.echo else {},
     )
 
 

@@ -90,5 +90,8 @@ def _num_logprobs(data: GenerationRequest) -> int | None:
 
 
 def _num_prompt_logprobs(data: GenerationRequest) -> int | None:
-    """An echoed prompt is scored if its answers are."""
-    return data.logprobs if isinstance(data, CompletionRequest) and data.echo else None
+    """How many of the likeliest tokens to report at each place of the prompt. An echoed prompt is
+    scored if its answers are."""
+    echoed = data.logprobs if isinstance(data, CompletionRequest) and data.echo else None
+    asked = [number for number in (echoed, data.prompt_logprobs) if number is not None]
+    return max(asked, default=None)

@@ -19,8 +19,10 @@ from gateway.api.openai.writers.chunks import (
     usage_frame,
 )
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
+from gateway.api.openai.writers.token_report import TokenReport
 from gateway.generation.events import (
     Answer,
+    Choice,
     ChoiceEnd,
     ChoiceStart,
     Event,
@@ -38,7 +40,8 @@ from runtime.messages.request import TokenLogprobs
 
 class ChatWriter(Chunks):
     """/v1/chat/completions. With `logprobs` every token comes with its log-probability. With
-    `legacy_calls` a call is a `function_call`, as for clients that send `functions`."""
+    `legacy_calls` a call is a `function_call`, as for clients that send `functions`. `report` is
+    what the client wants to know of the tokens."""
 
     kind = "chat.completion.chunk"
     before_reason = b"}"
@@ -51,35 +54,40 @@ class ChatWriter(Chunks):
         usage_so_far: Callable[[], Usage] | None = None,
         logprobs: ChatLogprobsWriter | None = None,
         legacy_calls: bool = False,
+        report: TokenReport | None = None,
     ) -> None:
         super().__init__(head, include_usage=include_usage, usage_so_far=usage_so_far)
         self._logprobs = logprobs
         self._legacy_calls = legacy_calls
+        self._report = report
         self._text_begin: dict[int, bytes] = {}
 
     def whole(self, answer: Answer) -> bytes:
-        head = self._head
+        head, report, first = self._head, self._report, answer.choices[0]
         return encode(
             ChatCompletion(
                 id=head.id,
                 created=head.created,
                 model=head.model,
-                choices=[
-                    ChatChoice(
-                        choice.index,
-                        chat_message(choice, legacy_calls=self._legacy_calls),
-                        self._reported(choice.token_ids, choice.logprobs),
-                        choice.finish_reason,
-                        choice.stop_reason,
-                    )
-                    for choice in answer.choices
-                ],
+                choices=[self._choice(choice) for choice in answer.choices],
                 usage=answer.usage,
+                prompt_token_ids=UNSET if report is None else report.prompt_token_ids(0),
+                prompt_logprobs=UNSET if report is None else report.prompt_logprobs(first),
                 service_tier=UNSET if head.service_tier is None else head.service_tier,
                 system_fingerprint=UNSET
                 if head.system_fingerprint is None
                 else head.system_fingerprint,
             )
+        )
+
+    def _choice(self, choice: Choice) -> ChatChoice:
+        return ChatChoice(
+            choice.index,
+            chat_message(choice, legacy_calls=self._legacy_calls),
+            self._reported(choice.token_ids, choice.logprobs),
+            choice.finish_reason,
+            choice.stop_reason,
+            UNSET if self._report is None else self._report.token_ids(choice),
         )
 
     def _frame(self, event: Event) -> bytes:
@@ -112,12 +120,22 @@ class ChatWriter(Chunks):
         return b'%b{"index":%d,"delta":{"role":"assistant","content":""%b' % (
             self._prefix,
             index,
-            self._text_end,
+            self._text_end if self._report is None else self._first_end(self._report, index),
         )
+
+    def _first_end(self, report: TokenReport, index: int) -> bytes:
+        """The end of a choice's first chunk, with the ids of its prompt."""
+        token_ids = report.prompt_token_ids(index)
+        if token_ids is UNSET:
+            return self._text_end
+        before = self._text_end.removesuffix(self._suffix)
+        return before + b',"prompt_token_ids":' + encode(token_ids) + self._suffix
 
     def _tokens(self, event: TokensDelta) -> bytes:
         begin = self._text_begin[event.index] + encode(event.text)
         reported = encode(self._reported(event.token_ids, event.logprobs))
+        if self._report is not None and self._report.has_token_ids:
+            reported += b',"token_ids":' + encode(event.token_ids)
         return begin + b'},"logprobs":' + reported + self._no_reason
 
     def _reported(

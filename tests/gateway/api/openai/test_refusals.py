@@ -43,7 +43,7 @@ from tests.kit.serving import MODEL
         ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", "invalid_value"),
         ({"top_logprobs": 1}, 400, "top_logprobs", "invalid_value"),
         ({"n": 0}, 400, "n", "invalid_value"),
-        ({"stop": ["a"] * 5}, 400, "stop", "invalid_value"),
+        ({"stop": ["a"] * 65}, 400, "stop", "invalid_value"),
     ],
 )
 def test_bad_requests(server, stream, change, status, param, code):
