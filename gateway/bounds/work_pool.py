@@ -59,7 +59,10 @@ class WorkPool:
         work = loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
         self.num_running += 1
         work.add_done_callback(self._finished)
-        return await asyncio.shield(work)
+        try:
+            return await asyncio.shield(work)
+        finally:
+            del work  # its error would keep this frame, and with it the work's arguments
 
     def close(self) -> None:
         """No more work is taken, and nobody waits for what still runs."""

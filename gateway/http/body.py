@@ -103,6 +103,7 @@ async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, 
     finally:
         working.cancel()
         watcher.cancel()
+        del working  # its error would keep this frame, and all that the frame knows
 
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:

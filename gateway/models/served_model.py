@@ -242,10 +242,7 @@ def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:
 def _check_length(tokenizer: Tokenizer, text: str, *, most: int | None, param: str) -> str:
     """The same text, which may have `most` tokens. Raises ContextLengthExceeded."""
     if most is not None and (least := tokenizer.least_tokens(text)) > most:
-        raise ContextLengthExceeded(
-            f"This model takes {most} tokens, and `{param}` has at least {least}. Shorten it.",
-            param=param,
-        )
+        raise ContextLengthExceeded.by_prompt(least, most, param=param, is_least=True)
     return text
 
 

@@ -39,7 +39,9 @@ def turns_of(instructions: str | None, items: Sequence[InputItem]) -> tuple[Turn
             case InputFunctionOutput(output=output, call_id=call_id):
                 turns.add(Turn("tool", _text(output, f"{where}.output"), call_id=call_id))
             case InputFunctionCall(name=name, arguments=arguments, call_id=call_id):
-                turns.add_call(TurnCall(call_id, name, parse_arguments(arguments)))
+                turns.add_call(
+                    TurnCall(call_id, name, parse_arguments(arguments, f"{where}.arguments"))
+                )
             case InputReasoning():
                 turns.add_reasoning(_reasoning(item))
     return turns.finished()
