@@ -25,6 +25,10 @@ from gateway.generation.prompts import (
     truncate,
 )
 from gateway.models.served_model import ServedModel
+from runtime.errors import InvalidRequest
+
+MAX_ECHO = 16_000_000
+"""Characters of all echoed prompts of an answer together."""
 
 
 class PreparedPrompts(Struct, frozen=True, kw_only=True):
@@ -159,7 +163,21 @@ def _echoes(
     job: Job, prompt: TextPrompts, token_ids: list[list[int]], model: ServedModel
 ) -> list[Echo]:
     """The prompts as the client sent them. A scored or truncated prompt is the text of its tokens,
-    so that `text_offset` fits."""
+    so that `text_offset` fits. Raises InvalidRequest for a text that is long and wanted often."""
+    echoes = _echoed(job, prompt, token_ids, model)
+    num_characters = sum(len(echo.text) for echo in echoes) * job.num_candidates
+    if num_characters > MAX_ECHO:
+        raise InvalidRequest(
+            f"`echo` would repeat the prompts in {num_characters} characters; this server takes"
+            f" {MAX_ECHO}. Ask for fewer answers, or leave `echo` out.",
+            param="echo",
+        )
+    return echoes
+
+
+def _echoed(
+    job: Job, prompt: TextPrompts, token_ids: list[list[int]], model: ServedModel
+) -> list[Echo]:
     if job.sampling.prompt_logprobs is not None or job.truncate_prompt_tokens is not None:
         return [Echo(model.decode(each), each) for each in token_ids]
     return [Echo(item if isinstance(item, str) else model.decode(item)) for item in prompt.prompts]

@@ -66,6 +66,8 @@ class AnswerRun:
     failed if an error leaves the block, unless the answer was complete. `close` may be called at
     any time, and again: the iteration then ends, with `is_finished` false.
 
+    The job's prompt is not kept: its text may be large, and the answer may take long.
+
     `is_finished` says whether every choice has ended by itself. `record` has the times and the
     counts of the answer. `token_limits` are the limits of its choices; None for the rest of the
     context.
@@ -79,7 +81,9 @@ class AnswerRun:
         submit: Callable[[Sequence[Request]], Deltas],
         metrics: ModelMetrics,
     ) -> None:
-        self._job = job
+        self._is_open = job.limit.num_tokens is None and job.limit.default is None
+        self._num_choices, self._num_candidates = job.num_choices, job.num_candidates
+        self._param_names = job.param_names
         self._requests = requests
         self._assembler = assembler
         self._submit = submit
@@ -93,15 +97,15 @@ class AnswerRun:
 
     @property
     def token_limits(self) -> list[int | None]:
-        is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
-        return [None if is_open else request.sampling.max_tokens for request in self._requests]
+        return [
+            None if self._is_open else request.sampling.max_tokens for request in self._requests
+        ]
 
     @property
     def prompt_token_ids(self) -> list[list[int]]:
         """The prompt of each choice that the client gets."""
-        job = self._job
-        prompts = self._requests[:: job.num_candidates]
-        return [each.prompt_token_ids for each in prompts for _ in range(job.num_choices)]
+        prompts = self._requests[:: self._num_candidates]
+        return [each.prompt_token_ids for each in prompts for _ in range(self._num_choices)]
 
     def usage_so_far(self) -> Usage:
         """Tokens of the whole answer so far."""
@@ -133,7 +137,7 @@ class AnswerRun:
         try:
             outputs = await self._deltas.__anext__()
         except InvalidRequest as error:
-            _rename(error, self._job.param_names)
+            _rename(error, self._param_names)
             raise
         events = self._assembler.push(outputs)
         self._timeline.delta(len(outputs))

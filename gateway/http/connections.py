@@ -7,6 +7,7 @@ process has about a thousand.
 
 import asyncio
 import importlib.util
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +21,9 @@ PHRASES = {
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
 }
+
+MAX_PIPELINED = 16
+"""Requests that a connection may send ahead of the answer that it waits for."""
 
 if TYPE_CHECKING:
     _Base = H11Protocol
@@ -111,11 +115,13 @@ def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:
 
 
 class _LimitedHttpTools(_Limited):
-    """Counts the bytes of headers as they arrive, because httptools does not limit their size."""
+    """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
+    the requests that wait for an earlier answer, because uvicorn takes in all that were sent."""
 
     _in_head = False
     _head_bytes = 0
     url: bytes
+    pipeline: deque[Any]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()  # type: ignore[misc]
@@ -128,6 +134,8 @@ class _LimitedHttpTools(_Limited):
         )
         if self._head_bytes > self.limits.max_header_bytes:
             raise ValueError("the headers are too large")  # ends in send_400_response
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests wait")
         super().on_headers_complete()  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
@@ -139,6 +147,10 @@ class _LimitedHttpTools(_Limited):
 
     def send_400_response(self, msg: str) -> None:
         limit = self.limits.max_header_bytes
+        if len(self.pipeline) >= MAX_PIPELINED:
+            message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
+            self.refuse(400, "too_many_pipelined", message)
+            return
         if self._head_bytes <= limit:
             super().send_400_response(msg)
             return
