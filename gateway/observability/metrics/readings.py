@@ -209,6 +209,12 @@ OF_BOUNDS: tuple[Reading[Bounds], ...] = (
     ),
     _of_bounds(
         "gauge",
+        "lockgate_event_loop_work_seconds",
+        "CPU time of the event loop's own thread in such a lag, at most.",
+        lambda bounds: bounds.lag.longest_work,
+    ),
+    _of_bounds(
+        "gauge",
         "lockgate_num_large_requests_running",
         "Large requests that a thread decodes, renders or tokenizes.",
         lambda bounds: bounds.pool.num_running,
