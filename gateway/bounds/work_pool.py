@@ -66,6 +66,8 @@ class WorkPool:
 
     def close(self) -> None:
         """No more work is taken, and nobody waits for what still runs."""
+        if self._tidying is not None:
+            self._tidying.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _wait_for_place(self) -> None:
