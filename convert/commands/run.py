@@ -19,7 +19,7 @@ from convert.commands.options import model_path
 from convert.mapping.open_model import open_any
 from convert.pipeline.convert import convert
 from convert.pipeline.manifest import Manifest
-from convert.pipeline.modelopt import calibrate_on_gpu
+from convert.pipeline.modelopt import calibrate_on
 from convert.pipeline.plan import Options
 from convert.source.folder import FolderSource
 from convert.source.gguf import GGUFSource
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", metavar="FOLDER", help="copy the original's tokenizer from here"
     )
     parser.add_argument(
-        "--calibrate-on", choices=("gpu",), help="measure scales with nvidia-modelopt (fp8)"
+        "--calibrate-on", choices=("gpu", "cpu"), help="measure scales with nvidia-modelopt"
     )
     parser.add_argument(
         "--calibration", metavar="FILE", help="plain text to calibrate with, not the built-in one"
@@ -95,8 +95,15 @@ def run(arguments: argparse.Namespace) -> int:
         manifest = None
         if calibration:
             kv_cache, precision = recipe.kv_cache, recipe.precision
-            calibrate_on_gpu(
-                path, target, precision, calibration, options, advance, kv_cache=kv_cache
+            calibrate_on(
+                arguments.calibrate_on,
+                path,
+                target,
+                precision,
+                calibration,
+                options,
+                advance,
+                kv_cache=kv_cache,
             )
         else:
             manifest = convert(path, target, recipe, options, advance, calibrating)
@@ -158,7 +165,7 @@ def _calibration_text(arguments: argparse.Namespace) -> str:
     if not arguments.calibrate_on:
         return ""
     if arguments.recipe:
-        raise SetupError("--calibrate-on gpu goes without --recipe.")
+        raise SetupError("--calibrate-on goes without --recipe.")
     return read_text(arguments.calibration or "")
 
 

@@ -1,15 +1,15 @@
-"""Calibration on a GPU by NVIDIA's ModelOpt, for scales that only activations can give.
+"""Calibration by NVIDIA's ModelOpt, for scales that only activations can give.
 
-The model is converted to a plain checkpoint first, which transformers loads onto the GPU; ModelOpt
-runs a text through it and writes the folder that TensorRT-LLM loads. None of these packages is
-imported before it is needed.
+The model is converted to a plain checkpoint first, which transformers loads onto the GPU or into
+main memory; ModelOpt runs a text through it and writes the folder that TensorRT-LLM loads. None of
+these packages is imported before it is needed.
 """
 
 import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from convert.pipeline.convert import Progress, convert
 from convert.pipeline.plan import Options
@@ -24,7 +24,11 @@ _SAMPLES, _SAMPLE_TOKENS = 128, 512
 _COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
-def calibrate_on_gpu(
+Device = Literal["gpu", "cpu"]
+
+
+def calibrate_on(
+    device: Device,
     path: Path,
     target: Path,
     precision: str,
@@ -36,15 +40,15 @@ def calibrate_on_gpu(
 ) -> None:
     """Write a checkpoint whose scales ModelOpt has measured with `text`. `target` must not exist.
 
-    Raises SetupError for a precision that has nothing to measure, without a GPU, and for a text
-    that is too short; MissingExtra without the packages.
+    Raises SetupError for a precision that has nothing to measure, without the GPU that is asked
+    for, and for a text that is too short; MissingExtra without the packages.
     """
     refuse_existing(target)
     if precision not in CONFIGS:
         raise SetupError(
-            f"--calibrate-on gpu: {precision} measures nothing; it is for {', '.join(CONFIGS)}."
+            f"--calibrate-on: {precision} measures nothing; it is for {', '.join(CONFIGS)}."
         )
-    libraries = _Libraries()
+    libraries = _Libraries(device)
     plain, partial = (target.with_name(f"{target.name}.{kind}") for kind in ("plain", "partial"))
     if not plain.is_dir():
         convert(path, plain, make_recipe("bf16"), options, progress)
@@ -58,15 +62,19 @@ def calibrate_on_gpu(
 
 
 class _Libraries:
-    """torch, transformers and ModelOpt, and a GPU for them."""
+    """torch, transformers and ModelOpt, and torch's name of the device for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device) -> None:
+        self.device = "cuda" if device == "gpu" else "cpu"
         self.torch = _load("torch")
         self.transformers = _load("transformers")
         self.quantization = _load("modelopt.torch.quantization")
         self.export = _load("modelopt.torch.export")
-        if not self.torch.cuda.is_available():
-            raise SetupError("--calibrate-on gpu: torch sees no GPU. See `lockgate doctor`.")
+        if device == "gpu" and not self.torch.cuda.is_available():
+            raise SetupError(
+                "--calibrate-on gpu: torch sees no GPU. See `lockgate doctor`, or calibrate on the"
+                " cpu, which takes longer."
+            )
 
 
 def _quantize(
@@ -76,12 +84,12 @@ def _quantize(
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(plain))
     samples = _samples(tokenizer(text)["input_ids"])
     model = transformers.AutoModelForCausalLM.from_pretrained(str(plain), dtype=torch.bfloat16)
-    model = model.to("cuda").eval()
+    model = model.to(libraries.device).eval()
 
     def forward_loop(quantized: Any) -> None:
         with torch.no_grad():
             for sample in samples:
-                quantized(torch.tensor([sample], device="cuda"))
+                quantized(torch.tensor([sample], device=libraries.device))
 
     config = _config(libraries.quantization, precision, kv_cache)
     quantize: Callable[..., Any] = libraries.quantization.quantize
@@ -91,12 +99,14 @@ def _quantize(
 
 
 def _config(quantization: Any, precision: str, kv_cache: str) -> Any:
-    """The precision's configuration; the KV cache's is laid over it."""
+    """The precision's configuration; the KV cache's is laid over it. The rules are a list, of which
+    the last that fits a layer counts, and a mapping in older releases."""
     config = getattr(quantization, CONFIGS[precision])
     if not kv_cache:
         return config
-    rules = getattr(quantization, _KV_CACHE_CONFIG)["quant_cfg"]
-    return {**config, "quant_cfg": {**config["quant_cfg"], **rules}}
+    rules, more = config["quant_cfg"], getattr(quantization, _KV_CACHE_CONFIG)["quant_cfg"]
+    joined = [*rules, *more] if isinstance(rules, list) else {**rules, **more}
+    return {**config, "quant_cfg": joined}
 
 
 def _samples(token_ids: list[int]) -> list[list[int]]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from convert.source.packing import Packing
 from runtime.errors import ModelFileError
 from runtime.models.hf_folder import CONFIG_FILE, check_fields, read_fields
+from runtime.planning.stored_format import stored_format
 
 _LEGACY_FILE = "quantize_config.json"
 _BITS = {"awq": (4,), "gptq": (4, 8)}
@@ -30,6 +31,12 @@ def read_packing(folder: Path, config: dict[str, Any]) -> Packing | None:
     None for a checkpoint that is not quantized. Raises ModelFileError, naming file and field, for
     any other quantization.
     """
+    name, precision = stored_format(folder, config)
+    if precision not in (None, "bf16"):
+        raise ModelFileError(
+            f"{folder}: the weights are {name} already, which TensorRT-LLM loads as they are: no"
+            " conversion is needed."
+        )
     if (folder / "hf_quant_config.json").is_file():
         raise ModelFileError(f"{folder / 'hf_quant_config.json'}: is quantized already; {_ADVICE}.")
     path, section = folder / CONFIG_FILE, config.get("quantization_config")

@@ -15,7 +15,7 @@ from runtime.planning.memory_account import Wishes
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.plan_source import PlannedModel, find_planned_model
 from runtime.planning.planner import Plan, PrecisionPlan, make_plan
-from runtime.planning.precisions import PRECISIONS, PrecisionName
+from runtime.planning.precisions import PRECISIONS, STORED_ONLY, PrecisionName
 
 
 class Answer(Struct, frozen=True):
@@ -77,15 +77,22 @@ def _answer(model: PlannedModel, gpu: GpuSpec, arguments: argparse.Namespace) ->
         kv_cache_dtype=arguments.kv_cache,
     )
     only: PrecisionName | None = arguments.precision
+    stored = _stored(model)
     plan = make_plan(
         model.shape,
         gpu,
         wishes,
-        precisions=(only,) if only else tuple(PRECISIONS),
-        stored=_stored(model),
+        precisions=(only,) if only else _precisions(stored),
+        stored=stored,
         target=arguments.target,
     )
     return Answer(plan, tuple(findings(plan, model)))
+
+
+def _precisions(stored: tuple[PrecisionName, int] | None) -> tuple[PrecisionName, ...]:
+    """Those that a checkpoint can be made in, and the one that is there."""
+    there = None if stored is None else stored[0]
+    return tuple(name for name in PRECISIONS if name not in STORED_ONLY or name == there)
 
 
 def _stored(model: PlannedModel) -> tuple[PrecisionName, int] | None:

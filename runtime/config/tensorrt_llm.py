@@ -106,8 +106,10 @@ class TensorRTConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `max_num_tokens` "auto" is as many tokens a step as the package's default, 8192.
     `guided_decoding_backend` enforces structured outputs; "off" refuses them. `sampler` "trtllm"
     takes the sampler in C++ of releases that still have it. `no_progress_timeout` is in seconds: a
-    running request that gets no token for so long means that the engine hangs. `extra` is handed
-    to the package's own arguments as it is.
+    running request that gets no token for so long means that the engine hangs.
+    `prompt_logprobs_gb` are the gigabytes (10^9 bytes) of GPU memory that the log-probabilities of
+    one prompt may take; "auto" is half of what a plan leaves free. `extra` is handed to the
+    package's own arguments as it is.
     """
 
     dtype: str = "auto"
@@ -121,6 +123,7 @@ class TensorRTConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     disable_overlap_scheduler: bool = False
     trust_remote_code: bool = False
     no_progress_timeout: Annotated[float, Meta(gt=0)] = 120.0
+    prompt_logprobs_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
     kv_cache: TensorRTKvCacheConfig = TensorRTKvCacheConfig()
     cuda_graphs: CudaGraphsConfig = CudaGraphsConfig()
     speculative: Speculation = NoSpeculation()

@@ -19,6 +19,18 @@ class WorkerConfig(Struct, frozen=True, kw_only=True):
     engine: EngineConfig
 
 
+_TENSORRT_ENVIRONMENT = {
+    # The package reports the GPU, the model's architecture and its settings to NVIDIA otherwise.
+    "TRTLLM_NO_USAGE_STATS": "1",
+    # All of its processes are on this machine. Open MPI takes another interface otherwise, whose
+    # packets a firewall or a virtual machine may drop: the start then waits for ever.
+    "OMPI_MCA_btl_tcp_if_include": "lo",
+    "OMPI_MCA_oob_tcp_if_include": "lo",
+    # Open MPI 5 does not start its processes where the machine's name is very long.
+    "PMIX_HOSTNAME": "localhost",
+}
+
+
 def engine_environment(config: EngineConfig) -> dict[str, str]:
     """Environment variables that an engine's process needs; the user's own take precedence."""
     if config.name == "llama_cpp":
@@ -26,6 +38,8 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
         # they spin until their time slice ends, and a step takes three times as long as soon as
         # another process wants a core (docs/performance.md).
         return {"GOMP_SPINCOUNT": "5000"}
+    if config.name == "tensorrt_llm":
+        return dict(_TENSORRT_ENVIRONMENT)
     return {}
 
 

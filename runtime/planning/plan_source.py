@@ -3,12 +3,10 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from runtime.errors import ModelFileError, ModelNotFound
+from runtime.errors import ModelNotFound
 from runtime.models.gguf import read_gguf
 from runtime.models.store import Model, ModelStore
 from runtime.planning.config_shape import shape_of_config
@@ -16,6 +14,7 @@ from runtime.planning.gguf_shape import shape_of_gguf
 from runtime.planning.known_shapes import KNOWN_CONFIGS
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.precisions import PrecisionName
+from runtime.planning.stored_format import read_object, stored_format
 
 
 class StoredWeights(Struct, frozen=True):
@@ -32,15 +31,6 @@ class PlannedModel(Struct, frozen=True):
 
     shape: ModelShape
     stored: StoredWeights | None = None
-
-
-_MODELOPT: Mapping[str, PrecisionName] = {
-    "FP8": "fp8",
-    "W8A16": "int8",
-    "W4A16_AWQ": "int4_awq",
-    "NVFP4": "nvfp4",
-    "W4A8_MXFP4_FP8": "mxfp4",
-}
 
 
 def find_planned_model(name_or_path: str, store: ModelStore) -> PlannedModel:
@@ -70,38 +60,12 @@ def _from_gguf(path: Path, name: str) -> PlannedModel:
 
 
 def _from_folder(folder: Path) -> PlannedModel:
-    config = _read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     shape = shape_of_config(config, folder.resolve().name)
     num_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not num_bytes:
         return PlannedModel(shape)
-    return PlannedModel(shape, StoredWeights(num_bytes, *_stored_format(folder, config)))
-
-
-def _stored_format(folder: Path, config: Mapping[str, Any]) -> tuple[str, PrecisionName | None]:
-    """The name of the format and its precision, found as TensorRT-LLM does: from
-    `hf_quant_config.json`, else from `quantization_config`. TensorRT-LLM reads the latter only for
-    FP8 in blocks and MXFP4; it does not know AWQ and GPTQ of other tools."""
-    file = folder / "hf_quant_config.json"
-    if file.is_file():
-        quantization = _read_json(file).get("quantization")
-        algorithm = quantization.get("quant_algo") if isinstance(quantization, dict) else None
-        if algorithm:
-            return str(algorithm), _MODELOPT.get(str(algorithm))
-    quantization = config.get("quantization_config")
-    if not isinstance(quantization, dict):
-        return "bf16", "bf16"
-    method = str(quantization.get("quant_method"))
-    return method, "mxfp4" if method == "mxfp4" else None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise ModelFileError(f"{file} cannot be read: {error.strerror or error}") from error
-    except msgspec.DecodeError as error:
-        raise ModelFileError(f"{file} is not a JSON object: {error}") from error
+    return PlannedModel(shape, StoredWeights(num_bytes, *stored_format(folder, config)))
 
 
 def _unknown(name: str, catalogue: Mapping[str, Model]) -> ModelNotFound:

@@ -27,6 +27,7 @@ from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader, SpecCounts
 from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
+from runtime.engines.tensorrt_llm.scored_prompts import ScoredPrompts
 from runtime.engines.tensorrt_llm.sequence import Sequence
 from runtime.engines.tensorrt_llm.setup.auto import fill_settings
 from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint, read_checkpoint
@@ -93,8 +94,10 @@ class TensorRTEngine:
         self._watchdog = _watchdog(self._llm, self._settings)
         self._kv_stats = KvStatsReader(self._llm)
         self._spec_counts = SpecCounts()
+        self._scored_prompts = ScoredPrompts(self._settings, gpus, tokenizer.vocab_size)
         self._features = _features(self._settings, self._package)
         self._lora_requests = _lora_requests(self._settings)
+        self._tokenizer = tokenizer
         self._vocab_size = tokenizer.vocab_size
         self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
         self._loop = asyncio.new_event_loop()
@@ -137,14 +140,19 @@ class TensorRTEngine:
         decides the order (docs/tensorrt-llm-contract.md, 10.13)."""
         if len(self._running) >= self.limits.max_num_seqs:
             return False
-        return not self._running or self._fits(Submission(request, self.limits.max_model_len))
+        if not self._running:
+            return True
+        scored = [each.request for each in self._running.values() if each.is_scoring]
+        return self._scored_prompts.has_room(request, scored) and self._fits(
+            self._submission(request)
+        )
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
         request = self._settle_tag(request)
         check_features(request, self._features, "tensorrt_llm")
         self._check(request)
-        submission = Submission(request, self.limits.max_model_len)
+        submission = self._submission(request)
         sequence = Sequence(submission, self._end_tokens, time.monotonic())
         self._running[request.request_id] = sequence
         if not submission.max_tokens:  # the answer already has its full length
@@ -155,6 +163,9 @@ class TensorRTEngine:
         except InvalidRequest:
             del self._running[request.request_id]
             raise
+
+    def _submission(self, request: Request) -> Submission:
+        return Submission(request, self.limits.max_model_len, self._tokenizer)
 
     def _settle_tag(self, request: Request) -> Request:
         """The request, without its structural tag if the package cannot enforce that. Raises
@@ -272,6 +283,7 @@ class TensorRTEngine:
             raise InvalidRequest(
                 f"A token id of the prompt is outside 0..{self._vocab_size - 1}.", param="prompt"
             )
+        self._scored_prompts.check(request)
         self._check_sampling(request)
 
     def _check_sampling(self, request: Request) -> None:
@@ -355,7 +367,7 @@ class TensorRTEngine:
         request = sequence.request
         if sequence.result is None:
             del self._running[request.request_id]
-            return SequenceOutput(request.request_id, [], "length")
+            return sequence.whole_already()
         had_started = sequence.has_started
         try:
             if sequence.error is not None:
@@ -374,7 +386,10 @@ class TensorRTEngine:
         self._num_generation_tokens += len(output.token_ids)
         if output.finish_reason is not None:
             del self._running[request.request_id]
-            sequence.closed = True
+            if sequence.ended:
+                sequence.closed = True
+            else:  # at a token that the package does not stop at
+                self._cancel(sequence)
         return output
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
@@ -454,11 +469,14 @@ def _cache_salt(submission: Submission) -> str | None:
 
 def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
     """The features that these settings and this release support. Speculation rules out logits
-    processors: they see one token at a time, and a draft checks several."""
+    processors: they see one token at a time, and a draft checks several. MAX_UTILIZATION rules out
+    structured output: the package begins the grammar of a paused answer anew
+    (docs/tensorrt-llm-contract.md, 5.2)."""
     features = ALL_FEATURES
     if not _can_score_prompts(settings, package):
         features -= {"prompt_logprobs"}
-    if settings.guided_decoding_backend == "off":
+    pauses = settings.scheduler_policy == "MAX_UTILIZATION"
+    if settings.guided_decoding_backend == "off" or pauses:
         features -= {"structured_output"}
     if not settings.lora.adapters:
         features -= {"lora"}

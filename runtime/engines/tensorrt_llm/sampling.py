@@ -59,7 +59,8 @@ class SamplingBuilder:
 
     def _end(self, params: SamplingParams) -> dict[str, Any]:
         """The fields that end a generation. Stop tokens stay in the output, as end-of-sequence
-        tokens do. `end_id` stays unset if the package has a tokenizer
+        tokens do. `end_id` stays unset if the package has a tokenizer, unless end tokens are to be
+        ignored: the package would add the model's other end tokens to the stop tokens
         (docs/tensorrt-llm-contract.md, 2.4 and 10.5)."""
         stop = set(params.stop_token_ids)
         if not params.ignore_eos:
@@ -67,8 +68,10 @@ class SamplingBuilder:
         end: dict[str, Any] = {"include_stop_str_in_output": True, "ignore_eos": params.ignore_eos}
         if stop:
             end["stop_token_ids"] = sorted(stop)
-        if not self._end_tokens.known_to_package:
-            end["end_id"] = end["pad_id"] = self._end_tokens.eos_token_id
+        eos_token_id = self._end_tokens.eos_token_id
+        is_ours = not self._end_tokens.known_to_package or params.ignore_eos
+        if is_ours and eos_token_id is not None:
+            end["end_id"] = end["pad_id"] = eos_token_id
         return end
 
     def _logprobs(self, submission: Submission) -> dict[str, Any]:

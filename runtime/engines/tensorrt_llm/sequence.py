@@ -37,6 +37,7 @@ class Sequence:
         self.num_cached_tokens = 0
         self._num_taken = 0
         self._replay = submission.replay
+        self._forced = submission.forced_token_ids
         self._end_tokens = end_tokens
         self._owes_prompt_logprobs = submission.scores_prompt
 
@@ -50,6 +51,11 @@ class Sequence:
         return self._num_taken > 0
 
     @property
+    def is_scoring(self) -> bool:
+        """Whether the package is reading a prompt whose log-probabilities are wanted."""
+        return self.submission.scores_prompt and not self.has_started
+
+    @property
     def num_reserved_tokens(self) -> int:
         """Number of KV cells that the package keeps for it, including the whole answer."""
         return len(self.submission.token_ids) + self.submission.max_tokens
@@ -57,6 +63,13 @@ class Sequence:
     def to_request(self) -> Request:
         """A request that resumes this sequence where it is now."""
         return msgspec.structs.replace(self.request, output_token_ids=self.output_token_ids)
+
+    def whole_already(self) -> SequenceOutput:
+        """The output of an answer that has its full length without the package."""
+        forced, self._forced = self._forced, []
+        self.output_token_ids += forced
+        logprobs = _unknown(forced) if self.request.sampling.logprobs is not None else None
+        return SequenceOutput(self.request_id, forced, "length", 0, logprobs)
 
     def take(self) -> SequenceOutput | None:
         """The output since the last call; None if there is none.
@@ -74,13 +87,40 @@ class Sequence:
         logprobs = self._new_logprobs(output, token_ids)
         if reason == "stop":
             self._complete(output.stop_reason, token_ids, logprobs)
+        if self._cut_at_stop(token_ids, logprobs):
+            reason = "stop"
         if not token_ids and reason is None:
             return None
+        token_ids, logprobs = self._with_forced(token_ids, logprobs)
         self.output_token_ids += token_ids
         cached = min(self.result.cached_tokens or 0, len(self.request.prompt_token_ids))
         self.num_cached_tokens = cached
         scores = self._prompt_logprobs(output)
         return SequenceOutput(self.request_id, token_ids, reason, cached, logprobs, scores)
+
+    def _cut_at_stop(self, token_ids: list[int], logprobs: list[TokenLogprobs] | None) -> bool:
+        """Ends the new tokens at the first stop token, and returns whether there is one. Releases
+        after 1.2 do not stop there where end tokens are ignored (docs/tensorrt-llm-contract.md,
+        3.5)."""
+        sampling = self.request.sampling
+        num_before = len(self.output_token_ids) + len(self._forced)
+        for index, token_id in enumerate(token_ids):
+            early = num_before + index + 1 <= sampling.min_tokens
+            if token_id in sampling.stop_token_ids and not early:
+                del token_ids[index + 1 :]
+                if logprobs is not None:
+                    del logprobs[index + 1 :]
+                return True
+        return False
+
+    def _with_forced(
+        self, token_ids: list[int], logprobs: list[TokenLogprobs] | None
+    ) -> tuple[list[int], list[TokenLogprobs] | None]:
+        """The new tokens behind those that the submission has forced, once."""
+        forced, self._forced = self._forced, []
+        if not forced:
+            return token_ids, logprobs
+        return [*forced, *token_ids], None if logprobs is None else [*_unknown(forced), *logprobs]
 
     def _prompt_alone(self, output: Any) -> SequenceOutput:
         scores = self._prompt_logprobs(output)
@@ -146,6 +186,11 @@ class Sequence:
             token_ids.append(token)
             if logprobs is not None:
                 logprobs.append(TokenLogprobs(UNKNOWN_LOGPROB))
+
+
+def _unknown(token_ids: list[int]) -> list[TokenLogprobs]:
+    """Scores for tokens that nobody has scored."""
+    return [TokenLogprobs(UNKNOWN_LOGPROB)] * len(token_ids)
 
 
 def _finish_reason(reason: str | None) -> FinishReason | None:

@@ -1,8 +1,11 @@
 """The submission of one request to the package, initial or resumed."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
 from runtime.messages.request import Request
+from runtime.text.detokenizer import spell
+from runtime.text.thinking import ThinkingTracker
+from runtime.tokenizers.tokenizer import Tokenizer
 
 
 class Submission:
@@ -13,13 +16,22 @@ class Submission:
     That is impossible with a structured output, because the package would begin the grammar anew.
     Such an answer is computed again from the prompt, and `replay` holds the tokens that it must
     repeat before new ones count.
+
+    Where the thinking budget is used up already, `forced_token_ids` end the thinking. They are
+    carried too: a logits processor could not force them, because the package calls it once for each
+    piece of a prompt (docs/tensorrt-llm-contract.md, 4.5).
     """
 
-    def __init__(self, request: Request, max_model_len: int) -> None:
+    def __init__(self, request: Request, max_model_len: int, tokenizer: Tokenizer) -> None:
         self.request = request
+        known = request.output_token_ids
         is_guided = request.sampling.structured_output is not None
-        self.replay = list(request.output_token_ids) if is_guided else []
-        self.carried_token_ids = [] if is_guided else list(request.output_token_ids)
+        before = [] if is_guided else known
+        room = request.sampling.max_tokens - len(before)
+        forced = _forced_token_ids(request, before, tokenizer)[: max(room, 0)]
+        self.carried_token_ids = [*before, *forced]
+        self.replay = known[len(forced) :] if is_guided else []
+        self.forced_token_ids = self.carried_token_ids[len(known) :]
         self._max_model_len = max_model_len
 
     @property
@@ -54,3 +66,19 @@ class Submission:
             return 1
         wanted = self.request.sampling.max_tokens - self.num_carried_tokens
         return max(min(wanted, self._max_model_len - len(self.token_ids)), 0)
+
+
+def _forced_token_ids(
+    request: Request, output_token_ids: list[int], tokenizer: Tokenizer
+) -> list[int]:
+    """The tokens that have to come next in an answer, because its thinking budget is used up."""
+    thinking = request.thinking
+    if thinking is None or thinking.budget is None:
+        return []
+    tracker = ThinkingTracker(thinking, partial(spell, tokenizer))
+    tracker.push_all(output_token_ids)
+    forced: list[int] = []
+    while (token_id := tracker.forced_token_id) is not None:
+        forced.append(token_id)
+        tracker.push(token_id)
+    return forced

@@ -155,7 +155,7 @@ def test_inspect_run_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["verify", str(target), "--against", str(source)]) == 0
     assert ", 0 out of bounds" in capsys.readouterr().out
     assert main(["inspect", str(target), "--json"]) == 0
-    assert "quantized already" in json.loads(capsys.readouterr().out)["convertible"]
+    assert "FP8 already" in json.loads(capsys.readouterr().out)["convertible"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,8 @@ def test_inspect_run_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"num_hidden_layers": 3}, r"`model\.layers\.2\..*` is missing"),
         ({"num_hidden_layers": 1}, r"model\.layers\.1\..* has no such tensor"),
         ({"rms_norm_eps": "small"}, r"`rms_norm_eps` is 'small'"),
-        ({"quantization_config": {"quant_method": "fp8"}}, r"`quant_method` is 'fp8'"),
+        ({"quantization_config": {"quant_method": "quanto"}}, r"`quant_method` is 'quanto'"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "fp8 already.*no conversion is needed"),
         ({"quantization_config": 7}, r"config\.json: Expected `object`"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from convert.__main__ import main
-from convert.pipeline.modelopt import calibrate_on_gpu
+from convert.pipeline.modelopt import calibrate_on
 from convert.pipeline.plan import Options
 from runtime.engines.tensorrt_llm.setup.checkpoint import read_checkpoint
 from runtime.errors import MissingExtra, SetupError
@@ -114,7 +114,7 @@ class FakeModelOpt:
         torch.tensor = lambda values, device: values  # type: ignore[attr-defined]
         quantization.FP8_DEFAULT_CFG = _rules("fp8")  # type: ignore[attr-defined]
         quantization.INT4_AWQ_CFG = _rules("awq")  # type: ignore[attr-defined]
-        quantization.FP8_KV_CFG = {"quant_cfg": {"*[kv]_bmm_quantizer": "kv"}}  # type: ignore[attr-defined]
+        quantization.FP8_KV_CFG = _rules("kv")  # type: ignore[attr-defined]
         quantization.quantize = self.quantize  # type: ignore[attr-defined]
         export = ModuleType("modelopt.torch.export")
         export.export_hf_checkpoint = self.export  # type: ignore[attr-defined]
@@ -159,7 +159,8 @@ class _Nothing:
 
 
 def _rules(name: str) -> dict[str, Any]:
-    return {"quant_cfg": {"*weight_quantizer": name}, "algorithm": "max"}
+    rule = {"quantizer_name": "*weight_quantizer", "cfg": name}
+    return {"quant_cfg": [{"quantizer_name": "*", "enable": False}, rule], "algorithm": "max"}
 
 
 def _tokenize(text: str) -> dict[str, list[int]]:
@@ -173,7 +174,7 @@ def test_calibration_runs_the_text_through_the_plain_checkpoint(
     fake, target = FakeModelOpt(), model.with_name("target")
     fake.install(monkeypatch)
     text = "".join(chr(65 + number % 26) for number in range(512 * 2 + 7))
-    calibrate_on_gpu(model, target, precision, text, Options(), lambda num_bytes: None)
+    calibrate_on("gpu", model, target, precision, text, Options(), lambda num_bytes: None)
 
     assert fake.loaded == str(model.with_name("target.plain"))
     assert bytes(fake.samples[0] + fake.samples[1]).decode() == text[:1024]
@@ -194,7 +195,7 @@ def test_calibration_from_the_command_line(
 
     assert main(arguments) == 0
     assert capsys.readouterr().out == f"{target}\n"
-    assert fake.config["quant_cfg"] == {"*weight_quantizer": "fp8", "*[kv]_bmm_quantizer": "kv"}
+    assert fake.config["quant_cfg"] == [*_rules("fp8")["quant_cfg"], *_rules("kv")["quant_cfg"]]
     text.unlink()
     assert main([*arguments[:2], str(model.with_name("other")), *arguments[3:]]) == 2
     assert "--calibration" in capsys.readouterr().err
@@ -204,7 +205,7 @@ def test_calibration_that_cannot_be_done(model: Path, monkeypatch: pytest.Monkey
     target = model.with_name("target")
 
     def calibrate(precision: str, text: str) -> None:
-        calibrate_on_gpu(model, target, precision, text, Options(), lambda num_bytes: None)
+        calibrate_on("gpu", model, target, precision, text, Options(), lambda num_bytes: None)
 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"torch is not installed.*lockgate\[calibrate\]"):

@@ -284,7 +284,7 @@ def test_what_the_command_reports(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["run", str(source), str(requantized), *options]) == 0
     assert "down_proj.weight: AWQ, decoded, int4-rtn, relative error" in capsys.readouterr().err
     assert main(["run", str(requantized), str(tmp_path / "third"), "--precision", "fp8"]) == 2
-    assert "quantized already" in capsys.readouterr().err
+    assert "W4A16_AWQ already" in capsys.readouterr().err
 
 
 def test_gemma_stays_in_bfloat16(tmp_path: Path) -> None:

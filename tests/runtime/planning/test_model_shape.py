@@ -242,6 +242,12 @@ def test_attention_that_cannot_be(tmp_path: Path, key: str, value: int, reason: 
         shape_of_gguf(msgspec.structs.replace(file, metadata=metadata), "m")
 
 
+def compressed(kind: str, num_bits: int, strategy: str) -> dict[str, Any]:
+    weights = {"type": kind, "num_bits": num_bits, "strategy": strategy}
+    group = {"targets": ["Linear"], "weights": weights}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+
+
 @pytest.mark.parametrize(
     ("quantization", "sidecar", "stored"),
     [
@@ -252,6 +258,17 @@ def test_attention_that_cannot_be(tmp_path: Path, key: str, value: int, reason: 
         (None, {"quant_algo": "MIXED_PRECISION"}, ("MIXED_PRECISION", None)),
         ({"quant_method": "gptq"}, None, ("gptq", None)),
         ({"quant_method": "mxfp4"}, None, ("mxfp4", "mxfp4")),
+        ({"quant_method": "mxfp8"}, None, ("mxfp8", "mxfp8")),
+        ({"quant_method": "nvfp4"}, None, ("nvfp4", "nvfp4")),
+        ({"quant_method": "fp8"}, None, ("fp8", "fp8")),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, None, ("fp8", "fp8_block")),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, None, ("NVFP4", "nvfp4")),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4_SVD"}, None, ("NVFP4_SVD", None)),
+        (compressed("float", 8, "channel"), None, ("compressed-tensors", "fp8")),
+        (compressed("float", 8, "block"), None, ("compressed-tensors", "fp8_block")),
+        (compressed("float", 4, "tensor_group"), None, ("compressed-tensors", "nvfp4")),
+        (compressed("int", 4, "group"), None, ("compressed-tensors", None)),
+        ({"quant_method": "compressed-tensors"}, None, ("compressed-tensors", None)),
     ],
 )
 def test_a_folder_says_how_its_weights_are_stored(

@@ -348,9 +348,9 @@ SUPPORT = [
     ("rtx-3090", {"bf16", "int8", "int4_awq"}),
     ("a100-80gb", {"bf16", "int8", "int4_awq"}),
     ("rtx-4070", {"bf16", "fp8", "int8", "int4_awq"}),
-    ("h100", {"bf16", "fp8", "int8", "int4_awq"}),
-    ("b200", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4"}),
-    ("rtx-5090", {"bf16", "fp8", "int8", "nvfp4", "mxfp4"}),
+    ("h100", {"bf16", "fp8", "fp8_block", "int8", "int4_awq"}),
+    ("b200", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8"}),
+    ("rtx-5090", {"bf16", "fp8", "int8", "nvfp4", "mxfp4", "mxfp8"}),
 ]
 
 

@@ -79,17 +79,21 @@ TABLE = (
     Fact("SamplingParams.thinking_token_budget", "4.1", (ABSENT, ABSENT, None)),
     # The sampler.
     Fact("torch_sampler_honours_penalties", "4.4", _FROM_1_4),
+    Fact("torch_sampler_honours_seeds", "10.6", _FROM_1_4),
+    Fact("stops_despite_ignore_eos", "3.5?", _LEGACY_ONLY),
     Fact("min_tokens_with_ignore_eos_bans_last_token", "4.4", _LEGACY_ONLY),
     Fact("logprobs_0_gives_sampled_token", "3.6", _FROM_1_3),
     Fact("logprobs_always_have_sampled_token", "3.6?", _FROM_1_3),
     Fact("prompt_logprobs_always_have_prompt_token", "3.6", _FROM_1_3),
-    Fact("default_seed", "4.1", (0, 0, 0)),
+    Fact("default_seed", "4.1", (None, None, 0)),
     # Results.
     Fact("eos_in_token_ids", "3.5?", (True, True, True)),
     Fact("first_token_at_once", "3.3?", (True, True, True)),
     # Failures.
     Fact("overlong_prompt_raises_request_error", "2.3", (True, True, True)),
     Fact("worker_is_watched", "6.5", _FROM_1_3),
+    Fact("loop_says_its_end", "6.5", _FROM_1_3),
+    Fact("errors_end_a_result", "3.1", _FROM_1_3),
     Fact("shutdown_blocks_after_crash", "6.3?", _LEGACY_ONLY),
     Fact("failing_processor_fails_all", "6.5?", (True, True, True)),
 )

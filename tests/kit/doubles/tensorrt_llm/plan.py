@@ -20,6 +20,8 @@ FaultKind = Literal[
     "request_error",
     "engine_error",
     "cuda_error",
+    "loop_terminates",
+    "unequal_logprobs",
     "worker_dies",
     "hang",
     "timeout",

@@ -1,6 +1,7 @@
 """`SamplingParams`, `GuidedDecodingParams` and the logits processors' base classes."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from typing import Any
 from .facts import ABSENT, default_of
 from .tensor import Tensor
 
+MAX_LOGPROBS = 100
+
 
 @dataclass(slots=True, kw_only=True)
 class GuidedDecodingParams:
-    """At most one guide."""
+    """At most one guide; an empty one counts as none."""
 
     json: Any = None
     regex: str | None = None
@@ -22,7 +25,7 @@ class GuidedDecodingParams:
 
     def _validate(self) -> None:
         guides = (self.json, self.regex, self.grammar, self.structural_tag)
-        if sum(guide is not None for guide in guides) + bool(self.json_object) > 1:
+        if sum(map(bool, guides)) + bool(self.json_object) > 1:
             raise ValueError("Only one guide can be used for a request, but got several guides.")
 
 
@@ -95,8 +98,8 @@ class _SamplingParams:
         if self.pad_id is None:
             self.pad_id = self.end_id
         self.best_of = self.best_of or self.n
-        self.logprobs = None if self.logprobs is None else int(self.logprobs)
-        self.prompt_logprobs = None if self.prompt_logprobs is None else int(self.prompt_logprobs)
+        self.logprobs = _number(self.logprobs)
+        self.prompt_logprobs = _number(self.prompt_logprobs)
         self._validate()
 
     def _validate(self) -> None:
@@ -108,8 +111,10 @@ class _SamplingParams:
     def _greedy_decoding(self) -> bool:
         if self.use_beam_search:
             return False
-        nothing = self.temperature is None and self.top_p is None and self.top_k is None
-        return nothing or self.top_k == 1 or self.top_p == 0 or self.temperature == 0
+        wanted = (self.temperature, self.top_p, self.top_k, self.min_p)
+        nothing = all(value is None for value in wanted)
+        surely = self.top_k == 1 or self.top_p == 0 or self.temperature == 0 or self.min_p == 1
+        return nothing or surely
 
     def _setup(self, tokenizer: Any, extra_eos_ids: Sequence[int] = ()) -> "_SamplingParams":
         """What a tokenizer knows: the end id, and the other end ids of the model."""
@@ -117,21 +122,36 @@ class _SamplingParams:
         if self.pad_id is None:
             pad = getattr(tokenizer, "pad_token_id", None)
             self.pad_id = self.end_id if pad is None else pad
-        if not self.ignore_eos:
-            known = self.stop_token_ids or []
-            more = [t for t in extra_eos_ids if t != self.end_id and t not in known]
-            if more:
-                self.stop_token_ids = [*known, *more]
+        known = self.stop_token_ids or []
+        more = [t for t in extra_eos_ids if t != self.end_id and t not in known]
+        if more:
+            self.stop_token_ids = [*known, *more]
         return self
 
 
+def _number(logprobs: Any) -> int | None:
+    """True means none but the token's own, False none at all."""
+    if isinstance(logprobs, bool):
+        return 0 if logprobs else None
+    return None if logprobs is None else int(logprobs)
+
+
 def _check_ranges(params: _SamplingParams) -> None:
-    if params.top_p is not None and not 0 <= params.top_p <= 1:
-        raise ValueError(f"require 0 <= top_p <= 1, got top_p={params.top_p}")
-    if params.top_k is not None and params.top_k < 0:
-        raise ValueError(f"require top_k >= 0, got top_k={params.top_k}")
-    if params.temperature is not None and params.temperature < 0:
-        raise ValueError(f"require temperature >= 0, got temperature={params.temperature}")
+    ranges = {
+        "top_p": (0, 1),
+        "min_p": (0, 1),
+        "top_k": (0, math.inf),
+        "temperature": (0, math.inf),
+        "logprobs": (0, MAX_LOGPROBS),
+        "prompt_logprobs": (0, MAX_LOGPROBS),
+    }
+    for name, (least, most) in ranges.items():
+        value = getattr(params, name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"require {least} <= {name} <= {most}, got {name}={value}")
+    mode = getattr(params, "logprobs_mode", "raw")
+    if mode not in ("raw", "processed"):
+        raise ValueError(f"logprobs_mode: unknown mode {mode!r}")
 
 
 def _of_release() -> type:

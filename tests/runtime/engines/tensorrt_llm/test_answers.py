@@ -193,7 +193,9 @@ def test_each_token_has_its_logprobs(make: Make, wanted: int) -> None:
             assert dict(entry.top)[token] == entry.logprob
 
 
+@only("release", ["1.4"], indirect=True)
 def test_sampling_follows_the_seed(make: Make) -> None:
+    """Earlier releases ignore the seeds of requests (docs/tensorrt-llm-contract.md, 10.6)."""
     engine = make()
     sampled = [
         request(f"{seed}{take}", temperature=2.0, seed=seed, max_tokens=20)
@@ -206,3 +208,30 @@ def test_sampling_follows_the_seed(make: Make) -> None:
     assert whole["1a"].token_ids == whole["1b"].token_ids
     assert whole["1a"].token_ids != whole["2a"].token_ids
     assert whole["greedy"].token_ids == expected(PLAIN, [1, 2, 3], 20)
+
+
+@pytest.mark.parametrize("min_tokens", [0, 6])
+def test_stop_tokens_end_an_answer_that_ignores_end_tokens(make: Make, min_tokens: int) -> None:
+    """In all releases, and the model's other end tokens do not end it."""
+    tokens = expected(PLAIN, [1, 2, 3], 40)
+    stop = tokens[9]
+    engine = make()
+    answers = engine_answers(
+        engine,
+        request(
+            max_tokens=40,
+            ignore_eos=True,
+            stop_token_ids=(stop,),
+            min_tokens=min_tokens,
+            logprobs=0,
+        ),
+        request("beside", max_tokens=40),
+    )
+
+    first = next(i for i, token in enumerate(tokens) if token == stop and i >= min_tokens)
+    answer = answers["r"]
+    assert answer.token_ids == tokens[: first + 1]
+    assert len(answer.logprobs or []) == first + 1
+    assert answer.finish_reason == "stop"
+    assert answers["beside"].token_ids == tokens
+    assert not engine.num_running

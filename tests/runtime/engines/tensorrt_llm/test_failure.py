@@ -131,3 +131,29 @@ def test_without_the_package_the_extra_is_named(
     folder = write_tensorrt_model(tmp_path / "model")
     with pytest.raises(MissingExtra, match=r"lockgate\[tensorrt\]"):
         create_engine(config, str(folder), load_tokenizer(folder))
+
+
+@only("release", ["1.3", "1.4"], indirect=True)
+def test_a_loop_that_ends_takes_nobodys_request_with_it(make: Make) -> None:
+    """Late releases answer every running request with the loop's error. It is not theirs: the
+    engine ends, and all of them go on in the next one."""
+    fault = {"kind": "loop_terminates", "prompt_has": 9, "after": 2}
+    engine = make(plan={**PLAIN, "step_ms": 1, "faults": [fault]})
+    engine.add(request("other", max_tokens=300))
+    engine.add(request("last", prompt_token_ids=[9]))
+    with pytest.raises(EngineFatal, match="Event loop terminated"):
+        list(steps(engine))
+    assert not engine.take_failed()
+
+
+def test_unequal_scores_are_one_requests_error(make: Make) -> None:
+    fault = {"kind": "unequal_logprobs", "prompt_has": 9, "after": 2}
+    engine = make(plan={**PLAIN, "faults": [fault]})
+    engine.add(request("bad", prompt_token_ids=[9], logprobs=1))
+    engine.add(request("good", logprobs=1))
+    outputs = [output for batch in steps(engine) for output in batch]
+
+    [failed] = engine.take_failed()
+    assert failed.request_id == "bad"
+    tokens = [t for output in outputs if output.request_id == "good" for t in output.token_ids]
+    assert tokens == expected(PLAIN, [1, 2, 3], 8)

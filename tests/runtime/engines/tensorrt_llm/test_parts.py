@@ -20,6 +20,7 @@ from runtime.errors import (
 )
 from runtime.messages.request import TokenLogprobs
 from runtime.messages.structured_output import StructuredOutput
+from runtime.tokenizers.load import load_tokenizer
 from tests.kit.engines import a_request
 
 ENDS = EndTokens(frozenset({100, 101}), 100, known_to_package=True)
@@ -33,7 +34,7 @@ class PackageError(RuntimeError):
 
 
 def sequence(**sampling: Any) -> tuple[Sequence, SimpleNamespace]:
-    made = Sequence(Submission(request(**sampling), 1000), ENDS, 0.0)
+    made = Sequence(Submission(request(**sampling), 1000, load_tokenizer("")), ENDS, 0.0)
     output = SimpleNamespace(token_ids=[], finish_reason=None, stop_reason=None, logprobs=[])
     made.result = SimpleNamespace(outputs=[output], cached_tokens=0)
     return made, output

@@ -8,7 +8,14 @@ from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import VOCAB_SIZE
-from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, request, steps
+from tests.runtime.engines.tensorrt_llm.harness import (
+    PLAIN,
+    Make,
+    expected,
+    only,
+    request,
+    steps,
+)
 
 
 def test_a_request_goes_on_where_it_stood(make: Make) -> None:
@@ -27,6 +34,7 @@ def test_a_request_goes_on_where_it_stood(make: Make) -> None:
     assert (whole["done"].token_ids, whole["done"].finish_reason) == ([], "length")
 
 
+@only("release", ["1.4"], indirect=True)
 def test_a_sampled_request_that_goes_on_draws_other_numbers(make: Make) -> None:
     engine = make()
     first = engine_answers(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
@@ -145,3 +153,37 @@ def test_the_engines_queue_stays_as_short_as_its_cache(make: Make) -> None:
     assert engine.can_add(request("short", max_tokens=20))
     list(steps(engine))
     assert engine.can_add(request("other", max_tokens=100))
+
+
+def test_a_prompt_too_long_to_be_scored_is_refused(make: Make) -> None:
+    """Its logits would take memory that the KV cache has; without scores it is served."""
+    engine = make({"prompt_logprobs_gb": 40 * VOCAB_SIZE * 8 / 1e9})
+    long = [1] * 41
+    with pytest.raises(
+        InvalidRequest, match=r"40 tokens are possible.*prompt_logprobs_gb"
+    ) as error:
+        engine.add(request(prompt_token_ids=long, prompt_logprobs=0))
+    assert error.value.param == "prompt_logprobs"
+    assert len(engine_answers(engine, request(prompt_token_ids=long))["r"].token_ids) == 8
+
+
+@only("release", ["1.3", "1.4"], indirect=True)
+def test_prompts_are_scored_one_after_another_where_memory_is_short(make: Make) -> None:
+    engine = make({"prompt_logprobs_gb": 40 * VOCAB_SIZE * 8 / 1e9})
+    first, second = (request(name, prompt_token_ids=[1] * 30, prompt_logprobs=0) for name in "ab")
+    engine.add(first)
+    assert not engine.can_add(second)
+    assert engine.can_add(request("plain", prompt_token_ids=[1] * 30))
+    while not any(output.token_ids for output in engine.step()):
+        pass
+    assert engine.can_add(second)
+
+
+def test_a_policy_that_pauses_answers_offers_no_structured_output(make: Make) -> None:
+    """The package would begin the grammar of a paused answer anew."""
+    engine = make({"scheduler_policy": "MAX_UTILIZATION"})
+    wanted = StructuredOutput(source="response_format", json_object=True)
+    with pytest.raises(InvalidRequest) as error:
+        engine.add(request(structured_output=wanted))
+    assert error.value.param == "response_format"
+    assert len(engine_answers(engine, request())["r"].token_ids) == 8

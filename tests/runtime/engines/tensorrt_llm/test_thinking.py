@@ -188,3 +188,48 @@ def test_a_budget_over_http(release: str, tmp_path: Path):
     assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 9
     assert refused.json()["error"]["param"] == "response_format"
     assert unthinking.json()["choices"][0]["message"]["content"].startswith("{")
+
+
+@every_release
+@pytest.mark.parametrize("budget", [0, 5])
+def test_a_budget_holds_for_a_prompt_that_is_read_in_pieces(make: Make, budget: int):
+    """Processors are called for each piece, and only the last call counts."""
+    engine = make(max_num_tokens=16)
+    prompt = [1, 2] * 40
+    closing = (END, *b"ok")
+    whole = run(
+        engine,
+        request(
+            "r",
+            prompt_token_ids=prompt,
+            thinking=thinking(budget=budget, closing_token_ids=closing),
+        ),
+        request("beside", prompt_token_ids=prompt, thinking=thinking(budget=budget)),
+    )
+
+    assert whole["r"][budget : budget + 3] == list(closing)
+    assert whole["beside"][budget] == END
+    assert [len(tokens) for tokens in whole.values()] == [30, 30]
+
+
+@every_release
+def test_forced_tokens_count(make: Make):
+    """They are part of the answer: of its limit, of its scores, and of what a restart knows."""
+    engine = make()
+    closing = (END, *b"so, ")
+    nothing = thinking(budget=0, closing_token_ids=closing)
+    answers = engine_answers(
+        engine,
+        request("short", thinking=nothing, max_tokens=3),
+        request("exact", thinking=nothing, max_tokens=5),
+        request("scored", thinking=nothing, max_tokens=8, logprobs=0),
+        request("resumed", thinking=nothing, max_tokens=8, output_token_ids=list(closing[:2])),
+    )
+    plain = run(engine, request("8", thinking=nothing, max_tokens=8))["8"]
+
+    assert answers["short"].token_ids == list(closing[:3])
+    assert answers["exact"].token_ids == list(closing)
+    assert answers["short"].finish_reason == "length"
+    assert answers["scored"].token_ids == plain
+    assert len(answers["scored"].logprobs or []) == 8
+    assert [*closing[:2], *answers["resumed"].token_ids] == plain

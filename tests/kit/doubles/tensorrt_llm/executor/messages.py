@@ -96,5 +96,9 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     eos_in_token_ids: bool
     first_token_at_once: bool
     failing_processor_fails_all: bool
+    loop_says_its_end: bool
+    honours_seeds: bool
+    stops_despite_ignore_eos: bool
+    overlap_scheduler: bool
     guided_backend: str | None
     tokenizer: str | None

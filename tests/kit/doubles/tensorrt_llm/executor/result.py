@@ -110,7 +110,8 @@ class RequestOutput:
 
     def _handle(self, response: Response) -> None:
         if response.error is not None:
-            # The done flag stays as it is: who iterates again waits for ever.
+            # Without the flag, who iterates again waits for ever.
+            self._done = fact("errors_end_a_result")
             raise (RuntimeError if response.fatal else RequestError)(response.error)
         executor = self._executor()
         if executor is not None:

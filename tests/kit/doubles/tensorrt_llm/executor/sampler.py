@@ -19,11 +19,17 @@ Scores = dict[int, tuple[float, int]]
 
 
 class Sampler:
-    """Draws the tokens of all sequences. Stateless."""
+    """Draws the tokens of all sequences. Where the release ignores the seeds of requests, all of
+    them draw from one generator."""
 
     def __init__(self, config: WorkerConfig, maker: TokenMaker) -> None:
         self._config = config
         self._maker = maker
+        self._num_drawn = 0
+
+    def _seed(self, request: EngineRequest) -> int:
+        self._num_drawn += 1
+        return request.seed if self._config.honours_seeds else self._num_drawn
 
     def is_plain(self, request: EngineRequest, guided: bool) -> bool:
         """Whether the preferred token is always the answer."""
@@ -44,13 +50,19 @@ class Sampler:
             pairs = self._changed(sequence, candidates)
         else:
             pairs = list(candidates.items())
-        token = _draw(pairs, request, sequence.cursor.state)
+        token = _draw(pairs, request, self._seed(request), sequence.cursor.state)
         if request.logprobs is not None:
             keeps = self._config.logprobs_have_sampled_token
             sequence.logprobs.append(
                 self._scores(candidates, request.logprobs, token if keeps else None)
             )
         return token
+
+    def process_piece(self, sequence: Any) -> None:
+        """What the logits processors do to the logits of a piece of the prompt, which nobody needs:
+        they are called for each piece, with the whole prompt."""
+        candidates = self._maker.candidates(sequence.cursor, sequence.num_tokens)
+        self._process(self._maker.logits(candidates), sequence)
 
     def prompt_scores(self, request: EngineRequest, first: int) -> list[Scores]:
         """For each prompt token from `first` on, how likely its successor was."""
@@ -125,7 +137,7 @@ def _largest(logits: np.ndarray, count: int) -> np.ndarray:
     return np.argpartition(-logits, count)[:count]
 
 
-def _draw(pairs: list[tuple[int, float]], request: EngineRequest, state: int) -> int:
+def _draw(pairs: list[tuple[int, float]], request: EngineRequest, seed: int, state: int) -> int:
     """`pairs` are tokens with logits, the likeliest first but for a bias that turned them."""
     pairs = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
     if request.greedy:
@@ -139,7 +151,7 @@ def _draw(pairs: list[tuple[int, float]], request: EngineRequest, state: int) ->
         if best - logit < _NEGLIGIBLE
     ]
     kept = _nucleus(kept, request.top_p, request.min_p)
-    point = _uniform(request.seed, state) * sum(weight for _, weight in kept)
+    point = _uniform(seed, state) * sum(weight for _, weight in kept)
     for token, weight in kept:
         point -= weight
         if point < 0:

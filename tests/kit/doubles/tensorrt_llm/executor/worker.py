@@ -202,6 +202,8 @@ class Worker:
         if not self._config.chunked_prefill and chunk < sequence.prefill_left:
             return 0
         sequence.prefill_left -= chunk
+        if chunk and sequence.prefill_left and sequence.request.logits_processors:
+            self._sampler.process_piece(sequence)
         if not sequence.prefill_left and self._config.enable_block_reuse:
             request = sequence.request
             self._cache.store(request.prompt_token_ids, request.cache_salt)
@@ -217,7 +219,7 @@ class Worker:
             token = self._next_token(sequence)
             if token is None:
                 return
-            reason = _finish_reason(sequence, token)
+            reason = self._finish_reason(sequence, token)
             if reason is not None:
                 self._finish(sequence, reason)
                 return
@@ -240,6 +242,16 @@ class Worker:
         sequence.tokens.append(token)
         sequence.unsent.append(token)
         return token
+
+    def _finish_reason(self, sequence: Sequence, token: int) -> str | None:
+        """The first of: end token, token limit, stop token."""
+        request = sequence.request
+        if token == request.end_id:
+            return "end_id"
+        if len(sequence.tokens) >= request.max_tokens:
+            return "length"
+        stops = request.end_id >= 0 or self._config.stops_despite_ignore_eos
+        return "stop_token" if stops and token in request.stop_token_ids else None
 
     def _sampling_failed(self, sequence: Sequence, message: str) -> None:
         if self._config.failing_processor_fails_all:
@@ -326,6 +338,21 @@ class Worker:
         self._poison = message or CUDA_ERROR
         self._fail_all(self._poison)
 
+    def _loop_terminates(self, sequence: Sequence, message: str | None) -> None:
+        """The loop's own error. Every request that runs is told so, as if it were its own error;
+        the next one finds the engine dead. Releases without that just end."""
+        if not self._config.loop_says_its_end:
+            self._host.die()
+        reason = message or "IndexError: list index out of range"
+        self._fail_all(f"Event loop terminated with error: {reason}")
+        self._send(0, 0)
+        self._host.die()
+
+    def _unequal_logprobs(self, sequence: Sequence, message: str | None) -> None:
+        """One score too many, which the reader of the answer notices."""
+        sequence.faults = ()
+        sequence.logprobs.append({0: (0.0, 1)})
+
     def _engine_error(self, sequence: Sequence, message: str | None) -> None:
         sequence.faults = ()
         self._host.send(Batch([], engine_error=message or "the engine failed"))
@@ -339,13 +366,3 @@ class Worker:
 
     def _timeout(self, sequence: Sequence, message: str | None) -> None:
         self._finish(sequence, "timeout")
-
-
-def _finish_reason(sequence: Sequence, token: int) -> str | None:
-    """The first of: end token, token limit, stop token."""
-    request = sequence.request
-    if token == request.end_id:
-        return "end_id"
-    if len(sequence.tokens) >= request.max_tokens:
-        return "length"
-    return "stop_token" if token in request.stop_token_ids else None

@@ -227,6 +227,10 @@ class LLM:
             eos_in_token_ids=_or(plan.eos_in_token_ids, fact("eos_in_token_ids")),
             first_token_at_once=fact("first_token_at_once"),
             failing_processor_fails_all=fact("failing_processor_fails_all"),
+            loop_says_its_end=fact("loop_says_its_end"),
+            honours_seeds=old_sampler or fact("torch_sampler_honours_seeds"),
+            stops_despite_ignore_eos=fact("stops_despite_ignore_eos"),
+            overlap_scheduler=not args.disable_overlap_scheduler,
             guided_backend=args.guided_decoding_backend,
             tokenizer=self._tokenizer_source(),
         )
@@ -281,7 +285,7 @@ class LLM:
             stop_token_ids=tuple(params.stop_token_ids or ()),
             min_tokens=params.min_tokens or 0,
             greedy=params._greedy_decoding,
-            seed=fact("default_seed") if params.seed is None else params.seed,
+            seed=_or(params.seed, fact("default_seed")) or 0,
             temperature=_or(params.temperature, 1.0),
             top_k=params.top_k or 0,
             top_p=_or(params.top_p, 1.0),
@@ -323,7 +327,7 @@ def _guide(guided: Any) -> tuple[str, Any] | None:
     if guided is None:
         return None
     for name in ("json", "regex", "grammar", "structural_tag"):
-        if getattr(guided, name) is not None:
+        if getattr(guided, name):
             return name, getattr(guided, name)
     return ("json_object", None) if guided.json_object else None
 

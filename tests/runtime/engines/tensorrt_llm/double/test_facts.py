@@ -112,15 +112,62 @@ async def has_prompt_token(double: Double, start: Start) -> bool:
     return all(token in entry for token, entry in zip(prompt[1:], first[:-1], strict=True))
 
 
-async def default_seed(double: Double, start: Start) -> int:
-    """The seed that draws what no seed draws: the same every time."""
+async def drawn(double: Double, llm: Any, **fields: Any) -> list[int]:
+    return (await double.output(llm, max_tokens=20, temperature=1.0, **fields)).token_ids
+
+
+async def default_seed(double: Double, start: Start) -> int | None:
+    """The seed that draws what no seed draws: the same every time. None if no seed does."""
     llm = start()
-    sampled = {"max_tokens": 20, "temperature": 1.0}
-    unseeded = [(await double.output(llm, **sampled)).token_ids for _ in range(2)]
-    seeded = [(await double.output(llm, **sampled, seed=seed)).token_ids for seed in range(3)]
-    assert unseeded[0] == unseeded[1]
+    unseeded = [await drawn(double, llm) for _ in range(2)]
+    seeded = [await drawn(double, llm, seed=seed) for seed in range(3)]
     assert seeded[1] != seeded[2]
-    return seeded.index(unseeded[0])
+    return seeded.index(unseeded[0]) if unseeded[0] == unseeded[1] else None
+
+
+async def honours_seeds(double: Double, start: Start) -> bool:
+    llm = start()
+    return await drawn(double, llm, seed=7) == await drawn(double, llm, seed=7)
+
+
+async def stops_despite_ignore_eos(double: Double, start: Start) -> bool:
+    """Where it does not, nothing but the limit ends the answer."""
+    llm = start({"say": [5, 6, 7, 8]})
+    output = await double.output(llm, max_tokens=4, ignore_eos=True, stop_token_ids=[6])
+    return output.finish_reason == "stop"
+
+
+async def loop_says_its_end(double: Double, start: Start) -> bool:
+    """To every request that runs, as the error of each. Nobody else is served any more."""
+    fault = {"kind": "loop_terminates", "prompt_has": 99, "after": 2}
+    llm = start({"step_ms": 1, "faults": [fault]})
+    results = [llm.generate_async(prompt, double.params(max_tokens=300)) for prompt in ([1], [99])]
+    waiting = [asyncio.ensure_future(result.aresult()) for result in results]
+    await until(lambda: llm._executor._dead)
+    await turns()
+    errors = [each.exception() for each in waiting if each.done()]
+    for each in waiting:
+        each.cancel()
+    told = [isinstance(error, double.RequestError) for error in errors]
+    assert all("Event loop terminated" in str(error) for error in errors if any(told))
+    return told == [True, True]
+
+
+async def errors_end_a_result(double: Double, start: Start) -> bool:
+    """Otherwise who iterates again waits for ever."""
+    llm = start({"faults": [{"kind": "request_error", "prompt_has": 99, "after": 1}]})
+    result = llm.generate_async([99], double.params(max_tokens=4), streaming=True)
+    await anext(result)
+    with pytest.raises(double.RequestError, match="failed in the engine"):
+        await anext(result)
+    again = asyncio.ensure_future(anext(result))
+    other = await double.output(llm, max_tokens=4)
+    await turns()
+    assert again.done() == result.finished
+    if not again.cancel():
+        assert isinstance(again.exception(), StopAsyncIteration)
+    assert other.token_ids == double.answer(PROMPT, 4)
+    return bool(result.finished)
 
 
 async def keeps_end_token(double: Double, start: Start) -> bool:
@@ -210,6 +257,10 @@ PROBES: dict[str, Probe] = {
     "logprobs_always_have_sampled_token": has_sampled_token,
     "prompt_logprobs_always_have_prompt_token": has_prompt_token,
     "default_seed": default_seed,
+    "torch_sampler_honours_seeds": honours_seeds,
+    "stops_despite_ignore_eos": stops_despite_ignore_eos,
+    "loop_says_its_end": loop_says_its_end,
+    "errors_end_a_result": errors_end_a_result,
     "eos_in_token_ids": keeps_end_token,
     "first_token_at_once": first_token_at_once,
     "overlong_prompt_raises_request_error": overlong_prompt,
