@@ -25,6 +25,8 @@ from gateway.observability.request_record import RequestRecord
 log = structlog.get_logger(__name__)
 
 MAX_NOTED_FIELDS = 1000
+NOTED_AT_ONCE = 20
+"""Names of one body that are logged."""
 
 _CLIENT_LEFT = "The client left before its request was complete."
 
@@ -178,8 +180,8 @@ def _check_content_encoding(encoding: str) -> None:
 
 
 def _note_unknown(names: set[str]) -> None:
-    """Fields that the API does not know are ignored; the log names each once."""
-    for name in sorted(names - _noted_fields):
+    """Fields that the API does not know are ignored; the log names each once, and few at a time."""
+    for name in sorted(names - _noted_fields)[:NOTED_AT_ONCE]:
         if len(_noted_fields) < MAX_NOTED_FIELDS:
             _noted_fields.add(name)
             log.info("unknown_field_ignored", field=name[:100])

@@ -1,12 +1,11 @@
 """Bodies that cost a server more than the client that sends them, over real HTTP."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from gateway.settings.schema import ServerSettings
-from tests.kit.chat.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -34,52 +33,6 @@ def narrow() -> Iterator[RunningServer]:
     engine = {"max_model_len": 200_000}
     with running_server(scripted_settings(server=limits, engine=engine)) as running:
         yield running
-
-
-def call(arguments: str = "{}") -> dict[str, object]:
-    return {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
-
-
-def chats(*messages: dict[str, object]) -> dict[str, object]:
-    return {"messages": list(messages), "max_tokens": 1}
-
-
-ATTACKS = {
-    "messages": (CHAT, chats(*[{"role": "user", "content": ""}] * 29_000)),
-    "calls": (CHAT, chats({"role": "assistant", "tool_calls": [call()] * 10_000})),
-    "arguments": (CHAT, chats({"role": "assistant", "tool_calls": [call(str([1] * 49_999))]})),
-    "items": (
-        "/v1/responses",
-        {
-            "input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}]
-            * 16_000
-        },
-    ),
-    "thoughts": (
-        "/v1/responses",
-        {
-            "input": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]}]
-            * 15_000
-        },
-    ),
-    "fields": (CHAT, {**chats(*HI), **{f"field-{number}": 0 for number in range(140_000)}}),
-    "ids": (COMPLETIONS, {"prompt": [97] * 990_000}),
-    "prompts": (COMPLETIONS, {"prompt": [[97]] * 149_000}),
-    "angle brackets": (COMPLETIONS, {"prompt": "<" * 8_000_000}),
-    "half a character": (COMPLETIONS, {"prompt": [97] * 900_000, "user": "\ud800"}),
-    "tokens": ("/detokenize", {"tokens": [97] * 990_000}),
-}
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_one_body_does_not_hold_the_loop(server: RunningServer, name: str):
-    """By the CPU time of the loop's own thread, because the machine may be busy."""
-    path, body = ATTACKS[name]
-    content = json.dumps({"model": MODEL, **body}).encode()
-    response = server.http.post(path, content=content, headers={"content-type": "application/json"})
-    assert response.status_code in (200, 400, 429), response.text
-    assert server.metric("event_loop_work_seconds") < 0.05
-    assert server.metric("body_memory_bytes") == 0
 
 
 @pytest.mark.parametrize(
