@@ -19,24 +19,19 @@ def chats(*messages: dict[str, object]) -> dict[str, object]:
     return {"messages": list(messages), "max_tokens": 1}
 
 
+def items(item: dict[str, object], number: int) -> dict[str, object]:
+    return {"input": [item] * number, "max_output_tokens": 1}
+
+
+CALL = {"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}
+THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]}
+
 ATTACKS = {
     "messages": (CHAT, chats(*[{"role": "user", "content": ""}] * 29_000)),
     "calls": (CHAT, chats({"role": "assistant", "tool_calls": [call()] * 10_000})),
     "arguments": (CHAT, chats({"role": "assistant", "tool_calls": [call(str([1] * 49_999))]})),
-    "items": (
-        "/v1/responses",
-        {
-            "input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}]
-            * 16_000
-        },
-    ),
-    "thoughts": (
-        "/v1/responses",
-        {
-            "input": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]}]
-            * 14_000
-        },
-    ),
+    "items": ("/v1/responses", items(CALL, 16_000)),
+    "thoughts": ("/v1/responses", items(THOUGHT, 14_000)),
     "fields": (CHAT, {**chats(*HI), **{f"field-{number}": 0 for number in range(140_000)}}),
     "ids": (COMPLETIONS, {"prompt": [97] * 990_000}),
     "prompts": (COMPLETIONS, {"prompt": [[97]] * 149_000}),
