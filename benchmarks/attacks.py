@@ -165,6 +165,11 @@ BODIES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("emoji", COMPLETIONS, value(b"prompt", lambda: text("😀".encode()))),
     ("escapes", COMPLETIONS, value(b"prompt", lambda: text(b"\\u00e9"))),
     ("words", CHAT, lambda model: chat_of(model, b"word " * (TEN_MB // 5))),
+    (
+        "one wide character",
+        CHAT,
+        lambda model: chat_of(model, "😀".encode() + b"a " * (TEN_MB // 2 - 9)),
+    ),
     ("truncated words", COMPLETIONS, value(b"prompt", lambda: text(b"word "), TRUNCATED)),
     ("inputs of embeddings", EMBEDDINGS, value(b"input", lambda: array(b'"a"'))),
     ("ids of embeddings", EMBEDDINGS, value(b"input", lambda: array(b"1"))),
