@@ -83,7 +83,7 @@ def starting_gateway(
     """Like `gateway`, at the moment when the command has just been started."""
     port = free_port()
     command = [sys.executable, "-m", "gateway", "serve"]
-    environment = _environment({**settings, "server.port": str(port)}, tree)
+    environment = environment_of({**settings, "server.port": str(port)}, tree)
     with running(command, environment, tree) as process:
         yield RunningServer(name, process.pid, port, model)
 
@@ -131,8 +131,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment(settings: Mapping[str, str], tree: Path) -> dict[str, str]:
-    """The caller's, but with these settings alone: no settings file, no other variables."""
+def environment_of(settings: Mapping[str, str], tree: Path = ROOT) -> dict[str, str]:
+    """The caller's environment, but with these settings alone: no settings file, no other variables
+    of the server's. Its modules come from `tree`."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("LOCKGATE")}
     ours = {
         "LOCKGATE__" + path.upper().replace(".", "__"): value for path, value in settings.items()
@@ -140,7 +141,7 @@ def _environment(settings: Mapping[str, str], tree: Path) -> dict[str, str]:
     base = {
         "LOCKGATE_CONFIG": os.devnull,
         "LOCKGATE__ENGINE__NAME": "scripted",
-        "PYTHONPATH": str(tree),
+        "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]),
     }
     return {**others, **base, **ours}
 

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from gateway.chat.finish import FinishReason, ToolCall
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from gateway.chat.parsing.pieces import (
+    CallArguments,
+    CallLoop,
+    CallStart,
+    Content,
+    Parser,
+    Reasoning,
+)
 from gateway.generation.events import (
     NO_ECHO,
     Answer,
@@ -37,7 +44,7 @@ class _Call:
 
 class _ChoiceState:
     __slots__ = (
-        *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs"),
+        *("calls", "echo", "finish_reason", "has_tokens", "index", "logprobs", "loops"),
         *("num_cached_tokens", "num_echoed_tokens", "parser", "pieces", "prompt_logprobs"),
         *("reasoning", "started", "stop_reason", "token_ids", "tracker"),
     )
@@ -57,6 +64,7 @@ class _ChoiceState:
         self.num_echoed_tokens = 0
         self.pieces: list[str] = []
         self.started = False
+        self.loops = False
         self.has_tokens = False
         self.num_cached_tokens = 0
         self.finish_reason: FinishReason | None = None
@@ -105,6 +113,7 @@ class Assembler:
         self._num_unfinished = len(request_ids)
         self._usage: Usage | None = None
         self._begun: set[int] = set()
+        self._looping: list[str] = []
         self.num_choices = len(request_ids)
         self.num_completion_tokens = 0
         self.num_first_tokens = 0
@@ -126,6 +135,8 @@ class Assembler:
         events: list[Event] = []
         for output in outputs:
             choice = self._choices[output.request_id]
+            if choice.finish_reason is not None:
+                continue
             self.num_completion_tokens += len(output.token_ids)
             if output.token_ids and not choice.has_tokens:
                 choice.has_tokens = True
@@ -148,10 +159,19 @@ class Assembler:
             elif text:
                 choice.pieces.append(text)
                 events.append(TextDelta(choice.index, text))
-            if output.finish_reason is not None:
+            if choice.loops:
+                self._looping.append(output.request_id)
+                self._end(choice, "stop", events)
+            elif output.finish_reason is not None:
                 choice.stop_reason = output.stop_reason
                 self._end(choice, output.finish_reason, events)
         return events
+
+    def take_looping(self) -> list[str]:
+        """The requests whose choices ended since the last call because they repeat their tool
+        calls. The engine still runs them, unless they have ended by themselves in the meantime."""
+        looping, self._looping = self._looping, []
+        return looping
 
     def usage_so_far(self) -> Usage:
         """Tokens of the whole answer so far."""
@@ -259,15 +279,16 @@ def _read(
     pieces = parser.feed(text)
     if output.finish_reason is not None:
         pieces += parser.finish()
+    choice.loops = CallLoop() in pieces
     if has_tokens:
         content = ""
         if len(pieces) == 1 and isinstance(only := pieces[0], Content):
             content, pieces = only.text, []
         _emit(choice, content, output.token_ids, output.logprobs or (), events)
-    events += [_keep(choice, piece) for piece in pieces]
+    events += [_keep(choice, piece) for piece in pieces if not isinstance(piece, CallLoop)]
 
 
-def _keep(choice: _ChoiceState, piece: Piece) -> Event:
+def _keep(choice: _ChoiceState, piece: Content | Reasoning | CallStart | CallArguments) -> Event:
     match piece:
         case Content(text):
             choice.pieces.append(text)

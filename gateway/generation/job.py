@@ -66,6 +66,12 @@ class Job(Struct, frozen=True, kw_only=True):
         return self.limit.num_tokens != 0 or self.sampling.prompt_logprobs is not None
 
     @property
+    def must_call(self) -> bool:
+        """Whether the answer can only be tool calls."""
+        tools = self.prompt.tools if isinstance(self.prompt, Conversation) else None
+        return tools is not None and tools.must_call
+
+    @property
     def count_param(self) -> str:
         """The request parameter that makes the number of the engine's requests large."""
         if not isinstance(self.prompt, Conversation) and len(self.prompt.prompts) > 1:

@@ -30,6 +30,8 @@ class Deltas(Protocol):
 
     async def __anext__(self) -> list[RequestOutput]: ...
 
+    def abort(self, request_id: str) -> None: ...
+
     def close(self) -> None: ...
 
     def expire(self, error: LockgateError) -> None: ...
@@ -50,6 +52,9 @@ class FinishedDeltas:
         if not outputs:
             raise StopAsyncIteration
         return outputs
+
+    def abort(self, request_id: str) -> None:
+        pass  # it has ended
 
     def close(self) -> None:
         pass  # nothing is held
@@ -140,6 +145,8 @@ class AnswerRun:
             _rename(error, self._param_names)
             raise
         events = self._assembler.push(outputs)
+        for request_id in self._assembler.take_looping():
+            self._deltas.abort(request_id)
         self._timeline.delta(len(outputs))
         if self._assembler.is_finished:
             self.is_finished = True

@@ -35,6 +35,10 @@ ToolDialect = Literal[
     "phi",
     "functiongemma",
     "gemma4",
+    "qwen3_coder",
+    "seed_oss",
+    "glm45",
+    "minimax_m2",
     "json",
 ]
 Monitoring = Literal["admin", "key", "loopback", "open"]

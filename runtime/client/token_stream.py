@@ -46,6 +46,13 @@ class TokenStream:
         self._pending.clear()
         return outputs
 
+    def abort(self, request_id: str) -> None:
+        """Abort one request if it is unfinished. The stream goes on with the others."""
+        if request_id in self._unfinished:
+            del self._unfinished[request_id]
+            self._pending.pop(request_id, None)
+            self._on_close([request_id])
+
     def close(self) -> None:
         """Abort the unfinished requests. A plain call, idempotent; wakes a waiting reader."""
         if self.closed or (not self._unfinished and self._error is None):

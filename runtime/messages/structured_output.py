@@ -17,13 +17,14 @@ class TagStructure(Struct, frozen=True, array_like=True):
     name: str = ""
 
 
-class BareCalls(Struct, frozen=True, omit_defaults=True):
-    """How calls without an opening look: JSON objects with the function's name and its arguments,
-    in any spacing, with which an answer begins. Regular expressions, in which a space stands for
-    any blanks, for what may come before the first, between two and after the last ("": nothing)."""
+class ArgumentTags(Struct, frozen=True, array_like=True):
+    """How arguments that are text between tags stand in a call: `before_key`, the argument's name,
+    `before_value`, the value with `margin` before and behind it, `value_end`, `after`."""
 
-    before: str = ""
-    between: str = ""
+    before_key: str
+    before_value: str
+    value_end: str
+    margin: str = ""
     after: str = ""
 
 
@@ -36,7 +37,9 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `stop_after_first` there is one call. `content` is the text of a JSON schema for answers without
     a call, which are free without it, and `answer` stands before such content. Where something has
     to come, thoughts between `thought_start` and `thought_end` may come first, unless both are "".
-    `special_tokens` are names and ids of the tokens in these texts that stand for no text.
+    `special_tokens` are names and ids of the tokens in these texts that stand for no text. With
+    `bare_calls` an answer may also begin with calls without an opening (`bare_calls.py`), which are
+    then enforced as well. With `arguments` there is text between tags in the place of JSON.
     """
 
     trigger: str
@@ -52,7 +55,8 @@ class StructuralTag(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thought_start: str = ""
     thought_end: str = ""
     special_tokens: tuple[tuple[str, int], ...] = ()
-    bare: BareCalls | None = None
+    bare_calls: bool = False
+    arguments: ArgumentTags | None = None
 
     @property
     def is_optional(self) -> bool:

@@ -3,14 +3,28 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from runtime.messages.structured_output import BareCalls, StructuralTag, TagStructure
+from runtime.messages.bare_calls import (
+    ARGUMENTS,
+    after_calls,
+    before_calls,
+    between_calls,
+    call_begin,
+    wrapped_call_begin,
+)
+from runtime.messages.structured_output import StructuralTag, TagStructure
+from runtime.structured.tagged_arguments import ArgumentRules, text_rules
 
 _FREE_TEXT = r"/(.|\n)*/"
 _BLANKS = r"[ \t\r\n]{0,40}"
 _ANY_BLANKS = r"[\s\x1c-\x1f]*"
 """Whitespace within a bare call, and all that a parser accepts as whitespace in the head of one."""
+
+_HEAD = _ANY_BLANKS + before_calls(_ANY_BLANKS) + call_begin(_ANY_BLANKS)
+_WRAPPED_HEAD = _ANY_BLANKS + before_calls(_ANY_BLANKS) + wrapped_call_begin(_ANY_BLANKS)
+"""The start of an answer with a bare call, up to the function's name."""
 
 _REGEX_SYNTAX = re.compile(r"([\\.^$*+?()\[\]{}|/])")
 
@@ -30,8 +44,10 @@ def lark_grammar(
 
 def is_legacy(tag: StructuralTag) -> bool:
     """Whether `legacy_structural_tag` can express the tag. That format leaves all text outside the
-    calls free, looks for calls in the whole answer, and has no tokens without text."""
-    return not (tag.at_start or tag.must_call or tag.content is not None or tag.special_tokens)
+    calls free, looks for calls in the whole answer, and has neither tokens without text nor
+    arguments between tags."""
+    is_plain = tag.content is None and tag.arguments is None
+    return is_plain and not (tag.at_start or tag.must_call or tag.special_tokens)
 
 
 def legacy_structural_tag(tag: StructuralTag) -> str:
@@ -70,31 +86,35 @@ def _free_start(tag: StructuralTag, trigger: str) -> list[str]:
     """The rules for free text that may contain tool calls. An answer that starts like a call
     without its opening tag is ambiguous until the function's name: from there it calls a known
     function, or it is text."""
-    text, head, rest = _FREE_TEXT, "", _FREE_TEXT
+    text, head, rest = _FREE_TEXT, f"/{_HEAD}/", _FREE_TEXT
     before = {"TEXT": ""}
-    if tag.bare is not None:
+    if tag.bare_calls:
         names = "|".join(re.escape(structure.name) for structure in tag.structures)
-        head, before["REST"] = f"/{_head(tag.bare)}/", "HEAD "
-        text, rest = f"{text} & ~/{_head(tag.bare)}(.|\\n)*/", f'{rest} & ~/({names})"(.|\\n)*/'
+        before["REST"] = "(HEAD | WRAPPED_HEAD) "
+        text = f"{text} & ~/({_HEAD}|{_WRAPPED_HEAD})(.|\\n)*/"
+        rest = f'{rest} & ~/({names})"(.|\\n)*/'
     if tag.at_start:
         at_start = _quoted(tag.trigger)
         text, head = f"{text} & ~/{at_start}(.|\\n)*/", f"{head} & ~/{at_start}/"
-    lines = [f"TEXT: {text}", *([f"HEAD: {head}", f"REST: {rest}"] if tag.bare else [])]
+    lines = [f"TEXT: {text}"]
+    if tag.bare_calls:
+        lines += [f"HEAD: {head}", f"WRAPPED_HEAD: /{_WRAPPED_HEAD}/", f"REST: {rest}"]
     ways = [f"{trigger} calls"] if tag.at_start else []
     for lexeme in [] if tag.at_start else before:
-        way, rules = _up_to_trigger(lexeme, trigger, tag)
+        way, rules = _up_to_trigger(lexeme, tag)
         ways.append(f"{before[lexeme]}{way} calls")
         lines += rules
     ways += [f"{heads}{lexeme}" for lexeme, heads in before.items()]
-    return [f"start: {' | '.join([*ways, *(['HEAD bare'] if tag.bare else [])])}", *lines]
+    return [f"start: {' | '.join([*ways, *(['bare'] if tag.bare_calls else [])])}", *lines]
 
 
-def _up_to_trigger(lexeme: str, trigger: str, tag: StructuralTag) -> tuple[str, list[str]]:
+def _up_to_trigger(lexeme: str, tag: StructuralTag) -> tuple[str, list[str]]:
     """The expression for free text followed by the trigger, and the rules that it needs."""
-    if tag.trigger in dict(tag.special_tokens):
-        return f"{lexeme} {trigger}", []
+    first, *rest = _term_list(tag.trigger, tag)
+    if first.startswith("<["):
+        return " ".join([lexeme, first, *rest]), []
     rule = f"{lexeme.lower()}_to_trigger"
-    return rule, [f"{rule}[lazy]: {lexeme} {trigger}"]
+    return " ".join([rule, *rest]), [f"{rule}[lazy]: {lexeme} {first}"]
 
 
 def _thoughts(tag: StructuralTag) -> list[str]:
@@ -120,32 +140,38 @@ def _calls(
         f"calls: {opening} call {more} {_terms(tag.close, tag)}",
         f"call: {_either('call_', numbers)}",
     ]
+    if tag.arguments is not None:
+        lines += text_rules(tag.arguments, partial(_term_list, tag=tag))
     for number, structure in enumerate(tag.structures):
         schema = json_options(structure, json.loads(structure.schema))
-        text = json.dumps(schema, ensure_ascii=False)
         begin, end = _terms(structure.begin, tag), _terms(structure.end, tag)
-        lines += [
-            f"call_{number}: {begin} arguments_{number} {end}",
-            f"arguments_{number}: %json {text}",
-        ]
-    if tag.bare is not None:
-        lines += _bare_calls(tag.bare, tag)
+        lines.append(f"call_{number}: {begin} arguments_{number} {end}")
+        lines += _arguments(f"arguments_{number}", structure, schema, tag)
+    if tag.bare_calls:
+        lines += _bare_calls(tag)
     return lines
 
 
-def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
-    """The rules for calls without an opening tag, after the head of the first call. A closing tag
-    may follow them all the same."""
-    between, after = (part.replace(" ", _BLANKS) for part in (bare.between, bare.after))
-    close = f"({_terms(tag.close, tag)})?" if tag.close and not tag.at_start else ""
-    more = "" if tag.stop_after_first else "(NEXT named)*"
+def _arguments(name: str, structure: TagStructure, schema: Any, tag: StructuralTag) -> list[str]:
+    if tag.arguments is None:
+        return [f"{name}: %json {json.dumps(schema, ensure_ascii=False)}"]
+    terms = partial(_term_list, tag=tag)
+    return ArgumentRules(name, structure, schema, tag.arguments, terms).lines()
+
+
+def _bare_calls(tag: StructuralTag) -> list[str]:
+    """The rules for calls without an opening tag. A closing tag may follow all the same."""
+    close = f"AFTER | {_terms(tag.close, tag)}" if tag.close and not tag.at_start else "AFTER"
+    more = "" if tag.stop_after_first else "(NEXT named | WRAPPED_NEXT named BARE_END)*"
+    between = _BLANKS + between_calls(_BLANKS)
     lines = [
-        f"bare: named {more} {'AFTER?' if after else ''} {close}",
+        f"bare: (HEAD named | WRAPPED_HEAD named BARE_END) {more} ({close})?",
         f"named: {_either('named_', range(len(tag.structures)))}",
-        f"NEXT: /{_BLANKS}{between}{_to_name(_BLANKS)}/",
-        rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"(arguments|parameters)"{_BLANKS}:{_BLANKS}/',
+        f"NEXT: /{between}{call_begin(_BLANKS)}/",
+        f"WRAPPED_NEXT: /{between}{wrapped_call_begin(_BLANKS)}/",
+        rf'TO_ARGUMENTS: /{_BLANKS},{_BLANKS}"{ARGUMENTS}"{_BLANKS}:{_BLANKS}/',
         rf"BARE_END: /{_BLANKS}\}}/",
-        *([f"AFTER: /{_BLANKS}{after}/"] if after else []),
+        f"AFTER: /{_BLANKS}{after_calls(_BLANKS)}/",
     ]
     for number, structure in enumerate(tag.structures):
         name = json.dumps(f'{structure.name}"')
@@ -155,18 +181,6 @@ def _bare_calls(bare: BareCalls, tag: StructuralTag) -> list[str]:
 
 def _either(rule: str, numbers: Iterable[int]) -> str:
     return " | ".join(f"{rule}{number}" for number in numbers)
-
-
-def _head(bare: BareCalls) -> str:
-    """A regular expression for the start of an answer with a bare call, up to the name."""
-    return f"{_ANY_BLANKS}{bare.before.replace(' ', _ANY_BLANKS)}{_to_name(_ANY_BLANKS)}"
-
-
-def _to_name(blanks: str) -> str:
-    """A regular expression for the start of a bare call, up to the function's name."""
-    kind = rf'("type"{blanks}:{blanks}"function"{blanks},{blanks})?'
-    number = rf'("id"{blanks}:{blanks}"[^"]*"{blanks},{blanks})?'
-    return rf'\{{{blanks}{kind}{number}"name"{blanks}:{blanks}"'
 
 
 def _terms(text: str, tag: StructuralTag) -> str:

@@ -12,7 +12,8 @@ class Detokenizer:
     """Converts tokens to text. Bytes of an unfinished character wait for the next token.
 
     The pieces, joined, are the bytes of all tokens decoded at once; bytes that are not UTF-8 become
-    U+FFFD. Tokens of `shown_token_ids` that stand for no bytes are shown by their names.
+    U+FFFD. If the tokens end within a character, its bytes have no text. Tokens of
+    `shown_token_ids` that stand for no bytes are shown by their names.
     """
 
     def __init__(self, tokenizer: Tokenizer, shown_token_ids: Sequence[int] = ()) -> None:
@@ -25,10 +26,6 @@ class Detokenizer:
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens complete."""
         return self._decode(b"".join(map(self._token_bytes, token_ids)))
-
-    def flush(self) -> str:
-        """The rest of the text at the end: an unfinished character becomes U+FFFD."""
-        return self._decode(b"", True)
 
 
 class _Named:

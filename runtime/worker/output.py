@@ -63,8 +63,8 @@ class _TextState:
         return self.push(token_ids if self._include else token_ids[:-1])
 
     def flush(self) -> str:
-        text = self.detokenizer.flush()
-        return text if self.stop is None else self.stop.push(text) + self.stop.flush()
+        """The text still held back, at the end of the generation."""
+        return "" if self.stop is None else self.stop.flush()
 
 
 class OutputProcessor:

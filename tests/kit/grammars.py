@@ -1,5 +1,7 @@
 """What a grammar takes, in the vocabulary of the scripted engine."""
 
+import random
+
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
@@ -19,3 +21,29 @@ def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool
             return False
         guide.push([token_id])
     return bool(guide.allowed[TOKENIZER.eos_token_id])
+
+
+def walk(
+    compiler: GrammarCompiler,
+    asked: StructuredOutput,
+    dice: random.Random,
+    *,
+    start: str = "",
+    now_and_then: str = "",
+) -> str:
+    """A random text that the grammar lets through after `start`, up to an end: at each byte one of
+    those that may come, now and then a whole text."""
+    params = SamplingParams(max_tokens=1, structured_output=asked)
+    guide = Guide(compiler.compile(asked).result(), params)
+    text: list[int] = []
+    planned: list[int] = []
+    guide.push(TOKENIZER.encode(start, add_special=False, parse_special=True))
+    while True:
+        choices = sorted({*map(int, guide.allowed.nonzero()[0])} - {*guide.end_token_ids})
+        if guide.allowed[TOKENIZER.eos_token_id] and (not choices or dice.random() < 0.25):
+            return b"".join(map(TOKENIZER.token_bytes, text)).decode()
+        if not planned and len(choices) > 1 and dice.random() < 0.2:
+            planned = list(now_and_then.encode())
+        chosen = planned.pop(0) if planned and planned[0] in choices else dice.choice(choices)
+        text.append(chosen)
+        guide.push(text[-1:])

@@ -56,6 +56,7 @@ async def create_chat_completion(request: AnyRequest, context: CurrentContext) -
             usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
             logprobs=_logprobs_writer(data, model) if data.logprobs else None,
             legacy_calls=bool(data.functions),
+            must_call=job.must_call,
             report=token_report(data, run, model),
         )
 

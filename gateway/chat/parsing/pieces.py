@@ -18,11 +18,13 @@ class Reasoning(Struct, frozen=True, gc=False):
 
 
 class CallStart(Struct, frozen=True, gc=False):
-    """A tool call begins. `number` counts the calls of one choice from 0."""
+    """A tool call begins. `number` counts the calls of one choice from 0. With `is_bare` the call
+    follows another one without any mark or separator."""
 
     number: int
     id: str
     name: str
+    is_bare: bool = False
 
 
 class CallArguments(Struct, frozen=True, gc=False):
@@ -32,7 +34,11 @@ class CallArguments(Struct, frozen=True, gc=False):
     text: str
 
 
-Piece: TypeAlias = Content | Reasoning | CallStart | CallArguments
+class CallLoop(Struct, frozen=True, gc=False):
+    """The answer repeats its calls, so it ends here."""
+
+
+Piece: TypeAlias = Content | Reasoning | CallStart | CallArguments | CallLoop
 
 
 class Parser(Protocol):

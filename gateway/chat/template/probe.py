@@ -10,6 +10,9 @@ Render = Callable[[list[Mapping[str, Any]], Mapping[str, Any]], str]
 """Renders messages and variables to a prompt; raises whatever the template raises."""
 
 _FUNCTION, _KEY, _RESULT = "lookup7f3a", "key7f3a", "toolresult7f3a"
+_WRITTEN_KEYS = (f'"{_KEY}"', f"{_KEY}:", f"={_KEY}>", f">{_KEY}<")
+"""A key of an argument as prompts show it: in JSON, without quotes, or between tags."""
+
 _LONG_ID, _SHORT_ID = "call_0123456789abcdef01234567", "a1b2c3d4e"
 
 
@@ -30,7 +33,7 @@ def probe_tools(render: Render) -> ToolSupport:
     shows_tools = _FUNCTION in _rendered(render, [{"role": "user", "content": "q"}])
     for short_ids, text_arguments in product((False, True), repeat=2):
         prompt = _rendered(render, _conversation(short_ids, text_arguments))
-        if _RESULT in prompt and (f'"{_KEY}"' in prompt or f"{_KEY}:" in prompt):
+        if _RESULT in prompt and any(written in prompt for written in _WRITTEN_KEYS):
             return ToolSupport(shows_tools, True, text_arguments, short_ids)
     prompt = _rendered(render, _conversation(False, False))
     return ToolSupport(shows_tools, _RESULT in prompt and _KEY in prompt)

@@ -2,49 +2,54 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import regex
 from msgspec import Struct
 
 from gateway.chat.parsing.json_scanner import JsonScanner
 from gateway.chat.parsing.marks import first_mark, num_held
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece
 from gateway.chat.parsing.surrogates import escaped
+from runtime.messages.bare_calls import ARGUMENTS, before_calls, call_begin, wrapped_call_begin
 
-_KIND = r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"id"\s*:\s*"[^"]*"\s*,\s*)?'
-_NAME = r'"name"\s*:\s*"(?P<name>[^"\\]*)"'
+_S = r"\s*"
+_WRAPPERS = ("function", "function_call")
+_BEGIN = rf"(?:(?P<wrapper>{wrapped_call_begin(_S)})|{call_begin(_S)})(?P<name>[^\"\\]*)\""
 
-OBJECT_HEAD = re.compile(
-    rf"\s*(?:```(?:json)?\s*)?\[?\s*{_KIND}{_NAME}"
-    r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
-)
+OBJECT_HEAD = re.compile(rf"\s*{before_calls(_S)}{_BEGIN}\s*,\s*\"{ARGUMENTS}\"\s*:\s*(?=\{{)")
 """The head of a call that is a JSON object of its own, up to its arguments. It may be the first of
 a list, and inside a code fence."""
 
+BARE_CALL = regex.compile(rf"\s*{before_calls(_S)}(?:{wrapped_call_begin(_S)}|{call_begin(_S)})")
+"""The beginning of a call without a mark."""
+
 _OBJECT_HOPE = re.compile(r"\s*(?:`{1,2}|```j?s?o?n?\s*)?\[?\s*(\{.*)?", re.DOTALL)
-_NAMED = re.compile(rf"[^{{]*{_KIND}{_NAME}")
-_SPACE = re.compile(r"\s*")
+_NAMED = re.compile(rf"[^{{]*{_BEGIN}")
+_SPACE = re.compile(_S)
+_OBJECT_TAIL = ("]", "```")
+_OBJECT_AGAIN = (",", ";")
 
 
 class CallSyntax(Struct, frozen=True, kw_only=True):
     """The syntax of tool calls in a text.
 
-    `openers` are marks that a call's head follows. `bare` are the beginnings, blanks aside, of
-    calls without a mark; such a call comes first in an answer or after another call. `head` matches
-    the text before the arguments, with the function's name; `hope` matches a text that may become a
-    head. With `is_object` a call is a JSON object of its own, whose members may come in any order.
-    `tail` are texts that may follow a call, each once and in this order. After `again` another head
-    comes.
+    `openers` are marks that a call's head follows. `head` matches the text before the arguments,
+    with the function's name; `hope` matches a text that may become a head. With `is_object` a call
+    is a JSON object of its own, whose members may come in any order, or a list of them. `tail` are
+    texts that may follow a call, each once and in this order. After `again` another head comes.
+    `bare` matches the beginning of a call without a mark, which is always such an object; it comes
+    first in an answer or after another call.
     """
 
     openers: tuple[str, ...]
-    bare: tuple[str, ...] = ()
     head: re.Pattern[str] = OBJECT_HEAD
     hope: re.Pattern[str] = _OBJECT_HOPE
     is_object: bool = True
-    tail: tuple[str, ...]
+    tail: tuple[str, ...] = ()
     again: tuple[str, ...]
+    bare: regex.Pattern[str] | None = BARE_CALL
 
 
 class Call(NamedTuple):
@@ -77,9 +82,13 @@ class CallParser:
         self._buffer = ""
         self._held = ""  # text removed from the buffer that may still be content
         self._state: Callable[[], bool] = self._begin
+        self._mark = ""
         self._is_bare = False
+        self._is_object = syntax.is_object
         self._scanner = JsonScanner()
+        self._depth = 1
         self._tail: Sequence[str] = ()
+        self._again: Sequence[str] = ()
         self._pieces: list[Piece] = []
 
     def feed(self, text: str) -> list[Piece]:
@@ -119,11 +128,12 @@ class CallParser:
 
     def _begins_bare(self, text: str) -> bool | None:
         """Whether a call without a mark begins here; None while undecided."""
-        beginning = "".join(text.split())
-        if any(beginning.startswith(start) for start in self._syntax.bare):
-            return True
-        is_open = any(start.startswith(beginning) for start in self._syntax.bare)
-        return None if is_open else False
+        if self._syntax.bare is None:
+            return False
+        found = self._syntax.bare.match(text, partial=True)
+        if found is None:
+            return False
+        return None if found.partial else True
 
     def _text(self) -> bool:
         position, opener = first_mark(self._buffer, self._syntax.openers)
@@ -145,21 +155,27 @@ class CallParser:
     def _restart_head(self, mark: str) -> None:
         """`mark` is the text before the head."""
         self._state = self._head
-        self._is_bare = mark not in self._syntax.openers
+        self._mark = mark
+        if mark not in _OBJECT_AGAIN:
+            self._is_bare = not mark
+            self._is_object = self._syntax.is_object or not mark
         self._scanner = JsonScanner()
         self._num_scanned = 0
 
     def _head(self) -> bool:
-        head = self._syntax.head.match(self._buffer)
+        syntax = self._syntax
+        head = (OBJECT_HEAD if self._is_object else syntax.head).match(self._buffer)
         if head is not None and head["name"] in self._names:
             self._start(head["name"])
             self._buffer = self._buffer[head.end() :]
+            self._depth = 2 if self._is_object and head["wrapper"] else 1
             self._scanner = JsonScanner()
             self._state = self._arguments
             return True
-        if head is not None or not self._syntax.hope.fullmatch(self._buffer):
+        hope = _OBJECT_HOPE if self._is_object else syntax.hope
+        if head is not None or not hope.fullmatch(self._buffer):
             return self._no_call()
-        return self._syntax.is_object and self._whole_object()
+        return self._is_object and self._whole_object()
 
     def _whole_object(self) -> bool:
         """Parses a call whose members come in another order, which needs the complete object."""
@@ -197,9 +213,9 @@ class CallParser:
         self._buffer = "" if end is None else self._buffer[end:]
         if end is None:
             return False
-        if not self._syntax.is_object:
+        if not self._is_object:
             return self._ended()
-        self._scanner = JsonScanner(depth=1)
+        self._scanner = JsonScanner(depth=self._depth)
         self._state = self._rest
         return True
 
@@ -210,7 +226,10 @@ class CallParser:
         return end is not None and self._ended()
 
     def _ended(self) -> bool:
-        self._tail = self._syntax.tail
+        self._tail, self._again = self._syntax.tail, self._syntax.again
+        if self._is_object:
+            self._tail = (*_OBJECT_TAIL, *self._tail)
+            self._again = (*self._again, *_OBJECT_AGAIN)
         self._state = self._after
         return True
 
@@ -224,7 +243,7 @@ class CallParser:
                 self._tail = self._tail[number + 1 :]
                 self._buffer = rest[len(text) :]
                 return True
-        for text in self._syntax.again:
+        for text in self._again:
             if rest.startswith(text):
                 self._held = self._buffer[: space.end()] + text
                 self._buffer = rest[len(text) :]
@@ -234,9 +253,7 @@ class CallParser:
         if is_call:
             self._restart_head("")
             return True
-        if is_call is None or any(
-            text.startswith(rest) for text in (*self._tail, *self._syntax.again)
-        ):
+        if is_call is None or any(text.startswith(rest) for text in (*self._tail, *self._again)):
             return False
         self._state = self._text
         return True
@@ -245,7 +262,8 @@ class CallParser:
         self._held = ""
         self._number += 1
         if self._is_told:
-            self._pieces.append(CallStart(self._number, self._new_id(), name))
+            is_bare = self._number > 0 and not self._mark
+            self._pieces.append(CallStart(self._number, self._new_id(), name, is_bare))
 
     def _say(self, text: str) -> None:
         if text and self._is_told:
@@ -262,7 +280,9 @@ def read_call(text: str) -> Call | None:
         call = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(call, dict) or not isinstance(name := call.get("name"), str):
+    if isinstance(call, dict):
+        call = next((call[key] for key in _WRAPPERS if isinstance(call.get(key), dict)), call)
+    if not isinstance(call, dict) or not isinstance(name := _name(call), str):
         return None
     arguments = call.get("arguments", call.get("parameters"))
     if arguments is None:
@@ -270,3 +290,7 @@ def read_call(text: str) -> Call | None:
     if isinstance(arguments, str):
         return Call(name, escaped(arguments) or "{}")
     return Call(name, escaped(json.dumps(arguments, ensure_ascii=False)))
+
+
+def _name(call: Mapping[str, Any]) -> Any:
+    return call.get("name", call.get("function"))

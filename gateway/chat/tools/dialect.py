@@ -1,23 +1,24 @@
 """The interface of a tool dialect: how a model writes tool calls, and which parser reads them."""
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from gateway.chat.parsing.pieces import Parser
-from runtime.messages.structured_output import BareCalls
+from runtime.messages.structured_output import ArgumentTags
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
     """The syntax of calls that a grammar (`StructuralTag`) enforces.
 
     A text begins with `opening`, whose first part is `trigger`; then come calls with `separator`
-    between them, and `close`. `begin` returns, for a function's name, the text before its
-    arguments; `end` is the text after them. With `at_start` a call can only be at the beginning of
-    the answer. `thought_start` and `thought_end` surround reasoning that may precede the call in
-    the same text; `answer` is the marker before ordinary content. `bare` describes calls without
-    the opening, which some models also write when tool calls are optional.
+    between them, and `close`. `before` is text before the opening that models may leave out.
+    `begin` returns, for a function's name, the text before its arguments; `end` is the text after
+    them. With `arguments` the arguments are text between tags, otherwise JSON. With `at_start` a
+    call can only be at the beginning of the answer. `thought_start` and `thought_end` surround
+    reasoning that may precede the call in the same text; `answer` is the marker before ordinary
+    content.
     """
 
     trigger: str
@@ -30,15 +31,21 @@ class CallForm(Struct, frozen=True, kw_only=True):
     answer: str = ""
     thought_start: str = ""
     thought_end: str = ""
-    bare: BareCalls | None = None
+    before: str = ""
+    arguments: ArgumentTags | None = None
 
 
 class NewParser(Protocol):
-    """Makes the parser of one choice. `names` are the available functions. `max_calls` is how many
-    calls are emitted (the rest is dropped); None emits all."""
+    """Makes the parser of one choice. `functions` maps the names of the available functions to the
+    JSON schemas of their arguments. `max_calls` is how many calls are emitted (the rest is
+    dropped); None emits all."""
 
     def __call__(
-        self, names: Collection[str], new_id: Callable[[], str], max_calls: int | None
+        self,
+        functions: Mapping[str, Mapping[str, Any]],
+        new_id: Callable[[], str],
+        max_calls: int | None,
+        /,
     ) -> Parser: ...
 
 
@@ -47,9 +54,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     A chat template teaches the dialect if it contains all texts of one of `signs`. `marks` are
     texts that the parser searches for; marks that are tokens without text must be shown. `form` is
-    None if arguments are not JSON; no grammar is made for them. `new_form_parser` makes a parser of
-    calls in `form` that treats bare calls as content; None if `new_parser` does so already. With
-    `parses_reasoning` the parser finds the reasoning as well.
+    None if no grammar can be made for the syntax. `new_form_parser` makes a parser
+    that reads calls in `form` alone and treats bare calls as content; None if `new_parser` finds no
+    bare calls. With `parses_reasoning` the parser finds the reasoning as well.
     """
 
     name: str

@@ -11,8 +11,10 @@ from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.llama3 import LLAMA3
 from gateway.chat.tools.dialects.mistral import MISTRAL, MISTRAL_ARGS
 from gateway.chat.tools.dialects.phi import PHI
+from gateway.chat.tools.dialects.tagged import GLM45, MINIMAX_M2, QWEN3_CODER, SEED_OSS
 
 _BY_SIGN = (
+    *(SEED_OSS, MINIMAX_M2, QWEN3_CODER, GLM45),
     *(HARMONY, GEMMA4, FUNCTION_GEMMA, DEEPSEEK_V3, DEEPSEEK_V31),
     *(MISTRAL_ARGS, MISTRAL, PHI, HERMES, LLAMA3),
 )

@@ -11,12 +11,14 @@ from msgspec import Struct
 
 from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import Parser
+from gateway.chat.tools.call_loops import LoopGuard
 from gateway.chat.tools.calls_only import CallsOnly
 from gateway.chat.tools.dialect import CallForm, Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.tool_use import FunctionSpec, ToolUse
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
+from runtime.messages.tagged_values import moved
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
@@ -46,7 +48,7 @@ def make_tool_constraint(
     if use.must_call and (dialect.form is None or not has_tags):
         return _plan(use, GENERIC, {}, _json_calls(use))
     hidden = hidden_tokens(dialect.marks, tokenizer)
-    structured = _tagged(use, dialect.form, hidden, wanted)
+    structured = _tagged(use, dialect, hidden, wanted)
     is_strict = any(function.is_strict for function in use.callable)
     if wanted is not None or (is_strict and not has_tags):
         dialect = _without_bare_calls(dialect)
@@ -78,8 +80,9 @@ def _plan(
 ) -> ToolConstraint:
     max_calls = None if use.parallel else 1
     new_parser: Callable[[], Parser] = partial(
-        dialect.new_parser, names=use.names, new_id=new_call_id, max_calls=max_calls
+        dialect.new_parser, use.schemas, new_call_id, max_calls
     )
+    new_parser = partial(_guarded, new_parser)
     if use.must_call:
         new_parser = partial(_calls_only, new_parser)
     reason: FinishReason = "tool_calls"
@@ -92,17 +95,22 @@ def _plan(
     )
 
 
+def _guarded(new_parser: Callable[[], Parser]) -> Parser:
+    return LoopGuard(new_parser())
+
+
 def _calls_only(new_parser: Callable[[], Parser]) -> Parser:
     return CallsOnly(new_parser())
 
 
 def _tagged(
     use: ToolUse,
-    form: CallForm | None,
+    dialect: Dialect,
     hidden: Mapping[str, int],
     wanted: StructuredOutput | None,
 ) -> StructuredOutput | None:
     """Calls in the model's dialect, among free text or instead of it."""
+    form = dialect.form
     if form is None:
         _check_free(use, wanted)
         return None
@@ -117,9 +125,11 @@ def _tagged(
         )
         for function in use.callable
     )
+    comes_first = use.must_call or wanted is not None or any(mark in form.before for mark in hidden)
+    before = form.before if comes_first else ""
     tag = StructuralTag(
-        trigger=form.trigger,
-        opening=form.opening,
+        trigger=before + form.trigger,
+        opening=before + form.opening,
         separator=form.separator,
         close=form.close,
         structures=structures,
@@ -127,7 +137,8 @@ def _tagged(
         must_call=use.must_call,
         stop_after_first=not use.parallel,
         content=None if use.must_call else _content(wanted),
-        bare=None if use.must_call or wanted is not None else form.bare,
+        bare_calls=dialect.new_form_parser is not None and not use.must_call and wanted is None,
+        arguments=form.arguments,
     )
     if use.must_call or wanted is not None:
         tag = _with_thoughts(tag, form)
@@ -145,7 +156,8 @@ def _special_tokens(tag: StructuralTag, hidden: Mapping[str, int]) -> tuple[tupl
     """The tokens without text that occur in the tag's texts."""
     calls = (structure.begin + structure.end for structure in tag.structures)
     around = (tag.opening, tag.separator, tag.close, tag.answer, tag.thought_start, tag.thought_end)
-    texts = (*around, *calls)
+    tags = () if tag.arguments is None else msgspec.structs.astuple(tag.arguments)
+    texts = (*around, *calls, *tags)
     return tuple(
         (mark, token_id) for mark, token_id in hidden.items() if any(mark in t for t in texts)
     )
@@ -209,21 +221,8 @@ def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "name": {"const": function.name},
-            "arguments": _moved(function.arguments.closed, pointer),
+            "arguments": moved(function.arguments.closed, pointer),
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
-
-
-def _moved(part: Any, pointer: str) -> Any:
-    """Moves a schema into another schema: its references now begin at `pointer`."""
-    if isinstance(part, list):
-        return [_moved(item, pointer) for item in part]
-    if not isinstance(part, dict):
-        return part
-    moved = {key: _moved(value, pointer) for key, value in part.items()}
-    reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        moved["$ref"] = pointer + reference[1:]
-    return moved

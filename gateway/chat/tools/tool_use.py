@@ -44,8 +44,9 @@ class ToolUse(Struct, frozen=True, kw_only=True):
         return self.mode != "auto"
 
     @property
-    def names(self) -> frozenset[str]:
-        return frozenset(function.name for function in self.callable)
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """The schemas of the arguments of the functions that the model may call now."""
+        return {function.name: function.arguments.closed for function in self.callable}
 
     def as_template_tools(self) -> list[dict[str, Any]]:
         """The tools in the form that chat templates take."""

@@ -65,13 +65,15 @@ def streamed_messages(
     return [messages[index] for index in sorted(messages)]
 
 
-def whole_messages(answer: dict[str, Any], *, exact: bool = False) -> list[dict[str, Any]]:
-    """The same of a chat in one piece."""
+def whole_messages(
+    answer: dict[str, Any], *, exact: bool = False, must_call: bool = False
+) -> list[dict[str, Any]]:
+    """The same of a chat in one piece. With `must_call` it has no content, also without a call."""
     told = []
     for choice in answer["choices"]:
         message = choice["message"]
         calls = message.get("tool_calls", [])
-        assert message["content"] is not None or calls
+        assert message["content"] is not None or calls or must_call
         assert len({call["id"] for call in calls}) == len(calls)
         assert all(call["id"].startswith("call_") for call in calls)
         assert message.get("reasoning_content") == message.get("reasoning")

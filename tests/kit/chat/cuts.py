@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import strategies as st
 
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Parser, Piece, Reasoning
+from gateway.chat.parsing.pieces import (
+    CallArguments,
+    CallLoop,
+    CallStart,
+    Content,
+    Parser,
+    Piece,
+    Reasoning,
+)
 from gateway.chat.tools.dialect import Dialect
 from gateway.generation.events import OutputParsing
 from runtime.messages.request import RequestOutput, TokenLogprobs
@@ -76,7 +84,9 @@ class Markup:
 def parsing_of(dialect: Dialect) -> OutputParsing:
     """Of answers that may call `f`."""
     numbers = itertools.count()
-    return OutputParsing(lambda: dialect.new_parser(("f",), lambda: f"call_{next(numbers)}", None))
+    return OutputParsing(
+        lambda: dialect.new_parser({"f": {}}, lambda: f"call_{next(numbers)}", None)
+    )
 
 
 def slow_but_for(names: Iterable[str], *fast: str) -> list[Any]:
@@ -98,7 +108,7 @@ def read(parser: Parser, texts: Iterable[str]) -> list[Piece]:
                 assert text
                 pieces[-1] = CallArguments(number, before + text)
             case _:
-                assert isinstance(piece, CallStart) or piece.text
+                assert isinstance(piece, CallStart | CallLoop) or piece.text
                 pieces.append(piece)
     return pieces
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from gateway.chat.tools.dialect import Dialect
+from gateway.chat.tools.dialect import CallForm, Dialect
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -55,5 +55,18 @@ def written(dialect: Dialect, calls: Sequence[tuple[str, str]]) -> str:
     """Calls with these names and arguments as a grammar would have the model write them."""
     form = dialect.form
     assert form is not None
-    each = [form.begin(name) + arguments + form.end for name, arguments in calls]
+    each = [form.begin(name) + _written(form, text) + form.end for name, text in calls]
     return form.opening + form.separator.join(each) + form.close
+
+
+def _written(form: CallForm, arguments: str) -> str:
+    """The arguments of a call, which are JSON, or text between tags."""
+    tags = form.arguments
+    if tags is None:
+        return arguments
+    written = ""
+    for key, value in json.loads(arguments).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        between = f"{tags.margin}{text}{tags.margin}"
+        written += tags.before_key + key + tags.before_value + between + tags.value_end + tags.after
+    return written

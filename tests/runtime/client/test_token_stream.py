@@ -135,3 +135,18 @@ async def test_when_a_request_was_let_in_survives_merging():
     stream.push(RequestOutput("a", [2], "y"))
     (output,) = await anext(stream)
     assert (output.token_ids, output.seconds_queued) == ([1, 2], 7.5)
+
+
+@pytest.mark.anyio
+async def test_one_request_is_aborted_and_the_others_go_on():
+    aborted: list[str] = []
+    stream = TokenStream(["a", "b"], aborted.extend)
+    stream.push(delta("a", 1))
+    stream.push(delta("b", 2))
+    stream.abort("a")
+    stream.abort("a")
+    stream.push(delta("a", 3))
+    stream.push(delta("b", 4, end=True))
+    stream.abort("b")
+    assert aborted == ["a"]
+    assert {name: each.token_ids for name, each in (await collect(stream)).items()} == {"b": [2, 4]}

@@ -11,7 +11,7 @@ from runtime.engines.features import check_features, features_of, without_option
 from runtime.errors import InvalidRequest
 from runtime.messages.request import RequestOutput
 from runtime.messages.structured_output import (
-    BareCalls,
+    ArgumentTags,
     StructuralTag,
     StructuredOutput,
     TagStructure,
@@ -108,7 +108,7 @@ def test_bare_calls_beside_marks_that_stand_for_no_text(compiler: GrammarCompile
         close=mark,
         special_tokens=((mark, TOKENIZER.im_start_token_id),),  # type: ignore[attr-defined]
         structures=(structure,),
-        bare=BareCalls(),
+        bare_calls=True,
     )
     call = '{"name": "f", "arguments": {"city": "Oslo"}}'
     for text in (call, call.replace(" ", ""), f"{call}{mark}", f"{mark}{call}{mark}"):
@@ -203,6 +203,7 @@ def test_the_form_that_xgrammar_reads() -> None:
         {"must_call": True},
         {"content": "{}"},
         {"special_tokens": (("<tool_call>", 1),)},
+        {"arguments": ArgumentTags("<key=", ">", "</key>")},
     ]
     assert not any(is_legacy(tag(**fields)) for fields in beyond)
 

@@ -1,5 +1,6 @@
 """What the output processor makes of tokens: ends, log-probabilities, merged deltas."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,23 @@ def test_merged_deltas_keep_one_entry_for_each_token(lengths: list[int]) -> None
     assert merged.token_ids == list(range(number))
     assert merged.logprobs is not None
     assert [entry.logprob for entry in merged.logprobs] == [-float(n) for n in range(number)]
+
+
+@given(text=st.text("aé狐👩", max_size=8), end=st.integers(0, 40), cuts=st.sets(st.integers(1, 30)))
+@pytest.mark.parametrize("stop", [(), ("狐👩",), ("é!",)])
+def test_a_character_that_is_cut_off_has_no_text(stop, text: str, end: int, cuts) -> None:
+    """Text that was held back for a stop string comes out; the tokens are all counted."""
+    data = text.encode()[:end]
+    made = processor(stop=stop)
+    told, num_tokens = "", 0
+    parts = cut(list(data), cuts)
+    for number, part in enumerate(parts):
+        last = "length" if number == len(parts) - 1 else None
+        delta = made.process([SequenceOutput("r", part, last)]).outputs[0]
+        told, num_tokens = told + delta.text, num_tokens + len(delta.token_ids)
+        if delta.finish_reason is not None:
+            break
+    whole = data.decode(errors="ignore")
+    assert told == min([whole, *(whole.split(each)[0] for each in stop)], key=len)
+    if told == whole:
+        assert num_tokens == len(data)

@@ -27,9 +27,9 @@ class ChatToolCall(Struct, frozen=True):
 
 
 class ChatMessage(Struct, frozen=True):
-    """`content` is null if the message has a call and no text. `reasoning_content` is the model's
-    reasoning; `reasoning` is the same under vLLM's newer name. `function_call` is for clients that
-    sent `functions`."""
+    """`content` is null if the message has no text, but a call or what had to become one.
+    `reasoning_content` is the model's reasoning; `reasoning` is the same under vLLM's newer name.
+    `function_call` is for clients that sent `functions`."""
 
     role: Literal["assistant"]
     content: str | None

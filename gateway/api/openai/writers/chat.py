@@ -40,8 +40,9 @@ from runtime.messages.request import TokenLogprobs
 
 class ChatWriter(Chunks):
     """/v1/chat/completions. With `logprobs` every token comes with its log-probability. With
-    `legacy_calls` a call is a `function_call`, as for clients that send `functions`. `report` is
-    what the client wants to know of the tokens."""
+    `legacy_calls` a call is a `function_call`, as for clients that send `functions`. With
+    `must_call` the answer can only be calls. `report` is what the client wants to know of the
+    tokens."""
 
     kind = "chat.completion.chunk"
     before_reason = b"}"
@@ -54,11 +55,13 @@ class ChatWriter(Chunks):
         usage_so_far: Callable[[], Usage] | None = None,
         logprobs: ChatLogprobsWriter | None = None,
         legacy_calls: bool = False,
+        must_call: bool = False,
         report: TokenReport | None = None,
     ) -> None:
         super().__init__(head, include_usage=include_usage, usage_so_far=usage_so_far)
         self._logprobs = logprobs
         self._legacy_calls = legacy_calls
+        self._must_call = must_call
         self._report = report
         self._text_begin: dict[int, bytes] = {}
 
@@ -83,7 +86,7 @@ class ChatWriter(Chunks):
     def _choice(self, choice: Choice) -> ChatChoice:
         return ChatChoice(
             choice.index,
-            chat_message(choice, legacy_calls=self._legacy_calls),
+            chat_message(choice, legacy_calls=self._legacy_calls, must_call=self._must_call),
             self._reported(choice.token_ids, choice.logprobs),
             choice.finish_reason,
             choice.stop_reason,

@@ -11,10 +11,11 @@ from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
 from gateway.generation.events import Choice
 
 
-def chat_message(choice: Choice, *, legacy_calls: bool) -> ChatMessage:
-    """The message of a finished choice."""
+def chat_message(choice: Choice, *, legacy_calls: bool, must_call: bool) -> ChatMessage:
+    """The message of a finished choice. With `must_call` it can only have calls, and has no content
+    even if it ended before the first one."""
     reasoning: str | UnsetType = choice.reasoning or UNSET
-    only_calls = bool(choice.calls) and not choice.text
+    only_calls = (must_call or bool(choice.calls)) and not choice.text
     functions = [CalledFunction(call.name, call.arguments) for call in choice.calls]
     return ChatMessage(
         "assistant",

@@ -3,6 +3,8 @@
 import re
 from functools import partial
 
+import msgspec
+
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
 
@@ -36,6 +38,7 @@ DEEPSEEK_V3 = Dialect(
         end=f"\n```{_CALL_END}",
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=None)),
 )
 
 DEEPSEEK_V31 = Dialect(
@@ -51,4 +54,5 @@ DEEPSEEK_V31 = Dialect(
         end=_CALL_END,
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=None)),
 )

@@ -3,17 +3,13 @@
 from functools import partial
 
 import msgspec
+import regex
 
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
-from runtime.messages.structured_output import BareCalls
 
-_SYNTAX = CallSyntax(
-    openers=(),
-    bare=('{"name":', '[{"name":', '```json{"name":', '```json[{"name":', '```{"name":'),
-    tail=("]", "```"),
-    again=(",",),
-)
+_SYNTAX = CallSyntax(openers=(), again=())
+_FORM_SYNTAX = msgspec.structs.replace(_SYNTAX, bare=regex.compile(r'\[\{"name": "'))
 
 GENERIC = Dialect(
     name="json",
@@ -27,8 +23,7 @@ GENERIC = Dialect(
         begin=lambda name: f'{name}", "arguments": ',
         end="}",
         at_start=True,
-        bare=BareCalls(before=r"(```(json)? )?(\[ )?", between="(, )?", after=r"(```|\]( ```)?)"),
     ),
     new_parser=partial(CallParser, _SYNTAX),
-    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=('[{"name":',))),
+    new_form_parser=partial(CallParser, _FORM_SYNTAX),
 )

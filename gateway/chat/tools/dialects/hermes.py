@@ -7,12 +7,10 @@ import msgspec
 
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
-from runtime.messages.structured_output import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=("<tool_call>",),
-    bare=('{"name":', '```json{"name":'),
-    tail=("```", "</tool_call>"),
+    tail=("</tool_call>",),
     again=("<tool_call>",),
 )
 
@@ -27,8 +25,7 @@ HERMES = Dialect(
         close="\n</tool_call>",
         begin=lambda name: f'{{"name": "{name}", "arguments": ',
         end="}",
-        bare=BareCalls(before="(```json )?", after="```"),
     ),
     new_parser=partial(CallParser, _SYNTAX),
-    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=())),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=None)),
 )

@@ -3,16 +3,17 @@ it."""
 
 from functools import partial
 
+import msgspec
+import regex
+
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
-from runtime.messages.structured_output import BareCalls
 
 _SYNTAX = CallSyntax(
     openers=("<|python_tag|>",),
-    bare=('{"name":', '{"type":"function"'),
-    tail=(),
-    again=(";", "<|python_tag|>"),
+    again=("<|python_tag|>",),
 )
+_FORM_SYNTAX = msgspec.structs.replace(_SYNTAX, bare=regex.compile(r'\{"name": "'))
 
 LLAMA3 = Dialect(
     name="llama3",
@@ -26,7 +27,7 @@ LLAMA3 = Dialect(
         begin=lambda name: f'{name}", "parameters": ',
         end="}",
         at_start=True,
-        bare=BareCalls(between="; "),
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, _FORM_SYNTAX),
 )

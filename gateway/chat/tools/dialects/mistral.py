@@ -4,12 +4,14 @@ the arguments."""
 import re
 from functools import partial
 
+import msgspec
+
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
 
 _MARK = "[TOOL_CALLS]"
 
-_LIST_SYNTAX = CallSyntax(openers=(_MARK,), tail=("]",), again=(",", _MARK))
+_LIST_SYNTAX = CallSyntax(openers=(_MARK,), again=(_MARK,))
 
 _ARGS_SYNTAX = CallSyntax(
     openers=(_MARK,),
@@ -18,7 +20,6 @@ _ARGS_SYNTAX = CallSyntax(
     ),
     hope=re.compile(r"[^{}]{0,200}"),
     is_object=False,
-    tail=(),
     again=(_MARK,),
 )
 
@@ -35,6 +36,7 @@ MISTRAL = Dialect(
         end="}",
     ),
     new_parser=partial(CallParser, _LIST_SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_LIST_SYNTAX, bare=None)),
 )
 
 MISTRAL_ARGS = Dialect(
@@ -50,4 +52,5 @@ MISTRAL_ARGS = Dialect(
         end="",
     ),
     new_parser=partial(CallParser, _ARGS_SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_ARGS_SYNTAX, bare=None)),
 )

@@ -2,14 +2,14 @@
 
 from functools import partial
 
+import msgspec
+
 from gateway.chat.tools.call_parser import CallParser, CallSyntax
 from gateway.chat.tools.dialect import CallForm, Dialect
 
 _BEGIN, _END = "<|tool_call|>", "<|/tool_call|>"
 
-_SYNTAX = CallSyntax(
-    openers=(_BEGIN, "functools["), tail=("]", _END), again=(",", _BEGIN, "functools[")
-)
+_SYNTAX = CallSyntax(openers=(_BEGIN, "functools["), tail=(_END,), again=(_BEGIN, "functools["))
 
 PHI = Dialect(
     name="phi",
@@ -24,4 +24,5 @@ PHI = Dialect(
         end="}",
     ),
     new_parser=partial(CallParser, _SYNTAX),
+    new_form_parser=partial(CallParser, msgspec.structs.replace(_SYNTAX, bare=None)),
 )

@@ -169,7 +169,26 @@ def test_events_survive_any_text_and_any_cut(server: RunningServer, path: str):
         for choice in chunk["choices"]
     ]
     assert "".join(texts) == wanted
-    assert "\ufffd" not in wanted.strip("\ufffd")  # but for what the script and the limit cut
+    assert "\ufffd" not in wanted.lstrip("\ufffd")  # the script begins where the prompt says
+
+
+@pytest.mark.parametrize("stop", [None, ["狐x"]])
+def test_an_answer_ends_with_a_whole_character(server: RunningServer, stop: Any) -> None:
+    """On every endpoint, whole and streamed, wherever the limit falls; every token is counted."""
+    for limit in range(30, 62, 3):
+        chat = server.post(CHAT, **body_of(CHAT, max_tokens=limit, stop=stop)).json()
+        text = server.post(TEXT, prompt="hi", max_tokens=limit, stop=stop, logprobs=0).json()
+        native = server.post("/generate", prompt="hi", max_new_tokens=limit, stop=stop).json()
+        response = server.post(RESPONSES, input="hi", max_output_tokens=limit).json()
+        [said], [completed] = chat["choices"], text["choices"]
+        told = [said["message"]["content"], completed["text"], native["text"]]
+        told.append(response["output"][0]["content"][0]["text"])
+        chunks = server.chunks(CHAT, **body_of(CHAT, max_tokens=limit, stop=stop))
+        assert text_of_chunks(chunks) == told[0]
+        assert not any(each.endswith("\ufffd") for each in told)
+        assert said["finish_reason"] == "length"
+        assert chat["usage"]["completion_tokens"] == limit
+        assert len(completed["logprobs"]["tokens"]) == limit
 
 
 @both_endpoints

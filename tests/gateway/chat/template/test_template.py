@@ -2,6 +2,8 @@
 
 import pytest
 
+from gateway.chat.conversation import Turn, TurnCall
+from gateway.chat.template.messages import template_messages
 from gateway.chat.template.probe import ToolSupport
 from gateway.chat.template.template import ChatTemplate
 from runtime.errors import InvalidRequest
@@ -117,6 +119,45 @@ WITH_CALLS = "{% for m in messages %}{{ m.content }}" + CALLS + "{% endfor %}"
 )
 def test_what_a_template_does_with_tools_is_known(source: str, support: ToolSupport) -> None:
     assert template(source).tools == support
+
+
+VALUE = "{{ v if v is string else v | tojson }}"
+EACH = "{% for k, v in c.function.arguments | items %}"
+TAGGED = [
+    (
+        "<function={{ c.function.name }}>\n"
+        f"{EACH}<parameter={{{{ k }}}}>\n{VALUE}\n</parameter>\n{{% endfor %}}",
+        "<function=f>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n3\n</parameter>\n",
+    ),
+    (
+        "{{ c.function.name }}\n"
+        f"{EACH}<arg_key>{{{{ k }}}}</arg_key><arg_value>{VALUE}</arg_value>\n{{% endfor %}}",
+        "f\n<arg_key>city</arg_key><arg_value>Oslo</arg_value>\n"
+        "<arg_key>days</arg_key><arg_value>3</arg_value>\n",
+    ),
+    (
+        '<invoke name="{{ c.function.name }}">'
+        f'{EACH}<parameter name="{{{{ k }}}}">{VALUE}</parameter>{{% endfor %}}',
+        '<invoke name="f"><parameter name="city">Oslo</parameter>'
+        '<parameter name="days">3</parameter>',
+    ),
+]
+
+
+@pytest.mark.parametrize("text_too", [False, True])
+@pytest.mark.parametrize(("source", "written"), TAGGED)
+def test_a_history_is_shown_in_the_tags_of_the_template(
+    source: str, written: str, text_too: bool
+) -> None:
+    """Also where the template would write arguments that are a text as they are."""
+    as_text = "{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}"
+    source = f"{as_text}{source}{{% endif %}}" if text_too else source
+    compiled = template(WITH_CALLS.replace("ARGUMENTS", source))
+    assert compiled.tools == ToolSupport(shows_messages=True)
+    call = TurnCall("call_1", "f", {"city": "Oslo", "days": 3})
+    turns = [Turn("assistant", "", calls=(call,)), Turn("tool", "sunny", call_id="call_1")]
+    prompt = compiled.render(template_messages(turns, compiled.tools))
+    assert prompt == f"{written}sunny"
 
 
 def test_user_text_is_not_a_template():

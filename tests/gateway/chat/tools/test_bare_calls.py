@@ -1,6 +1,7 @@
 """Calls without their marks, under `auto`: what is read as one fits its schema, or cannot come."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.llama3 import LLAMA3
+from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from runtime.messages.structured_output import StructuredOutput
 from runtime.structured.compiler import GrammarCompiler
@@ -35,6 +37,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 GOOD = '{"sure": true}'
 BAD = '{"sure": true, "additionalProperties": false}'
 LLAMA_CALL = '{"name": "toss", "parameters": {"sure": true}}'
+BARE_DIALECTS = [each for each in DIALECTS.values() if each.form and each.new_form_parser]
+all_dialects = pytest.mark.parametrize("dialect", BARE_DIALECTS, ids=lambda each: each.name)
 both_dialects = pytest.mark.parametrize("dialect", [HERMES, GENERIC], ids=lambda each: each.name)
 
 
@@ -89,6 +93,67 @@ def test_bare_calls_are_held_to_their_schema(
         assert not takes(compiler, asked, text.replace(GOOD, '"{}"'))
     for text in ('{"name": "toss"}', '{"name": "toss", "id": 1, "arguments": {}}'):
         assert not takes(compiler, asked, text)
+
+
+ONE = f'{{"name": "toss", "arguments": {GOOD}}}'
+OTHER = '{"name": "stop-all", "arguments": {}}'
+SPELLINGS = [
+    ONE,
+    f'{{"type": "function", "name": "toss", "arguments": {GOOD}}}',
+    f'{{"type":"function","function":{{"name":"toss","parameters":{GOOD}}}}}',
+    f'{{"id": "call_1", "type": "function", "function": {ONE}}}',
+    f'{{"type": "function", "id": "call_1", "name": "toss", "parameters": {GOOD}}}',
+    f'{{"type": "function", "function": "toss", "parameters": {GOOD}}}',
+    f'{{"function_call": {ONE}}}',
+]
+AROUND = [
+    ("", "", ""),
+    ("[", ", ", "]"),
+    ("```json\n", "\n", "\n```"),
+    ("```\n[\n", ",\n", "\n]\n```"),
+    ("\n", ";", "\n"),
+    ("", "", ""),
+]
+
+
+@all_dialects
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_alone_and_among_others(
+    compiler: GrammarCompiler, dialect: Dialect, spelling: str
+) -> None:
+    """A call as OpenAI's API has it, a list, one object after the other."""
+    asked = plan(dialect)
+    for before, between, after in AROUND:
+        for objects in ([spelling], [spelling, OTHER], [OTHER, spelling]):
+            text = before + between.join(objects) + after
+            names = ["stop-all" if each is OTHER else "toss" for each in objects]
+            for pieces in (read(asked.new_parser(), parts) for parts in ([text], text)):
+                assert [name for name, _ in calls_in(pieces)] == names
+                assert not any(isinstance(piece, Content) for piece in pieces)
+            assert dialect.form is not None
+            if after != "\n" and not text.startswith(dialect.form.trigger):
+                assert takes(compiler, asked, text)
+            assert not takes(compiler, asked, text.replace(GOOD, BAD))
+
+
+@all_dialects
+@pytest.mark.parametrize(
+    "start", ['{"name":"toss"', '\n[{"type": "function", "function": {"name": "toss"']
+)
+def test_whatever_may_follow_a_bare_call_is_read(
+    compiler: GrammarCompiler, dialect: Dialect, start: str
+) -> None:
+    """Random ways through the grammar, to their ends: calls that fit, and no content."""
+    asked = plan(dialect)
+    assert asked.structured_output is not None
+    for seed in range(8):
+        dice = random.Random(seed)
+        text = start + grammars.walk(compiler, asked.structured_output, dice, start=start)
+        pieces = read(asked.new_parser(), [text])
+        assert [piece for piece in pieces if isinstance(piece, Content)] == [], text
+        assert calls_in(pieces), text
+        for name, arguments in calls_in(pieces):
+            Draft202012Validator(SCHEMAS[name]).validate(json.loads(arguments))
 
 
 @both_dialects

@@ -17,7 +17,7 @@ from tests.kit.chat.tools import written
 
 NAMES = ("get_weather", "f", "a-b_1")
 BY_NAME = list(DIALECTS)
-JSON_DIALECTS = [name for name, dialect in DIALECTS.items() if dialect.form is not None]
+JSON_DIALECTS = [name for name, each in DIALECTS.items() if each.form and not each.form.arguments]
 
 Said = tuple[str, str, list[tuple[str, str]]]
 """Content, reasoning, and the calls with name and arguments."""
@@ -25,7 +25,9 @@ Said = tuple[str, str, list[tuple[str, str]]]
 
 def parser_of(dialect: Dialect, max_calls: int | None = None) -> Parser:
     numbers = itertools.count()
-    return dialect.new_parser(NAMES, lambda: f"call_{next(numbers)}", max_calls)
+    return dialect.new_parser(
+        {name: {} for name in NAMES}, lambda: f"call_{next(numbers)}", max_calls
+    )
 
 
 def said_by(dialect: Dialect, texts: Iterable[str], max_calls: int | None = None) -> Said:
@@ -143,6 +145,29 @@ def test_any_text_says_the_same_however_it_is_cut(name, data, places):
             '{"name": "f", "arguments": {"a": 1}}\n{"name": "f", "arg',
             ("", "", [("f", '{"a": 1}')]),
         ),
+        (
+            "hermes",
+            '<tool_call>[{"name": "f", "arguments": {"a": 1}}, {"arguments": {}, "name": "f"}]'
+            "</tool_call>",
+            ("", "", [("f", '{"a": 1}'), ("f", "{}")]),
+        ),
+        (
+            "hermes",
+            '<tool_call>\n{"type": "function", "function": {"name": "f", "arguments": {"a": {}}}}\n'
+            '{"function": {"name": "f", "parameters": {"b": 1}}}\n</tool_call>\n',
+            ("", "", [("f", '{"a": {}}'), ("f", '{"b": 1}')]),
+        ),
+        (
+            "phi",
+            '<|tool_call|>[{"type": "function", "name": "f", "parameters": {"a": 2}}]'
+            "<|/tool_call|>",
+            ("", "", [("f", '{"a": 2}')]),
+        ),
+        (
+            "deepseek_v31",
+            '[{"name": "f", "arguments": {"a": 2}},{"name": "f", "arguments": {}}]',
+            ("", "", [("f", '{"a": 2}'), ("f", "{}")]),
+        ),
         ("hermes", "Use <tool_call> for that.", ("Use <tool_call> for that.", "", [])),
         (
             "hermes",
@@ -243,7 +268,11 @@ def test_only_as_many_calls_as_wanted(name: str) -> None:
         ("<start_function_call>call:f<end_function_call>", "functiongemma"),
         ("<|tool_call>call:<tool_call|>", "gemma4"),
         ("<start_of_turn>model", "json"),
-        ("<tool_call>\n<function=f>\n<parameter=a>", "json"),
+        ("<tool_call>\n<function=f>\n<parameter=a>", "qwen3_coder"),
+        ("<seed:tool_call>\n<function=f>\n<parameter=a>", "seed_oss"),
+        ("<tool_call>{name}\n<arg_key>{k}</arg_key>\n<arg_value>{v}</arg_value>", "glm45"),
+        ('<minimax:tool_call>\n<invoke name="f">\n<parameter name="a">', "minimax_m2"),
+        ('<function_calls>\n<invoke name="f">\n<parameter name="a">', "minimax_m2"),
     ],
 )
 def test_a_template_tells_the_dialect(template: str, name: str) -> None:

@@ -167,10 +167,34 @@ def test_several_calls_may_come(tiny_server: RunningServer) -> None:
 
 def test_a_call_that_was_cut_is_no_call_yet(tiny_server: RunningServer) -> None:
     body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 1}
-    [message] = told_by(tiny_server.post(CHAT, **body))
+    answer = good(tiny_server.post(CHAT, **body))
+    [message] = whole_messages(answer, must_call=True)
     assert streamed_messages(tiny_server.chunks(CHAT, **body)) == [message]
-    assert (message["content"], message["tool_calls"]) == ("", [])
+    assert answer["choices"][0]["message"]["content"] is None
+    assert message["tool_calls"] == []
     assert message["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "toss"}}, choice_of("toss")]
+)
+@pytest.mark.parametrize("stop", ["[", "name", "toss", "sure"])
+def test_what_can_only_be_a_call_has_no_content(
+    tiny_server: RunningServer, choice: Any, stop: str
+) -> None:
+    """Wherever a stop string ends it, before the call has begun or within it."""
+    body = {"messages": HI, "tools": TOOLS[1:2], "tool_choice": choice, "stop": [stop]}
+    [answered] = good(tiny_server.post(CHAT, **body, max_tokens=100))["choices"]
+    assert answered["message"]["content"] is None
+    assert ("tool_calls" in answered["message"]) == (stop == "sure")
+
+
+def test_a_function_call_that_was_cut_has_no_content(tiny_server: RunningServer) -> None:
+    functions = [tool["function"] for tool in TOOLS]
+    body = {"messages": HI, "functions": functions, "function_call": {"name": "toss"}}
+    [answered] = good(tiny_server.post(CHAT, **body, max_tokens=1))["choices"]
+    assert answered["message"]["content"] is None
+    assert "function_call" not in answered["message"]
 
 
 def test_a_conversation_with_a_result(tiny_server: RunningServer) -> None:
