@@ -6,16 +6,16 @@ leniently, so that the text "1" would pass for a number.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import aclosing
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 from litestar import Request
-from litestar.exceptions import ClientException, InternalServerException
+from litestar.exceptions import ClientException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import Struct
 
-from gateway.bounds.body_memory import FREE_BYTES
+from gateway.bounds.body_memory import FREE_BYTES, BodyLease
 from gateway.bounds.bounds import Bounds
 from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
@@ -118,27 +118,36 @@ async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> 
 
 
 async def _received(request: Request[Any, Any, Any]) -> bytes:
-    """The body. Its memory is leased before it is read: raises GatewayOverloaded. Litestar would
-    keep a copy until the response is complete."""
+    """The body. Its memory is leased before it is read: raises GatewayOverloaded. Litestar's own
+    reader would keep it until the response is complete."""
+    limit: int = request.app.state.context.settings.server.max_body_bytes
     lease = _bounds_of(request).body_memory.lease(request.scope)
-    body = bytearray()
-    try:
-        async with aclosing(request.stream()) as chunks:
-            lease.grow_to(_announced_bytes(request))
-            async for chunk in chunks:
-                lease.grow_to(len(body) + len(chunk))
-                body += chunk
-    except InternalServerException as error:
-        raise ClientException(_CLIENT_LEFT) from error
+    _expect(_announced_bytes(request.scope["headers"]), limit, lease)
+    body, is_complete = bytearray(), False
+    while not is_complete:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientException(_CLIENT_LEFT)
+        body += message.get("body", b"")
+        _expect(len(body), limit, lease)
+        is_complete = not message.get("more_body")
     RequestRecord.of(request.scope).body_bytes = len(body)
     return bytes(body)
 
 
-def _announced_bytes(request: Request[Any, Any, Any]) -> int:
-    """The length that the headers announce, if this server takes so much at all."""
-    announced = request.content_length or 0
-    limit: int = request.app.state.context.settings.server.max_body_bytes
-    return announced if announced <= limit else 0
+def _expect(num_bytes: int, limit: int, lease: BodyLease) -> None:
+    """Leases so much memory. Raises RequestEntityTooLarge if that is more than a body may have."""
+    if num_bytes > limit:
+        raise RequestEntityTooLarge
+    lease.grow_to(num_bytes)
+
+
+def _announced_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The length that the headers announce; 0 if they do not."""
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
 
 
 async def _until_disconnected(request: Request[Any, Any, Any]) -> None:
