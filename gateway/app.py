@@ -47,6 +47,7 @@ from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
+from gateway.observability.request_record import IGNORED_HEADER
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
 from runtime.client.engine_client import EngineClient
@@ -86,6 +87,7 @@ ROUTES = (
 
 EXPOSED_HEADERS = (
     *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
+    IGNORED_HEADER.decode(),
     *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
 )
 """Those that a page of `server.cors_allow_origins` may read."""

@@ -19,6 +19,7 @@
         └── PullError              no source could deliver the model
 """
 
+from collections.abc import Mapping
 from typing import Self
 
 
@@ -33,6 +34,13 @@ class InvalidRequest(LockgateError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Calls the field what the client calls it, if `names` has another name for it."""
+        if self.param is None or (name := names.get(self.param)) is None:
+            return
+        self.args = (str(self).replace(f"`{self.param}`", f"`{name}`"),)
+        self.param = name
 
 
 class ContextLengthExceeded(InvalidRequest):

@@ -55,8 +55,8 @@ class Quota:
         """Admits one request. Raises RateLimited."""
         if self.max_running is not None and self.num_running >= self.max_running:
             raise RateLimited(
-                f"The key `{self.name}` has {self.num_running} requests running, which is all that"
-                " it may have at a time.",
+                f"The key `{self.name}` has as many requests running as it may have at a time:"
+                f" {self.max_running}.",
                 kind="requests",
                 retry_after=CONCURRENCY_RETRY_SECONDS,
             )

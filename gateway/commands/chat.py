@@ -30,6 +30,10 @@ _CHATS = "/v1/chat/completions"
 _HELP = "/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."
 
 
+OPTIONS = {"max_tokens": "--max-tokens", "temperature": "--temperature"}
+"""The parameters of a chat that have options of this command."""
+
+
 class ChatError(SetupError):
     """The server refused or broke off an answer. The conversation can go on."""
 
@@ -92,7 +96,7 @@ class Conversation:
     def __init__(self, client: httpx.Client, model: str, options: argparse.Namespace) -> None:
         self.model = model
         self._client = client
-        given = {name: getattr(options, name) for name in ("max_tokens", "temperature")}
+        given = {name: getattr(options, name) for name in OPTIONS}
         self._options = {name: value for name, value in given.items() if value is not None}
         self._system = [_message("system", options.system)] if options.system else []
         self.reset()
@@ -242,8 +246,15 @@ def _decode(data: bytes) -> _Chunk:
 def _refusal(response: httpx.Response) -> str:
     with suppress(ChatError):
         if error := _decode(response.content).error:
-            return error.message
+            return _in_options(error.message)
     return f"the server answered {response.status_code}"
+
+
+def _in_options(message: str) -> str:
+    """A message of the server, with this command's names of its parameters."""
+    for param, option in OPTIONS.items():
+        message = message.replace(f"`{param}`", f"`{option}`")
+    return message
 
 
 def _model_to_use(arguments: argparse.Namespace, client: httpx.Client) -> str:

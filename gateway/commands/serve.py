@@ -26,6 +26,7 @@ from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.http.connections import protocol_class
 from gateway.http.context import Context
+from gateway.models.templates import read_own_template
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = open_key_ring(settings.auth, os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
+    read_own_template(settings.model.chat_template)
     _check_engine(settings)
     _allow_many_connections()
     with bind(settings.server) as listener:

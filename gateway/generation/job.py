@@ -26,12 +26,11 @@ class TextPrompts(Struct, frozen=True, kw_only=True):
 
 
 class TokenLimit(Struct, frozen=True, kw_only=True):
-    """How many tokens an answer may have. `num_tokens` is the client's limit; None if it sets none.
-    Then `default` applies; a `default` of None is the rest of the context. `param` is the request
-    parameter of the limit, which errors name."""
+    """How many tokens an answer may have: never more than the context has left after the prompt.
+    `num_tokens` is the client's limit; None if it sets none. Then `default` applies; a `default` of
+    None is the rest of the context."""
 
     num_tokens: int | None
-    param: str
     default: int | None = None
 
 
@@ -44,7 +43,7 @@ class Job(Struct, frozen=True, kw_only=True):
     none. `truncate_prompt_tokens` keeps the last tokens of each prompt; see
     `gateway.generation.prompts.truncate`. `param_names` has this API's names of the parameters that
     errors of the engine name as in vLLM, where the names differ. With `reports_tokens` the answer's
-    events have its token ids.
+    events have its token ids. `ignored` are parameters that have no effect, with the reason.
     """
 
     id: str
@@ -59,6 +58,7 @@ class Job(Struct, frozen=True, kw_only=True):
     is_streamed: bool = False
     reports_tokens: bool = False
     param_names: Mapping[str, str] = {}
+    ignored: Mapping[str, str] = {}
 
     @property
     def needs_engine(self) -> bool:

@@ -12,9 +12,8 @@ from gateway.chat.reasoning.plan import (
     plan_thinking,
     prepare_thinking,
 )
-from gateway.chat.template.messages import template_messages
-from gateway.chat.template.template import ChatTemplate, RenderedPrompt
-from gateway.chat.template.tool_prompt import with_instructions
+from gateway.chat.template.prompt import RenderedPrompt, render_conversation
+from gateway.chat.template.template import ChatTemplate
 from gateway.generation.events import Echo
 from gateway.generation.job import Job, TextPrompts
 from gateway.generation.prompts import (
@@ -62,9 +61,7 @@ async def prepare_conversation(
     model does not reason). `work` renders. A long prompt of more than `most` tokens may be refused
     before it is tokenized."""
     rendered, plan = await work(_rendered, conversation, model)
-    [prompt] = await model.encode(
-        [rendered.text], add_special=not rendered.has_bos, most=most, param=conversation.param
-    )
+    prompt = await model.encode_prompt(rendered, most=most, param=conversation.param)
     if model.reasoner is None:
         return prompt, None
     return prompt, prepare_thinking(
@@ -77,19 +74,16 @@ def _rendered(
 ) -> tuple[RenderedPrompt, ThinkingPlan]:
     template = model.tool_template if conversation.uses_tools else model.template
     plan = _plan_thinking(conversation, model, template)
-    messages = template_messages(conversation.turns, template.tools)
-    tools = conversation.tools.as_template_tools() if conversation.tools else []
-    if tools and not template.tools.shows_tools:
-        messages = with_instructions(messages, tools)
-    rendered = template.render_prompt(
-        messages,
-        add_generation_prompt=conversation.opens_answer and not conversation.continues_last,
-        continue_final_message=conversation.continues_last,
-        variables={**plan.variables, **conversation.variables},
-        tools=tools,
-        param=conversation.param,
-    )
-    return rendered, plan
+    variables = {**plan.variables, **conversation.variables}
+    return render_conversation(conversation, template, variables, model.control_texts), plan
+
+
+def unused_params(job: Job, model: ServedModel) -> Sequence[str]:
+    """The parameters of the reasoning that this model can do nothing with."""
+    if isinstance(job.prompt, TextPrompts):
+        return ()
+    template = model.tool_template if job.prompt.uses_tools else model.template
+    return _plan_thinking(job.prompt, model, template).unused
 
 
 def _plan_thinking(

@@ -53,28 +53,13 @@ def engine_requests(
 def _max_tokens(
     limit: TokenLimit, prompt_length: int, max_model_len: int, prompt_param: str
 ) -> int:
-    """The limit of an answer; at most what the context has left after the prompt."""
-    room = _room(prompt_length, max_model_len, limit, prompt_param)
-    if limit.num_tokens is not None:
-        return limit.num_tokens
-    return room if limit.default is None else min(limit.default, room)
-
-
-def _room(prompt_length: int, max_model_len: int, limit: TokenLimit, prompt_param: str) -> int:
-    """Tokens left after the prompt. Raises ContextLengthExceeded if none are left, or fewer than
-    the client's limit."""
-    asked = limit.num_tokens
+    """The limit of an answer; at most what the context has left after the prompt. Raises
+    ContextLengthExceeded if the context has nothing left."""
+    asked = limit.default if limit.num_tokens is None else limit.num_tokens
     room = max_model_len - prompt_length
     if room < 0 or (room == 0 and asked != 0):
         raise ContextLengthExceeded.by_prompt(prompt_length, max_model_len, param=prompt_param)
-    if asked is not None and asked > room:
-        raise ContextLengthExceeded(
-            f"This model's context is {max_model_len} tokens; {prompt_length + asked} were asked"
-            f" for: {prompt_length} in the prompt and {asked} in `{limit.param}`. At most {room}"
-            " are left for the answer.",
-            param=limit.param,
-        )
-    return room
+    return room if asked is None else min(asked, room)
 
 
 def _requests(

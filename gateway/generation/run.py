@@ -1,6 +1,6 @@
 """One answer while it is made: from a job to its events. Nothing here knows HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -142,7 +142,7 @@ class AnswerRun:
         try:
             outputs = await self._deltas.__anext__()
         except InvalidRequest as error:
-            _rename(error, self._param_names)
+            error.rename(self._param_names)
             raise
         events = self._assembler.push(outputs)
         for request_id in self._assembler.take_looping():
@@ -194,11 +194,3 @@ def _shows_reasoning(job: Job) -> bool:
 
 def _finished(requests: Sequence[Request]) -> Deltas:
     return FinishedDeltas([request.request_id for request in requests])
-
-
-def _rename(error: InvalidRequest, names: Mapping[str, str]) -> None:
-    """Replaces the engine's name of a parameter by the API's."""
-    if error.param is None or (name := names.get(error.param)) is None:
-        return
-    error.args = (str(error).replace(f"`{error.param}`", f"`{name}`"),)
-    error.param = name

@@ -19,14 +19,11 @@ from gateway.bounds.body_memory import FREE_BYTES, BodyLease
 from gateway.bounds.bounds import Bounds
 from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, to_invalid_request
+from gateway.http.decoding import MISTAKES, Settled, decode_leniently, to_invalid_request
+from gateway.observability.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
-
-MAX_NOTED_FIELDS = 1000
-NOTED_AT_ONCE = 20
-"""Names of one body that are logged."""
 
 _CLIENT_LEFT = "The client left before its request was complete."
 
@@ -35,23 +32,22 @@ R = TypeVar("R")
 T = TypeVar("T", bound=Struct)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_noted_fields: set[str] = set()
 
 
 class JSONBody(Generic[T]):
-    """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `check_unknown`
-    gets the fields that `kind` does not declare. It raises InvalidRequest if one of them would
-    change the answer."""
+    """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `settle` gets the
+    body and the fields that `kind` does not declare. It raises InvalidRequest if one of them would
+    change the answer and cannot."""
 
     def __init__(
         self,
         kind: type[T],
         decode: Callable[[bytes], T],
-        check_unknown: Callable[[Mapping[str, msgspec.Raw]], None],
+        settle: Callable[[T, Mapping[str, msgspec.Raw]], Settled[T]],
     ) -> None:
         self._kind = kind
         self._decode = decode
-        self._check_unknown = check_unknown
+        self._settle = settle
 
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
@@ -61,14 +57,21 @@ class JSONBody(Generic[T]):
     def _decoded(self, request: Request[Any, Any, Any], body: bytes) -> T:
         try:
             _bounds_of(request).body_limits.check(body)
-            data = self._decode(body)
+            data = decode_leniently(self._decode, body)
             unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
-            self._check_unknown(unknown)
+            return self._settled(request, data, unknown) if unknown else data
         except MISTAKES as error:
             raise to_invalid_request(error, self._kind, body=body) from error
-        _note_unknown(set(unknown))
-        return data
+
+    def _settled(
+        self, request: Request[Any, Any, Any], data: T, unknown: Mapping[str, msgspec.Raw]
+    ) -> T:
+        settled = self._settle(data, unknown)
+        RequestRecord.of(request.scope).param_names = settled.names
+        note_unknown(request.scope, settled.unknown)
+        note_ignored(request.scope, settled.ignored)
+        return settled.data
 
 
 def work_for(request: Request[Any, Any, Any]) -> Work:
@@ -186,14 +189,6 @@ def _check_content_encoding(encoding: str) -> None:
     """Refuses compressed bodies: a small body could expand to a large one."""
     if encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedContentEncoding(encoding)
-
-
-def _note_unknown(names: set[str]) -> None:
-    """Fields that the API does not know are ignored; the log names each once, and few at a time."""
-    for name in sorted(names - _noted_fields)[:NOTED_AT_ONCE]:
-        if len(_noted_fields) < MAX_NOTED_FIELDS:
-            _noted_fields.add(name)
-            log.info("unknown_field_ignored", field=name[:100])
 
 
 def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:

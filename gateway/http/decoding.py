@@ -1,12 +1,12 @@
 """Decodes bodies into Structs; reports mistakes as errors that name the parameter."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Generic, TypeVar, get_type_hints
 
 import msgspec
-from msgspec import Struct, inspect
+from msgspec import Raw, Struct, inspect
 
 from gateway.chat.parsing.surrogates import find_half
 from runtime.errors import InvalidRequest
@@ -14,21 +14,64 @@ from runtime.errors import InvalidRequest
 MAX_VALUES = 20
 """Longest list of allowed values that an error shows."""
 
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _type_info = cache(inspect.type_info)
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
+_NULL = re.compile(r"^Expected `[^`]*`, got `null`$")
 _WRONG_WORD = re.compile(r"^invalid (enum )?value ")
 _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
+
+
+T = TypeVar("T", bound=Struct)
+
+
+class Settled(Struct, Generic[T], frozen=True, kw_only=True):
+    """A body whose undeclared fields are settled. `ignored` are those that have no effect, with the
+    reason. `unknown` are those that this server has never heard of. `names` has the client's names
+    of declared fields that it sent under other names."""
+
+    data: T
+    ignored: Mapping[str, str] = {}
+    unknown: Collection[str] = ()
+    names: Mapping[str, str] = {}
 
 
 MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions that a decoder raises for an invalid body."""
 
 
+def decode_leniently(decode: Callable[[bytes], T], body: bytes) -> T:
+    """What `decode` makes of a body. A null field that an object does not know is the same as none,
+    also where other unknown fields are mistakes."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        found = _PATH.search(text := str(error))
+        if not _UNKNOWN.match(text) or (found and "[" in found["path"]):
+            raise
+        path = found["path"].split(".")[1:] if found else []
+        if (cleaned := _without_nulls(body, path)) is None:
+            raise
+        return decode_leniently(decode, cleaned)
+
+
+def _without_nulls(raw: bytes | Raw, path: Sequence[str]) -> bytes | None:
+    """The same JSON without the null fields of the object at `path`; None if it has none."""
+    fields = _decode_fields(raw)
+    if path:
+        inner = _without_nulls(fields[path[0]], path[1:])
+        if inner is None:
+            return None
+        return msgspec.json.encode({**fields, path[0]: Raw(inner)})
+    kept = {name: value for name, value in fields.items() if bytes(value).strip() != b"null"}
+    return msgspec.json.encode(kept) if len(kept) < len(fields) else None
+
+
 def to_invalid_request(
-    error: Exception, kind: type[Struct], where: str = "", body: bytes = b""
+    error: Exception, kind: Any, where: str = "", body: bytes = b""
 ) -> InvalidRequest:
     """Converts a decoder's error into OpenAI's form, with a path such as `messages[0].role`.
     `where` is the path of the decoded part, if only a part of the body was decoded. `body` is
@@ -36,7 +79,7 @@ def to_invalid_request(
     if isinstance(error, RecursionError):
         return InvalidRequest("The body is nested too deeply.", param=None, code="invalid_json")
     if isinstance(error, msgspec.ValidationError):
-        return _wrong_shape(str(error), kind, where)
+        return _wrong_shape(str(error), kind, where, body)
     if (place := find_half(body)) is not None:
         return _half_character(place)
     message = f"The body is not valid JSON: {error}."
@@ -52,14 +95,14 @@ def _half_character(place: str) -> InvalidRequest:
     )
 
 
-def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
+def _wrong_shape(text: str, kind: Any, where: str, body: bytes) -> InvalidRequest:
     found = _PATH.search(text)
     path = (where + (found["path"] if found else "")).removeprefix(".")
     reason = text[: found.start()] if found else text
     if missing := _MISSING.match(reason):
-        name = f"{path}.{missing['field']}" if path else missing["field"]
-        message = f"`{name}` is required."
-        return InvalidRequest(message, param=name, code="missing_required_parameter")
+        return _missing(f"{path}.{missing['field']}" if path else missing["field"])
+    if _NULL.match(reason) and path and not path.endswith("]"):
+        return _missing(path)  # what may be left out may be null
     if unknown := _UNKNOWN.match(reason):
         name = f"{path}.{unknown['field']}" if path else unknown["field"]
         message = f"`{name}` is not a parameter here. Leave it out."
@@ -68,12 +111,30 @@ def _wrong_shape(text: str, kind: type[Struct], where: str) -> InvalidRequest:
     reason = reason[:1].lower() + reason[1:]
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
-    what = f"A key of `{path}`" if found and found["key"] else f"`{path}`"
+    what = f"`{path}`"
+    if found and found["key"]:
+        what = f"{_wrong_key(kind, path, body)} of {what}"
     advice = _advice(reason, kind, found["path"] if found else "")
     return InvalidRequest(f"{what} is wrong: {reason}.{advice}", param=path, code=code)
 
 
-def _advice(reason: str, kind: type[Struct], path: str) -> str:
+def _missing(param: str) -> InvalidRequest:
+    message = f"`{param}` is required."
+    return InvalidRequest(message, param=param, code="missing_required_parameter")
+
+
+def _wrong_key(kind: Any, path: str, body: bytes) -> str:
+    """The key of an object at the top of a body that is wrong, in words."""
+    hint = get_type_hints(kind, include_extras=True).get(path)
+    for key, value in _decode_fields(_decode_fields(body)[path]).items() if hint and body else ():
+        try:
+            msgspec.json.decode(msgspec.json.encode({key: value}), type=hint)
+        except msgspec.ValidationError:
+            return f"The key `{key[:64]}`"
+    return "A key"
+
+
+def _advice(reason: str, kind: Any, path: str) -> str:
     """The values that the field takes, if it is an enum."""
     if not _WRONG_WORD.match(reason):
         return ""
@@ -81,7 +142,7 @@ def _advice(reason: str, kind: type[Struct], path: str) -> str:
     return f" Known are {words}." if words else ""
 
 
-def allowed_values(kind: type, path: str) -> list[str]:
+def allowed_values(kind: Any, path: str) -> list[str]:
     """The enum values allowed at `path` (msgspec's notation, `messages[0].role`) in a value of
     `kind`. Empty if the field is not an enum, or has more than `MAX_VALUES` values."""
     places = [_type_info(kind)]

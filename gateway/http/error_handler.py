@@ -10,6 +10,7 @@ from gateway.errors import ErrorBody, ErrorReply, to_reply
 from gateway.generation.writer import encode
 from gateway.http.route_facts import facts_of
 from gateway.observability.request_record import RequestRecord
+from runtime.errors import InvalidRequest
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,8 @@ HTTP_CODES = {
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything. The envelope is that of the route's API."""
     request_record = RequestRecord.of(request.scope)
+    if isinstance(error, InvalidRequest):
+        error.rename(request_record.param_names)
     if isinstance(error, HTTPException) and error.status_code < 500:
         reply = _http_reply(request, error)
     else:

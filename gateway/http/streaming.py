@@ -19,6 +19,7 @@ from gateway.admission.middleware import reserve_tokens
 from gateway.bounds.body_memory import give_back
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
+from gateway.generation.prepare import unused_params
 from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
 from gateway.http.body import while_connected, work_for
@@ -26,10 +27,13 @@ from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import LONG_TEXT, ServedModel
+from gateway.observability.ignored_parameters import note_ignored
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
+
+NOT_REASONING = "the model does not think before it answers"
 
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -63,6 +67,8 @@ async def respond(
         model.engine.check_room(job.num_requests, job.count_param)
     run = await _prepared(context, request, job, model)
     give_back(request.scope)
+    unused = dict.fromkeys(unused_params(job, model), NOT_REASONING)
+    note_ignored(request.scope, {**job.ignored, **unused})
     reserve_tokens(request.scope, run)
     writer = new_writer(run)
     if not job.is_streamed:

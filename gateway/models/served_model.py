@@ -12,17 +12,18 @@ import structlog
 from msgspec import Struct
 
 from gateway.bounds.work_pool import WorkPool
-from gateway.chat.reasoning.formats import ReasoningFormat, find_format
-from gateway.chat.reasoning.plan import Reasoner, TemplateControls, template_controls
+from gateway.chat.reasoning.plan import Reasoner, TemplateControls
+from gateway.chat.template.prompt import RenderedPrompt
 from gateway.chat.template.template import ChatTemplate
 from gateway.chat.tools.dialect import Dialect
-from gateway.chat.tools.dialects.generic import GENERIC
-from gateway.chat.tools.find_dialect import DIALECTS, find_dialect
+from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.models.templates import FoundTemplates, Templates, find_templates
 from gateway.settings.schema import ModelSettings
 from runtime.client.handle import EngineHandle
 from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
 from runtime.models.shortened_embeddings import is_matryoshka
+from runtime.tokenizers.control_text import ControlTexts
 from runtime.tokenizers.decoding import text_pieces
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -39,8 +40,7 @@ LOADING_RETRY_SECONDS = 2.0
 class ServedModel:
     """One model. Until `load` is done and the engine is ready, requests are refused for a retry.
 
-    `lora` is the adapter that the engine adds to the model; "" is none. `reasoner` is None until
-    the model is loaded, and stays None if the model does not reason.
+    `lora` is the adapter that the engine adds to the model; "" is none.
     """
 
     def __init__(
@@ -52,14 +52,12 @@ class ServedModel:
     ) -> None:
         self._settings = settings or ModelSettings()
         self._pool = pool or WorkPool()
-        self.reasoner: Reasoner | None = None
         self.name = name
         self.lora = ""
         self.engine = engine
         self.created = int(time.time())
-        self._templates: Templates | None = None
         self.load_error = ""
-        self._tokenizer: Tokenizer | None = None
+        self._loaded: _Loaded | None = None
         self._model_path = ""
 
     async def load(self, model_path: str) -> None:
@@ -67,12 +65,10 @@ class ServedModel:
         remembered."""
         self._model_path = model_path
         try:
-            loaded = await asyncio.to_thread(_load, model_path, self._settings)
+            self._loaded = await asyncio.to_thread(_load, self.name, model_path, self._settings)
         except Exception as error:
             self.load_error = f"The tokenizer cannot be loaded: {error}"
             log.exception("tokenizer_failed", model=self.name)
-            return
-        self._tokenizer, self._templates, self.reasoner = loaded
 
     def with_adapter(self, name: str) -> "ServedModel":
         """This model as it is now, under the name of an adapter: a view for one request."""
@@ -88,11 +84,11 @@ class ServedModel:
 
     @property
     def is_ready(self) -> bool:
-        return self.engine.state == "ready" and self._tokenizer is not None
+        return self.engine.state == "ready" and self._loaded is not None
 
     @property
     def has_tokenizer(self) -> bool:
-        return self._tokenizer is not None
+        return self._loaded is not None
 
     @property
     def state_reason(self) -> str:
@@ -117,15 +113,41 @@ class ServedModel:
 
     def check_loaded(self) -> None:
         """Raises EngineUnavailable until tokenizer and engine have been loaded once."""
-        if self._tokenizer is None or self.engine.limits is None:
+        if self._loaded is None or self.engine.limits is None:
             raise EngineUnavailable(self.state_reason, retry_after=LOADING_RETRY_SECONDS)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Raises EngineUnavailable while the model is not ready."""
-        self.check_loaded()
-        assert self._tokenizer is not None, "loaded"
-        return self._tokenizer
+        return self._checked.tokenizer
+
+    @property
+    def control_texts(self) -> ControlTexts:
+        """The texts that clients may write and that are no control tokens then. Raises what
+        `tokenizer` raises."""
+        return self._checked.control_texts
+
+    @property
+    def reasoner(self) -> Reasoner | None:
+        """None until the model is loaded, and if it does not reason."""
+        return None if self._loaded is None else self._loaded.reasoner
+
+    async def encode_prompt(
+        self, prompt: RenderedPrompt, *, most: int | None = None, param: str = "messages"
+    ) -> list[int]:
+        """Token ids of a conversation's prompt. Raises what `encode` raises."""
+        add_special = not prompt.has_bos
+        if not prompt.pieces:
+            [token_ids] = await self.encode(
+                [prompt.text], add_special=add_special, most=most, param=param
+            )
+            return token_ids
+        encode = partial(self.control_texts.encode, prompt.pieces, add_special=add_special)
+        if len(prompt.text) <= LONG_TEXT:
+            return encode()
+        check = partial(_check_length, self.tokenizer, prompt.text, most=most, param=param)
+        await self._pool.run(check)
+        return await self._pool.run(encode)
 
     async def encode(
         self,
@@ -158,6 +180,13 @@ class ServedModel:
         return b"".join(text_pieces(self.tokenizer, token_ids)).decode("utf-8", "replace")
 
     @property
+    def chat_template(self) -> str | None:
+        """The text of the template that ordinary conversations are rendered with; None if the model
+        cannot chat."""
+        templates = self._checked.templates.templates
+        return None if templates is None else templates.default.source
+
+    @property
     def template(self) -> ChatTemplate:
         """Raises EngineUnavailable while the model is not ready, InvalidRequest if it has none."""
         return self._loaded_templates.default
@@ -181,62 +210,40 @@ class ServedModel:
         return templates.tool_controls if template is templates.tool_use else templates.controls
 
     @property
-    def _loaded_templates(self) -> "Templates":
-        self.check_loaded()
-        if self._templates is None:
+    def _loaded_templates(self) -> Templates:
+        found = self._checked.templates
+        if found.templates is None:
             raise InvalidRequest(
-                f"The model `{self.name}` has no chat template: it continues texts, it does not"
-                " chat. Use /v1/completions.",
+                f"The model `{self.name}` cannot chat: {found.obstacle}. Use /v1/completions, or"
+                " serve it with a template of your own (model.chat_template).",
                 param="model",
                 code="unsupported_value",
             )
-        return self._templates
+        return found.templates
+
+    @property
+    def _checked(self) -> "_Loaded":
+        self.check_loaded()
+        assert self._loaded is not None, "loaded"
+        return self._loaded
 
 
-class Templates(Struct, frozen=True):
-    """A model's chat templates: the ordinary one, and the one for conversations with tools, with
-    its tool dialect; and how they react to reasoning settings."""
-
-    default: ChatTemplate
-    tool_use: ChatTemplate
-    tool_dialect: Dialect
-    controls: TemplateControls
-    tool_controls: TemplateControls
+class _Loaded(Struct, frozen=True):
+    tokenizer: Tokenizer
+    control_texts: ControlTexts
+    templates: FoundTemplates
+    reasoner: Reasoner | None
 
 
-def _load(
-    model_path: str, settings: ModelSettings
-) -> tuple[Tokenizer, Templates | None, Reasoner | None]:
+def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
     tokenizer = load_tokenizer(model_path)
-    source = tokenizer.chat_template
-    reasoning_format = find_format(settings.reasoning_parser, source)
-    templates = _templates(tokenizer, source, reasoning_format) if source else None
-    message = settings.thinking_budget_message
+    found = find_templates(name, tokenizer, settings)
+    message, reasoning_format = settings.thinking_budget_message, found.reasoning_format
     reasoner = None if reasoning_format is None else Reasoner(reasoning_format, tokenizer, message)
+    loaded = _Loaded(tokenizer, ControlTexts(tokenizer), found, reasoner)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
-    return tokenizer, templates, reasoner
-
-
-def _templates(
-    tokenizer: Tokenizer, source: str, reasoning_format: ReasoningFormat | None
-) -> Templates:
-    default = tool_use = _template(tokenizer, source)
-    if tokenizer.tool_template:
-        source = tokenizer.tool_template
-        tool_use = _template(tokenizer, source)
-    dialect = find_dialect(source) if tool_use.tools.shows_tools else GENERIC
-    controls = (template_controls(template, reasoning_format) for template in (default, tool_use))
-    return Templates(default, tool_use, dialect, *controls)
-
-
-def _template(tokenizer: Tokenizer, source: str) -> ChatTemplate:
-    return ChatTemplate(
-        source,
-        bos_token=tokenizer.bos_token,
-        eos_token=tokenizer.eos_token,
-        special_tokens=tokenizer.special_tokens,
-    )
+    return loaded
 
 
 def _check_length(tokenizer: Tokenizer, text: str, *, most: int | None, param: str) -> str:

@@ -10,6 +10,10 @@ from typing import Any, cast
 
 from gateway.observability.answer_record import AnswerRecord
 
+IGNORED_HEADER = b"x-ignored-parameters"
+"""The response's header with the parameters that were taken and have no effect."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _KEY = "lockgate.request_record"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
@@ -26,6 +30,8 @@ class RequestRecord:
     an answer. `attributes` are the trace attributes of the request, if traces are on.
 
     `body_bytes` is the length of the body once that has arrived.
+    `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
+    names of parameters that it sent under other names than this server's.
 
     `client_request_id` is the client's `X-Client-Request-Id`: empty without the header, None if it
     is longer than 512 characters or not ASCII.
@@ -33,7 +39,8 @@ class RequestRecord:
 
     __slots__ = (
         *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
-        *("key_name", "limit_headers", "model_name", "request_id", "started", "status"),
+        *("ignored", "key_name", "limit_headers", "model_name", "param_names", "request_id"),
+        *("started", "status"),
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -47,6 +54,8 @@ class RequestRecord:
         self.model_name = ""
         self.key_name = ""
         self.body_bytes = 0
+        self.ignored: list[str] = []
+        self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None
         self.attributes: Mapping[str, Any] = {}
 
@@ -66,7 +75,13 @@ class RequestRecord:
             (b"x-request-id", self.request_id.encode("ascii")),
             (b"openai-processing-ms", b"%d" % elapsed),
             *(self.limit_headers() if self.limit_headers else ()),
+            *self._ignored_header(),
         ]
+
+    def _ignored_header(self) -> list[tuple[bytes, bytes]]:
+        """Without names that a header cannot hold."""
+        names = [name for name in dict.fromkeys(self.ignored) if _PLAIN_NAME.fullmatch(name)]
+        return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))] if names else []
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -106,8 +106,9 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `$LOCKGATE_MODELS`, else a folder in the user's cache. `mirrors` are the places to try for a
     model that the hub does not deliver, in order: "package-index", URLs and folders. `tokenizer` is
     for the scripted engine alone: the model whose tokenizer it uses; empty means one token per
-    byte. `aliases` maps further names to names of served models. `tool_dialect` is the format of
-    the model's tool calls; "auto" derives it from the chat template.
+    byte. `aliases` maps further names to names of served models. `chat_template` is the path of a
+    Jinja template to use instead of the model's own. `tool_dialect` is the format of the model's
+    tool calls; "auto" derives it from the chat template.
 
     `reasoning_parser` is the format of the model's reasoning; "auto" derives it from the chat
     template. `thinking_token_budget` is the maximum number of reasoning tokens for requests that
@@ -123,6 +124,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     mirrors: tuple[Annotated[str, Meta(min_length=1)], ...] = DEFAULT_MIRRORS
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
+    chat_template: str = ""
     tool_dialect: ToolDialect = "auto"
     reasoning_parser: ReasoningParser = "auto"
     thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"

@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+from runtime.tokenizers.chatml import CHATML, CHATML_TOKENS
 from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import SpecialTokens, clean_text
 from runtime.tokenizers.token_roles import FimTokens
 
-_CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 _BYTE_TOKENIZER_MARKS = (
-    *("<|im_start|>", "<|im_end|>"),
+    *CHATML_TOKENS,
     *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
 )
 
@@ -32,13 +27,14 @@ class ByteTokenizer:
     vocab_size = 263
     max_model_len = 0
     eog_token_ids = frozenset({eos_token_id, im_end_token_id})
-    chat_template = _CHATML
+    chat_template = CHATML
     tool_template: str | None = None
     special_tokens: Mapping[str, str] = {"bos_token": bos_token, "eos_token": eos_token}
 
     def __init__(self) -> None:
         self._names = dict(enumerate((self.bos_token, self.eos_token, *_BYTE_TOKENIZER_MARKS), 256))
         self._special = SpecialTokens({text: token_id for token_id, text in self._names.items()})
+        self.control_tokens = frozenset(self._names.values())
         self._bytes = (*(bytes((byte,)) for byte in range(256)), *(b"" for _ in self._names))
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from runtime.tokenizers.text_pattern import pattern_of
+
 _WINDOW = 32_768
 """Characters that are searched at once, in some milliseconds."""
 
@@ -26,7 +28,7 @@ class SpecialTokens:
     def __init__(self, ids: Mapping[str, int], *, leftmost: bool = False) -> None:
         texts = sorted(filter(None, ids), key=lambda text: len(text.encode()), reverse=True)
         self._ids = {text: ids[text] for text in texts}
-        self._pattern = re.compile("(" + "|".join(map(re.escape, texts)) + ")" if texts else "(?!)")
+        self._pattern = re.compile(f"({pattern_of(texts)})")
         self._longest = max(map(len, texts), default=1)
         self._overlap = not leftmost and overlap(texts)
 

@@ -91,7 +91,9 @@ _EOG_TEXTS = (
     "<|tool_response>",
     "[e~[",
 )
-_ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+"""Tokens that structure a prompt and are shown in an answer nevertheless."""
+
 _FALSE_END_TEXTS = (
     *("<|call|>", "<|calls|>", "<|end|>", "<|return|>", "<|flush|>"),
     *("</s>", "<|tool_response>", "<|plamo:eos|>"),
@@ -127,6 +129,7 @@ class TokenRoles:
         self._ids = ids
         self._named = named
         self.hidden = set(hidden)
+        self._declared = frozenset(self.hidden)
         self.user_defined = set(user_defined)
 
     def find_eog(self, eos: Iterable[int]) -> frozenset[int]:
@@ -138,7 +141,7 @@ class TokenRoles:
         eog = {*eos, *(token_id for token_id in ends if token_id is not None)}
         by_text = {self._ids[text] for text in _EOG_TEXTS if text in self._ids}
         self.hidden |= by_text
-        self._show(*_ALWAYS_SHOWN)
+        self._show(*ALWAYS_SHOWN)
         eog |= by_text
         self._drop_false_ends(eog)
         return frozenset(eog)
@@ -149,6 +152,16 @@ class TokenRoles:
         if prefix is None or suffix is None or middle is None:
             return None
         return FimTokens(prefix, suffix, middle)
+
+    def control_texts(self) -> frozenset[str]:
+        """The texts of all tokens that structure a prompt: those that the file calls control
+        tokens, and those that have such a role or text."""
+        control = self._declared | self.hidden
+        return frozenset(
+            text
+            for text, token_id in self._ids.items()
+            if token_id in control or text in ALWAYS_SHOWN
+        )
 
     def _find(self, role: _Role) -> int | None:
         """The token of a role. A token found by its text alone becomes a control token."""

@@ -14,7 +14,8 @@ class Tokenizer(Protocol):
     "" if there is none; `special_tokens` are the texts that chat templates may use, by names such
     as "bos_token". `fim_tokens` mark the parts of a prompt whose middle is to be filled in; None if
     the model was not trained for that. `tool_template` is the chat template for conversations with
-    tools; None if the model has no template of its own for them.
+    tools; None if the model has no template of its own for them. `control_tokens` are the texts of
+    the tokens that structure a prompt: a text of a client that contains one is to stay text.
     """
 
     @property
@@ -46,6 +47,9 @@ class Tokenizer(Protocol):
 
     @property
     def fim_tokens(self) -> FimTokens | None: ...
+
+    @property
+    def control_tokens(self) -> frozenset[str]: ...
 
     @property
     def special_tokens(self) -> Mapping[str, str]: ...

@@ -8,8 +8,9 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.params import (
-    NumNewTokens,
+    MaxTokens,
     Seed,
     StopString,
     StopStrings,
@@ -17,8 +18,7 @@ from gateway.api.openai.protocol.params import (
     TopK,
     TopP,
 )
-from gateway.api.openai.translate.sampling import stop_strings
-from gateway.api.openai.translate.unsupported import check_extensions
+from gateway.api.openai.translate.sampling import stop_strings, token_limit
 from gateway.chat.finish import FinishReason
 from gateway.generation.events import Answer, AnswerEnd, ChoiceEnd, Event, TextDelta, Usage
 from gateway.generation.job import Job, TextPrompts, TokenLimit
@@ -39,7 +39,7 @@ class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     prompt: str
     model: str | None = None
-    max_new_tokens: NumNewTokens | None = None
+    max_new_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
@@ -66,7 +66,8 @@ class GenerationChunk(Struct, frozen=True):
     usage: Usage | None = None
 
 
-_BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, check_extensions)
+_FIELDS = UndeclaredFields(GenerateRequest, {})
+_BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, _FIELDS.settle)
 
 
 FACTS = facts(
@@ -99,7 +100,8 @@ def generate_job(data: GenerateRequest, job_id: str, caller: Caller, lora: str =
         prompt=TextPrompts(prompts=[data.prompt]),
         sampling=_sampling(data),
         limit=TokenLimit(
-            num_tokens=data.max_new_tokens, param="max_new_tokens", default=DEFAULT_NEW_TOKENS
+            num_tokens=token_limit(data.max_new_tokens, "max_new_tokens"),
+            default=DEFAULT_NEW_TOKENS,
         ),
         scheduling=scheduling_of(SchedulingWish(), caller, lora),
         seed=data.seed,

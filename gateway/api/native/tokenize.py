@@ -11,13 +11,14 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
+from gateway.api.openai.bodies import KINDS
+from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.messages import Message
 from gateway.api.openai.protocol.params import TemplateVariables, TokenId
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.protocol.tools import Tools
 from gateway.api.openai.translate.checks import check_chat
 from gateway.api.openai.translate.job import conversation_of
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.logprobs import shown_token
 from gateway.generation.prepare import prepare_conversation
 from gateway.generation.writer import encode
@@ -73,11 +74,21 @@ class Text(Struct, frozen=True):
     prompt: str
 
 
+TOKENIZE_FIELDS = UndeclaredFields(
+    TokenizeRequest,
+    KINDS,
+    weighty=(
+        *("enable_thinking", "function_call", "functions", "input", "instructions", "suffix"),
+        *("tool_choice", "truncate_prompt_tokens"),
+    ),
+)
+DETOKENIZE_FIELDS = UndeclaredFields(DetokenizeRequest, KINDS, weighty=())
+
 _TOKENIZE = JSONBody(
-    TokenizeRequest, msgspec.json.Decoder(TokenizeRequest).decode, check_extensions
+    TokenizeRequest, msgspec.json.Decoder(TokenizeRequest).decode, TOKENIZE_FIELDS.settle
 )
 _DETOKENIZE = JSONBody(
-    DetokenizeRequest, msgspec.json.Decoder(DetokenizeRequest).decode, check_extensions
+    DetokenizeRequest, msgspec.json.Decoder(DetokenizeRequest).decode, DETOKENIZE_FIELDS.settle
 )
 
 

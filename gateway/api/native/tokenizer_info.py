@@ -46,6 +46,6 @@ def _describe(model: ServedModel) -> TokenizerInfo:
         model=model.name,
         model_max_length=model.max_model_len,
         vocab_size=tokenizer.vocab_size,
-        chat_template=tokenizer.chat_template,
+        chat_template=model.chat_template,
         **{name: text or None for name, text in named.items()},
     )

@@ -5,30 +5,26 @@ import secrets
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.api.openai.bodies import CHAT_BODY
 from gateway.api.openai.protocol.answers import ChatCompletion
 from gateway.api.openai.protocol.chunks import ChatCompletionChunk
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     StreamOptions,
-    decode_chat_completion,
 )
 from gateway.api.openai.schema_notes import note_fields
 from gateway.api.openai.translate.job import chat_job, chat_wish
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, new_head
-from gateway.http.body import JSONBody, apart
+from gateway.http.body import apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 from gateway.models.served_model import ServedModel
-
-BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, check_extensions)
-
 
 FACTS = facts(
     operation="chat",
@@ -43,7 +39,7 @@ FACTS = facts(
 @post("/v1/chat/completions", status_code=200, opt=FACTS)
 async def create_chat_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
-    data = await BODY.read(request)
+    data = await CHAT_BODY.read(request)
     model = served_model(context, request, data)
     job_id = f"chatcmpl-{secrets.token_hex(16)}"
     job = await apart(request, chat_job, data, job_id, caller_of(context, request), model.lora)

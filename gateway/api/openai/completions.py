@@ -6,26 +6,23 @@ from functools import partial
 from litestar import post
 from litestar.types import ASGIApp
 
+from gateway.api.openai.bodies import COMPLETION_BODY
 from gateway.api.openai.protocol.answers import Completion
 from gateway.api.openai.protocol.chunks import CompletionChunk
-from gateway.api.openai.protocol.requests import CompletionRequest, StreamOptions, decode_completion
+from gateway.api.openai.protocol.requests import CompletionRequest, StreamOptions
 from gateway.api.openai.schema_notes import note_fields
 from gateway.api.openai.translate.job import completion_job
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.best_of import BestOf
 from gateway.api.openai.writers.completion import CompletionWriter
 from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
 from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
-from gateway.http.body import JSONBody, apart
+from gateway.http.body import apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 from runtime.tokenizers.decoding import puts_space_first
-
-BODY = JSONBody(CompletionRequest, decode_completion, check_extensions)
-
 
 FACTS = facts(
     operation="text_completion",
@@ -40,7 +37,7 @@ FACTS = facts(
 @post("/v1/completions", status_code=200, opt=FACTS)
 async def create_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
-    data = await BODY.read(request)
+    data = await COMPLETION_BODY.read(request)
     model = served_model(context, request, data)
     job_id = f"cmpl-{secrets.token_hex(16)}"
     caller = caller_of(context, request)

@@ -8,21 +8,20 @@ from litestar import post
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admission.middleware import reserve_prompt_tokens
+from gateway.api.openai.bodies import EMBEDDING_BODY
 from gateway.api.openai.protocol.embedding import (
     EmbeddingList,
     EmbeddingRequest,
     EmbeddingUsage,
     Inputs,
-    decode_embedding,
 )
 from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.bounds.body_memory import give_back
 from gateway.bounds.work_pool import Work
 from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
 from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
-from gateway.http.body import JSONBody, apart, while_connected, work_for
+from gateway.http.body import apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
@@ -35,9 +34,6 @@ from runtime.messages.engine import EngineLimits
 WRITTEN_NUMBERS = 50_000
 """Numbers that are turned into JSON at once, in a few milliseconds: then others have their turn."""
 
-BODY = JSONBody(EmbeddingRequest, decode_embedding, check_extensions)
-
-
 FACTS = facts(
     operation="embeddings", body=EmbeddingRequest, answer=EmbeddingList, errors=ENGINE_ERRORS
 )
@@ -46,7 +42,7 @@ FACTS = facts(
 @post("/v1/embeddings", status_code=200, opt=FACTS)
 async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
-    data = await BODY.read(request)
+    data = await EMBEDDING_BODY.read(request)
     model = served_model(context, request, data)
     inputs = await apart(request, given_inputs, data)
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)

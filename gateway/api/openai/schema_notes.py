@@ -8,7 +8,6 @@ from msgspec import Struct
 from gateway.api.openai.translate.unsupported import (
     HARMLESS,
     NOT_SUPPORTED,
-    NOT_SUPPORTED_EXTENSIONS,
 )
 from gateway.generation.scheduling import MAX_PRIORITY, PRIORITIES
 
@@ -22,9 +21,6 @@ def note_fields(kind: type[Struct]) -> Callable[[Schemas], None]:
     def describe(schemas: Schemas) -> None:
         properties = schemas[kind.__name__]["properties"]
         refused = {name: values for name, values in NOT_SUPPORTED.items() if name in properties}
-        for name, values in NOT_SUPPORTED_EXTENSIONS.items():
-            if name not in kind.__struct_fields__:
-                refused[name] = values
         for name, values in refused.items():
             description = "Not supported: refused unless it asks for nothing."
             properties[name] = {"enum": [None, *values], "description": description}

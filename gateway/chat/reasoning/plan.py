@@ -113,10 +113,11 @@ class Reasoner:
 
 class ThinkingPlan(Struct, frozen=True):
     """A request's reasoning settings. `variables` are for the chat template. A `budget` of None
-    means no limit."""
+    means no limit. `unused` are the request parameters that this model can do nothing with."""
 
     variables: Mapping[str, Any] = {}
     budget: int | None = None
+    unused: tuple[str, ...] = ()
 
 
 class PreparedThinking(Struct, frozen=True):
@@ -137,23 +138,25 @@ def plan_thinking(
     controls: TemplateControls,
     default_budget: int | None,
 ) -> ThinkingPlan:
-    """Raises InvalidRequest if the client asks for reasoning and the model does not reason.
+    """Raises InvalidRequest if the client sets a budget and the model does not reason. An effort is
+    a hint, which such a model does not need to heed.
 
     The client's own budget takes precedence over its effort's budget, and that one over the
     default.
     """
     if reasoning_format is None and wish.budget is not None:
         _refuse("thinking_token_budget")
-    effort = wish.effort
+    effort = "none" if wish.is_on is False else wish.effort
     variables = {} if effort is None else _variables(effort, controls)
-    if reasoning_format is None and effort not in (None, "none") and not variables:
-        _refuse(wish.effort_param)
+    if wish.is_on:
+        variables |= dict.fromkeys(controls.switches, True)
     budget = default_budget
     if wish.budget is not None:
         budget = wish.budget
     elif effort is not None and not _expresses(variables, effort):
         budget = EFFORT_BUDGETS.get(effort)
-    return ThinkingPlan(variables, budget)
+    is_unused = reasoning_format is None and not variables
+    return ThinkingPlan(variables, budget, _asked_params(wish) if is_unused else ())
 
 
 def prepare_thinking(
@@ -170,6 +173,12 @@ def prepare_thinking(
         reasoner.shown_token_ids,
         partial(reasoner.new_tracker, state),
     )
+
+
+def _asked_params(wish: ReasoningWish) -> tuple[str, ...]:
+    """The request parameters that ask for reasoning."""
+    effort = () if wish.effort in (None, "none") else (wish.effort_param,)
+    return (*effort, "enable_thinking") if wish.is_on else effort
 
 
 def _variables(effort: ReasoningEffort, controls: TemplateControls) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Chat templates: render messages to the text format that a model was trained on."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
-from msgspec import Struct
-
-from gateway.chat.template.probe import Render, probe_tools
+from gateway.chat.template.environment import compile_template
+from gateway.chat.template.message_support import MessageSupport, adapted, probe_messages
+from gateway.chat.template.probe import probe_messages_with_tools, probe_tools
+from gateway.chat.template.tool_support import ToolSupport
 from runtime.errors import InvalidRequest
 
 RESERVED = frozenset(
@@ -18,18 +19,11 @@ RESERVED = frozenset(
 """Template variables that requests set by other parameters, or cannot set."""
 
 
-class RenderedPrompt(Struct, frozen=True):
-    """A rendered prompt. With `has_bos` it begins with the model's first token."""
-
-    text: str
-    has_bos: bool
-
-
 class ChatTemplate:
     """One model's template, compiled.
 
-    `tools` describes how the template handles tools. Creating a ChatTemplate takes a second, most
-    of it the import of the template machinery; rendering takes microseconds.
+    `source` is its text. `messages` describes the messages that the template takes, and `tools`
+    what it does with tools. Creating a ChatTemplate takes milliseconds, rendering microseconds.
     """
 
     def __init__(
@@ -40,12 +34,15 @@ class ChatTemplate:
         eos_token: str,
         special_tokens: Mapping[str, str] | None = None,
     ) -> None:
-        """`special_tokens` are further token texts that the template may use, by name."""
+        """`special_tokens` are further token texts that the template may use, by name. Raises
+        ModelFileError if the source is no template."""
+        self.source = source
         self._bos_token = bos_token
-        tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
-        self._reserved = RESERVED | tokens.keys()
-        self._render = _compile(source, tokens)
-        self.tools = probe_tools(self._render)
+        self._tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
+        self._reserved = RESERVED | self._tokens.keys()
+        self._compiled = compile_template(source)
+        self.messages: MessageSupport = self._probe_messages()
+        self.tools: ToolSupport = probe_tools(self._render, self.messages)
 
     def render(
         self,
@@ -62,29 +59,25 @@ class ChatTemplate:
         refusal is reported as a mistake in the messages, which are the request parameter
         `param`."""
         given = dict(variables or {})
-        if taken := sorted(self._reserved & given.keys()):
+        self.check_variables(given)
+        given["add_generation_prompt"] = add_generation_prompt
+        given["tools"] = list(tools) or None
+        try:
+            if continue_final_message:
+                return self._continued(messages, given)
+            return self._render(messages, given)
+        except Exception as error:  # a template may raise anything
+            raise InvalidRequest(
+                f"The model's chat template cannot take these messages: {error}", param=param
+            ) from error
+
+    def check_variables(self, variables: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest for variables that are not for requests to set."""
+        if taken := sorted(self._reserved & variables.keys()):
             raise InvalidRequest(
                 f"`chat_template_kwargs.{taken[0]}` is not for requests to set: leave it out.",
                 param="chat_template_kwargs",
             )
-        given["add_generation_prompt"] = add_generation_prompt
-        given["continue_final_message"] = continue_final_message
-        given["tools"] = list(tools) or None
-        try:
-            return self._render(list(messages), given)
-        except Exception as error:
-            raise InvalidRequest(
-                f"The model's chat template cannot take these messages: {error}",
-                param=param,
-            ) from error
-
-    def render_prompt(
-        self, messages: Sequence[Mapping[str, Any]], **options: Any
-    ) -> RenderedPrompt:
-        """The prompt, and whether it has the model's first token already. `options` are those of
-        `render`."""
-        text = self.render(messages, **options)
-        return RenderedPrompt(text, self.writes_bos(text))
 
     def writes_bos(self, prompt: str) -> bool:
         """Whether a rendered prompt begins with the model's first token, as some templates do."""
@@ -92,35 +85,48 @@ class ChatTemplate:
 
     def probe(self, **variables: Any) -> str | None:
         """A prompt of one word with these variables; None if the template refuses them."""
+        messages = adapted([{"role": "user", "content": "q"}], self.messages)
         try:
-            return self.render([{"role": "user", "content": "q"}], variables=variables)
+            return self.render(messages, variables=variables)
         except InvalidRequest:
             return None
 
+    def _probe_messages(self) -> MessageSupport:
+        support = probe_messages(self._render)
+        if not support.obstacle:
+            return support
+        with_tools = probe_messages_with_tools(self._render)
+        return support if with_tools.obstacle else with_tools
 
-def _compile(source: str, tokens: Mapping[str, str]) -> Render:
-    render_jinja_template = _template_machinery()
+    def _render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+        """Raises whatever the template raises."""
+        given = {"documents": None, **variables, **self._tokens, "messages": list(messages)}
+        return self._compiled(given)
 
-    def render(messages: list[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
-        prompts, _ = render_jinja_template(
-            conversations=[messages],
-            chat_template=source,
-            **variables,
-            **tokens,
-        )
-        prompt: str = prompts[0]
-        return prompt
+    def _continued(
+        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
+    ) -> str:
+        """The prompt up to the end of the last message's text, without what the template writes
+        behind it."""
+        text = _last_text(messages[-1])
+        mark = f"end{uuid4().hex} "
+        marked = [*messages[:-1], _with_last_text(messages[-1], text + mark)]
+        prompt = self._render(marked, variables)
+        end = prompt.rfind(mark.rstrip())
+        if end < 0 or text.strip() not in prompt:
+            raise ValueError("it does not show the whole message that is to be continued")
+        is_exact = prompt.startswith(mark, end)
+        return prompt[:end] if is_exact else prompt[:end].rstrip()
 
-    return render
+
+def _last_text(message: Mapping[str, Any]) -> str:
+    content = message["content"]
+    text: str = content if isinstance(content, str) else content[-1]["text"]
+    return text
 
 
-def _template_machinery() -> Any:
-    # Imported here because it takes most of a second, which the loading thread has. Its advice to
-    # install a deep-learning framework would only worry the reader of our log.
-    advice = logging.getLogger("transformers")
-    advice.disabled = True
-    try:
-        from transformers.utils.chat_template_utils import render_jinja_template
-    finally:
-        advice.disabled = False
-    return render_jinja_template
+def _with_last_text(message: Mapping[str, Any], text: str) -> dict[str, Any]:
+    content = message["content"]
+    if not isinstance(content, str):
+        return {**message, "content": [*content[:-1], {**content[-1], "text": text}]}
+    return {**message, "content": text}

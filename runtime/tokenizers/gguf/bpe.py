@@ -36,6 +36,7 @@ class BpeTokenizer:
         self.bos_token = vocab.token_text(vocab.bos_token_id)
         self.eos_token = vocab.token_text(vocab.eos_token_id)
         self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
+        self.control_tokens = vocab.control_texts
         self._prefix = vocab.prefix
         self._suffix = vocab.suffix
         self._bytes = vocab.token_bytes

@@ -20,9 +20,10 @@ _DEFAULT_TOKEN_ID = 11
 
 
 class BpeVocab(Struct, frozen=True):
-    """`control` and `user_defined` map texts to ids; control tokens have no bytes. `prefix` and
-    `suffix` are what `add_special` puts around a text. `ids` maps the texts of all tokens, ordinary
-    ones in GPT-2's spelling of bytes, to their ids.
+    """`control` and `user_defined` map texts to ids; control tokens have no bytes. `control_texts`
+    are those of `Tokenizer.control_tokens`. `prefix` and `suffix` are what `add_special` puts
+    around a text. `ids` maps the texts of all tokens, ordinary ones in GPT-2's spelling of bytes,
+    to their ids.
     """
 
     vocab_size: int
@@ -34,6 +35,7 @@ class BpeVocab(Struct, frozen=True):
     ids: dict[str, int]
     control: dict[str, int]
     user_defined: dict[str, int]
+    control_texts: frozenset[str]
     bos_token_id: int | None
     eos_token_id: int | None
     eog_token_ids: frozenset[int]
@@ -91,6 +93,7 @@ class _Builder:
         add_bos = file.flag("tokenizer.ggml.add_bos_token", self._pretokenizer.add_bos)
         add_eos = file.flag("tokenizer.ggml.add_eos_token")
         hidden = self._roles.hidden
+        fim_tokens = self._roles.find_fim()
         return BpeVocab(
             vocab_size=len(self._texts),
             max_model_len=file.max_model_len,
@@ -101,10 +104,11 @@ class _Builder:
             ids=self._ids,
             control={self._texts[i]: i for i in hidden},
             user_defined={self._texts[i]: i for i in self._roles.user_defined - hidden},
+            control_texts=self._roles.control_texts(),
             bos_token_id=bos,
             eos_token_id=eos,
             eog_token_ids=eog,
-            fim_tokens=self._roles.find_fim(),
+            fim_tokens=fim_tokens,
             prefix=(bos,) if add_bos and bos is not None else (),
             suffix=(eos,) if add_eos and eos is not None else (),
         )

@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import weakref
+from collections.abc import Sequence
 from itertools import chain
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from runtime.tokenizers.gguf.bpe import has_own_rules
 from runtime.tokenizers.gguf.pretokenizer import uses_std_regex
 from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import clean_text
-from runtime.tokenizers.token_roles import FimTokens
+from runtime.tokenizers.token_roles import ALWAYS_SHOWN, FimTokens
 
 _PIECE_BYTES = 64
 _BLANK = "▁"
@@ -44,6 +45,7 @@ class LlamaVocabTokenizer:
         is_eog = llama.llama_vocab_is_eog
         self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
         self.fim_tokens = self._fim_tokens()
+        self.control_tokens = self._control_texts(file.strings("tokenizer.ggml.tokens"))
         self.chat_template = file.text("tokenizer.chat_template") or None
         self.tool_template = file.text("tokenizer.chat_template.tool_use") or None
         self._longest_run = _LONG_RUN if _uses_std_regex(file) else None
@@ -79,6 +81,15 @@ class LlamaVocabTokenizer:
 
     def token_name(self, token_id: int) -> str:
         return self._text(token_id)
+
+    def _control_texts(self, texts: Sequence[str]) -> frozenset[str]:
+        """The texts of the tokens that structure a prompt, among those of all tokens."""
+        structural = self._llama.LLAMA_TOKEN_ATTR_CONTROL | self._llama.LLAMA_TOKEN_ATTR_UNKNOWN
+        attributes = (self._llama.llama_vocab_get_attr(self._vocab, i) for i in range(len(texts)))
+        control = {
+            text for text, found in zip(texts, attributes, strict=True) if found & structural
+        }
+        return frozenset(filter(None, control | set(ALWAYS_SHOWN).intersection(texts)))
 
     def _fim_tokens(self) -> FimTokens | None:
         llama = self._llama

@@ -28,6 +28,7 @@ class _Vocab(Struct, frozen=True):
     eos_token_id: int | None
     eog_token_ids: frozenset[int]
     hidden: set[int]
+    control_texts: frozenset[str]
     fim_tokens: FimTokens | None
 
 
@@ -56,6 +57,7 @@ class HFTokenizer:
         self.eos_token_id = vocab.eos_token_id
         self.eog_token_ids = vocab.eog_token_ids
         self.fim_tokens = vocab.fim_tokens
+        self.control_tokens = vocab.control_texts
         self._bytes = token_bytes(file, vocab.hidden)
         self._names = {token_id: file.added[token_id].content for token_id in file.added}
         self.encoder = _encoder(file, vocab.hidden)
@@ -113,5 +115,6 @@ def _vocab(model: ModelConfig, config: TokenizerConfig, file: TokenizerFile) -> 
         eos_token_id=ends[0] if ends else None,
         eog_token_ids=eog_token_ids,
         hidden=roles.hidden,
+        control_texts=roles.control_texts(),
         fim_tokens=fim_tokens,
     )

@@ -109,6 +109,20 @@ def test_connection_that_ends_before_the_stream(
 
 
 @pytest.mark.parametrize(
+    ("option", "param"), [("--max-tokens", "max_tokens"), ("--temperature", "temperature")]
+)
+def test_refusal_names_the_option(
+    peer: Peer, capsys: pytest.CaptureFixture[str], option: str, param: str
+):
+    peer.status = 400
+    message = f"`{param}` is 0: send more than `{param}`."
+    peer.body = json.dumps({"error": {"message": message, "param": param}}).encode()
+
+    assert ask(peer, option, "0") != 0
+    assert f"`{option}` is 0: send more than `{option}`." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         (b'{"error": {"message": "Too hot."}}', "Too hot."),

@@ -13,8 +13,7 @@ from gateway.models.served_model import ServedModel
 from gateway.settings.schema import ModelSettings, Settings
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
-from runtime.errors import EngineUnavailable, InvalidRequest, SetupError
-from runtime.tokenizers.byte_tokenizer import ByteTokenizer
+from runtime.errors import EngineUnavailable, SetupError
 from tests.kit.engines import READY
 
 
@@ -133,16 +132,6 @@ async def test_a_tokenizer_that_cannot_be_read(tmp_path):
     assert "tokenizer" in model.state_reason
     with pytest.raises(EngineUnavailable, match="tokenizer"):
         _ = model.tokenizer
-
-
-@pytest.mark.anyio
-async def test_a_model_without_a_chat_template(monkeypatch):
-    monkeypatch.setattr(ByteTokenizer, "chat_template", None)
-    model = await loaded_model()
-
-    with pytest.raises(InvalidRequest, match="/v1/completions") as caught:
-        _ = model.template
-    assert caught.value.param == "model"
 
 
 @pytest.mark.anyio

@@ -26,17 +26,18 @@ def write_tensorrt_model(
     max_model_len: int = 2048,
     begins_texts: bool = False,
     more_tokens: Sequence[str] = (),
+    more_control_tokens: Sequence[str] = (),
     chat_template: str = CHAT_TEMPLATE,
     **plan: Any,
 ) -> Path:
     """Write the folder. `plan` is how the double behaves; see the README beside it. With
     `begins_texts` there is one token more, which every text begins with. `more_tokens` are texts of
-    tokens that follow."""
+    tokens that follow, and `more_control_tokens` those of control tokens behind them."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": VOCAB_SIZE + begins_texts + len(more_tokens),
+        "vocab_size": VOCAB_SIZE + begins_texts + len(more_tokens) + len(more_control_tokens),
         "max_position_embeddings": max_model_len,
         "eos_token_id": EOS_TOKEN_ID,
     }
@@ -48,6 +49,9 @@ def write_tensorrt_model(
     if begins_texts:
         _begin_texts(tokenizer)
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in more_tokens])
+    tokenizer.add_special_tokens(
+        [AddedToken(text, special=True, normalized=False) for text in more_control_tokens]
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(
         folder / "tokenizer_config.json",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 FIELDS = (
     *("vocab_size", "max_model_len", "bos_token_id", "eos_token_id", "eog_token_ids"),
-    *("chat_template", "bos_token", "eos_token", "fim_tokens"),
+    *("chat_template", "bos_token", "eos_token", "fim_tokens", "control_tokens"),
 )
 
 NASTY = (

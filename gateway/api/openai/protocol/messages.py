@@ -1,8 +1,8 @@
 """The messages of OpenAI's chats as Structs, with Anthropic's blocks that clients send too."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway.api.openai.protocol.params import Unsupported
 
@@ -42,9 +42,9 @@ class DocumentBlock(Struct, tag_field="type", tag="document"):
 class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
     """A call in Anthropic's form. `input` is the arguments, as an object."""
 
-    id: str
     name: str
-    input: dict[str, Any]
+    input: dict[str, Any] | None
+    id: str | None = None
 
 
 ResultPart = TextPart | ImagePart | AudioPart | FilePart | ImageBlock | DocumentBlock
@@ -53,7 +53,7 @@ ResultPart = TextPart | ImagePart | AudioPart | FilePart | ImageBlock | Document
 class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
     """The result of a call in Anthropic's form, which stands in a message of the user."""
 
-    tool_use_id: str
+    tool_use_id: str | None = None
     content: str | list[ResultPart] | None = None
     is_error: bool | None = None
 
@@ -69,20 +69,21 @@ Part = (
     | ToolUseBlock
     | ToolResultBlock
 )
-Content = str | Annotated[list[Part], Meta(min_length=1)]
+Content = str | list[Part]
+"""No parts at all are an empty text."""
 
 
 class FunctionCall(Struct):
     """A call that the model made earlier. `arguments` is JSON in a string."""
 
     name: str
-    arguments: str
+    arguments: str | None = None
 
 
 class ToolCall(Struct):
     function: FunctionCall
-    id: str = ""
-    type: Literal["function"] = "function"
+    id: str | None = None
+    type: Literal["function"] | None = None
 
 
 class DeveloperMessage(Struct, tag_field="role", tag="developer"):
@@ -112,8 +113,10 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):
-    content: Content
-    tool_call_id: str
+    """The result of a call. Without `tool_call_id` it is that of the next call without a result."""
+
+    content: Content | None = None
+    tool_call_id: str | None = None
     name: str | None = None
 
 

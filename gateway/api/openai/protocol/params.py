@@ -19,7 +19,9 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TopK = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 NumTokens = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-NumNewTokens = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+MaxTokens = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+"""The most tokens of an answer; -1 sets no limit, as if it were left out."""
+
 LogitBias = dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]]
 StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
 StopStrings = Annotated[list[StopString], Meta(max_length=64)]
@@ -34,3 +36,4 @@ Metadata = Annotated[
     Meta(max_length=16),
 ]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+Verbosity = Literal["low", "medium", "high"]

@@ -14,9 +14,9 @@ from gateway.api.openai.protocol.messages import Message
 from gateway.api.openai.protocol.params import (
     CacheSalt,
     LogitBias,
+    MaxTokens,
     Metadata,
     NumChoices,
-    NumNewTokens,
     NumTokens,
     Penalty,
     Seed,
@@ -30,6 +30,7 @@ from gateway.api.openai.protocol.params import (
     TopP,
     Unchecked,
     Unsupported,
+    Verbosity,
 )
 from gateway.api.openai.protocol.response_format import Choices, ResponseFormat, StructuredOutputs
 from gateway.api.openai.protocol.tools import FunctionChoice, Functions, ToolChoice, Tools
@@ -45,36 +46,43 @@ class StreamOptions(Struct):
 
 
 class WorkRequest(Struct, kw_only=True):
-    """The fields of all requests that the engine works on. OpenAI does not have `priority` and
-    `deadline`."""
+    """The fields of all requests that the engine works on. Without `model` the server's own model
+    answers. OpenAI does not have `priority` and `deadline`."""
 
-    model: str
+    model: str | None = None
     user: str | None = None
     priority: Unchecked = None
     deadline: float | None = None
 
 
-class GenerationRequest(WorkRequest, kw_only=True):
-    """The fields of both endpoints that generate. OpenAI does not have `top_k` and the fields after
-    it, and has `response_format` for chats alone."""
+class SampledRequest(WorkRequest, kw_only=True):
+    """The fields of chats, completions and responses. OpenAI does not have `top_k` and the fields
+    after it, and has `stop`, `seed`, the penalties and `logit_bias` not for responses."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    n: NumChoices | None = None
     stop: StopString | StopStrings | None = None
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     logit_bias: LogitBias | None = None
-    response_format: ResponseFormat | None = None
     top_k: TopK | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     min_tokens: NumTokens | None = None
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
+    cache_salt: CacheSalt | None = None
+
+
+class GenerationRequest(SampledRequest, kw_only=True):
+    """The fields of chats and completions. OpenAI has `response_format` for chats alone, and does
+    not have the fields after it."""
+
+    n: NumChoices | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     include_stop_str_in_output: bool | None = None
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
     return_token_ids: bool | None = None
@@ -85,15 +93,14 @@ class GenerationRequest(WorkRequest, kw_only=True):
     guided_regex: str | None = None
     guided_choice: Choices | None = None
     guided_grammar: str | None = None
-    cache_salt: CacheSalt | None = None
 
 
 class ChatCompletionRequest(GenerationRequest, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
-    max_tokens: NumNewTokens | None = None
-    max_completion_tokens: NumNewTokens | None = None
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
     metadata: Metadata | None = None
     store: bool | None = None
     service_tier: ServiceTier | None = None
@@ -110,7 +117,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     functions: Functions | None = None
     function_call: FunctionChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
-    verbosity: Unsupported = None
+    verbosity: Verbosity | None = None
     modalities: Unsupported = None
     audio: Unsupported = None
     web_search_options: Unsupported = None
@@ -120,6 +127,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     chat_template_kwargs: TemplateVariables | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
+    enable_thinking: bool | None = None
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):
@@ -127,7 +135,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     of them; null is the empty text."""
 
     prompt: str | list[str | int | list[int]] | None
-    max_tokens: NumTokens | None = None
+    max_tokens: MaxTokens | None = None
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None

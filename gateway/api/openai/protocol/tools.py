@@ -6,6 +6,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 MAX_TOOLS = 128
+FUNCTION = "function"
+"""The type of the tools that can be offered to a model."""
 
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -19,17 +21,14 @@ class FunctionDefinition(Struct, kw_only=True):
     strict: bool | None = None
 
 
-class FunctionTool(Struct, tag_field="type", tag="function"):
-    function: FunctionDefinition
+class Tool(Struct, kw_only=True):
+    """A tool that the model may call. This server has functions; tools of any other type are
+    skipped."""
+
+    type: str
+    function: FunctionDefinition | None = None
 
 
-class CustomTool(Struct, tag_field="type", tag="custom"):
-    """A tool that is refused, because its input is not JSON."""
-
-    custom: Any = None
-
-
-Tool = FunctionTool | CustomTool
 Tools = Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]
 Functions = Annotated[list[FunctionDefinition], Meta(max_length=MAX_TOOLS)]
 

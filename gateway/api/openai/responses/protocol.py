@@ -1,4 +1,4 @@
-"""Bodies of POST /v1/responses and POST /v1/responses/input_tokens as Structs.
+"""The body of POST /v1/responses and POST /v1/responses/input_tokens as a Struct.
 
 The lists `input` and `tools` are decoded in a second step (`input_items`, `tools_of`): a message
 may omit its type there, and this server refuses many of OpenAI's types by name.
@@ -6,32 +6,23 @@ may omit its type there, and this server refuses many of OpenAI's types by name.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.api.openai.protocol.params import (
-    CacheSalt,
-    LogitBias,
+    MaxTokens,
     Metadata,
-    NumNewTokens,
     NumTokens,
-    Penalty,
-    Seed,
     ServiceTier,
-    StopString,
-    StopStrings,
-    StopTokenIds,
-    Temperature,
     TemplateVariables,
-    TopK,
-    TopP,
-    Unchecked,
     Unsupported,
+    Verbosity,
 )
+from gateway.api.openai.protocol.requests import SampledRequest
 from gateway.api.openai.protocol.response_format import JSONObjectFormat, TextFormat
-from gateway.api.openai.protocol.tools import MAX_TOOLS, FunctionName
+from gateway.api.openai.protocol.tools import FUNCTION, MAX_TOOLS, FunctionName
 from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.http.decoding import MISTAKES, to_invalid_request
 from runtime.errors import InvalidRequest
@@ -62,7 +53,8 @@ class InputAudio(Struct, tag_field="type", tag="input_audio"):
 
 
 InputPart = InputText | OutputText | Refusal | InputImage | InputFile | InputAudio
-InputContent = str | Annotated[list[InputPart], Meta(min_length=1)]
+InputContent = str | list[InputPart]
+"""No parts at all are an empty text."""
 
 
 class InputMessage(Struct, kw_only=True):
@@ -70,24 +62,25 @@ class InputMessage(Struct, kw_only=True):
 
     role: Literal["user", "assistant", "system", "developer"]
     content: InputContent
-    type: Literal["message"] = "message"
+    type: Literal["message"] | None = None
 
 
 class InputFunctionCall(Struct, kw_only=True):
     """A call that the model made earlier. `arguments` is JSON in a string."""
 
     type: Literal["function_call"]
-    call_id: str
     name: str
-    arguments: str
+    call_id: str | None = None
+    arguments: str | None = None
 
 
 class InputFunctionOutput(Struct, kw_only=True):
-    """The result of a function call."""
+    """The result of a function call. Without `call_id` it is that of the next call without a
+    result."""
 
     type: Literal["function_call_output"]
-    call_id: str
-    output: InputContent
+    call_id: str | None = None
+    output: InputContent | None = None
 
 
 class ThoughtText(Struct, kw_only=True):
@@ -126,7 +119,12 @@ class ResponseTool(Struct, kw_only=True):
     strict: bool | None = None
 
 
-TOOLS: Mapping[str, type[Struct]] = {"function": ResponseTool}
+class ResponseTools(Struct, frozen=True):
+    """The tools of a response by their places in `tools`. `skipped` are the types of those that are
+    no functions."""
+
+    functions: Mapping[int, ResponseTool] = {}
+    skipped: Mapping[int, str] = {}
 
 
 class ChosenFunction(Struct, tag_field="type", tag="function"):
@@ -162,7 +160,7 @@ ResponseTextFormat = TextFormat | JSONObjectFormat | JSONSchemaTextFormat
 
 class TextOptions(Struct):
     format: ResponseTextFormat | None = None
-    verbosity: Unsupported = None
+    verbosity: Verbosity | None = None
 
 
 class ReasoningOptions(Struct):
@@ -192,11 +190,12 @@ Includable = Literal[
 ]
 
 
-class InputTokensRequest(Struct, kw_only=True):
-    """The body of POST /v1/responses/input_tokens: the fields that the prompt depends on. Without
-    `model` the server's own model is asked."""
+class ResponseRequest(SampledRequest, kw_only=True):
+    """The body of POST /v1/responses, and of POST /v1/responses/input_tokens, where only those
+    fields count that the prompt depends on. OpenAI does not have `chat_template_kwargs` and the
+    fields after it. The last block has the names that chats use; each is refused with a hint to the
+    right name."""
 
-    model: str | None = None
     input: str | Annotated[list[Raw], Meta(min_length=1)]
     instructions: str | None = None
     tools: Annotated[list[Raw], Meta(max_length=MAX_TOOLS)] | None = None
@@ -207,23 +206,11 @@ class InputTokensRequest(Struct, kw_only=True):
     truncation: Unsupported = None
     previous_response_id: Unsupported = None
     conversation: Unsupported = None
-    chat_template_kwargs: TemplateVariables | None = None
-
-
-class ResponseRequest(InputTokensRequest, kw_only=True):
-    """The body of POST /v1/responses. OpenAI does not have `seed` and the fields after it. The last
-    block has the names that chats use; each is refused with a hint to the right name."""
-
-    model: str
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    max_output_tokens: NumNewTokens | None = None
+    max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[Includable] | None = None
     metadata: Metadata | None = None
-    stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
-    user: str | None = None
     safety_identifier: str | None = None
     service_tier: ServiceTier | None = None
     store: bool | None = None
@@ -236,29 +223,16 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
     context_management: Unsupported = None
     moderation: Unsupported = None
 
-    seed: Seed | None = None
-    stop: StopString | StopStrings | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: LogitBias | None = None
-    top_k: TopK | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    min_tokens: NumTokens | None = None
-    stop_token_ids: StopTokenIds | None = None
-    ignore_eos: bool | None = None
-    priority: Unchecked = None
-    deadline: float | None = None
-    cache_salt: CacheSalt | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
+    enable_thinking: bool | None = None
 
     messages: Unsupported = None
     max_tokens: Unsupported = None
     max_completion_tokens: Unsupported = None
     response_format: Unsupported = None
     reasoning_effort: Unsupported = None
-    verbosity: Unsupported = None
     functions: Unsupported = None
     function_call: Unsupported = None
     logprobs: Unsupported = None
@@ -266,7 +240,6 @@ class ResponseRequest(InputTokensRequest, kw_only=True):
 
 
 decode_response_request = msgspec.json.Decoder(ResponseRequest).decode
-decode_input_tokens = msgspec.json.Decoder(InputTokensRequest).decode
 
 
 class _Tagged(Struct):
@@ -276,39 +249,49 @@ class _Tagged(Struct):
 T = TypeVar("T", bound=Struct)
 
 
-def input_items(data: InputTokensRequest) -> list[InputItem]:
+def input_items(data: ResponseRequest) -> list[InputItem]:
     """The items of `input`; a plain text is a message of the user. Raises InvalidRequest, which
     names the place of the mistake."""
     if isinstance(data.input, str):
         return [InputMessage(role="user", content=data.input)]
-    items: list[Any] = _read(data.input, ITEMS, "input", default="message")
-    return items
+    return _items(data.input)
 
 
-def tools_of(data: InputTokensRequest) -> list[ResponseTool]:
-    """The functions of `tools`. Raises InvalidRequest, which names the place of a tool that is not
-    a function."""
-    found: list[Any] = _read(data.tools or (), TOOLS, "tools", default=None)
-    return found
+def tools_of(data: ResponseRequest) -> ResponseTools:
+    """The functions of `tools`, and the types of the tools that are none. Raises InvalidRequest,
+    which names the place of the mistake."""
+    functions, skipped = {}, {}
+    for index, raw in enumerate(data.tools or ()):
+        where = f"tools[{index}]"
+        kind = _type_of(raw, where)
+        if kind == FUNCTION:
+            functions[index] = _decode(raw, ResponseTool, where)
+        else:
+            skipped[index] = kind
+    return ResponseTools(functions, skipped)
 
 
-def _read(
-    raws: Sequence[Raw], kinds: Mapping[str, type[Struct]], field: str, default: str | None
-) -> list[Struct]:
+def _items(raws: Sequence[Raw]) -> list[Any]:
     found = []
     for index, raw in enumerate(raws):
-        where = f"{field}[{index}]"
-        tag = _decode(raw, _Tagged, where).type or default
-        if tag is None:
-            raise InvalidRequest(
-                f"`{where}.type` is required.",
-                param=f"{where}.type",
-                code="missing_required_parameter",
-            )
-        if tag not in kinds:
-            _refuse_type(f"{where}.type", tag, kinds)
-        found.append(_decode(raw, kinds[tag], where))
+        where = f"input[{index}]"
+        kind = _type_of(raw, where, default="message")
+        if kind not in ITEMS:
+            _refuse_type(f"{where}.type", kind)
+        found.append(_decode(raw, ITEMS[kind], where))
     return found
+
+
+def _type_of(raw: Raw, where: str, default: str | None = None) -> str:
+    tag = _decode(raw, _Tagged, where).type
+    kind = default if tag is None else tag
+    if kind is None:
+        raise InvalidRequest(
+            f"`{where}.type` is required.",
+            param=f"{where}.type",
+            code="missing_required_parameter",
+        )
+    return kind
 
 
 def _decode(raw: Raw, kind: type[T], where: str) -> T:
@@ -318,12 +301,12 @@ def _decode(raw: Raw, kind: type[T], where: str) -> T:
         raise to_invalid_request(error, kind, where) from error
 
 
-def _refuse_type(param: str, tag: str, kinds: Mapping[str, object]) -> None:
+def _refuse_type(param: str, tag: str) -> NoReturn:
     advice = ""
     if tag == "item_reference":
         advice = " Responses are not stored: send the item itself."
     raise InvalidRequest(
-        f"`{param}` is `{tag[:64]}`, which this server does not have. It has: {', '.join(kinds)}."
+        f"`{param}` is `{tag[:64]}`, which this server does not have. It has: {', '.join(ITEMS)}."
         f"{advice}",
         param=param,
         code="unsupported_value",

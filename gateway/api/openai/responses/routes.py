@@ -5,45 +5,36 @@ import secrets
 from litestar import HttpMethod, get, post, route
 from litestar.types import ASGIApp
 
+from gateway.api.openai.bodies import RESPONSE_BODY
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.protocol import (
-    InputTokensRequest,
     ResponseRequest,
-    decode_input_tokens,
-    decode_response_request,
     tools_of,
 )
 from gateway.api.openai.responses.schema_notes import (
     PARTS,
-    note_input_tokens,
     note_responses,
 )
 from gateway.api.openai.responses.translate import (
-    conversation_of,
-    reasoning_wish,
     response_job,
     scheduling_wish,
-    structured_output,
 )
 from gateway.api.openai.responses.unsupported import check_supported
 from gateway.api.openai.responses.writer import ResponseWriter, new_response
-from gateway.api.openai.translate.unsupported import check_extensions
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
 from gateway.errors import NotStored
 from gateway.generation.prepare import prepare_conversation
+from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, encode, new_head
-from gateway.http.body import JSONBody, apart, work_for
+from gateway.http.body import apart, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
-
-_RESPONSE = JSONBody(ResponseRequest, decode_response_request, check_extensions)
-_INPUT_TOKENS = JSONBody(InputTokensRequest, decode_input_tokens, check_extensions)
-
+from gateway.observability.ignored_parameters import note_ignored
 
 RESPONSE_FACTS = facts(
     operation="chat",
@@ -55,11 +46,11 @@ RESPONSE_FACTS = facts(
     describe=note_responses,
 )
 INPUT_TOKENS_FACTS = facts(
-    body=InputTokensRequest,
+    body=ResponseRequest,
     answer=InputTokens,
     errors=BODY_ERRORS,
     parts=PARTS,
-    describe=note_input_tokens,
+    describe=note_responses,
 )
 
 
@@ -67,7 +58,7 @@ INPUT_TOKENS_FACTS = facts(
 async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
     Nothing is stored."""
-    data = await _RESPONSE.read(request)
+    data = await RESPONSE_BODY.read(request)
     model = served_model(context, request, data)
     check_supported(data)
     tools = await apart(request, tools_of, data)
@@ -79,25 +70,26 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
-        return ResponseWriter(new_response(data, tools, head), logprobs)
+        return ResponseWriter(new_response(data, list(tools.functions.values()), head), logprobs)
 
     return await respond(context, request, job, model, new_writer)
 
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
 async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Count the tokens of the prompt of a response. No engine is needed."""
-    data = await _INPUT_TOKENS.read(request)
+    """Count the tokens of the prompt of a response. No engine is needed. What a response
+    refuses before it needs one is refused here too."""
+    data = await RESPONSE_BODY.read(request)
     check_supported(data)
     model = model_of(context, data.model)
-    conversation = await apart(request, _conversation, data)
-    prompt, _ = await prepare_conversation(conversation, model, work_for(request))
+    caller = caller_of(context, request)
+    tools = await apart(request, tools_of, data)
+    job = await apart(request, response_job, data, tools, "", caller, model.lora)
+    note_ignored(request.scope, job.ignored)
+    check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
+    assert isinstance(job.prompt, Conversation), "a response is a chat"
+    prompt, _ = await prepare_conversation(job.prompt, model, work_for(request))
     return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
-
-
-def _conversation(data: InputTokensRequest) -> Conversation:
-    structured_output(data)  # refuses what a response would refuse
-    return conversation_of(data, tools_of(data), reasoning_wish(data))
 
 
 @route(

@@ -9,20 +9,20 @@ from gateway.api.openai.schema_notes import Schemas, note_extensions
 PARTS = (ResponseTool, *get_args(InputItem))
 """Types of the lists that are read in a second step."""
 
-
-def note_input_tokens(schemas: Schemas) -> None:
-    """Adds what becomes of the fields of POST /v1/responses/input_tokens."""
-    properties = schemas["InputTokensRequest"]["properties"]
-    _note_lists(properties)
-    describe(properties)
-    describe_inside(schemas)
+_OTHER = {
+    "type": "object",
+    "properties": {"type": {"type": "string"}},
+    "required": ["type"],
+    "description": "A tool that is no function, which is skipped.",
+}
 
 
 def note_responses(schemas: Schemas) -> None:
-    """Adds what becomes of the fields of POST /v1/responses."""
+    """Adds what becomes of the fields of a response."""
     properties = schemas["ResponseRequest"]["properties"]
     _note_lists(properties)
     describe(properties)
+    describe_inside(schemas)
     note_extensions(properties)
 
 
@@ -33,7 +33,7 @@ def _note_lists(properties: dict[str, Any]) -> None:
     for schema in (*properties["input"]["anyOf"], *properties["tools"]["anyOf"]):
         if schema.get("type") == "array":
             is_input = schema in properties["input"]["anyOf"]
-            schema["items"] = items if is_input else _reference(ResponseTool)
+            schema["items"] = items if is_input else {"anyOf": [_reference(ResponseTool), _OTHER]}
 
 
 def _reference(kind: type) -> dict[str, str]:

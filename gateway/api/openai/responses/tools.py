@@ -1,27 +1,27 @@
 """The tools of a response, and whether the model must call one. Pure."""
 
-from collections.abc import Sequence
-
 from gateway.api.openai.responses.protocol import (
     AllowedFunctions,
     ChosenFunction,
-    InputTokensRequest,
+    ResponseRequest,
     ResponseTool,
     ResponseToolChoice,
+    ResponseTools,
 )
+from gateway.api.openai.translate.tools import check_needless
 from gateway.chat.tools.functions import argument_schema, check_functions, named_functions
 from gateway.chat.tools.tool_use import FunctionSpec, Mode, ToolUse
-from runtime.errors import InvalidRequest
 
 
-def find_tool_use(data: InputTokensRequest, tools: Sequence[ResponseTool]) -> ToolUse | None:
+def find_tool_use(data: ResponseRequest, tools: ResponseTools) -> ToolUse | None:
     """The functions that the model may call; None if there are none. Raises InvalidRequest, which
     names the field."""
     choice = data.tool_choice
-    if not tools:
-        _check_needless(choice)
+    if not tools.functions:
+        check_needless(choice, "tool_choice", has_tools=bool(tools.skipped))
         return None
-    functions = tuple(_spec(tool, f"tools[{index}]") for index, tool in enumerate(tools))
+    numbered = tools.functions.items()
+    functions = tuple(_spec(tool, f"tools[{index}]") for index, tool in numbered)
     check_functions(functions)
     if choice == "none":
         return None
@@ -44,13 +44,6 @@ def _spec(tool: ResponseTool, where: str) -> FunctionSpec:
         where=where,
         source=source,
     )
-
-
-def _check_needless(choice: ResponseToolChoice | None) -> None:
-    if choice not in (None, "none", "auto"):
-        raise InvalidRequest(
-            "`tool_choice` is only allowed together with `tools`.", param="tool_choice"
-        )
 
 
 def _mode(choice: ResponseToolChoice | None) -> tuple[Mode, list[str] | None]:

@@ -1,21 +1,22 @@
 """A request for a response to its job. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from gateway.api.openai.protocol.response_format import JSONObjectFormat
 from gateway.api.openai.responses.protocol import (
-    InputTokensRequest,
     JSONSchemaTextFormat,
     ResponseRequest,
-    ResponseTool,
+    ResponseTools,
     input_items,
 )
 from gateway.api.openai.responses.tools import find_tool_use
 from gateway.api.openai.responses.turns import turns_of
 from gateway.api.openai.translate.checks import check_stream_options
-from gateway.api.openai.translate.sampling import shared_params
+from gateway.api.openai.translate.reasoning import reasoning_wish
+from gateway.api.openai.translate.sampling import shared_params, token_limit
+from gateway.api.openai.translate.tools import skipped_tools
+from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation
-from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.chat.schemas import check_length, closed_schema_text
 from gateway.generation.job import Job, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
@@ -33,7 +34,7 @@ PARAM_NAMES: Mapping[str, str] = {
 
 def response_job(
     data: ResponseRequest,
-    tools: Sequence[ResponseTool],
+    tools: ResponseTools,
     job_id: str,
     caller: Caller,
     lora: str = "",
@@ -42,38 +43,36 @@ def response_job(
     for; "" is no adapter. Raises InvalidRequest, and PermissionDenied for what the caller's key
     does not allow."""
     check_stream_options(data)
+    verbosity = None if data.text is None else data.text.verbosity
     return Job(
         id=job_id,
-        prompt=conversation_of(data, tools, _wish(data)),
+        prompt=conversation_of(data, tools),
         sampling=shared_params(data, structured_output(data), logprobs=num_logprobs(data)),
-        limit=TokenLimit(num_tokens=data.max_output_tokens, param="max_output_tokens"),
+        limit=TokenLimit(num_tokens=token_limit(data.max_output_tokens, "max_output_tokens")),
         scheduling=scheduling_of(scheduling_wish(data), caller, lora),
         seed=data.seed,
         is_streamed=bool(data.stream),
         param_names=PARAM_NAMES,
+        ignored={
+            **skipped_tools(tools.skipped.items()),
+            **ignored_verbosity(verbosity, "text.verbosity"),
+        },
     )
 
 
-def conversation_of(
-    data: InputTokensRequest, tools: Sequence[ResponseTool], reasoning: ReasoningWish
-) -> Conversation:
+def conversation_of(data: ResponseRequest, tools: ResponseTools) -> Conversation:
     """Everything that the prompt of a response depends on. Raises InvalidRequest."""
+    effort = None if data.reasoning is None else data.reasoning.effort
     return Conversation(
         turns=turns_of(data.instructions, input_items(data)),
         tools=find_tool_use(data, tools),
-        reasoning=reasoning,
+        reasoning=reasoning_wish(data, effort, "reasoning.effort"),
         variables=data.chat_template_kwargs or {},
         param="input",
     )
 
 
-def reasoning_wish(data: InputTokensRequest) -> ReasoningWish:
-    """The wish that changes the prompt: the effort."""
-    effort = None if data.reasoning is None else data.reasoning.effort
-    return ReasoningWish(effort=effort, effort_param="reasoning.effort")
-
-
-def structured_output(data: InputTokensRequest) -> StructuredOutput | None:
+def structured_output(data: ResponseRequest) -> StructuredOutput | None:
     """The constraint that `text.format` asks for; None for plain text. Raises InvalidRequest."""
     match data.text.format if data.text is not None else None:
         case JSONObjectFormat():
@@ -99,14 +98,4 @@ def scheduling_wish(data: ResponseRequest) -> SchedulingWish:
         tenant=data.safety_identifier or data.user,
         cache_salt=data.cache_salt,
         deadline=data.deadline,
-    )
-
-
-def _wish(data: ResponseRequest) -> ReasoningWish:
-    wish = reasoning_wish(data)
-    return ReasoningWish(
-        effort=wish.effort,
-        budget=data.thinking_token_budget,
-        is_shown=data.include_reasoning is not False,
-        effort_param=wish.effort_param,
     )

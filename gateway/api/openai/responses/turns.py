@@ -18,6 +18,7 @@ from gateway.api.openai.responses.protocol import (
     OutputText,
     Refusal,
 )
+from gateway.chat.call_ids import with_call_ids
 from gateway.chat.conversation import Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
@@ -37,11 +38,10 @@ def turns_of(instructions: str | None, items: Sequence[InputItem]) -> tuple[Turn
                 text = _text(content, f"{where}.content")
                 turns.add(Turn("user" if role == "user" else "system", text))
             case InputFunctionOutput(output=output, call_id=call_id):
-                turns.add(Turn("tool", _text(output, f"{where}.output"), call_id=call_id))
+                turns.add(Turn("tool", _text(output or "", f"{where}.output"), call_id=call_id))
             case InputFunctionCall(name=name, arguments=arguments, call_id=call_id):
-                turns.add_call(
-                    TurnCall(call_id, name, parse_arguments(arguments, f"{where}.arguments"))
-                )
+                parsed = parse_arguments(arguments or "", f"{where}.arguments")
+                turns.add_call(TurnCall(call_id or "", name, parsed))
             case InputReasoning():
                 turns.add_reasoning(_reasoning(item))
     return turns.finished()
@@ -78,7 +78,7 @@ class _Turns:
 
     def finished(self) -> tuple[Turn, ...]:
         self._end_turn()
-        return tuple(self._turns)
+        return with_call_ids(self._turns)
 
     def _end_turn(self) -> None:
         if self._reasoning or self._calls or self._text is not None:

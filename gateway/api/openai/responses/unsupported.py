@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.api.openai.responses.protocol import InputTokensRequest
+from gateway.api.openai.responses.protocol import ResponseRequest
 from runtime.errors import InvalidRequest
 
 
@@ -40,9 +40,6 @@ REFUSED: Mapping[str, Refused] = {
     "max_completion_tokens": Refused("The name here is `max_output_tokens`."),
     "response_format": Refused("The name here is `text.format`."),
     "reasoning_effort": Refused("The name here is `reasoning.effort`."),
-    "verbosity": Refused(
-        "The name here is `text.verbosity`, and it is not supported.", ("medium",)
-    ),
     "functions": Refused("Send `tools`."),
     "function_call": Refused("Send `tool_choice`."),
     "logprobs": Refused('Send `include: ["message.output_text.logprobs"]`.', (False,)),
@@ -50,7 +47,6 @@ REFUSED: Mapping[str, Refused] = {
 }
 
 REFUSED_INSIDE: Mapping[str, Refused] = {
-    "text.verbosity": Refused(neutral=("medium",)),
     "reasoning.mode": Refused(neutral=("standard",)),
     "reasoning.context": Refused(neutral=("auto",)),
 }
@@ -70,7 +66,7 @@ HARMLESS: Mapping[str, str] = {
 """Accepted without effect on what is said."""
 
 
-def check_supported(data: InputTokensRequest) -> None:
+def check_supported(data: ResponseRequest) -> None:
     """Raises InvalidRequest for a field that asks for something that this server does not do."""
     for name, refused in REFUSED.items():
         _check(name, getattr(data, name, None), refused)

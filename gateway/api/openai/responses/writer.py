@@ -29,6 +29,7 @@ from gateway.api.openai.responses.answers import (
 )
 from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
 from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool
+from gateway.api.openai.translate.sampling import token_limit
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.finish import FinishReason
 from gateway.chat.parsing.pieces import CallArguments, CallStart, Reasoning
@@ -213,7 +214,7 @@ def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Hea
         created_at=head.created,
         status="in_progress",
         instructions=data.instructions,
-        max_output_tokens=data.max_output_tokens,
+        max_output_tokens=token_limit(data.max_output_tokens, "max_output_tokens"),
         max_tool_calls=data.max_tool_calls,
         metadata=data.metadata or {},
         model=head.model,

@@ -18,13 +18,6 @@ def check_chat(data: ChatCompletionRequest) -> None:
         raise InvalidRequest(
             "`top_logprobs` is only allowed together with `logprobs: true`.", param="top_logprobs"
         )
-    short, long = data.max_tokens, data.max_completion_tokens
-    if short is not None and long is not None and short != long:
-        raise InvalidRequest(
-            f"`max_tokens` is {short} and `max_completion_tokens` is {long}. They mean the same:"
-            " send one of them.",
-            param="max_tokens",
-        )
 
 
 def check_completion(data: CompletionRequest) -> None:

@@ -15,10 +15,11 @@ from gateway.api.openai.translate.checks import (
 )
 from gateway.api.openai.translate.messages import turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
-from gateway.api.openai.translate.sampling import sampling_params
-from gateway.api.openai.translate.tools import find_tool_use
+from gateway.api.openai.translate.reasoning import reasoning_wish
+from gateway.api.openai.translate.sampling import sampling_params, token_limit
+from gateway.api.openai.translate.tools import find_tool_use, no_functions
+from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation, Turn
-from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.generation.job import Job, TextPrompts, TokenLimit
 from gateway.generation.scheduling import Caller, SchedulingWish, scheduling_of
 from runtime.errors import InvalidRequest
@@ -40,7 +41,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         id=job_id,
         prompt=conversation_of(data),
         sampling=sampling_params(data),
-        limit=_chat_limit(data),
+        limit=TokenLimit(num_tokens=_chat_limit(data)),
         scheduling=scheduling_of(chat_wish(data), caller, lora),
         num_choices=num_choices(data),
         num_candidates=num_candidates(data),
@@ -49,6 +50,7 @@ def chat_job(data: ChatCompletionRequest, job_id: str, caller: Caller, lora: str
         is_streamed=bool(data.stream),
         reports_tokens=bool(data.return_token_ids),
         param_names=PARAM_NAMES,
+        ignored={**no_functions(data), **ignored_verbosity(data.verbosity, "verbosity")},
     )
 
 
@@ -64,7 +66,8 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
         ),
         sampling=sampling_params(data),
         limit=TokenLimit(
-            num_tokens=data.max_tokens, param="max_tokens", default=DEFAULT_COMPLETION_TOKENS
+            num_tokens=token_limit(data.max_tokens, "max_tokens", least=0),
+            default=DEFAULT_COMPLETION_TOKENS,
         ),
         scheduling=scheduling_of(completion_wish(data), caller, lora),
         num_choices=num_choices(data),
@@ -85,11 +88,7 @@ def conversation_of(data: ChatCompletionRequest) -> Conversation:
     return Conversation(
         turns=turns,
         tools=find_tool_use(data),
-        reasoning=ReasoningWish(
-            effort=data.reasoning_effort,
-            budget=data.thinking_token_budget,
-            is_shown=data.include_reasoning is not False,
-        ),
+        reasoning=reasoning_wish(data, data.reasoning_effort),
         continues_last=bool(data.continue_final_message),
         opens_answer=data.add_generation_prompt is not False,
         variables=data.chat_template_kwargs or {},
@@ -117,10 +116,17 @@ def completion_wish(data: GenerationRequest) -> SchedulingWish:
     )
 
 
-def _chat_limit(data: ChatCompletionRequest) -> TokenLimit:
-    if data.max_tokens is not None:
-        return TokenLimit(num_tokens=data.max_tokens, param="max_tokens")
-    return TokenLimit(num_tokens=data.max_completion_tokens, param="max_completion_tokens")
+def _chat_limit(data: ChatCompletionRequest) -> int | None:
+    """The limit of a chat, which has two names. Raises InvalidRequest if they contradict."""
+    short = token_limit(data.max_tokens, "max_tokens")
+    long = token_limit(data.max_completion_tokens, "max_completion_tokens")
+    if short is not None and long is not None and short != long:
+        raise InvalidRequest(
+            f"`max_tokens` is {short} and `max_completion_tokens` is {long}. They mean the same:"
+            " send one of them.",
+            param="max_tokens",
+        )
+    return long if short is None else short
 
 
 def _check_continuation(data: ChatCompletionRequest, last: Turn) -> None:

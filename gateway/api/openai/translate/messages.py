@@ -22,6 +22,7 @@ from gateway.api.openai.protocol.messages import (
     ToolUseBlock,
     UserMessage,
 )
+from gateway.chat.call_ids import with_call_ids
 from gateway.chat.conversation import Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
@@ -34,17 +35,17 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for index, message in enumerate(messages):
         turns += _turns(message, f"messages[{index}]")
-    return tuple(turns)
+    return with_call_ids(turns)
 
 
 def _turns(message: Message, where: str) -> Iterator[Turn]:
     match message:
-        case UserMessage(content=list(parts), name=name):
+        case UserMessage(content=[_, *_] as parts, name=name):
             yield from _user_turns(parts, name, where)
         case AssistantMessage():
             yield _assistant_turn(message, where)
         case ToolMessage(content=content, tool_call_id=call_id, name=name):
-            yield Turn("tool", _text(content, where), name, call_id=call_id)
+            yield Turn("tool", _text(content or "", where), name, call_id=call_id)
         case FunctionMessage(content=content, name=name):
             yield Turn("tool", content or "", name)
         case UserMessage(content=content, name=name):
@@ -93,7 +94,11 @@ def _assistant_turn(message: AssistantMessage, where: str) -> Turn:
         )
     text, uses = _text_and_uses(content or "", where)
     known = {call.id for call in calls}  # some clients send their calls in both forms
-    calls += [TurnCall(use.id, use.name, use.input) for use in uses if use.id not in known]
+    calls += [
+        TurnCall(use.id or "", use.name, use.input or {})
+        for use in uses
+        if not use.id or use.id not in known
+    ]
     return Turn("assistant", text, message.name, reasoning, tuple(calls))
 
 
@@ -105,8 +110,8 @@ def _text_and_uses(content: Content, where: str) -> tuple[str, list[ToolUseBlock
 
 
 def _call(call: ToolCall, where: str) -> TurnCall:
-    arguments = parse_arguments(call.function.arguments, f"{where}.arguments")
-    return TurnCall(call.id, call.function.name, arguments)
+    arguments = parse_arguments(call.function.arguments or "", f"{where}.arguments")
+    return TurnCall(call.id or "", call.function.name, arguments)
 
 
 def _text(content: Content, where: str) -> str:

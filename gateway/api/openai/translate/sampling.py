@@ -1,37 +1,21 @@
 """Sampling parameters of OpenAI's endpoints to the runtime's. Pure."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from gateway.api.openai.protocol.requests import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
+    SampledRequest,
 )
 from gateway.api.openai.translate.structured_output import structured_output
+from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 
 
-class SamplingFields(Protocol):
-    """The fields that all endpoints have by the same names; each may be None."""
-
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    min_p: float | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    repetition_penalty: float | None
-    stop: str | list[str] | None
-    stop_token_ids: list[int] | None
-    min_tokens: int | None
-    ignore_eos: bool | None
-    logit_bias: dict[int, float] | None
-
-
 def shared_params(
-    data: SamplingFields,
+    data: SampledRequest,
     structured_output: StructuredOutput | None,
     *,
     logprobs: int | None = None,
@@ -76,6 +60,20 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def token_limit(num_tokens: int | None, param: str, least: int = 1) -> int | None:
+    """The client's limit for the tokens of an answer; None if it sets none. Raises
+    InvalidRequest for fewer than `least`."""
+    if num_tokens is None or num_tokens == -1:
+        return None
+    if num_tokens < least:
+        raise InvalidRequest(
+            f"`{param}` is {num_tokens}: an answer has at least {least} token. Send more, or leave"
+            " it out.",
+            param=param,
+        )
+    return num_tokens
 
 
 def _num_logprobs(data: GenerationRequest) -> int | None:

@@ -1,10 +1,11 @@
 """The tools of a request, and whether the model must call one. Pure."""
 
+from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
 
 from gateway.api.openai.protocol.tools import (
+    FUNCTION,
     AllowedTools,
-    CustomTool,
     FunctionChoice,
     FunctionDefinition,
     FunctionReference,
@@ -36,7 +37,7 @@ def find_tool_use(data: HasTools) -> ToolUse | None:
     functions = _legacy_functions(data) if data.functions else _functions(data)
     choice: Any = data.function_call if choice_param == "function_call" else data.tool_choice
     if not functions:
-        _check_needless(choice, choice_param)
+        check_needless(choice, choice_param, has_tools=bool(data.tools))
         return None
     check_functions(functions)
     if choice == "none":
@@ -63,19 +64,48 @@ def _check_one_form(data: HasTools) -> None:
         )
 
 
-def _check_needless(choice: Any, param: str) -> None:
-    if choice not in (None, "none", "auto"):
-        tools = "functions" if param == "function_call" else "tools"
-        raise InvalidRequest(f"`{param}` is only allowed together with `{tools}`.", param=param)
+def check_needless(choice: Any, param: str, *, has_tools: bool) -> None:
+    """Raises InvalidRequest for a choice that needs a function, if there is none. With `has_tools`
+    all tools of the request were skipped."""
+    if choice in (None, "none", "auto"):
+        return
+    if has_tools:
+        message = f"`{param}` needs a function, and `tools` has none that this server can offer."
+    else:
+        needed = "functions" if param == "function_call" else "tools"
+        message = f"`{param}` is only allowed together with `{needed}`."
+    raise InvalidRequest(message, param=param)
+
+
+def skipped_tools(types: Iterable[tuple[int, str]]) -> dict[str, str]:
+    """The tools that are no functions, which come as places in `tools` and types, each with the
+    reason why the model is not told of it."""
+    return {
+        f"tools[{index}]": f"only functions can be called here, and this is a `{kind[:64]}`"
+        for index, kind in types
+    }
+
+
+def no_functions(data: HasTools) -> dict[str, str]:
+    """The tools of a request that are skipped, with the reasons."""
+    numbered = enumerate(data.tools or ())
+    return skipped_tools((index, tool.type) for index, tool in numbered if tool.type != FUNCTION)
 
 
 def _functions(data: HasTools) -> tuple[FunctionSpec, ...]:
     specs = []
     for index, tool in enumerate(data.tools or ()):
-        if isinstance(tool, CustomTool):
-            _refuse_custom(f"tools[{index}].type")
-        specs.append(_spec(tool.function, f"tools[{index}].function"))
+        if tool.type == FUNCTION:
+            specs.append(_spec(_definition(tool, index), f"tools[{index}].function"))
     return tuple(specs)
+
+
+def _definition(tool: Tool, index: int) -> FunctionDefinition:
+    if tool.function is None:
+        param = f"tools[{index}].function"
+        message = f"`{param}` is required."
+        raise InvalidRequest(message, param=param, code="missing_required_parameter")
+    return tool.function
 
 
 def _legacy_functions(data: HasTools) -> tuple[FunctionSpec, ...]:

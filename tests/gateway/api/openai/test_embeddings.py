@@ -154,6 +154,14 @@ def test_the_whole_width_may_be_asked_for(open_server: RunningServer):
     assert vectors_of(answer) == [expected("hi")]
 
 
+@pytest.mark.parametrize("fields", [{}, {"model": None}])
+def test_without_a_name_the_only_model_answers(open_server: RunningServer, fields: dict[str, None]):
+    answer = good(open_server.http.post(EMBEDDINGS, json={"input": "hi", **fields}))
+
+    assert answer["model"] == MODEL
+    assert len(answer["data"]) == 1
+
+
 def test_unknown_model(open_server: RunningServer):
     response = open_server.http.post(EMBEDDINGS, json={"model": "nobody", "input": "hi"})
 

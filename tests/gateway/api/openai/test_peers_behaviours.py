@@ -110,7 +110,7 @@ def test_numbers_within_their_ranges_and_beyond(
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": 7}], "messages[0].content"),
-        ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
+        ([{"role": "tool", "tool_call_id": 3, "content": "x"}], "messages[0].tool_call_id"),
     ],
 )
 @streamed_or_not
@@ -133,10 +133,9 @@ def test_what_is_too_long_is_told_with_the_limit(server: RunningServer, path: st
     name, long = ("messages", [{"role": "user", "content": "x" * 600}])
     if path == TEXT:
         name, long = "prompt", "x" * 600  # type: ignore[assignment]
-    for fields, param in (({name: long}, name), ({"max_tokens": 501}, "max_tokens")):
-        error = refused(server, path, stream=stream, **fields)
-        assert (error["param"], error["code"]) == (param, "context_length_exceeded")
-        assert "500" in error["message"]
+    error = refused(server, path, stream=stream, **{name: long})
+    assert (error["param"], error["code"]) == (name, "context_length_exceeded")
+    assert "500" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -516,8 +515,6 @@ def tool_result(call_id: str, content: Any) -> dict[str, Any]:
     [
         ({"type": "tool_use", "id": "c", "name": "f"}, "input"),
         ({"type": "tool_use", "id": "c", "name": "f", "input": "{}"}, "input"),
-        ({"type": "tool_use", "name": "f", "input": {}}, "id"),
-        ({"type": "tool_result", "content": "r"}, "tool_use_id"),
         (
             {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "video"}]},
             "content[0].type",

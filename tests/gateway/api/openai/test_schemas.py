@@ -66,7 +66,7 @@ def test_errors(open_server: RunningServer, stream: bool):
     for path, body in (
         (CHAT, {"messages": []}),
         (CHAT, {"messages": HI, "model": "other"}),
-        (CHAT, {"messages": HI, "max_tokens": 9000}),
+        (CHAT, {"messages": HI, "max_tokens": -9}),
         (TEXT, {"prompt": "hi", "temperature": 5}),
         (TEXT, {"prompt": "hi", "use_beam_search": True}),
     ):

@@ -12,7 +12,6 @@ from gateway.api.openai.protocol.requests import ChatCompletionRequest, Completi
 from gateway.api.openai.translate.unsupported import (
     HARMLESS,
     NOT_SUPPORTED,
-    NOT_SUPPORTED_EXTENSIONS,
 )
 from tests.kit.chat.answers import CHAT, HI, TEXT
 from tests.kit.serving import MODEL, RunningServer, parse_events, running_server, scripted_settings
@@ -74,12 +73,9 @@ def test_every_field_is_described_with_its_fate(document: Document, kind: Any):
     properties = document["components"]["schemas"][kind.__name__]["properties"]
     declared = set(kind.__struct_fields__)
 
-    assert properties.keys() == declared | NOT_SUPPORTED_EXTENSIONS.keys()
+    assert properties.keys() == declared
     for name, schema in properties.items():
-        refused = name in NOT_SUPPORTED or (
-            name in NOT_SUPPORTED_EXTENSIONS and name not in declared
-        )
-        assert ("Not supported" in schema.get("description", "")) == refused
+        assert ("Not supported" in schema.get("description", "")) == (name in NOT_SUPPORTED)
         assert ("Without effect" in schema.get("description", "")) == (name in HARMLESS)
 
 

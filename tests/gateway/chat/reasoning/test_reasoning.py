@@ -253,6 +253,7 @@ def test_defaults_of_the_settings():
 
 
 DEAF = TemplateControls()
+EFFORTS = get_args(ReasoningEffort)
 QWEN = TemplateControls(("enable_thinking",))
 DEEPSEEK = TemplateControls(("enable_thinking", "thinking"))
 GPT_OSS = TemplateControls((), ("low", "medium", "high"))
@@ -299,12 +300,43 @@ def test_effort_is_told_to_the_template_or_becomes_a_budget(
         assert plan_thinking(capped, found, controls, 77).budget == 5
 
 
-@pytest.mark.parametrize("fields", [{"reasoning_effort": "low"}, {"thinking_token_budget": 5}])
-def test_a_model_that_does_not_think_is_not_asked_to(fields: dict[str, Any]):
+def test_a_model_that_does_not_think_has_no_budget():
     with pytest.raises(InvalidRequest, match=r"model\.reasoning_parser") as caught:
-        plan_thinking(conversation_of(chat(**fields)).reasoning, None, DEAF, None)
-    assert [caught.value.param] == list(fields)
+        plan_thinking(ReasoningWish(budget=5), None, DEAF, None)
+    assert caught.value.param == "thinking_token_budget"
     assert caught.value.code == "unsupported_parameter"
+
+
+@pytest.mark.parametrize("effort", [None, *EFFORTS])
+@pytest.mark.parametrize("is_on", [None, True, False])
+def test_what_a_model_that_does_not_think_is_asked_is_named(
+    effort: ReasoningEffort | None, is_on: bool | None
+):
+    wish = ReasoningWish(effort=effort, is_on=is_on, effort_param="e")
+    plan = plan_thinking(wish, None, DEAF, None)
+
+    asked = [] if effort in (None, "none") else ["e"]
+    assert list(plan.unused) == asked + ["enable_thinking"] * bool(is_on)
+    assert not plan.variables
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_thinking_is_switched_on_and_off(is_on: bool):
+    """By the template's own switches; without any, no budget is left."""
+    wish = ReasoningWish(is_on=is_on)
+    switched = TemplateControls(switches=("enable_thinking", "thinking"))
+    plan = plan_thinking(wish, FORMATS["qwen3"], switched, 77)
+    assert plan.variables == {"enable_thinking": is_on, "thinking": is_on}
+    assert plan.budget == 77
+    assert plan_thinking(wish, FORMATS["qwen3"], DEAF, 77).budget == (77 if is_on else 0)
+    assert not plan.unused
+
+
+@pytest.mark.parametrize(("effort", "is_on"), [("none", True), ("low", False), ("max", False)])
+def test_an_effort_that_contradicts_the_switch_is_refused(effort: str, is_on: bool):
+    with pytest.raises(InvalidRequest, match=f"`{effort}`") as caught:
+        conversation_of(chat(reasoning_effort=effort, enable_thinking=is_on))
+    assert caught.value.param == "enable_thinking"
 
 
 def thinking_of(prompt: str, budget: int | None, **fields: Any) -> Thinking | None:

@@ -4,8 +4,8 @@ import pytest
 
 from gateway.chat.conversation import Turn, TurnCall
 from gateway.chat.template.messages import template_messages
-from gateway.chat.template.probe import ToolSupport
 from gateway.chat.template.template import ChatTemplate
+from gateway.chat.template.tool_support import ToolSupport
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.load import load_tokenizer
 
@@ -153,7 +153,8 @@ def test_a_history_is_shown_in_the_tags_of_the_template(
     as_text = "{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}"
     source = f"{as_text}{source}{{% endif %}}" if text_too else source
     compiled = template(WITH_CALLS.replace("ARGUMENTS", source))
-    assert compiled.tools == ToolSupport(shows_messages=True)
+    assert compiled.tools.shows_messages
+    assert not compiled.tools.text_arguments
     call = TurnCall("call_1", "f", {"city": "Oslo", "days": 3})
     turns = [Turn("assistant", "", calls=(call,)), Turn("tool", "sunny", call_id="call_1")]
     prompt = compiled.render(template_messages(turns, compiled.tools))

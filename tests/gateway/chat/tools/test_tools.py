@@ -281,7 +281,15 @@ def test_a_schema_that_is_nested_too_deeply_is_refused(depth: int):
         ({"tools": [*TOOLS, TOOLS[1]]}, "tools[3].function.name"),
         ({"tools": TOOLS, "functions": [TOOLS[0]["function"]]}, "functions"),
         ({"tools": TOOLS, "function_call": "auto"}, "function_call"),
-        ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "required"},
+            "tool_choice",
+        ),
+        (
+            {"tools": [{"type": "web_search"}, *TOOLS], "tool_choice": choice_of("web_search")},
+            "tool_choice",
+        ),
         (
             {"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}},
             "tool_choice.type",

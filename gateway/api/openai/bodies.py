@@ -1,0 +1,43 @@
+"""The bodies of OpenAI's endpoints, each with the fate of the fields that it does not declare."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from gateway.api.openai.fields.undeclared import UndeclaredFields
+from gateway.api.openai.protocol.embedding import EmbeddingRequest, decode_embedding
+from gateway.api.openai.protocol.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    decode_chat_completion,
+    decode_completion,
+)
+from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
+from gateway.http.body import JSONBody
+
+KINDS: Mapping[str, type[Struct]] = {
+    "/v1/chat/completions": ChatCompletionRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponseRequest,
+    "/v1/embeddings": EmbeddingRequest,
+}
+"""The bodies by the paths of their endpoints."""
+
+CHAT_FIELDS = UndeclaredFields(
+    ChatCompletionRequest, KINDS, neutral={"add_special_tokens": (False,)}
+)
+COMPLETION_FIELDS = UndeclaredFields(
+    CompletionRequest, KINDS, neutral={"add_special_tokens": (True,)}
+)
+RESPONSE_FIELDS = UndeclaredFields(ResponseRequest, KINDS, neutral={"add_special_tokens": (False,)})
+EMBEDDING_FIELDS = UndeclaredFields(
+    EmbeddingRequest,
+    KINDS,
+    neutral={"add_special_tokens": (True,)},
+    weighty=("messages", "prompt", "instructions", "suffix", "chat_template_kwargs"),
+)
+
+CHAT_BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, CHAT_FIELDS.settle)
+COMPLETION_BODY = JSONBody(CompletionRequest, decode_completion, COMPLETION_FIELDS.settle)
+RESPONSE_BODY = JSONBody(ResponseRequest, decode_response_request, RESPONSE_FIELDS.settle)
+EMBEDDING_BODY = JSONBody(EmbeddingRequest, decode_embedding, EMBEDDING_FIELDS.settle)

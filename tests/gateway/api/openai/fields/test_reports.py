@@ -1,0 +1,178 @@
+"""What a client, and the log, are told of parameters that have no effect or another name."""
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.observability import ignored_parameters
+from gateway.observability.ignored_parameters import MAX_NOTED, MAX_UNKNOWN, note_unknown
+from gateway.observability.request_record import RequestRecord
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT, error_of, good
+from tests.kit.serving import RunningServer
+
+HEADER = "x-ignored-parameters"
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": HI, "max_tokens": 3},
+    TEXT: {"prompt": "hi", "max_tokens": 3},
+    RESPONSES: {"input": "hi", "max_output_tokens": 3},
+    "/tokenize": {"prompt": "hi"},
+    "/detokenize": {"tokens": [1]},
+}
+REPORTED: list[tuple[str, dict[str, Any], str]] = [
+    *((path, {"cache_prompt": True}, "cache_prompt") for path in BODIES),
+    *((path, {"never_heard_of": 1}, "never_heard_of") for path in BODIES),
+    *((path, {"b_new": 1, "a_new": [2], "seed": 1}, "a_new, b_new") for path in (CHAT, TEXT)),
+    (CHAT, {"reasoning_effort": "low"}, "reasoning_effort"),
+    (CHAT, {"think": "high"}, "reasoning_effort"),
+    (CHAT, {"enable_thinking": True}, "enable_thinking"),
+    (CHAT, {"verbosity": "low"}, "verbosity"),
+    (TEXT, {"verbosity": "low"}, "verbosity"),
+    (TEXT, {"metadata": {"a": "b"}}, "metadata"),
+    (RESPONSES, {"verbosity": "low"}, "verbosity"),
+    (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
+    (RESPONSES, {"reasoning": {"effort": "medium"}}, "reasoning.effort"),
+    (
+        RESPONSES,
+        {"reasoning": {"effort": "low"}, "text": {"verbosity": "low"}, "tags": ["a"]},
+        "tags, text.verbosity, reasoning.effort",
+    ),
+    ("/tokenize", {"temperature": 1, "n_predict": 3}, "n_predict, temperature"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "fields", "names"), REPORTED)
+def test_a_header_names_what_has_no_effect(
+    open_server: RunningServer, path: str, fields: dict[str, Any], names: str, stream: bool
+):
+    streamed = {"stream": True} if stream and "tokenize" not in path else {}
+    response = open_server.post(path, **BODIES[path], **fields, **streamed)
+
+    assert response.status_code == 200, response.text
+    assert response.headers[HEADER] == names
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"reasoning_effort": "none", "verbosity": "medium", "enable_thinking": False}),
+        (CHAT, {"n_predict": 3, "stop_sequences": ["x"], "thinking": {"type": "disabled"}}),
+        (CHAT, {"mirostat": 0, "metadata": {"a": "b"}}),
+        (TEXT, {"repeat_penalty": 1, "max_new_tokens": 3}),
+        (RESPONSES, {"text": {"verbosity": "medium"}, "reasoning": {"effort": None}}),
+    ],
+)
+def test_what_asks_for_nothing_is_not_reported(
+    open_server: RunningServer, path: str, fields: dict[str, Any]
+):
+    response = open_server.post(path, **BODIES[path], **fields)
+
+    assert response.status_code == 200, response.text
+    assert HEADER not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"n_predict": 0, "max_tokens": None}, "n_predict"),
+        (TEXT, {"max_new_tokens": "x"}, "max_new_tokens"),
+        (CHAT, {"stop_sequences": ["x"] * 65}, "stop_sequences"),
+        (CHAT, {"stop_sequences": ["x", 3]}, "stop_sequences[1]"),
+        (CHAT, {"thinking": {"type": "enabled", "budget_tokens": 5}}, "thinking"),
+        (CHAT, {"thinking_budget": 5}, "thinking_budget"),
+        (CHAT, {"regex": "[ab]"}, "regex"),
+        (CHAT, {"ebnf": 'root ::= "x"'}, "ebnf"),
+        (TEXT, {"json_schema": {"type": "object"}}, "json_schema"),
+        (TEXT, {"grammar": 'root ::= "x"'}, "grammar"),
+        (TEXT, {"min_new_tokens": 9}, "min_new_tokens"),
+        (TEXT, {"max_completion_tokens": 4}, "max_completion_tokens"),
+    ],
+)
+def test_a_mistake_has_the_clients_name(
+    open_server: RunningServer, path: str, fields: dict[str, Any], param: str
+):
+    """The scripted engine has no grammars, and refuses them by the field's name."""
+    error = error_of(open_server.post(path, **{**BODIES[path], **fields}))
+
+    assert error["param"] == param
+    assert f"`{param}`" in error["message"]
+
+
+def test_an_alias_is_served(open_server: RunningServer):
+    plain = good(open_server.post(TEXT, prompt="hi", max_tokens=5, seed=3, min_tokens=2))
+    other = good(
+        open_server.post(TEXT, prompt="hi", num_predict=5, random_seed=3, min_new_tokens=2)
+    )
+
+    assert other["choices"] == plain["choices"]
+    assert other["usage"] == plain["usage"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "home"),
+    [
+        (RESPONSES, {"guided_regex": "x"}, CHAT),
+        (RESPONSES, {"structured_outputs": {"regex": "x"}}, TEXT),
+        (RESPONSES, {"suffix": "x"}, TEXT),
+        (RESPONSES, {"continue_final_message": True}, CHAT),
+        (RESPONSES, {"truncate_prompt_tokens": 5}, CHAT),
+        (TEXT, {"messages": HI}, CHAT),
+        (TEXT, {"functions": [{"name": "f"}]}, CHAT),
+        (TEXT, {"chat_template_kwargs": {"a": 1}}, CHAT),
+        (TEXT, {"web_search_options": {"a": 1}}, CHAT),
+        (TEXT, {"instructions": "x"}, RESPONSES),
+        (CHAT, {"prompt": "x"}, TEXT),
+        (CHAT, {"suffix": "x"}, TEXT),
+        (CHAT, {"input": "x"}, EMBEDDINGS),
+        (CHAT, {"max_output_tokens": 4}, ""),
+        (CHAT, {"dimensions": 4}, EMBEDDINGS),
+    ],
+)
+def test_a_parameter_of_another_endpoint_is_refused_with_its_home(
+    open_server: RunningServer, path: str, fields: dict[str, Any], home: str
+):
+    [name] = fields
+    error = error_of(open_server.post(path, **BODIES[path], **fields))
+
+    assert error["param"] == name
+    assert home in error["message"]
+
+
+def scope(path: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"path": path, "path_template": path}
+    RequestRecord([]).attach(made)
+    return made
+
+
+def test_the_log_names_a_field_once_for_each_endpoint(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ignored_parameters, "_noted", set())
+    with capture_logs() as logs:
+        for path in (CHAT, TEXT, CHAT, TEXT):
+            note_unknown(scope(path), {"other"})
+
+    assert [(line["event"], line["field"], line["endpoint"]) for line in logs] == [
+        ("unknown_field_ignored", "other", CHAT),
+        ("unknown_field_ignored", "other", TEXT),
+    ]
+
+
+def test_invented_fields_are_remembered_up_to_a_number(monkeypatch: pytest.MonkeyPatch):
+    """A client that invents them has neither memory nor log, and its header stays short."""
+    monkeypatch.setattr(ignored_parameters, "_noted", noted := set())
+    with capture_logs() as logs:
+        for start in range(0, 3 * MAX_NOTED, 100):
+            made = scope(CHAT)
+            note_unknown(made, {f"field_{number}" for number in range(start, start + 100)})
+            assert len(RequestRecord.of(made).ignored) == MAX_UNKNOWN
+
+    assert len(logs) == len(noted) <= MAX_NOTED
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "a\r\nx-evil: 1", "x" * 65, ""])
+def test_a_name_that_a_header_cannot_hold_is_left_out(name: str):
+    made = scope(CHAT)
+    note_unknown(made, {name, "plain[0].name"})
+
+    header = dict(RequestRecord.of(made).response_headers())[HEADER.encode()]
+    assert header == b"plain[0].name"
