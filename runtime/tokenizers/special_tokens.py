@@ -34,7 +34,7 @@ class SpecialTokens:
 
     def split(self, text: str) -> Iterator[str | int]:
         """The text as plain pieces, which are never empty, and ids of special tokens."""
-        if self._find(text, 0) is None:
+        if find(self._pattern, text, 0, self._longest) is None:
             return iter((text,) if text else ())
         if self._overlap:
             return iter(self._split_one_by_one(text))
@@ -42,7 +42,7 @@ class SpecialTokens:
 
     def _split_in_order(self, text: str) -> Iterator[str | int]:
         position = 0
-        while (found := self._find(text, position)) is not None:
+        while (found := find(self._pattern, text, position, self._longest)) is not None:
             if found.start() > position:
                 yield text[position : found.start()]
             yield self._ids[found[0]]
@@ -50,21 +50,23 @@ class SpecialTokens:
         if position < len(text):
             yield text[position:]
 
-    def _find(self, text: str, position: int) -> re.Match[str] | None:
-        """The first special token from `position` on. A search holds the interpreter, so a long
-        text is searched in windows."""
-        for start in range(position, len(text), _WINDOW):
-            found = self._pattern.search(text, start, start + _WINDOW + self._longest - 1)
-            if found is not None and found.start() < start + _WINDOW:
-                return found
-        return None
-
     def _split_one_by_one(self, text: str) -> list[str | int]:
         fragments: list[str | int] = [text]
         for special, token_id in self._ids.items():
             if special in text:
                 fragments = list(_cut(fragments, special, token_id))
         return fragments
+
+
+def find(pattern: re.Pattern[str], text: str, position: int, longest: int) -> re.Match[str] | None:
+    """What `pattern.search` finds from `position` on, for a pattern of at most `longest` characters
+    that looks at nothing around them. A search holds the interpreter, so a long text is searched in
+    windows."""
+    for start in range(position, len(text), _WINDOW):
+        found = pattern.search(text, start, start + _WINDOW + longest - 1)
+        if found is not None and found.start() < start + _WINDOW:
+            return found
+    return None
 
 
 def _cut(fragments: list[str | int], special: str, token_id: int) -> Iterator[str | int]:
