@@ -1,6 +1,7 @@
 """Safe defaults of `lockgate serve`: where it listens, over TLS, and what its log shows."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtime.errors import SetupError
 from tests.kit.api_keys import write_keys
 from tests.kit.chat.answers import CHAT, HI
 from tests.kit.command_line import ADMIN, SCRIPTED, lockgate, posix, served
+from tests.kit.serving import PATIENCE
 
 SECRET = "xyzzy plugh"
 
@@ -56,6 +58,22 @@ def test_it_serves_over_tls(tmp_path: Path, certificate: tuple[Path, Path]):
         assert server.http.get("/v1/models").status_code == 200
         with pytest.raises(httpx.HTTPError):
             httpx.get(str(server.http.base_url).replace("https", "http") + "/health/live")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1"])
+def test_a_handshake_has_as_long_as_headers_have(
+    tmp_path: Path, certificate: tuple[Path, Path], sent: bytes
+):
+    options = ("--set", f"server.tls_certificate={certificate[0]}")
+    options += ("--set", f"server.tls_key={certificate[1]}", "--set", "server.header_timeout=1")
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with served(tmp_path, *options, verify=trust) as server:
+        address = server.http.base_url
+        with socket.create_connection((address.host, address.port), PATIENCE / 2) as client:
+            client.sendall(sent)
+            while client.recv(100):
+                continue
+        assert server.http.get("/v1/models").status_code == 200
 
 
 def test_a_certificate_that_is_not_usable_is_a_setup_error(

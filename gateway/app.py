@@ -37,14 +37,18 @@ from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
 from gateway.bounds.bounds import Bounds
 from gateway.http.context import Context, provide_context
+from gateway.http.deadlines import Uploads
 from gateway.http.error_handler import handle_error
 from gateway.http.gateway import (
     Gateway,
 )
+from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
+from gateway.observability.background_writer import BackgroundWriter
+from gateway.observability.log import engine_log_form
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_record import IGNORED_HEADER
@@ -54,6 +58,7 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
+from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.supervisor import Supervisor
 
 LIMIT_FACTS = ("limit", "remaining", "reset")
@@ -94,14 +99,19 @@ EXPOSED_HEADERS = (
 
 
 def create_app(
-    settings: Settings, model_path: str, keys: KeyRing, drain: Drain | None = None
+    settings: Settings,
+    model_path: str,
+    keys: KeyRing,
+    drain: Drain | None = None,
+    stderr: BackgroundWriter | None = None,
 ) -> Litestar:
     """The server for one model.
 
     `model_path` is the model's file or folder; empty for the scripted engine without a tokenizer of
     its own. The engine starts with the application, not before. A request needs one of `keys`, or
     none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
-    is given by a caller that waits for its end; otherwise the application makes its own.
+    is given by a caller that waits for its end; otherwise the application makes its own. What the
+    engine writes goes to `stderr`, or without it to this process's streams.
     """
     drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
@@ -110,7 +120,8 @@ def create_app(
     gpus = _gpu_monitor(settings)
     engine = EngineClient(settings.engine.max_num_waiting_tokens)
     listener = _listener(metrics.of(name), gpus)
-    supervisor = Supervisor(settings.engine, path, engine, on_event=listener)
+    output = None if stderr is None else _engine_output(settings, metrics, stderr)
+    supervisor = Supervisor(settings.engine, path, engine, listener, output)
     bounds = Bounds.of(settings.server)
     model = ServedModel(name, engine, settings.model, bounds.pool)
     tracer = start_tracer(settings.otel)
@@ -122,7 +133,10 @@ def create_app(
         gpus=gpus,
         drain=drain,
         restart_engine=supervisor.restart,
+        abandon_engine=supervisor.abandon,
         bounds=bounds,
+        uploads=Uploads(),
+        other_paths=OtherPaths(ROUTES),
         tracer=tracer,
     )
     return Gateway(
@@ -138,6 +152,11 @@ def create_app(
         logging_config=None,
         debug=False,
     )
+
+
+def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
+    metrics.log_lines_lost.read = lambda: stderr.num_lost
+    return EngineOutput(stderr.write, engine_log_form(settings.log))
 
 
 def _path_templates() -> set[str]:

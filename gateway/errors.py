@@ -51,14 +51,20 @@ class ErrorResponse(Struct, frozen=True):
 
 
 class UnknownModel(InvalidRequest):
-    """No model of this name is served."""
+    """No model of this name is served, or none to this key: the two must look alike. `served` are
+    the names that the key may use."""
 
-    def __init__(self, name: str, served: list[str]) -> None:
-        names = ", ".join(f"`{name}`" for name in served)
+    def __init__(self, name: str, served: list[str], *, is_restricted: bool = False) -> None:
+        names = ", ".join(f"`{name}`" for name in served) or "none"
+        whose, has = (
+            (" or is not for this key", "This key has")
+            if is_restricted
+            else ("", "This server has")
+        )
         if len(name) > MAX_SHOWN_NAME:
             name = f"{name[:MAX_SHOWN_NAME]}…"
         super().__init__(
-            f"The model `{name}` does not exist. This server has: {names}.",
+            f"The model `{name}` does not exist{whose}. {has}: {names}.",
             param="model",
             code="model_not_found",
         )
@@ -98,6 +104,16 @@ class NotStored(InvalidRequest):
             param="response_id",
             code="response_not_found",
         )
+
+
+def wrong_host(num_hosts: int) -> InvalidRequest:
+    """The error for a request whose `Host` cannot be one."""
+    message = (
+        f"The request has {num_hosts} headers `Host`. Send one."
+        if num_hosts > 1
+        else "The header `Host` is not a name or an address, with a port or without."
+    )
+    return InvalidRequest(message, param=None, code="invalid_host")
 
 
 class InvalidKey(LockgateError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
 from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model

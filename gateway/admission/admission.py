@@ -8,10 +8,11 @@ is refused while the server drains.
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from gateway.admission.drain import Drain
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
-from gateway.admission.quotas import Permit, Quotas
+from gateway.admission.quotas import Permit, Quota, Quotas
 from gateway.admission.web_origin import host_name, is_own_host, is_own_page
 from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
 from gateway.observability.request_record import RequestRecord
@@ -81,12 +82,13 @@ class Admission:
             quota = self._quotas.of(principal)
             request_record.limit_headers = quota.headers
             permit = quota.enter()
+            request_record.limit_headers = partial(_limits_left, quota, permit, request_record)
         with drain.running():
             try:
                 yield permit
             finally:
                 if permit is not None:
-                    permit.close(was_refused=request_record.status in REFUSED_STATUSES)
+                    permit.close()
 
     def _check_page(self, headers: Headers) -> None:
         host = origin = ""
@@ -103,6 +105,15 @@ class Admission:
             )
         if origin and not is_own_page(origin, host, self._allowed_origins):
             raise page_not_allowed()
+
+
+def _limits_left(
+    quota: Quota, permit: Permit, request_record: RequestRecord
+) -> list[tuple[bytes, bytes]]:
+    """The headers of a response whose status is known; one that refuses costs nothing."""
+    if request_record.status in REFUSED_STATUSES:
+        permit.refund()
+    return quota.headers()
 
 
 def page_not_allowed() -> PermissionDenied:

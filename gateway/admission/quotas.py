@@ -110,16 +110,25 @@ class Permit:
         self._token_charge = self._quota.reserve(tokens)
         self._reserved, self._used = tokens, used
 
-    def close(self, *, was_refused: bool) -> None:
-        """Ends the request. A request that the server had no room for is not charged."""
+    def refund(self) -> None:
+        """Gives back what the request was charged: the server had no room for it."""
         quota = self._quota
-        quota.num_running -= 1
-        now = quota.clock()
+        self._settle_tokens(0)
+        if self._request_charge is not None and quota.requests is not None:
+            quota.requests.settle(self._request_charge, 1, 0, quota.clock())
+        self._request_charge = None
+
+    def close(self) -> None:
+        """Ends the request, and charges it for what it has used unless it was refunded."""
+        self._quota.num_running -= 1
+        if self._token_charge is not None:
+            self._settle_tokens(self._used())
+
+    def _settle_tokens(self, used: int) -> None:
+        quota = self._quota
         if self._token_charge is not None and quota.tokens is not None:
-            used = 0 if was_refused else self._used()
-            quota.tokens.settle(self._token_charge, self._reserved, used, now)
-        if self._request_charge is not None and quota.requests is not None and was_refused:
-            quota.requests.settle(self._request_charge, 1, 0, now)
+            quota.tokens.settle(self._token_charge, self._reserved, used, quota.clock())
+        self._token_charge = None
 
 
 class Quotas:

@@ -13,18 +13,18 @@ _SLOT_SECONDS = 1.0
 
 
 class Charge:
-    """The amount taken within one second, counted from `start` on the monotonic clock."""
+    """The amount taken within the second from `start` on the monotonic clock; `last` is when the
+    last of it was taken."""
 
-    __slots__ = ("amount", "start")
+    __slots__ = ("amount", "last", "start")
 
     def __init__(self, start: float) -> None:
-        self.start = start
+        self.start = self.last = start
         self.amount = 0
 
-    @property
-    def expires(self) -> float:
-        """The time when the last moment of this second leaves the window."""
-        return self.start + _SLOT_SECONDS + WINDOW_SECONDS
+    def seconds_left(self, now: float) -> float:
+        """How long it stays in the window; 0 or less when it has left."""
+        return self.last - (now - WINDOW_SECONDS)
 
 
 class SlidingWindow:
@@ -54,7 +54,7 @@ class SlidingWindow:
         self._forget(now)
         if used > reserved:
             self._add(used - reserved, now)
-        elif now < charge.expires:
+        elif charge.seconds_left(now) > 0:
             charge.amount -= reserved - used
             self._taken -= reserved - used
 
@@ -68,24 +68,24 @@ class SlidingWindow:
             if missing <= 0:
                 break
             missing -= charge.amount
-            seconds = charge.expires - now
+            seconds = charge.seconds_left(now)
         return seconds
 
     def reset_after(self, now: float) -> float:
         """Seconds until the whole limit is available again, if nothing else is taken."""
         self._forget(now)
         last = next((charge for charge in reversed(self._charges) if charge.amount), None)
-        return last.expires - now if last else 0.0
+        return last.seconds_left(now) if last else 0.0
 
     def _add(self, amount: int, now: float) -> Charge:
-        start = math.floor(now / _SLOT_SECONDS) * _SLOT_SECONDS
-        if not self._charges or self._charges[-1].start < start:
-            self._charges.append(Charge(start))
+        if not self._charges or self._charges[-1].start <= now - _SLOT_SECONDS:
+            self._charges.append(Charge(now))
         charge = self._charges[-1]
+        charge.last = now
         charge.amount += amount
         self._taken += amount
         return charge
 
     def _forget(self, now: float) -> None:
-        while self._charges and self._charges[0].expires <= now:
+        while self._charges and self._charges[0].seconds_left(now) <= 0:
             self._taken -= self._charges.popleft().amount

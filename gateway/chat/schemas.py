@@ -25,6 +25,18 @@ def schema_text(raw: Raw, param: str) -> str:
     return text
 
 
+def is_left_out(raw: Raw) -> bool:
+    """Whether the field is missing, or null."""
+    return bytes(raw) in (b"", b"null")
+
+
+def object_schema_text(raw: Raw, param: str) -> str:
+    """Like `closed_schema_text`, for a schema whose values are objects even if it does not say
+    so."""
+    schema = decode_json(closed_schema_text(raw, param).encode(), param)
+    return msgspec.json.encode({"type": "object", **schema}).decode()
+
+
 def closed_schema_text(raw: Raw, param: str) -> str:
     """Like `schema_text`, but the schema forbids properties that it does not name. A schema that is
     like this already keeps its text."""

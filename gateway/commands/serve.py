@@ -1,6 +1,7 @@
 """`lockgate serve`: the server, from settings to the last drained request."""
 
 import argparse
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -9,12 +10,9 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import msgspec
-import structlog
 import uvicorn
 from litestar import Litestar
 
@@ -24,9 +22,12 @@ from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.http.connections import protocol_class
+from gateway.http.connections.handshakes import loop_class
+from gateway.http.connections.protocols import protocol_class
+from gateway.http.connections.server import Ends, Server
 from gateway.http.context import Context
 from gateway.models.templates import read_own_template
+from gateway.observability.background_writer import BackgroundWriter, stderr_in_background
 from gateway.observability.log import configure_logging
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
@@ -34,12 +35,11 @@ from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.version import __version__
 
-log = structlog.get_logger(__name__)
-
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
 _LAST_WORDS_SECONDS = 5
 _DESCRIPTORS = 65_536
+_LAST_LINES_SECONDS = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,15 +70,16 @@ def run(arguments: argparse.Namespace) -> int:
     with bind(settings.server) as listener:
         settings, model_path = prepare_model(settings)
         _listen(listener, settings.server)
-        configure_logging(settings.log)
-        drain = Drain(settings.server.drain_timeout)
-        app = create_app(settings, model_path, keys, drain)
-        config = uvicorn_config(app, settings.server)
-        server = _Server(config, _greeting(settings, listener), drain, _cut_off(app))
-        _end_with_terminal(server)
-        if arguments.until_stdin_ends:
-            threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
-        server.run(sockets=[listener])
+        with stderr_in_background() as stderr:
+            configure_logging(settings.log)
+            drain = Drain(settings.server.drain_timeout)
+            app = create_app(settings, model_path, keys, drain, stderr)
+            config = uvicorn_config(app, settings.server)
+            server = Server(config, _greeting(settings, listener), drain, _ends(app, stderr))
+            _end_with_signals(server)
+            if arguments.until_stdin_ends:
+                threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
+            server.run(sockets=[listener])
     return 0 if server.started else _EXIT_STARTUP_FAILED
 
 
@@ -214,7 +215,7 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
     """The configuration of uvicorn for this application."""
     return uvicorn.Config(
         app,
-        loop=_loop(),
+        loop=_loop(server),
         http=protocol_class(server),
         h11_max_incomplete_event_size=server.max_header_bytes,
         ws="none",
@@ -232,23 +233,34 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
     )
 
 
-def _cut_off(app: Litestar) -> Callable[[], None]:
-    """A function that aborts all running requests. Their clients receive an error."""
+def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
     context: Context = app.state.context
     stopping = EngineUnavailable(
         "The server is stopping and waits no longer for answers (server.drain_timeout, or a second"
         " signal).",
         retry_after=DEFAULT_RETRY_AFTER,
     )
-    return lambda: context.model.engine.abort_all(stopping)
+
+    def cut_off() -> None:
+        context.model.engine.abort_all(stopping)
+        context.uploads.cut_off(stopping)
+
+    return Ends(
+        cut_off=cut_off,
+        abandon=context.abandon_engine,
+        say_all=lambda: stderr.flush(_LAST_LINES_SECONDS),
+    )
 
 
-def _loop() -> str:
+def _loop(server: ServerSettings) -> Any:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
-    socket."""
-    if _installed("uvloop"):
-        return "uvloop"
-    return "asyncio:SelectorEventLoop" if os.name == "nt" else "asyncio"
+    socket. Over TLS a handshake has as long as headers have."""
+    kind: Any = asyncio.SelectorEventLoop
+    if sys.platform != "win32" and _installed("uvloop"):
+        import uvloop
+
+        kind = uvloop.Loop
+    return loop_class(kind, server.header_timeout) if server.tls_certificate else kind
 
 
 def _greeting(settings: Settings, listener: socket.socket) -> str:
@@ -274,70 +286,18 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _end_with_terminal(server: "_Server") -> None:
-    """Makes the server drain and exit when its terminal is closed (SIGHUP), unless nohup ignores
-    that."""
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, server.handle_exit)
+def _end_with_signals(server: Server) -> None:
+    """Makes the server drain and exit on SIGINT, SIGTERM, and when its terminal is closed (SIGHUP),
+    unless nohup ignores that; from now on to the end of the process, which is longer than uvicorn
+    does."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, server.handle_exit)
 
 
-def _greet(greeting: str) -> None:
-    """Prints the greeting to stdout. The server also starts if that fails, for example because the
-    disk is full or the reader of a pipe has exited."""
-    try:
-        print(greeting, flush=True)
-    except OSError as error:
-        log.warning("stdout_cannot_be_written", reason=error.strerror or str(error))
-        # flushing the rest of its buffer at exit would fail, and with it the process
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _stop_after_stdin(server: "_Server") -> None:
+def _stop_after_stdin(server: Server) -> None:
     # os.read: a thread waiting in sys.stdin would hold its lock when the interpreter exits
     while os.read(0, 4096):
         continue
     server.stop()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn with three changes: it prints where it listens, it keeps listening while it drains,
-    and it exits with success after a signal."""
-
-    def __init__(
-        self, config: uvicorn.Config, greeting: str, drain: Drain, cut_off: Callable[[], None]
-    ) -> None:
-        super().__init__(config)
-        self._greeting = greeting
-        self._drain = drain
-        self._cut_off = cut_off
-        self._is_told = False
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            _greet(self._greeting)
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._drain.exits and not self._is_told:
-            self._is_told = True
-            log.info("server_drains", running=self._drain.num_running)
-        if self._drain.is_late or self.force_exit:
-            self._cut_off()
-        self.should_exit = self.should_exit or self._drain.is_over
-        return await super().on_tick(counter)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # not the base class: it raises the signal again at exit, and the process would fail
-        if self._drain.exits:
-            self.should_exit = self.force_exit = True
-        self._drain.begin(exits=True)
-
-    def stop(self) -> None:
-        """Lets running requests finish, then exits. May be called from any thread."""
-        self._drain.begin(exits=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:
-            # the base class skips this after a second signal, but the engine process must end
-            await self.lifespan.shutdown()

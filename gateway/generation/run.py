@@ -18,6 +18,7 @@ from gateway.observability.answer_record import AnswerRecord
 from gateway.observability.metrics.model import ModelMetrics
 from runtime.errors import InvalidRequest, LockgateError
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.structured_output import LeftOut
 
 
 class Deltas(Protocol):
@@ -25,6 +26,9 @@ class Deltas(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]: ...
 
     def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
 
@@ -43,6 +47,7 @@ class FinishedDeltas:
     def __init__(self, request_ids: Sequence[str]) -> None:
         self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
         self.closed = False
+        self.left_out: Sequence[LeftOut] = ()
 
     def __aiter__(self) -> Self:
         return self
@@ -105,6 +110,11 @@ class AnswerRun:
         return [
             None if self._is_open else request.sampling.max_tokens for request in self._requests
         ]
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """The keywords of the job's schemas that are not enforced, known with the first events."""
+        return () if self._deltas is None else self._deltas.left_out
 
     @property
     def prompt_token_ids(self) -> list[list[int]]:

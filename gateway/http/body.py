@@ -5,6 +5,7 @@ leniently, so that the text "1" would pass for a number.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -19,7 +20,13 @@ from gateway.bounds.body_memory import FREE_BYTES, BodyLease
 from gateway.bounds.bounds import Bounds
 from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
-from gateway.http.decoding import MISTAKES, Settled, decode_leniently, to_invalid_request
+from gateway.http.decoding import (
+    MISTAKES,
+    Settled,
+    decode_leniently,
+    to_invalid_request,
+    utf8,
+)
 from gateway.observability.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
@@ -30,6 +37,7 @@ _CLIENT_LEFT = "The client left before its request was complete."
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T", bound=Struct)
+_CHARSET = re.compile(r"""(?:^|;)\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -51,8 +59,9 @@ class JSONBody(Generic[T]):
 
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
-        _check_headers(request.scope["headers"])
-        return await apart(request, self._decoded, request, await _received(request))
+        charset = _check_headers(request.scope["headers"])
+        body = utf8(await _received(request), charset)
+        return await apart(request, self._decoded, request, body)
 
     def _decoded(self, request: Request[Any, Any, Any], body: bytes) -> T:
         try:
@@ -113,7 +122,7 @@ async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, 
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
     """A body that may be left out, as `kind`. Raises InvalidRequest."""
-    body = await _received(request)
+    body = utf8(await _received(request), "")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
@@ -171,18 +180,24 @@ def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:
         log.info("request_body", request_id=request_record.request_id, body=text)
 
 
-def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def _check_headers(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Returns the charset of the `Content-Type`, or an empty text."""
+    charset = ""
     for name, value in headers:  # `request.headers` copies them all first
         if name == b"content-type":
-            _check_content_type(value.decode("latin-1"))
+            charset = _charset_of(value.decode("latin-1"))
         elif name == b"content-encoding":
             _check_content_encoding(value.decode("latin-1"))
+    return charset
 
 
-def _check_content_type(content_type: str) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
+def _charset_of(content_type: str) -> str:
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(media_type)
+    found = _CHARSET.search(parameters)
+    return found[1] if found else ""
 
 
 def _check_content_encoding(encoding: str) -> None:

@@ -14,6 +14,8 @@ from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
 from gateway.bounds.bounds import Bounds
 from gateway.generation.scheduling import Caller
+from gateway.http.deadlines import Uploads
+from gateway.http.other_paths import OtherPaths
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
@@ -28,7 +30,9 @@ AnyRequest = Request[Any, Any, Any]
 
 class Context(Struct, frozen=True):
     """One running server. `model` is the model that the server was started with. `restart_engine`
-    replaces the engine process. `tracer` is None if traces are off."""
+    replaces the engine process; `abandon_engine` kills it for good, from any thread. `uploads` are
+    the bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
+    `tracer` is None if traces are off."""
 
     settings: Settings
     models: ModelRegistry
@@ -37,7 +41,10 @@ class Context(Struct, frozen=True):
     gpus: GpuMonitor
     drain: Drain
     restart_engine: Callable[[], None]
+    abandon_engine: Callable[[], None]
     bounds: Bounds
+    uploads: Uploads
+    other_paths: OtherPaths
     tracer: Tracer | None = None
 
 
@@ -57,8 +64,8 @@ CurrentContext = SkipValidation[NamedDependency[Context]]
 
 
 def model_of(context: Context, name: str | None) -> ServedModel:
-    """The model of this name; None means the server's own model. Raises UnknownModel, or
-    PermissionDenied if the request's key may not use the model."""
+    """The model of this name; None means the server's own model. Raises UnknownModel, also if the
+    request's key may not use the model."""
     return context.models.get(context.model.name if name is None else name)
 
 

@@ -43,6 +43,26 @@ MISTAKES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions that a decoder raises for an invalid body."""
 
 
+_BOM = b"\xef\xbb\xbf"
+_OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_OF_UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "utf-8-sig"})
+
+
+def utf8(body: bytes, charset: str) -> bytes:
+    """The body without a byte order mark. `charset` is that of its `Content-Type`, or empty. Raises
+    InvalidRequest for a body in another encoding than UTF-8."""
+    if body.startswith(_OTHER_BOMS) or b"\0" in body[:4]:
+        raise _not_utf8("It begins like UTF-16 or UTF-32.")
+    if charset.lower() not in _OF_UTF8 and not body.isascii():
+        raise _not_utf8(f"Its `Content-Type` says `charset={charset[:100]}`.")
+    return body.removeprefix(_BOM)
+
+
+def _not_utf8(reason: str) -> InvalidRequest:
+    message = f"The body has to be JSON in UTF-8. {reason}"
+    return InvalidRequest(message, param=None, code="invalid_json")
+
+
 def decode_leniently(decode: Callable[[bytes], T], body: bytes) -> T:
     """What `decode` makes of a body. A null field that an object does not know is the same as none,
     also where other unknown fields are mistakes."""
@@ -82,8 +102,18 @@ def to_invalid_request(
         return _wrong_shape(str(error), kind, where, body)
     if (place := find_half(body)) is not None:
         return _half_character(place)
+    if not _is_utf8(body):
+        return _not_utf8("It has bytes that are not.")
     message = f"The body is not valid JSON: {error}."
     return InvalidRequest(message, param=None, code="invalid_json")
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _half_character(place: str) -> InvalidRequest:

@@ -8,6 +8,7 @@ from litestar.exceptions import HTTPException
 
 from gateway.errors import ErrorBody, ErrorReply, to_reply
 from gateway.generation.writer import encode
+from gateway.http.other_paths import ACTIONS
 from gateway.http.route_facts import facts_of
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
@@ -43,9 +44,19 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
 
 
 def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorReply:
-    code, message = HTTP_CODES.get(error.status_code, ("invalid_request", error.detail))
-    if error.status_code in HTTP_CODES:
-        message = message.format(method=request.method, path=request.scope["path"])
-    allow = (error.headers or {}).get("allow")
+    path = request.scope["path"]
+    status = 404 if error.status_code == 405 and path in ACTIONS else error.status_code
+    code, message = HTTP_CODES.get(status, ("invalid_request", error.detail))
+    if status in HTTP_CODES:
+        message = message.format(method=request.method, path=path)
+    if status == 404:
+        message += _hint(request)
+    allow = (error.headers or {}).get("allow") if status == error.status_code else None
     body = ErrorBody(message, "invalid_request_error", None, code)
-    return ErrorReply(error.status_code, body, {"allow": allow} if allow else {})
+    return ErrorReply(status, body, {"allow": allow} if allow else {})
+
+
+def _hint(request: Request[Any, Any, Any]) -> str:
+    path = request.scope["path"]
+    meant = request.app.state.context.other_paths.meant(path)
+    return f" Do you mean {meant}?" if meant and meant != path else ""

@@ -1,10 +1,13 @@
 """The Litestar application, with the work that surrounds every request."""
 
+import asyncio
+import re
 import time
 from typing import cast
 
 from litestar import Litestar, Request
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.types import (
     ASGIApp,
@@ -20,14 +23,20 @@ from litestar.types import (
 
 from gateway.admission.admission import page_not_allowed
 from gateway.admission.drain import Drain
+from gateway.admission.web_origin import is_own_page
 from gateway.bounds.body_memory import give_back
+from gateway.errors import ServerDraining, wrong_host
 from gateway.http.context import AnyRequest, Context
-from gateway.http.deadlines import body_in_time
 from gateway.http.error_handler import handle_error
+from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
 from gateway.observability.request_record import RequestRecord
+from runtime.client.service_rate import DEFAULT_RETRY_AFTER
+from runtime.errors import LockgateError
+
+_HOST = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")
 
 
 class Gateway(Litestar):
@@ -43,35 +52,65 @@ class Gateway(Litestar):
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
-        scope = _as_get(cast(Scope, scope))
+        context = cast(Context, self.state.context)
+        scope = _as_route(_as_get(cast(Scope, scope)), context.other_paths)
         request_record = RequestRecord(scope["headers"])
         request_record.attach(scope)
-        context = cast(Context, self.state.context)
         server = context.settings.server
         if server.request_timeout:
             request_record.deadline = request_record.started + server.request_timeout
-        receive = body_in_time(cast(Receive, receive), request_record.started, server.body_timeout)
-        preflight = _refused_preflight(cast(HTTPScope, scope), self.cors_config)
-        app = preflight or super().__call__
+        receive = context.uploads.in_time(
+            cast(Receive, receive), request_record.started, server.body_timeout
+        )
+        app = _refused(cast(HTTPScope, scope), self.cors_config) or super().__call__
+        send = _with_headers(cast(Send, send), request_record, context.drain)
         try:
-            await app(
-                scope, receive, _with_headers(cast(Send, send), request_record, context.drain)
-            )
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not context.drain.exits:
+                raise
+            await _last_answer(scope, receive, send)
         finally:
             give_back(scope)
             _observe(request_record, scope, context)
 
 
-def _refused_preflight(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
-    """The response to a browser's preflight for a page that is not allowed; None for all other
-    requests. Litestar's own response is not JSON."""
-    if cors is None or scope["method"] != "OPTIONS":
+def _refused(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
+    """The response to a request that no route should see; None for all others."""
+    error: LockgateError
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+        error = wrong_host(len(hosts))
+    elif scope["method"] == "OPTIONS" and not _may_ask(scope, cors):
+        error = page_not_allowed()
+    else:
         return None
     request: AnyRequest = Request(scope)
-    origin = request.headers.get("origin")
-    if not origin or cors.is_origin_allowed(origin):
-        return None
-    return handle_error(request, page_not_allowed()).to_asgi_response(app=None, request=request)
+    return handle_error(request, error).to_asgi_response(app=None, request=request)
+
+
+def _may_ask(scope: HTTPScope, cors: CORSConfig | None) -> bool:
+    """Whether a browser may ask beforehand for this page. That takes no key: a browser sends none.
+    Litestar's own refusal is not JSON."""
+    headers = Headers.from_scope(scope)
+    origin = headers.get("origin")
+    if not origin or (cors is not None and cors.is_origin_allowed(origin)):
+        return True
+    return is_own_page(origin, headers.get("host", ""), ())
+
+
+def _as_route(scope: Scope, other_paths: OtherPaths) -> Scope:
+    """Treats a path without `/v1` as the route's own, for metrics and limits too."""
+    alias = other_paths.alias_of(scope["path"])
+    return scope if alias is None else cast(Scope, {**scope, "path": alias})
+
+
+async def _last_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a request that the end of the server has cancelled, if nothing of it is answered."""
+    if not RequestRecord.of(scope).status:
+        request: AnyRequest = Request(scope)
+        response = handle_error(request, ServerDraining(retry_after=DEFAULT_RETRY_AFTER))
+        await response.to_asgi_response(app=None, request=request)(scope, receive, send)
 
 
 def _as_get(scope: Scope) -> Scope:

@@ -28,6 +28,7 @@ from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import LONG_TEXT, ServedModel
 from gateway.observability.ignored_parameters import note_ignored
+from gateway.observability.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
@@ -105,6 +106,7 @@ class WholeAnswer:
             request_record.answer = run.record
             async for events in run:
                 self._writer.take(events)
+        report_left_out(run.left_out, request_record)
         if run.is_finished:  # otherwise the client has left
             await JSONBytes(self._writer.whole(run.result()))(scope, receive, send)
 
@@ -155,6 +157,7 @@ class EventStream:
                     if run.is_finished:
                         body += self._writer.end
                 if not request_record.status:
+                    report_left_out(run.left_out, request_record)
                     await send(
                         {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS}
                     )

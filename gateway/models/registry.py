@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Iterator, Mapping
 
-from gateway.errors import PermissionDenied, UnknownModel
+from gateway.errors import UnknownModel
 from gateway.models.served_model import (
     ServedModel,
 )
@@ -55,15 +55,12 @@ class ModelRegistry:
         return [name for name in names if self._may_use(name)]
 
     def get(self, name: str) -> ServedModel:
-        """Raises UnknownModel, or PermissionDenied if `restricted` excludes the model."""
+        """Raises UnknownModel, also for a model that `restricted` excludes: a key does not learn
+        which models there are beside its own."""
         own_name = self._aliases.get(name, name)
         base = self._models.get(self._adapters.get(own_name, own_name))
-        if base is None:
-            raise UnknownModel(name, self.names)
-        if not self._may_use(name):
-            raise PermissionDenied(
-                f"The key may not use the model `{name}`.", param="model", code="model_not_allowed"
-            )
+        if base is None or not self._may_use(name):
+            raise UnknownModel(name, self.names, is_restricted=self._allowed is not None)
         return base if own_name == base.name else base.with_adapter(own_name)
 
     def base_of(self, name: str) -> str | None:

@@ -7,12 +7,13 @@ variables.
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.settings.schema import LogSettings
+from runtime.config.worker import LogForm
 
 _PRIVATE_FIELDS = frozenset({"api_key", "authorization", "content", "messages", "prompt", "text"})
 _TALKATIVE = ("uvicorn", "litestar", "asyncio")
@@ -38,6 +39,13 @@ def configure_logging(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(level if level <= logging.DEBUG else logging.WARNING)
 
 
+def engine_log_form(settings: LogSettings) -> LogForm:
+    """The form of the engine's lines, which stand between those of the gateway."""
+    if _wants_json(settings):
+        return "json"
+    return "colored" if sys.stderr.isatty() else "text"
+
+
 def _wants_json(settings: LogSettings) -> bool:
     if settings.format == "auto":
         return not sys.stderr.isatty()
@@ -53,35 +61,13 @@ def _handler(*, as_json: bool) -> logging.Handler:
         plain = structlog.dev.plain_traceback
         colors = sys.stderr.isatty()
         render += [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
-    handler = _Handler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_shared_processors(), processors=render
         )
     )
     return handler
-
-
-class _Handler(logging.StreamHandler[TextIO]):
-    """Drops lines that cannot be written (full disk, closed reader), and reports the loss when it
-    can. The base class would write a traceback for each such line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._num_lost = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        num_lost = self._num_lost
-        super().emit(record)
-        if num_lost and num_lost == self._num_lost:
-            self._num_lost = 0
-            structlog.get_logger(__name__).warning("log_lines_lost", num_lines=num_lost)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exception(), OSError):
-            self._num_lost += 1
-        else:
-            super().handleError(record)
 
 
 def _shared_processors() -> list[Processor]:

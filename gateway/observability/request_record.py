@@ -23,7 +23,8 @@ class RequestRecord:
     """`started` is on the monotonic clock. `status` is 0 until the response begins.
 
     `deadline`, on the same clock, is when the request's time is over. `limit_headers` reports the
-    rest of the client's limits.
+    rest of the client's limits. `loosened` is the value of the header that names keywords of
+    schemas that are not enforced; "" if there are none.
 
     `model_name` is the served model that the request names, empty until it is known. `key_name`
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
@@ -39,7 +40,8 @@ class RequestRecord:
 
     __slots__ = (
         *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
-        *("ignored", "key_name", "limit_headers", "model_name", "param_names", "request_id"),
+        *("ignored", "key_name", "limit_headers", "loosened", "model_name", "param_names"),
+        "request_id",
         *("started", "status"),
     )
 
@@ -51,6 +53,7 @@ class RequestRecord:
         self.error_code: str | None = None
         self.deadline = math.inf
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self.loosened = ""
         self.model_name = ""
         self.key_name = ""
         self.body_bytes = 0
@@ -76,6 +79,7 @@ class RequestRecord:
             (b"openai-processing-ms", b"%d" % elapsed),
             *(self.limit_headers() if self.limit_headers else ()),
             *self._ignored_header(),
+            *([(b"x-loosened-keywords", self.loosened.encode("ascii"))] if self.loosened else []),
         ]
 
     def _ignored_header(self) -> list[tuple[bytes, bytes]]:

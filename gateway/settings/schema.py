@@ -53,9 +53,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     After `keep_alive_interval` without an event, a stream gets a comment, so that the connection
     stays open. A connection without a request is closed after `keep_alive_timeout`. A client has
-    `header_timeout` to send its headers, `body_timeout` to send its body, and `write_timeout` to
-    read a part of the answer. A request may take `request_timeout` in all; 0 is no limit. When the
-    server is to exit, running requests get `drain_timeout`.
+    `header_timeout` for its TLS handshake and to send its headers, `body_timeout` to send its body,
+    and `write_timeout` to read a part of the answer. A request may take `request_timeout` in all; 0
+    is no limit. When the server is to exit, running requests get `drain_timeout`.
 
     `allow_unauthenticated` permits other addresses than loopback without a key. `allowed_hosts` and
     `cors_allow_origins` are host names and origins of web pages that may use the server

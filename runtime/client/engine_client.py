@@ -25,10 +25,13 @@ from runtime.errors import (
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.sizes import check_sizes
+from runtime.messages.structured_output import LeftOut
 from runtime.messages.wire import (
     Abort,
     Embedded,
     FromEngine,
+    Loosened,
     Ready,
     RequestFailed,
     StepOutput,
@@ -96,9 +99,12 @@ class EngineClient:
 
         While the engine restarts, requests wait here. Raises EngineUnavailable when no engine is
         ready or restarting, EngineOverloaded when the requests do not fit beside the requests in
-        flight, and InvalidRequest when they exceed the capacity of an idle engine.
+        flight, and InvalidRequest when they exceed the capacity of an idle engine or the sizes that
+        any engine takes.
         """
         self._check_room(len(requests), self._limits())
+        for request in requests:
+            check_sizes(request)
         self._check_tokens(sum(len(request.prompt_token_ids) for request in requests))
         stream = TokenStream([request.request_id for request in requests], self._abort)
         for request in requests:
@@ -151,6 +157,8 @@ class EngineClient:
                 self.last_step_time = time.monotonic()
                 for output in outputs:
                     self._deliver(output)
+            case Loosened(request_id, left_out):
+                self._note_left_out(request_id, left_out)
             case Embedded(request_id, vectors):
                 self._deliver_vectors(request_id, vectors)
             case RequestFailed():
@@ -283,6 +291,11 @@ class EngineClient:
             self._rate.completed()
             self._forget(output.request_id)
         in_flight.stream.push(output)
+
+    def _note_left_out(self, request_id: str, left_out: list[LeftOut]) -> None:
+        in_flight = self._in_flight.get(request_id)
+        if isinstance(in_flight, InFlight):
+            in_flight.stream.left_out = left_out
 
     def _deliver_vectors(self, request_id: str, vectors: list[bytes]) -> None:
         in_flight = self._in_flight.get(request_id)

@@ -1,11 +1,12 @@
 """The stream that a handler reads: a mailbox with one slot per request."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from runtime.errors import LockgateError
 from runtime.messages.request import RequestOutput, TokenLogprobs
+from runtime.messages.structured_output import LeftOut
 
 
 class TokenStream:
@@ -13,6 +14,9 @@ class TokenStream:
 
     A reader that falls behind finds the deltas of a request merged into one: a slow client costs
     no more memory than its answer, and a busy loop fewer wake-ups. Single-threaded.
+
+    `left_out` are the keywords of the requests' schemas that are not enforced. They are known
+    before the first delta.
     """
 
     def __init__(self, request_ids: Iterable[str], on_close: Callable[[list[str]], None]) -> None:
@@ -22,6 +26,7 @@ class TokenStream:
         self._error: LockgateError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
+        self.left_out: Sequence[LeftOut] = ()
 
     def __aiter__(self) -> Self:
         return self

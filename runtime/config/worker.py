@@ -1,5 +1,7 @@
 """What a worker process is started with, and how its environment depends on the engine."""
 
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 
@@ -7,16 +9,19 @@ from runtime.config.engine import (
     EngineConfig,
 )
 
+LogForm = Literal["json", "text", "colored"]
+
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):
     """All that an engine process is told when it starts. `model_path` is empty for `scripted`
     without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
-    for its `FlightRecorder`."""
+    for its `FlightRecorder`. `log_form` is that of its log lines."""
 
     address: str
     record: str
     model_path: str
     engine: EngineConfig
+    log_form: LogForm = "json"
 
 
 _TENSORRT_ENVIRONMENT = {

@@ -10,6 +10,7 @@ from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
+from runtime.messages.structured_output import LeftOut
 from runtime.tokenizers.tokenizer import Tokenizer
 
 
@@ -76,13 +77,21 @@ class Embedder(Protocol):
     def take_num_tokens(self) -> int: ...
 
 
+class Preparation(Protocol):
+    """What an engine has prepared for a request. `left_out` are the keywords of the request's
+    schemas that the engine does not enforce."""
+
+    @property
+    def left_out(self) -> SequenceOf[LeftOut]: ...
+
+
 class Engine(Protocol):
     """Runs sequences in one continuous batch. Single-threaded; every call returns soon.
 
     `prepare` starts slow preparations of a request in another thread, so that they delay no other
-    request. The request may be added once the returned future is done; the future may raise
-    InvalidRequest. `prepare` returns None when there is nothing to wait for. The result is kept
-    until the request has ended or `abort` is called.
+    request. The request may be added once the returned future is done. Its result is a
+    `Preparation`; it may raise InvalidRequest. `prepare` returns None when there is nothing to wait
+    for. The result is kept until the request has ended or `abort` is called.
 
     `add` may be called while others run, and only when `can_add` says so. `abort` frees the
     sequence at once, before the next step; an unknown id is ignored. `step` computes one batch and

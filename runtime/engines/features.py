@@ -74,7 +74,8 @@ def check_token_ids(request: Request, vocab_size: int) -> None:
     """Raises InvalidRequest if `logit_bias` or `stop_token_ids` has an id outside the
     vocabulary."""
     for param in ("logit_bias", "stop_token_ids"):
-        if not all(0 <= token < vocab_size for token in getattr(request.sampling, param)):
+        token_ids = getattr(request.sampling, param)
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
             raise InvalidRequest(
                 f"A token id of `{param}` is outside 0..{vocab_size - 1}.", param=param
             )

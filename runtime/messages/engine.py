@@ -46,7 +46,9 @@ class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
     `num_prompt_tokens` and `num_generation_tokens` were computed, and `num_cached_tokens` are
     prompt tokens that admitted requests found in the KV cache. `num_preempted` counts sequences.
     `num_accepted_tokens` are those of the `num_draft_tokens` of speculation that the model
-    accepted. `kv_cache_usage` is the share of KV cells that running sequences hold.
+    accepted. `num_trials_killed` counts processes that ended while they compiled a grammar.
+    `num_compiling` and `num_to_compile` are the grammars that are compiled now and that wait for
+    it, wanted or not. `kv_cache_usage` is the share of KV cells that running sequences hold.
     `prefix_cache_usage` is the used share of the memory for idle prefixes. Both are 0 to 1.
     """
 
@@ -58,6 +60,9 @@ class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
     prefix_cache_usage: float = 0.0
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
+    num_trials_killed: int = 0
+    num_compiling: int = 0
+    num_to_compile: int = 0
 
 
 class EngineStats(Struct, frozen=True, array_like=True, gc=False):

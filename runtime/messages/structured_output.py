@@ -3,6 +3,16 @@
 from msgspec import Struct
 
 
+class LeftOut(Struct, frozen=True, array_like=True):
+    """A keyword of a JSON schema that is not enforced. `source` is the request parameter with the
+    schema, `path` the keyword's place in it, such as `properties.a.pattern`, and `reason` says why
+    in words."""
+
+    source: str
+    path: str
+    reason: str
+
+
 class TagStructure(Struct, frozen=True, array_like=True):
     """One tool call as it stands between the opening and the close of a `StructuralTag`: `begin`,
     JSON that fits `schema` (the text of a JSON schema), `end`. Where `is_strict` is false, keywords
@@ -72,7 +82,8 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `json` is the text of a JSON schema, `regex` a regular expression for the whole answer,
     `grammar` a context-free grammar in EBNF, `choice` the answers to choose from; `json_object`
     allows any JSON object; `structural_tag` is a text with tool calls. `source` is the request
-    parameter that asked for the constraint; errors name it.
+    parameter that asked for the constraint; errors name it. With `is_strict` a keyword of `json`,
+    or of the tag's `content`, that cannot be enforced is an error; otherwise it is left out.
     """
 
     json: str | None = None
@@ -82,6 +93,7 @@ class StructuredOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     json_object: bool = False
     structural_tag: StructuralTag | None = None
     source: str = "response_format"
+    is_strict: bool = False
 
     def __post_init__(self) -> None:
         fields = (self.json, self.regex, self.grammar, self.structural_tag)

@@ -13,6 +13,7 @@ from runtime.messages.engine import (
     EngineStats,
 )
 from runtime.messages.request import Request, RequestOutput
+from runtime.messages.structured_output import LeftOut
 
 Work = TypeVar("Work", Request, EmbeddingRequest)
 
@@ -66,6 +67,14 @@ class StepOutput(Struct, frozen=True, tag=True, array_like=True):
     outputs: list[RequestOutput]
     stats: EngineStats
     preparation_seconds: list[float] = []
+
+
+class Loosened(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: these keywords of the request's schemas are not enforced. It comes before
+    the first delta, and only if there are any."""
+
+    request_id: str
+    left_out: list[LeftOut]
 
 
 class Embedded(Struct, frozen=True, tag=True, array_like=True):
@@ -125,7 +134,7 @@ def with_times(message: Submit | Embed, now: float) -> Request | EmbeddingReques
 
 
 ToEngine = Submit | Embed | Abort | Stop
-FromEngine = Ready | StepOutput | Embedded | RequestFailed | Fatal
+FromEngine = Ready | StepOutput | Loosened | Embedded | RequestFailed | Fatal
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -1,46 +1,24 @@
 """Compiles the constraint on an answer: a JSON schema, a regular expression, a grammar, choices.
 
 llguidance turns each of these into a grammar, and computes after every token which tokens may
-follow. Grammars are compiled in threads of their own. `LIMITS` bounds the work after each token, so
-that a hard grammar ends with an error and delays no other request.
+follow. `LIMITS` bounds the work after each token, so that a hard grammar ends with an error and
+delays no other request. It bounds compiling less well: `runtime.structured.grammars` does the rest.
 """
 
-import json
-import os
-import sys
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llguidance
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from runtime.errors import InvalidRequest
-from runtime.messages.structured_output import StructuralTag, StructuredOutput, TagStructure
-from runtime.structured.guide import (
-    Grammar,
-    one_line,
-)
-from runtime.structured.schema_path import find_mistake
+from runtime.messages.structured_output import StructuredOutput, TagStructure
+from runtime.structured.fitting import ConstraintFitting, FittedConstraint
+from runtime.structured.reasons import one_line
 from runtime.structured.structural_tag import lark_grammar
-from runtime.structured.vocabulary import grammar_tokenizer
-from runtime.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
-
-MAX_GRAMMARS = 128
-"""Size of the cache. An entry is a compiled grammar, or the error of one that does not compile."""
-
-MAX_USES = 16
-"""Number of requests that share one compiled grammar. Each of them adds states to its lexer, and
-`LIMITS` bounds their number. The next request gets a newly compiled grammar, so that it does not
-reach the bound because of others."""
-
-NUM_THREADS = 2
-NICENESS = 10
-"""Number of compiling threads, and their niceness (Linux)."""
 
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -61,69 +39,47 @@ CALL_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": " "}
 _REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
-class _Entry:
-    """A grammar that is or will be compiled, and the number of requests that share it."""
-
-    def __init__(self, future: Future[Grammar]) -> None:
-        self.future = future
-        self.num_uses = 0
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether the next request needs a new grammar. A compile error is reused without limit."""
-        if self.num_uses < MAX_USES:
-            return False
-        return not self.future.done() or self.future.exception() is None
-
-
-class GrammarCompiler:
-    """Compiles grammars in threads and caches them: requests with the same constraint share one.
-
-    Must be used from one thread. `close` ends the threads.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._pool = ThreadPoolExecutor(
-            NUM_THREADS, thread_name_prefix="grammars", initializer=_stand_back
-        )
-        self._tokenizer = tokenizer
-        self._grammar_tokenizer = self._pool.submit(grammar_tokenizer, tokenizer)
-        self._grammars: OrderedDict[StructuredOutput, _Entry] = OrderedDict()
-
-    def compile(self, wanted: StructuredOutput) -> Future[Grammar]:
-        """The future of a grammar. It raises InvalidRequest if the constraint cannot be enforced;
-        the error names the parameter and, for a JSON schema, the path."""
-        entry = self._grammars.get(wanted)
-        if entry is None or entry.is_used_up:
-            entry = self._grammars[wanted] = _Entry(self._pool.submit(self._compile, wanted))
-        self._grammars.move_to_end(wanted)
-        if len(self._grammars) > MAX_GRAMMARS:
-            self._grammars.popitem(last=False)
-        entry.num_uses += 1
-        return entry.future
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _compile(self, wanted: StructuredOutput) -> Grammar:
-        tokenizer = self._grammar_tokenizer.result()
-        try:
-            text = _grammar_text(wanted)
-        except ValueError as error:
-            raise _refusal(wanted, str(error)) from error
-        matcher, reason = _matcher(tokenizer, text)
-        if reason and wanted.structural_tag is not None:
-            _check_structures(wanted.structural_tag, tokenizer)
-            matcher, reason = _matcher(tokenizer, _loose_grammar(wanted.structural_tag))
-        if reason:
-            raise _refusal(wanted, reason, _place(wanted, reason, tokenizer))
-        return Grammar(matcher, self._tokenizer.vocab_size, self._tokenizer.eog_token_ids)
+def compile_grammar(
+    wanted: StructuredOutput, tokenizer: LLTokenizer
+) -> tuple[LLMatcher, FittedConstraint]:
+    """A matcher that has consumed nothing, and what it enforces of the constraint. Raises
+    InvalidRequest if the constraint cannot be enforced; the error names the parameter and, for a
+    JSON schema, the path."""
+    fitting = ConstraintFitting(partial(_schema_error, tokenizer))
+    fitted = fitting.fit(wanted)
+    matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if matcher is None or reason:
+        return compile_fitted(fitting.fit(wanted, tries=True), tokenizer)
+    return matcher, fitted
 
 
-def _matcher(tokenizer: LLTokenizer, text: str) -> tuple[LLMatcher, str]:
+def compile_fitted(
+    fitted: FittedConstraint, tokenizer: LLTokenizer
+) -> tuple[LLMatcher, FittedConstraint]:
+    """The same for a constraint that has been fitted already."""
+    matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if reason and fitted.wanted.structural_tag is not None:
+        fitted = fitted.loosened()
+        matcher, reason = _matcher(tokenizer, fitted.wanted)
+    if matcher is None or reason:
+        source = fitted.wanted.source
+        raise InvalidRequest(f"`{source}` cannot be enforced: {one_line(reason)}.", param=source)
+    return matcher, fitted
+
+
+def _matcher(tokenizer: LLTokenizer, wanted: StructuredOutput) -> tuple[LLMatcher | None, str]:
     """A matcher, and the error in its grammar; "" if there is none."""
+    try:
+        text = _grammar_text(wanted)
+    except ValueError as error:
+        return None, str(error)
     matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
     return matcher, matcher.get_error() or _first_step_error(matcher)
+
+
+def _schema_error(tokenizer: LLTokenizer, schema: str) -> str:
+    """The error of a JSON schema; "" if it has none."""
+    return _matcher(tokenizer, StructuredOutput(json=schema))[1]
 
 
 def _first_step_error(matcher: LLMatcher) -> str:
@@ -131,13 +87,6 @@ def _first_step_error(matcher: LLMatcher) -> str:
     beginning = matcher.deep_copy()
     beginning.compute_bitmask()
     return beginning.get_error()
-
-
-def _stand_back() -> None:
-    """Gives the engine's threads precedence over this one: on Linux each thread has its own
-    niceness."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _grammar_text(wanted: StructuredOutput) -> str:
@@ -159,64 +108,12 @@ def _grammar_text(wanted: StructuredOutput) -> str:
 
 def _call_schema(structure: TagStructure | None, schema: Any) -> Any:
     """A schema inside a larger grammar, with its compile options written into it. `structure` is
-    the call whose arguments it describes; None for the schema of the content. Unless the call is
-    strict, keywords that llguidance cannot enforce are ignored."""
+    the call whose arguments it describes; None for the schema of the content."""
     if not isinstance(schema, dict):
         return schema
-    options: dict[str, Any] = dict(JSON_OPTIONS if structure is None else CALL_OPTIONS)
-    if structure is not None and not structure.is_strict:
-        options["lenient"] = True
+    options = JSON_OPTIONS if structure is None else CALL_OPTIONS
     return {**schema, "x-guidance": {**options, **schema.get("x-guidance", {})}}
-
-
-def _loose_grammar(tag: StructuralTag) -> str:
-    """The tag's grammar with any object as arguments of calls that are not strict. It serves
-    requests whose tools compile one by one but are too many or too large together."""
-
-    def loose(structure: TagStructure | None, schema: Any) -> Any:
-        keeps = structure is None or structure.is_strict
-        return _call_schema(structure, schema if keeps else {"type": "object"})
-
-    return LLMatcher.grammar_from_lark(lark_grammar(tag, loose))
-
-
-def _check_structures(tag: StructuralTag, tokenizer: LLTokenizer) -> None:
-    """Raises InvalidRequest for the first schema that does not compile by itself."""
-    for structure in tag.structures:
-
-        def mistake(schema: str, structure: TagStructure = structure) -> str:
-            text = json.dumps(_call_schema(structure, json.loads(schema)))
-            grammar = LLMatcher.grammar_from_json_schema(text)
-            return LLMatcher.validate_grammar(grammar, tokenizer, limits=LIMITS)
-
-        if reason := mistake(structure.schema):
-            place = find_mistake(structure.schema, mistake)
-            where = f"at `{place}`: " if place else ""
-            raise InvalidRequest(
-                f"`{structure.source}` cannot be enforced: {where}{one_line(reason)}",
-                param=structure.source,
-                code="invalid_function_parameters",
-            )
 
 
 def _quoted(text: str) -> str:
     return "".join(f"\\{char}" if char in _REGEX_SYNTAX else char for char in text)
-
-
-def _place(wanted: StructuredOutput, reason: str, tokenizer: LLTokenizer) -> str:
-    """The path of the part of a JSON schema that causes the error; "" for the whole schema."""
-    if wanted.json is None:
-        return ""
-
-    def mistake(schema: str) -> str:
-        text = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_OPTIONS)
-        return LLMatcher.validate_grammar(text, tokenizer, limits=LIMITS)
-
-    return find_mistake(wanted.json, mistake)
-
-
-def _refusal(wanted: StructuredOutput, reason: str, place: str = "") -> InvalidRequest:
-    where = f"in its schema, at `{place}`: " if place else ""
-    return InvalidRequest(
-        f"`{wanted.source}` cannot be enforced: {where}{one_line(reason)}", param=wanted.source
-    )

@@ -1,5 +1,6 @@
 """The place of one sequence in a grammar: which tokens are allowed next."""
 
+import time
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -10,19 +11,26 @@ from llguidance import LLMatcher
 
 from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
+from runtime.messages.structured_output import LeftOut
+from runtime.structured.reasons import one_line
 
 Allowed: TypeAlias = npt.NDArray[np.bool_]
 
-_MAX_REASON = 500
+TOKEN_SECONDS = 0.002
+MAX_DEBT_SECONDS = 0.25
+"""Processor time for one token of an answer on average, and how much more an answer may have used
+at any time. An ordinary grammar takes a tenth of it, and a hard one slows the steps of others."""
 
 
 class Grammar(msgspec.Struct, frozen=True):
     """A compiled grammar. `matcher` has consumed no token and is only copied. All copies share its
-    lexer, whose states they compute when they need them."""
+    lexer, whose states they compute when they need them. `left_out` is what the grammar does not
+    enforce."""
 
     matcher: LLMatcher
     vocab_size: int
     eog_token_ids: frozenset[int]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Guide:
@@ -44,6 +52,7 @@ class Guide:
         self._ignore_eos = params.ignore_eos
         self._param = _param_of(params)
         self._num_tokens = 0
+        self._debt = 0.0
         self.is_complete = False
         self.allowed: Allowed = np.zeros(0, dtype=np.bool_)
 
@@ -51,20 +60,32 @@ class Guide:
         """Consumes tokens of the answer (none at its beginning) and computes which tokens may
         follow.
 
-        Raises InvalidRequest when that computation takes too long, or when a token was not allowed.
+        Raises InvalidRequest when that computation takes too long, for one token or for many, or
+        when a token was not allowed.
         """
+        began = time.thread_time()
         self._matcher.consume_tokens(list(token_ids))
         self._num_tokens += len(token_ids)
         mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
-            raise InvalidRequest(
-                f"`{self._param}` cannot be enforced any further after {self._num_tokens} tokens of"
-                f" the answer: {one_line(self._matcher.get_error())}",
-                param=self._param,
-            )
+            raise self._refusal(one_line(self._matcher.get_error()))
+        self._count(time.thread_time() - began)
         bits = np.unpackbits(mask, count=self._vocab_size, bitorder="little")
         self.allowed = bits.view(np.bool_)
         self._settle_end()
+
+    def _count(self, seconds: float) -> None:
+        """Raises InvalidRequest when the answer has used up its processor time."""
+        self._debt = max(self._debt + seconds - TOKEN_SECONDS, 0.0)
+        if self._debt > MAX_DEBT_SECONDS:
+            raise self._refusal("finding out which tokens may follow takes too long; simplify it")
+
+    def _refusal(self, reason: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"`{self._param}` cannot be enforced any further after {self._num_tokens} tokens of"
+            f" the answer: {reason}",
+            param=self._param,
+        )
 
     def _settle_end(self) -> None:
         self.allowed[self._eog_token_ids] = False
@@ -77,9 +98,3 @@ class Guide:
 def _param_of(params: SamplingParams) -> str:
     assert params.structured_output is not None, "a guide without a grammar: this is a bug"
     return params.structured_output.source
-
-
-def one_line(reason: str) -> str:
-    """An error message of llguidance on one line, cut to `_MAX_REASON` characters."""
-    line = " ".join(reason.replace("<non-verbose/>", "").split())
-    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}…"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from runtime.config.worker import WorkerConfig, engine_environment
 from runtime.messages.flight_record import FILE_NAME, read_record
 from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
 from runtime.processes import descendants, kill, session_members
+from runtime.supervisor.engine_output import EngineOutput, form_of, forward
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +42,20 @@ class EngineRun:
         model_path: str,
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None,
+        output: EngineOutput | None = None,
     ) -> None:
         self._config = config
         self._model_path = model_path
         self._client = client
         self._on_event = on_event
+        self._output = output
         self._ready = False
         self._returncode = 0
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: str | None = None
         self._end_requested = asyncio.Event()
         self._has_said_why = asyncio.Event()
         self.working_on: list[str] | None = None
@@ -63,6 +69,14 @@ class EngineRun:
     def end(self) -> None:
         """Kill the process; `to_the_end` returns soon."""
         self._end_requested.set()
+
+    def abandon(self) -> None:
+        """Kill the process and remove its files, from any thread, when nothing else will."""
+        if (process := self._process) is not None:
+            kill([*descendants(process.pid), *session_members(process.pid)])
+            process.kill()
+        if (folder := self._folder) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def was_ready(self) -> bool:
@@ -83,9 +97,10 @@ class EngineRun:
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""
         with tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True) as folder:
+            self._folder = folder
             self._channel = Channel(_address(Path(folder)), self._receive)
             record = Path(folder) / FILE_NAME
-            process = _start(self._worker_config(record))
+            process = self._process = _start(self._worker_config(record), self._output)
             try:
                 return await self._watch(process)
             finally:
@@ -101,6 +116,7 @@ class EngineRun:
             record=str(record),
             model_path=self._model_path,
             engine=self._config,
+            log_form=form_of(self._output),
         )
 
     async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
@@ -161,13 +177,17 @@ def _address(folder: Path) -> str:
     return f"ipc://{folder / 'engine.sock'}"
 
 
-def _start(config: WorkerConfig) -> "subprocess.Popen[bytes]":
+def _start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "runtime.worker"],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE if output else None,
+        stderr=subprocess.STDOUT if output else None,
         env=_environment(config.engine),
         start_new_session=True,
     )
+    if output is not None:
+        forward(process, output.write)
     assert process.stdin is not None
     encoded = msgspec.msgpack.encode(config)
     process.stdin.write(len(encoded).to_bytes(4, "big") + encoded)

@@ -12,9 +12,8 @@ from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import cautious
 from runtime.messages.wire import FromEngine
-from runtime.supervisor.engine_run import (
-    EngineRun,
-)
+from runtime.supervisor.engine_output import EngineOutput
+from runtime.supervisor.engine_run import EngineRun
 from runtime.supervisor.restart_budget import RestartBudget
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,8 @@ class Supervisor:
     Every process gets its own socket, so that a message of a dead engine is never taken for one of
     the next engine. After `max_restarts` restarts within `restart_window` seconds the client's
     state is "failed". Then one start is tried every `failed_retry_interval` seconds, and at once
-    when `restart` is called.
+    when `restart` is called. `output` gets what the processes write; without it they share this
+    process's standard streams.
     """
 
     def __init__(
@@ -35,11 +35,13 @@ class Supervisor:
         model_path: str,
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None = None,
+        output: EngineOutput | None = None,
     ) -> None:
         self.client = client
         self._config = config
         self._model_path = model_path
         self._on_event = on_event
+        self._output = output
         self._has_served = False
         self._budget = RestartBudget(config.max_restarts, config.restart_window)
         self._run: EngineRun | None = None
@@ -60,6 +62,12 @@ class Supervisor:
             await self._task
         self._task = None
         self.client.lost("failed", "The server has stopped.")
+
+    def abandon(self) -> None:
+        """Kill the engine process and remove its files, without waiting for anything. May be called
+        from any thread, as the last thing that this process does."""
+        if (run := self._run) is not None:
+            run.abandon()
 
     def restart(self) -> None:
         """Replace the engine process, or start one after the engine was given up.
@@ -88,7 +96,9 @@ class Supervisor:
 
     async def _one_engine(self) -> float | None:
         """Run one engine until it ends. Returns the pause before the next, or None to stop."""
-        run = self._run = EngineRun(self._config, self._model_path, self.client, self._on_event)
+        run = self._run = EngineRun(
+            self._config, self._model_path, self.client, self._on_event, self._output
+        )
         try:
             reason = await run.to_the_end()
         except (OSError, zmq.ZMQError) as error:

@@ -1,5 +1,7 @@
 """Finds stop strings, also across the borders between pieces of text."""
 
+from array import array
+
 from runtime.errors import InvalidRequest
 
 
@@ -52,14 +54,19 @@ class StopChecker:
 
 
 class _Prefix:
-    """The longest prefix of one stop string that the text ends with (Knuth, Morris, Pratt)."""
+    """The longest prefix of one stop string that the text ends with (Knuth, Morris, Pratt).
+
+    `_borders` has, for each prefix, the length of its longest proper prefix that is also its
+    suffix. It grows with the prefixes that the text has had, so that a long stop string costs
+    nothing until the text begins to be like it.
+    """
 
     __slots__ = ("_borders", "length", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.length = 0
-        self._borders = _borders(text)
+        self._borders = array("I", [0])
 
     def advance(self, character: str) -> bool:
         """Reads one more character. True if the stop string is complete."""
@@ -69,17 +76,13 @@ class _Prefix:
         if self.text[length] == character:
             length += 1
         self.length = length
+        if length > len(self._borders):
+            self._add_border()
         return length == len(self.text)
 
-
-def _borders(text: str) -> list[int]:
-    """For each prefix, the length of its longest proper prefix that is also its suffix."""
-    borders = [0] * len(text)
-    length = 0
-    for index in range(1, len(text)):
-        while length and text[index] != text[length]:
-            length = borders[length - 1]
-        if text[index] == text[length]:
-            length += 1
-        borders[index] = length
-    return borders
+    def _add_border(self) -> None:
+        character = self.text[len(self._borders)]
+        length = self._borders[-1]
+        while length and character != self.text[length]:
+            length = self._borders[length - 1]
+        self._borders.append(length + (character == self.text[length]))

@@ -105,9 +105,9 @@ def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
 
 def main() -> int:
     """Entry point of the process; returns its exit status."""
-    configure_log()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles a terminal's Ctrl-C
     config = _read_config(sys.stdin.buffer)
+    configure_log(config.log_form)
     _leave_with_parent(sys.stdin.buffer, config.address)
     border = ZmqBorder(config.address)
     status = 0

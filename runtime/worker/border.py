@@ -11,12 +11,16 @@ from runtime.messages.wire import (
     encode,
 )
 
+MAX_BYTES = 1_000_000
+"""After so many bytes of messages the engine goes on with its work before it reads more."""
+
 
 class Border(Protocol):
     """The engine's side of the process border."""
 
     def receive(self, timeout: float) -> list[ToEngine]:
-        """All messages that have arrived. Waits at most `timeout` seconds for the first."""
+        """The messages that have arrived. Waits at most `timeout` seconds for the first. Of very
+        large messages some may be left for the next call, so that reading does not take long."""
         ...
 
     def send(self, message: FromEngine) -> None: ...
@@ -33,11 +37,15 @@ class ZmqBorder:
         messages: list[ToEngine] = []
         if timeout and not self._socket.poll(round(timeout * 1000)):
             return messages
-        while True:
+        num_bytes = 0
+        while num_bytes < MAX_BYTES:
             try:
-                messages.append(decode_to_engine(self._socket.recv(zmq.NOBLOCK)))
+                encoded = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return messages
+            num_bytes += len(encoded)
+            messages.append(decode_to_engine(encoded))
+        return messages
 
     def send(self, message: FromEngine) -> None:
         self._socket.send(encode(message))

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, structs
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import Engine, SequenceOutput
-from runtime.errors import EngineError, EngineOverloaded, InvalidRequest, LockgateError
+from runtime.engines.base import Engine, Preparation, SequenceOutput
+from runtime.errors import EngineFatal, EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
-from runtime.messages.wire import FromEngine, RequestFailed, StepOutput
+from runtime.messages.sizes import check_sizes
+from runtime.messages.wire import FromEngine, Loosened, RequestFailed, StepOutput
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.embedding_jobs import EmbeddingJobs
 from runtime.worker.output import OutputProcessor
@@ -89,11 +90,18 @@ class EngineCore:
         num_free = self._engine.limits.max_num_seqs - self._engine.num_running
         try:
             self._waiting.check_room(num_free - len(self._preparing))
+        except EngineOverloaded as error:
+            self._outbox.append(_refusal(request.request_id, error))
+            return
+        try:
+            check_sizes(request)
             if request.sampling.structured_output is not None:
                 self._note(request.request_id)
             preparation = self._engine.prepare(request)
-        except (EngineOverloaded, InvalidRequest) as error:
-            self._outbox.append(_refusal(request.request_id, error))
+        except EngineFatal:
+            raise
+        except Exception as error:
+            self._refuse(request.request_id, error)
             return
         if preparation is None:
             self._waiting.admit(request)
@@ -106,7 +114,10 @@ class EngineCore:
             self._embeddings.check_room()
             self._note(request.request_id)  # the first request sets up the embedder
             self._embeddings.submit(request)
-        except (EngineOverloaded, InvalidRequest, EngineError) as error:
+        except EngineFatal:
+            raise
+        except Exception as error:
+            self._embeddings.abort(request.request_id)
             self._outbox.append(_refusal(request.request_id, error))
 
     def abort(self, request_id: str) -> None:
@@ -160,42 +171,57 @@ class EngineCore:
         return messages
 
     def _queue_prepared(self) -> None:
-        for request, error in self._preparing.take_ready():
-            if error is None:
-                self._waiting.admit(request)
+        for request, preparation in self._preparing.take_ready():
+            error = preparation.exception()
+            if error is not None:
+                self._refuse(request.request_id, error)
                 continue
-            self._engine.abort(request.request_id)
-            self._outbox.append(_refusal(request.request_id, error))
+            prepared: Preparation = preparation.result()
+            if prepared.left_out:
+                self._outbox.append(Loosened(request.request_id, list(prepared.left_out)))
+            self._waiting.admit(request)
 
     def _refuse_expired(self, now: float) -> None:
-        for request in self._waiting.take_expired(now):
+        for request in [*self._waiting.take_expired(now), *self._preparing.take_expired(now)]:
             self._engine.abort(request.request_id)  # also frees its preparation
             self._outbox.append(_expired(request, now))
         for waiting in self._embeddings.take_expired(now):
             self._outbox.append(_expired(waiting, now))
 
     def _admit(self, now: float) -> None:
+        """Start what fits. While sequences run, starting takes no longer than a step may; what is
+        left starts in the next steps."""
         while (request := self._waiting.peek(now)) is not None:
+            if self._running and time.monotonic() - now > self._max_step_seconds:
+                return
             if not self._engine.can_add(request) and not self._make_way(request, now):
                 return
             self._waiting.take(request)  # a request preempted for it may be first now
             self._start(request, now)
 
     def _start(self, request: Request, now: float) -> None:
+        """Give a request to the engine. Whatever goes wrong ends this request alone."""
         self._note(request.request_id)
+        is_resumed = self._output.has(request.request_id)  # a preempted one keeps its text state
         try:
+            if not is_resumed:
+                self._output.add(request, max(now - request.arrival_time, 0.0))
             self._engine.add(request)
-        except InvalidRequest as error:
-            self._engine.abort(request.request_id)
-            self._outbox.append(_refusal(request.request_id, error))
+        except EngineFatal:
+            raise
+        except Exception as error:
+            self._refuse(request.request_id, error)
             return
         self._running[request.request_id] = _Running(request, now)
-        if self._output.has(request.request_id):  # a preempted request keeps its text state
-            self._num_resumed += 1
-        else:
-            self._output.add(request, max(now - request.arrival_time, 0.0))
+        self._num_resumed += is_resumed
         if not request.output_token_ids:
             self._waiting.charge(request.tenant, len(request.prompt_token_ids))
+
+    def _refuse(self, request_id: str, error: BaseException) -> None:
+        """Answer a request that does not run with an error, and free what it holds."""
+        self._output.remove(request_id)
+        self._engine.abort(request_id)
+        self._outbox.append(_refusal(request_id, error))
 
     def _note(self, request_id: str) -> None:
         if self._record is not None:

@@ -8,17 +8,20 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
+from runtime.config.worker import LogForm
 
-def configure_log() -> None:
-    """Log readable text to a terminal and JSON elsewhere, from level info up. The engine process
-    never logs requests, so there is nothing private to redact."""
+
+def configure_log(form: LogForm) -> None:
+    """Log in this form, from level info up. The engine process never logs requests, so there is
+    nothing private to redact."""
     render: list[Processor] = [
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
-    if sys.stderr.isatty():
+    if form != "json":
         plain = structlog.dev.plain_traceback
-        render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+        colors = form == "colored"
+        render = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

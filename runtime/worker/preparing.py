@@ -42,14 +42,25 @@ class PreparingRequests:
         """Forget a request; its preparation continues. Unknown ids are ignored."""
         self._requests.pop(request_id, None)
 
-    def take_ready(self) -> list[tuple[Request, BaseException | None]]:
-        """Take out every request whose preparation has ended, in order of arrival. Each comes with
-        the error of its preparation, or None."""
+    def take_expired(self, now: float) -> list[Request]:
+        """Take out every request whose deadline has passed, except resumed ones."""
+        expired = [
+            entry.request
+            for entry in self._requests.values()
+            if 0 < entry.request.deadline <= now and not entry.request.is_resumed
+        ]
+        for request in expired:
+            del self._requests[request.request_id]
+        return expired
+
+    def take_ready(self) -> list[tuple[Request, Future[Any]]]:
+        """Take out every request whose preparation has ended, in order of arrival, each with its
+        preparation."""
         done = [entry for entry in self._requests.values() if entry.preparation.done()]
         for entry in done:
             del self._requests[entry.request.request_id]
             self._seconds.append(time.monotonic() - entry.since)
-        return [(entry.request, entry.preparation.exception()) for entry in done]
+        return [(entry.request, entry.preparation) for entry in done]
 
     def take_seconds(self) -> list[float]:
         """The wait in seconds of each request that `take_ready` returned since the last call."""

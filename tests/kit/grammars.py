@@ -1,10 +1,14 @@
 """What a grammar takes, in the vocabulary of the scripted engine."""
 
 import random
+from typing import Any
 
+import numpy as np
+
+from runtime.errors import InvalidRequest
 from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.guide import Guide
 from runtime.tokenizers.load import load_tokenizer
 
@@ -21,6 +25,36 @@ def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool
             return False
         guide.push([token_id])
     return bool(guide.allowed[TOKENIZER.eos_token_id])
+
+
+def guide(compiler: GrammarCompiler, wanted: StructuredOutput, **sampling: Any) -> Guide:
+    """At the beginning of an answer."""
+    params = SamplingParams(max_tokens=1, structured_output=wanted, **sampling)
+    guide = Guide(compiler.compile(wanted).result(), params)
+    guide.push([])
+    return guide
+
+
+def accepts(guide: Guide, text: str) -> bool:
+    """Whether the text may come, and the answer may end there."""
+    try:
+        guide.push(list(text.encode()))
+    except InvalidRequest:
+        return False
+    return bool(guide.allowed[TOKENIZER.eos_token_id])
+
+
+def random_answer(guide: Guide, dice: random.Random, most: int = 400) -> str | None:
+    """A random answer, None for one that does not come to its end."""
+    answer: list[int] = []
+    while len(answer) < most and not guide.is_complete:
+        if guide.allowed[TOKENIZER.eos_token_id] and dice.random() < 0.5:
+            break
+        allowed = np.flatnonzero(guide.allowed[:256]).tolist()
+        ends = [byte for byte in allowed if byte in b'"]}'] if dice.random() < 0.2 else []
+        answer.append(dice.choice(ends or allowed))
+        guide.push(answer[-1:])
+    return bytes(answer).decode() if len(answer) < most else None
 
 
 def walk(

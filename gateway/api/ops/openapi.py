@@ -46,6 +46,10 @@ HEADERS: Mapping[str, Json] = {
         "description": "The parameters of the request that had no effect, if there were any.",
         "schema": {"type": "string"},
     },
+    "x-loosened-keywords": {
+        "description": "Keywords of JSON schemas that are not enforced, by parameter and place.",
+        "schema": {"type": "string"},
+    },
 }
 
 DESCRIPTION = (

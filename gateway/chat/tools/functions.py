@@ -1,8 +1,9 @@
 """The functions of a request, checked. Every family of endpoints uses these checks. Pure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -12,7 +13,7 @@ from gateway.chat.tools.strict_schema import closed
 from gateway.chat.tools.tool_use import ArgumentSchema, FunctionSpec
 from runtime.errors import InvalidRequest
 
-NO_ARGUMENTS = b'{"type": "object", "properties": {}}'
+NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 """The schema of a function that declares none."""
 
 MAX_REMEMBERED_LENGTH = 8192
@@ -26,7 +27,7 @@ def argument_schema(raw: Raw, param: str) -> ArgumentSchema:
     """
     text = bytes(raw)
     if text in (b"", b"null"):
-        text = NO_ARGUMENTS
+        return _no_arguments()
     parse = _remembered if len(text) <= MAX_REMEMBERED_LENGTH else _parsed
     return parse(text, param)
 
@@ -41,10 +42,17 @@ def _parsed(text: bytes, param: str) -> ArgumentSchema:
         )
     schema = {"type": "object", **schema}
     try:
-        strict = closed(schema)
-        return ArgumentSchema(schema, strict, json.dumps(strict, ensure_ascii=False))
+        return _argument_schema(schema, closed(schema))
     except RecursionError as error:
         raise InvalidRequest(f"`{param}` is nested too deeply.", param=param) from error
+
+
+def _no_arguments() -> ArgumentSchema:
+    return _argument_schema(dict(NO_ARGUMENTS), {**NO_ARGUMENTS, "additionalProperties": False})
+
+
+def _argument_schema(schema: dict[str, Any], closed_schema: dict[str, Any]) -> ArgumentSchema:
+    return ArgumentSchema(schema, closed_schema, json.dumps(closed_schema, ensure_ascii=False))
 
 
 _remembered = lru_cache(maxsize=256)(_parsed)

@@ -143,7 +143,8 @@ def _tagged(
     if use.must_call or wanted is not None:
         tag = _with_thoughts(tag, form)
     tag = msgspec.structs.replace(tag, special_tokens=_special_tokens(tag, hidden))
-    return StructuredOutput(structural_tag=tag, source=_source(use, wanted))
+    is_strict = wanted is not None and wanted.is_strict
+    return StructuredOutput(structural_tag=tag, source=_source(use, wanted), is_strict=is_strict)
 
 
 def _with_thoughts(tag: StructuralTag, form: CallForm) -> StructuralTag:
@@ -213,7 +214,11 @@ def _json_calls(use: ToolUse) -> StructuredOutput:
     ]
     call = calls[0] if len(calls) == 1 else {"anyOf": calls}
     schema = {"type": "array", "items": call, "minItems": 1} if use.parallel else call
-    return StructuredOutput(json=json.dumps(schema, ensure_ascii=False), source=_source(use, None))
+    return StructuredOutput(
+        json=json.dumps(schema, ensure_ascii=False),
+        source=_source(use, None),
+        is_strict=any(function.is_strict for function in use.callable),
+    )
 
 
 def _json_call(function: FunctionSpec, pointer: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Counters: numbers that only grow."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from msgspec import Struct
@@ -26,6 +26,19 @@ class Counter(Instrument):
 
     def samples(self) -> list[Sample]:
         return [((), self.value)]
+
+
+class Reported(Instrument):
+    """One number without labels that something else counts; `read` returns it."""
+
+    __slots__ = ("family", "read")
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self.family = Family(name, "counter", documentation, ())
+        self.read: Callable[[], int] = lambda: 0
+
+    def samples(self) -> list[Sample]:
+        return [((), self.read())]
 
 
 class Total(Instrument):

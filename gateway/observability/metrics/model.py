@@ -25,6 +25,10 @@ class EngineMetrics(InstrumentGroup):
         self.accepted_tokens = Counter(
             "lockgate_spec_decode_num_accepted_tokens", "Those that the model accepted."
         )
+        self.killed_grammars = Counter(
+            "lockgate_grammar_compilations_killed",
+            "Compilations of grammars that took too much, or that nobody waited for any more.",
+        )
         self._hold_steps()
 
     def _hold_tokens(self) -> None:
@@ -65,6 +69,7 @@ class EngineMetrics(InstrumentGroup):
         self.preemptions.value += usage.num_preempted
         self.draft_tokens.value += usage.num_draft_tokens
         self.accepted_tokens.value += usage.num_accepted_tokens
+        self.killed_grammars.value += usage.num_trials_killed
         if seconds := stats.step_seconds:
             self.step_seconds.observe(seconds)
             if num_tokens := usage.num_prompt_tokens + usage.num_generation_tokens:

@@ -161,6 +161,16 @@ OF_MODELS: tuple[Reading[ModelSource], ...] = (
         "reason",
         _waiting,
     ),
+    _value_by(
+        "gauge",
+        "lockgate_num_grammars",
+        "Grammars that are compiled now, and that wait for it.",
+        "state",
+        lambda model: {
+            "compiling": model.client.stats.usage.num_compiling,
+            "waiting": model.client.stats.usage.num_to_compile,
+        },
+    ),
     _value(
         "counter",
         "lockgate_engine_restarts",

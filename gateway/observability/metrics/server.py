@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from gateway.errors import INTERNAL_ERROR, TABLE
 from gateway.observability.metrics.bounded_names import BoundedNames
-from gateway.observability.metrics.counter import LabelledCounter
+from gateway.observability.metrics.counter import LabelledCounter, Reported
 from gateway.observability.metrics.histogram import (
     GENAI_DURATION_BUCKETS,
     GENAI_FIRST_TOKEN_BUCKETS,
@@ -32,7 +32,7 @@ PROVIDER = "lockgate"
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
     *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
-    *("host_not_allowed", "origin_not_allowed", "model_not_allowed", "priority_not_allowed"),
+    *("host_not_allowed", "origin_not_allowed", "priority_not_allowed"),
     *("body_timeout", "request_timeout", "gateway_overloaded"),
 )
 """Error codes of refused requests: overload, limits, permissions. Exported as 0 from the start."""
@@ -124,6 +124,10 @@ class Metrics(InstrumentGroup):
             "lockgate_http_requests",
             "HTTP requests by route; status 499 is a client that left.",
             ("endpoint", "model_name", "status", "error"),
+        )
+        self.log_lines_lost = Reported(
+            "lockgate_log_lines_lost",
+            "Lines of the log that were dropped, because nobody read them or the disk was full.",
         )
 
     def _hold_genai(self) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
+from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
@@ -20,11 +20,22 @@ from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages.engine import Capability, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.guide import Grammar, Guide
 from runtime.tokenizers.tokenizer import Tokenizer
 
-FEATURES = ALL_FEATURES - {"lora"}
+FEATURES: frozenset[Feature] = frozenset(
+    (
+        "logit_bias",
+        "logprobs",
+        "min_tokens",
+        "prompt_logprobs",
+        "repetition_penalty",
+        "stop_token_ids",
+        "structured_output",
+        "thinking_token_budget",
+    )
+)
 
 
 class LlamaCppEngine:
@@ -117,7 +128,9 @@ class LlamaCppEngine:
 
     def abort(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
-        self._grammars.pop(request_id, None)
+        grammar = self._grammars.pop(request_id, None)
+        if grammar is not None:
+            self._compiler.leave(grammar)
 
     def preempt(self, request_id: str) -> None:
         self._scheduler.preempt(request_id)
@@ -149,6 +162,9 @@ class LlamaCppEngine:
             num_preempted=self._num_preempted,
             kv_cache_usage=self._kv_cache.usage,
             prefix_cache_usage=self._kv_cache.prefix_usage,
+            num_trials_killed=self._compiler.take_num_killed(),
+            num_compiling=self._compiler.num_compiling,
+            num_to_compile=self._compiler.num_waiting,
         )
         self._num_prompt_tokens = self._num_generation_tokens = 0
         self._num_cached_tokens = self._num_preempted = 0
@@ -237,7 +253,8 @@ class LlamaCppEngine:
     def _account(self, batch: Batch, seconds: float) -> None:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
-        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds)
+        num_scored = sum(chunk.num_tokens for chunk in batch.chunks if chunk.scores)
+        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
 
 
 def _next_token(sequence: Sequence, logits: Floats) -> int:

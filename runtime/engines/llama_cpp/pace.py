@@ -7,6 +7,10 @@ ROW_MULTIPLE = 4
 """llama.cpp multiplies rows four at a time: the fifth row of a step costs as much as the next three
 together (docs/performance.md)."""
 
+SCORED_WEIGHT = 8.0
+"""First guess of how many times longer a prompt token takes that is scored: it needs a row of
+logits, and its log-probability."""
+
 SMOOTHING = 0.3
 """Weight of the newest measurement."""
 
@@ -34,6 +38,12 @@ class Pace:
         self._max_step_seconds = max_step_seconds
         self._decode_seconds: dict[int, float] = {}
         self._prompt_token_seconds = 0.0
+        self._scored_weight = SCORED_WEIGHT
+
+    @property
+    def scored_weight(self) -> float:
+        """How many prompt tokens take as long as one that is scored."""
+        return self._scored_weight
 
     def num_prompt_tokens(self, num_decoding: int, num_reading: int) -> int:
         """Prompt tokens that the next step may compute for `num_reading` sequences, beside
@@ -41,15 +51,28 @@ class Pace:
         num_tokens = self._affordable(num_decoding, num_reading)
         return num_tokens + -(num_decoding + num_tokens) % ROW_MULTIPLE
 
-    def observe(self, num_decoding: int, num_prompt_tokens: int, seconds: float) -> None:
-        """Learn from a step that has run."""
+    def observe(
+        self, num_decoding: int, num_prompt_tokens: int, seconds: float, *, num_scored: int = 0
+    ) -> None:
+        """Learn from a step that has run; `num_scored` of the prompt tokens were scored."""
         if not num_prompt_tokens:
             old = self._decode_seconds.get(num_decoding, 0.0)
             self._decode_seconds[num_decoding] = _smooth(old, seconds)
             return
         share = seconds - (self._decode_step(num_decoding) if num_decoding else 0.0)
-        per_token = max(share, 0.1 * seconds) / num_prompt_tokens
+        share = max(share, 0.1 * seconds)
+        if num_scored:
+            self._observe_scored(num_scored, num_prompt_tokens - num_scored, share)
+            return
+        per_token = share / num_prompt_tokens
         self._prompt_token_seconds = _smooth(self._prompt_token_seconds, per_token)
+
+    def _observe_scored(self, num_scored: int, num_others: int, seconds: float) -> None:
+        """While nothing is known of plain prompt tokens, the guessed weight tells their time."""
+        if not self._prompt_token_seconds:
+            self._prompt_token_seconds = seconds / (num_others + num_scored * self._scored_weight)
+        weight = (seconds / self._prompt_token_seconds - num_others) / num_scored
+        self._scored_weight = _smooth(self._scored_weight, max(weight, 1.0))
 
     def _affordable(self, num_decoding: int, num_reading: int) -> int:
         if not num_decoding:

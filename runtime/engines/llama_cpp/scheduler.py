@@ -13,8 +13,8 @@ from runtime.engines.llama_cpp.pace import Pace
 from runtime.engines.llama_cpp.sequence import Sequence
 
 MAX_SCORED_TOKENS = 64
-"""Most tokens of one prompt in one step when each token is scored. A row of logits is as long as
-the vocabulary, and llama.cpp keeps all rows of a step."""
+"""Most tokens that one step scores. A row of logits is as long as the vocabulary, and llama.cpp
+keeps all rows of a step."""
 
 
 class Chunk(Struct, frozen=True, gc=False):
@@ -131,7 +131,7 @@ class Scheduler:
         first = min(reading, key=_rank)
         others = [sequence for sequence in reading if sequence is not first]
         others.sort(key=lambda sequence: (sequence.request.priority, sequence.num_remaining_tokens))
-        plan = _Plan(self._kv_cache, budget)
+        plan = _Plan(self._kv_cache, budget, self._pace.scored_weight)
         plan.read(first, most=max(budget // 2, 1) if others else budget)
         for sequence in [*others, first]:
             plan.read(sequence, most=budget)
@@ -149,23 +149,29 @@ class Scheduler:
 class _Plan:
     """Chunks of prompts for one step. `positions` are where sequences will stand after them."""
 
-    def __init__(self, kv_cache: KVCache, budget: int) -> None:
+    def __init__(self, kv_cache: KVCache, budget: int, scored_weight: float) -> None:
         self.chunks: list[Chunk] = []
         self._kv_cache = kv_cache
         self._budget = budget
+        self._scored_weight = scored_weight
+        self._num_scored_left = MAX_SCORED_TOKENS
         self._positions: dict[Sequence, int] = {}
 
     def read(self, sequence: Sequence, *, most: int) -> None:
         """Let a sequence read on, by `most` tokens at most and as far as the budget goes."""
         position = self._position(sequence)
+        weight = 1.0
         if sequence.scores_prompt:
-            most = min(most, MAX_SCORED_TOKENS)
-        end = min(position + min(most, self._budget), sequence.num_tokens)
+            weight = self._scored_weight
+            most = min(most, self._num_scored_left)
+        affordable = max(int(min(most, self._budget) / weight), 1) if self._budget > 0 else 0
+        end = min(position + min(most, affordable), sequence.num_tokens)
         while position < end:
             run = self._kv_cache.next_run(sequence, position)
             num_tokens = min(run.end, end) - position
             self.chunks.append(Chunk(run.sequences, position, num_tokens))
-            self._budget -= num_tokens
+            self._budget -= round(num_tokens * weight)
+            self._num_scored_left -= num_tokens if sequence.scores_prompt else 0
             for each in run.sequences:
                 assert self._position(each) == position, "users of a prefix are in step"
                 self._positions[each] = position + num_tokens

@@ -15,7 +15,7 @@ import msgspec
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, FailedSequence, SequenceOutput
-from runtime.engines.features import ALL_FEATURES, check_features, check_token_ids
+from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
@@ -27,7 +27,17 @@ from runtime.version import __version__
 DEFAULT_MODEL_LEN = 32_768
 """Context in tokens where neither the settings nor the tokenizer's file name one."""
 
-FEATURES = ALL_FEATURES - {"lora", "structured_output"}
+FEATURES: frozenset[Feature] = frozenset(
+    (
+        "logit_bias",
+        "logprobs",
+        "min_tokens",
+        "prompt_logprobs",
+        "repetition_penalty",
+        "stop_token_ids",
+        "thinking_token_budget",
+    )
+)
 """What only moves probabilities is taken and changes nothing: there are none."""
 
 BANNED = -100.0

@@ -17,7 +17,6 @@ from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import (
-    ALL_FEATURES,
     Feature,
     check_features,
     check_token_ids,
@@ -48,6 +47,7 @@ from runtime.hardware.readings import GpuSnapshot
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
+from runtime.structured.weight import check_divisors
 from runtime.tokenizers.tokenizer import Tokenizer
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,8 @@ SHUTDOWN_SECONDS = 2.0
 BLOCK_TOKENS = 32
 """Tokens in a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
 
-_NOT_WITH_SPECULATION: frozenset[Feature] = frozenset(
+_ALWAYS: frozenset[Feature] = frozenset(("logprobs", "stop_token_ids"))
+_BY_LOGITS_PROCESSOR: frozenset[Feature] = frozenset(
     ("logit_bias", "min_tokens", "repetition_penalty", "thinking_token_budget")
 )
 
@@ -289,6 +290,8 @@ class TensorRTEngine:
     def _check_sampling(self, request: Request) -> None:
         sampling = request.sampling
         check_token_ids(request, self._vocab_size)
+        if sampling.structured_output is not None:
+            check_divisors(sampling.structured_output)
         if request.lora and request.lora not in self._lora_requests:
             raise InvalidRequest(
                 f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
@@ -472,16 +475,16 @@ def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
     processors: they see one token at a time, and a draft checks several. MAX_UTILIZATION rules out
     structured output: the package begins the grammar of a paused answer anew
     (docs/tensorrt-llm-contract.md, 5.2)."""
-    features = ALL_FEATURES
-    if not _can_score_prompts(settings, package):
-        features -= {"prompt_logprobs"}
+    features = _ALWAYS
+    if _can_score_prompts(settings, package):
+        features |= {"prompt_logprobs"}
     pauses = settings.scheduler_policy == "MAX_UTILIZATION"
-    if settings.guided_decoding_backend == "off" or pauses:
-        features -= {"structured_output"}
-    if not settings.lora.adapters:
-        features -= {"lora"}
-    if not isinstance(settings.speculative, NoSpeculation):
-        features -= _NOT_WITH_SPECULATION
+    if settings.guided_decoding_backend != "off" and not pauses:
+        features |= {"structured_output"}
+    if settings.lora.adapters:
+        features |= {"lora"}
+    if isinstance(settings.speculative, NoSpeculation):
+        features |= _BY_LOGITS_PROCESSOR
     return features
 
 

@@ -152,12 +152,16 @@ def test_a_user_is_no_admin(guarded: Guarded, path: str):
 
 
 def test_models_of_a_key(guarded: Guarded):
-    assert error_of(guarded.chat("elsewhere")) == (403, "model_not_allowed", "model")
-    assert error_of(guarded.get(f"/v1/models/{MODEL}", "elsewhere"))[0] == 403
+    """What it may not use looks like what does not exist."""
     assert guarded.get("/v1/models", "elsewhere").json()["data"] == []
-    unknown = guarded.chat("elsewhere", model="nope")
-    assert error_of(unknown) == (404, "model_not_found", "model")
-    assert MODEL not in unknown.text
+    for ask in (
+        lambda name: guarded.chat("elsewhere", model=name),
+        lambda name: guarded.get(f"/v1/models/{name}", "elsewhere"),
+    ):
+        forbidden, unknown = ask(MODEL), ask("acme/nope")
+        assert error_of(forbidden) == (404, "model_not_found", "model")
+        assert forbidden.text == unknown.text.replace("acme/nope", MODEL)
+        assert forbidden.headers.keys() == unknown.headers.keys()
 
 
 BODIES: dict[str, dict[str, object]] = {
@@ -172,7 +176,7 @@ BODIES: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("path", BODIES)
 def test_models_of_a_key_hold_everywhere(guarded: Guarded, path: str):
     refused = guarded.post(path, "elsewhere", **BODIES[path])
-    assert error_of(refused) == (403, "model_not_allowed", "model")
+    assert error_of(refused) == (404, "model_not_found", "model")
     assert guarded.post(path, "alice", **BODIES[path]).status_code == 200
 
 
@@ -402,6 +406,17 @@ def test_pages_that_are_allowed_may_read_errors_too(tmp_path: Path):
             assert "x-ratelimit-remaining-tokens" in answer.headers["access-control-expose-headers"]
         other = server.http.get("/v1/models", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_preflight_needs_no_key_where_no_page_is_allowed(guarded: Guarded):
+    asked = {"Origin": "https://chat.example", "Access-Control-Request-Method": "POST"}
+    for path in (CHAT, "/v1/models", "/health", "/nothing", "/chat/completions"):
+        told = guarded.server.http.options(path, headers=asked)
+        assert error_of(told) == (403, "origin_not_allowed", None)
+        assert "access-control-allow-origin" not in told.headers
+    own = {**asked, "Origin": guarded.server.url}
+    assert error_of(guarded.server.http.options(CHAT, headers=own)) == UNAUTHORIZED
+    assert error_of(guarded.server.http.options(CHAT)) == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("origins", [["https://chat.example"], ["*"]])

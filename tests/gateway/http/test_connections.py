@@ -5,18 +5,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.http import connections
 from gateway.settings.schema import ServerSettings
 from tests.kit.chat.answers import CHAT, HI
-from tests.kit.serving import (
-    RunningServer,
-    raw_request,
-    running_server,
-    scripted_settings,
-    wait_for,
-)
+from tests.kit.raw_http import PARSERS, answer_to, read_all, running_server_on
+from tests.kit.serving import RunningServer, raw_request, scripted_settings, wait_for
 
 STRICT = ServerSettings(
     header_timeout=0.3, body_timeout=0.3, write_timeout=0.3, max_header_bytes=4096
@@ -24,33 +17,11 @@ STRICT = ServerSettings(
 START = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n"
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
+@pytest.fixture(scope="module", params=PARSERS)
 def strict(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """With either of uvicorn's parsers."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(connections.importlib.util, "find_spec", lambda _: None)
-        kind = connections.protocol_class(STRICT)
-    assert issubclass(kind, H11Protocol) is (request.param == "h11")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.commands.serve.protocol_class", lambda _: kind)
-        with running_server(scripted_settings(server=STRICT)) as server:
-            yield server
-
-
-def answer_to(server: RunningServer, *parts: bytes) -> bytes:
-    """All that comes until the server closes."""
-    with server.connect() as client:
-        for part in parts:
-            client.sendall(part)
-        return read_all(client)
-
-
-def read_all(client: socket.socket) -> bytes:
-    received = b""
-    while data := client.recv(65_536):
-        received += data
-    return received
+    with running_server_on(request.param, scripted_settings(server=STRICT)) as server:
+        yield server
 
 
 def code_of(response: bytes) -> tuple[int, str]:

@@ -1,10 +1,7 @@
 """The log: one pipe, two forms, and nothing private in it."""
 
-import errno
-import io
 import json
 import logging
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -72,37 +69,6 @@ def test_debug_shows_everything(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger().debug("shown")
     logging.getLogger("uvicorn.error").info("shown too")
     assert len(lines(capsys)) == 2
-
-
-class FullDisk(io.StringIO):
-    """Takes nothing as long as it is full."""
-
-    is_full = True
-
-    def write(self, text: str) -> int:
-        if self.is_full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(text)
-
-
-def test_lines_for_a_full_disk_are_counted_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Not a traceback for each, which would fill what becomes free."""
-    disk = FullDisk()
-    monkeypatch.setattr(sys, "stderr", disk)
-    configure_logging(LogSettings(format="json"))
-    log = structlog.get_logger()
-    for number in range(5):
-        log.info("lost", number=number)
-    disk.is_full = False
-    log.info("first")
-    log.info("second")
-
-    written = [json.loads(line) for line in disk.getvalue().splitlines()]
-
-    assert [line["event"] for line in written] == ["first", "log_lines_lost", "second"]
-    assert written[1]["num_lines"] == 5
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -373,7 +373,9 @@ def test_gauges_show_the_last_step():
         num_waiting=5,
         num_waiting_preempted=2,
         num_preparing=3,
-        usage=EngineUsage(kv_cache_usage=0.25, prefix_cache_usage=0.5),
+        usage=EngineUsage(
+            kv_cache_usage=0.25, prefix_cache_usage=0.5, num_compiling=2, num_to_compile=7
+        ),
     )
     client.receive(StepOutput([], stats))
 
@@ -384,6 +386,8 @@ def test_gauges_show_the_last_step():
     assert shown("num_requests_waiting_by_reason", reason="capacity") == 3
     assert shown("num_requests_waiting_by_reason", reason="preempted") == 2
     assert shown("num_requests_waiting_by_reason", reason="grammar") == 3
+    assert shown("num_grammars", state="compiling") == 2
+    assert shown("num_grammars", state="waiting") == 7
 
 
 def test_an_engine_that_is_lost_and_comes_back():

@@ -1,10 +1,12 @@
 """What an engine cannot do is refused by name, and what crosses the border stays what it was."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from runtime import engines
 from runtime.config.engine import EngineConfig
 from runtime.engines import create_engine
 from runtime.engines.features import ALL_FEATURES, check_features, features_of
@@ -67,6 +69,12 @@ def test_a_feature_is_found_and_allowed_by_its_name(feature: str, sampling: dict
     check_features(asked, ALL_FEATURES, "some")
     with pytest.raises(InvalidRequest, match="does not support"):
         check_features(asked, ALL_FEATURES - {feature}, "some")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("file", sorted(Path(engines.__file__).parent.glob("*/*.py")), ids=str)
+def test_an_engine_lists_what_it_can_do(file: Path) -> None:
+    """So that a new feature is one that no engine has until its own code says so."""
+    assert "ALL_FEATURES" not in file.read_text()
 
 
 def test_all_features_are_asked_for_here() -> None:

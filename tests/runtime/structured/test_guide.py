@@ -1,7 +1,9 @@
 """Guides on a vocabulary of bytes, against an independent validator."""
 
+import itertools
 import json
 import re
+from collections import deque
 from importlib.metadata import version
 from random import Random
 from typing import Any
@@ -13,48 +15,17 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from runtime.errors import InvalidRequest
-from runtime.messages.request import SamplingParams
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import MAX_GRAMMARS, MAX_USES, GrammarCompiler
-from runtime.structured.guide import Guide
-from runtime.structured.schema_path import MAX_TRIES, find_mistake
+from runtime.structured.grammars import MAX_GRAMMARS, MAX_USES, GrammarCompiler
 from runtime.structured.vocabulary import grammar_tokenizer
-from tests.kit.grammars import TOKENIZER
+from tests.kit.grammars import TOKENIZER, accepts, guide, random_answer
 from tests.kit.random_schemas import random_schema, random_value, text_of
 
-EOS = 257
+EOS = TOKENIZER.eos_token_id
 
 
-def guide(compiler: GrammarCompiler, wanted: StructuredOutput, **sampling: Any) -> Guide:
-    """At the beginning of an answer."""
-    params = SamplingParams(max_tokens=1, structured_output=wanted, **sampling)
-    guide = Guide(compiler.compile(wanted).result(), params)
-    guide.push([])
-    return guide
-
-
-def schema_of(schema: Any) -> StructuredOutput:
-    return StructuredOutput(json=json.dumps(schema))
-
-
-def accepts(guide: Guide, text: str) -> bool:
-    """Whether the text may come, and the answer may end there."""
-    try:
-        guide.push(list(text.encode()))
-    except InvalidRequest:
-        return False
-    return bool(guide.allowed[EOS])
-
-
-def walk(guide: Guide, random: Random, most: int = 400) -> str | None:
-    """A random answer, None for one that does not come to its end."""
-    answer: list[int] = []
-    while len(answer) < most and not guide.is_complete:
-        if guide.allowed[EOS] and random.random() < 0.5:
-            break
-        answer.append(random.choice(np.flatnonzero(guide.allowed[:256]).tolist()))
-        guide.push(answer[-1:])
-    return bytes(answer).decode() if len(answer) < most else None
+def schema_of(schema: Any, *, is_strict: bool = False) -> StructuredOutput:
+    return StructuredOutput(json=json.dumps(schema), is_strict=is_strict)
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +33,7 @@ def walk(guide: Guide, random: Random, most: int = 400) -> str | None:
 def test_every_answer_that_ends_fits_its_schema(compiler: GrammarCompiler, random: Random):
     schema = random_schema(random)
     for _ in range(3):
-        text = walk(guide(compiler, schema_of(schema)), random)
+        text = random_answer(guide(compiler, schema_of(schema)), random)
         if text is not None:
             Draft202012Validator(schema).validate(json.loads(text))  # must not raise
 
@@ -87,7 +58,7 @@ def test_a_choice_is_said_letter_by_letter(
 ):
     wanted = StructuredOutput(choice=tuple(choices))
 
-    assert walk(guide(compiler, wanted), random, most=5000) in choices
+    assert random_answer(guide(compiler, wanted), random, most=5000) in choices
     for choice in choices:
         assert accepts(guide(compiler, wanted), choice)
     other = random.choice(choices) + "?"
@@ -100,7 +71,7 @@ def test_a_choice_is_said_letter_by_letter(
 def test_a_regular_expression_is_for_the_whole_answer(compiler: GrammarCompiler, regex: str):
     random = Random(1)
     for _ in range(20):
-        text = walk(guide(compiler, StructuredOutput(regex=regex)), random)
+        text = random_answer(guide(compiler, StructuredOutput(regex=regex)), random)
         assert text is not None
         assert re.fullmatch(regex, text, re.ASCII)
 
@@ -181,28 +152,37 @@ def test_a_token_that_is_not_allowed_is_not_taken(compiler: GrammarCompiler):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"type": "strin"}, "strin"),
-        ({"properties": {"a": {"items": {"uniqueItems": True}}}}, "`properties.a.items`.*unique"),
-        ({"anyOf": [{"type": "null"}, {"pattern": "(("}]}, r"`anyOf\[1\]`.*unclosed group"),
-        ({"$ref": "#/$defs/a", "$defs": {"a": {"not": {}}}}, r"`\$defs.a`.*not"),
-        ({"properties": {"a": {"$ref": "#/$defs/q"}}}, r"`properties.a`.*/\$defs/q"),
-        ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum"),
-        ({"$ref": "#"}, "cannot be enforced"),
-        (StructuredOutput(regex="(("), "unclosed group"),
-        (StructuredOutput(grammar="start: other"), "other"),
+        ({"type": "strin"}, "`type`.*strin"),
+        ({"properties": {"a": {"items": {"uniqueItems": True}}}}, "`properties.a.items.uniqueIt"),
+        ({"anyOf": [{"type": "null"}, {"pattern": "(("}]}, r"`anyOf\[1\].pattern`.*unclosed"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"not": {"enum": [1]}}}}, r"`\$defs.a.not`"),
+        ({"properties": {"a": {"$ref": "#/$defs/q"}}}, r"`properties.a.\$ref`.*/\$defs/q"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "`minimum`"),
+        ({"$ref": "#"}, r"`\$ref`.*leads back"),
+        (StructuredOutput(regex="(("), "no regular expression: unclosed group"),
+        (StructuredOutput(regex=r"(a)\1"), "back-reference"),
+        (StructuredOutput(regex="(?=a)b"), "look-around"),
+        (StructuredOutput(regex="[a&&b]"), "no text fits it"),
+        (StructuredOutput(regex="(a?){500}a{500}b"), "too large"),
+        (StructuredOutput(grammar="start: other"), "the rule `other` is used and not defined"),
+        (StructuredOutput(grammar="root ::= other"), "the rule `other` is used and not defined"),
+        (StructuredOutput(grammar="start: start"), "no text fits it.* itself"),
+        (StructuredOutput(grammar='start: A\nA: A "x"'), "the token `A` needs itself"),
+        (StructuredOutput(grammar="other"), "its line 1 has no `::=`"),
         (StructuredOutput(grammar="root ::= ("), "cannot be enforced"),
-        (StructuredOutput(json="{"), "cannot be enforced"),
-        (StructuredOutput(json="[" * 5000), "recursion"),
-        (StructuredOutput(regex="(a?){500}a{500}b"), "cannot be enforced"),
+        (StructuredOutput(json="{"), "no JSON"),
+        (StructuredOutput(json="[]"), "a schema is an object"),
+        (StructuredOutput(json="[" * 5000), "nested too deeply"),
     ],
 )
 def test_what_cannot_be_enforced_is_refused_with_its_place(
     compiler: GrammarCompiler, wanted: Any, words: str
 ):
-    wanted = wanted if isinstance(wanted, StructuredOutput) else schema_of(wanted)
+    wanted = wanted if isinstance(wanted, StructuredOutput) else schema_of(wanted, is_strict=True)
     with pytest.raises(InvalidRequest) as caught:
         guide(compiler, wanted)
     assert caught.value.param == "response_format"
+    assert not re.search("<state>|NoExtension|lexer|⟦", str(caught.value))
     assert re.search(words, str(caught.value)), str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -225,6 +205,22 @@ def test_a_grammar_is_compiled_once_for_a_number_of_requests():
         compiler.compile(StructuredOutput(regex=f"b{number}"))
     assert compiler.compile(bad) is not refused, "what was not wanted for longest is forgotten"
     compiler.close()
+
+
+def test_an_answer_whose_tokens_take_too_long_is_ended(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+):
+    """A slow token now and then is forgiven, and many of them are not."""
+    monkeypatch.setattr("runtime.structured.guide.TOKEN_SECONDS", 1e-9)
+    monkeypatch.setattr("runtime.structured.guide.MAX_DEBT_SECONDS", 0.02)
+    slow, other = (
+        guide(compiler, StructuredOutput(regex=regex, source="guided_regex"))
+        for regex in (r"(\p{L}{1,1000}\p{N}{1,1000}){50}", "[ab]*")
+    )
+    letters = itertools.repeat([ord("a")], 100_000)
+    with pytest.raises(InvalidRequest, match=r"guided_regex.*after \d+ tokens.*takes too long"):
+        deque(map(slow.push, letters), maxlen=0)
+    other.push([ord("a")])  # must not raise
 
 
 def test_answers_that_share_a_grammar_do_not_disturb_each_other(compiler: GrammarCompiler):
@@ -251,21 +247,3 @@ def test_tokens_of_forced_text_are_exactly_that_text():
 
     for text in ("yes", "long", "日本"):
         assert grammar_tokenizer(Blank()).tokenize_str(text) == list(text.encode())
-
-
-def test_a_place_is_looked_for_no_longer_than_it_may_take():
-    tries = 0
-
-    def mistake(schema: str) -> str:
-        nonlocal tries
-        tries += 1
-        return "no" if "bad" in schema else ""
-
-    properties = {f"p{number}": {} for number in range(MAX_TRIES)}
-    schema = {"properties": {**properties, "q": {"bad": 1}}}
-
-    assert find_mistake(json.dumps(schema), mistake) == ""
-    assert tries == MAX_TRIES + 1
-    assert find_mistake(json.dumps({"anyOf": [{}, {"bad": 1}]}), mistake) == "anyOf[1]"
-    assert find_mistake("{}", mistake) == ""
-    assert find_mistake("bad", mistake) == ""

@@ -1,5 +1,8 @@
 """Stop strings end the text exactly, however it is cut."""
 
+import time
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +108,19 @@ def test_a_long_stop_string_costs_linear_time() -> None:
     stop = "a" * 50_000 + "b"
 
     assert run((stop,), ["a"] * 200_000)[0] == "a" * 200_000
+
+
+def test_long_stop_strings_cost_nothing_until_a_text_is_like_them() -> None:
+    tracemalloc.start()
+    began = time.process_time()
+    for _ in range(100):
+        StopChecker(tuple("ab" * 2048 for _ in range(64))).push("once upon a time")
+    seconds = time.process_time() - began
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert seconds < 1
+    assert most < 1_000_000
 
 
 def test_an_empty_stop_string_is_refused() -> None:

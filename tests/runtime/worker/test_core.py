@@ -6,6 +6,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
@@ -15,7 +16,8 @@ from runtime.engines.scripted.embedder import ScriptedEmbedder
 from runtime.errors import InvalidRequest
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.request import Request
-from runtime.messages.wire import RequestFailed, StepOutput
+from runtime.messages.structured_output import LeftOut
+from runtime.messages.wire import Loosened, RequestFailed, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import UNDISTURBED_STEPS, EngineCore
 from tests.kit.engines import a_request, core_answers, scripted_core
@@ -257,14 +259,18 @@ def test_who_gives_way_with_age_on_its_side_is_not_taken_for_the_one_it_gave_way
     assert [len(answer.token_ids) for answer in answers.values()] == [3, 19]
 
 
-def preparing_core(**settings: object) -> tuple[EngineCore, dict[str, Future[None]], list[str]]:
+class Prepared(Struct, frozen=True):
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def preparing_core(**settings: object) -> tuple[EngineCore, dict[str, Future[Prepared]], list[str]]:
     """A core whose engine prepares every request, as long as the test wants; and what it was told
     to forget."""
     engine_core = core(**settings)
-    futures: dict[str, Future[None]] = {}
+    futures: dict[str, Future[Prepared]] = {}
     aborted: list[str] = []
 
-    def prepare(request: Request) -> Future[None]:
+    def prepare(request: Request) -> Future[Prepared]:
         return futures.setdefault(request.request_id, Future())
 
     engine_core._engine.prepare = prepare  # type: ignore[method-assign]
@@ -284,11 +290,11 @@ def test_a_request_waits_for_its_preparation_and_nobody_else_does():
     assert engine_core.is_preparing
     assert not engine_core.has_work
 
-    futures["fast"].set_result(None)
+    futures["fast"].set_result(Prepared())
     assert core_answers(engine_core, steps=20).keys() == {"fast"}
     assert engine_core.is_preparing
 
-    futures["slow"].set_result(None)
+    futures["slow"].set_result(Prepared())
     assert core_answers(engine_core, steps=20).keys() == {"slow"}
     assert not engine_core.is_preparing
 
@@ -299,7 +305,7 @@ def test_a_failed_preparation_is_the_end_of_its_request_alone(capfd: pytest.Capt
         engine_core.submit(request(name))
     futures["bad"].set_exception(InvalidRequest("no", param="response_format"))
     futures["bug"].set_exception(ZeroDivisionError("oops"))
-    futures["good"].set_result(None)
+    futures["good"].set_result(Prepared())
 
     engine_core.step()
 
@@ -317,13 +323,26 @@ def test_requests_in_preparation_count_as_waiting_and_can_be_forgotten():
 
     engine_core.abort("a")
     engine_core.submit(request("d", deadline=time.monotonic() - 1))
-    futures["d"].set_result(None)
+    futures["d"].set_result(Prepared())
     engine_core.step()
 
     assert failures(engine_core) == [("d", "expired")]
     assert aborted == ["a", "d"]
     engine_core.abort("b")
     assert not engine_core.is_preparing
+
+
+def test_what_is_not_enforced_is_told_before_the_first_token():
+    engine_core, futures, _ = preparing_core()
+    engine_core.submit(request("r"))
+    note = LeftOut("response_format", "not", "why")
+    futures["r"].set_result(Prepared((note,)))
+
+    engine_core.step()
+
+    told, step = engine_core.take_messages()
+    assert told == Loosened("r", [note])
+    assert isinstance(step, StepOutput)
 
 
 def last_step(engine_core: EngineCore) -> StepOutput:
@@ -359,7 +378,7 @@ def test_a_step_says_how_long_a_preparation_was_waited_for():
     engine_core, futures, _ = preparing_core()
     engine_core.submit(request("r"))
     assert engine_core.is_preparing
-    futures["r"].set_result(None)
+    futures["r"].set_result(Prepared())
     ready, later = last_step(engine_core), last_step(engine_core)
     assert len(ready.preparation_seconds) == 1
     assert 0 <= ready.preparation_seconds[0] < 60

@@ -11,7 +11,7 @@ PROGRAM = """
 import structlog
 from runtime.worker.log import configure_log
 log = structlog.get_logger("runtime.engines")
-configure_log()
+configure_log("json")
 log.debug("too_small")
 log.info("engine_plan", weights_gb=6.1)
 try:

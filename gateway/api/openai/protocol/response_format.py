@@ -12,12 +12,16 @@ class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=Tru
     pass
 
 
-class JSONObjectFormat(Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
-    pass
+class JSONObjectFormat(
+    Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True, omit_defaults=True
+):
+    """With a `schema` the object fits it: llama.cpp's and Together's extension."""
+
+    schema: Raw = msgspec.field(default_factory=Raw)
 
 
 class JSONSchema(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`strict` makes no difference: a schema is always enforced."""
+    """With `strict` a keyword that cannot be enforced is an error; otherwise it is left out."""
 
     name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     schema: Raw
@@ -26,7 +30,10 @@ class JSONSchema(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class JSONSchemaFormat(Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
-    json_schema: JSONSchema
+    """`schema` alone, without the object around it, is llama.cpp's form."""
+
+    json_schema: JSONSchema | None = None
+    schema: Raw = msgspec.field(default_factory=Raw)
 
 
 ResponseFormat = TextFormat | JSONObjectFormat | JSONSchemaFormat

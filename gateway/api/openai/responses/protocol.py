@@ -147,7 +147,7 @@ class JSONSchemaTextFormat(
     kw_only=True,
     omit_defaults=True,
 ):
-    """`strict` makes no difference: a schema is always enforced."""
+    """With `strict` a keyword that cannot be enforced is an error; otherwise it is left out."""
 
     name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     schema: Raw

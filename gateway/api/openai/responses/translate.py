@@ -14,6 +14,7 @@ from gateway.api.openai.responses.turns import turns_of
 from gateway.api.openai.translate.checks import check_stream_options
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import shared_params, token_limit
+from gateway.api.openai.translate.structured_output import json_object
 from gateway.api.openai.translate.tools import skipped_tools
 from gateway.api.openai.translate.unsupported import ignored_verbosity
 from gateway.chat.conversation import Conversation
@@ -75,12 +76,14 @@ def conversation_of(data: ResponseRequest, tools: ResponseTools) -> Conversation
 def structured_output(data: ResponseRequest) -> StructuredOutput | None:
     """The constraint that `text.format` asks for; None for plain text. Raises InvalidRequest."""
     match data.text.format if data.text is not None else None:
-        case JSONObjectFormat():
-            return StructuredOutput(json_object=True, source="text.format")
-        case JSONSchemaTextFormat(schema=schema):
+        case JSONObjectFormat(schema):
+            fields = json_object(schema, "text.format.schema")
+            check_length(len(fields.get("json", "")), "text.format")
+            return StructuredOutput(source="text.format", **fields)
+        case JSONSchemaTextFormat(schema=schema, strict=strict):
             text = closed_schema_text(schema, "text.format.schema")
             check_length(len(text), "text.format")
-            return StructuredOutput(json=text, source="text.format")
+            return StructuredOutput(json=text, source="text.format", is_strict=bool(strict))
     return None
 
 

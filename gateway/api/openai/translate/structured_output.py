@@ -8,11 +8,19 @@ from msgspec import Raw, Struct
 from gateway.api.openai.protocol.response_format import (
     Choices,
     JSONObjectFormat,
+    JSONSchema,
     JSONSchemaFormat,
     ResponseFormat,
     StructuredOutputs,
 )
-from gateway.chat.schemas import MAX_SCHEMA_LENGTH, check_length, closed_schema_text, schema_text
+from gateway.chat.schemas import (
+    MAX_SCHEMA_LENGTH,
+    check_length,
+    closed_schema_text,
+    is_left_out,
+    object_schema_text,
+    schema_text,
+)
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 
@@ -59,12 +67,31 @@ _Asked = list[tuple[str, dict[str, Any]]]
 
 def _of_response_format(data: AsksForStructure) -> _Asked:
     match data.response_format:
-        case JSONObjectFormat():
-            return [("response_format", {"json_object": True})]
-        case JSONSchemaFormat(json_schema):
+        case JSONObjectFormat(schema):
+            return [("response_format", json_object(schema, "response_format.schema"))]
+        case JSONSchemaFormat(None, schema):
+            return [("response_format", _bare_schema(schema))]
+        case JSONSchemaFormat(JSONSchema(schema=schema, strict=strict)):
             path = "response_format.json_schema.schema"
-            return [("response_format", {"json": closed_schema_text(json_schema.schema, path)})]
+            fields = {"json": closed_schema_text(schema, path), "is_strict": bool(strict)}
+            return [("response_format", fields)]
     return []
+
+
+def json_object(schema: Raw, path: str) -> dict[str, Any]:
+    """The constraint of a JSON object that fits a schema, or of any if there is none."""
+    if is_left_out(schema):
+        return {"json_object": True}
+    return {"json": object_schema_text(schema, path)}
+
+
+def _bare_schema(schema: Raw) -> dict[str, Any]:
+    if is_left_out(schema):
+        raise InvalidRequest(
+            "`response_format.json_schema` is required: an object with `name` and `schema`.",
+            param="response_format.json_schema",
+        )
+    return {"json": closed_schema_text(schema, "response_format.schema")}
 
 
 def _of_structured_outputs(data: AsksForStructure) -> _Asked:
@@ -98,7 +125,7 @@ class _Guided(Struct):
 def _fields(json: Raw, path: str, others: _Guided | StructuredOutputs) -> list[dict[str, Any]]:
     """The constraints that are set, each as a field of `StructuredOutput`."""
     fields: list[dict[str, Any]] = []
-    if bytes(json) not in (b"", b"null"):
+    if not is_left_out(json):
         fields.append({"json": schema_text(json, path)})
     if others.regex is not None:
         fields.append({"regex": others.regex})
@@ -110,7 +137,7 @@ def _fields(json: Raw, path: str, others: _Guided | StructuredOutputs) -> list[d
 
 
 def _check_length(path: str, fields: dict[str, Any]) -> None:
-    ((kind, value),) = fields.items()
+    kind, value = next(iter(fields.items()))
     match value:
         case str():
             length = len(value)

@@ -13,6 +13,10 @@ FORBIDDEN = np.float32(-1e30)
 all tokens are banned, one of them must still be chosen."""
 
 
+MANY_BIASED = 4_096
+"""A `logit_bias` of so many tokens is kept as a row that has a value for each token."""
+
+
 class LogitRules:
     """In vLLM's order: no end before `min_tokens`, then bias, then penalties.
 
@@ -33,6 +37,7 @@ class LogitRules:
         self._ends = np.array(sorted(end_token_ids) if params.min_tokens else (), dtype=np.intp)
         self._biased = np.fromiter(params.logit_bias, dtype=np.intp)
         self._bias = np.fromiter(params.logit_bias.values(), dtype=np.float32)
+        self._bias_row: Floats | None = None
         self._counts_tokens = bool(params.presence_penalty or params.frequency_penalty)
         self._counts = Counter(output_token_ids if self._counts_tokens else ())
         self._looks_back = params.repetition_penalty != 1.0
@@ -48,7 +53,7 @@ class LogitRules:
         if must_go_on:
             edited[self._ends] = FORBIDDEN
         if self._biased.size:
-            edited[self._biased] += self._bias
+            self._add_bias(edited)
         if self._seen.size:
             self._punish_repetition(edited)
         if self._counts:
@@ -64,6 +69,16 @@ class LogitRules:
             place = int(np.searchsorted(self._seen, token_id))
             if place == self._seen.size or self._seen[place] != token_id:
                 self._seen = np.insert(self._seen, place, token_id)
+
+    def _add_bias(self, logits: Floats) -> None:
+        """Add `logit_bias`; one that names many tokens as a whole row, which is much faster."""
+        if self._biased.size < MANY_BIASED:
+            logits[self._biased] += self._bias
+            return
+        if self._bias_row is None:
+            self._bias_row = np.zeros_like(logits)
+            self._bias_row[self._biased] = self._bias
+        logits += self._bias_row
 
     def _punish_repetition(self, logits: Floats) -> None:
         """Divide the positive logits of tokens that have occurred, multiply their negative ones."""

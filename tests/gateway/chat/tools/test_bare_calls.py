@@ -20,7 +20,7 @@ from gateway.chat.tools.dialects.llama3 import LLAMA3
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from tests.kit import grammars
 from tests.kit.chat.cuts import calls_in, read
 from tests.kit.grammars import TOKENIZER

@@ -11,13 +11,25 @@ NAMED = {"type": "object", "properties": {"a": {"type": "integer"}}}
 CLOSED = {**NAMED, "additionalProperties": False}
 NESTED = {"properties": {"properties": CLOSED}, "additionalProperties": False}
 NONE = {"type": "object", "properties": {}}
+REQUIRES = {**NAMED, "required": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
         (NAMED, CLOSED),
-        (NONE, {**NONE, "additionalProperties": False}),
+        ({**NAMED, "additionalProperties": None}, CLOSED),
+        (
+            REQUIRES,
+            {
+                **REQUIRES,
+                "properties": {**NAMED["properties"], "b": {}},
+                "additionalProperties": False,
+            },
+        ),
+        ({"anyOf": [NAMED], **NONE}, {"anyOf": [CLOSED], **NONE}),
+        ({"patternProperties": {"^x": NAMED}}, {"patternProperties": {"^x": CLOSED}}),
+        ({"items": [NAMED]}, {"items": [CLOSED]}),
         ({"allOf": [NAMED]}, {"allOf": [CLOSED]}),
         ({"type": "array", "items": NAMED}, {"type": "array", "items": CLOSED}),
         ({"anyOf": [NAMED, {"type": "null"}]}, {"anyOf": [CLOSED, {"type": "null"}]}),
@@ -36,6 +48,12 @@ def test_what_names_its_properties_is_closed(schema, expected):
     "schema",
     [
         {"type": "object"},
+        NONE,
+        {**NONE, "required": []},
+        {"properties": {"data": NONE}, "additionalProperties": False},
+        {"$defs": {"x": NONE}, "items": {"anyOf": [NONE, {"$ref": "#/$defs/x"}]}},
+        {"anyOf": [NAMED], "oneOf": [{"required": ["b"]}]},
+        {"$ref": "#/$defs/x", "$defs": {"x": NAMED}, "allOf": [{"required": ["b"]}]},
         {**NAMED, "additionalProperties": True},
         {**NAMED, "patternProperties": {"^x": {}}},
         {"allOf": [NAMED, {"type": "object", "properties": {"b": {}}}]},

@@ -19,7 +19,7 @@ from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.chat.tools.tool_constraint import ToolConstraint, make_tool_constraint
 from runtime.errors import InvalidRequest
-from runtime.structured.compiler import GrammarCompiler
+from runtime.structured.grammars import GrammarCompiler
 from tests.kit import grammars
 from tests.kit.chat.cuts import calls_in, cut, places, read
 from tests.kit.chat.tools import written

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import structs
 
 pytest.importorskip("llama_cpp")
 
@@ -158,7 +159,7 @@ def test_others_go_on_while_a_hard_schema_is_compiled(engine: LlamaCppEngine, to
     core = EngineCore(engine, tokenizer, EngineConfig(**SETTINGS))  # type: ignore[arg-type]
     core.submit(request("easy", None, max_tokens=100_000, ignore_eos=True))
     core.step()
-    core.submit(request("hard", schema_of(HARD)))
+    core.submit(request("hard", structs.replace(schema_of(HARD), is_strict=True)))
     assert core.is_preparing
     core.take_messages()
     started = last = time.monotonic()
@@ -193,8 +194,8 @@ def test_what_is_forgotten_while_it_is_compiled_leaves_nothing(
     assert not core.has_work
 
 
-def response_format(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+def response_format(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **fields}}
 
 
 def test_whole_and_streamed_answers_over_http(tiny_server: RunningServer):
@@ -231,10 +232,10 @@ def test_completions_take_all_forms(
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_schema_that_cannot_be_enforced_is_a_400(tiny_server: RunningServer, stream: bool):
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
-    response = tiny_server.chat(response_format=response_format(schema), stream=stream)
+    strict = response_format(schema, strict=True)
+    response = tiny_server.chat(response_format=strict, stream=stream)
 
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["param"] == "response_format"
-    assert "`properties.a`" in error["message"]
-    assert "uniqueItems" in error["message"]
+    assert "`properties.a.uniqueItems`" in error["message"]

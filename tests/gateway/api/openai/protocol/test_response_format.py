@@ -59,13 +59,30 @@ def test_a_schema_keeps_its_text(strict: dict[str, Any]):
 
     data = decode_chat_completion(body.replace('"schema": 0', f'"schema": {schema}').encode())
 
-    assert structured_output(data) == StructuredOutput(json=schema, source="response_format")
+    assert structured_output(data) == StructuredOutput(
+        json=schema, source="response_format", is_strict=strict.get("strict") is True
+    )
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"response_format": {"type": "json_object"}}, {"json_object": True}),
+        ({"response_format": {"type": "json_object", "schema": None}}, {"json_object": True}),
+        (
+            {"response_format": {"type": "json_object", "schema": {"properties": {"a": {}}}}},
+            {
+                "json": '{"type":"object","properties":{"a":{}},"additionalProperties":false}',
+            },
+        ),
+        (
+            {"response_format": {"type": "json_object", "schema": '{"type": "object"}'}},
+            {"json": '{"type":"object"}'},
+        ),
+        (
+            {"response_format": {"type": "json_schema", "schema": {"type": "null"}}},
+            {"json": '{"type": "null"}'},
+        ),
         ({"structured_outputs": {"json_object": True}}, {"json_object": True}),
         ({"structured_outputs": {"json": {"type": "null"}}}, {"json": '{"type": "null"}'}),
         ({"structured_outputs": {"json": '{"type": "null"}'}}, {"json": '{"type": "null"}'}),
@@ -128,6 +145,16 @@ def test_all_ways_to_ask(fields: dict[str, Any], expected: dict[str, Any]):
         ({"guided_json": True}, "guided_json", "object"),
         ({"guided_json": "{"}, "guided_json", "not valid JSON"),
         ({"structured_outputs": {"json": 3}}, "structured_outputs.json", "object"),
+        (
+            {"response_format": {"type": "json_object", "schema": 3}},
+            "response_format.schema",
+            "obj",
+        ),
+        (
+            {"response_format": {"type": "json_object", "strict": True}},
+            "response_format.strict",
+            "strict",
+        ),
         ({"structured_outputs": {}}, "structured_outputs", "is empty"),
         ({"structured_outputs": {"json_object": False}}, "structured_outputs", "is empty"),
         (

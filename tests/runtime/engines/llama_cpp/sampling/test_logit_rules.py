@@ -63,6 +63,18 @@ def test_rules_follow_their_definitions(fields, prompt, output, seed):
         assert logits.tolist() == logits_of(seed).tolist()
 
 
+@given(st.dictionaries(st.integers(0, SIZE - 1), st.floats(-100, 100, width=32)), st.integers(0, 9))
+def test_a_bias_of_many_tokens_is_the_same_bias(bias, seed):
+    """A row of values or single ones; at the first token and at later ones."""
+    few = LogitRules(SamplingParams(max_tokens=9, logit_bias=bias), [], [], ENDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.engines.llama_cpp.sampling.logit_rules.MANY_BIASED", 0)
+        many = LogitRules(SamplingParams(max_tokens=9, logit_bias=bias), [], [], ENDS)
+        for step in range(2):
+            logits = logits_of(seed + step)
+            assert many.apply(logits).tolist() == few.apply(logits).tolist()
+
+
 def test_nothing_to_do_costs_nothing():
     """Without rules there is no copy of the vocabulary, and with `min_tokens` none after them."""
     logits = logits_of(0)

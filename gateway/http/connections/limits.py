@@ -1,4 +1,4 @@
-"""uvicorn's connections, with limits for clients that are slow or send too much.
+"""Limits of a connection, for clients that are slow or send too much.
 
 uvicorn itself waits forever for the headers of a new connection and for a client that does not
 read, and its faster parser keeps headers of any size. A connection costs a file descriptor, and a
@@ -6,14 +6,13 @@ process has about a thousand.
 """
 
 import asyncio
-import importlib.util
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.errors import ErrorBody, ErrorResponse
 from gateway.generation.writer import encode
+from gateway.http.connections.half_closed import HalfClosed, can_be_told
 from gateway.settings.schema import ServerSettings
 
 PHRASES = {
@@ -22,16 +21,13 @@ PHRASES = {
     431: "Request Header Fields Too Large",
 }
 
-MAX_PIPELINED = 16
-"""Requests that a connection may send ahead of the answer that it waits for."""
-
 if TYPE_CHECKING:
     _Base = H11Protocol
 else:
     _Base = object
 
 
-class _Limited(_Base):
+class Limited(_Base):
     """Mixin for uvicorn's protocols. The settings give times in seconds."""
 
     limits: ServerSettings
@@ -39,14 +35,38 @@ class _Limited(_Base):
     def connection_made(self, transport: Any) -> None:
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._half_closed: HalfClosed | None = None
         self._has_data = False
         super().connection_made(transport)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        if self._half_closed is not None:
+            self._half_closed.stop()
         self.resume_writing()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Lets a client read on that has sent a whole request and ended its sending side."""
+        if self._half_closed is None and self._awaits_answer and can_be_told(self.scheme or ""):
+            self._half_closed = HalfClosed(self.transport, self._may_probe)
+        return self._half_closed is not None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._half_closed is not None and self._is_between_requests:
+            self.transport.close()
+
+    @property
+    def _awaits_answer(self) -> bool:
+        if self._is_between_requests or self.cycle.more_body:
+            return False
+        return self.cycle.response_started or self.scope["http_version"] != "1.0"
+
+    def _may_probe(self) -> bool:
+        has_pipeline = bool(getattr(self, "pipeline", None))
+        return self._awaits_answer and not self.cycle.response_started and not has_pipeline
 
     def data_received(self, data: bytes) -> None:
         if self._is_between_requests and self._head_timer is None:
@@ -67,6 +87,10 @@ class _Limited(_Base):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """uvicorn would log each offer of another protocol, which many clients make at all times.
+        An answer in HTTP/1.1 declines it."""
+
     def send_400_response(self, msg: str) -> None:
         self.refuse(400, "invalid_http", "What was sent is not a valid HTTP request.")
 
@@ -78,6 +102,11 @@ class _Limited(_Base):
         if self._is_between_requests or not self.cycle.response_started:
             self.transport.write(_response(status, code, message))
         self.transport.close()
+
+    def abort_if_idle(self) -> None:
+        """Breaks the connection off unless it has a request, or an answer on its way."""
+        if self._is_between_requests and not self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     @property
     def _is_between_requests(self) -> bool:
@@ -100,61 +129,6 @@ class _Limited(_Base):
             return
         seconds = f"{self.limits.header_timeout:g} seconds (server.header_timeout)"
         self.refuse(408, "header_timeout", f"The headers were not complete after {seconds}.")
-
-
-def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:
-    """The class for `uvicorn.Config(http=…)`: on httptools where that is installed, else on h11."""
-    base: Any = H11Protocol
-    limited: Any = _Limited
-    if importlib.util.find_spec("httptools") is not None:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-        base, limited = HttpToolsProtocol, _LimitedHttpTools
-    kind: type[asyncio.Protocol] = type("LimitedProtocol", (limited, base), {"limits": limits})
-    return kind
-
-
-class _LimitedHttpTools(_Limited):
-    """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
-    the requests that wait for an earlier answer, because uvicorn takes in all that were sent."""
-
-    _in_head = False
-    _head_bytes = 0
-    url: bytes
-    pipeline: deque[Any]
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()  # type: ignore[misc]
-        self._in_head, self._head_bytes = True, 0
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head_bytes = len(self.url) + sum(
-            len(name) + len(value) for name, value in self.headers
-        )
-        if self._head_bytes > self.limits.max_header_bytes:
-            raise ValueError("the headers are too large")  # ends in send_400_response
-        if len(self.pipeline) >= MAX_PIPELINED:
-            raise ValueError("too many requests wait")
-        super().on_headers_complete()  # type: ignore[misc]
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.limits.max_header_bytes:
-                self.send_400_response("")
-
-    def send_400_response(self, msg: str) -> None:
-        limit = self.limits.max_header_bytes
-        if len(self.pipeline) >= MAX_PIPELINED:
-            message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
-            self.refuse(400, "too_many_pipelined", message)
-            return
-        if self._head_bytes <= limit:
-            super().send_400_response(msg)
-            return
-        self.refuse(431, "headers_too_large", f"The headers have more than {limit} bytes.")
 
 
 def _response(status: int, code: str, message: str) -> bytes:

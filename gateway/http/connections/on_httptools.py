@@ -1,0 +1,117 @@
+"""What uvicorn's connections on httptools leave out and those on h11 have."""
+
+import contextlib
+from collections import deque
+from typing import Any
+
+import httptools
+
+from gateway.http.connections.limits import Limited
+from gateway.http.connections.until_closed import end_by_closing
+
+MAX_PIPELINED = 16
+"""Requests that a connection may send ahead of the answer that it waits for."""
+
+
+class OnHttpTools(Limited):
+    """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
+    the requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
+    requests that offer another protocol; writes to HTTP/1.0 without chunks."""
+
+    _in_head = False
+    _head_bytes = 0
+    _plain_head = b""
+    url: bytes
+    pipeline: deque[Any]
+    parser: "_NeverUpgrades"
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.parser = _NeverUpgrades(self)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()  # type: ignore[misc]
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = len(self.url) + sum(
+            len(name) + len(value) for name, value in self.headers
+        )
+        if self._head_bytes > self.limits.max_header_bytes:
+            raise ValueError("the headers are too large")  # ends in send_400_response
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests wait")
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._plain_head = self._head_without_upgrade()
+            return
+        super().on_headers_complete()  # type: ignore[misc]
+        if self.parser.get_http_version() == "1.0":
+            end_by_closing(self.cycle)
+
+    def on_message_complete(self) -> None:
+        if not self._plain_head:
+            super().on_message_complete()  # type: ignore[misc]
+
+    def take_plain_head(self) -> bytes:
+        """The head of a request that the parser has left for another protocol, without that
+        offer."""
+        head, self._plain_head = self._plain_head, b""
+        return head
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.max_header_bytes:
+                self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:
+        limit = self.limits.max_header_bytes
+        if len(self.pipeline) >= MAX_PIPELINED:
+            message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
+            self.refuse(400, "too_many_pipelined", message)
+            return
+        if self._head_bytes <= limit:
+            super().send_400_response(msg)
+            return
+        self.refuse(431, "headers_too_large", f"The headers have more than {limit} bytes.")
+
+
+class _NeverUpgrades:
+    """httptools' parser, for a server without other protocols.
+
+    After the head of a request with `Upgrade`, httptools takes all further bytes for the other
+    protocol, the body included. Here the request is read again without that header.
+    """
+
+    def __init__(self, protocol: OnHttpTools) -> None:
+        self._protocol = protocol
+        self._begin()
+
+    def _begin(self) -> None:
+        parser = httptools.HttpRequestParser(self._protocol)
+        with contextlib.suppress(AttributeError):  # httptools before 0.6.3, as in uvicorn
+            parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = parser
+        self.get_http_version = parser.get_http_version
+        self.get_method = parser.get_method
+        self.should_keep_alive = parser.should_keep_alive
+        self.should_upgrade = parser.should_upgrade
+
+    def feed_data(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                (num_read,) = upgrade.args
+                data = self._protocol.take_plain_head() + data[num_read:]
+                self._begin()  # the former one may refuse to read on
+            else:
+                return

@@ -1,0 +1,23 @@
+"""The protocol of the server's connections: uvicorn's on httptools or on h11."""
+
+import asyncio
+import importlib.util
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.http.connections.limits import Limited
+from gateway.settings.schema import ServerSettings
+
+
+def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:
+    """The class for `uvicorn.Config(http=…)`: on httptools where that is installed, else on h11."""
+    bases: tuple[Any, ...] = (Limited, H11Protocol)
+    if importlib.util.find_spec("httptools") is not None:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+        from gateway.http.connections.on_httptools import OnHttpTools
+
+        bases = (OnHttpTools, HttpToolsProtocol)
+    kind: type[asyncio.Protocol] = type("LimitedProtocol", bases, {"limits": limits})
+    return kind
