@@ -1,13 +1,16 @@
 """Gives memory that large requests have freed back to the system, where the C library keeps it."""
 
 import ctypes
+import gc
 import sys
 from functools import cache
 from typing import Any
 
 
 def give_freed_memory_back() -> None:
-    """Takes milliseconds, without the interpreter's lock. Does nothing without glibc."""
+    """Frees what is only reachable from itself, such as an error and the frames that it came
+    through; then trims the heap, without the interpreter's lock. Takes milliseconds."""
+    gc.collect()
     if (trim := _malloc_trim()) is not None:
         trim(0)
 
