@@ -36,6 +36,7 @@ from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
+from gateway.bounds.bounds import Bounds
 from gateway.http.context import Context, provide_context
 from gateway.http.deadlines import Uploads
 from gateway.http.error_handler import handle_error
@@ -135,7 +136,8 @@ def create_app(
         guard=weights_guard(settings, path),
         lessons=Lessons(),
     )
-    model = ServedModel(name, engine, settings.model)
+    bounds = Bounds.of(settings.server)
+    model = ServedModel(name, engine, settings.model, bounds.pool)
     tracer = start_tracer(settings.otel)
     context = Context(
         settings=settings,
@@ -146,6 +148,7 @@ def create_app(
         drain=drain,
         restart_engine=supervisor.restart,
         abandon_engine=supervisor.abandon,
+        bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         tracer=tracer,
@@ -156,7 +159,7 @@ def create_app(
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
         middleware=[AdmissionMiddleware(Admission(settings, keys, drain, Quotas()))],
         cors_config=_cors(settings.server.cors_allow_origins),
-        lifespan=[_lifespan(settings, supervisor, model, path, gpus), tracing(tracer)],
+        lifespan=[_lifespan(context, supervisor, path), tracing(tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # gateway.api.ops.openapi writes the document
@@ -240,20 +243,22 @@ def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine],
 
 
 def _lifespan(
-    settings: Settings, supervisor: Supervisor, model: ServedModel, path: str, gpus: GpuMonitor
+    context: Context, supervisor: Supervisor, path: str
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await supervisor.start()
-        loading = asyncio.create_task(model.load(path))
-        if settings.gpu.enabled:
-            gpus.start()
+        loading = asyncio.create_task(context.model.load(path))
+        context.bounds.lag.start()
+        if context.settings.gpu.enabled:
+            context.gpus.start()
         try:
             yield
         finally:
             loading.cancel()
+            context.bounds.close()
             await supervisor.stop()
-            await asyncio.to_thread(gpus.stop)
+            await asyncio.to_thread(context.gpus.stop)
 
     return lifespan
 

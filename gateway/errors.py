@@ -151,6 +151,15 @@ class ServerDraining(LockgateError):
         self.retry_after = retry_after
 
 
+class GatewayOverloaded(LockgateError):
+    """The gateway has as many large requests in hand as it can hold. `retry_after` is in
+    seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class BodyTimeout(LockgateError):
     """The request's body did not arrive in time."""
 
@@ -164,6 +173,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (PermissionDenied, 403, "invalid_request_error", None),
     (RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
     (ServerDraining, 503, "server_error", "server_draining"),
+    (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
     (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (UnknownModel, 404, "invalid_request_error", None),
@@ -224,6 +234,7 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case (
             EngineOverloaded(retry_after=seconds)
             | ServerDraining(retry_after=seconds)
+            | GatewayOverloaded(retry_after=seconds)
             | EngineUnavailable(retry_after=seconds)
             | GpuMemoryPressure(retry_after=seconds)
             | DeadlineExceeded(retry_after=seconds)

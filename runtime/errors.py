@@ -50,12 +50,16 @@ class ContextLengthExceeded(InvalidRequest):
         super().__init__(message, param=param, code="context_length_exceeded")
 
     @classmethod
-    def by_prompt(cls, num_tokens: int, max_model_len: int, *, param: str | None) -> Self:
+    def by_prompt(
+        cls, num_tokens: int, max_model_len: int, *, param: str | None, is_least: bool = False
+    ) -> Self:
         """The error of a prompt that leaves no room for an answer. Clients such as LiteLLM find out
-        by its words that they have to shorten the conversation or to take another model."""
+        by its words that they have to shorten the conversation or to take another model. With
+        `is_least` the prompt may have more than `num_tokens`."""
+        has = f"at least {num_tokens}" if is_least else str(num_tokens)
         return cls(
             f"This model's maximum context length is {max_model_len} tokens, and the prompt is too"
-            f" long: it has {num_tokens}. Please reduce the length of the messages or of the"
+            f" long: it has {has}. Please reduce the length of the messages or of the"
             " prompt.",
             param=param,
         )

@@ -8,6 +8,10 @@ from msgspec import Struct
 
 from gateway.chat.reasoning.wish import ReasoningWish
 from gateway.chat.tools.tool_use import ToolUse
+from runtime.errors import InvalidRequest
+
+MAX_ARGUMENTS = 50_000
+"""Values in the arguments of one call."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -69,11 +73,18 @@ class Conversation(Struct, frozen=True, kw_only=True):
         return self.turns[-1].text if self.continues_last else None
 
 
-def parse_arguments(text: str) -> Any:
+def parse_arguments(text: str, where: str) -> Any:
     """The arguments of a call as an object, because chat templates write them as JSON. An empty
-    text becomes an empty object; a text that is not JSON stays a text."""
-    if not text.strip():
+    text becomes an empty object; a text that is not JSON stays a text. Raises InvalidRequest, with
+    `where` in the request they are, for too many values."""
+    if not text or text.isspace():
         return {}
+    if text.count(",") > MAX_ARGUMENTS:
+        raise InvalidRequest(
+            f"`{where}` has more than {MAX_ARGUMENTS} values. Send less of them.",
+            param=where,
+            code="invalid_value",
+        )
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

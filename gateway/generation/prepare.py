@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from gateway.bounds.work_pool import Work, at_once
 from gateway.chat.conversation import Conversation
 from gateway.chat.reasoning.plan import (
     PreparedThinking,
@@ -11,7 +12,7 @@ from gateway.chat.reasoning.plan import (
     plan_thinking,
     prepare_thinking,
 )
-from gateway.chat.template.prompt import render_conversation
+from gateway.chat.template.prompt import RenderedPrompt, render_conversation
 from gateway.chat.template.template import ChatTemplate
 from gateway.generation.events import Echo
 from gateway.generation.job import Job, TextPrompts
@@ -23,6 +24,10 @@ from gateway.generation.prompts import (
     truncate,
 )
 from gateway.models.served_model import ServedModel
+from runtime.errors import InvalidRequest
+
+MAX_ECHO = 16_000_000
+"""Characters of all echoed prompts of an answer together."""
 
 
 class PreparedPrompts(Struct, frozen=True, kw_only=True):
@@ -35,33 +40,42 @@ class PreparedPrompts(Struct, frozen=True, kw_only=True):
     thinking: PreparedThinking | None = None
 
 
-async def prepare_prompts(job: Job, model: ServedModel) -> PreparedPrompts:
-    """Renders and tokenizes the prompts of a job. Raises InvalidRequest, which names the request's
-    parameter, for prompts that this model cannot have."""
+async def prepare_prompts(job: Job, model: ServedModel, work: Work = at_once) -> PreparedPrompts:
+    """Renders and tokenizes the prompts of a job; what takes long is done by `work`. Raises
+    InvalidRequest, which names the request's parameter, for prompts that this model cannot
+    have."""
     room = model.max_model_len - max(_expected_tokens(job), 1)
     if isinstance(job.prompt, TextPrompts):
-        return await _text_prompts(job, job.prompt, model, room)
-    prompt, thinking = await prepare_conversation(job.prompt, model)
+        return await _text_prompts(job, job.prompt, model, room, work)
+    most = model.max_model_len if job.truncate_prompt_tokens is None else None
+    prompt, thinking = await prepare_conversation(job.prompt, model, work, most)
     if job.truncate_prompt_tokens is not None:
         prompt = truncate(prompt, job.truncate_prompt_tokens, room)
     return PreparedPrompts(token_ids=[prompt], thinking=thinking)
 
 
 async def prepare_conversation(
-    conversation: Conversation, model: ServedModel
+    conversation: Conversation, model: ServedModel, work: Work = at_once, most: int | None = None
 ) -> tuple[list[int], PreparedThinking | None]:
     """Returns the rendered prompt as token ids, and the reasoning of the answers to it (None if the
-    model does not reason)."""
-    template = model.tool_template if conversation.uses_tools else model.template
-    plan = _plan_thinking(conversation, model, template)
-    variables = {**plan.variables, **conversation.variables}
-    rendered = render_conversation(conversation, template, variables, model.control_texts)
-    prompt = await model.encode_prompt(rendered)
+    model does not reason). `work` renders. A long prompt of more than `most` tokens may be refused
+    before it is tokenized."""
+    rendered, plan = await work(_rendered, conversation, model)
+    prompt = await model.encode_prompt(rendered, most=most, param=conversation.param)
     if model.reasoner is None:
         return prompt, None
     return prompt, prepare_thinking(
         model.reasoner, rendered.text, conversation.continued_text, plan.budget
     )
+
+
+def _rendered(
+    conversation: Conversation, model: ServedModel
+) -> tuple[RenderedPrompt, ThinkingPlan]:
+    template = model.tool_template if conversation.uses_tools else model.template
+    plan = _plan_thinking(conversation, model, template)
+    variables = {**plan.variables, **conversation.variables}
+    return render_conversation(conversation, template, variables, model.control_texts), plan
 
 
 def unused_params(job: Job, model: ServedModel) -> Sequence[str]:
@@ -89,28 +103,34 @@ def _expected_tokens(job: Job) -> int:
 
 
 async def _text_prompts(
-    job: Job, prompt: TextPrompts, model: ServedModel, room: int
+    job: Job, prompt: TextPrompts, model: ServedModel, room: int, work: Work
 ) -> PreparedPrompts:
     if prompt.suffix:
-        token_ids = await _fim_prompts(job, prompt, model)
+        token_ids = await _fim_prompts(job, prompt, model, work)
     else:
-        token_ids = await _token_lists(prompt, model, is_whole=True)
+        most = model.max_model_len if job.truncate_prompt_tokens is None else None
+        token_ids = await _token_lists(prompt, model, work, is_whole=True, most=most)
         if job.truncate_prompt_tokens is not None:
             kept = job.truncate_prompt_tokens
             token_ids = [truncate(each, kept, room) for each in token_ids]
-    echoes = _echoes(job, prompt, token_ids, model) if prompt.is_echoed else ()
+    echoes = await work(_echoes, job, prompt, token_ids, model) if prompt.is_echoed else ()
     return PreparedPrompts(token_ids=token_ids, echoes=echoes)
 
 
-async def _fim_prompts(job: Job, prompt: TextPrompts, model: ServedModel) -> list[list[int]]:
+async def _fim_prompts(
+    job: Job, prompt: TextPrompts, model: ServedModel, work: Work
+) -> list[list[int]]:
     """Texts are taken literally: a file may well contain what looks like a control token."""
     fim = check_fim(
         model.tokenizer.fim_tokens,
         is_truncated=job.truncate_prompt_tokens is not None,
         is_scored=prompt.is_echoed and job.sampling.prompt_logprobs is not None,
     )
-    before = await _token_lists(prompt, model, is_whole=False)
-    [after] = await model.encode([prompt.suffix], add_special=False, parse_special=False)
+    most = model.max_model_len
+    before = await _token_lists(prompt, model, work, is_whole=False, most=most)
+    [after] = await model.encode(
+        [prompt.suffix], add_special=False, parse_special=False, most=most, param="suffix"
+    )
     [empty] = await model.encode([""], add_special=True)
     bos = model.tokenizer.bos_token_id
     first = [bos] if bos is not None and empty[:1] == [bos] else []
@@ -118,16 +138,16 @@ async def _fim_prompts(job: Job, prompt: TextPrompts, model: ServedModel) -> lis
 
 
 async def _token_lists(
-    prompt: TextPrompts, model: ServedModel, *, is_whole: bool
+    prompt: TextPrompts, model: ServedModel, work: Work, *, is_whole: bool, most: int | None
 ) -> list[list[int]]:
     """Checked token ids. A text that is the whole prompt gets the tokens that the tokenizer puts
     around one."""
     token_lists = [item for item in prompt.prompts if isinstance(item, list)]
     if token_lists:
-        check_token_ids(token_lists, model.tokenizer.vocab_size)
+        await work(check_token_ids, token_lists, model.tokenizer.vocab_size)
         return token_lists
     texts = [item for item in prompt.prompts if isinstance(item, str)]
-    encoded = await model.encode(texts, add_special=is_whole, parse_special=is_whole)
+    encoded = await model.encode(texts, add_special=is_whole, parse_special=is_whole, most=most)
     if not is_whole:
         return encoded
     return [each or empty_prompt(model.tokenizer.bos_token_id) for each in encoded]
@@ -137,7 +157,21 @@ def _echoes(
     job: Job, prompt: TextPrompts, token_ids: list[list[int]], model: ServedModel
 ) -> list[Echo]:
     """The prompts as the client sent them. A scored or truncated prompt is the text of its tokens,
-    so that `text_offset` fits."""
+    so that `text_offset` fits. Raises InvalidRequest for a text that is long and wanted often."""
+    echoes = _echoed(job, prompt, token_ids, model)
+    num_characters = sum(len(echo.text) for echo in echoes) * job.num_candidates
+    if num_characters > MAX_ECHO:
+        raise InvalidRequest(
+            f"`echo` would repeat the prompts in {num_characters} characters; this server takes"
+            f" {MAX_ECHO}. Ask for fewer answers, or leave `echo` out.",
+            param="echo",
+        )
+    return echoes
+
+
+def _echoed(
+    job: Job, prompt: TextPrompts, token_ids: list[list[int]], model: ServedModel
+) -> list[Echo]:
     if job.sampling.prompt_logprobs is not None or job.truncate_prompt_tokens is not None:
         return [Echo(model.decode(each), each) for each in token_ids]
     return [Echo(item if isinstance(item, str) else model.decode(item)) for item in prompt.prompts]

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from gateway.bounds.work_pool import Work, at_once
 from gateway.chat.conversation import Conversation
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import Answer, Event, Usage
@@ -75,6 +76,8 @@ class AnswerRun:
     failed if an error leaves the block, unless the answer was complete. `close` may be called at
     any time, and again: the iteration then ends, with `is_finished` false.
 
+    The job's prompt is not kept: its text may be large, and the answer may take long.
+
     `is_finished` says whether every choice has ended by itself. `record` has the times and the
     counts of the answer. `token_limits` are the limits of its choices; None for the rest of the
     context.
@@ -88,7 +91,9 @@ class AnswerRun:
         submit: Callable[[Sequence[Request]], Deltas],
         metrics: ModelMetrics,
     ) -> None:
-        self._job = job
+        self._is_open = job.limit.num_tokens is None and job.limit.default is None
+        self._num_choices, self._num_candidates = job.num_choices, job.num_candidates
+        self._param_names = job.param_names
         self._requests = requests
         self._assembler = assembler
         self._submit = submit
@@ -102,8 +107,9 @@ class AnswerRun:
 
     @property
     def token_limits(self) -> list[int | None]:
-        is_open = self._job.limit.num_tokens is None and self._job.limit.default is None
-        return [None if is_open else request.sampling.max_tokens for request in self._requests]
+        return [
+            None if self._is_open else request.sampling.max_tokens for request in self._requests
+        ]
 
     @property
     def left_out(self) -> Sequence[LeftOut]:
@@ -113,9 +119,8 @@ class AnswerRun:
     @property
     def prompt_token_ids(self) -> list[list[int]]:
         """The prompt of each choice that the client gets."""
-        job = self._job
-        prompts = self._requests[:: job.num_candidates]
-        return [each.prompt_token_ids for each in prompts for _ in range(job.num_choices)]
+        prompts = self._requests[:: self._num_candidates]
+        return [each.prompt_token_ids for each in prompts for _ in range(self._num_choices)]
 
     def usage_so_far(self) -> Usage:
         """Tokens of the whole answer so far."""
@@ -147,7 +152,7 @@ class AnswerRun:
         try:
             outputs = await self._deltas.__anext__()
         except InvalidRequest as error:
-            error.rename(self._job.param_names)
+            error.rename(self._param_names)
             raise
         events = self._assembler.push(outputs)
         for request_id in self._assembler.take_looping():
@@ -172,11 +177,13 @@ class AnswerRun:
             self._deltas.expire(error)
 
 
-async def prepare_run(job: Job, model: ServedModel, metrics: ModelMetrics) -> AnswerRun:
-    """The answer to a job, ready to be submitted. Raises InvalidRequest for what this model cannot
-    do, and EngineUnavailable while it is not loaded."""
+async def prepare_run(
+    job: Job, model: ServedModel, metrics: ModelMetrics, work: Work = at_once
+) -> AnswerRun:
+    """The answer to a job, ready to be submitted; what takes long is done by `work`. Raises
+    InvalidRequest for what this model cannot do, and EngineUnavailable while it is not loaded."""
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
-    prepared = await prepare_prompts(job, model)
+    prepared = await prepare_prompts(job, model, work)
     use = job.prompt.tools if isinstance(job.prompt, Conversation) else None
     calls = find_tool_constraint(use, model, job.sampling.structured_output)
     requests = engine_requests(job, prepared, model.max_model_len, calls)

@@ -4,16 +4,21 @@ Litestar's `data` parameter is not used: it decodes to plain objects first and c
 leniently, so that the text "1" would pass for a number.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 from litestar import Request
-from litestar.exceptions import ClientException, InternalServerException
+from litestar.exceptions import ClientException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import Struct
 
+from gateway.bounds.body_memory import FREE_BYTES, BodyLease
+from gateway.bounds.bounds import Bounds
+from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
 from gateway.http.decoding import (
     MISTAKES,
@@ -27,6 +32,10 @@ from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
 
+_CLIENT_LEFT = "The client left before its request was complete."
+
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T", bound=Struct)
 _CHARSET = re.compile(r"""(?:^|;)\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 
@@ -51,11 +60,12 @@ class JSONBody(Generic[T]):
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
         charset = _check_headers(request.scope["headers"])
+        body = utf8(await _received(request), charset)
+        return await apart(request, self._decoded, request, body)
+
+    def _decoded(self, request: Request[Any, Any, Any], body: bytes) -> T:
         try:
-            body = utf8(await request.body(), charset)
-        except InternalServerException as error:
-            raise ClientException("The client left before its request was complete.") from error
-        try:
+            _bounds_of(request).body_limits.check(body)
             data = decode_leniently(self._decode, body)
             unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
@@ -73,13 +83,93 @@ class JSONBody(Generic[T]):
         return settled.data
 
 
+def work_for(request: Request[Any, Any, Any]) -> Work:
+    """How to do what takes as long as the request's body is large: a large one's work is done in a
+    thread."""
+    if RequestRecord.of(request.scope).body_bytes <= FREE_BYTES:
+        return at_once
+    return _bounds_of(request).pool.run
+
+
+async def apart(
+    request: Request[Any, Any, Any],
+    function: Callable[P, R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """The result of a call, which `work_for` the request does. A large one is given up if the
+    client leaves."""
+    if (work := work_for(request)) is at_once:
+        return function(*args, **kwargs)
+    return await while_connected(request, work(function, *args, **kwargs))
+
+
+async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, Any, R]) -> R:
+    """The result of work for a request whose body is complete. The work is cancelled if the client
+    leaves; then raises ClientException, which nobody sees."""
+    working = asyncio.create_task(work)
+    watcher = asyncio.create_task(_until_disconnected(request))
+    try:
+        await asyncio.wait((working, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientException(_CLIENT_LEFT)
+        return working.result()
+    finally:
+        working.cancel()
+        watcher.cancel()
+        del working  # its error would keep this frame, and all that the frame knows
+
+
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
     """A body that may be left out, as `kind`. Raises InvalidRequest."""
-    body = utf8(await request.body(), "")
+    body = utf8(await _received(request), "")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
         raise to_invalid_request(error, kind, body=body) from error
+
+
+async def _received(request: Request[Any, Any, Any]) -> bytes:
+    """The body. Its memory is leased before it is read: raises GatewayOverloaded. Litestar's own
+    reader would keep it until the response is complete."""
+    limit: int = request.app.state.context.settings.server.max_body_bytes
+    lease = _bounds_of(request).body_memory.lease(request.scope)
+    _expect(_announced_bytes(request.scope["headers"]), limit, lease)
+    body, is_complete = bytearray(), False
+    while not is_complete:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientException(_CLIENT_LEFT)
+        body += message.get("body", b"")
+        _expect(len(body), limit, lease)
+        is_complete = not message.get("more_body")
+    RequestRecord.of(request.scope).body_bytes = len(body)
+    return bytes(body)
+
+
+def _expect(num_bytes: int, limit: int, lease: BodyLease) -> None:
+    """Leases so much memory. Raises RequestEntityTooLarge if that is more than a body may have."""
+    if num_bytes > limit:
+        raise RequestEntityTooLarge
+    lease.grow_to(num_bytes)
+
+
+def _announced_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The length that the headers announce; 0 if they do not."""
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+async def _until_disconnected(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _bounds_of(request: Request[Any, Any, Any]) -> Bounds:
+    bounds: Bounds = request.app.state.context.bounds
+    return bounds
 
 
 def _log_body(request: Request[Any, Any, Any], body: bytes) -> None:

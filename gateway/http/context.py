@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
+from gateway.bounds.bounds import Bounds
 from gateway.generation.scheduling import Caller
 from gateway.http.deadlines import Uploads
 from gateway.http.other_paths import OtherPaths
@@ -41,6 +42,7 @@ class Context(Struct, frozen=True):
     drain: Drain
     restart_engine: Callable[[], None]
     abandon_engine: Callable[[], None]
+    bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
     tracer: Tracer | None = None

@@ -24,6 +24,7 @@ from litestar.types import (
 from gateway.admission.admission import page_not_allowed
 from gateway.admission.drain import Drain
 from gateway.admission.web_origin import is_own_page
+from gateway.bounds.body_memory import give_back
 from gateway.errors import ServerDraining, wrong_host
 from gateway.http.context import AnyRequest, Context
 from gateway.http.error_handler import handle_error
@@ -70,6 +71,7 @@ class Gateway(Litestar):
                 raise
             await _last_answer(scope, receive, send)
         finally:
+            give_back(scope)
             _observe(request_record, scope, context)
 
 

@@ -1,8 +1,12 @@
 """A response whose body is already JSON."""
 
+import asyncio
 from collections.abc import Mapping
 
 from litestar.types import Receive, Scope, Send
+
+AT_ONCE = 1_000_000
+"""Bytes that are written at once; then others have their turn."""
 
 
 class JSONBytes:
@@ -27,4 +31,9 @@ class JSONBytes:
                 "headers": self._headers,
             }
         )
-        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+        for start in range(0, len(self._body) - AT_ONCE, AT_ONCE):
+            piece = self._body[start : start + AT_ONCE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)
+        last = self._body[(len(self._body) - 1) // AT_ONCE * AT_ONCE :] if self._body else b""
+        await send({"type": "http.response.body", "body": last, "more_body": False})

@@ -16,15 +16,17 @@ import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admission.middleware import reserve_tokens
+from gateway.bounds.body_memory import give_back
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
 from gateway.generation.prepare import unused_params
 from gateway.generation.run import AnswerRun, prepare_run
 from gateway.generation.writer import KEEP_ALIVE, AnswerWriter
+from gateway.http.body import while_connected, work_for
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
-from gateway.models.served_model import ServedModel
+from gateway.models.served_model import LONG_TEXT, ServedModel
 from gateway.observability.ignored_parameters import note_ignored
 from gateway.observability.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
@@ -64,8 +66,8 @@ async def respond(
     if job.needs_engine:
         context.gpus.check_memory()
         model.engine.check_room(job.num_requests, job.count_param)
-    metrics = context.metrics.of(RequestRecord.of(request.scope).model_name)
-    run = await prepare_run(job, model, metrics)
+    run = await _prepared(context, request, job, model)
+    give_back(request.scope)
     unused = dict.fromkeys(unused_params(job, model), NOT_REASONING)
     note_ignored(request.scope, {**job.ignored, **unused})
     reserve_tokens(request.scope, run)
@@ -73,6 +75,22 @@ async def respond(
     if not job.is_streamed:
         return WholeAnswer(run, writer)
     return EventStream(run, writer, context.settings.server.keep_alive_interval)
+
+
+async def _prepared(
+    context: Context, request: AnyRequest, job: Job, model: ServedModel
+) -> AnswerRun:
+    """The answer, ready to be submitted. A large request is given up if its client leaves."""
+    request_record = RequestRecord.of(request.scope)
+    work = prepare_run(
+        job,
+        model,
+        context.metrics.of(request_record.model_name),
+        work_for(request),
+    )
+    if request_record.body_bytes <= LONG_TEXT:
+        return await work
+    return await while_connected(request, work)
 
 
 class WholeAnswer:

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 import structlog
 from msgspec import Struct
 
+from gateway.bounds.work_pool import WorkPool
 from gateway.chat.reasoning.plan import Reasoner, TemplateControls
 from gateway.chat.template.prompt import RenderedPrompt
 from gateway.chat.template.template import ChatTemplate
@@ -19,7 +20,7 @@ from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.models.templates import FoundTemplates, Templates, find_templates
 from gateway.settings.schema import ModelSettings
 from runtime.client.handle import EngineHandle
-from runtime.errors import EngineUnavailable, InvalidRequest
+from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
 from runtime.models.shortened_embeddings import is_matryoshka
 from runtime.tokenizers.control_text import ControlTexts
@@ -43,9 +44,14 @@ class ServedModel:
     """
 
     def __init__(
-        self, name: str, engine: EngineHandle, settings: ModelSettings | None = None
+        self,
+        name: str,
+        engine: EngineHandle,
+        settings: ModelSettings | None = None,
+        pool: WorkPool | None = None,
     ) -> None:
         self._settings = settings or ModelSettings()
+        self._pool = pool or WorkPool()
         self.name = name
         self.lora = ""
         self.engine = engine
@@ -126,27 +132,42 @@ class ServedModel:
         """None until the model is loaded, and if it does not reason."""
         return None if self._loaded is None else self._loaded.reasoner
 
-    async def encode_prompt(self, prompt: RenderedPrompt) -> list[int]:
-        """Token ids of a conversation's prompt."""
+    async def encode_prompt(
+        self, prompt: RenderedPrompt, *, most: int | None = None, param: str = "messages"
+    ) -> list[int]:
+        """Token ids of a conversation's prompt. Raises what `encode` raises."""
         add_special = not prompt.has_bos
         if not prompt.pieces:
-            [token_ids] = await self.encode([prompt.text], add_special=add_special)
+            [token_ids] = await self.encode(
+                [prompt.text], add_special=add_special, most=most, param=param
+            )
             return token_ids
         encode = partial(self.control_texts.encode, prompt.pieces, add_special=add_special)
         if len(prompt.text) <= LONG_TEXT:
             return encode()
-        return await asyncio.to_thread(encode)
+        check = partial(_check_length, self.tokenizer, prompt.text, most=most, param=param)
+        await self._pool.run(check)
+        return await self._pool.run(encode)
 
     async def encode(
-        self, texts: Sequence[str], *, add_special: bool, parse_special: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        add_special: bool,
+        parse_special: bool = True,
+        most: int | None = None,
+        param: str = "prompt",
     ) -> list[list[int]]:
-        """Token ids of prompts; see `Tokenizer.encode`."""
+        """Token ids of prompts; see `Tokenizer.encode`. Raises ContextLengthExceeded, which names
+        the request parameter `param`, for a long text that has certainly more than `most` tokens:
+        such a text is not tokenized."""
         encode = partial(
             self.tokenizer.encode, add_special=add_special, parse_special=parse_special
         )
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
-        return await asyncio.to_thread(lambda: [encode(text) for text in texts])
+        check = partial(_check_length, self.tokenizer, most=most, param=param)
+        return await self._pool.run(lambda: [encode(check(text)) for text in texts])
 
     async def is_matryoshka(self) -> bool:
         """Whether a prefix of the model's embedding is an embedding too."""
@@ -223,6 +244,13 @@ def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return loaded
+
+
+def _check_length(tokenizer: Tokenizer, text: str, *, most: int | None, param: str) -> str:
+    """The same text, which may have `most` tokens. Raises ContextLengthExceeded."""
+    if most is not None and (least := tokenizer.least_tokens(text)) > most:
+        raise ContextLengthExceeded.by_prompt(least, most, param=param, is_least=True)
+    return text
 
 
 @lru_cache(maxsize=8)

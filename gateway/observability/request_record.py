@@ -30,6 +30,7 @@ class RequestRecord:
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
     an answer. `attributes` are the trace attributes of the request, if traces are on.
 
+    `body_bytes` is the length of the body once that has arrived.
     `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
     names of parameters that it sent under other names than this server's.
 
@@ -38,8 +39,9 @@ class RequestRecord:
     """
 
     __slots__ = (
-        *("answer", "attributes", "client_request_id", "deadline", "error_code", "ignored"),
-        *("key_name", "limit_headers", "loosened", "model_name", "param_names", "request_id"),
+        *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
+        *("ignored", "key_name", "limit_headers", "loosened", "model_name", "param_names"),
+        "request_id",
         *("started", "status"),
     )
 
@@ -54,6 +56,7 @@ class RequestRecord:
         self.loosened = ""
         self.model_name = ""
         self.key_name = ""
+        self.body_bytes = 0
         self.ignored: list[str] = []
         self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None

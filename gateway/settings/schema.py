@@ -47,6 +47,10 @@ Monitoring = Literal["admin", "key", "loopback", "open"]
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The HTTP server. Times are in seconds, sizes in bytes. Port 0 is any free port.
 
+    A body may have `max_body_values` objects, lists and texts, names of fields included, and
+    `max_body_entries` entries of lists and objects. All large bodies together may have
+    `max_bodies_bytes`, or `max_body_bytes` if that is more.
+
     After `keep_alive_interval` without an event, a stream gets a comment, so that the connection
     stays open. A connection without a request is closed after `keep_alive_timeout`. A client has
     `header_timeout` for its TLS handshake and to send its headers, `body_timeout` to send its body,
@@ -62,6 +66,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     max_body_bytes: Annotated[int, Meta(ge=1)] = 10_000_000
+    max_bodies_bytes: Annotated[int, Meta(ge=1)] = 64_000_000
+    max_body_values: Annotated[int, Meta(ge=1)] = 150_000
+    max_body_entries: Annotated[int, Meta(ge=1)] = 1_000_000
     drain_timeout: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     keep_alive_interval: Seconds = 15.0
     keep_alive_timeout: Annotated[int, Meta(ge=1, le=86_400)] = 75

@@ -1,8 +1,10 @@
 """A tokenizer whose tokens are bytes, for the scripted engine."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from runtime.tokenizers.chatml import CHATML, CHATML_TOKENS
+from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import SpecialTokens, clean_text
 from runtime.tokenizers.token_roles import FimTokens
 
@@ -44,6 +46,13 @@ class ByteTokenizer:
             else:
                 token_ids.extend(piece.encode())
         return token_ids
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.count(text)
+
+    @cached_property
+    def _least(self) -> LeastTokens:
+        return LeastTokens((*self._bytes, *(name.encode() for name in self._names.values())))
 
     def token_bytes(self, token_id: int) -> bytes:
         return self._bytes[token_id]

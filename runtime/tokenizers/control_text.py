@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runtime.tokenizers.special_tokens import find
 from runtime.tokenizers.text_pattern import pattern_of
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -16,6 +17,10 @@ _LINE = "\n"
 _MAX_MISSING = 2
 """How much of a control token a template's text may supply on one side: `<|` or `|>`."""
 _MIN_EDGE = 2
+_INSIDE = "\0"
+"""Stands for the rest of a text: no control token has it."""
+_MAX_SEARCHED = 262_144
+"""Bytes of JSON that are searched at once, in some tens of milliseconds."""
 _JSON_BLANKS = r"(?: |\\[nrt])*"
 _DIGIT = re.compile("[0-9]")
 
@@ -28,6 +33,7 @@ class ControlTexts:
         self.pattern = re.compile(f"({pattern_of(tokenizer.control_tokens)})")
         edges = _Edges.of(tokenizer.control_tokens)
         self._edges = edges.pattern()
+        self._longest = max(map(len, tokenizer.control_tokens), default=1)
         self._in_json = edges.json_patterns(tokenizer.control_tokens)
         self._spelled: dict[str, list[int]] = {}
         self._line = tokenizer.encode(_LINE, add_special=False, parse_special=False)
@@ -35,10 +41,13 @@ class ControlTexts:
 
     def may_be_in(self, value: Any) -> bool:
         """Whether `replaced` may find something in a string in a value of JSON's types. False is
-        certain. The cost is that of writing the value as JSON."""
+        certain, and True for what is too long to be searched at once. The cost is that of writing
+        the value as JSON."""
         try:
             written = msgspec.json.encode(value)
         except UnicodeEncodeError:  # JSON has no way to write a lone surrogate
+            return True
+        if len(written) > _MAX_SEARCHED:
             return True
         return any(pattern.search(written) for pattern in self._in_json)
 
@@ -46,12 +55,29 @@ class ControlTexts:
         """The text with all that may be, or become, a control token in it replaced: whole texts of
         control tokens, and beginnings and ends that lack no more than two characters of one, with
         blanks around them, which templates cut off."""
-        text = self.pattern.sub(replace, text)
+        text = "".join(self._whole_replaced(text, replace))
         start = len(text) - len(text.lstrip())
         end = len(text.rstrip())
         if start >= end:
             return text
-        return text[:start] + self._edges.sub(replace, text[start:end]) + text[end:]
+        return text[:start] + self._edges_replaced(text[start:end], replace) + text[end:]
+
+    def _whole_replaced(self, text: str, replace: Callable[[re.Match[str]], str]) -> Iterator[str]:
+        position = 0
+        while (found := find(self.pattern, text, position, self._longest)) is not None:
+            yield text[position : found.start()]
+            yield replace(found)
+            position = found.end()
+        yield text[position:]
+
+    def _edges_replaced(self, text: str, replace: Callable[[re.Match[str]], str]) -> str:
+        """Looks at the ends alone: what is between them is no edge."""
+        size = self._longest
+        if len(text) <= 2 * size:
+            return self._edges.sub(replace, text)
+        head = self._edges.sub(replace, text[:size] + _INSIDE).removesuffix(_INSIDE)
+        tail = self._edges.sub(replace, _INSIDE + text[-size:]).removeprefix(_INSIDE)
+        return head + text[size:-size] + tail
 
     def encode(self, pieces: Sequence[str], *, add_special: bool) -> list[int]:
         """The ids of a prompt in pieces. Every second piece, from the second on, is the text of a

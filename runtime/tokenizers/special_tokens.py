@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from runtime.tokenizers.text_pattern import pattern_of
 
+_WINDOW = 32_768
+"""Characters that are searched at once, in some milliseconds."""
+
 
 def clean_text(text: str) -> str:
     """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
@@ -26,16 +29,26 @@ class SpecialTokens:
         texts = sorted(filter(None, ids), key=lambda text: len(text.encode()), reverse=True)
         self._ids = {text: ids[text] for text in texts}
         self._pattern = re.compile(f"({pattern_of(texts)})")
+        self._longest = max(map(len, texts), default=1)
         self._overlap = not leftmost and overlap(texts)
 
     def split(self, text: str) -> Iterator[str | int]:
         """The text as plain pieces, which are never empty, and ids of special tokens."""
-        if self._pattern.search(text) is None:
+        if find(self._pattern, text, 0, self._longest) is None:
             return iter((text,) if text else ())
         if self._overlap:
             return iter(self._split_one_by_one(text))
-        pieces = enumerate(self._pattern.split(text))
-        return (self._ids[piece] if odd & 1 else piece for odd, piece in pieces if piece)
+        return self._split_in_order(text)
+
+    def _split_in_order(self, text: str) -> Iterator[str | int]:
+        position = 0
+        while (found := find(self._pattern, text, position, self._longest)) is not None:
+            if found.start() > position:
+                yield text[position : found.start()]
+            yield self._ids[found[0]]
+            position = found.end()
+        if position < len(text):
+            yield text[position:]
 
     def _split_one_by_one(self, text: str) -> list[str | int]:
         fragments: list[str | int] = [text]
@@ -43,6 +56,17 @@ class SpecialTokens:
             if special in text:
                 fragments = list(_cut(fragments, special, token_id))
         return fragments
+
+
+def find(pattern: re.Pattern[str], text: str, position: int, longest: int) -> re.Match[str] | None:
+    """What `pattern.search` finds from `position` on, for a pattern of at most `longest` characters
+    that looks at nothing around them. A search holds the interpreter, so a long text is searched in
+    windows."""
+    for start in range(position, len(text), _WINDOW):
+        found = pattern.search(text, start, start + _WINDOW + longest - 1)
+        if found is not None and found.start() < start + _WINDOW:
+            return found
+    return None
 
 
 def _cut(fragments: list[str | int], special: str, token_id: int) -> Iterator[str | int]:

@@ -63,6 +63,11 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def least_tokens(self, text: str) -> int:
+        """The fewest tokens that `text` can have, special ones aside: much cheaper to know than the
+        tokens. 0 if nothing can be said."""
+        ...
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for: b"" for control tokens. They may be half a character.
 

@@ -3,9 +3,8 @@
 A conversation becomes exactly the prompt that /v1/chat/completions makes of it.
 """
 
-import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import post
@@ -15,7 +14,7 @@ from msgspec import Meta, Struct
 from gateway.api.openai.bodies import KINDS
 from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.messages import Message
-from gateway.api.openai.protocol.params import TokenId
+from gateway.api.openai.protocol.params import TemplateVariables, TokenId
 from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.protocol.tools import Tools
 from gateway.api.openai.translate.checks import check_chat
@@ -23,7 +22,7 @@ from gateway.api.openai.translate.job import conversation_of
 from gateway.api.openai.writers.logprobs import shown_token
 from gateway.generation.prepare import prepare_conversation
 from gateway.generation.writer import encode
-from gateway.http.body import JSONBody
+from gateway.http.body import JSONBody, apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
@@ -31,9 +30,6 @@ from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.decoding import text_pieces
 from runtime.tokenizers.tokenizer import Tokenizer
-
-MANY_TOKENS = 20_000
-"""More than so many are turned into text in a thread, so that they hold up nobody's stream."""
 
 
 class TokenizeRequest(Struct, kw_only=True):
@@ -51,7 +47,7 @@ class TokenizeRequest(Struct, kw_only=True):
     return_token_strs: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     tools: Tools | None = None
 
 
@@ -105,11 +101,8 @@ async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
     model = model_of(context, data.model)
-    token_ids = await _token_ids(data, model)
-    shown = None
-    if data.return_token_strs:
-        shown = [shown_token(model.tokenizer, token_id) for token_id in token_ids]
-    return JSONBytes(encode(Tokens(len(token_ids), model.max_model_len, token_ids, shown)))
+    token_ids = await while_connected(request, _token_ids(request, data, model))
+    return JSONBytes(await apart(request, _tokens, data, token_ids, model))
 
 
 @post(
@@ -121,19 +114,25 @@ async def detokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The text of token ids."""
     data = await _DETOKENIZE.read(request)
     tokenizer = model_of(context, data.model).tokenizer
-    if len(data.tokens) <= MANY_TOKENS:
-        text = _text(tokenizer, data.tokens)
-    else:
-        text = await asyncio.to_thread(_text, tokenizer, data.tokens)
-    return JSONBytes(encode(Text(text)))
+    return JSONBytes(await apart(request, _text, tokenizer, data.tokens))
 
 
-async def _token_ids(data: TokenizeRequest, model: ServedModel) -> list[int]:
+def _tokens(data: TokenizeRequest, token_ids: list[int], model: ServedModel) -> bytes:
+    """The JSON of the answer to a text or a conversation."""
+    shown = None
+    if data.return_token_strs:
+        shown = [shown_token(model.tokenizer, token_id) for token_id in token_ids]
+    return encode(Tokens(len(token_ids), model.max_model_len, token_ids, shown))
+
+
+async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedModel) -> list[int]:
     if (data.prompt is None) == (data.messages is None):
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
     if data.messages is not None:
         chat = _chat(data, data.messages, model)
-        prompt, _ = await prepare_conversation(conversation_of(chat), model)
+        work = work_for(request)
+        conversation = await work(conversation_of, chat)
+        prompt, _ = await prepare_conversation(conversation, model, work)
         return prompt
     _refuse_beside_prompt(data)
     [token_ids] = await model.encode(
@@ -179,16 +178,16 @@ def _refuse_beside_prompt(data: TokenizeRequest) -> None:
             )
 
 
-def _text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+def _text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> bytes:
+    """The JSON of the answer to token ids."""
     if token_ids and max(token_ids) >= tokenizer.vocab_size:
         raise InvalidRequest(
             f"`tokens` has an id outside the vocabulary: ids are 0 to {tokenizer.vocab_size - 1}.",
             param="tokens",
         )
     named = zip(token_ids, text_pieces(tokenizer, token_ids), strict=True)
-    return b"".join(piece or _name(tokenizer, token_id) for token_id, piece in named).decode(
-        "utf-8", "replace"
-    )
+    shown = b"".join(piece or _name(tokenizer, token_id) for token_id, piece in named)
+    return encode(Text(shown.decode("utf-8", "replace")))
 
 
 def _name(tokenizer: Tokenizer, token_id: int) -> bytes:

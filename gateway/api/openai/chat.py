@@ -20,6 +20,7 @@ from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, new_head
+from gateway.http.body import apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
@@ -40,9 +41,8 @@ async def create_chat_completion(request: AnyRequest, context: CurrentContext) -
     """Answer a conversation, as a stream or in one piece."""
     data = await CHAT_BODY.read(request)
     model = served_model(context, request, data)
-    job = chat_job(
-        data, f"chatcmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
-    )
+    job_id = f"chatcmpl-{secrets.token_hex(16)}"
+    job = await apart(request, chat_job, data, job_id, caller_of(context, request), model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()

@@ -18,6 +18,7 @@ from gateway.api.openai.writers.logprobs import CompletionLogprobsWriter
 from gateway.api.openai.writers.token_report import token_report
 from gateway.generation.run import AnswerRun
 from gateway.generation.writer import AnswerWriter, new_head
+from gateway.http.body import apart
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
@@ -38,9 +39,9 @@ async def create_completion(request: AnyRequest, context: CurrentContext) -> ASG
     """Continue one or more texts, as a stream or in one piece."""
     data = await COMPLETION_BODY.read(request)
     model = served_model(context, request, data)
-    job = completion_job(
-        data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
-    )
+    job_id = f"cmpl-{secrets.token_hex(16)}"
+    caller = caller_of(context, request)
+    job = await apart(request, completion_job, data, job_id, caller, model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()

@@ -16,9 +16,12 @@ from gateway.api.openai.protocol.embedding import (
     Inputs,
 )
 from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
+from gateway.bounds.body_memory import give_back
+from gateway.bounds.work_pool import Work
 from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
 from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
+from gateway.http.body import apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
@@ -41,14 +44,17 @@ async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGI
     """Turn one or more texts into vectors of length 1."""
     data = await EMBEDDING_BODY.read(request)
     model = served_model(context, request, data)
-    inputs = given_inputs(data)
+    inputs = await apart(request, given_inputs, data)
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
     scheduling = scheduling_of(wish, caller_of(context, request))
     context.gpus.check_memory()
     limits = model.engine.check_embeddings()
     _check_adapter(model)
     await _check_dimensions(data, model, limits.embedding_width)
-    token_lists = await _token_lists(data, inputs, model, limits)
+    token_lists = await while_connected(
+        request, _token_lists(data, inputs, model, limits, work_for(request))
+    )
+    give_back(request.scope)
     started = scheduling.arrival_time
     timeline = EmbeddingTimeline(context.metrics.of(model.name), started, token_lists)
     reserve_prompt_tokens(request.scope, timeline.num_tokens, lambda: timeline.num_used)
@@ -115,16 +121,18 @@ def _engine_request(token_lists: list[list[int]], scheduling: Scheduling) -> Eng
 
 
 async def _token_lists(
-    data: EmbeddingRequest, inputs: Inputs, model: ServedModel, limits: EngineLimits
+    data: EmbeddingRequest, inputs: Inputs, model: ServedModel, limits: EngineLimits, work: Work
 ) -> list[list[int]]:
     """Token ids, checked. The tokenizer adds its special tokens to texts; token ids stay as they
     are."""
     token_lists = [item for item in inputs if isinstance(item, list)]
     if not token_lists:
         texts = [item for item in inputs if isinstance(item, str)]
-        token_lists = await model.encode(texts, add_special=True)
+        token_lists = await model.encode(
+            texts, add_special=True, most=limits.max_embedding_len, param="input"
+        )
     most, vocab_size = limits.max_embedding_len, model.tokenizer.vocab_size
-    check_tokens(data, token_lists, most=most, vocab_size=vocab_size)
+    await work(check_tokens, data, token_lists, most=most, vocab_size=vocab_size)
     return token_lists
 
 

@@ -17,7 +17,7 @@ async def metrics_text(context: CurrentContext) -> Response[bytes]:
     """The server's metrics as Prometheus text."""
     engines = {model.name: model.engine for model in context.models}
     usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
-    text = render(context.metrics, engines, context.gpus, usages)
+    text = render(context.metrics, engines, context.gpus, usages, context.bounds)
     # Litestar adds the character set to whatever is text
     return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
 

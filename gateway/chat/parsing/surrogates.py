@@ -9,15 +9,21 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+MAX_SEARCHED = 200_000
+"""Commas in a body that is searched: Python's decoder holds the interpreter until its end."""
+
 _ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def find_half(body: bytes) -> str | None:
     """The path of the first text with an unpaired surrogate, such as `messages[0].content`; for a
-    key, the path of its object. None if there is none, or if the body is not JSON."""
+    key, the path of its object. None if there is none, or if the body is not JSON. The path is ""
+    if the body has too many values to look through."""
     if not _ESCAPE.search(body):
         return None
+    if body.count(b",") > MAX_SEARCHED:
+        return ""
     try:
         return next(_places(json.loads(body.decode()), ""), None)
     except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """What uvicorn's connections on httptools leave out and those on h11 have."""
 
 import contextlib
+from collections import deque
 from typing import Any
 
 import httptools
@@ -8,15 +9,20 @@ import httptools
 from gateway.http.connections.limits import Limited
 from gateway.http.connections.until_closed import end_by_closing
 
+MAX_PIPELINED = 16
+"""Requests that a connection may send ahead of the answer that it waits for."""
+
 
 class OnHttpTools(Limited):
-    """Counts the bytes of headers as they arrive, because httptools does not limit their size;
-    reads requests that offer another protocol; writes to HTTP/1.0 without chunks."""
+    """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
+    the requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
+    requests that offer another protocol; writes to HTTP/1.0 without chunks."""
 
     _in_head = False
     _head_bytes = 0
     _plain_head = b""
     url: bytes
+    pipeline: deque[Any]
     parser: "_NeverUpgrades"
 
     def connection_made(self, transport: Any) -> None:
@@ -34,6 +40,8 @@ class OnHttpTools(Limited):
         )
         if self._head_bytes > self.limits.max_header_bytes:
             raise ValueError("the headers are too large")  # ends in send_400_response
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests wait")
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._plain_head = self._head_without_upgrade()
             return
@@ -66,6 +74,10 @@ class OnHttpTools(Limited):
 
     def send_400_response(self, msg: str) -> None:
         limit = self.limits.max_header_bytes
+        if len(self.pipeline) >= MAX_PIPELINED:
+            message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
+            self.refuse(400, "too_many_pipelined", message)
+            return
         if self._head_bytes <= limit:
             super().send_400_response(msg)
             return

@@ -14,11 +14,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.bounds.bounds import Bounds
 from gateway.observability.metrics.gpu import gpu_families
 from gateway.observability.metrics.instrument import MODEL, Family, Kind, Sample
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.processes import ProcessUsage
-from gateway.observability.metrics.readings import OF_MODELS, OF_PROCESSES, ModelSource
+from gateway.observability.metrics.readings import (
+    OF_BOUNDS,
+    OF_MODELS,
+    OF_PROCESSES,
+    ModelSource,
+)
 from gateway.observability.metrics.server import Metrics
 from runtime.client.handle import EngineHandle
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -30,7 +36,7 @@ def _place(family: Family) -> tuple[int, int, bool]:
     """Where the family stands in the text: models and requests by kind, processes, keys. Of one
     kind, those that count by model alone come first."""
     match family.labels:
-        case ("process",):
+        case ("process",) | ():
             return 1, 0, False
         case ("key",):
             return 2, 0, False
@@ -39,6 +45,7 @@ def _place(family: Family) -> tuple[int, int, bool]:
 
 def _declared() -> Iterator[Family]:
     yield from (reading.family for reading in OF_PROCESSES)
+    yield from (reading.family for reading in OF_BOUNDS)
     yield from (instrument.family for instrument in ModelMetrics().walk())
     yield from (reading.family for reading in OF_MODELS)
     yield from (instrument.family for instrument in Metrics().walk())
@@ -53,11 +60,12 @@ def render(
     clients: Mapping[str, EngineHandle],
     monitor: GpuMonitor,
     processes: Mapping[str, ProcessUsage],
+    bounds: Bounds,
 ) -> bytes:
     """All families. `clients` by the names of the models, `processes` by "gateway" and "engine"."""
     models = [ModelSource(name, client, metrics.of(name)) for name, client in clients.items()]
     registry = CollectorRegistry()
-    registry.register(_Families(metrics, models, monitor, processes))
+    registry.register(_Families(metrics, models, monitor, processes, bounds))
     return generate_latest(registry)
 
 
@@ -70,11 +78,13 @@ class _Families(Collector):
         models: Sequence[ModelSource],
         monitor: GpuMonitor,
         processes: Mapping[str, ProcessUsage],
+        bounds: Bounds,
     ) -> None:
         self._metrics = metrics
         self._models = models
         self._monitor = monitor
         self._processes = processes
+        self._bounds = bounds
 
     def collect(self) -> Iterator[Metric]:
         found: dict[Family, list[Sample]] = {family: [] for family in FAMILIES}
@@ -87,6 +97,8 @@ class _Families(Collector):
     def _samples(self) -> Iterator[tuple[Family, Iterable[Sample]]]:
         for reading in OF_PROCESSES:
             yield reading.family, reading.samples(self._processes)
+        for limit in OF_BOUNDS:
+            yield limit.family, limit.samples(self._bounds)
         for model in self._models:
             for family, samples in _of_model(model):
                 yield family, (((model.name, *labels), value) for labels, value in samples)

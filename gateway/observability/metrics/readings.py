@@ -8,6 +8,7 @@ from typing import Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Struct
 
+from gateway.bounds.bounds import Bounds
 from gateway.observability.metrics.instrument import MODEL, Family, Kind, Sample
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.processes import ProcessUsage
@@ -60,6 +61,12 @@ def _of_processes(
         Family(name, kind, documentation, ("process",)),
         lambda processes: [((process,), read(usage)) for process, usage in processes.items()],
     )
+
+
+def _of_bounds(
+    kind: Kind, name: str, documentation: str, read: Callable[[Bounds], float]
+) -> Reading[Bounds]:
+    return Reading(Family(name, kind, documentation, ()), lambda bounds: [((), read(bounds))])
 
 
 def _engine_info(model: ModelSource) -> list[Sample]:
@@ -202,3 +209,61 @@ OF_PROCESSES: tuple[Reading[Processes], ...] = (
     ),
 )
 """What is read from the server's processes, and the version that they run."""
+
+OF_BOUNDS: tuple[Reading[Bounds], ...] = (
+    _of_bounds(
+        "gauge",
+        "lockgate_event_loop_lag_seconds",
+        "Longest time that the event loop was held, of the last one to two minutes.",
+        lambda bounds: bounds.lag.longest,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_event_loop_work_seconds",
+        "CPU time of the event loop's own thread in such a lag, at most.",
+        lambda bounds: bounds.lag.longest_work,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_num_large_requests_running",
+        "Large requests that a thread decodes, renders or tokenizes.",
+        lambda bounds: bounds.pool.num_running,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_num_large_requests_waiting",
+        "Large requests that wait for such a thread.",
+        lambda bounds: bounds.pool.num_waiting,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_large_request_threads",
+        "Threads for large requests.",
+        lambda bounds: bounds.pool.num_threads,
+    ),
+    _of_bounds(
+        "counter",
+        "lockgate_large_requests_refused",
+        "Large requests that were refused because too many waited.",
+        lambda bounds: bounds.pool.num_refused,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_body_memory_bytes",
+        "Bytes of the large bodies in hand.",
+        lambda bounds: bounds.body_memory.num_bytes,
+    ),
+    _of_bounds(
+        "gauge",
+        "lockgate_body_memory_max_bytes",
+        "Most bytes of large bodies in hand; bodies past them are refused.",
+        lambda bounds: bounds.body_memory.max_bytes,
+    ),
+    _of_bounds(
+        "counter",
+        "lockgate_bodies_refused",
+        "Large bodies that were refused before they were read.",
+        lambda bounds: bounds.body_memory.num_refused,
+    ),
+)
+"""What is read from the bounds on what requests may cost the gateway."""

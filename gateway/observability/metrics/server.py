@@ -33,7 +33,7 @@ REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
     *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
     *("host_not_allowed", "origin_not_allowed", "priority_not_allowed"),
-    *("body_timeout", "request_timeout"),
+    *("body_timeout", "request_timeout", "gateway_overloaded"),
 )
 """Error codes of refused requests: overload, limits, permissions. Exported as 0 from the start."""
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 from runtime.models.gguf import GGUFFile
 from runtime.tokenizers.bpe_ranks import NO_TOKEN, Ranks, build_ranks
 from runtime.tokenizers.gguf.bpe_vocab import BpeVocab, read_bpe_vocab
 from runtime.tokenizers.gguf.pretokenizer import find_pretokenizer
+from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import SpecialTokens, clean_text
 
 # tiktoken's regex engine panics on a million blanks in a row.
@@ -39,6 +41,7 @@ class BpeTokenizer:
         self._suffix = vocab.suffix
         self._bytes = vocab.token_bytes
         self._names = vocab.texts
+        self._control = tuple(vocab.control)
         self._special = SpecialTokens({**vocab.user_defined, **vocab.control})
         self._user_defined = SpecialTokens(vocab.user_defined)
         self._encode_text = encode_text
@@ -56,6 +59,14 @@ class BpeTokenizer:
             token_ids += self._suffix
         return token_ids
 
+    def least_tokens(self, text: str) -> int:
+        return self._least.count(text)
+
+    @cached_property
+    def _least(self) -> LeastTokens:
+        named = (text.encode("utf-8", "replace") for text in self._control)
+        return LeastTokens((*self._bytes, *named))
+
     def token_bytes(self, token_id: int) -> bytes:
         if token_id < 0:
             raise IndexError(token_id)
@@ -67,7 +78,7 @@ class BpeTokenizer:
 
 def load_bpe_tokenizer(file: GGUFFile) -> BpeTokenizer | None:
     """The tokenizer of a GGUF file, or None if tiktoken would not give the same tokens."""
-    if file.text("tokenizer.ggml.model") != "gpt2" or _has_own_rules(file):
+    if file.text("tokenizer.ggml.model") != "gpt2" or has_own_rules(file):
         return None
     rule = find_pretokenizer(file.text("tokenizer.ggml.pre"))
     vocab = read_bpe_vocab(file, rule) if rule is not None else None
@@ -112,7 +123,7 @@ def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
     return encode_known
 
 
-def _has_own_rules(file: GGUFFile) -> bool:
+def has_own_rules(file: GGUFFile) -> bool:
     """Whether llama.cpp strips blanks around special tokens; it knows such models by name."""
     name = file.text("general.name").lower()
     return any(part in name for part in ("phi-3", "phi3", "modern-bert"))

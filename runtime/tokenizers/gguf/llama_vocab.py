@@ -5,16 +5,20 @@ import os
 import re
 import weakref
 from collections.abc import Sequence
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
 from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
 from runtime.models.gguf import GGUFFile
+from runtime.tokenizers.gguf.bpe import has_own_rules
 from runtime.tokenizers.gguf.pretokenizer import uses_std_regex
+from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import clean_text
 from runtime.tokenizers.token_roles import ALWAYS_SHOWN, FimTokens
 
 _PIECE_BYTES = 64
+_BLANK = "▁"
 # libstdc++'s std::regex takes some 300 bytes of stack for each character of a match and kills the
 # process at the end of the stack, which is 1 MiB in a thread on Windows and 8 MiB on Linux.
 _MAX_RUN = 2000
@@ -46,6 +50,7 @@ class LlamaVocabTokenizer:
         self.tool_template = file.text("tokenizer.chat_template.tool_use") or None
         self._longest_run = _LONG_RUN if _uses_std_regex(file) else None
         self._bytes: dict[int, bytes] = {}
+        self._least = _least_tokens(file)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See `Tokenizer.encode`. Raises InvalidRequest for a run of characters or of blanks that
@@ -64,6 +69,9 @@ class LlamaVocabTokenizer:
             count = self._llama.llama_tokenize(*args[:3], token_ids, -count, *args[5:])
         assert count >= 0, "llama_tokenize refused the size it asked for"
         return list(token_ids[:count])
+
+    def least_tokens(self, text: str) -> int:
+        return 0 if self._least is None else self._least.count(text)
 
     def token_bytes(self, token_id: int) -> bytes:
         known = self._bytes.get(token_id)
@@ -155,6 +163,16 @@ def _check(file: GGUFFile) -> None:
         raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: a token is there twice.")
     if kind in ("llama", "t5") and not {f"<0x{byte:02X}>" for byte in range(256)} <= set(tokens):
         raise ModelFileError(f"{file.path}: `tokenizer.ggml.tokens`: byte tokens are missing.")
+
+
+def _least_tokens(file: GGUFFile) -> LeastTokens | None:
+    """For SentencePiece's BPE, whose tokens stand for all bytes of a text. None for other
+    vocabularies, and where llama.cpp strips blanks around special tokens."""
+    if file.text("tokenizer.ggml.model") != "llama" or has_own_rules(file):
+        return None
+    texts = file.strings("tokenizer.ggml.tokens")
+    pieces = (text.replace(_BLANK, " ").encode("utf-8", "replace") for text in texts)
+    return LeastTokens(chain(pieces, (bytes((byte,)) for byte in range(256))))
 
 
 def _uses_std_regex(file: GGUFFile) -> bool:

@@ -1,5 +1,6 @@
 """The tokenizer of a checkpoint folder."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -7,10 +8,11 @@ from msgspec import Struct
 
 from runtime.errors import ModelFileError
 from runtime.models.hf_folder import ModelConfig, read_model_config
-from runtime.tokenizers.hf.bpe import tiktoken_encoder
+from runtime.tokenizers.hf.bpe import TiktokenEncoder, tiktoken_encoder
 from runtime.tokenizers.hf.token_bytes import token_bytes
 from runtime.tokenizers.hf.tokenizer_config import TokenizerConfig, read_tokenizer_config
 from runtime.tokenizers.hf.tokenizer_file import TokenizerFile, read_tokenizer_file
+from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import clean_text
 from runtime.tokenizers.token_roles import FimTokens, TokenRoles
 
@@ -64,6 +66,14 @@ class HFTokenizer:
         return self.encoder.encode(
             clean_text(text), add_special=add_special, parse_special=parse_special
         )
+
+    def least_tokens(self, text: str) -> int:
+        return self._least.count(text) if isinstance(self.encoder, TiktokenEncoder) else 0
+
+    @cached_property
+    def _least(self) -> LeastTokens:
+        names = (name.encode("utf-8", "replace") for name in self._names.values())
+        return LeastTokens((*self._bytes, *names), composes=True)
 
     def token_bytes(self, token_id: int) -> bytes:
         if token_id < 0:

@@ -108,3 +108,17 @@ def test_a_client_that_does_not_read_is_cut_off(strict: RunningServer):
 
         wait_for(cut_off)
     assert strict.http.get("/health/live").status_code == 200
+
+
+def test_requests_sent_far_ahead_are_refused(strict: RunningServer):
+    """A server that takes them all in would work on nothing else."""
+    get = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+    with strict.connect() as client:
+        client.sendall(get * 10)
+        answers = b""
+        while answers.count(b"200 OK") < 10:
+            answers += client.recv(65_536)
+    with strict.connect() as client:
+        client.sendall(get * 2000)
+        assert client.recv(65_536).startswith((b"HTTP/1.1 400", b"HTTP/1.1 200"))
+    assert strict.http.get("/health/live").status_code == 200

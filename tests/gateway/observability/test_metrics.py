@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import ROUTES
+from gateway.bounds.bounds import Bounds
 from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.timeline import Timeline
@@ -28,6 +29,7 @@ from gateway.observability.metrics.instrument import InstrumentGroup
 from gateway.observability.metrics.processes import own_usage, usage_of_tree
 from gateway.observability.metrics.server import EARLY_RESULTS, RESULTS, Metrics
 from gateway.observability.request_record import RequestRecord
+from gateway.settings.schema import ServerSettings
 from runtime.client.engine_client import EngineClient
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.hardware.nvml import GpuReader
@@ -39,13 +41,15 @@ from tests.kit.engines import READY, a_request
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
 from tests.kit.root import ROOT
 
+BOUNDS = Bounds.of(ServerSettings())
+
 
 def text_of(
     metrics: Metrics, client: EngineClient | None = None, monitor: GpuMonitor | None = None
 ) -> str:
     monitor = monitor or GpuMonitor(interval=1)
     processes = {"gateway": own_usage()}
-    return render(metrics, {"m": client or EngineClient()}, monitor, processes).decode()
+    return render(metrics, {"m": client or EngineClient()}, monitor, processes, BOUNDS).decode()
 
 
 class Shown:
@@ -249,7 +253,7 @@ def test_every_number_of_an_engine_is_exported(name):
         step = StepOutput([], EngineStats(usage=usage))
         metrics.of("m").engine.on_step(step)
         client.receive(step)
-        return render(metrics, {"m": client}, GpuMonitor(interval=1), {}).decode()
+        return render(metrics, {"m": client}, GpuMonitor(interval=1), {}, BOUNDS).decode()
 
     assert exported(EngineUsage(**{name: 1})) != exported(EngineUsage())
 
@@ -505,7 +509,10 @@ def test_the_document_names_every_metric_and_no_other():
 
 
 def test_every_family_is_there_before_the_first_request():
-    for text in (text_of(Metrics()), render(Metrics(), {}, GpuMonitor(interval=1), {}).decode()):
+    for text in (
+        text_of(Metrics()),
+        render(Metrics(), {}, GpuMonitor(interval=1), {}, BOUNDS).decode(),
+    ):
         exposed = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         assert set(exposed) >= {exposed_name(family.name, family.kind) for family in FAMILIES}
         assert len(exposed) == len(set(exposed)), "no name stands for two families"

@@ -25,6 +25,8 @@ MaxTokens = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 LogitBias = dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]]
 StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
 StopStrings = Annotated[list[StopString], Meta(max_length=64)]
+StopTokenIds = Annotated[list[TokenId], Meta(max_length=1024)]
+TemplateVariables = Annotated[dict[str, Any], Meta(max_length=1024)]
 CacheSalt = Annotated[str, Meta(min_length=1, max_length=256)]
 Metadata = Annotated[
     dict[

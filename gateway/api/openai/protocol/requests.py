@@ -23,8 +23,9 @@ from gateway.api.openai.protocol.params import (
     ServiceTier,
     StopString,
     StopStrings,
+    StopTokenIds,
     Temperature,
-    TokenId,
+    TemplateVariables,
     TopK,
     TopP,
     Unchecked,
@@ -70,7 +71,7 @@ class SampledRequest(WorkRequest, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     min_tokens: NumTokens | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
     cache_salt: CacheSalt | None = None
 
@@ -123,7 +124,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True):
     moderation: Unsupported = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
     enable_thinking: bool | None = None

@@ -16,6 +16,7 @@ from gateway.api.openai.protocol.params import (
     Metadata,
     NumTokens,
     ServiceTier,
+    TemplateVariables,
     Unsupported,
     Verbosity,
 )
@@ -222,7 +223,7 @@ class ResponseRequest(SampledRequest, kw_only=True):
     context_management: Unsupported = None
     moderation: Unsupported = None
 
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     thinking_token_budget: NumTokens | None = None
     include_reasoning: bool | None = None
     enable_thinking: bool | None = None

@@ -29,6 +29,7 @@ from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
 from gateway.generation.writer import AnswerWriter, encode, new_head
+from gateway.http.body import apart, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
@@ -60,9 +61,10 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     data = await RESPONSE_BODY.read(request)
     model = served_model(context, request, data)
     check_supported(data)
-    tools = tools_of(data)
+    tools = await apart(request, tools_of, data)
     job_id = f"resp_{secrets.token_hex(16)}"
-    job = response_job(data, tools, job_id, caller_of(context, request), model.lora)
+    caller = caller_of(context, request)
+    job = await apart(request, response_job, data, tools, job_id, caller, model.lora)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
@@ -80,11 +82,13 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     data = await RESPONSE_BODY.read(request)
     check_supported(data)
     model = model_of(context, data.model)
-    job = response_job(data, tools_of(data), "", caller_of(context, request), model.lora)
+    caller = caller_of(context, request)
+    tools = await apart(request, tools_of, data)
+    job = await apart(request, response_job, data, tools, "", caller, model.lora)
     note_ignored(request.scope, job.ignored)
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
-    prompt, _ = await prepare_conversation(job.prompt, model)
+    prompt, _ = await prepare_conversation(job.prompt, model, work_for(request))
     return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
 
 

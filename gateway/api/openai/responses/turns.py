@@ -40,7 +40,8 @@ def turns_of(instructions: str | None, items: Sequence[InputItem]) -> tuple[Turn
             case InputFunctionOutput(output=output, call_id=call_id):
                 turns.add(Turn("tool", _text(output or "", f"{where}.output"), call_id=call_id))
             case InputFunctionCall(name=name, arguments=arguments, call_id=call_id):
-                turns.add_call(TurnCall(call_id or "", name, parse_arguments(arguments or "")))
+                parsed = parse_arguments(arguments or "", f"{where}.arguments")
+                turns.add_call(TurnCall(call_id or "", name, parsed))
             case InputReasoning():
                 turns.add_reasoning(_reasoning(item))
     return turns.finished()
@@ -51,7 +52,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
-        self._reasoning = ""
+        self._reasoning: list[str] = []
         self._text: str | None = None
         self._calls: list[TurnCall] = []
 
@@ -60,7 +61,7 @@ class _Turns:
             return
         if self._text or self._calls:
             self._end_turn()
-        self._reasoning += text
+        self._reasoning.append(text)
 
     def add_text(self, text: str) -> None:
         if self._text is not None or self._calls:
@@ -84,11 +85,11 @@ class _Turns:
             turn = Turn(
                 "assistant",
                 self._text or "",
-                reasoning=self._reasoning,
+                reasoning="".join(self._reasoning),
                 calls=tuple(self._calls),
             )
             self._turns.append(turn)
-        self._reasoning, self._text, self._calls = "", None, []
+        self._reasoning, self._text, self._calls = [], None, []
 
 
 def _text(content: InputContent, where: str) -> str:

@@ -238,7 +238,7 @@ def _reported_tool(tool: ResponseTool) -> ReportedTool:
         type="function",
         name=tool.name,
         description=tool.description,
-        parameters=tool.parameters,
+        parameters=tool.parameters.copy(),  # not a view of the whole body
         strict=bool(tool.strict),
     )
 

@@ -78,9 +78,12 @@ def _result(part: ToolResultBlock, where: str) -> Turn:
 def _assistant_turn(message: AssistantMessage, where: str) -> Turn:
     if message.audio is not None:
         _refuse_content(f"{where}.audio", "Audio")
-    calls = [_call(call) for call in message.tool_calls or ()]
+    calls = [
+        _call(call, f"{where}.tool_calls[{index}].function")
+        for index, call in enumerate(message.tool_calls or ())
+    ]
     if message.function_call is not None:
-        calls.append(_call(ToolCall(message.function_call)))
+        calls.append(_call(ToolCall(message.function_call), f"{where}.function_call"))
     reasoning = message.reasoning_content or message.reasoning or ""
     content = message.refusal if message.content is None else message.content
     if content is None and not calls and not reasoning:
@@ -106,10 +109,9 @@ def _text_and_uses(content: Content, where: str) -> tuple[str, list[ToolUseBlock
     return _joined(texts, where), [part for part in content if isinstance(part, ToolUseBlock)]
 
 
-def _call(call: ToolCall) -> TurnCall:
-    return TurnCall(
-        call.id or "", call.function.name, parse_arguments(call.function.arguments or "")
-    )
+def _call(call: ToolCall, where: str) -> TurnCall:
+    arguments = parse_arguments(call.function.arguments or "", f"{where}.arguments")
+    return TurnCall(call.id or "", call.function.name, arguments)
 
 
 def _text(content: Content, where: str) -> str:

@@ -138,5 +138,11 @@ def _fields(json: Raw, path: str, others: _Guided | StructuredOutputs) -> list[d
 
 def _check_length(path: str, fields: dict[str, Any]) -> None:
     kind, value = next(iter(fields.items()))
-    length = 0 if kind == "json_object" else sum(map(len, value))
+    match value:
+        case str():
+            length = len(value)
+        case tuple():
+            length = sum(map(len, value))
+        case _:
+            length = 0
     check_length(length, path, MAX_GRAMMAR_LENGTH if kind == "grammar" else MAX_SCHEMA_LENGTH)

@@ -1,0 +1,69 @@
+"""The memory that the bodies of all requests may take together."""
+
+from typing import Any, cast
+
+from gateway.errors import GatewayOverloaded
+
+FREE_BYTES = 65_536
+"""A body up to this size is never refused: the connections bound how many there are."""
+
+RETRY_SECONDS = 1.0
+
+_LEASE = "lockgate.body_lease"
+
+
+class BodyMemory:
+    """Counts the bytes of large bodies from the moment they are announced until they are no longer
+    needed. `max_bytes` is the most for all of them. `num_refused` counts bodies that were one too
+    many."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self.num_refused = 0
+
+    def lease(self, scope: Any) -> "BodyLease":
+        """A lease for the body of a request, whose ASGI scope keeps it for `give_back`."""
+        lease = scope[_LEASE] = BodyLease(self)
+        return lease
+
+    def take(self, num_bytes: int) -> None:
+        """Raises GatewayOverloaded if so many bytes more are too many."""
+        if self.num_bytes + num_bytes > self.max_bytes:
+            self.num_refused += 1
+            raise GatewayOverloaded(
+                "This server has as many large bodies in hand as it can hold"
+                " (server.max_bodies_bytes). Send the request again.",
+                retry_after=RETRY_SECONDS,
+            )
+        self.num_bytes += num_bytes
+
+    def put_back(self, num_bytes: int) -> None:
+        """Gives back bytes that were taken."""
+        self.num_bytes -= num_bytes
+
+
+class BodyLease:
+    """What one body holds of the memory; nothing, as long as it is small."""
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self._num_bytes = 0
+
+    def grow_to(self, num_bytes: int) -> None:
+        """Holds this much from now on. Raises GatewayOverloaded."""
+        if num_bytes > max(FREE_BYTES, self._num_bytes):
+            self._memory.take(num_bytes - self._num_bytes)
+            self._num_bytes = num_bytes
+
+    def give_back(self) -> None:
+        """May be called again."""
+        self._memory.put_back(self._num_bytes)
+        self._num_bytes = 0
+
+
+def give_back(scope: Any) -> None:
+    """Ends the lease of a request whose body is no longer needed, if it has one."""
+    lease = cast(BodyLease | None, scope.get(_LEASE))
+    if lease is not None:
+        lease.give_back()
