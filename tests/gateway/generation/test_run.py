@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.api.openai.responses.protocol import decode_response_request
+from gateway.api.openai.responses.protocol import ResponseTools, decode_response_request
 from gateway.api.openai.responses.translate import response_job
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import TextDelta
@@ -17,7 +17,7 @@ from tests.kit.jobs import CALLER
 
 def response() -> Job:
     data = decode_response_request(b'{"model": "m", "input": "hi", "top_logprobs": 2}')
-    return response_job(data, [], "a", CALLER)
+    return response_job(data, ResponseTools(), "a", CALLER)
 
 
 class Answer:

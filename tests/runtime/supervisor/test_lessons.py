@@ -18,6 +18,7 @@ from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.config.worker import CAUTION, WorkerConfig
 from runtime.supervisor import engine_run
+from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.lessons import MAX_LESSONS, Lessons, Situation, situation_of
 from runtime.supervisor.supervisor import Supervisor
 from tests.kit.command_line import lockgate
@@ -117,9 +118,9 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
     really_start = engine_run._start
 
-    def start(config: WorkerConfig) -> "subprocess.Popen[bytes]":
+    def start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Popen[bytes]":
         if config.engine.llama_cpp.use_extra_bufts is False:
-            return really_start(config)
+            return really_start(config, output)
         started.append(os.environ.get("DEADLY", "SIGILL"))
         code = f"import os, signal; os.kill(os.getpid(), signal.{started[-1]})"
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)

@@ -291,7 +291,7 @@ def test_an_answer_stops_where_the_context_ends(tiny_model_path: Path):
 
 
 def test_bad_prompts_are_refused_and_leave_nothing_behind(engine: RecordingEngine):
-    with pytest.raises(ContextLengthExceeded, match="511"):
+    with pytest.raises(ContextLengthExceeded, match="length is 512 tokens"):
         engine.add(request(num_prompt=5000))
     with pytest.raises(InvalidRequest, match="no tokens"):
         engine.add(request(num_prompt=0))

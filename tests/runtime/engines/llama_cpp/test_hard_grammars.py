@@ -20,13 +20,15 @@ DIVISOR = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf
 LONG = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 199_999}}}
 
 
-def schema(schema: dict[str, Any]) -> dict[str, Any]:
-    wanted = {"name": "x", "schema": schema}
+def schema(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
+    wanted = {"name": "x", "schema": schema, "strict": strict}
     return {"response_format": {"type": "json_schema", "json_schema": wanted}}
 
 
-def tools(choice: str, *schemas: dict[str, Any]) -> dict[str, Any]:
-    functions = [{"name": f"f{n}", "parameters": each} for n, each in enumerate(schemas)]
+def tools(choice: str, *schemas: dict[str, Any], strict: bool = True) -> dict[str, Any]:
+    functions = [
+        {"name": f"f{n}", "parameters": each, "strict": strict} for n, each in enumerate(schemas)
+    ]
     listed = [{"type": "function", "function": each} for each in functions]
     return {"tools": listed, "tool_choice": choice}
 
@@ -50,7 +52,6 @@ def trials(server: RunningServer) -> list[psutil.Process]:
         (tools("required", ORDINARY, LONG), "tools[1].function.parameters"),
         ({"guided_regex": "((a{999}){999}){999}"}, "guided_regex"),
         ({"guided_grammar": 'start: %json {"multipleOf": 99999989}'}, "guided_grammar"),
-        ({"guided_json": {"allOf": [DIVISOR, ORDINARY]}}, "guided_json"),
     ],
 )
 def test_a_hard_grammar_is_a_clear_error_and_others_are_served(
@@ -65,6 +66,24 @@ def test_a_hard_grammar_is_a_clear_error_and_others_are_served(
         error = answer.result().json()["error"]
         assert (answer.result().status_code, error["param"]) == (400, param)
         assert "cannot be enforced" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "keyword"),
+    [
+        (schema(LONG, strict=False), "response_format"),
+        (tools("required", ORDINARY, DIVISOR, strict=False), "tools[1].function.parameters"),
+        ({"guided_json": {"allOf": [DIVISOR, ORDINARY]}}, "guided_json"),
+    ],
+)
+def test_what_is_not_strict_loses_what_is_hard(
+    tiny_server: RunningServer, body: dict[str, Any], keyword: str
+) -> None:
+    answer = ask(tiny_server, **body)
+
+    assert answer.status_code == 200, answer.text
+    assert f"{keyword}" in answer.headers["x-loosened-keywords"]
+    assert "multipleOf" in answer.headers["x-loosened-keywords"]
 
 
 def test_a_grammar_of_a_client_that_left_is_not_compiled_on(tiny_server: RunningServer) -> None:
