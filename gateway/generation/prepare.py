@@ -60,7 +60,7 @@ async def prepare_conversation(
     """Returns the rendered prompt as token ids, and the reasoning of the answers to it (None if the
     model does not reason). `work` renders. A long prompt of more than `most` tokens may be refused
     before it is tokenized."""
-    rendered, plan = await work(_rendered, conversation, model)
+    rendered, plan = await work(_rendered, conversation, model, most)
     prompt = await model.encode_prompt(rendered, most=most, param=conversation.param)
     if model.reasoner is None:
         return prompt, None
@@ -70,8 +70,11 @@ async def prepare_conversation(
 
 
 def _rendered(
-    conversation: Conversation, model: ServedModel
+    conversation: Conversation, model: ServedModel, most: int | None
 ) -> tuple[RenderedPrompt, ThinkingPlan]:
+    for turn in conversation.turns:
+        if turn.role != "assistant":  # whose reasoning a template may leave out
+            model.check_length(turn.text.strip(), most=most, param=conversation.param)
     template = model.tool_template if conversation.uses_tools else model.template
     plan = _plan_thinking(conversation, model, template)
     variables = {**plan.variables, **conversation.variables}

@@ -145,8 +145,7 @@ class ServedModel:
         encode = partial(self.control_texts.encode, prompt.pieces, add_special=add_special)
         if len(prompt.text) <= LONG_TEXT:
             return encode()
-        check = partial(_check_length, self.tokenizer, prompt.text, most=most, param=param)
-        await self._pool.run(check)
+        await self._pool.run(partial(self.check_length, prompt.text, most=most, param=param))
         return await self._pool.run(encode)
 
     async def encode(
@@ -166,8 +165,17 @@ class ServedModel:
         )
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
-        check = partial(_check_length, self.tokenizer, most=most, param=param)
+        check = partial(self.check_length, most=most, param=param)
         return await self._pool.run(lambda: [encode(check(text)) for text in texts])
+
+    def check_length(self, text: str, *, most: int | None, param: str) -> str:
+        """The same text, which may have `most` tokens. Raises ContextLengthExceeded for a long text
+        that has certainly more."""
+        if most is None or len(text) <= LONG_TEXT:
+            return text
+        if (least := self.tokenizer.least_tokens(text)) > most:
+            raise ContextLengthExceeded.by_prompt(least, most, param=param, is_least=True)
+        return text
 
     async def is_matryoshka(self) -> bool:
         """Whether a prefix of the model's embedding is an embedding too."""
@@ -244,13 +252,6 @@ def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return loaded
-
-
-def _check_length(tokenizer: Tokenizer, text: str, *, most: int | None, param: str) -> str:
-    """The same text, which may have `most` tokens. Raises ContextLengthExceeded."""
-    if most is not None and (least := tokenizer.least_tokens(text)) > most:
-        raise ContextLengthExceeded.by_prompt(least, most, param=param, is_least=True)
-    return text
 
 
 @lru_cache(maxsize=8)

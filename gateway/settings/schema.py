@@ -67,8 +67,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     max_body_bytes: Annotated[int, Meta(ge=1)] = 10_000_000
     max_bodies_bytes: Annotated[int, Meta(ge=1)] = 64_000_000
-    max_body_values: Annotated[int, Meta(ge=1)] = 150_000
-    max_body_entries: Annotated[int, Meta(ge=1)] = 1_000_000
+    max_body_values: Annotated[int, Meta(ge=1)] = 110_000
+    max_body_entries: Annotated[int, Meta(ge=1)] = 500_000
     drain_timeout: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     keep_alive_interval: Seconds = 15.0
     keep_alive_timeout: Annotated[int, Meta(ge=1, le=86_400)] = 75

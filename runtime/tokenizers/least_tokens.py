@@ -14,7 +14,8 @@ class LeastTokens:
     """Counts for one vocabulary. `texts` are the bytes of every token, control tokens with their
     names. It holds for tokenizers that neither drop nor join characters before they look for
     tokens. With `composes` they may join characters into Unicode's composed ones, which leaves at
-    least a third of the bytes, and all of them in a text of ASCII."""
+    least a third of the bytes. A character of ASCII is joined only with one that follows and is
+    none."""
 
     def __init__(self, texts: Iterable[bytes], *, composes: bool = False) -> None:
         longest = [0] * 256
@@ -24,6 +25,7 @@ class LeastTokens:
                 if size > longest[byte]:
                     longest[byte] = size
         self._longest = max(longest)
+        self._shortest = min(size for size in longest[:128] if size) if any(longest[:128]) else 1
         self._composes = composes
         self._groups = [
             (size, bytes(byte for byte in range(256) if _rounded(longest[byte]) != size))
@@ -32,11 +34,17 @@ class LeastTokens:
 
     def count(self, text: str) -> int:
         """At most the number of tokens of this text."""
-        if self._composes and not text.isascii():
-            return len(text) // (3 * self._longest)
         starts = range(0, len(text), _SLICE)
-        pieces = (text[start : start + _SLICE].encode("utf-8", "replace") for start in starts)
-        return int(sum(map(self._share, pieces)))
+        pieces = (text[start : start + _SLICE] for start in starts)
+        if self._composes and not text.isascii():
+            return max(len(text) // (3 * self._longest), int(sum(map(self._ascii_share, pieces))))
+        return int(sum(self._share(piece.encode("utf-8", "replace")) for piece in pieces))
+
+    def _ascii_share(self, piece: str) -> float:
+        """The share of the ASCII that is left if every other character is joined with some of
+        it."""
+        data = piece.encode("ascii", "ignore")
+        return self._share(data) - (len(piece) - len(data)) / self._shortest
 
     def _share(self, data: bytes) -> float:
         return sum(len(data.translate(None, others)) / size for size, others in self._groups)

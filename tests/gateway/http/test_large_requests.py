@@ -54,8 +54,8 @@ def test_too_many_values_are_refused(
 
 def test_a_history_of_ten_thousand_messages_is_served(server: RunningServer):
     part = [{"type": "text", "text": "a"}]
-    history = [{"role": "user", "content": part}] * 3_000
-    response = server.post("/tokenize", messages=history * 4)
+    history = [{"role": "user", "content": part}] * 10_000
+    response = server.post("/tokenize", messages=history)
     assert response.status_code == 200
 
 

@@ -1,5 +1,7 @@
 """The fewest tokens that a text can have."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,26 @@ def test_composed_characters_may_have_a_third_of_the_bytes():
     decomposed = "e\u0301" * 600
     assert 0 < least.count(decomposed) <= 600
     assert least.count("e" * 600) == 600
+
+
+COMPOSING = (b"e", b"u", b"eu", b" ", "é".encode(), "ü".encode(), "👍".encode(), b"\xcc", b"\x81")
+
+
+@given(st.text(alphabet="eu \u0301\u0308👍é", max_size=200), st.integers(1, 20))
+def test_what_may_be_joined_does_not_count(text: str, size: int):
+    """Every token is the longest that fits, of the composed text."""
+    rest, count = unicodedata.normalize("NFC", text).encode(), 0
+    while rest:
+        longest = max((len(token) for token in COMPOSING if rest.startswith(token)), default=1)
+        rest, count = rest[longest:], count + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(least_tokens, "_SLICE", size)
+        assert LeastTokens(COMPOSING, composes=True).count(text) <= count
+
+
+def test_one_emoji_hides_no_ascii():
+    least = LeastTokens(COMPOSING, composes=True)
+    assert least.count("eu" * 1000 + "👍") >= 999
 
 
 @given(st.text(max_size=300))
