@@ -67,6 +67,7 @@ def test_a_kill_at_any_token_changes_no_stream(kill_after: int):
         assert server.health()["progress"]["num_deaths"] == 1
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_first_token_changes_no_answer():
     """Nor one that is asked for while the engine restarts."""
     with running_server(scripted_settings(step_ms=300)) as server, ThreadPoolExecutor(1) as pool:

@@ -186,6 +186,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_a_killed_run_goes_on(precision: str, model: Path) -> None:

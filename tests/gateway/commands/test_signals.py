@@ -171,6 +171,7 @@ def test_it_ends_in_time_whatever_its_clients_do(
         assert server.exceptions() == []
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_given_up_at_the_end_of_the_drain(tmp_path: Path):
     with started(tmp_path, "--set", "server.drain_timeout=0.3") as server:
         wait_for(lambda: is_ready(server))
@@ -184,6 +185,7 @@ def test_a_body_that_does_not_come_is_given_up_at_the_end_of_the_drain(tmp_path:
         assert server.exceptions() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_threads_at_work_do_not_hold_up_the_end(tmp_path: Path, times: int):
     with started(tmp_path, program=("-c", BUSY_THREADS)) as server:

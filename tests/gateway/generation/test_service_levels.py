@@ -82,6 +82,7 @@ def test_the_settings_bound_how_long_a_request_waits():
         assert server.chat(max_tokens=2).json()["error"]["code"] == "deadline_exceeded"
 
 
+@pytest.mark.slow
 def test_a_higher_class_takes_the_place_and_the_lower_one_loses_no_token(server: RunningServer):
     expected = server.chat(max_tokens=600).json()["choices"][0]["message"]["content"]
     batch = Asked(server, max_tokens=600, priority="batch")

@@ -130,6 +130,7 @@ def test_a_server_whose_engine_is_given_up_stays_and_says_why():
         assert server.http.get("/health/live").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_request_that_kills_the_engine_gets_a_500_that_says_so():
     with running_server(scripted_settings(poison="arsenic")) as server:
         refused = server.chat("arsenic", max_tokens=3)

@@ -82,6 +82,7 @@ def test_a_server_tells_of_its_life(listener: Listener, address: str, tmp_path: 
     assert "service_manager_not_told" not in errors
 
 
+@pytest.mark.slow
 def test_a_server_whose_loop_is_held_gives_no_sign(
     listener: Listener, address: str, tmp_path: Path
 ) -> None:

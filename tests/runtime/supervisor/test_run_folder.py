@@ -96,6 +96,7 @@ def test_no_temporary_folder_is_no_mistake(tmp_path: Path, monkeypatch: pytest.M
     clear_stale_folders()
 
 
+@pytest.mark.slow
 @posix
 def test_next_server_clears_what_a_killed_one_and_its_engine_left(
     temporary: Path, tmp_path: Path

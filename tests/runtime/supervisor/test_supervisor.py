@@ -220,6 +220,7 @@ async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(
         assert not supervisor.client.is_searching
 
 
+@pytest.mark.slow
 async def test_a_lone_request_that_kills_the_engine_is_given_up_at_the_second_death():
     async with running(scripted=POISON) as supervisor:
         with pytest.raises(EngineCrashed):

@@ -106,6 +106,7 @@ def test_tokens_that_mark_a_gap_are_named_by_the_file(tmp_path: Path) -> None:
     assert load_tokenizer(two).fim_tokens is None
 
 
+@pytest.mark.slow
 def test_same_tokens_as_llama_cpp_on_the_default_model(default_model_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     ours = load_tokenizer(default_model_path)

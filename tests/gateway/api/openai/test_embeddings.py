@@ -240,6 +240,7 @@ def test_an_engine_that_dies_in_between_loses_no_vector(slow: RunningServer):
         assert slow.health()["progress"]["num_deaths"] == 1
 
 
+@pytest.mark.slow
 def test_who_leaves_is_forgotten(slow: RunningServer):
     with a_chat_runs(slow), slow.connect() as client:
         client.sendall(raw_request(EMBEDDINGS, {"input": MANY}))
@@ -250,6 +251,7 @@ def test_who_leaves_is_forgotten(slow: RunningServer):
     wait_for(lambda: slow.metric("requests_aborted_total") == 1)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses():
     settings = scripted_settings(engine={"max_num_seqs": 1, "max_num_waiting": 0}, step_ms=20)
     with running_server(settings) as server, a_chat_runs(server):

@@ -276,6 +276,7 @@ def test_health_answers_while_a_heavy_request_is_prepared(tiny_server: RunningSe
 GAUGES = ("num_requests_running", "num_requests_waiting", "num_requests_in_flight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_gauges_follow_what_runs_and_waits(stream: bool):
     """And are back at zero soon after the last one has left."""

@@ -103,6 +103,7 @@ def run(
     return deltas
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_cut_at_any_token_goes_on_as_it_was(
     engine: LogitsOfTokens, tokenizer: Tokenizer
 ):

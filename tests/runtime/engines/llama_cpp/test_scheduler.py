@@ -162,6 +162,7 @@ def expected_answer(each: Request) -> list[int]:
 prompts = st.lists(st.integers(1, 2), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_everybody_gets_their_own_answer_whatever_is_shared(data: st.DataObject):

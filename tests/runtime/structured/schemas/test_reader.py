@@ -234,6 +234,7 @@ def test_no_value_is_lost(schema: Any, value: Any) -> None:
         assert fits_after == fits, json.dumps(after)
 
 
+@pytest.mark.slow
 def test_much_is_read_in_a_moment() -> None:
     """Many references to one place, a long chain of them, and many alternatives."""
     chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(300)}

@@ -550,6 +550,7 @@ def run(text: str, cuts: Sequence[int], reason: str, logprobs: bool) -> dict[str
 TEXT = f"Hm, ü.</think>Sö. {CALL}\n{CALL}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logprobs", [False, True])
 def test_one_answer_cut_at_every_place(logprobs: bool):
     size = len(TEXT.encode())
