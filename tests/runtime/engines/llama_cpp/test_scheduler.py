@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence as SequenceOf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
