@@ -27,7 +27,7 @@ from gateway.http.decoding import (
     to_invalid_request,
     utf8,
 )
-from gateway.observability.ignored_parameters import note_ignored, note_unknown
+from gateway.observability.reports.ignored_parameters import note_ignored, note_unknown
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)

@@ -27,8 +27,8 @@ from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
 from gateway.models.served_model import LONG_TEXT, ServedModel
-from gateway.observability.ignored_parameters import note_ignored
-from gateway.observability.loosened_schemas import report_left_out
+from gateway.observability.reports.ignored_parameters import note_ignored
+from gateway.observability.reports.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 

@@ -34,7 +34,7 @@ from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
-from gateway.observability.ignored_parameters import note_ignored
+from gateway.observability.reports.ignored_parameters import note_ignored
 
 RESPONSE_FACTS = facts(
     operation="chat",

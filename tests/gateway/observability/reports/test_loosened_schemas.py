@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.observability.loosened_schemas import MAX_HEADER, header_value, report_left_out
+from gateway.observability.reports.loosened_schemas import MAX_HEADER, header_value, report_left_out
 from gateway.observability.request_record import RequestRecord
 from runtime.messages.structured_output import LeftOut
 from tests.kit.serving import RunningServer
