@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.observability import ignored_parameters
+from gateway.observability.reports import ignored_parameters
 from gateway.observability.reports.ignored_parameters import MAX_NOTED, MAX_UNKNOWN, note_unknown
 from gateway.observability.request_record import RequestRecord
 from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT, error_of, good
