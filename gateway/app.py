@@ -97,7 +97,7 @@ ROUTES = (
 
 EXPOSED_HEADERS = (
     *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
-    IGNORED_HEADER.decode(),
+    *(IGNORED_HEADER.decode(), "x-loosened-keywords"),
     *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
 )
 """Those that a page of `server.cors_allow_origins` may read."""
