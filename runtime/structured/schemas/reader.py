@@ -20,6 +20,8 @@ from runtime.structured.schemas.keywords import (
     may_be,
     restricts_nothing,
 )
+from runtime.structured.schemas.numbers import BOUNDS as BOUNDS_OF_NUMBERS
+from runtime.structured.schemas.numbers import MAX_EXACT, is_rounded, unheeded_bounds
 from runtime.structured.schemas.references import Document, Pointer, path_of
 from runtime.structured.schemas.unsupported import (
     COMPANIONS,
@@ -79,7 +81,8 @@ class _Reader:
         self._rules = (
             *(self._refer, self._check_empty, self._check_numbers, self._check_strings),
             *(self._read_names, self._read_unevaluated, self._read_patterns, self._read_required),
-            *(self._read_draft_4, self._read_alternatives, self._leave_out_unsupported),
+            *(self._read_draft_4, self._check_exact, self._read_alternatives),
+            self._leave_out_unsupported,
         )
 
     def read(self) -> ReadSchema:
@@ -205,6 +208,16 @@ class _Reader:
             if least in own and most in own and own[least] > own[most]:
                 self._leave_out(own, least, pointer, f"it is greater than `{most}`")
                 self._leave_out(own, most, pointer, f"it is less than `{least}`")
+
+    def _check_exact(self, own: Part, pointer: Pointer) -> None:
+        for key in (*BOUNDS_OF_NUMBERS, "enum", "const"):
+            if key in own and is_rounded(own[key]):
+                reason = f"integers beyond {MAX_EXACT:,} are not told from their neighbours"
+                self._leave_out(own, key, pointer, reason)
+        if may_be(own, "number"):
+            for key in list(unheeded_bounds(own)):
+                reason = "it is not told from numbers less than one away from it"
+                self._leave_out(own, key, pointer, reason)
 
     def _read_required(self, own: Part, pointer: Pointer) -> None:
         required = own.get("required")
