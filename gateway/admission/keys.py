@@ -155,6 +155,11 @@ _VARIABLES: Mapping[str, Role] = {KEY_VARIABLE: "user", ADMIN_KEY_VARIABLE: "adm
 
 
 def _from_environment(variable: str, role: Role, key: str) -> Principal:
+    key = key.strip()  # as clients' keys are read; files of variables often have a blank at the end
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise SetupError(f"{variable} is not valid UTF-8") from error
     if len(key) < MIN_KEY_LENGTH:
         raise SetupError(
             f"{variable} has fewer than {MIN_KEY_LENGTH} characters and could be guessed;"
@@ -167,7 +172,7 @@ def _from_environment(variable: str, role: Role, key: str) -> Principal:
 def read_keys_file(file: Path) -> dict[str, KeyEntry]:
     """The keys by name. Raises SetupError, which names the key and never shows a hash."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = error.strerror or error
         raise SetupError(f"auth.keys_file: {file} cannot be read: {reason}") from error

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from gateway.chat.finish import FinishReason, ToolCall
 from gateway.chat.parsing.pieces import (
     CallArguments,
@@ -236,7 +238,7 @@ class Assembler:
 
     def _end(self, choice: _ChoiceState, reason: FinishReason, events: list[Event]) -> None:
         assert choice.finish_reason is None, "a choice ended twice: this is a bug"
-        if reason == "stop" and choice.calls and self._parsing is not None:
+        if reason == "stop" and _has_whole_calls(choice) and self._parsing is not None:
             reason = self._parsing.finish_reason_of_calls
         choice.finish_reason = reason
         self._num_unfinished -= 1
@@ -263,6 +265,17 @@ class Assembler:
             PromptTokensDetails(cached_tokens),
             CompletionTokensDetails(reasoning_tokens=self._num_reasoning_tokens()),
         )
+
+
+def _has_whole_calls(choice: _ChoiceState) -> bool:
+    """Whether the choice ends with a call that a stop string has not cut off."""
+    if not choice.calls or not isinstance(choice.stop_reason, str):
+        return bool(choice.calls)
+    try:
+        msgspec.json.decode("".join(choice.calls[-1].arguments))
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _read(

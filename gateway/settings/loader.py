@@ -100,7 +100,7 @@ def _settings_file(config: str | None, environ: Mapping[str, str]) -> Path | Non
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = error.strerror or error
         raise SetupError(f"the settings file {file} cannot be read: {reason}") from error

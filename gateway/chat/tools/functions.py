@@ -34,13 +34,14 @@ def argument_schema(raw: Raw, param: str) -> ArgumentSchema:
 
 def _parsed(text: bytes, param: str) -> ArgumentSchema:
     schema = decode_json(text, param)
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+    named = schema.get("type") if isinstance(schema, dict) else "none"
+    if not (named is None or named == "object" or (isinstance(named, list) and "object" in named)):
         raise InvalidRequest(
             f'`{param}` has to be a JSON schema of an object, with `type` "object".',
             param=param,
             code="invalid_function_parameters",
         )
-    schema = {"type": "object", **schema}
+    schema = {**schema, "type": "object"}
     try:
         return _argument_schema(schema, closed(schema))
     except RecursionError as error:

@@ -18,6 +18,7 @@ from gateway.admission.middleware import ADMIN, MONITORING, PUBLIC
 from gateway.api.ops.openapi import document
 from gateway.app import create_app
 from gateway.settings.schema import AuthSettings, MetricsSettings, ServerSettings
+from runtime.errors import SetupError
 from tests.kit.api_keys import bearer, write_keys
 from tests.kit.chat.answers import CHAT, HI
 from tests.kit.serving import (
@@ -503,3 +504,18 @@ def test_without_the_setting_there_is_no_cors(open_server: RunningServer):
 )
 def test_loopback(address: str, expected: bool):
     assert is_loopback(address) is expected
+
+
+def test_a_key_with_blanks_around_it_is_the_key_without():
+    """Files of variables often have them."""
+    environ = {"LOCKGATE_API_KEY": f"  {'k' * 24} \n"}
+    ring = open_key_ring(AuthSettings(), environ)
+
+    assert ring.find(b"k" * 24) is not None
+    assert ring.find(b"  " + b"k" * 24) is None
+
+
+def test_a_key_that_is_no_text_is_named():
+    environ = {"LOCKGATE_API_KEY": "k" * 24 + "\udcff"}
+    with pytest.raises(SetupError, match="LOCKGATE_API_KEY is not valid UTF-8"):
+        open_key_ring(AuthSettings(), environ)

@@ -257,3 +257,11 @@ def test_a_default_that_the_engine_would_refuse() -> None:
     load(model__thinking_token_budget="none")
     load(model__reasoning_parser="none")
     load(engine__name="llama_cpp")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Windows' editors write one."""
+    file = tmp_path / "marked.toml"
+    file.write_bytes(b"\xef\xbb\xbf[server]\nport = 1234\n")
+
+    assert load_settings(str(file), environ={}).server.port == 1234

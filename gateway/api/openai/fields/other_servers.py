@@ -116,6 +116,8 @@ REFUSED: Mapping[str, Refused] = {
         structural_tag output_format output_config container preset custom_token_bans
         custom_logit_processor custom_params stop_regex logits_processors logits_processor_args
         logit_biases documents sampler_priority negative_prompt negative_prompt_ids
+        bad_words_ids force_words_ids suppress_tokens begin_suppress_tokens sequence_bias
+        exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id eos_token_id
         top_p_reset_ids input_prefix input_suffix input_extra response_fields guideline
         prompt_mode guardrails safety_model safetySettings safety_settings
         """,
@@ -166,7 +168,7 @@ REFUSED: Mapping[str, Refused] = {
         _ADAPTER,
         """
         lora lora_path lora_request lora_adapter lora_adapters lora_id lora_name lora_config
-        lora_scale adapter adapters adapter_id adapter_source
+        lora_scale lora_weights adapter adapters adapter_id adapter_source
         """,
     ),
     **_same(

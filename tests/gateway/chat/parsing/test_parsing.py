@@ -9,12 +9,13 @@ import pytest
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.chat.parsing.chain import Chain
 from gateway.chat.parsing.pieces import Content, Parser, Piece, Reasoning
+from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import OutputParsing
 from gateway.generation.writer import Head
 from runtime.messages.request import RequestOutput
 from tests.kit.chat.answers import chunks_of
-from tests.kit.chat.cuts import Markup, deltas
+from tests.kit.chat.cuts import Markup, deltas, parsing_of
 
 HEAD = Head("chatcmpl-1", 1, "m", "fp")
 
@@ -64,3 +65,21 @@ def test_parsers_one_behind_the_other() -> None:
     assert parser.feed("a~b~c") == [Reasoning("b"), Content("A")]
     assert parser.feed("") == []
     assert parser.finish() == [Content("C")]
+
+
+@pytest.mark.parametrize(
+    ("said", "stop_reason", "reason"),
+    [
+        ('{"name": "f", "arguments": {"a": "x', "STOP", "stop"),
+        ('{"name": "f", "arguments": {', "[", "stop"),
+        ('{"name": "f", "arguments": {"a": "x"}}', "</tool_call>", "tool_calls"),
+        ('{"name": "f", "arguments": {"a": "x"}}</tool_call>', None, "tool_calls"),
+    ],
+)
+def test_a_call_that_a_stop_string_cuts_is_no_call_to_make(
+    said: str, stop_reason: str | None, reason: str
+) -> None:
+    assembler = Assembler(["r"], [3], parsing=parsing_of(HERMES))
+    assembler.push([RequestOutput("r", [1], f"<tool_call>{said}", "stop", stop_reason=stop_reason)])
+    assert assembler.finish_reasons == [reason]
+    assert [call.name for call in assembler.result().choices[0].calls] == ["f"]

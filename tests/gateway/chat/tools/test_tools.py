@@ -15,6 +15,7 @@ from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.dialects.hermes import HERMES
 from gateway.chat.tools.dialects.mistral import MISTRAL
 from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.chat.tools.functions import argument_schema
 from gateway.chat.tools.tool_constraint import hidden_tokens, make_tool_constraint
 from gateway.chat.tools.tool_use import ToolUse
 from gateway.settings.schema import ToolDialect
@@ -391,3 +392,16 @@ def test_marks_that_have_to_be_shown() -> None:
 def test_the_dialects_of_the_settings() -> None:
     """Every dialect can be set by its name, and nothing else."""
     assert set(get_args(ToolDialect)) == {"auto", *DIALECTS}
+
+
+@pytest.mark.parametrize("named", ['"object"', "null", '["object", "null"]'])
+def test_arguments_are_an_object_however_their_type_is_said(named: str) -> None:
+    raw = msgspec.Raw(f'{{"type": {named}, "properties": {{"a": {{}}}}}}'.encode())
+
+    assert argument_schema(raw, "tools[0]").schema["type"] == "object"
+
+
+@pytest.mark.parametrize("named", ['"array"', '["string", "null"]', "[]", "7"])
+def test_arguments_that_are_no_object_are_refused(named: str) -> None:
+    with pytest.raises(InvalidRequest, match="JSON schema of an object"):
+        argument_schema(msgspec.Raw(f'{{"type": {named}}}'.encode()), "tools[0]")
