@@ -25,7 +25,7 @@ def test_chat_reports_a_refusal(tmp_path: Path) -> None:
     answer = lockgate(tmp_path, *CHAT, "--message", "hello", "--max-tokens", "0")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith("lockgate: ")
-    assert "max_tokens" in answer.stderr
+    assert "`--max-tokens` is 0" in answer.stderr
 
 
 def test_chat_holds_a_conversation(tmp_path: Path) -> None:

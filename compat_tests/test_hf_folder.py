@@ -122,9 +122,10 @@ def test_same_vocabulary_as_the_gguf_file(ours: Tokenizer, gguf_path: Path) -> N
 
     assert isinstance(ours, HFTokenizer)
     assert isinstance(ours.encoder, TiktokenEncoder)
-    for name in set(FIELDS) - {"eog_token_ids"}:
+    for name in set(FIELDS) - {"eog_token_ids", "control_tokens"}:
         assert getattr(ours, name) == getattr(theirs, name), name
     assert ours.eog_token_ids == theirs.eog_token_ids - {word}
+    assert ours.control_tokens == theirs.control_tokens - {"</s>"}
     assert ours.token_bytes(word) == b"</s>"
     different = [i for i in range(ours.vocab_size) if ours.token_bytes(i) != theirs.token_bytes(i)]
     for token_id in set(different) - {word}:
