@@ -16,6 +16,14 @@ from runtime.errors import InvalidRequest
 NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 """The schema of a function that declares none."""
 
+_OPENING = frozenset(
+    (
+        *("additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames"),
+        *("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "minProperties"),
+    )
+)
+"""Keywords by which an object with `properties: {}` may have properties after all."""
+
 MAX_REMEMBERED_LENGTH = 8192
 """Characters of a schema that is parsed once and remembered."""
 
@@ -43,9 +51,18 @@ def _parsed(text: bytes, param: str) -> ArgumentSchema:
         )
     schema = {**schema, "type": "object"}
     try:
-        return _argument_schema(schema, closed(schema))
+        return _argument_schema(schema, _closed(schema))
     except RecursionError as error:
         raise InvalidRequest(f"`{param}` is nested too deeply.", param=param) from error
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without properties that it does not name. A function with an empty list of
+    parameters has none, as generators write it; within its arguments such an object is free."""
+    if schema.get("properties") == {} and not _OPENING & schema.keys():
+        return {**schema, "additionalProperties": False}
+    named: dict[str, Any] = closed(schema)
+    return named
 
 
 def _no_arguments() -> ArgumentSchema:

@@ -405,3 +405,24 @@ def test_arguments_are_an_object_however_their_type_is_said(named: str) -> None:
 def test_arguments_that_are_no_object_are_refused(named: str) -> None:
     with pytest.raises(InvalidRequest, match="JSON schema of an object"):
         argument_schema(msgspec.Raw(f'{{"type": {named}}}'.encode()), "tools[0]")
+
+
+@pytest.mark.parametrize(
+    ("fields", "takes_none"),
+    [
+        ({"properties": {}}, True),
+        ({"properties": {}, "required": [], "title": "Nothing"}, True),
+        ({"properties": {}, "additionalProperties": True}, False),
+        ({"properties": {}, "patternProperties": {"^x": {}}}, False),
+        ({}, False),
+        ({"properties": {"data": {"type": "object", "properties": {}}}}, False),
+    ],
+)
+def test_an_empty_list_of_parameters_is_none(fields: dict[str, Any], takes_none: bool) -> None:
+    schema = msgspec.Raw(msgspec.json.encode({"type": "object", **fields}))
+    closed = argument_schema(schema, "tools[0]").closed
+    data = closed.get("properties", {}).get("data", {})
+
+    is_closed = closed.get("additionalProperties") is False and not closed.get("properties")
+    assert is_closed == takes_none
+    assert data.get("additionalProperties") is not False
