@@ -77,8 +77,9 @@ def engine_processes() -> list[psutil.Process]:
 
 async def text_of(stream: TokenStream) -> str:
     text = ""
-    async for outputs in stream:
-        text += "".join(output.text for output in outputs)
+    with anyio.fail_after(60):
+        async for outputs in stream:
+            text += "".join(output.text for output in outputs)
     return text
 
 
