@@ -32,7 +32,7 @@ from runtime.engines.tensorrt_llm.setup.auto import fill_settings
 from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint, read_checkpoint
 from runtime.engines.tensorrt_llm.setup.options import build_arguments, find_sizes
 from runtime.engines.tensorrt_llm.setup.package import Package, find_class, load_package
-from runtime.engines.tensorrt_llm.submission import Submission
+from runtime.engines.tensorrt_llm.submission import Submission, num_whole_tokens
 from runtime.engines.tensorrt_llm.watchdog import Watchdog
 from runtime.errors import (
     ContextLengthExceeded,
@@ -144,16 +144,14 @@ class TensorRTEngine:
         if not self._running:
             return True
         scored = [each.request for each in self._running.values() if each.is_scoring]
-        return self._scored_prompts.has_room(request, scored) and self._fits(
-            self._submission(request)
-        )
+        return self._scored_prompts.has_room(request, scored) and self._fits(request)
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
         request = self._settle_tag(request)
         check_features(request, self._features, "tensorrt_llm")
         self._check(request)
-        submission = self._submission(request)
+        submission = Submission(request, self.limits.max_model_len, self._tokenizer)
         sequence = Sequence(submission, self._end_tokens, time.monotonic())
         self._running[request.request_id] = sequence
         if not submission.max_tokens:  # the answer already has its full length
@@ -164,9 +162,6 @@ class TensorRTEngine:
         except InvalidRequest:
             del self._running[request.request_id]
             raise
-
-    def _submission(self, request: Request) -> Submission:
-        return Submission(request, self.limits.max_model_len, self._tokenizer)
 
     def _settle_tag(self, request: Request) -> Request:
         """The request, without its structural tag if the package cannot enforce that. Raises
@@ -305,7 +300,7 @@ class TensorRTEngine:
                 param=param,
             )
 
-    def _fits(self, submission: Submission) -> bool:
+    def _fits(self, request: Request) -> bool:
         """Whether the KV cache has room for the prompts and whole answers of all requests. Always
         True if its size is unknown, and with MAX_UTILIZATION: that policy keeps no room for answers
         and decides by itself."""
@@ -313,7 +308,7 @@ class TensorRTEngine:
         if not num_kv_tokens or self._settings.scheduler_policy == "MAX_UTILIZATION":
             return True
         reserved = [sequence.num_reserved_tokens for sequence in self._running.values()]
-        reserved.append(len(submission.token_ids) + submission.max_tokens)
+        reserved.append(num_whole_tokens(request, self.limits.max_model_len))
         return sum(_whole_blocks(number) for number in reserved) <= num_kv_tokens
 
     async def _submit(self, sequence: Sequence) -> None:

@@ -68,6 +68,13 @@ class Submission:
         return max(min(wanted, self._max_model_len - len(self.token_ids)), 0)
 
 
+def num_whole_tokens(request: Request, max_model_len: int) -> int:
+    """Tokens of the prompt and the whole answer, as far as the context has room, wherever the
+    answer stands. The package generates at least one."""
+    answer = max(request.sampling.max_tokens, 1)
+    return min(len(request.prompt_token_ids) + answer, max_model_len)
+
+
 def _forced_token_ids(
     request: Request, output_token_ids: list[int], tokenizer: Tokenizer
 ) -> list[int]:
