@@ -65,15 +65,14 @@ class Supervisor:
     async def start(self) -> None:
         """Begin to keep an engine running. Returns at once: loading goes on in its process."""
         assert self._task is None, "supervisor started twice: this is a bug"
-        self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+        self._begin()
 
     async def stop(self) -> None:
         """End the engine process and wait until it is gone."""
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
         self._task = None
         if self._guard is not None:
             await asyncio.to_thread(self._guard.close)
@@ -99,11 +98,22 @@ class Supervisor:
         if self.client.state == "failed":
             self.client.lost("starting", "The engine is starting again.")
         if self._task.done():
-            self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+            self._begin()
         elif self._run is not None:
             self._run.end()
         else:
             self._no_pause.set()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+        self._task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        """Nobody waits for the task before `stop`, so its error would stay unknown until then."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("supervisor_failed", exc_info=error)
+            reason = f"The engine's supervisor has failed: {type(error).__name__}: {error}"
+            self.client.lost("failed", reason)
 
     async def _keep_running(self) -> None:
         await asyncio.to_thread(clear_stale_folders)
@@ -129,6 +139,9 @@ class Supervisor:
             reason = await run.to_the_end()
         except (OSError, zmq.ZMQError) as error:
             reason = f"The engine process cannot be started: {error}"
+        except Exception as error:  # an engine that nobody watches would never come back
+            log.exception("engine_not_watched")
+            reason = f"The engine process cannot be watched: {type(error).__name__}: {error}"
         finally:
             self._run = None
             watch.cancel()
