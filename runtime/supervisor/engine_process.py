@@ -27,6 +27,8 @@ class EngineProcess:
 
     def __init__(self, config: WorkerConfig, output: EngineOutput | None) -> None:
         """Starts it. Raises OSError when that fails; then nothing is left running."""
+        self.num_outputs = 0
+        """Counts pieces of what it has written to its standard streams, if they are read here."""
         self._process = _start(config.engine, output)
         try:
             self._configure(config, output)
@@ -70,13 +72,16 @@ class EngineProcess:
 
     def _configure(self, config: WorkerConfig, output: EngineOutput | None) -> None:
         if output is not None:
-            forward(self._process, output.write)
+            forward(self._process, output.write, self._count_output)
         stdin = self._process.stdin
         assert stdin is not None, "the process was started with a pipe"
         encoded = msgspec.msgpack.encode(config)
         with contextlib.suppress(BrokenPipeError):  # it has died; `ended` tells of what
             stdin.write(len(encoded).to_bytes(4, "big") + encoded)
             stdin.flush()  # and stays open: its end tells the engine that the gateway is gone
+
+    def _count_output(self) -> None:
+        self.num_outputs += 1
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread of its own: one of a pool might come late, or keep the loop from closing."""

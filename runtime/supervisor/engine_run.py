@@ -16,17 +16,31 @@ import structlog
 from runtime.client.channel import Channel
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
+from runtime.config.engines import ENGINES
 from runtime.config.worker import WorkerConfig
 from runtime.messages.flight_record import FILE_NAME, read_record
-from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
+from runtime.messages.wire import (
+    EXIT_ENGINE_FATAL,
+    EXIT_FATAL,
+    Fatal,
+    FromEngine,
+    Loading,
+    Ready,
+    Stop,
+)
 from runtime.supervisor.engine_output import EngineOutput, form_of
 from runtime.supervisor.engine_process import EngineProcess
+from runtime.supervisor.load_watch import LoadWatch
 from runtime.supervisor.run_folder import run_folder
+from runtime.supervisor.signs_of_life import read_signs
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+SIGN_SECONDS = 2.0
+"""How often an engine that loads is looked at for signs of life."""
 
 CRASH_SIGNALS = frozenset(
     getattr(signal, name)
@@ -51,13 +65,17 @@ class EngineRun:
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None,
         output: EngineOutput | None = None,
+        gpu_bytes: Callable[[], int] = int,
     ) -> None:
         self._config = config
+        self._gpu_bytes = gpu_bytes
+        self._load = LoadWatch(config.start_timeout, client.starts)
         self._model_path = model_path
         self._client = client
         self._on_event = on_event
         self._output = output
         self._ready = False
+        self._has_hung = False
         self._returncode = 0
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
@@ -97,6 +115,11 @@ class EngineRun:
         return self._fatal is not None and not self._ready
 
     @property
+    def has_hung(self) -> bool:
+        """Whether it was given up while it loaded. Another start would most likely hang too."""
+        return self._has_hung
+
+    @property
     def died_loading(self) -> bool:
         """Whether a signal ended it before it was ready."""
         return not self._ready and self._returncode < 0
@@ -115,9 +138,11 @@ class EngineRun:
             record = folder / FILE_NAME
             try:
                 process = self._process = EngineProcess(self._worker_config(record), self._output)
+                looks = asyncio.create_task(self._look_for_signs(process))
                 try:
                     return await self._watch(process)
                 finally:
+                    looks.cancel()
                     await process.end()
                     self._channel.drain()
             finally:
@@ -153,6 +178,16 @@ class EngineRun:
         await self._hear_last_words()
         return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
+    async def _look_for_signs(self, process: EngineProcess) -> None:
+        """While it loads: its messages are rare, and a library may say nothing for minutes."""
+        while not self._ready:
+            now = time.monotonic()
+            signs = await asyncio.to_thread(read_signs, process.pid, now)
+            if not self._ready:
+                outside = {"num_lines": process.num_outputs, "gpu_bytes": self._gpu_bytes()}
+                self._load.on_signs(msgspec.structs.replace(signs, **outside))
+            await asyncio.sleep(SIGN_SECONDS)
+
     async def _hear_last_words(self) -> None:
         if self._returncode in (EXIT_FATAL, EXIT_ENGINE_FATAL):
             with contextlib.suppress(TimeoutError):
@@ -162,6 +197,8 @@ class EngineRun:
     def _receive(self, message: FromEngine) -> None:
         self._last_heard = time.monotonic()
         match message:
+            case Loading(phase, fraction):
+                self._load.on_phase(phase, fraction)
             case Ready():
                 assert self._channel is not None
                 self._ready = True
@@ -183,8 +220,9 @@ class EngineRun:
             return self._fatal  # it was to end of itself
         if self._ready and silence > self._config.heartbeat_timeout:
             return f"The engine has been silent for {silence:.0f} seconds."
-        if not self._ready and silence > self._config.start_timeout:
-            return f"The engine did not start within {self._config.start_timeout:.0f} seconds."
+        if not self._ready and (why := self._load.why_given_up()):
+            self._has_hung = True
+            return f"{why} {ENGINES[self._config.name].start_advice}".rstrip()
         return None
 
 
