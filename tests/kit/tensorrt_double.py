@@ -12,7 +12,7 @@ import pytest
 from tests.kit.root import ROOT
 
 DOUBLES = Path(__file__).parent / "doubles"
-RELEASES = ("1.2", "1.3", "1.4")
+STABLE, EARLY, LATE = RELEASES = ("1.2.1", "1.3.0rc15", "1.3.0rc29")
 
 _loaded: dict[str, dict[str, ModuleType]] = {}
 """Modules of each release: making their classes takes longer than most tests."""

@@ -13,7 +13,7 @@ from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
 from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.kit.serving import MODEL, RunningServer, running_server, tensorrt_settings
-from tests.kit.tensorrt_double import RELEASES, findable
+from tests.kit.tensorrt_double import LATE, RELEASES, STABLE, findable
 
 SENTENCE = "Schöne Grüße, 狐狸! "
 PERSON = {
@@ -112,7 +112,7 @@ def adapter_settings(folder: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="module", params=["1.2", "1.4"])
+@pytest.fixture(scope="module", params=[STABLE, LATE])
 def adapter_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:

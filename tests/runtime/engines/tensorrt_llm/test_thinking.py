@@ -20,7 +20,7 @@ from runtime.tokenizers.load import load_tokenizer
 from tests.kit.engines import a_request, engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE, write_tensorrt_model
 from tests.kit.serving import MODEL, running_server
-from tests.kit.tensorrt_double import RELEASES, double_of, findable
+from tests.kit.tensorrt_double import LATE, RELEASES, STABLE, double_of, findable
 
 START, END = VOCAB_SIZE, VOCAB_SIZE + 1
 SAY = [*b"Let me think about it. "] * 4
@@ -95,7 +95,7 @@ def test_budgets_side_by_side_and_over_a_restart(make: Make):
         assert told + rest["again"] == whole["message"]
 
 
-@pytest.mark.parametrize("make", ["1.2"], indirect=True)
+@pytest.mark.parametrize("make", [STABLE], indirect=True)
 def test_a_thought_of_the_answers_own_is_found_by_its_tokens(make: Make):
     """A request that goes on inside a block that the answer has opened."""
     engine = make()
@@ -108,7 +108,7 @@ def test_a_thought_of_the_answers_own_is_found_by_its_tokens(make: Make):
     assert END not in answer[:2]
 
 
-@pytest.mark.parametrize("make", ["1.4"], indirect=True)
+@pytest.mark.parametrize("make", [LATE], indirect=True)
 def test_what_would_break_a_thought_is_refused_by_name(make: Make):
     wanted = StructuredOutput(choice=("a", "b"))
     engine = make()
@@ -124,7 +124,7 @@ def test_what_would_break_a_thought_is_refused_by_name(make: Make):
     assert caught.value.param == "thinking_token_budget"
 
 
-@pytest.mark.parametrize("make", ["1.2", "1.4"], indirect=True)
+@pytest.mark.parametrize("make", [STABLE, LATE], indirect=True)
 def test_calls_that_may_come_are_no_reason_to_refuse(make: Make):
     """A tag that the package holds to leaves the rest of the text free (the double's guide calls at
     once). What it cannot hold to is left to the model, and the budget is kept."""
@@ -142,7 +142,7 @@ def test_calls_that_may_come_are_no_reason_to_refuse(make: Make):
 
 
 @pytest.mark.parametrize("late", [0, 1])
-@pytest.mark.parametrize("make", ["1.2"], indirect=True)
+@pytest.mark.parametrize("make", [STABLE], indirect=True)
 def test_nothing_is_forced_twice_where_tokens_are_shown_late(make: Make, late: int):
     """As with the overlap scheduler."""
     from tensorrt_llm.tensor import logits_tensor
@@ -168,7 +168,7 @@ def test_nothing_is_forced_twice_where_tokens_are_shown_late(make: Make, late: i
     assert answer[budget + 2 :] == SAY[budget + 2 : 20]
 
 
-@pytest.mark.parametrize("release", ["1.2", "1.4"])
+@pytest.mark.parametrize("release", [STABLE, LATE])
 def test_a_budget_over_http(release: str, tmp_path: Path):
     """The tag that the template writes opens the block, and the budget ends it."""
     folder = write_thinker(tmp_path / "model", certain=True)

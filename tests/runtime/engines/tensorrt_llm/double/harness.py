@@ -25,10 +25,10 @@ class Double:
     def __init__(self, release: str) -> None:
         package = sys.modules[NAME]
         self.release = release
-        self.version = package.__version__
         self.LLM = package.LLM
         self.SamplingParams = package.SamplingParams
         self.llmapi = importlib.import_module(f"{NAME}.llmapi")
+        self.executor = importlib.import_module(f"{NAME}.executor")
         self.facts = importlib.import_module(f"{NAME}.facts")
         self.token_maker = importlib.import_module(f"{NAME}.token_maker")
         self.plan = importlib.import_module(f"{NAME}.plan")

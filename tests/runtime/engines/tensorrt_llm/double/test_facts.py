@@ -33,9 +33,10 @@ PENALTIES = (
 """Each is so large that no token comes twice while there is another one."""
 
 NAMES: dict[str, Callable[[Double], Any]] = {
-    "version": lambda d: d.version,
     "has_tensorrt_engine": lambda d: d.has("_tensorrt_engine"),
     "lora_module": lambda d: f"{NAME}.{next(name for name in LORA_MODULES if d.has(name))}",
+    "has_engine_dead_error": lambda d: hasattr(d.executor, "EngineDeadError"),
+    "get_kv_cache_capacity": lambda d: hasattr(d.LLM, "get_kv_cache_capacity"),
     "decoding_type_is_field": lambda d: (
         "decoding_type" in d.llmapi.DraftTargetDecodingConfig.model_fields
     ),

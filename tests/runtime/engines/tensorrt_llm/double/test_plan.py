@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.kit.tensorrt_double import STABLE
 from tests.runtime.engines.tensorrt_llm.double.harness import (
     EOS,
     PROMPT,
@@ -56,7 +57,7 @@ def test_a_plan_with_a_misspelt_key_is_refused(start: Start) -> None:
 def test_an_answer_goes_on_where_it_was_cut(
     prompt: list[int], cut: int, plan: dict[str, Any]
 ) -> None:
-    with loaded("1.2") as double:
+    with loaded(STABLE) as double:
         model = double.token_maker.TokenMaker(double.plan.Plan(**plan), VOCAB, EOS)
     whole = model.answer(prompt, 12)
     rest = model.answer(prompt + whole[:cut], 12 - cut) if EOS not in whole[:cut] else []
