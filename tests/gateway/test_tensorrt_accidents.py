@@ -1,5 +1,6 @@
 """Accidents of TensorRT-LLM below a whole server, on each release's double: no client notices."""
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,10 @@ from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.kit.serving import MODEL, RunningServer, running_server, text_of_chunks, wait_for
 from tests.kit.tensorrt_double import RELEASES, findable
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="TensorRT-LLM runs on Linux alone"),
+]
 
 NUM_TOKENS = 150
 LONG = {
