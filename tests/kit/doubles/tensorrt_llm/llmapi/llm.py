@@ -163,10 +163,10 @@ class LLM:
         )
         return result
 
-    def get_kv_cache_capacity(self) -> list[dict[str, int]]:
-        """How much the KV cache holds, one record for each GPU; known before the first request."""
+    def get_kv_cache_capacity(self) -> dict[str, int]:
+        """How much the KV cache on the GPU holds; known before the first request."""
         assert self._executor is not None
-        return [self._executor.kv_cache_capacity]
+        return self._executor.kv_cache_capacity
 
     def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
         """Records of iterations since the last call; needs `enable_iter_perf_stats`."""

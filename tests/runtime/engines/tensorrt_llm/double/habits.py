@@ -277,7 +277,7 @@ async def capacity(double: Double, start: Start) -> list[int]:
         await double.output(llm, max_tokens=1)
         stats = llm.get_stats(timeout=WAIT)[0]["kvCacheStats"]
         return [stats["maxNumBlocks"], stats["tokensPerBlock"], 64]
-    [record] = llm.get_kv_cache_capacity()
+    record = llm.get_kv_cache_capacity()
     return [record[name] for name in ("maxNumBlocks", "tokensPerBlock", "maxNumTokens")]
 
 
