@@ -188,3 +188,26 @@ def test_a_policy_that_pauses_answers_offers_no_structured_output(make: Make) ->
         engine.add(request(structured_output=wanted))
     assert error.value.param == "response_format"
     assert len(engine_answers(engine, request())["r"].token_ids) == 8
+
+
+@pytest.mark.parametrize("stream_interval", [1, 3])
+def test_paused_answers_come_out_whole(make: Make, stream_interval: int) -> None:
+    """With a policy that pauses answers when the cache is full. No token is lost or comes twice,
+    and the pause is no hang."""
+    tensorrt = {"scheduler_policy": "MAX_UTILIZATION", "no_progress_timeout": 30.0}
+    engine = make(
+        {**tensorrt, "extra": {"stream_interval": stream_interval}},
+        plan={**PLAIN, "kv_tokens": 256},
+    )
+    prompts = [[number, 7] for number in range(6)]
+    requests = [
+        request(str(number), prompt_token_ids=prompt, max_tokens=100, logprobs=0)
+        for number, prompt in enumerate(prompts)
+    ]
+
+    whole = engine_answers(engine, *requests)
+
+    for number, prompt in enumerate(prompts):
+        answer = whole[str(number)]
+        assert answer.token_ids == expected(PLAIN, prompt, 100)
+        assert len(answer.logprobs or []) == 100
