@@ -37,7 +37,7 @@ async def checked_parameters(double: Double, start: Start) -> list[str]:
         {"logprobs": 101},
         {"anything": 1},
     ]
-    return [error_of(lambda each=each: double.SamplingParams(**each))[0] for each in wrong]  # type: ignore[misc]
+    return [error_of(lambda each=each: double.SamplingParams(**each))[0] for each in wrong]
 
 
 async def truth_as_a_number(double: Double, start: Start) -> list[int | None]:
@@ -72,7 +72,7 @@ async def refused_at_once(double: Double, start: Start) -> list[str]:
         (PROMPT, double.SamplingParams()),
         (PROMPT, unplayed),
     ]
-    return [error_of(lambda call=call: llm.generate_async(*call))[0] for call in calls]  # type: ignore[misc]
+    return [error_of(lambda call=call: llm.generate_async(*call))[0] for call in calls]
 
 
 async def no_room_for_an_answer(double: Double, start: Start) -> tuple[str, int]:
