@@ -25,7 +25,7 @@ class Tool(Struct, kw_only=True):
     """A tool that the model may call. This server has functions; tools of any other type are
     skipped."""
 
-    type: str
+    type: Annotated[str, Meta(examples=[FUNCTION])]
     function: FunctionDefinition | None = None
 
 
