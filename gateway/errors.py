@@ -36,7 +36,7 @@ MAX_WORD = 200
 MAX_MESSAGE = 4000
 """The same for a message, which loses its middle."""
 
-_LONG_WORD = re.compile(r"([^\s`'\"]{%d})[^\s`'\"]+" % MAX_WORD)
+_LONG_WORD = re.compile(rf"([^\s`'\"]{{{MAX_WORD}}})[^\s`'\"]+")
 _CUT = "…"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from gateway.chat.template.environment import compile_template
+from gateway.chat.template.environment import compile_template, variables_of
 from gateway.chat.template.message_support import MessageSupport, adapted, probe_messages
 from gateway.chat.template.probe import probe_messages_with_tools, probe_tools
 from gateway.chat.template.tool_support import ToolSupport
@@ -22,8 +22,9 @@ RESERVED = frozenset(
 class ChatTemplate:
     """One model's template, compiled.
 
-    `source` is its text. `messages` describes the messages that the template takes, and `tools`
-    what it does with tools. Creating a ChatTemplate takes milliseconds, rendering microseconds.
+    `source` is its text, and `reads` are the variables that it reads. `messages` describes the
+    messages that the template takes, and `tools` what it does with tools. Creating a ChatTemplate
+    takes milliseconds, rendering microseconds.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ChatTemplate:
         self._tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | self._tokens.keys()
         self._compiled = compile_template(source)
+        self.reads = variables_of(source)
         self.messages: MessageSupport = self._probe_messages()
         self.tools: ToolSupport = probe_tools(self._render, self.messages)
 

@@ -84,7 +84,7 @@ def _assistant_turn(message: AssistantMessage, where: str) -> Turn:
     ]
     if message.function_call is not None:
         calls.append(_call(ToolCall(message.function_call), f"{where}.function_call"))
-    reasoning = message.reasoning_content or message.reasoning or ""
+    reasoning = message.reasoning_content or message.reasoning or message.thinking or ""
     content = message.refusal if message.content is None else message.content
     if content is None and not calls and not reasoning:
         raise InvalidRequest(
