@@ -85,6 +85,8 @@ class UnknownModel(InvalidRequest):
             if is_restricted
             else ("", "This server has")
         )
+        if len(name) > MAX_WORD:
+            name = name[:MAX_WORD] + _CUT
         super().__init__(
             f"The model `{name}` does not exist{whose}. {has}: {names}.",
             param="model",
