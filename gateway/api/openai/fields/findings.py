@@ -40,14 +40,13 @@ class Findings:
         """Notes the undeclared fields of all objects in a value: a field of one kind of object
         once, at its first place. Raises InvalidRequest for those that would change the answer."""
         for each in undeclared(raw, place, where):
-            if is_null(each.value):
+            key, fate = (each.kind, each.name), INSIDE.get(each.kind, {}).get(each.name)
+            if is_null(each.value) or (key in self._seen and not isinstance(fate, Refused)):
                 continue
-            fate = INSIDE.get(each.kind, {}).get(each.name)
             if fate is None:
                 _check_spelling(each)
-            if isinstance(fate, Refused) or (each.kind, each.name) not in self._seen:
-                self._seen.add((each.kind, each.name))
-                self.take(each.path, each.value, fate)
+            self._seen.add(key)
+            self.take(each.path, each.value, fate)
 
 
 def _check_spelling(field: Undeclared) -> None:

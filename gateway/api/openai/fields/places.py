@@ -12,6 +12,8 @@ from gateway.api.openai.responses.protocol import ITEMS, ResponseTool
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
+_OPENINGS = (b"{", b"[")
+
 _TAGS: Mapping[type[Struct], tuple[str, str]] = {
     Tool: ("type", FUNCTION),
     ResponseTool: ("type", FUNCTION),
@@ -76,20 +78,29 @@ def undeclared(raw: Raw, place: Place, where: str) -> Iterator[Undeclared]:
     opening = bytes(memoryview(raw)[:1])
     if opening == b"[" and place.items is not None:
         for index, item in enumerate(_decode_list(raw)):
-            yield from undeclared(item, place.items, f"{where}[{index}]")
+            if bytes(memoryview(item)[:1]) in _OPENINGS:
+                yield from undeclared(item, place.items, f"{where}[{index}]")
     elif opening == b"{" and place.shapes:
-        yield from _in_object(_decode_fields(raw), place, where)
+        fields = _decode_fields(raw)
+        if (shape := _shape_of(fields, place)) is not None:
+            yield from _in_object(fields, shape, where)
 
 
-def _in_object(fields: Mapping[str, Raw], place: Place, where: str) -> Iterator[Undeclared]:
-    tag = msgspec.json.decode(fields.get(place.tag_field, Raw(b"null")))
-    shape = place.shapes.get(place.default if tag is None else str(tag))
-    if shape is None:
-        return
-    for name, value in fields.items():
-        if name not in shape.known:
-            yield Undeclared(shape.kind, where, name, value)
-        elif (inner := shape.inner.get(name)) is not None:
+def _shape_of(fields: Mapping[str, Raw], place: Place) -> Shape | None:
+    """None for an object of another type."""
+    tag = fields.get(place.tag_field)
+    if tag is None or (written := bytes(tag)) == b"null":
+        return place.shapes.get(place.default)
+    plain = written[1:-1].decode()
+    return place.shapes.get(str(msgspec.json.decode(tag)) if "\\" in plain else plain)
+
+
+def _in_object(fields: Mapping[str, Raw], shape: Shape, where: str) -> Iterator[Undeclared]:
+    if not fields.keys() <= shape.known:
+        for name in fields.keys() - shape.known:
+            yield Undeclared(shape.kind, where, name, fields[name])
+    for name, inner in shape.inner.items():
+        if (value := fields.get(name)) is not None and bytes(memoryview(value)[:1]) in _OPENINGS:
             yield from undeclared(value, inner, f"{where}.{name}")
 
 
