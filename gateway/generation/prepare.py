@@ -30,6 +30,7 @@ MAX_UNREAD = 20
 """Variables of a chat template that are reported because it does not read them."""
 
 NOT_REASONING = "the model does not think before it answers"
+NOT_SHOWN = "the model's chat template does not show names"
 NOT_READ = "the model's chat template does not read it"
 
 MAX_ECHO = 16_000_000
@@ -99,6 +100,11 @@ def unused_in(conversation: Conversation, model: ServedModel) -> Mapping[str, st
     unread = conversation.variables.keys() - template.reads
     return {
         **dict.fromkeys(_plan_thinking(conversation, model, template).unused, NOT_REASONING),
+        **{
+            place: NOT_SHOWN
+            for role, place in conversation.named.items()
+            if role not in template.shows_names
+        },
         **{f"chat_template_kwargs.{name}": NOT_READ for name in sorted(unread)[:MAX_UNREAD]},
     }
 

@@ -18,13 +18,17 @@ RESERVED = frozenset(
 )
 """Template variables that requests set by other parameters, or cannot set."""
 
+_NAME = "name7f3a"
+_NAMED = ("system", "user", "assistant")
+
 
 class ChatTemplate:
     """One model's template, compiled.
 
     `source` is its text, and `reads` are the variables that it reads. `messages` describes the
-    messages that the template takes, and `tools` what it does with tools. Creating a ChatTemplate
-    takes milliseconds, rendering microseconds.
+    messages that the template takes, and `tools` what it does with tools. `shows_names` are the
+    roles whose participants' names are in prompts. Creating a ChatTemplate takes milliseconds,
+    rendering microseconds.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class ChatTemplate:
         self.reads = variables_of(source)
         self.messages: MessageSupport = self._probe_messages()
         self.tools: ToolSupport = probe_tools(self._render, self.messages)
+        self.shows_names = frozenset(filter(self._shows_name, _NAMED))
 
     def render(
         self,
@@ -92,6 +97,15 @@ class ChatTemplate:
             return self.render(messages, variables=variables)
         except InvalidRequest:
             return None
+
+    def _shows_name(self, role: str) -> bool:
+        user: Mapping[str, str] = {"role": "user", "content": "q"}
+        named = {"role": role, "content": "q", "name": _NAME}
+        shapes = {"system": [named, user], "user": [named], "assistant": [user, named, user]}
+        try:
+            return _NAME in self.render(adapted(shapes[role], self.messages))
+        except InvalidRequest:
+            return False
 
     def _probe_messages(self) -> MessageSupport:
         support = probe_messages(self._render)

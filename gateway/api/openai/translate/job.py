@@ -13,7 +13,7 @@ from gateway.api.openai.translate.checks import (
     num_candidates,
     num_choices,
 )
-from gateway.api.openai.translate.messages import turns_of
+from gateway.api.openai.translate.messages import named_roles, turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import sampling_params, token_limit
@@ -93,6 +93,7 @@ def conversation_of(data: ChatCompletionRequest) -> Conversation:
         continues_last=continuing is not None,
         opens_answer=data.add_generation_prompt is not False,
         variables=data.chat_template_kwargs or {},
+        named=named_roles(data.messages),
     )
 
 

@@ -165,6 +165,21 @@ def test_any_name_in_any_object_is_reported_or_refused(
         assert name.casefold() in response.json()["error"]["message"].casefold()
 
 
+def test_names_that_the_template_does_not_show_are_reported(open_server: RunningServer):
+    """Those of functions are for their results."""
+    roles = ("system", "user", "assistant", "developer", "user")
+    messages: list[dict[str, Any]] = [{"role": r, "content": "a", "name": "ann"} for r in roles]
+    result = {"role": "tool", "content": "x", "name": "f", "tool_call_id": "c"}
+    called = {"role": "assistant", "tool_calls": [CALL]}
+    history = [*HI, called, result, *messages]
+    response = open_server.post(CHAT, messages=history, max_tokens=3)
+
+    names = [f"messages[{index}].name" for index in (3, 4, 5)]
+    assert response.headers[HEADER] == ", ".join(names)
+    nameless = open_server.post(CHAT, messages=[*HI, called, result], max_tokens=3)
+    assert HEADER not in nameless.headers
+
+
 def test_a_field_is_reported_once_at_its_first_place(open_server: RunningServer):
     cached = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
     messages = [{"role": "user", "content": [cached, cached]}] * 30
