@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 import msgspec
 from msgspec import Raw, Struct, inspect
 
+from gateway.chat.parsing.spelling import unknown_parameter
 from gateway.chat.parsing.surrogates import find_half
 from runtime.errors import InvalidRequest
 
@@ -152,9 +153,7 @@ def _wrong_shape(text: str, kind: Any, where: str, body: bytes) -> InvalidReques
     if is_null and path and not path.endswith("]"):  # what may be left out may be null
         return _missing(path, allowed_values(kind, inner))
     if unknown := _UNKNOWN.match(reason):
-        name = _joined(path, unknown["field"])
-        message = f"`{name}` is not a parameter here. Leave it out."
-        return InvalidRequest(message, param=name, code="unknown_parameter")
+        return unknown_parameter(_joined(path, unknown["field"]), _declared(kind, inner))
     code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
     reason = _lowered(reason)
     if not path:
@@ -233,11 +232,22 @@ def allowed_values(kind: Any, path: str) -> list[str]:
     """The enum values allowed at `path` (msgspec's notation, `messages[0].role`) in a value of
     `kind`, or its examples. Empty if the field is not an enum, or has more than `MAX_VALUES`
     values."""
+    places = _places(kind, path)
+    words = dict.fromkeys(str(word) for place in _each(places) for word in _words(place))
+    return list(words) if len(words) <= MAX_VALUES else []
+
+
+def _declared(kind: Any, path: str) -> list[str]:
+    """The fields that an object at `path` may have."""
+    structs = [each for each in _each(_places(kind, path)) if isinstance(each, inspect.StructType)]
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _places(kind: Any, path: str) -> list[inspect.Type]:
     places = [_type_info(kind)]
     for step in _STEP.findall(path):
         places = [below for place in _each(places) for below in _below(place, step)]
-    words = dict.fromkeys(str(word) for place in _each(places) for word in _words(place))
-    return list(words) if len(words) <= MAX_VALUES else []
+    return places
 
 
 def _words(place: inspect.Type) -> Sequence[Any]:

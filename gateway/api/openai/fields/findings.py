@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from gateway.api.openai.fields.fates import Fate, Hint, Refused, is_one_of
 from gateway.api.openai.fields.inside import INSIDE
 from gateway.api.openai.fields.places import Place, Undeclared, undeclared
-from gateway.api.openai.fields.spelling import Spellings, misspelt
+from gateway.chat.parsing.spelling import Spellings, misspelt
 from runtime.errors import InvalidRequest
 
 

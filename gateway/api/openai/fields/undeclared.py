@@ -19,7 +19,7 @@ from gateway.api.openai.fields.fates import (
 from gateway.api.openai.fields.findings import Findings, is_null, refuse
 from gateway.api.openai.fields.other_servers import OTHER_SERVERS
 from gateway.api.openai.fields.places import Place, place_of, places_in
-from gateway.api.openai.fields.spelling import Spellings, misspelt
+from gateway.chat.parsing.spelling import Spellings, misspelt, unknown_parameter
 from gateway.api.openai.translate.unsupported import HARMLESS
 from gateway.http.decoding import MISTAKES, Settled, to_invalid_request
 from runtime.errors import InvalidRequest
@@ -90,11 +90,7 @@ class UndeclaredFields(Generic[T]):
             if isinstance(fate, Spread) and (place := place_of(fate.kind)) is not None:
                 found.look_inside(raw, place, name)
         elif self._is_closed and not is_null(raw):
-            raise InvalidRequest(
-                f"`{name}` is not a parameter here. Leave it out.",
-                param=name,
-                code="unknown_parameter",
-            )
+            raise unknown_parameter(name)
         elif not self._is_closed:
             found.take(name, raw, fate)
 

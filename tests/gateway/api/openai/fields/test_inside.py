@@ -133,6 +133,9 @@ def test_what_changes_nothing_is_reported_with_its_place(
         (CHAT, {"stream": True, "stream_options": {"includeUsage": True}}, "", "include_usage"),
         (CHAT, {"thinking": {"type": "enabled", "budgetTokens": 5}}, "", "budget_tokens"),
         (RESPONSES, output(callId="x"), "input[0].callId", "call_id"),
+        (CHAT, {"response_format": {"type": "json_schema", "jsonSchema": {}}}, "", "json_schema"),
+        (CHAT, {"structured_outputs": {"jsonObject": True}}, "", "json_object"),
+        (RESPONSES, {"text": {"format": {"type": "text", "Schema": 1}}}, "", "schema"),
     ],
 )
 def test_another_spelling_is_answered_with_the_right_one(

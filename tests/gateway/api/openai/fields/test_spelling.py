@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.openai.bodies import KINDS
-from gateway.api.openai.fields.spelling import MIN_LETTERS, Spellings
+from gateway.chat.parsing.spelling import MIN_LETTERS, Spellings
 from tests.kit.chat.answers import CHAT, HI, RESPONSES, TEXT, error_of
 from tests.kit.serving import RunningServer
 

@@ -29,11 +29,19 @@ class Spellings:
 
 def misspelt(path: str, meant: str) -> InvalidRequest:
     """The error of a field whose name means another."""
-    return InvalidRequest(
-        f"`{path}` is not a parameter here. Did you mean `{meant}`?",
-        param=path,
-        code="unknown_parameter",
-    )
+    return _unknown(path, f"Did you mean `{meant}`?")
+
+
+def unknown_parameter(path: str, known: Iterable[str] = ()) -> InvalidRequest:
+    """The error of a field that an object must not have. It names the one of the `known` fields
+    that is meant, if one is."""
+    meant = Spellings(known).meant(path.rpartition(".")[2])
+    return _unknown(path, "Leave it out.") if meant is None else misspelt(path, meant)
+
+
+def _unknown(path: str, advice: str) -> InvalidRequest:
+    message = f"`{path}` is not a parameter here. {advice}"
+    return InvalidRequest(message, param=path, code="unknown_parameter")
 
 
 def _letters(name: str) -> str:
