@@ -99,8 +99,8 @@ class ChatTemplate:
             return None
 
     def _shows_name(self, role: str) -> bool:
-        user: Mapping[str, str] = {"role": "user", "content": "q"}
-        named = {"role": role, "content": "q", "name": _NAME}
+        user: Mapping[str, Any] = {"role": "user", "content": "q"}
+        named: Mapping[str, Any] = {"role": role, "content": "q", "name": _NAME}
         shapes = {"system": [named, user], "user": [named], "assistant": [user, named, user]}
         try:
             return _NAME in self.render(adapted(shapes[role], self.messages))

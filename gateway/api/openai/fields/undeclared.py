@@ -19,8 +19,8 @@ from gateway.api.openai.fields.fates import (
 from gateway.api.openai.fields.findings import Findings, is_null, refuse
 from gateway.api.openai.fields.other_servers import OTHER_SERVERS
 from gateway.api.openai.fields.places import Place, place_of, places_in
-from gateway.chat.parsing.spelling import Spellings, misspelt, unknown_parameter
 from gateway.api.openai.translate.unsupported import HARMLESS
+from gateway.chat.parsing.spelling import Spellings, misspelt, unknown_parameter
 from gateway.http.decoding import MISTAKES, Settled, to_invalid_request
 from runtime.errors import InvalidRequest
 
