@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_line_loads_no_http_client() -> None:
     program = "import sys, gateway.__main__; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env=environment()).returncode == 0
+
+
+def test_chat_does_not_wait_for_a_server_that_has_given_its_engine_up(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.gguf"
+    empty.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    words = ("chat", *SCRIPTED, "--message", "hi", "--set", f"model.tokenizer={empty}")
+    ended = lockgate(tmp_path, *words)
+    assert ended.returncode == 2
+    assert "lockgate: the model cannot be served: " in ended.stderr
+    assert "there is no vocabulary" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "plan", "doctor"])
