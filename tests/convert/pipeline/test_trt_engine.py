@@ -60,7 +60,7 @@ def test_releases_without_the_builder(model: Path, capsys: pytest.CaptureFixture
     [
         ("fp8", [], "is quantized, which the builder does not load"),
         ("bf16", ["--max-seq-len", "65"], "the model ends at 64 tokens"),
-        ("bf16", ["--max-batch-size", "0"], "--max-batch-size 0: must be at least 1"),
+        ("bf16", ["--max-batch-size", "0"], "--max-batch-size: '0' is not a whole number from 1"),
     ],
 )
 def test_what_the_builder_cannot_do(
