@@ -129,6 +129,6 @@ def _legacy_classes() -> tuple[Any, Any]:
     except (ModuleNotFoundError, AttributeError) as error:
         raise SetupError(
             "model.name_or_path is a folder of TensorRT engines, which the installed TensorRT-LLM"
-            " cannot load any more: releases after 1.2 lack them. Serve the model's Hugging Face"
-            " folder instead, or install TensorRT-LLM 1.2."
+            " cannot load any more: late candidates of 1.3, and 1.4, lack the class for them. Serve"
+            " the model's Hugging Face folder instead, or install TensorRT-LLM 1.2."
         ) from error
