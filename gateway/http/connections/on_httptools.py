@@ -51,6 +51,8 @@ class OnHttpTools(Limited):
             self._plain_head = self._head_without_upgrade()
             return
         self.url = to_origin_form(self.parser.get_method(), self.url, self.headers)
+        if not self.url.startswith((b"/", b"*")):
+            raise ValueError("neither a path nor a URL of HTTP")
         is_older = self.parser.get_http_version() == "1.0"
         self.expect_100_continue = self.expect_100_continue and not is_older
         super().on_headers_complete()  # type: ignore[misc]
