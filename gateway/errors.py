@@ -133,11 +133,28 @@ class NotStored(InvalidRequest):
 def wrong_host(num_hosts: int) -> InvalidRequest:
     """The error for a request whose `Host` cannot be one."""
     message = (
-        f"The request has {num_hosts} headers `Host`. Send one."
-        if num_hosts > 1
+        (f"The request has {num_hosts} headers" if num_hosts else "The request has no header")
+        + " `Host`. Send one."
+        if num_hosts != 1
         else "The header `Host` is not a name or an address, with a port or without."
     )
     return InvalidRequest(message, param=None, code="invalid_host")
+
+
+def wrong_target() -> InvalidRequest:
+    """The error for a request whose first line names no path."""
+    message = (
+        "What the first line of the request asks for is neither a path, such as /v1/models, nor a"
+        " URL."
+    )
+    return InvalidRequest(message, param=None, code="invalid_target")
+
+
+class HTTPVersionNotSupported(LockgateError):
+    """The request is in another version of HTTP than 1.0 and 1.1."""
+
+    def __init__(self) -> None:
+        super().__init__("This server speaks HTTP/1.1 and HTTP/1.0.")
 
 
 class InvalidKey(LockgateError):
@@ -200,6 +217,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
     (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
     (RequestTimeout, 504, "server_error", "request_timeout"),
+    (HTTPVersionNotSupported, 505, "invalid_request_error", "http_version_not_supported"),
     (UnknownModel, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
@@ -223,6 +241,7 @@ _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     InvalidKey: {"www-authenticate": "Bearer"},
     BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the client may still send its body
     RequestTimeout: NEVER_RETRY,
+    HTTPVersionNotSupported: {"connection": "close", **NEVER_RETRY},
 }
 
 
@@ -273,7 +292,7 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case RateLimited(kind=kind, retry_after=wait):
             headers = NEVER_RETRY if wait is None else retry_headers(wait)
             return ErrorReply(status, ErrorBody(str(error), kind, None, code), headers)
-        case InvalidKey() | BodyTimeout() | RequestTimeout():
+        case InvalidKey() | BodyTimeout() | RequestTimeout() | HTTPVersionNotSupported():
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, dict(_OWN_HEADERS[type(error)]))
         case _:
