@@ -210,7 +210,7 @@ def _start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Pop
 
 
 def _environment(config: EngineConfig) -> Mapping[str, str]:
-    return {**engine_environment(config), **os.environ}
+    return engine_environment(config, os.environ)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

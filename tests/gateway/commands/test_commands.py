@@ -247,6 +247,28 @@ def test_doctor_finds_tensorrt_llm(
     assert (found["can_run"], found["version"], found["problems"]) == (True, "1.2.1", [])
 
 
+def doctor_of_tensorrt_llm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
+) -> list[str]:
+    """The lines about what TensorRT-LLM needs."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert main(["doctor", *options]) == 0
+    _, _, lines = capsys.readouterr().out.partition("What tensorrt_llm needs\n")
+    return lines.splitlines()
+
+
+def test_doctor_has_a_line_for_each_need_of_an_engine_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = doctor_of_tensorrt_llm(monkeypatch, capsys, "--set", "engine.name=tensorrt_llm")
+    names = ("Python", "CUDA toolkit", "compiler", "Open MPI", "MPI interfaces", "kernel caches")
+    for name, line in zip(names, lines, strict=False):
+        mark, words = line[:4], line[5:]
+        assert words.startswith(name)
+        assert (mark == "ok  ") != (" → " in words)
+    assert doctor_of_tensorrt_llm(monkeypatch, capsys) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
     """A library built for another CPU ends the process that imports it."""
