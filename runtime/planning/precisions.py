@@ -1,9 +1,9 @@
 """The weight formats of the TensorRT engine: their size, and which GPU runs which.
 
 Which GPU runs which format follows the support matrix of TensorRT-LLM 1.2 ("Quantization", hardware
-support), by compute capability. Sizes are in bits for one weight, scales included; embeddings,
-`lm_head`, norms, routers and biases stay in 16 bits, as ModelOpt's default `exclude_modules` leaves
-them.
+support), by compute capability, and public issues of the package where they know better. Sizes are
+in bits for one weight, scales included; embeddings, `lm_head`, norms, routers and biases stay in 16
+bits, as ModelOpt's default `exclude_modules` leaves them.
 """
 
 from collections.abc import Mapping
@@ -55,11 +55,27 @@ _GENERATIONS: Mapping[int, tuple[str, tuple[PrecisionName, ...]]] = {
     89: ("Ada", ("bf16", "fp8", "int8", "int4_awq")),
     90: ("Hopper", ("bf16", "fp8", "fp8_block", "int8", "int4_awq")),
     100: ("Blackwell", ("bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8")),
-    120: ("RTX Blackwell", ("bf16", "fp8", "int8", "nvfp4", "mxfp4", "mxfp8")),
+    120: ("RTX Blackwell", ("bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8")),
 }
 """From this compute capability on (times ten): the generation's name, and what it runs. FP8 by
-blocks is refused on Ada ("Unsupported SM version for FP8 block scaling GEMM"). AWQ gives wrong
-answers on RTX Blackwell in 1.2; candidates of 1.3 since May 2026 run it."""
+blocks is refused on Ada ("Unsupported SM version for FP8 block scaling GEMM")."""
+
+Kernels = Literal["unknown", "stable", "late"]
+"""Those of TensorRT-LLM 1.2, or of candidates of 1.3 since the middle of 2026."""
+
+_ONLY_LATE: frozenset[tuple[str, PrecisionName]] = frozenset([("RTX Blackwell", "int4_awq")])
+"""Where kernels before the late ones answer wrongly or fail."""
+
+_NO_SINKS = ("Ampere", "Ada")
+"""Generations on which the package refuses attention sinks (gpt-oss)."""
+
+_DOUBTFUL_SINKS = "RTX Blackwell"
+"""There a release of 2025 refused them. Nothing is known of later ones."""
+
+_ADVICE: Mapping[PrecisionName, str] = {
+    "fp8_block": "take a checkpoint in FP8 with one scale a matrix or a channel, or convert the"
+    " 16-bit weights (lockgate-convert run --precision fp8)",
+}
 
 
 class Support(Struct, frozen=True):
@@ -71,15 +87,20 @@ class Support(Struct, frozen=True):
 
 
 def find_support(
-    precision: Precision, shape: ModelShape, compute_capability: tuple[int, int]
+    precision: Precision,
+    shape: ModelShape,
+    compute_capability: tuple[int, int],
+    kernels: Kernels = "unknown",
 ) -> Support:
     """Whether TensorRT-LLM runs this model in this precision on a GPU of that compute
     capability."""
     name, runs = generation_of(compute_capability)
     if not runs:
         return Support(False, f"TensorRT-LLM does not run on {name}")
+    if shape.has_sinks and name in _NO_SINKS:
+        return Support(False, f"TensorRT-LLM refuses attention sinks, which it has, on {name}")
     if precision.name not in runs:
-        return Support(False, f"TensorRT-LLM does not run {precision.name} on {name}")
+        return _refused(precision.name, name)
     uneven = [width for width in shape.linear_inputs if width % precision.group]
     if uneven:
         return Support(
@@ -87,7 +108,24 @@ def find_support(
         )
     if precision.name == "int8":
         return _int8_support(shape)
+    if (name, precision.name) in _ONLY_LATE and kernels != "late":
+        return _late_support(precision.name, name, kernels)
+    if shape.has_sinks and name == _DOUBTFUL_SINKS:
+        return Support(True, f"TensorRT-LLM may refuse attention sinks, which it has, on {name}")
     return Support(True)
+
+
+def _refused(precision: PrecisionName, generation: str) -> Support:
+    advice = f"; {_ADVICE[precision]}" if precision in _ADVICE else ""
+    return Support(False, f"TensorRT-LLM does not run {precision} on {generation}{advice}")
+
+
+def _late_support(precision: PrecisionName, generation: str, kernels: Kernels) -> Support:
+    note = (
+        f"TensorRT-LLM 1.2 does not answer rightly in {precision} on {generation}: it takes a"
+        " candidate of 1.3 since the middle of 2026"
+    )
+    return Support(kernels == "unknown", note)
 
 
 def supports_fp8_kv(compute_capability: tuple[int, int]) -> bool:

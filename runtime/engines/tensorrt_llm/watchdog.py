@@ -78,7 +78,7 @@ def _workers() -> list[psutil.Process]:
     started = [child for child in process.children(recursive=True) if _is_mpi(child)]
     if started or os.environ.get(SINGLE_PROCESS) == "1":
         return started
-    return process.children()
+    return list(process.children())
 
 
 def _is_mpi(process: psutil.Process) -> bool:

@@ -40,7 +40,7 @@ def load_model(config: EngineConfig, model_path: str, model_len: int) -> LoadedM
     checkpoint = read_checkpoint(model_path)
     package = _load_package(checkpoint)
     gpus = _read_gpus()
-    config = fill_settings(config, checkpoint, gpus)
+    config = fill_settings(config, checkpoint, gpus, package.kernels)
     sizes = find_sizes(config, checkpoint, model_len)
     llm = _construct(package, build_arguments(config, checkpoint, sizes, package))
     sizes = _as_loaded(sizes, llm)
