@@ -1,5 +1,7 @@
 """Loads the model into the package."""
 
+import filecmp
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -42,6 +44,7 @@ def load_model(config: EngineConfig, model_path: str, model_len: int) -> LoadedM
     gpus = _read_gpus()
     config = fill_settings(config, checkpoint, gpus, package.kernels)
     sizes = find_sizes(config, checkpoint, model_len)
+    _warn_of_tokenizer(config.tensorrt_llm, checkpoint)
     llm = _construct(package, build_arguments(config, checkpoint, sizes, package))
     sizes = _as_loaded(sizes, llm)
     return LoadedModel(package, llm, config, sizes, gpus, _lora_requests(config.tensorrt_llm))
@@ -86,6 +89,23 @@ def _as_loaded(sizes: Sizes, llm: Any) -> Sizes:
         return sizes
     log.warning("context_lowered_by_package", max_model_len=length, wanted=sizes.max_model_len)
     return sizes._replace(max_model_len=length)
+
+
+def _warn_of_tokenizer(settings: TensorRTConfig, checkpoint: Checkpoint) -> None:
+    """The package takes the tokenizer of the adapter, if there is one adapter alone and its folder
+    has one (docs/tensorrt-llm-contract.md, 1.6)."""
+    folders = [Path(folder) for folder in settings.lora.adapters.values()]
+    if len(folders) != 1:
+        return
+    theirs, ours = folders[0] / "tokenizer.json", checkpoint.folder / "tokenizer.json"
+    are_files = theirs.is_file() and ours.is_file()
+    if are_files and not filecmp.cmp(theirs, ours, shallow=False):
+        log.warning(
+            "adapter_brings_a_tokenizer",
+            folder=str(folders[0]),
+            hint="TensorRT-LLM uses it for structured output, with wrong tokens if it differs from"
+            " the model's: move tokenizer.json out of the adapter's folder",
+        )
 
 
 def _lora_requests(settings: TensorRTConfig) -> dict[str, Any]:
