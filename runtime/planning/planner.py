@@ -28,6 +28,7 @@ from runtime.planning.memory_account import (
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.precisions import (
     PRECISIONS,
+    STORED_ONLY,
     Kernels,
     Precision,
     PrecisionName,
@@ -298,6 +299,7 @@ def _advice(case: _Case, longest: int, kernels: Kernels) -> str:
         f"{row.precision} ({_gb(row.budget.weights)} of weights)"
         for row in make_plan(case.shape, case.gpu, wishes, kernels=kernels).rows
         if row.support.can_run
+        and row.precision not in STORED_ONLY
         and row.budget.weights < case.budget.weights
         and row.budget.kv_cache >= kv_bytes(case.shape, context, wishes.kv_cache_dtype)
     ]

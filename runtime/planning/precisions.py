@@ -13,7 +13,9 @@ from msgspec import Struct
 
 from runtime.planning.model_shape import ModelShape
 
-PrecisionName = Literal["bf16", "fp8", "fp8_block", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8"]
+PrecisionName = Literal[
+    "bf16", "fp8", "fp8_block", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8", "w4a16_nvfp4"
+]
 
 BYTES_16BIT = 2
 
@@ -42,20 +44,23 @@ PRECISIONS: Mapping[PrecisionName, Precision] = {
         Precision(name="mxfp4", bits=4 + 8 / 32, group=32, computes_in="fp8"),
         Precision(name="fp8_block", bits=8 + 32 / 128**2, computes_in="fp8"),
         Precision(name="mxfp8", bits=8 + 8 / 32, group=32, computes_in="fp8"),
+        Precision(name="w4a16_nvfp4", bits=4 + 8 / 16, group=16),
     )
 }
 """`bf16` stands for FP16 too. A scale has 16 bits in AWQ once it is loaded (the file holds 32), 8
 in NVFP4 (E4M3), MXFP4 and MXFP8 (E8M0), and 32 for each block of 128 × 128 in FP8 by blocks."""
 
-STORED_ONLY: frozenset[PrecisionName] = frozenset(("fp8_block", "mxfp8"))
+STORED_ONLY: frozenset[PrecisionName] = frozenset(("fp8_block", "mxfp8", "w4a16_nvfp4"))
 """Formats that nobody is advised to make: they are planned for checkpoints that have them."""
+
+_EVERYWHERE: tuple[PrecisionName, ...] = ("bf16", "fp8", "int8", "int4_awq")
 
 _GENERATIONS: Mapping[int, tuple[str, tuple[PrecisionName, ...]]] = {
     80: ("Ampere", ("bf16", "int8", "int4_awq")),
-    89: ("Ada", ("bf16", "fp8", "int8", "int4_awq")),
-    90: ("Hopper", ("bf16", "fp8", "fp8_block", "int8", "int4_awq")),
-    100: ("Blackwell", ("bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8")),
-    120: ("RTX Blackwell", ("bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8")),
+    89: ("Ada", ("bf16", "fp8", "int8", "int4_awq", "w4a16_nvfp4")),
+    90: ("Hopper", ("bf16", "fp8", "fp8_block", "int8", "int4_awq", "w4a16_nvfp4")),
+    100: ("Blackwell", (*_EVERYWHERE, "nvfp4", "mxfp4", "mxfp8", "w4a16_nvfp4")),
+    120: ("RTX Blackwell", (*_EVERYWHERE, "nvfp4", "mxfp4", "mxfp8", "w4a16_nvfp4")),
 }
 """From this compute capability on (times ten): the generation's name, and what it runs. FP8 by
 blocks is refused on Ada ("Unsupported SM version for FP8 block scaling GEMM")."""
@@ -63,8 +68,16 @@ blocks is refused on Ada ("Unsupported SM version for FP8 block scaling GEMM")."
 Kernels = Literal["unknown", "stable", "late"]
 """Those of TensorRT-LLM 1.2, or of candidates of 1.3 since the middle of 2026."""
 
-_ONLY_LATE: frozenset[tuple[str, PrecisionName]] = frozenset([("RTX Blackwell", "int4_awq")])
-"""Where kernels before the late ones answer wrongly or fail."""
+_ONLY_LATE: frozenset[tuple[str, PrecisionName]] = frozenset(
+    [
+        ("RTX Blackwell", "int4_awq"),
+        *((name, "w4a16_nvfp4") for name in ("Ada", "Hopper", "Blackwell", "RTX Blackwell")),
+    ]
+)
+"""Where kernels before the late ones answer wrongly or are missing."""
+
+_UNPACKS = ("Ada", "Hopper", "Blackwell")
+"""Generations on which the package unpacks w4a16_nvfp4 to 16 bits in every step."""
 
 _NO_SINKS = ("Ampere", "Ada")
 """Generations on which the package refuses attention sinks (gpt-oss)."""
@@ -110,6 +123,8 @@ def find_support(
         return _int8_support(shape)
     if (name, precision.name) in _ONLY_LATE and kernels != "late":
         return _late_support(precision.name, name, kernels)
+    if precision.name == "w4a16_nvfp4" and name in _UNPACKS:
+        return Support(True, f"on {name} it is unpacked in every step: slower than 16-bit weights")
     if shape.has_sinks and name == _DOUBTFUL_SINKS:
         return Support(True, f"TensorRT-LLM may refuse attention sinks, which it has, on {name}")
     return Support(True)
@@ -122,8 +137,8 @@ def _refused(precision: PrecisionName, generation: str) -> Support:
 
 def _late_support(precision: PrecisionName, generation: str, kernels: Kernels) -> Support:
     note = (
-        f"TensorRT-LLM 1.2 does not answer rightly in {precision} on {generation}: it takes a"
-        " candidate of 1.3 since the middle of 2026"
+        f"TensorRT-LLM 1.2 does not run {precision} rightly on {generation}: it takes a candidate"
+        " of 1.3 since the middle of 2026"
     )
     return Support(kernels == "unknown", note)
 

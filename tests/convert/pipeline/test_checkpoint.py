@@ -132,11 +132,11 @@ def test_every_known_architecture_is_tested() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8", "int4-rtn"])
+@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8", "int4-rtn", "nvfp4-w4a16"])
 def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> None:
-    if architecture == "phi3" and precision == "int4-rtn":
+    if architecture == "phi3" and precision in ("int4-rtn", "nvfp4-w4a16"):
         pytest.skip("refused, see below")
-    if architecture in WITH_EXPERTS and precision in ("fp8", "int4-rtn"):
+    if architecture in WITH_EXPERTS and precision in ("fp8", "int4-rtn", "nvfp4-w4a16"):
         pytest.skip("refused, see below")
     path, _ = tiny_gguf(tmp_path, architecture)
     target = converted(path, tmp_path / "target", precision, release="1.3")
@@ -263,6 +263,7 @@ def test_a_mixed_recipe(tmp_path: Path) -> None:
         (Recipe(precision="fp8", rules=(Rule("*.qq.*", "keep"),)), "llama", "matches no linear"),
         (make_recipe("int8"), "qwen2", r"drops the bias of int8 layers.*q_proj\.bias|k_proj\.bias"),
         (make_recipe("int4-rtn"), "phi3", "int4-rtn is not possible for phi3"),
+        (make_recipe("nvfp4-w4a16"), "llama", "1.2 does not load it.*--release 1.3"),
         (make_recipe("fp8"), "qwen3moe", r"fp8: not possible for the experts.*`input_scale`"),
         (make_recipe("int4-rtn"), "mixtral", "int4-rtn: not possible for the experts.*FP8"),
         (

@@ -20,10 +20,10 @@ def row(plan: Plan, precision: PrecisionName) -> PrecisionPlan:
 SUPPORT = [
     ("rtx-3090", {"bf16", "int8", "int4_awq"}),
     ("a100-80gb", {"bf16", "int8", "int4_awq"}),
-    ("rtx-4070", {"bf16", "fp8", "int8", "int4_awq"}),
-    ("h100", {"bf16", "fp8", "fp8_block", "int8", "int4_awq"}),
-    ("b200", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8"}),
-    ("rtx-5090", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8"}),
+    ("rtx-4070", {"bf16", "fp8", "int8", "int4_awq", "w4a16_nvfp4"}),
+    ("h100", {"bf16", "fp8", "fp8_block", "int8", "int4_awq", "w4a16_nvfp4"}),
+    ("b200", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8", "w4a16_nvfp4"}),
+    ("rtx-5090", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8", "w4a16_nvfp4"}),
 ]
 
 
@@ -48,6 +48,19 @@ def test_awq_on_rtx_blackwell_takes_late_kernels(gpu: str) -> None:
         fill(shape, card, "int4_awq", kernels="stable")
     assert fill(shape, card, "int4_awq").caveat == planned.note
     assert fill(shape, card, "int4_awq", kernels="late").caveat == ""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "word"), [("rtx-4070", "unpacked"), ("h100", "unpacked"), ("rtx-5070", "")]
+)
+def test_4_bit_floats_for_weights_alone_take_late_kernels(gpu: str, word: str) -> None:
+    """Only RTX Blackwell has a kernel that leaves them packed."""
+    shape, card = SHAPES["qwen3-0.6b"], find_gpu(gpu)
+    with pytest.raises(SetupError, match=r"candidate of 1\.3"):
+        fill(shape, card, "w4a16_nvfp4", kernels="stable")
+    late = fill(shape, card, "w4a16_nvfp4", kernels="late").caveat
+    assert word in late
+    assert bool(late) == bool(word)
 
 
 def test_old_kernels_are_enough_elsewhere() -> None:
