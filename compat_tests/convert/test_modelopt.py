@@ -41,6 +41,7 @@ def test_a_folder_is_calibrated(precision: str, kv_cache: str, tmp_path: Path) -
     assert (target / "tokenizer.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("seed", range(4))
 def test_4_bit_floats_are_the_same_bytes(seed: int) -> None:
     torch = pytest.importorskip("torch")
