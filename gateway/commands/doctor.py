@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,6 +29,7 @@ from runtime.hardware.processor import processor_name
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.supervisor.lessons import Lesson, Lessons
+from runtime.terminal.console import Console
 from runtime.version import __version__
 
 _MARKS: Mapping[Status, str] = {

@@ -1,7 +1,6 @@
 """What a worker process is started with, and how its environment depends on the engine."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -38,9 +37,7 @@ _TENSORRT_ENVIRONMENT = {
 }
 
 
-def engine_environment(
-    config: EngineConfig, given: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, str]:
+def engine_environment(config: EngineConfig, given: Mapping[str, str]) -> dict[str, str]:
     """The environment of an engine's process: what it needs and what is given, which takes
     precedence."""
     needed = _needed(config)

@@ -31,6 +31,7 @@ from runtime.engines.tensorrt_llm.watchdog import Watchdog
 from runtime.errors import EngineError, EngineFatal, InvalidRequest
 from runtime.hardware.choice import visible_gpus
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
+from runtime.messages.loading import Announce, tell_nobody
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -50,9 +51,15 @@ SHUTDOWN_SECONDS = 2.0
 class TensorRTEngine:
     """Implements `Engine` on TensorRT-LLM's `LLM`, of any release from 1.2 on."""
 
-    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        tokenizer: Tokenizer,
+        announce: Announce = tell_nobody,
+    ) -> None:
         started = time.monotonic()
-        loaded = load_model(config, model_path, tokenizer.max_model_len)
+        loaded = load_model(config, model_path, tokenizer.max_model_len, announce)
         settings, self._llm = loaded.config.tensorrt_llm, loaded.llm
         self._package = loaded.package
         self._lora_requests = loaded.lora_requests

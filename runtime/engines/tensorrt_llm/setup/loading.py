@@ -16,6 +16,7 @@ from runtime.engines.tensorrt_llm.setup.package import Package, find_class, load
 from runtime.errors import SetupError
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuSnapshot
+from runtime.messages.loading import Announce, tell_nobody
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +33,11 @@ class LoadedModel(Struct, frozen=True):
     lora_requests: dict[str, Any]
 
 
-def load_model(config: EngineConfig, model_path: str, model_len: int) -> LoadedModel:
+def load_model(
+    config: EngineConfig, model_path: str, model_len: int, announce: Announce = tell_nobody
+) -> LoadedModel:
     """Loads the model's folder, which may take minutes. `model_len` is the model's own context in
-    tokens, 0 if unknown.
+    tokens, 0 if unknown. `announce` is told when the package begins.
 
     Raises SetupError for settings and models that cannot be served here, ModelFileError for a
     damaged folder, MissingExtra without the package.
@@ -45,6 +48,7 @@ def load_model(config: EngineConfig, model_path: str, model_len: int) -> LoadedM
     config = fill_settings(config, checkpoint, gpus, package.kernels)
     sizes = find_sizes(config, checkpoint, model_len)
     _warn_of_tokenizer(config.tensorrt_llm, checkpoint)
+    announce("engine")
     llm = _construct(package, build_arguments(config, checkpoint, sizes, package))
     sizes = _as_loaded(sizes, llm)
     return LoadedModel(package, llm, config, sizes, gpus, _lora_requests(config.tensorrt_llm))
