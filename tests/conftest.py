@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,17 @@ from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.serving import RunningServer, running_server, tiny_settings
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+IS_WINDOWS = os.name == "nt" or "windows_ways" in sys.modules
+"""Whether Lockgate runs as on Windows: there, or in its ways (`scripts/test --windows-ways`)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out what needs POSIX where there is none."""
+    for item in items if IS_WINDOWS else ():
+        if (marker := item.get_closest_marker("posix")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"POSIX: {marker.args[0]}"))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.kit.api_keys import bearer
 from tests.kit.chat.answers import HI
-from tests.kit.root import ROOT
+from tests.kit.root import search_path
 from tests.kit.serving import PATIENCE, wait_for
 
 SCRIPTED = ("--engine", "scripted", "--port", "0")
@@ -25,7 +25,7 @@ _started: list[subprocess.Popen[str]] = []
 def environment(**variables: str) -> dict[str, str]:
     """The environment without settings of the one who runs the tests."""
     clean = {name: value for name, value in os.environ.items() if "LOCKGATE" not in name.upper()}
-    return {**clean, "PYTHONPATH": str(ROOT), **variables}
+    return {**clean, "PYTHONPATH": search_path(), **variables}
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def greeting(process: subprocess.Popen[str]) -> str:
 ADMIN = "an-admin-key-for-tests"
 
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+posix = pytest.mark.posix("signals")
 
 
 class Served:

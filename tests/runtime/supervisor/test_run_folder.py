@@ -17,7 +17,7 @@ from runtime.supervisor.run_folder import LOCK_NAME, clear_stale_folders, run_fo
 from tests.kit.command_line import SCRIPTED, end_what_was_left, greeting, start
 from tests.kit.serving import wait_for
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+posix = pytest.mark.posix("signals")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -359,7 +358,7 @@ async def test_a_fault_may_strike_once_or_wait_for_a_file(
                 (tmp_path / "when").touch()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the package runs on Linux alone")
+@pytest.mark.posix("the package runs on Linux alone")
 @pytest.mark.parametrize("single", ["0", "1"])
 async def test_the_worker_may_be_a_process_that_can_be_killed(
     start: Start, double: Double, monkeypatch: pytest.MonkeyPatch, single: str
