@@ -1,7 +1,6 @@
 """Fixtures that several test modules share."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +10,10 @@ from runtime.structured.grammars import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
 from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.platform import IS_WINDOWS
 from tests.kit.serving import RunningServer, running_server, tiny_settings
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
-
-
-IS_WINDOWS = os.name == "nt" or "windows_ways" in sys.modules
-"""Whether Lockgate runs as on Windows: there, or in its ways (`scripts/test --windows-ways`)."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -127,6 +127,7 @@ class EngineRun:
         assert self._channel is not None
         return WorkerConfig(
             address=self._channel.address,
+            key=self._channel.key,
             record=str(record),
             model_path=self._model_path,
             engine=self._config,

@@ -111,7 +111,7 @@ def main() -> int:
     config = _read_config(sys.stdin.buffer)
     configure_log(config.log_form)
     _leave_with_parent(sys.stdin.buffer, config.address)
-    border = ZmqBorder(config.address)
+    border = ZmqBorder(config.address, config.key)
     status = 0
     try:
         _load_and_serve(config, border)
