@@ -4,6 +4,8 @@ Exit codes: 0 done, 2 something for the user to put right (one line on stderr), 
 """
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +46,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     _open_standard_streams()
+    _print_every_character()
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except SetupError as error:
@@ -51,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _EXIT_SETUP
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output left; Python would complain once more while it closes stdout
+    except OSError as error:
+        if not _has_no_reader(error):
+            raise
+        # Python would complain once more while it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -65,6 +70,20 @@ def _open_standard_streams() -> None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
             os.set_inheritable(descriptor, True)
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
+def _print_every_character() -> None:
+    """What the encoding of an output lacks is printed as an escape. That of a file or a pipe has
+    256 characters on Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _has_no_reader(error: OSError) -> bool:
+    """Whether the reader of our output has left. Windows calls that an invalid argument."""
+    if sys.platform == "win32":
+        return error.errno in (errno.EPIPE, errno.EINVAL)
+    return isinstance(error, BrokenPipeError)
 
 
 def _run(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ import sys
 from msgspec import Struct
 
 from runtime.hardware.readings import GpuSnapshot
+from runtime.processes import how_it_ended, was_cut_short
 from runtime.version import __version__
 
 _IMPORT_TIMEOUT = 60
@@ -44,7 +45,12 @@ def _examine_llama_cpp() -> EngineReport:
     command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
     try:
         probe = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_IMPORT_TIMEOUT
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_IMPORT_TIMEOUT,
         )
     except subprocess.TimeoutExpired:
         return _llama_cpp_fails(f"importing llama_cpp takes more than {_IMPORT_TIMEOUT} seconds")
@@ -60,9 +66,10 @@ def _llama_cpp_fails(problem: str) -> EngineReport:
 
 
 def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
-    if probe.returncode < 0:
-        name = signal.Signals(-probe.returncode).name
-        return f"importing llama_cpp ends with {name}; it may be built for another CPU"
+    if was_cut_short(probe.returncode):
+        status = probe.returncode
+        end = signal.Signals(-status).name if status < 0 else how_it_ended(status)
+        return f"importing llama_cpp ends with {end}; it may be built for another CPU"
     lines = probe.stderr.strip().splitlines() or ["no reason given"]
     return f"importing llama_cpp fails: {lines[-1]}"
 

@@ -6,6 +6,7 @@ the engine (`runtime.models.integrity`) checks that nobody has written into it s
 """
 
 import difflib
+import errno
 import os
 import shutil
 import stat
@@ -223,6 +224,8 @@ def _status(path: Path) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a name that no file of Windows has, such as "a?b"
+            return None
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 

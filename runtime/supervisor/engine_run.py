@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,14 @@ from runtime.config.engine import EngineConfig
 from runtime.config.worker import WorkerConfig, engine_environment
 from runtime.messages.flight_record import FILE_NAME, read_record
 from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
-from runtime.processes import descendants, kill, session_members
+from runtime.processes import (
+    descendants,
+    has_crashed,
+    how_it_ended,
+    kill,
+    session_members,
+    was_cut_short,
+)
 from runtime.supervisor.engine_output import EngineOutput, form_of, forward
 from runtime.supervisor.run_folder import run_folder
 
@@ -28,13 +34,6 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
-
-CRASH_SIGNALS = frozenset(
-    getattr(signal, name)
-    for name in ("SIGILL", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV")
-    if hasattr(signal, name)
-)
-"""How a process ends that has done what the processor or a library does not allow."""
 
 LAST_WORDS_SECONDS = 5.0
 """How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
@@ -99,14 +98,14 @@ class EngineRun:
 
     @property
     def died_loading(self) -> bool:
-        """Whether a signal ended it before it was ready."""
-        return not self._ready and self._returncode < 0
+        """Whether a signal, or an exception of Windows, ended it before it was ready."""
+        return not self._ready and was_cut_short(self._returncode)
 
     @property
     def has_crashed(self) -> bool:
         """Whether it ended of a mistake in its own code: neither was it killed from outside, nor
         for its memory."""
-        return -self._returncode in CRASH_SIGNALS
+        return has_crashed(self._returncode)
 
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""
@@ -157,7 +156,7 @@ class EngineRun:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_SECONDS):
                     await self._has_said_why.wait()
-        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
+        return self._fatal or f"The engine process ended with {how_it_ended(self._returncode)}."
 
     def _receive(self, message: FromEngine) -> None:
         self._last_heard = time.monotonic()
@@ -211,7 +210,8 @@ def _start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Pop
 
 
 def _environment(config: EngineConfig) -> Mapping[str, str]:
-    return {**engine_environment(config), **os.environ}
+    # what it prints is read here, and is UTF-8 on Windows too
+    return {**engine_environment(config), **os.environ, "PYTHONIOENCODING": "utf-8"}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -221,7 +221,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     kill([*started, *session_members(process.pid)])
     if process.stdin is not None:
         process.stdin.close()
-
-
-def _status(returncode: int) -> str:
-    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"

@@ -13,12 +13,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.errors import ErrorBody, ErrorResponse
 from gateway.generation.writer import encode
 from gateway.http.connections.half_closed import HalfClosed, can_be_told
+from gateway.http.connections.select_loop import MAX_CONNECTIONS
 from gateway.settings.schema import ServerSettings
 
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
 }
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ class Limited(_Base):
         self._has_data = False
         super().connection_made(transport)
         self._start_head_timer()
+        if MAX_CONNECTIONS is not None and len(self.connections) > MAX_CONNECTIONS:
+            most = f"{MAX_CONNECTIONS} connections, the most that it can watch on this system"
+            self.refuse(503, "too_many_connections", f"The server has {most}. Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
@@ -132,7 +137,8 @@ class Limited(_Base):
 
 
 def _response(status: int, code: str, message: str) -> bytes:
-    body = encode(ErrorResponse(ErrorBody(message, "invalid_request_error", None, code)))
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = encode(ErrorResponse(ErrorBody(message, kind, None, code)))
     head = (
         f"HTTP/1.1 {status} {PHRASES[status]}\r\n"
         "content-type: application/json\r\n"

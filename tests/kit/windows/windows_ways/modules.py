@@ -158,8 +158,8 @@ class _Selector(_selectors.SelectSelector):
 class SelectorEventLoop(_asyncio.SelectorEventLoop):
     """It watches so many sockets as Windows can, and starts no processes."""
 
-    def __init__(self) -> None:
-        super().__init__(_Selector())
+    def __init__(self, selector: _selectors.BaseSelector | None = None) -> None:
+        super().__init__(selector or _Selector())
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
         raise NotImplementedError
