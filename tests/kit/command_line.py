@@ -15,6 +15,7 @@ import pytest
 
 from tests.kit.api_keys import bearer
 from tests.kit.chat.answers import HI
+from tests.kit.platform import IS_WINDOWS
 from tests.kit.root import search_path
 from tests.kit.serving import PATIENCE, wait_for
 
@@ -50,6 +51,8 @@ def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[s
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        encoding="cp1252" if IS_WINDOWS else None,
+        errors="replace" if IS_WINDOWS else None,
         text=True,
     )
     _started.append(process)

@@ -120,6 +120,7 @@ def test_next_server_clears_what_a_killed_one_and_its_engine_left(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.posix("a signal at a parent's death")
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal at a parent's death")
 def test_stopped_engine_does_not_outlive_its_gateway(temporary: Path, tmp_path: Path) -> None:
     gateway = start(tmp_path, "serve", *SCRIPTED, TMPDIR=str(temporary))
