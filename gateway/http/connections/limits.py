@@ -6,6 +6,7 @@ process has about a thousand.
 """
 
 import asyncio
+import http
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -137,12 +138,15 @@ class Limited(_Base):
 
 
 def _response(status: int, code: str, message: str) -> bytes:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind, again = "invalid_request_error", ""
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        kind, again = "server_error", "retry-after: 1\r\n"
     body = encode(ErrorResponse(ErrorBody(message, kind, None, code)))
     head = (
         f"HTTP/1.1 {status} {PHRASES[status]}\r\n"
         "content-type: application/json\r\n"
         f"content-length: {len(body)}\r\n"
+        f"{again}"
         "connection: close\r\n\r\n"
     )
     return head.encode() + body

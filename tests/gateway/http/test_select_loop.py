@@ -50,6 +50,7 @@ def test_who_comes_late_is_told_and_who_is_there_is_served(crowded: RunningServe
         with crowded.connect() as late:
             head, _, body = read_all(late).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 Service Unavailable")
+        assert b"\r\nretry-after: 1\r\n" in head
         error = json.loads(body)["error"]
         assert (error["type"], error["code"]) == ("server_error", "too_many_connections")
         assert is_served(clients[0])
