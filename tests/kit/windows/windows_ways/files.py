@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 _OURS = re.compile(r"/(gateway|runtime|convert)/[\w/]+\.py$")
-_BETWEEN = re.compile(r"/(pathlib|shutil|tempfile|os|contextlib|_weakrefset|weakref)(/\w+)?\.py$")
+_BETWEEN = re.compile(r"/(pathlib|shutil|tempfile|os|contextlib|weakref|windows_ways/files)\.py$")
 _ILLEGAL = re.compile(r'[<>:"|?*\x00-\x1f]|[. ]$')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _EXCEPTIONS = frozenset((".", "..", ""))
@@ -25,9 +26,9 @@ def refuse(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _we_ask() -> bool:
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe()
     while frame is not None and _BETWEEN.search(frame.f_code.co_filename):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return frame is not None and bool(_OURS.search(frame.f_code.co_filename))
 
 
