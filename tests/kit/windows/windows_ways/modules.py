@@ -45,6 +45,7 @@ class Imitation:
     def __init__(self, real: ModuleType, absent: Iterable[str] = (), **other: Any) -> None:
         originals = {name: getattr(real, name, None) for name in other}
         own = {"_real": real, "_absent": set(absent), "_other": other, "_originals": originals}
+        own["_before"] = {}
         for name, value in own.items():
             object.__setattr__(self, name, value)
 
@@ -57,10 +58,16 @@ class Imitation:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._other and value is self._other[name]:
             value = self._originals[name]  # a test puts back what it found
+        elif hasattr(self._real, name):
+            self._before.setdefault(name, getattr(self._real, name))
         setattr(self._real, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._real, name)
+        """Undoes `setattr`: to pytest, these attributes are not the module's own."""
+        if name in self._before:
+            setattr(self._real, name, self._before[name])
+        else:
+            delattr(self._real, name)
 
 
 def _rename(source: Any, target: Any) -> None:
