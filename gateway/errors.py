@@ -5,10 +5,12 @@ is not a success, whether an endpoint, the router or the server itself refused.
 """
 
 import math
+import re
 from collections.abc import Mapping
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from runtime.client.service_rate import MAX_RETRY_AFTER
 from runtime.errors import (
@@ -28,15 +30,37 @@ log = structlog.get_logger(__name__)
 INTERNAL_ERROR = "internal_error"
 """`code` of an unexpected exception."""
 
-MAX_SHOWN_NAME = 200
-"""Length, in characters, at which an error message cuts the name of an unknown model."""
+MAX_WORD = 200
+"""Length, in characters, at which an error cuts a word: a name or a value of the client's."""
+
+MAX_MESSAGE = 4000
+"""The same for a message, which loses its middle."""
+
+_LONG_WORD = re.compile(rf"([^\s`'\"]{{{MAX_WORD}}})[^\s`'\"]+")
+_CUT = "…"
 
 
 class ErrorBody(Struct, frozen=True):
+    """What is said of an error. Texts of the client's in it are cut to a bounded length."""
+
     message: str
     type: str
     param: str | None
     code: str | None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "message", _bounded(self.message))
+        if self.param is not None and len(self.param) > MAX_WORD:
+            force_setattr(self, "param", self.param[:MAX_WORD] + _CUT)
+
+
+def _bounded(message: str) -> str:
+    if len(message) <= MAX_WORD:
+        return message
+    message = _LONG_WORD.sub(rf"\1{_CUT}", message)
+    if len(message) <= MAX_MESSAGE:
+        return message
+    return f"{message[: MAX_MESSAGE * 3 // 4]} {_CUT} {message[-MAX_MESSAGE // 4 :]}"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -61,8 +85,8 @@ class UnknownModel(InvalidRequest):
             if is_restricted
             else ("", "This server has")
         )
-        if len(name) > MAX_SHOWN_NAME:
-            name = f"{name[:MAX_SHOWN_NAME]}…"
+        if len(name) > MAX_WORD:
+            name = name[:MAX_WORD] + _CUT
         super().__init__(
             f"The model `{name}` does not exist{whose}. {has}: {names}.",
             param="model",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
@@ -27,6 +26,7 @@ from runtime.hardware.processor import processor_name
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.supervisor.lessons import Lesson, Lessons
+from runtime.terminal.console import Console
 from runtime.version import __version__
 
 

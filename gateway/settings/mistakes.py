@@ -16,13 +16,14 @@ from gateway.settings.schema import (
 from runtime.errors import SetupError
 
 
-def check_text(origin: str, text: str) -> None:
-    """Raises SetupError for a value whose bytes are no text, as names of files may be."""
+def check_text(origin: str, text: str, encoding: str = "UTF-8") -> None:
+    """Raises SetupError for a value whose bytes are no text, as names of files may be. `encoding`
+    is what they should have been."""
     try:
         text.encode()
     except UnicodeEncodeError:
         shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        raise SetupError(f"{origin}: {shown} is not valid UTF-8") from None
+        raise SetupError(f"{origin}: {shown} is not valid {encoding}") from None
 
 
 def toml_reason(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:

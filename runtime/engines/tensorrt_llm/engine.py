@@ -45,6 +45,7 @@ from runtime.hardware.choice import visible_gpus
 from runtime.hardware.nvml import GpuReader
 from runtime.hardware.readings import GpuSnapshot
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
+from runtime.messages.loading import Announce, tell_nobody
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.structured.structural_tag import is_legacy
 from runtime.structured.weight import check_divisors
@@ -74,7 +75,13 @@ _BY_LOGITS_PROCESSOR: frozenset[Feature] = frozenset(
 class TensorRTEngine:
     """Implements `Engine` on TensorRT-LLM's `LLM`, of any release from 1.2 on."""
 
-    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        tokenizer: Tokenizer,
+        announce: Announce = tell_nobody,
+    ) -> None:
         started = time.monotonic()
         checkpoint = read_checkpoint(model_path)
         self._package = _load_package(checkpoint)
@@ -83,6 +90,7 @@ class TensorRTEngine:
         self._settings = config.tensorrt_llm
         sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
         arguments = build_arguments(config, checkpoint, sizes, self._package)
+        announce("engine")
         self._llm = _construct(self._package, arguments)
         self._end_tokens = find_end_tokens(
             tokenizer, known_to_package=self._llm.tokenizer is not None

@@ -200,7 +200,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--gpu", "rtx-0000"], "rtx-0000"),
         (["--gpu", "rtx-4070", "--context", "100"], "a context of 64 tokens, and 100"),
-        (["--gpu", "rtx-4070", "--max-batch-size", "0"], "max_batch_size is 0"),
+        (["--gpu", "rtx-4070", "--max-batch-size", "0"], "'0' is not a whole number from 1"),
     ],
 )
 def test_what_cannot_be_planned(

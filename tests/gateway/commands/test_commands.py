@@ -223,6 +223,7 @@ def test_doctor_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in text
 
 
+@pytest.mark.posix("TensorRT-LLM")
 def test_doctor_finds_tensorrt_llm(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it would reach the tests' own console")
+@pytest.mark.skipif(os.name == "nt", reason="it would reach the tests' own console")
 def test_ctrl_break_lets_running_requests_finish(tmp_path: Path, temporary: Path):
     with served(tmp_path, step_ms=20) as server:
         with server.http.stream(

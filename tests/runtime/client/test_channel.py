@@ -200,3 +200,14 @@ async def test_every_channel_has_a_key_of_its_own():
         channel.close()
 
     assert len({channel.key for channel in channels} - {""}) == 2
+
+
+async def test_closing_waits_for_no_context(address: str, monkeypatch: pytest.MonkeyPatch):
+    """libzmq may never finish with a context in which a socket's peer was killed."""
+    terminated: list[object] = []
+    monkeypatch.setattr(zmq.Context, "term", terminated.append)
+    channel = Channel(address, print)
+
+    channel.close()
+
+    assert terminated == []

@@ -10,7 +10,7 @@ from runtime.config.worker import engine_environment
 from runtime.engines import _FACTORIES
 from runtime.hardware.engine_checks import examine_engines
 from runtime.hardware.readings import GpuSnapshot
-from runtime.supervisor.engine_run import _environment
+from runtime.supervisor.engine_process import _environment
 
 
 def test_tables_name_the_same_engines():
