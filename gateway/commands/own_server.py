@@ -28,6 +28,7 @@ CONNECT_TIMEOUT = 2.0
 
 # a silent stream gets a comment every few seconds; this long a silence is a lost server
 _READ_TIMEOUT = 300.0
+_END_TIMEOUT = 10.0
 _POLL_SECONDS = 0.1
 _URL = re.compile(r"(http://\S+:\d+)/v1\b")
 _CERTIFICATE = re.compile(
@@ -52,8 +53,7 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
             _wait_until_ready(client, process)
             yield client
     finally:
-        process.terminate()
-        process.communicate()
+        _end(process)
 
 
 def _url(settings: Settings) -> httpx.URL:
@@ -144,12 +144,26 @@ def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env={"LOCKGATE__LOG__LEVEL": "error", **os.environ},
         # Ctrl-C stops an answer, not the server
         start_new_session=os.name == "posix",
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends the server by the end of its standard input: on Windows a process that is told to
+    terminate has no time to clear up."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    try:
+        process.wait(_END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _passed_on(arguments: argparse.Namespace) -> list[str]:

@@ -27,6 +27,7 @@ from gateway.settings.mistakes import (
     raise_mistake,
     raise_unknown,
     reason_at,
+    toml_reason,
     whole_table,
 )
 from gateway.settings.schema import (
@@ -110,7 +111,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         reason = error.strerror or error
         raise SetupError(f"the settings file {file} cannot be read: {reason}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SetupError(f"{file} is not valid TOML: {error}") from error
+        raise SetupError(f"{file} is not valid TOML: {toml_reason(error)}") from error
     try:
         msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, cast, get_args, get_origin
@@ -23,6 +24,15 @@ def check_text(origin: str, text: str, encoding: str = "UTF-8") -> None:
     except UnicodeEncodeError:
         shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
         raise SetupError(f"{origin}: {shown} is not valid {encoding}") from None
+
+
+def toml_reason(error: tomllib.TOMLDecodeError | UnicodeDecodeError) -> str:
+    """Why a file is no TOML, with what to do about the two mistakes that are made on Windows."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8; save it as that (> in Windows PowerShell writes UTF-16)"
+    if "Unescaped" in str(error) or "hex value" in str(error):
+        return f"{error}; a path with backslashes goes into single quotes"
+    return str(error)
 
 
 def check_zeros(value: object, path: tuple[str, ...] = ()) -> None:

@@ -15,10 +15,12 @@ LogForm = Literal["json", "text", "colored"]
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):
     """All that an engine process is told when it starts. `model_path` is empty for `scripted`
-    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, `record` the file
-    for its `FlightRecorder`. `log_form` is that of its log lines."""
+    without a tokenizer of its own. `address` is a ZeroMQ endpoint of the gateway, and `key` what it
+    takes to connect there. `record` is the file for its `FlightRecorder`. `log_form` is that of its
+    log lines."""
 
     address: str
+    key: str
     record: str
     model_path: str
     engine: EngineConfig

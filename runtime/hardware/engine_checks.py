@@ -12,6 +12,7 @@ from runtime.config.engine import EngineConfig
 from runtime.hardware.prerequisites.checks import check_machine
 from runtime.hardware.prerequisites.machine import Check, Machine, installed_version
 from runtime.hardware.readings import GpuSnapshot
+from runtime.processes import how_it_ended, was_cut_short
 from runtime.version import __version__
 
 _IMPORT_TIMEOUT = 60
@@ -51,7 +52,12 @@ def _examine_llama_cpp() -> EngineReport:
     command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
     try:
         probe = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_IMPORT_TIMEOUT
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_IMPORT_TIMEOUT,
         )
     except subprocess.TimeoutExpired:
         return _llama_cpp_fails(f"importing llama_cpp takes more than {_IMPORT_TIMEOUT} seconds")
@@ -67,9 +73,10 @@ def _llama_cpp_fails(problem: str) -> EngineReport:
 
 
 def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
-    if probe.returncode < 0:
-        name = signal.Signals(-probe.returncode).name
-        return f"importing llama_cpp ends with {name}; it may be built for another CPU"
+    if was_cut_short(probe.returncode):
+        status = probe.returncode
+        end = signal.Signals(-status).name if status < 0 else how_it_ended(status)
+        return f"importing llama_cpp ends with {end}; it may be built for another CPU"
     lines = probe.stderr.strip().splitlines() or ["no reason given"]
     return f"importing llama_cpp fails: {lines[-1]}"
 

@@ -38,7 +38,7 @@ class EngineProcess:
             self._close()
             raise
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The exit status, negative for a signal."""
+        """The exit status, which `runtime.processes` can read."""
         threading.Thread(
             target=self._wait, args=(asyncio.get_running_loop(),), name="engine-wait", daemon=True
         ).start()
@@ -67,7 +67,7 @@ class EngineProcess:
 
     def _close(self) -> None:
         if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):  # it has died
                 self._process.stdin.close()
 
     def _configure(self, config: WorkerConfig, output: EngineOutput | None) -> None:
@@ -76,7 +76,7 @@ class EngineProcess:
         stdin = self._process.stdin
         assert stdin is not None, "the process was started with a pipe"
         encoded = msgspec.msgpack.encode(config)
-        with contextlib.suppress(BrokenPipeError):  # it has died; `ended` tells of what
+        with contextlib.suppress(OSError):  # it has died; `ended` tells of what
             stdin.write(len(encoded).to_bytes(4, "big") + encoded)
             stdin.flush()  # and stays open: its end tells the engine that the gateway is gone
 
@@ -106,4 +106,5 @@ def _start(config: EngineConfig, output: EngineOutput | None) -> "subprocess.Pop
 
 
 def _environment(config: EngineConfig) -> Mapping[str, str]:
-    return engine_environment(config, os.environ)
+    # what it prints is read here, and is UTF-8 on Windows too
+    return {**engine_environment(config, os.environ), "PYTHONIOENCODING": "utf-8"}

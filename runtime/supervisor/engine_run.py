@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from runtime.messages.wire import (
     Ready,
     Stop,
 )
+from runtime.processes import has_crashed, how_it_ended, was_cut_short
 from runtime.supervisor.engine_output import EngineOutput, form_of
 from runtime.supervisor.engine_process import EngineProcess
 from runtime.supervisor.load_watch import LoadWatch
@@ -41,13 +41,6 @@ STOP_SECONDS = 3.0
 
 SIGN_SECONDS = 2.0
 """How often an engine that loads is looked at for signs of life."""
-
-CRASH_SIGNALS = frozenset(
-    getattr(signal, name)
-    for name in ("SIGILL", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV")
-    if hasattr(signal, name)
-)
-"""How a process ends that has done what the processor or a library does not allow."""
 
 LAST_WORDS_SECONDS = 5.0
 """How long the `Fatal` message and the end of an engine may lie apart. The message has left a dead
@@ -121,14 +114,14 @@ class EngineRun:
 
     @property
     def died_loading(self) -> bool:
-        """Whether a signal ended it before it was ready."""
-        return not self._ready and self._returncode < 0
+        """Whether a signal, or an exception of Windows, ended it before it was ready."""
+        return not self._ready and was_cut_short(self._returncode)
 
     @property
     def has_crashed(self) -> bool:
         """Whether it ended of a mistake in its own code: neither was it killed from outside, nor
         for its memory."""
-        return -self._returncode in CRASH_SIGNALS
+        return has_crashed(self._returncode)
 
     async def to_the_end(self) -> str:
         """Run an engine process until it ends. Returns the reason as a sentence."""
@@ -153,6 +146,7 @@ class EngineRun:
         assert self._channel is not None
         return WorkerConfig(
             address=self._channel.address,
+            key=self._channel.key,
             record=str(record),
             model_path=self._model_path,
             engine=self._config,
@@ -176,7 +170,7 @@ class EngineRun:
             requested.cancel()
         self._returncode = process.ended.result()
         await self._hear_last_words()
-        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
+        return self._fatal or f"The engine process ended with {how_it_ended(self._returncode)}."
 
     async def _look_for_signs(self, process: EngineProcess) -> None:
         """While it loads: its messages are rare, and a library may say nothing for minutes."""
@@ -230,7 +224,3 @@ def _address(folder: Path) -> str:
     if sys.platform == "win32":
         return "tcp://127.0.0.1:*"
     return f"ipc://{folder / 'engine.sock'}"
-
-
-def _status(returncode: int) -> str:
-    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"

@@ -1,6 +1,7 @@
 """Standard streams that are always there and take every text."""
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -21,6 +22,8 @@ class _Output(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
+            if sys.platform == "win32" and error.errno == errno.EINVAL:  # the reader has left
+                raise BrokenPipeError(errno.EPIPE, error.strerror) from error
             raise OutputError(
                 error.errno, f"the output cannot be written: {error.strerror}"
             ) from error

@@ -30,8 +30,14 @@ class Border(Protocol):
 class ZmqBorder:
     """A ZeroMQ pair socket. `send` blocks while the gateway is a thousand messages behind."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str = "") -> None:
+        """`key` is that of the gateway's end, without which it lets nobody connect over TCP."""
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        if key:
+            public, secret = zmq.curve_keypair()
+            self._socket.set(zmq.CURVE_PUBLICKEY, public)
+            self._socket.set(zmq.CURVE_SECRETKEY, secret)
+            self._socket.set(zmq.CURVE_SERVERKEY, key.encode("ascii"))
         self._socket.connect(address)
 
     def receive(self, timeout: float) -> list[ToEngine]:

@@ -1,6 +1,5 @@
 """Accidents of TensorRT-LLM below a whole server, on each release's double: no client notices."""
 
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.kit.tensorrt_double import RELEASES, findable
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="TensorRT-LLM runs on Linux alone"),
+    pytest.mark.posix("TensorRT-LLM runs on Linux alone"),
 ]
 
 NUM_TOKENS = 150

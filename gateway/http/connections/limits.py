@@ -6,6 +6,7 @@ process has about a thousand.
 """
 
 import asyncio
+import http
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,12 +14,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.errors import ErrorBody, ErrorResponse
 from gateway.generation.writer import encode
 from gateway.http.connections.half_closed import HalfClosed, can_be_told
+from gateway.http.connections.select_loop import MAX_CONNECTIONS
 from gateway.settings.schema import ServerSettings
 
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
 }
 
 PARTING_SECONDS = 1.0
@@ -43,6 +46,9 @@ class Limited(_Base):
         self._has_data = False
         super().connection_made(transport)
         self._start_head_timer()
+        if MAX_CONNECTIONS is not None and len(self.connections) > MAX_CONNECTIONS:
+            most = f"{MAX_CONNECTIONS} connections, the most that it can watch on this system"
+            self.refuse(503, "too_many_connections", f"The server has {most}. Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
@@ -157,11 +163,15 @@ class Limited(_Base):
 
 def response(status: int, code: str, message: str) -> bytes:
     """An error outside of any request, as HTTP."""
-    body = encode(ErrorResponse(ErrorBody(message, "invalid_request_error", None, code)))
+    kind, again = "invalid_request_error", ""
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        kind, again = "server_error", "retry-after: 1\r\n"
+    body = encode(ErrorResponse(ErrorBody(message, kind, None, code)))
     head = (
         f"HTTP/1.1 {status} {PHRASES[status]}\r\n"
         "content-type: application/json\r\n"
         f"content-length: {len(body)}\r\n"
+        f"{again}"
         "connection: close\r\n\r\n"
     )
     return head.encode() + body

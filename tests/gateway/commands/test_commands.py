@@ -106,7 +106,7 @@ def test_file_that_is_no_model_stops_the_start(
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX errors")
+@pytest.mark.posix("errors")
 def test_place_where_one_may_not_look_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +229,7 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
         bind(ServerSettings(host="192.0.2.1", port=0))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.posix("signals")
 @pytest.mark.parametrize("number", [1, signal.SIGTERM, signal.SIGINT], ids=["HUP", "TERM", "INT"])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
     with hangups_not_ignored():
@@ -242,7 +242,7 @@ def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.posix("signals")
 def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
     serve = f'exec "$0" -m gateway serve --engine scripted --port {free_port} >/dev/null 2>&1'
     command = ["sh", "-c", f'trap "" HUP; {serve}', sys.executable]
@@ -253,7 +253,7 @@ def test_nohup_is_respected(tmp_path: Path, free_port: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.posix("signals")
 def test_second_signal_ends_a_stream_with_an_error_that_is_no_failure(
     tmp_path: Path, free_port: int
 ) -> None:
@@ -294,7 +294,7 @@ def test_serve_goes_on_where_nothing_can_be_written(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.posix("signals")
 def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free_port: int) -> None:
     process = start(tmp_path, "serve", "--engine", "scripted", "--port", str(free_port))
     for pipe in (process.stdin, process.stdout, process.stderr):
@@ -304,7 +304,7 @@ def test_serve_goes_on_when_the_readers_of_its_output_leave(tmp_path: Path, free
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.posix("limits")
 @pytest.mark.parametrize(
     ("limit", "are_all_served"), [("-Sn", True), ("-n", False)], ids=["soft", "hard"]
 )

@@ -1,7 +1,6 @@
 """`lockgate doctor`: what it says about a machine."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ def test_doctor_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in text
 
 
+@pytest.mark.posix("TensorRT-LLM")
 def test_doctor_finds_tensorrt_llm(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +84,7 @@ def test_doctor_has_a_line_for_each_need_of_an_engine_that_is_wanted(
     assert doctor_of_tensorrt_llm(monkeypatch, capsys) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.posix("signals")
 def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
     """A library built for another CPU ends the process that imports it."""
     package = tmp_path / "llama_cpp"

@@ -157,6 +157,8 @@ def test_variables_have_the_type_of_their_setting(
             "$.engine.tensorrt_llm.lora.adapters.a: expected a string, got []",
         ),
         ("port =", " is not valid TOML: "),
+        ('model.folder = "C:\\models"', "; a path with backslashes goes into single quotes"),
+        ('model.folder = "C:\\Users"', "; a path with backslashes goes into single quotes"),
     ],
 )
 def test_mistake_in_the_file_names_file_and_path(tmp_path: Path, text: str, expected: str) -> None:
@@ -200,6 +202,26 @@ def test_mistake_in_a_variable_names_it(environ: dict[str, str], expected: str) 
     with pytest.raises(SetupError) as caught:
         load_settings(environ=NO_FILE | environ)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("path", ["C:\\models\\x.gguf", "D:\\", "\\\\server\\share", "C:/a b/ü"])
+def test_a_file_that_was_written_on_windows_is_read(
+    tmp_path: Path, encoding: str, path: str
+) -> None:
+    file = tmp_path / "settings.toml"
+    text = f"[model]\r\nname_or_path = '{path}'\r\nmirrors = ['{path}']\r\n"
+    file.write_bytes(text.encode(encoding))
+    model = load_settings(str(file), environ={}).model
+    assert (model.name_or_path, model.mirrors) == (path, (path,))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_file_in_another_encoding_says_what_to_do(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes("[model]\nserved_name = 'ü'\n".encode(encoding))
+    with pytest.raises(SetupError, match="it is not in UTF-8; save it as that"):
+        load_settings(str(file), environ={})
 
 
 def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

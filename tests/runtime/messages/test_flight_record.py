@@ -55,7 +55,7 @@ def test_a_full_disk_does_not_end_an_engine():
     assert (done.returncode, done.stdout, done.stderr) == (0, b"alive\n", b"")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.posix("limits")
 def test_what_a_full_disk_would_not_take_is_unknown(tmp_path):
     """A file can be made smaller where it cannot grow; here the size of files is limited."""
     path = tmp_path / "record"

@@ -129,7 +129,7 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return started
 
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+posix = pytest.mark.posix("signals")
 
 
 @posix

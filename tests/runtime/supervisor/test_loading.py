@@ -168,7 +168,7 @@ async def test_a_start_tells_its_phase_and_progress() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="POSIX signals")
+@pytest.mark.posix("signals")
 async def test_a_start_that_hangs_is_given_up_and_says_where(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

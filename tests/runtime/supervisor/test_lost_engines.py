@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -35,7 +34,7 @@ async def test_what_nobody_expected_costs_one_engine_and_not_the_server(monkeypa
     monkeypatch.setattr(engine_run, "read_record", _failing_once(engine_run.read_record))
     async with running() as supervisor:
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         await until_next_engine(supervisor, process)
 
         assert supervisor.client.num_deaths == 1
@@ -49,7 +48,7 @@ async def test_a_supervisor_that_fails_says_so_and_can_be_started_again(monkeypa
         stream = supervisor.client.submit([request(max_tokens=1000)])
         await anext(stream)
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
 
         with pytest.raises(EngineError, match="nobody expected this"):
             await text_of(stream)
@@ -79,7 +78,7 @@ async def test_a_death_is_noticed_while_all_threads_of_the_pool_are_busy():
         busy = asyncio.create_task(asyncio.to_thread(go_on.wait, 60))
         await until(lambda: supervisor.client.state == "ready")
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         await until_next_engine(supervisor, process)
         assert not busy.done()
     finally:
@@ -100,7 +99,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.posix("the stand-in is a shell script")
 async def test_an_engine_that_has_said_its_last_word_and_stays_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_run, "LAST_WORDS_SECONDS", 0.1)
     (tmp_path / "engine.py").write_text(MUTE_ENGINE)

@@ -29,7 +29,7 @@ sys.exit(run_program("program", run))
 """
 CALLS = ["print('é line', number)", "print(number, flush=True)", "Console().print('é', number)"]
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX streams")
+posix = pytest.mark.posix("streams")
 
 
 def shell(

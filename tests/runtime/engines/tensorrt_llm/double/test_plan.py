@@ -1,7 +1,6 @@
 """What stands in for the model: the same answers wherever they are cut."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ async def test_a_fault_may_strike_once_or_wait_for_a_file(
                 (tmp_path / "when").touch()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the package runs on Linux alone")
+@pytest.mark.posix("the package runs on Linux alone")
 @pytest.mark.parametrize("single", ["0", "1"])
 async def test_the_worker_may_be_a_process_that_can_be_killed(
     start: Start, double: Double, monkeypatch: pytest.MonkeyPatch, single: str
