@@ -11,12 +11,20 @@ from runtime.structured.grammars import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
 from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.platform import IS_WINDOWS
 from tests.kit.serving import RunningServer, running_server, tiny_settings
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out what needs POSIX where there is none."""
+    for item in items if IS_WINDOWS else ():
+        if (marker := item.get_closest_marker("posix")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"POSIX: {marker.args[0]}"))
 
 
 @pytest.fixture(autouse=True)

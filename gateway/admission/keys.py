@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from gateway.generation.scheduling import (
     PriorityClass,
 )
+from gateway.settings.mistakes import toml_reason
 from gateway.settings.schema import AuthSettings
 from runtime.errors import SetupError
 
@@ -177,7 +178,9 @@ def read_keys_file(file: Path) -> dict[str, KeyEntry]:
         reason = error.strerror or error
         raise SetupError(f"auth.keys_file: {file} cannot be read: {reason}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SetupError(f"auth.keys_file: {file} is not valid TOML: {error}") from error
+        raise SetupError(
+            f"auth.keys_file: {file} is not valid TOML: {toml_reason(error)}"
+        ) from error
     try:
         keys = msgspec.convert(document, KeysFile).keys
     except msgspec.ValidationError as error:

@@ -25,6 +25,7 @@ from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.http.connections.handshakes import loop_class
 from gateway.http.connections.protocols import protocol_class
+from gateway.http.connections.select_loop import SelectLoop
 from gateway.http.connections.server import Ends, Server, Watch
 from gateway.http.context import Context
 from gateway.models.templates import read_own_template
@@ -58,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT, SIGTERM, SIGHUP or an admin's drain request with `exit`; then running
-    requests may finish. A second signal aborts them."""
+    """Serves until SIGINT, SIGTERM, SIGHUP, SIGBREAK or an admin's drain request with `exit`; then
+    running requests may finish. A second signal aborts them."""
     settings = settings_of(arguments)
     if arguments.allow_unauthenticated:
         settings = _without_keys(settings)
@@ -179,9 +180,11 @@ def bind(server: ServerSettings) -> socket.socket:
     """A bound socket that does not listen yet. Raises SetupError if the address cannot be used."""
     family, kind, protocol, _, address = _resolve(server)
     listener = socket.socket(family, kind, protocol)
-    # On POSIX this allows a restart while old connections linger; on Windows it would allow two
-    # servers on one port.
-    if os.name == "posix":
+    # SO_REUSEADDR allows a restart while old connections linger. On Windows that needs no option,
+    # this one would allow two servers on one port, and only the other one forbids them.
+    if sys.platform == "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
@@ -266,7 +269,9 @@ def _loop(server: ServerSettings) -> Any:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
     socket. Over TLS a handshake has as long as headers have."""
     kind: Any = asyncio.SelectorEventLoop
-    if sys.platform != "win32" and _installed("uvloop"):
+    if sys.platform == "win32":
+        kind = SelectLoop
+    elif _installed("uvloop"):
         import uvloop
 
         kind = uvloop.Loop
@@ -297,10 +302,10 @@ def _allow_many_connections() -> None:
 
 
 def _end_with_signals(server: Server) -> None:
-    """Makes the server drain and exit on SIGINT, SIGTERM, and when its terminal is closed (SIGHUP),
-    unless nohup ignores that; from now on to the end of the process, which is longer than uvicorn
-    does."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    """Makes the server drain and exit on SIGINT, SIGTERM, and when its terminal is closed (SIGHUP,
+    on Windows SIGBREAK, which is Ctrl-Break too), unless nohup ignores that; from now on to the end
+    of the process, which is longer than uvicorn does."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, server.handle_exit)

@@ -3,9 +3,17 @@
 `zmq.asyncio` costs a future and a task switch for every message; here the loop watches the
 socket's descriptor and delivers all messages that have arrived at once. The loop must be able to
 watch descriptors: uvloop and asyncio's selector loops are, the Windows proactor loop is not.
+
+Whoever may open a socket file may connect to it: it lies in a folder of this user's alone. Every
+user of the machine may connect to a TCP port, so over TCP the channel speaks CURVE. An engine has
+to know the public key of its channel, which is made for it and which nobody else is told.
+
+All channels share one context, which is never terminated: `zmq_ctx_term` of libzmq 4.3.5 sometimes
+waits forever for a closed pair socket whose peer was killed. Closing a socket never waits.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -20,16 +28,22 @@ MAX_MESSAGES_PER_TURN = 4
 faster than the loop turns are merged: a stream event holds at most four steps."""
 
 
+@functools.cache
+def _context() -> "zmq.Context[zmq.Socket[bytes]]":
+    return zmq.Context(io_threads=1)
+
+
 class Channel:
-    """One engine's socket. `send` and `close` are plain calls on the loop's thread."""
+    """One engine's socket. `send` and `close` are plain calls on the loop's thread. `key` is what
+    the engine needs to connect to `address`; it is empty where it needs none."""
 
     def __init__(self, address: str, on_message: Callable[[FromEngine], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        self._socket: zmq.Socket[bytes] = _context().socket(zmq.PAIR)
         self._socket.set_hwm(0)
         self._socket.set(zmq.RCVHWM, 100)  # past that the engine waits for the gateway
+        self.key = _require_key(self._socket) if address.startswith("tcp://") else ""
         self._socket.bind(address)
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
         self._closed = False
@@ -64,7 +78,6 @@ class Channel:
         self._closed = True
         self._loop.remove_reader(self._descriptor)
         self._socket.close(linger=0)
-        self._context.term()
 
     def _flush(self) -> None:
         frames, self._outgoing = self._outgoing, []
@@ -104,3 +117,11 @@ class Channel:
                 return
             self._on_message(decode_from_engine(frame))
         self._take_a_turn_soon()
+
+
+def _require_key(socket: "zmq.Socket[bytes]") -> str:
+    """Lets nobody connect who does not know the key that is returned."""
+    public, secret = zmq.curve_keypair()
+    socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.CURVE_SECRETKEY, secret)
+    return public.decode("ascii")

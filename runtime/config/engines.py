@@ -18,7 +18,8 @@ class EngineKind(Struct, frozen=True, kw_only=True):
     `model_form` is the form of the models that it loads; "any" is for an engine that needs a
     tokenizer at most. `module` is the Python module that must be installed, which `package` names
     for people and the extra `extra` of this project installs; "" for none. An engine that
-    `grows_while_serving` takes more GPU memory after it has loaded the model.
+    `grows_while_serving` takes more GPU memory after it has loaded the model. `start_advice` is for
+    people whose engine hangs while it starts.
     """
 
     model_form: Literal["gguf", "folder", "any"]
@@ -26,6 +27,7 @@ class EngineKind(Struct, frozen=True, kw_only=True):
     package: str = ""
     extra: str = ""
     grows_while_serving: bool = False
+    start_advice: str = ""
 
 
 ENGINES: Mapping[EngineName, EngineKind] = {
@@ -38,6 +40,10 @@ ENGINES: Mapping[EngineName, EngineKind] = {
         package="TensorRT-LLM",
         extra="tensorrt",
         grows_while_serving=True,
+        start_advice=(
+            "If it waited for MPI, set TLLM_WORKER_USE_SINGLE_PROCESS=1 in the server's environment"
+            " (docs/tensorrt-llm.md). If the autotuner takes so long, raise engine.start_timeout."
+        ),
     ),
     "scripted": EngineKind(model_form="any"),
 }

@@ -14,7 +14,7 @@ def processor_name() -> str:
         return name
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        answer = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         if answer.stdout.strip():
             return answer.stdout.strip()
     return platform.processor() or platform.machine()
@@ -31,7 +31,7 @@ def _cpuinfo(field: str) -> str:
     """A field of the first processor in Linux's list; elsewhere empty."""
     if sys.platform != "linux":
         return ""
-    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith(field):
             return line.partition(":")[2].strip()
     return ""

@@ -5,6 +5,7 @@ socket's buffer.
 """
 
 import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class FlightRecorder:
     microseconds. On a full disk the record is lost, but the engine continues."""
 
     def __init__(self, path: str) -> None:
+        self._folder = Path(path).parent
         self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 -- until `close`
         self.write([])
 
@@ -25,6 +27,8 @@ class FlightRecorder:
         """Record the requests being worked on. Some may have ended when the record is read."""
         encoded = msgspec.msgpack.encode(request_ids)
         record = len(encoded).to_bytes(4, "big") + encoded
+        if self._file.closed:
+            return
         try:
             self._file.seek(0)
             self._file.write(record)  # a partial write on a full disk reads as None
@@ -34,6 +38,12 @@ class FlightRecorder:
 
     def close(self) -> None:
         self._file.close()
+
+    def remove_folder(self) -> None:
+        """Close the record, because Windows keeps files that are open, and remove its folder. For
+        the end of the process: other threads may still write, which then does nothing."""
+        self.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def read_record(path: Path) -> list[str] | None:

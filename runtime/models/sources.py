@@ -123,6 +123,6 @@ def _largest(folder: Path) -> int:
         for name in names:
             try:
                 largest = max(largest, os.stat(os.path.join(parent, name)).st_size)
-            except FileNotFoundError:
-                continue  # moved while we were looking
+            except OSError:
+                continue  # moved while we were looking, or about to be removed
     return largest

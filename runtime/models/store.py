@@ -6,6 +6,7 @@ the engine (`runtime.models.integrity`) checks that nobody has written into it s
 """
 
 import difflib
+import errno
 import os
 import shutil
 import stat
@@ -98,7 +99,7 @@ class ModelStore:
             _check_gguf(path, status)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
         if path.suffix.lower() == ".gguf" or path.name != name_or_path:
-            raise ModelNotFound(f"there is no model file {name_or_path}")
+            raise ModelNotFound(f"there is no model file {_shown(name_or_path)}")
         raise self._unknown(name_or_path)
 
     def pull(self, name: str, progress: Progress | None = None) -> Path:
@@ -223,6 +224,8 @@ def _status(path: Path) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a name that no file of Windows has, such as "a?b"
+            return None
         raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
@@ -233,6 +236,13 @@ def _check_name(path: str | Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise ModelFileError(f"the name {shown} is not valid UTF-8; rename it") from None
+
+
+def _shown(path: str) -> str:
+    r"""A path for a message. In TOML, "C:\temp" has a tab in it."""
+    if path.isprintable():
+        return path
+    return f"{path!r}; in TOML, a path with backslashes goes into single quotes"
 
 
 def _deliver(entry: CatalogueEntry, source: Source, job: Fetch) -> None:

@@ -15,6 +15,7 @@ from runtime.config.engine import EngineName
 from runtime.config.engines import ENGINES
 from runtime.hardware.processor import machine_identity
 from runtime.user_cache import cache_folder
+from runtime.whole_file import write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -92,10 +93,7 @@ class Lessons:
         return number
 
     def _write(self, lessons: tuple[Lesson, ...]) -> None:
-        new = self._file.with_suffix(f".{os.getpid()}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(msgspec.json.encode(_Document(lessons)))
-            os.replace(new, self._file)
+            write_whole(self._file, msgspec.json.encode(_Document(lessons)))
         except OSError as error:
             log.warning("lessons_not_written", path=str(self._file), reason=str(error))

@@ -2,20 +2,17 @@
 
 The supervisor starts this process and writes the configuration to its standard input, which
 then stays open. End of file on it means that the gateway has ended, for whatever reason. The
-process then removes its socket's folder and exits at once. On Linux that holds for a stopped
-process too.
+process then removes the folder of its socket and its record, and exits at once. On Linux that
+holds for a stopped process too.
 """
 
 import contextlib
 import gc
 import os
-import shutil
-import signal
 import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
@@ -24,19 +21,21 @@ from runtime.config.worker import WorkerConfig
 from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
+from runtime.messages.loading import LoadPhase
 from runtime.messages.wire import (
     EXIT_ENGINE_FATAL,
     EXIT_FATAL,
     Abort,
     Embed,
     Fatal,
+    Loading,
     Ready,
     Stop,
     Submit,
     ToEngine,
     with_times,
 )
-from runtime.processes import continue_when_parent_dies, kill_offspring
+from runtime.processes import continue_when_parent_dies, ignore_interrupts, kill_offspring
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.border import (
     Border,
@@ -106,29 +105,33 @@ def _receive(border: Border, core: EngineCore) -> list[ToEngine]:
 
 def main() -> int:
     """Entry point of the process; returns its exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles a terminal's Ctrl-C
+    ignore_interrupts()
     continue_when_parent_dies()  # and see that standard input has ended
     config = _read_config(sys.stdin.buffer)
     configure_log(config.log_form)
-    _leave_with_parent(sys.stdin.buffer, config.address)
-    border = ZmqBorder(config.address)
+    recorder = FlightRecorder(config.record)
+    _leave_with_parent(sys.stdin.buffer, recorder)
+    border = ZmqBorder(config.address, config.key)
     status = 0
     try:
-        _load_and_serve(config, border)
+        _load_and_serve(config, border, recorder)
     except Exception as error:
         status = _say_why(error, border)
     border.close()
     return status
 
 
-def _load_and_serve(config: WorkerConfig, border: Border) -> None:
+def _load_and_serve(config: WorkerConfig, border: Border, recorder: FlightRecorder) -> None:
+    def announce(phase: LoadPhase, fraction: float | None = None) -> None:
+        border.send(Loading(phase, fraction))
+
+    announce("tokenizer")
     tokenizer = load_tokenizer(config.model_path)
-    engine = create_engine(config.engine, config.model_path, tokenizer)
+    engine = create_engine(config.engine, config.model_path, tokenizer, announce)
     gc.collect()
     gc.freeze()  # spare the collector the vocabulary, which lives for good
     info = msgspec.structs.replace(engine.info, pid=os.getpid())
     border.send(Ready(engine.limits, info, engine.capabilities))
-    recorder = FlightRecorder(config.record)
     serve(EngineCore(engine, tokenizer, config.engine, recorder.write), border)
     recorder.close()
     engine.close()  # not after an error, since closing a broken engine may block
@@ -160,12 +163,11 @@ def _read_config(stream: BinaryIO) -> WorkerConfig:
     return msgspec.msgpack.decode(stream.read(size), type=WorkerConfig)
 
 
-def _leave_with_parent(stream: BinaryIO, address: str) -> None:
+def _leave_with_parent(stream: BinaryIO, recorder: FlightRecorder) -> None:
     def watch() -> None:
         # Not `stream.read()`: a buffered reader's lock must not be held when Python shuts down.
         os.read(stream.fileno(), 1)
-        if address.startswith("ipc://"):
-            shutil.rmtree(Path(address.removeprefix("ipc://")).parent, ignore_errors=True)
+        recorder.remove_folder()
         _leave(0)  # a step may run for seconds in native code; nothing is left to save
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

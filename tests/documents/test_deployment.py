@@ -145,7 +145,7 @@ esac
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+@pytest.mark.posix("a POSIX shell")
 @pytest.mark.parametrize(
     ("frozen", "show", "freeze", "installed"),
     [

@@ -1,7 +1,6 @@
 """Faults of a whole server: its engine dies at bad moments, its clients leave, it is killed."""
 
 import gc
-import signal
 import socket
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +44,7 @@ def stream(server: RunningServer, kill_after: int | None = None) -> str:
         for piece in response.iter_text():
             num_pieces += 1
             if num_pieces == kill_after:
-                engine_of(psutil.Process().pid).send_signal(signal.SIGKILL)
+                engine_of(psutil.Process().pid).kill()
             text += piece
     return text_of_chunks(parse_events(text))
 
@@ -73,7 +72,7 @@ def test_a_kill_before_the_first_token_changes_no_answer():
     with running_server(scripted_settings(step_ms=300)) as server, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.chat, max_tokens=2)
         wait_for(lambda: server.health()["num_requests_in_flight"] == 1)
-        engine_of(psutil.Process().pid).send_signal(signal.SIGKILL)
+        engine_of(psutil.Process().pid).kill()
         wait_for(lambda: server.health()["state"] == "restarting")
 
         assert server.chat(max_tokens=1).status_code == 200

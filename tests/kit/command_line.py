@@ -15,7 +15,8 @@ import pytest
 
 from tests.kit.api_keys import bearer
 from tests.kit.chat.answers import HI
-from tests.kit.root import ROOT
+from tests.kit.platform import IS_WINDOWS
+from tests.kit.root import search_path
 from tests.kit.serving import PATIENCE, wait_for
 
 SCRIPTED = ("--engine", "scripted", "--port", "0")
@@ -25,7 +26,7 @@ _started: list[subprocess.Popen[str]] = []
 def environment(**variables: str) -> dict[str, str]:
     """The environment without settings of the one who runs the tests."""
     clean = {name: value for name, value in os.environ.items() if "LOCKGATE" not in name.upper()}
-    return {**clean, "PYTHONPATH": str(ROOT), **variables}
+    return {**clean, "PYTHONPATH": search_path(), **variables}
 
 
 @contextmanager
@@ -50,6 +51,8 @@ def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[s
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        encoding="cp1252" if IS_WINDOWS else None,
+        errors="replace" if IS_WINDOWS else None,
         text=True,
     )
     _started.append(process)
@@ -83,7 +86,7 @@ def greeting(process: subprocess.Popen[str]) -> str:
 ADMIN = "an-admin-key-for-tests"
 
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+posix = pytest.mark.posix("signals")
 
 
 class Served:

@@ -13,9 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http.connections import protocols
 from gateway.settings.schema import Settings
+from tests.kit.platform import IS_WINDOWS
 from tests.kit.serving import RunningServer, running_server
 
-PARSERS = ("httptools", "h11")
+PARSERS = ("h11",) if IS_WINDOWS else ("httptools", "h11")
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import ctypes
 import os
 import time
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import llama_cpp
 
@@ -33,18 +34,24 @@ def last_messages() -> list[str]:
 class LlamaWeights:
     """A loaded model. Not thread-safe. Contexts are closed before it.
 
-    `memory_left` is what may be used beside the weights, in bytes.
+    `memory_left` is what may be used beside the weights, in bytes. `on_progress` is told the share
+    that has been read, 0 to 1.
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
-    def __init__(self, config: EngineConfig, model_path: str) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._started = time.monotonic()
         llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(config, model_path)
+        self.model = _load(config, model_path, on_progress)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
@@ -90,8 +97,11 @@ class LlamaWeights:
         llama_cpp.llama_model_free(self.model)
 
 
-def _load(config: EngineConfig, model_path: str) -> ctypes.c_void_p:
+def _load(
+    config: EngineConfig, model_path: str, on_progress: Callable[[float], None]
+) -> ctypes.c_void_p:
     params = llama_cpp.llama_model_default_params()
+    params.progress_callback = _each_percent(on_progress)
     params.n_gpu_layers = config.llama_cpp.num_gpu_layers
     params.use_extra_bufts = config.llama_cpp.use_extra_bufts is not False
     model = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
@@ -99,6 +109,20 @@ def _load(config: EngineConfig, model_path: str) -> ctypes.c_void_p:
         detail = " ".join(_messages) or "llama.cpp gave no reason."
         raise ModelFileError(f"llama.cpp cannot load {model_path}: {detail}")
     return cast(ctypes.c_void_p, model)
+
+
+def _each_percent(on_progress: Callable[[float], None]) -> Any:
+    """A callback for llama.cpp that goes on loading and tells of each percent once."""
+    told = -1
+
+    def on_share(share: float, _user_data: ctypes.c_void_p) -> bool:
+        nonlocal told
+        if (percent := int(100 * share)) > told:
+            told = percent
+            on_progress(share)
+        return True
+
+    return llama_cpp.llama_progress_callback(on_share)
 
 
 def _num_threads(config: EngineConfig) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runtime.whole_file import write_whole
+
 FOLDER = ".checked"
 
 
@@ -37,11 +39,7 @@ def mark(path: Path, state: FileState, sha256: str) -> None:
     """Note that the file had this hash when it was in this state. Where the folder cannot be
     written, nothing is noted, and the next start reads the file again."""
     with contextlib.suppress(OSError):
-        file = _file(path)
-        file.parent.mkdir(exist_ok=True)
-        new = file.with_suffix(f".{os.getpid()}")
-        new.write_bytes(msgspec.json.encode(_Mark(state, sha256)))
-        os.replace(new, file)
+        write_whole(_file(path), msgspec.json.encode(_Mark(state, sha256)))
 
 
 def marked(path: Path, state: FileState) -> str:

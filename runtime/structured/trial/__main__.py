@@ -7,7 +7,6 @@ the processor time that it may spend on one grammar; both bounds end the process
 
 import os
 import queue
-import signal
 import sys
 import threading
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from llguidance import LLTokenizer
 
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
+from runtime.processes import ignore_interrupts
 from runtime.structured.compiler import compile_grammar
 from runtime.structured.trial.limits import MAX_MEMORY, MAX_PROCESSOR_SECONDS, NICENESS, STACK_BYTES
 from runtime.structured.trial.messages import Spelling, Verdict, read_message, write_message
@@ -25,7 +25,7 @@ from runtime.structured.vocabulary import trial_tokenizer
 
 def main() -> None:
     """Entry point of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway handles a terminal's Ctrl-C
+    ignore_interrupts()
     requests, answers = sys.stdin.buffer, _take_stdout()
     spelling = read_message(requests, Spelling)
     if spelling is None:

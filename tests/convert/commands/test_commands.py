@@ -136,7 +136,7 @@ def test_a_disk_that_is_full(
     assert main(["verify", str(target), "--against", str(model)]) == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+@pytest.mark.posix("there are no such limits")
 def test_files_that_may_not_grow(model: Path) -> None:
     """The limit stands for a full disk: a write fails in the middle, and the next run goes on."""
     target = model.with_name("target")
@@ -187,7 +187,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.posix("there is no SIGKILL")
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_a_killed_run_goes_on(precision: str, model: Path) -> None:
     """kill -9 after so many weights, and again, and before the last step of all."""

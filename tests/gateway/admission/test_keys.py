@@ -138,6 +138,21 @@ def test_a_mistake_in_the_file_names_the_key(tmp_path: Path, text: str, message:
     assert HASH not in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_keys_that_were_written_on_windows_are_read(tmp_path: Path, encoding: str):
+    file = tmp_path / "keys.toml"
+    file.write_bytes(f'[keys.x]\r\nsha256 = "{HASH}"\r\n'.encode(encoding))
+    assert list(read_keys_file(file)) == ["x"]
+
+
+def test_keys_in_another_encoding_say_what_to_do(tmp_path: Path):
+    file = tmp_path / "keys.toml"
+    file.write_bytes(f'[keys.x]\r\nsha256 = "{HASH}"\r\n'.encode("utf-16"))
+    with pytest.raises(SetupError, match="it is not in UTF-8; save it as that") as caught:
+        read_keys_file(file)
+    assert HASH not in str(caught.value)
+
+
 def test_a_missing_file_is_a_setup_error(tmp_path: Path):
     with pytest.raises(SetupError, match=r"auth.keys_file: .*cannot be read: No such file"):
         KeyRing(tmp_path / "none.toml")

@@ -18,6 +18,7 @@ from tests.kit.models.tiny_model import write_tiny_model
 
 pytestmark = [
     pytest.mark.usefixtures("own_folder"),
+    pytest.mark.posix("names of files that are bytes"),
     pytest.mark.skipif(sys.platform != "linux", reason="names of files that are bytes"),
 ]
 

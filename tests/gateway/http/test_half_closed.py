@@ -14,6 +14,8 @@ from tests.kit.serving import MODEL, RunningServer, raw_request, scripted_settin
 SOON = 1.0
 """Seconds within which the engine has to be rid of a client that has left."""
 
+told_apart = pytest.mark.posix("a poll that tells who still reads")
+
 
 @pytest.fixture(scope="module", params=PARSERS)
 def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
@@ -38,18 +40,21 @@ def in_flight(server: RunningServer) -> int:
     return number
 
 
+@told_apart
 def test_a_whole_answer_arrives(server: RunningServer):
     ((answer, body),) = responses(answered(server, chat(stream=False, num_tokens=20)))
     assert answer.status == 200
     assert json.loads(body)["usage"]["completion_tokens"] == 20
 
 
+@told_apart
 def test_a_stream_arrives(server: RunningServer):
     received = answered(server, chat(stream=True, num_tokens=20))
     assert b"data: [DONE]" in received
     assert received.endswith(b"0\r\n\r\n")
 
 
+@told_apart
 def test_all_that_was_asked_in_a_row_is_answered(server: RunningServer):
     asked = head("GET /v1/models HTTP/1.1", "Host: x")
     received = answered(server, asked, chat(stream=False, num_tokens=5), asked + asked)
@@ -69,6 +74,7 @@ def test_what_is_no_whole_request_ends_the_connection(server: RunningServer, par
     assert time.monotonic() - started < SOON
 
 
+@told_apart
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("has_half_closed", [False, True])
 def test_a_client_that_leaves_is_noticed_soon(

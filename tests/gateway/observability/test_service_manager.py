@@ -16,7 +16,7 @@ from gateway.observability.service_manager import ServiceManager, find_service_m
 from tests.kit.command_line import SCRIPTED, end_what_was_left, greeting, start
 from tests.kit.serving import PATIENCE
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="systemd's sockets")
+pytestmark = pytest.mark.posix("systemd's sockets")
 
 abstract = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets of Linux")
 

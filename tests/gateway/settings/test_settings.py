@@ -125,11 +125,14 @@ def test_variables_have_the_type_of_their_setting(
         ("[log]\nqqqq = 3", "$.log.qqqq is not a setting; known here: level, format"),
         ("[server]\nport = '3'", "$.server.port: expected a whole number, got '3'"),
         ("[server]\nport = true", "$.server.port: expected a whole number, got True"),
-        ("[server]\nport = 70_000", "$.server.port: expected int <= 65535, got 70000"),
+        ("[server]\nport = 70_000", "$.server.port: expected a whole number <= 65535, got 70000"),
         ("server = 3", "$.server: expected a table with the keys host, port"),
         ("[log]\nlevel = 'loud'", "$.log.level: expected 'debug' or 'info'"),
-        ("[server]\ndrain_timeout = nan", "$.server.drain_timeout: expected float >= 0.0, got nan"),
-        ("[server]\ndrain_timeout = inf", "$.server.drain_timeout: expected float <= "),
+        (
+            "[server]\ndrain_timeout = nan",
+            "$.server.drain_timeout: expected a number >= 0.0, got nan",
+        ),
+        ("[server]\ndrain_timeout = inf", "$.server.drain_timeout: expected a number <= "),
         ("[server.port]\nx = 1", "$.server.port: expected a whole number, got a table"),
         (
             "[engine.llama_cpp]\nnum_threads = 'many'",
@@ -139,10 +142,23 @@ def test_variables_have_the_type_of_their_setting(
             "server.allowed_hosts = 'x'",
             "allowed_hosts: expected a list, each item a string, got 'x'",
         ),
-        ("server.allowed_hosts = [1]", "$.server.allowed_hosts: expected a list, each item a stri"),
-        ("gpu.devices = [0, -1]", "$.gpu.devices: expected int >= 0, got [0, -1]"),
-        ("model.aliases = {a = 1}", "$.model.aliases: expected a table, each value a string, got"),
+        ("server.allowed_hosts = [1]", "$.server.allowed_hosts[0]: expected a string, got 1"),
+        ("gpu.devices = [0, -1]", "$.gpu.devices[1]: expected a whole number >= 0, got -1"),
+        ("model.aliases = {a = 1}", "$.model.aliases.a: expected a string, got 1"),
+        ("model.aliases = 1", "$.model.aliases: expected a table, each value a string, got 1"),
+        (
+            'model.aliases = {"" = "a"}',
+            "$.model.aliases (a key): expected a string that is not empty",
+        ),
+        ("model.mirrors = ['a', '']", "$.model.mirrors[1]: expected a string that is not empty"),
+        ("gpu.devices = ['0']", "$.gpu.devices[0]: expected a whole number, got '0'"),
+        (
+            "engine.tensorrt_llm.lora.adapters = {b = 'x', a = []}",
+            "$.engine.tensorrt_llm.lora.adapters.a: expected a string, got []",
+        ),
         ("port =", " is not valid TOML: "),
+        ('model.folder = "C:\\models"', "; a path with backslashes goes into single quotes"),
+        ('model.folder = "C:\\Users"', "; a path with backslashes goes into single quotes"),
     ],
 )
 def test_mistake_in_the_file_names_file_and_path(tmp_path: Path, text: str, expected: str) -> None:
@@ -162,7 +178,7 @@ def test_mistake_in_the_file_names_file_and_path(tmp_path: Path, text: str, expe
             {"LOCKGATE__SERVER__PORT": "x"},
             "LOCKGATE__SERVER__PORT: $.server.port: expected a whole",
         ),
-        ({"LOCKGATE__SERVER__PORT": "-1"}, "$.server.port: expected int >= 0, got '-1'"),
+        ({"LOCKGATE__SERVER__PORT": "-1"}, "$.server.port: expected a whole number >= 0, got '-1'"),
         ({"LOCKGATE__SERVER__PROT": "1"}, "$.server.prot is not a setting; did you mean port?"),
         ({"LOCKGATE__SERVER": "1"}, "$.server is a section; set one of its keys: host, port"),
         ({"LOCKGATE__SERVER__PORT__X": "1"}, "$.server.port has no keys"),
@@ -170,6 +186,14 @@ def test_mistake_in_the_file_names_file_and_path(tmp_path: Path, text: str, expe
             {"LOCKGATE__X": "1"},
             "$.x is not a setting; known here: server, auth, model, engine, gpu, log",
         ),
+        ({"LOCKGATE__MODEL__ALIASES": '{"a": 1}'}, "$.model.aliases.a: expected a string, got 1"),
+        ({"LOCKGATE__MODEL__ALIASES": "a=b"}, 'written as JSON, such as {"key": "value"}; got'),
+        ({"LOCKGATE__MODEL__ALIASES__X": "1"}, "$.model.aliases is a table whose keys are your"),
+        (
+            {"LOCKGATE__SERVER__ALLOWED_HOSTS": "a"},
+            'written as JSON, such as ["a", "b"]; got \'a\'',
+        ),
+        ({"LOCKGATE__GPU__DEVICES": "[0, -1]"}, "$.gpu.devices[1]: expected a whole number >= 0"),
         ({"LOCKGATE__LOG__LEVEL": "x", "lockgate__log__level": "y"}, "are the same setting"),
         ({"LOCKGATE_CONFIG": "no/such.toml"}, "no/such.toml cannot be read: "),
     ],
@@ -178,6 +202,26 @@ def test_mistake_in_a_variable_names_it(environ: dict[str, str], expected: str) 
     with pytest.raises(SetupError) as caught:
         load_settings(environ=NO_FILE | environ)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("path", ["C:\\models\\x.gguf", "D:\\", "\\\\server\\share", "C:/a b/ü"])
+def test_a_file_that_was_written_on_windows_is_read(
+    tmp_path: Path, encoding: str, path: str
+) -> None:
+    file = tmp_path / "settings.toml"
+    text = f"[model]\r\nname_or_path = '{path}'\r\nmirrors = ['{path}']\r\n"
+    file.write_bytes(text.encode(encoding))
+    model = load_settings(str(file), environ={}).model
+    assert (model.name_or_path, model.mirrors) == (path, (path,))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_file_in_another_encoding_says_what_to_do(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes("[model]\nserved_name = 'ü'\n".encode(encoding))
+    with pytest.raises(SetupError, match="it is not in UTF-8; save it as that"):
+        load_settings(str(file), environ={})
 
 
 def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

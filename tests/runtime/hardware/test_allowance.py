@@ -162,6 +162,7 @@ def test_threads_never_exceed_what_is_there(
     assert cores is None or threads <= max(1, cores)
 
 
+@pytest.mark.posix("affinity of Linux")
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity of Linux")
 def test_affinity_counts() -> None:
     code = "from runtime.hardware.allowance import cores_allowed; print(cores_allowed().usable)"
@@ -268,6 +269,7 @@ def test_quota_is_the_lowest_of_any_nesting(
     assert quota(tree) == (min(times) / 100_000 if times else None)
 
 
+@pytest.mark.posix("limits that only Linux enforces")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits that only Linux enforces")
 @pytest.mark.parametrize("kind", ["AS", "DATA"])
 def test_limits_of_the_process(kind: str) -> None:

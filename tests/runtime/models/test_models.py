@@ -426,7 +426,7 @@ def test_what_is_no_model_is_refused(store: ModelStore, tmp_path: Path) -> None:
         store.find(str(path))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX folders")
+@pytest.mark.posix("folders")
 def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

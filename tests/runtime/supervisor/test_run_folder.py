@@ -17,7 +17,7 @@ from runtime.supervisor.run_folder import LOCK_NAME, clear_stale_folders, run_fo
 from tests.kit.command_line import SCRIPTED, end_what_was_left, greeting, start
 from tests.kit.serving import wait_for
 
-posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+posix = pytest.mark.posix("signals")
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +120,7 @@ def test_next_server_clears_what_a_killed_one_and_its_engine_left(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.posix("a signal at a parent's death")
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal at a parent's death")
 def test_stopped_engine_does_not_outlive_its_gateway(temporary: Path, tmp_path: Path) -> None:
     gateway = start(tmp_path, "serve", *SCRIPTED, TMPDIR=str(temporary))

@@ -2,18 +2,12 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
 
 import anyio
 import psutil
 import pytest
 
 from runtime.client.engine_client import EngineClient
-from runtime.client.token_stream import TokenStream
-from runtime.config.engine import EngineConfig
-from runtime.config.scripted import ScriptedConfig
 from runtime.errors import (
     EngineCrashed,
     EngineError,
@@ -21,66 +15,21 @@ from runtime.errors import (
     EngineUnavailable,
     InvalidRequest,
 )
-from runtime.processes import is_alive
 from runtime.supervisor.supervisor import Supervisor
-from tests.kit.engines import a_request
 from tests.kit.models.tiny_model import write_tiny_model
+from tests.kit.platform import IS_WINDOWS
+from tests.kit.supervised import (
+    TEXT,
+    config,
+    engine_processes,
+    request,
+    running,
+    text_of,
+    until,
+    until_next_engine,
+)
 
 pytestmark = pytest.mark.anyio
-
-TEXT = "abcdefghijklmnopqrstuvwxyz"
-
-request = partial(a_request, prompt_token_ids=[0], max_tokens=26)
-
-
-def config(**settings: object) -> EngineConfig:
-    scripted = ScriptedConfig(text=TEXT, **settings.pop("scripted", {}))  # type: ignore[arg-type]
-    return EngineConfig(name="scripted", scripted=scripted, **settings)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 -- the process is watched from outside
-            await anyio.sleep(0.01)
-
-
-async def until_next_engine(supervisor: Supervisor, process: psutil.Process) -> None:
-    """Wait for an engine in another process than this one: a state of "ready" may still be that
-    of the engine which has just ended."""
-    client = supervisor.client
-    await until(
-        lambda: (
-            client.state == "ready" and client.info is not None and client.info.pid != process.pid
-        )
-    )
-
-
-@asynccontextmanager
-async def running(**settings: object) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(config(**settings), "", EngineClient())
-    await supervisor.start()
-    try:
-        await until(lambda: supervisor.client.state != "starting")
-        yield supervisor
-    finally:
-        await supervisor.stop()
-        assert engine_processes() == []
-
-
-def engine_processes() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if is_alive(child) and "runtime.worker" in child.cmdline()
-    ]
-
-
-async def text_of(stream: TokenStream) -> str:
-    text = ""
-    with anyio.fail_after(60):
-        async for outputs in stream:
-            text += "".join(output.text for output in outputs)
-    return text
 
 
 async def test_a_request_travels_to_the_engine_and_back():
@@ -149,7 +98,7 @@ async def test_a_killed_engine_comes_back_and_the_stream_goes_on():
         text = "".join(output.text for output in await anext(stream))
 
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
 
         assert text + await text_of(stream) == (TEXT * 12)[:300]
         assert supervisor.client.num_restarts == 1
@@ -159,7 +108,7 @@ async def test_a_request_sent_to_a_dead_engine_is_answered_by_the_next():
     """Nobody has noticed the death yet: the request is taken and not lost."""
     async with running() as supervisor:
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         psutil.wait_procs([process], timeout=10)
         assert supervisor.client.state == "ready"
 
@@ -167,6 +116,7 @@ async def test_a_request_sent_to_a_dead_engine_is_answered_by_the_next():
 
 
 @pytest.mark.slow
+@pytest.mark.posix("signals")
 async def test_a_hung_engine_is_replaced():
     async with running(heartbeat_timeout=1.5, scripted={"step_ms": 2}) as supervisor:
         stream = supervisor.client.submit([request(max_tokens=300)])
@@ -184,9 +134,9 @@ async def test_after_too_many_deaths_everything_in_flight_fails():
         await anext(stream)
 
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
 
-        with pytest.raises(EngineError, match="signal 9"):
+        with pytest.raises(EngineError, match="ended with status 1" if IS_WINDOWS else "signal 9"):
             await text_of(stream)
         assert supervisor.client.state == "failed"
         with pytest.raises(EngineUnavailable):
@@ -210,7 +160,9 @@ async def test_a_request_that_kills_the_engine_is_given_up_and_the_others_go_on(
             [request("bad", max_tokens=400, prompt_token_ids=[ord("Z")])]
         )
 
-        with pytest.raises(EngineCrashed, match=r"given up.*signal 6"):
+        with pytest.raises(
+            EngineCrashed, match=f"given up.*{'status 3' if IS_WINDOWS else 'signal 6'}"
+        ):
             await text_of(bad)
 
         texts = [
@@ -283,7 +235,7 @@ async def test_a_request_that_comes_during_the_search_waits_for_its_end():
 async def test_a_given_up_engine_comes_back_by_itself():
     async with running(max_restarts=0, failed_retry_interval=0.2) as supervisor:
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         await until(lambda: supervisor.client.state == "failed")
         assert "Another start is tried every 0.2 seconds" in supervisor.client.state_reason
 
@@ -316,7 +268,7 @@ async def test_a_given_up_engine_comes_back_when_somebody_restarts_it(interval: 
     """Whether another try would have come or not."""
     async with running(max_restarts=0, failed_retry_interval=interval) as supervisor:
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         await until(lambda: supervisor.client.state == "failed")
 
         supervisor.restart()
@@ -331,7 +283,7 @@ async def test_a_restart_while_the_next_try_loads():
     settings = {"max_restarts": 0, "failed_retry_interval": 0.05, "scripted": {"load_ms": 500}}
     async with running(**settings) as supervisor:
         [process] = engine_processes()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         await until(lambda: supervisor.client.state == "failed" and engine_processes() != [])
 
         supervisor.restart()
@@ -361,7 +313,7 @@ async def test_a_restart_does_not_wait_for_the_pause_after_a_death():
     async with running(max_restarts=9) as supervisor:
         for _ in range(4):
             [process] = engine_processes()
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             await until(lambda: supervisor.client.state == "restarting")
             supervisor.restart()
             await until_next_engine(supervisor, process)

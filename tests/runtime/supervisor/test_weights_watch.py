@@ -18,7 +18,7 @@ from tests.kit.models.tiny_model import write_tiny_model
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(os.name == "nt", reason="Windows protects mapped files itself"),
+    pytest.mark.posix("Windows protects mapped files itself"),
 ]
 
 

@@ -113,14 +113,14 @@ class LlamaEmbedder:
         pieces = self._fill(self._budget(seconds))
         if not pieces:
             return []
-        started = time.monotonic()
+        started = time.perf_counter()
         status = llama_cpp.llama_decode(self._context, self._batch)
         if status != 0:
             raise EngineError(
                 f"llama_decode failed with status {status}. {' '.join(last_messages())}"
             )
         done = [each for each in map(self._read, pieces) if each is not None]
-        self._learn(self._batch.n_tokens, time.monotonic() - started)
+        self._learn(self._batch.n_tokens, time.perf_counter() - started)
         return done
 
     def take_num_tokens(self) -> int:

@@ -32,7 +32,7 @@ from runtime.messages.request import Thinking
 from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.kit.chat.answers import CHAT, HI, good
 from tests.kit.jobs import chat, chat_requests
-from tests.kit.root import ROOT
+from tests.kit.root import search_path
 from tests.kit.serving import (
     MODEL,
     RunningServer,
@@ -446,7 +446,7 @@ def test_the_terminal_shows_thoughts_apart(
     talk = subprocess.run(
         [*command, "--message", "hi", "--max-tokens", str(len(TEXT)), *options],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"},
+        env={**os.environ, "PYTHONPATH": search_path(), "FORCE_COLOR": "1"},
         capture_output=True,
         text=True,
         check=True,

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from runtime.models.integrity.marks import FOLDER, mark, marked, state_of
 CONTENT = bytes(range(256)) * 40_000
 NAME = "some-model"
 
-mapped = pytest.mark.skipif(sys.platform == "win32", reason="Windows protects mapped files itself")
+mapped = pytest.mark.posix("Windows protects mapped files itself")
 
 
 @pytest.fixture
