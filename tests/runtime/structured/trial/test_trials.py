@@ -169,8 +169,8 @@ def test_nobody_waits_behind_the_hard_grammars_of_another(grammars: GrammarCompi
 
     assert sum(future.done() for future in hostile) <= 2 * NUM_THREADS
     assert shared is hostile[29]
-    with pytest.raises(InvalidRequest):
-        shared.result(timeout=60)
+    refusal = shared.exception(timeout=60)
+    assert isinstance(refusal, InvalidRequest | EngineOverloaded), "on a busy machine the latter"
     assert sum(future.done() for future in hostile) <= 3 * NUM_THREADS
     for future in hostile:
         grammars.leave(future)
