@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from gateway.bounds.body_memory import BodyMemory
 from gateway.bounds.body_shape import BodyLimits
+from gateway.bounds.freed_memory import map_large_blocks
 from gateway.bounds.loop_lag import LoopLag
 from gateway.bounds.work_pool import WorkPool
 from gateway.settings.schema import ServerSettings
@@ -22,6 +23,7 @@ class Bounds(Struct, frozen=True):
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
         """The bounds that the settings ask for."""
+        map_large_blocks()
         pool = WorkPool()
         max_bytes = max(settings.max_bodies_bytes, settings.max_body_bytes)
         return cls(
