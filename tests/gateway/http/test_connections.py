@@ -63,10 +63,12 @@ def test_a_body_that_trickles_in(strict: RunningServer):
     assert code_of(response) == (408, "body_timeout")
 
 
-def test_headers_that_are_too_many(open_server: RunningServer):
+def test_headers_that_are_too_many(strict: RunningServer, request: pytest.FixtureRequest):
+    if request.node.callspec.params["strict"] == "h11":
+        pytest.skip("h11 takes as many as fit into 256 kB")
     rest = b"a: b\r\n" * (MAX_HEADERS - 2)
-    taken = answer_to(open_server, START + b"connection: close\r\n" + rest + b"\r\n")
-    refused = answer_to(open_server, START + rest + b"a: b\r\na: b\r\n\r\n")
+    taken = answer_to(strict, START + b"connection: close\r\n" + rest + b"\r\n")
+    refused = answer_to(strict, START + rest + b"a: b\r\na: b\r\n\r\n")
     assert taken.startswith(b"HTTP/1.1 200 ")
     assert code_of(refused) == (431, "headers_too_large")
 
