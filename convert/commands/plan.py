@@ -88,7 +88,8 @@ def _note(offer: Offer) -> str:
 def _table(offers: Offers) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("--precision", "folder", "on the GPU", "KV cache", "streams", "one", "all"):
-        table.add_column(heading, justify="left" if heading == "--precision" else "right")
+        is_name = heading == "--precision"
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
     table.add_column("", no_wrap=True)
     for offer in offers.offers:
         row = offer.row

@@ -49,7 +49,7 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
     process = _start(arguments)
     try:
         with _client(_greeted_url(process)) as client:
-            _wait_until_ready(client, process, settings.engine.start_timeout)
+            _wait_until_ready(client, process)
             yield client
     finally:
         process.terminate()
@@ -172,12 +172,21 @@ def _greeted_url(process: subprocess.Popen[str]) -> str:
     return greeting[1]
 
 
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if _status(client, "/health/ready") == http.HTTPStatus.OK:
-            return
+def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> None:
+    """The server tells a slow start from one that hangs. Raises SetupError once it has given the
+    engine up: it would try again, but nobody at a terminal waits for that."""
+    while _status(client, "/health/ready") != http.HTTPStatus.OK:
         if process.poll() is not None:
             raise SetupError("the server ended while it loaded the model; its message is above")
+        if reason := _why_failed(client):
+            raise SetupError(f"the model cannot be served: {reason}")
         time.sleep(_POLL_SECONDS)
-    raise SetupError(f"the model was not loaded within {timeout:g} seconds")
+
+
+def _why_failed(client: httpx.Client) -> str:
+    """Why the server has given its engine up; empty if it has not, or does not say."""
+    try:
+        health = client.get("/health", timeout=CONNECT_TIMEOUT).json()
+    except (httpx.HTTPError, ValueError):
+        return ""
+    return str(health["reason"]) if health.get("state") == "failed" else ""

@@ -150,7 +150,7 @@ def _stored_finding(model: PlannedModel) -> str:
 
 
 def _fit_finding(plan: Plan, row: PrecisionPlan) -> str:
-    """Why a precision does not fit or does not run; empty if it does both."""
+    """Why a precision does not fit or does not run, or may not; empty if nothing is known."""
     budget = row.budget
     if budget.weights > budget.memory:
         return (
@@ -163,7 +163,9 @@ def _fit_finding(plan: Plan, row: PrecisionPlan) -> str:
             f" {_gb(budget.weights)} of weights, {_gb(max(budget.kv_cache, 0))} are left for a"
             f" KV cache that needs {_gb(row.kv_bytes_per_stream)}."
         )
-    return "" if row.support.can_run else f"{row.precision} does not run: {row.support.note}."
+    if not row.support.can_run:
+        return f"{row.precision} does not run: {row.support.note}."
+    return f"{row.precision} with a reservation: {row.support.note}." if row.support.note else ""
 
 
 def _rate_findings(plan: Plan, best: PrecisionPlan) -> list[str]:
@@ -259,7 +261,7 @@ def _verdict(row: PrecisionPlan) -> str:
         return "[red]does not run[/red]"
     if not row.fits:
         return "[red]does not fit[/red]"
-    return "[yellow]not in its matrix[/yellow]" if row.support.note else "[green]runs[/green]"
+    return "[yellow]see below[/yellow]" if row.support.note else "[green]runs[/green]"
 
 
 def _gb(num_bytes: int) -> str:

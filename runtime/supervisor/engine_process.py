@@ -106,4 +106,4 @@ def _start(config: EngineConfig, output: EngineOutput | None) -> "subprocess.Pop
 
 
 def _environment(config: EngineConfig) -> Mapping[str, str]:
-    return {**engine_environment(config), **os.environ}
+    return engine_environment(config, os.environ)

@@ -129,9 +129,8 @@ class TaggedParser:
         return True
 
     def _begin_value(self, name: str) -> None:
-        self._told.arguments(
-            f"{', ' if self._num_arguments else '{'}{json.dumps(name, ensure_ascii=False)}: "
-        )
+        before = ", " if self._num_arguments else "{"
+        self._told.arguments(f"{before}{json.dumps(name, ensure_ascii=False)}: ")
         self._num_arguments += 1
         self._allowed = _allowed_for(name, self._schema)
         self._num_searched = 0
@@ -155,9 +154,8 @@ class TaggedParser:
             return False
         text = self._buffer[:position].removesuffix(self._syntax.margin)
         self._buffer = self._buffer[position + len(end) :]
-        self._told.arguments(
-            f'{_inner(text)}"' if self._allowed.is_text else read_value(text, self._allowed)
-        )
+        is_text = self._allowed.is_text
+        self._told.arguments(f'{_inner(text)}"' if is_text else read_value(text, self._allowed))
         self._state = self._between
         return True
 

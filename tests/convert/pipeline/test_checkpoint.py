@@ -67,11 +67,11 @@ def test_every_known_architecture_is_tested() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8", "int4-rtn"])
+@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8", "int4-rtn", "nvfp4-w4a16"])
 def test_every_precision(architecture: str, precision: str, tmp_path: Path) -> None:
-    if architecture == "phi3" and precision == "int4-rtn":
+    if architecture == "phi3" and precision in ("int4-rtn", "nvfp4-w4a16"):
         pytest.skip("refused, see below")
-    if architecture in WITH_EXPERTS and precision in ("fp8", "int4-rtn"):
+    if architecture in WITH_EXPERTS and precision in ("fp8", "int4-rtn", "nvfp4-w4a16"):
         pytest.skip("refused, see below")
     path, _ = tiny_gguf(tmp_path, architecture)
     target = converted(path, tmp_path / "target", precision, release="1.3")

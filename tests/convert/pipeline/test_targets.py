@@ -28,6 +28,7 @@ from tests.kit.models.tiny_checkpoints import (
         (Recipe(precision="fp8", rules=(Rule("*.qq.*", "keep"),)), "llama", "matches no linear"),
         (make_recipe("int8"), "qwen2", r"drops the bias of int8 layers.*q_proj\.bias|k_proj\.bias"),
         (make_recipe("int4-rtn"), "phi3", "int4-rtn is not possible for phi3"),
+        (make_recipe("nvfp4-w4a16"), "llama", "1.2 does not load it.*--release 1.3"),
         (make_recipe("fp8"), "qwen3moe", r"fp8: not possible for the experts.*`input_scale`"),
         (make_recipe("int4-rtn"), "mixtral", "int4-rtn: not possible for the experts.*FP8"),
         (

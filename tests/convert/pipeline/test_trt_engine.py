@@ -51,7 +51,7 @@ def test_releases_without_the_builder(model: Path, capsys: pytest.CaptureFixture
     folder = folder_of(model, "fp16")
     with double_of(LATE):
         assert main(["engine", str(folder), str(model.with_name("engines"))]) == 2
-    assert "builds no engines: releases after 1.2" in capsys.readouterr().err
+    assert "builds no engines: late candidates of 1.3" in capsys.readouterr().err
     assert not list(model.parent.glob("engines*"))
 
 

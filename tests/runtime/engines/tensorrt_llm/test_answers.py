@@ -84,6 +84,18 @@ def test_nothing_ends_an_answer_before_min_tokens(make: Make) -> None:
     assert whole["ignored"].token_ids[:2] == [65, OTHER_EOS_TOKEN_ID]
 
 
+@pytest.mark.parametrize(("overlaps", "length"), [(False, 3), (True, 4)])
+def test_an_answer_ends_when_min_tokens_are_seen(make: Make, overlaps: bool, length: int) -> None:
+    """A model that would end at once ends a token later where our processor sees tokens late."""
+    engine = make({"disable_overlap_scheduler": not overlaps}, plan={**PLAIN, "eos_after": 1})
+
+    answer = engine_answers(engine, request(min_tokens=2, max_tokens=20))["r"]
+
+    assert len(answer.token_ids) == length
+    assert answer.token_ids[-1] == EOS_TOKEN_ID
+    assert answer.finish_reason == "stop"
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -162,6 +162,7 @@ def test_the_sampler_in_cpp_is_refused_where_it_is_gone(release: str) -> None:
         ({"max_batch_size": 4}, "extra.max_batch_size has a setting of its own: engine.max_num_s"),
         ({"model": "x"}, "extra.model has a setting of its own: model.name_or_path"),
         ({"skip_tokenizer_init": True}, "extra.skip_tokenizer_init cannot be set"),
+        ({"generation_config": "auto"}, "extra.generation_config cannot be set"),
         ({"kv_cache_config": {"foo": 1}}, "extra.kv_cache_config.foo: the installed"),
         ({"kv_cache_config": {"dtype": "x", "use_uvm": "?"}}, "extra.kv_cache_config"),
         ({"kv_cache_config": 3}, "extra.kv_cache_config: expected a table"),
@@ -222,7 +223,9 @@ def test_a_folder_of_engines_is_loaded_by_its_own_class_or_refused(
     checkpoint = read_checkpoint(str(write_engines(tmp_path / "engines")))
     assert checkpoint.built == BuiltLimits(512, 16, 1024)
     if release == LATE:
-        with pytest.raises(SetupError, match=r"folder of TensorRT engines.*releases after 1\.2"):
+        with pytest.raises(
+            SetupError, match=r"folder of TensorRT engines.*late candidates of 1\.3"
+        ):
             load_package(legacy=True)
         return
     package = load_package(legacy=True)
