@@ -5,20 +5,27 @@
 
 One client streams from the scripted engine at 10 ms a token, and asks for the next answer at once;
 another asks /health/live twenty times a second. `gap` is the longest silence of the stream from the
-beginning of an attack until it is over, `live` the longest time of /health/live meanwhile, `lag`
-the longest time that the server itself says its event loop was held. The memory is that of the
-gateway process: before, at its highest, and two seconds after.
+beginning of an attack until it is over, `live` the longest time of /health/live meanwhile. The
+memory is that of the gateway process: before, at its highest, and two seconds after. A process of
+its own sends the attacks. Before each of them the same is measured while nobody attacks: this is
+the control, whose longest times say what the machine itself does to the two clients.
+
+The exit status is 1 when an attack misses a target: a gap of 50 ms, 100 ms for /health/live (or the
+control's longest times, where these are longer), and a memory afterwards that is at most a fifth
+above that of the beginning.
 """
 
 import argparse
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from attacks import Attack, attacks
+from attacker import Attacker
+from attacks import names_of_attacks
 from bench_frontend import DEFAULT_TOKENIZER
 from machine import machine
 from report import write_json
@@ -28,9 +35,13 @@ from server import RunningServer, gateway
 from wire import HOST, connect, new_event_loop, post
 
 STEP_SECONDS = 0.010
-PATIENCE = 120.0
 SETTLE_SECONDS = 2.0
-UPLOAD_SECONDS = 5.0
+CONTROL_SECONDS = 1.0
+WARM_UP_SECONDS = 3.0
+MAX_GAP_MS = 50.0
+MAX_LIVE_MS = 100.0
+MAX_GROWTH = 1.2
+CONTROL = "nobody attacks"
 SETTINGS = {"engine.scripted.step_ms": "10", "log.level": "error", "log.access": "false"}
 GET_LIVE = f"GET /health/live HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
 
@@ -117,53 +128,23 @@ def running(*works: Any) -> Iterator[None]:
             task.cancel()
 
 
-async def send(server: RunningServer, attack: Attack) -> str:
-    """Sends an attack from its connections. Returns the statuses of the answers."""
-    clients = [one_client(server, attack) for _ in range(attack.connections)]
-    statuses = await asyncio.gather(*clients)
-    return " ".join(f"{status}×{statuses.count(status)}" for status in sorted(set(statuses)))
-
-
-async def one_client(server: RunningServer, attack: Attack) -> str:
-    if attack.leaves:
-        await asyncio.wait_for(send_and_leave(server.port, attack.sent), PATIENCE)
-        return "left"
-    connection = await connect(server.port)
-    try:
-        patience = UPLOAD_SECONDS if attack.connections > 50 else PATIENCE
-        reply = await asyncio.wait_for(connection.exchange(attack.sent), patience)
-        return reply.joined().split(b" ", 2)[1].decode()
-    except TimeoutError:
-        return "none"
-    except Exception as error:  # the server may close: that is an answer too
-        return type(error).__name__
-    finally:
-        connection.close()
-
-
-async def send_and_leave(port: int, data: bytes) -> None:
-    """Sends without waiting for an answer."""
-    _, writer = await asyncio.open_connection(HOST, port)
-    writer.transport.set_write_buffer_limits(0)  # all of it is on its way before `drain` returns
-    writer.write(data)
-    await writer.drain()
-    writer.close()
-
-
-async def measure(server: RunningServer, attack: Attack, stream: Stream, gaps: Watch) -> Result:
+async def measure(
+    server: RunningServer, attacker: Attacker, name: str, stream: Stream, gaps: Watch
+) -> Result:
+    """What the attack of that name does; without a name, what it is like without one."""
     live, memory = Watch(), Watch()
     before = server.memory_bytes()
-    gaps.reset()
+    if name:
+        await attacker.prepare(server.model, name)
     with running(watch_live(server.port, live), watch_memory(server, memory)):
-        await asyncio.sleep(0.2)
         gaps.reset()
         started = time.perf_counter()
-        status = await send(server, attack)
+        status = await attacker.send(server.port) if name else ""
         seconds = time.perf_counter() - started
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS if name else CONTROL_SECONDS)
         gaps.note(stream.silence())
     return Result(
-        attack.name,
+        name or CONTROL,
         status,
         seconds,
         gaps.longest * 1e3,
@@ -175,6 +156,7 @@ async def measure(server: RunningServer, attack: Attack, stream: Stream, gaps: W
 
 
 async def run(server: RunningServer, only: str, console: Console) -> list[Result]:
+    """The control first, and then all attacks."""
     request = {
         "model": server.model,
         "messages": [{"role": "user", "content": "hello"}],
@@ -185,13 +167,40 @@ async def run(server: RunningServer, only: str, console: Console) -> list[Result
     stream = Stream(post("/v1/chat/completions", request), gaps)
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: stream, HOST, server.port)
-    results = []
-    for attack in attacks(server.model, only):
-        result = await measure(server, attack, stream, gaps)
+    await asyncio.sleep(WARM_UP_SECONDS)
+    attacker = Attacker()
+    controls, results = [], []
+    for name in names_of_attacks(only):
+        controls.append(await measure(server, attacker, "", stream, gaps))
+        result = await measure(server, attacker, name, stream, gaps)
         console.print(f"{result.attack:40} {result.status:12} {result.gap_ms:8.0f} ms")
         results.append(result)
+    attacker.close()
     stream.close()
-    return results
+    return [longest_of(controls), *results]
+
+
+def longest_of(controls: list[Result]) -> Result:
+    """All controls as one: the longest of their times, the memory at the beginning."""
+    gap_ms = max(control.gap_ms for control in controls)
+    live_ms = max(control.live_ms for control in controls)
+    return replace(controls[0], gap_ms=gap_ms, live_ms=live_ms)
+
+
+def missed(results: list[Result]) -> list[str]:
+    """The targets that attacks have missed, a sentence each."""
+    control, *attacks = results
+    bounds = {
+        "gap_ms": max(MAX_GAP_MS, control.gap_ms),
+        "live_ms": max(MAX_LIVE_MS, control.live_ms),
+        "after_mb": MAX_GROWTH * control.before_mb,
+    }
+    return [
+        f"{attack.attack}: {name} is {value:.0f}, the target {bound:.0f}"
+        for attack in attacks
+        for name, bound in bounds.items()
+        if (value := getattr(attack, name)) > bound
+    ]
 
 
 def table_of(results: list[Result]) -> Table:
@@ -223,6 +232,9 @@ def main() -> None:
     console.print(table_of(results))
     document = {"machine": machine(), "results": [asdict(result) for result in results]}
     write_json("attacks", document)
+    for sentence in (sentences := missed(results)):
+        console.print(f"missed: {sentence}")
+    sys.exit(bool(sentences))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ class Connection(asyncio.Protocol):
         await self._done
         return self._raw
 
+    def send(self, data: bytes) -> None:
+        """Send more of the request that `exchange` has begun, unless the connection is closed."""
+        if not self.is_closed:
+            self._transport.write(data)
+
     def close(self) -> None:
         self.is_closed = True
         self._transport.close()

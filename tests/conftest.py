@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from runtime.structured.grammars import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
@@ -12,6 +13,9 @@ from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.platform import IS_WINDOWS
 from tests.kit.serving import RunningServer, running_server, tiny_settings
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 

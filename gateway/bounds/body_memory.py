@@ -1,5 +1,6 @@
 """The memory that the bodies of all requests may take together."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from gateway.errors import GatewayOverloaded
@@ -15,10 +16,11 @@ _LEASE = "lockgate.body_lease"
 class BodyMemory:
     """Counts the bytes of large bodies from the moment they are announced until they are no longer
     needed. `max_bytes` is the most for all of them. `num_refused` counts bodies that were one too
-    many."""
+    many. `on_freed` is called when a body is no longer needed."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, on_freed: Callable[[], None] = lambda: None) -> None:
         self.max_bytes = max_bytes
+        self._on_freed = on_freed
         self.num_bytes = 0
         self.num_refused = 0
 
@@ -41,6 +43,8 @@ class BodyMemory:
     def put_back(self, num_bytes: int) -> None:
         """Gives back bytes that were taken."""
         self.num_bytes -= num_bytes
+        if num_bytes:
+            self._on_freed()
 
 
 class BodyLease:

@@ -22,10 +22,12 @@ class Bounds(Struct, frozen=True):
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
         """The bounds that the settings ask for."""
+        pool = WorkPool()
+        max_bytes = max(settings.max_bodies_bytes, settings.max_body_bytes)
         return cls(
             body_limits=BodyLimits(settings.max_body_values, settings.max_body_entries),
-            body_memory=BodyMemory(max(settings.max_bodies_bytes, settings.max_body_bytes)),
-            pool=WorkPool(),
+            body_memory=BodyMemory(max_bytes, pool.tidy_later),
+            pool=pool,
             lag=LoopLag(),
         )
 

@@ -49,6 +49,7 @@ class WorkPool:
         self._places = asyncio.Semaphore(num_threads)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="large-work")
         self._tidying: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a call in a thread. A call that waits is dropped when its task is
@@ -64,8 +65,19 @@ class WorkPool:
         finally:
             del work  # its error would keep this frame, and with it the work's arguments
 
+    def tidy_later(self) -> None:
+        """Give freed memory back to the system when nobody has called this for `IDLE_SECONDS`."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+        if not self._is_closed:
+            loop = asyncio.get_running_loop()
+            self._tidying = loop.call_later(
+                IDLE_SECONDS, self._threads.submit, give_freed_memory_back
+            )
+
     def close(self) -> None:
         """No more work is taken, and nobody waits for what still runs."""
+        self._is_closed = True
         if self._tidying is not None:
             self._tidying.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -89,10 +101,4 @@ class WorkPool:
             work.exception()  # nobody else may be there to look at it
         self.num_running -= 1
         self._places.release()
-        self._tidy_later()
-
-    def _tidy_later(self) -> None:
-        if self._tidying is not None:
-            self._tidying.cancel()
-        loop = asyncio.get_running_loop()
-        self._tidying = loop.call_later(IDLE_SECONDS, self._threads.submit, give_freed_memory_back)
+        self.tidy_later()

@@ -36,6 +36,8 @@ ACTIONS = frozenset({"/v1/responses/compact", "/v1/models/load", "/v1/models/unl
 other servers."""
 
 _MIN_LIKENESS = 0.85
+_MAX_LENGTH = 1000
+"""Characters of the longest path that may be a mistake. Each of its ends is looked at."""
 _PARAMETER = re.compile(r"\\\{\w+:(\w+)\\\}")
 
 
@@ -56,6 +58,8 @@ class OtherPaths:
     def meant(self, path: str) -> str | None:
         """The path of the route that the client probably wants; None if that is not clear."""
         path = path.rstrip("/")
+        if len(path) > _MAX_LENGTH:
+            return None
         if path in ELSEWHERE:
             return ELSEWHERE[path]
         return self._end_of(path) or self._like(path)

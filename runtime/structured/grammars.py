@@ -6,21 +6,20 @@ the grammar any more. What passes is compiled again in the engine process, becau
 grammar cannot be sent. So no constraint can hold, crash or fill the engine process.
 """
 
-import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 
 from llguidance import LLMatcher
 
 from runtime.errors import InvalidRequest
 from runtime.messages.structured_output import LeftOut, StructuredOutput
 from runtime.structured.compiler import compile_fitted, compile_grammar
+from runtime.structured.fair_threads import FairThreads
 from runtime.structured.fitting import FittedConstraint
 from runtime.structured.guide import Grammar
-from runtime.structured.trial.limits import NICENESS
 from runtime.structured.trial.trials import Trials
 from runtime.structured.vocabulary import grammar_tokenizer, spelling_of
 from runtime.structured.weight import is_light, lightened, too_large
@@ -38,27 +37,30 @@ MAX_LIGHTENED = 3
 """Number of keywords that are left out one after another because compiling takes too much. Each of
 them costs a trial."""
 
-NUM_THREADS = 2
-"""Number of threads for light grammars; as many trials may run at the same time."""
-
-STACK_BYTES = 16 * 1024**2
-"""Stack of the threads that compile grammars: far more than a trial has, see `trial.limits`."""
-
 
 class _Entry:
-    """A grammar that is or will be compiled, the number of requests that share it, and how many of
-    them still wait for it."""
+    """A grammar that is or will be compiled, the number of requests that share it, how many of them
+    still wait for it, and the tenants in whose turn it is compiled, whichever comes first."""
 
     def __init__(self, wanted: StructuredOutput) -> None:
         self.wanted = wanted
         self.future: Future[Grammar] = Future()
         self.num_uses = 0
         self.num_waiting = 0
-        self.is_started = False
+        self.tenants: set[str] = set()
+        self._turn = threading.Lock()
+
+    @property
+    def is_started(self) -> bool:
+        return self._turn.locked()
 
     @property
     def is_unwanted(self) -> bool:
         return not self.num_waiting
+
+    def start(self) -> bool:
+        """Returns whether it was not started before."""
+        return self._turn.acquire(blocking=False)
 
     @property
     def is_used_up(self) -> bool:
@@ -79,10 +81,10 @@ class GrammarCompiler:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._light = _threads("grammars")
-        self._heavy = _threads("trials")
+        self._light = FairThreads("grammars")
+        self._heavy = FairThreads("trials")
         self._trials = Trials(lambda: spelling_of(tokenizer))
-        self._grammar_tokenizer = self._light.submit(grammar_tokenizer, tokenizer)
+        self._grammar_tokenizer = self._light.submit(partial(grammar_tokenizer, tokenizer))
         self._grammars: OrderedDict[StructuredOutput, _Entry] = OrderedDict()
         self._unfinished: dict[Future[Grammar], _Entry] = {}
 
@@ -100,10 +102,10 @@ class GrammarCompiler:
         """Number of trials that have been killed since the last call."""
         return self._trials.take_num_killed()
 
-    def compile(self, wanted: StructuredOutput) -> Future[Grammar]:
-        """The future of a grammar. It raises InvalidRequest if the constraint cannot be enforced;
-        the error names the parameter and, for a JSON schema, the path. Whoever gets it calls
-        `leave` with it in the end."""
+    def compile(self, wanted: StructuredOutput, tenant: str = "") -> Future[Grammar]:
+        """The future of a grammar, which is compiled in this tenant's turn. It raises
+        InvalidRequest if the constraint cannot be enforced; the error names the parameter and, for
+        a JSON schema, the path. Whoever gets it calls `leave` with it in the end."""
         entry = self._grammars.get(wanted)
         is_new = entry is None or entry.is_used_up
         if entry is None or is_new:
@@ -113,8 +115,8 @@ class GrammarCompiler:
         self._grammars.move_to_end(wanted)
         if len(self._grammars) > MAX_GRAMMARS:
             self._grammars.popitem(last=False)
-        if is_new:
-            self._start(entry)
+        if tenant not in entry.tenants and not entry.is_started:
+            self._enqueue(entry, tenant)
         return entry.future
 
     def leave(self, future: Future[Grammar]) -> None:
@@ -129,8 +131,8 @@ class GrammarCompiler:
     def close(self) -> None:
         for entry in self._unfinished.values():
             entry.num_waiting = 0
-        for pool in (self._light, self._heavy):
-            pool.shutdown(cancel_futures=True)
+        for threads in (self._light, self._heavy):
+            threads.close()
         self._trials.close()
 
     def _current(self) -> dict[Future[Grammar], _Entry]:
@@ -140,12 +142,13 @@ class GrammarCompiler:
             }
         return self._unfinished
 
-    def _start(self, entry: _Entry) -> None:
+    def _enqueue(self, entry: _Entry, tenant: str) -> None:
+        entry.tenants.add(tenant)
         self._unfinished[entry.future] = entry
         if is_light(entry.wanted):
-            self._light.submit(_fulfil, entry, self._build)
+            self._light.submit_for(tenant, partial(_fulfil, entry, self._build))
         else:
-            self._heavy.submit(_fulfil, entry, self._try_first)
+            self._heavy.submit_for(tenant, partial(_fulfil, entry, self._try_first))
         # A process is ready before the first trial, and again soon after one that was killed.
         self._heavy.submit(self._trials.warm_up)
 
@@ -176,31 +179,12 @@ class GrammarCompiler:
 
 def _fulfil(entry: _Entry, way: Callable[[_Entry], Grammar]) -> None:
     """Settle the future of an entry; an unwanted one is dropped."""
+    if not entry.start():
+        return
     if entry.is_unwanted:
         entry.future.cancel()
         return
-    entry.is_started = True
     try:
         entry.future.set_result(way(entry))
     except BaseException as error:  # whoever waits for the future gets it
         entry.future.set_exception(error)
-
-
-def _threads(name: str) -> ThreadPoolExecutor:
-    """A pool whose threads all exist, with the stack that they need."""
-    before = threading.stack_size(STACK_BYTES)
-    try:
-        pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix=name, initializer=_stand_back)
-        ready = threading.Barrier(NUM_THREADS)
-        for future in [pool.submit(ready.wait) for _ in range(NUM_THREADS)]:
-            future.result()
-    finally:
-        threading.stack_size(before)
-    return pool
-
-
-def _stand_back() -> None:
-    """Gives the engine's threads precedence over this one: on Linux each thread has its own
-    niceness."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

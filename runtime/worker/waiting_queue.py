@@ -6,8 +6,8 @@ import itertools
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from runtime.errors import EngineOverloaded
+from runtime.fair_share import FairShare
 from runtime.messages.request import PRIORITY_STEP
-from runtime.worker.fair_share import FairShare
 
 
 class Waiting(Protocol):

@@ -14,10 +14,14 @@ from gateway.http.connections.until_closed import end_by_closing
 MAX_PIPELINED = 16
 """Requests that a connection may send ahead of the answer that it waits for."""
 
+MAX_HEADERS = 1000
+"""Headers of a request. Each is handled by itself, so that many short ones take longer than a few
+long ones."""
+
 
 class OnHttpTools(Limited):
-    """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
-    the requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
+    """Counts headers and their bytes as they arrive, because httptools does not limit them, and the
+    requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
     requests that offer another protocol; writes to HTTP/1.0 without chunks, and nothing before the
     answer; takes whole URLs as targets, and ends connections that an early answer leaves open."""
 
@@ -37,6 +41,11 @@ class OnHttpTools(Limited):
     def on_message_begin(self) -> None:
         super().on_message_begin()  # type: ignore[misc]
         self._in_head, self._head_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)  # type: ignore[misc]
+        if len(self.headers) > MAX_HEADERS:
+            raise ValueError("too many headers")  # ends in send_400_response
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -90,6 +99,9 @@ class OnHttpTools(Limited):
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
             self.refuse(400, "too_many_pipelined", message)
+            return
+        if len(self.headers or ()) > MAX_HEADERS:
+            self.refuse(431, "headers_too_large", f"There are more than {MAX_HEADERS} headers.")
             return
         if self._head_bytes <= limit:
             super().send_400_response(msg)

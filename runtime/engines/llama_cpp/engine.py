@@ -107,7 +107,7 @@ class LlamaCppEngine:
         wanted = request.sampling.structured_output
         if wanted is None:
             return None
-        future = self._grammars[request.request_id] = self._compiler.compile(wanted)
+        future = self._grammars[request.request_id] = self._compiler.compile(wanted, request.tenant)
         return future
 
     def add(self, request: Request) -> None:

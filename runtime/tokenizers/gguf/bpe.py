@@ -113,7 +113,7 @@ def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
     encode: Callable[[str], list[int]] = encoding.encode_ordinary
     token_ids = ranks.token_ids
     if token_ids is None:
-        return encode
+        return shared_ids(encode, max(ranks.ranks.values(), default=-1) + 1)
 
     def encode_known(text: str) -> list[int]:
         # Like llama.cpp, leave out bytes that are no token of the model.
@@ -121,6 +121,13 @@ def text_encoder(pattern: str, ranks: Ranks) -> Callable[[str], list[int]]:
         return [token_id for token_id in found if token_id != NO_TOKEN]
 
     return encode_known
+
+
+def shared_ids(encode: Callable[[str], list[int]], num_ids: int) -> Callable[[str], list[int]]:
+    """The same encoder, whose equal ids are one object. Those of a long text would otherwise be
+    millions of small objects, of which the interpreter keeps the memory."""
+    known = list(range(num_ids))
+    return lambda text: [known[token_id] for token_id in encode(text)]
 
 
 def has_own_rules(file: GGUFFile) -> bool:

@@ -47,3 +47,14 @@ def test_all_that_is_taken_is_given_back(growths: list[list[int]]):
     for scope in [*scopes, *scopes, {}]:
         give_back(scope)
     assert memory.num_bytes == 0
+
+
+def test_whoever_wants_to_know_hears_when_a_large_body_is_freed():
+    freed: list[int] = []
+    memory = BodyMemory(4 * LARGE, lambda: freed.append(memory.num_bytes))
+    scopes: list[dict[str, object]] = [{}, {}]
+    for scope, size in zip(scopes, (FREE_BYTES, LARGE), strict=True):
+        memory.lease(scope).grow_to(size)
+    for scope in [*scopes, *scopes]:
+        give_back(scope)
+    assert freed == [0], "once, when nothing of it is left"

@@ -67,3 +67,20 @@ def test_a_call_that_runs_keeps_its_thread_when_its_client_leaves():
         pool.close()
 
     asyncio.run(check())
+
+
+def test_freed_memory_is_given_back_once_it_is_quiet(monkeypatch: pytest.MonkeyPatch):
+    given = threading.Event()
+    monkeypatch.setattr("gateway.bounds.work_pool.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.bounds.work_pool.give_freed_memory_back", given.set)
+
+    async def check() -> None:
+        pool = WorkPool()
+        pool.tidy_later()
+        pool.tidy_later()
+        assert not given.is_set()
+        assert await asyncio.to_thread(given.wait, PATIENCE)
+        pool.close()
+        pool.tidy_later()  # the body of the last request is freed after the end
+
+    asyncio.run(check())

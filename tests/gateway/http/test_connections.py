@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.http.connections.on_httptools import MAX_HEADERS
 from gateway.settings.schema import ServerSettings
 from tests.kit.chat.answers import CHAT, HI
 from tests.kit.raw_http import PARSERS, answer_to, read_all, running_server_on
@@ -60,6 +61,14 @@ def test_a_body_that_trickles_in(strict: RunningServer):
     head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
     response = answer_to(strict, f'{head}\r\n{{"model":'.encode())
     assert code_of(response) == (408, "body_timeout")
+
+
+def test_headers_that_are_too_many(open_server: RunningServer):
+    rest = b"a: b\r\n" * (MAX_HEADERS - 2)
+    taken = answer_to(open_server, START + b"connection: close\r\n" + rest + b"\r\n")
+    refused = answer_to(open_server, START + rest + b"a: b\r\na: b\r\n\r\n")
+    assert taken.startswith(b"HTTP/1.1 200 ")
+    assert code_of(refused) == (431, "headers_too_large")
 
 
 @pytest.mark.parametrize("size", [5000, 200_000])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.api.native.tokenize import PIECE
 from gateway.settings.schema import ServerSettings
 from tests.kit.chat.answers import CHAT
 from tests.kit.serving import (
@@ -50,6 +51,15 @@ def test_too_many_values_are_refused(
     error = response.json()["error"]
     assert error["code"] == "request_too_large"
     assert f"(server.{setting})" in error["message"]
+
+
+def test_an_answer_that_is_written_in_pieces_is_whole(server: RunningServer):
+    text = "".join(chr(number % 90 + 33) for number in range(2 * PIECE + 7))
+    answer = server.post("/tokenize", prompt=text, return_token_strs=True).json()
+    assert answer["token_strs"] == ["<|bos|>", *text]
+    assert answer["tokens"] == [256, *text.encode()]
+    assert answer["count"] == len(text) + 1
+    assert server.post("/tokenize", prompt="", add_special_tokens=False).json()["tokens"] == []
 
 
 def test_a_history_of_ten_thousand_messages_is_served(server: RunningServer):

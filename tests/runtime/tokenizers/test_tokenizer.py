@@ -204,6 +204,13 @@ def test_long_texts_are_cut_where_a_word_ends(tiny: Tokenizer) -> None:
     assert encode("ab " * 300_000) == encode("ab") + encode(" ab") * 299_999 + encode(" ")
 
 
+def test_equal_ids_are_one_object(tiny: Tokenizer) -> None:
+    token_ids = tiny.encode("the same words again, " * 1000, add_special=True, parse_special=True)
+
+    assert max(token_ids) > 256, "smaller numbers are shared by the interpreter"
+    assert len({id(token_id) for token_id in token_ids}) == len(set(token_ids))
+
+
 def test_many_threads_at_once(tiny: Tokenizer) -> None:
     texts = list(nasty_texts(200))
     encode = partial(tiny.encode, add_special=True, parse_special=True)

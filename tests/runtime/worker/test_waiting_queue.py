@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from runtime.errors import EngineOverloaded
+from runtime.fair_share import RECENT_CHARGES
 from runtime.messages.request import PRIORITY_STEP, Request
-from runtime.worker.fair_share import RECENT_CHARGES
 from runtime.worker.waiting_queue import WaitingQueue
 from tests.kit.engines import a_request
 

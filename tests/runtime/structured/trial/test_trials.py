@@ -17,7 +17,8 @@ from msgspec import structs
 from runtime.errors import EngineOverloaded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from runtime.processes import is_alive
-from runtime.structured.grammars import NUM_THREADS, GrammarCompiler
+from runtime.structured.fair_threads import NUM_THREADS
+from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.trial.limits import MAX_MEMORY, MAX_SECONDS
 from tests.kit.grammars import TOKENIZER
 
@@ -157,6 +158,23 @@ def test_nothing_is_compiled_for_nobody(grammars: GrammarCompiler) -> None:
     assert again is not shared, "what nobody waited for was not refused"
     grammars.leave(again)
     grammars.leave(again)
+
+
+def test_nobody_waits_behind_the_hard_grammars_of_another(grammars: GrammarCompiler) -> None:
+    hostile = [grammars.compile(slow(number), "hostile") for number in range(30)]
+    shared = grammars.compile(slow(29), "second")
+    honest = [schema(enum=[f"{word}-{n}" for n in range(1_000)]) for word in "ab"]
+    for future in [grammars.compile(each, "honest") for each in honest]:
+        future.result(timeout=60)
+
+    assert sum(future.done() for future in hostile) <= 2 * NUM_THREADS
+    assert shared is hostile[29]
+    refusal = shared.exception(timeout=60)
+    assert isinstance(refusal, InvalidRequest | EngineOverloaded), "on a busy machine the latter"
+    assert sum(future.done() for future in hostile) <= 3 * NUM_THREADS
+    for future in hostile:
+        grammars.leave(future)
+    grammars.leave(shared)
 
 
 def test_a_process_that_somebody_kills_loses_no_request(grammars: GrammarCompiler) -> None:

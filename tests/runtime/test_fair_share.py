@@ -1,6 +1,6 @@
 """Counters of tokens: idling earns nothing, debts are kept, invented tenants cost no memory."""
 
-from runtime.worker.fair_share import MAX_IDLE_COUNTERS, RECENT_CHARGES, FairShare
+from runtime.fair_share import MAX_IDLE_COUNTERS, RECENT_CHARGES, FairShare
 
 
 def test_a_newcomer_starts_at_the_smallest_active_counter():
