@@ -1,33 +1,14 @@
 """A model file that llama.cpp has loaded: weights, vocabulary, metadata. Contexts stand on it."""
 
-import ctypes
-import os
 import time
-from typing import cast
-
-import llama_cpp
 
 from runtime.config.engine import EngineConfig
 from runtime.errors import ModelFileError
 from runtime.hardware.allowance import cores_allowed, memory_allowed
+from runtime.llama_library.installed import open_library
+from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
-
-LOG_LEVEL_ERROR = 4
-"""GGML_LOG_LEVEL_ERROR of ggml.h."""
-
-_messages: list[str] = []
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    if level == LOG_LEVEL_ERROR:
-        _messages.append(text.decode(errors="replace").strip())
-        del _messages[:-5]
-
-
-def last_messages() -> list[str]:
-    """The last errors that llama.cpp has logged, at most five."""
-    return list(_messages)
 
 
 class LlamaWeights:
@@ -37,24 +18,23 @@ class LlamaWeights:
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
-    def __init__(self, config: EngineConfig, model_path: str) -> None:
+    def __init__(
+        self, config: EngineConfig, model_path: str, library: LlamaLibrary | None = None
+    ) -> None:
         self._started = time.monotonic()
-        llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
+        self.library = library or open_library("llama.cpp")
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(config, model_path)
+        self.model = _load(self.library, config, model_path)
+        self.shape = self.library.shape(self.model)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
-        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
 
     def _bytes_in_memory(self) -> int:
         """The size of the weights that are not on a GPU."""
-        num_layers: int = llama_cpp.llama_model_n_layer(self.model)
-        on_gpu = min(self._num_gpu_layers / num_layers, 1.0)
-        return int(llama_cpp.llama_model_size(self.model) * (1 - on_gpu))
+        on_gpu = min(self._num_gpu_layers / self.shape.num_layers, 1.0)
+        return int(self.shape.num_bytes * (1 - on_gpu))
 
     @property
     def architecture(self) -> str:
@@ -69,17 +49,13 @@ class LlamaWeights:
 
     def metadata(self, key: str) -> str:
         """A number, flag or text of the file's metadata as text; "" if it is absent."""
-        buffer = ctypes.create_string_buffer(256)
-        size = llama_cpp.llama_model_meta_val_str(
-            self.model, key.encode(), buffer, ctypes.sizeof(buffer)
-        )
-        return buffer.value.decode(errors="replace") if size >= 0 else ""
+        return self.library.metadata(self.model, key)
 
     def describe(self) -> EngineInfo:
         """What runs here, for logs and `/health`; it has been loading until now."""
         return EngineInfo(
             engine="llama_cpp",
-            version=llama_cpp.__version__,
+            version=self.library.version,
             device="cpu" if not self._num_gpu_layers else f"gpu ({self._num_gpu_layers} layers)",
             num_threads=self.num_threads,
             load_seconds=time.monotonic() - self._started,
@@ -87,18 +63,20 @@ class LlamaWeights:
 
     def close(self) -> None:
         """Free the weights."""
-        llama_cpp.llama_model_free(self.model)
+        self.library.free_model(self.model)
 
 
-def _load(config: EngineConfig, model_path: str) -> ctypes.c_void_p:
-    params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = config.llama_cpp.num_gpu_layers
-    params.use_extra_bufts = config.llama_cpp.use_extra_bufts is not False
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
-    if not model:
-        detail = " ".join(_messages) or "llama.cpp gave no reason."
-        raise ModelFileError(f"llama.cpp cannot load {model_path}: {detail}")
-    return cast(ctypes.c_void_p, model)
+def _load(library: LlamaLibrary, config: EngineConfig, model_path: str) -> LoadedModel:
+    settings = config.llama_cpp
+    options = ModelOptions(
+        num_gpu_layers=settings.num_gpu_layers,
+        use_extra_bufts=settings.use_extra_bufts is not False,
+    )
+    model = library.load_model(model_path, options)
+    if model is None:
+        detail = " ".join(library.last_messages()) or f"{library.family} gave no reason."
+        raise ModelFileError(f"{library.family} cannot load {model_path}: {detail}")
+    return model
 
 
 def _num_threads(config: EngineConfig) -> int:

@@ -1,0 +1,114 @@
+"""Where llama.cpp's libraries lie on this machine, and how one is loaded."""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime.errors import LibraryUnusable
+from runtime.llama_library.ik import IkLibrary
+from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.mainline import MainlineLibrary
+
+
+class Package(NamedTuple):
+    """A Python package that brings a library: its name for people, its module, the extra of this
+    project that installs it, and the release whose interface is declared here."""
+
+    name: str
+    module: str
+    extra: str
+    release: str
+
+
+PACKAGES: Mapping[str, Package] = {
+    "ik_llama.cpp": Package("ik-llama-cpp-python", "ik_llama_cpp", "cpu", "0.1.5"),
+    "llama.cpp": Package("llama-cpp-python", "llama_cpp", "cpu", "0.3.36"),
+}
+"""By the name of the family, the fastest on a processor first."""
+
+_FAMILIES: Sequence[type[LlamaLibrary]] = (IkLibrary, MainlineLibrary)
+_MARKS = {"llama.cpp": "llama_get_memory", "ik_llama.cpp": "llama_kv_cache_seq_cp"}
+"""A function that only this family has."""
+
+
+def file_names() -> Sequence[str]:
+    """What the library's file is called on this system; the first that exists is meant."""
+    if sys.platform == "win32":
+        return ("llama.dll", "libllama.dll")
+    if sys.platform == "darwin":
+        return ("libllama.dylib", "libllama.so")
+    return ("libllama.so",)
+
+
+def library_file(family: str) -> Path | None:
+    """The file of an installed family; None if it is not installed. Nothing is imported."""
+    spec = importlib.util.find_spec(PACKAGES[family].module)
+    folders = (spec.submodule_search_locations or ()) if spec is not None else ()
+    candidates = (Path(folder) / "lib" / name for folder in folders for name in file_names())
+    return next((each for each in candidates if each.is_file()), None)
+
+
+def installed_families() -> list[str]:
+    """The families that are installed, the fastest on a processor first."""
+    return [family for family in PACKAGES if library_file(family) is not None]
+
+
+def library_version(name: str) -> str:
+    """What tells builds of a library apart: a package's version, or a file's size and time."""
+    if name in PACKAGES:
+        return importlib.metadata.version(PACKAGES[name].name)
+    state = os.stat(name)
+    return f"{state.st_size} bytes of {int(state.st_mtime)}"
+
+
+@cache
+def open_library(name: str) -> LlamaLibrary:
+    """Load the library of a family that is installed, or of a file. The same library is loaded
+    once.
+
+    Raises LibraryUnusable in one sentence that says which library, and why.
+    """
+    path = library_file(name) if name in PACKAGES else Path(name)
+    if path is None:
+        package = PACKAGES[name]
+        raise LibraryUnusable(
+            f"{name} is not installed. Install it with: pip install 'lockgate[{package.extra}]'"
+        )
+    try:
+        library = _load(path)
+        family = name if name in PACKAGES else _family_of(library)
+        [kind] = (each for each in _FAMILIES if each.family == family)
+        return kind(library, library_version(name))
+    except OSError as error:
+        raise LibraryUnusable(f"The library {path} cannot be loaded: {error}") from error
+    except LibraryUnusable as error:
+        raise LibraryUnusable(
+            f"The library {path} cannot be used: {error}. Lockgate knows the interfaces of"
+            f" {_releases()}."
+        ) from error
+
+
+def _releases() -> str:
+    return " and ".join(f"{each.name} {each.release}" for each in PACKAGES.values())
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """With its symbols to itself, so that two families do not take each other's functions."""
+    if sys.platform == "win32":
+        os.add_dll_directory(str(path.parent.resolve()))
+        return ctypes.CDLL(str(path.resolve()))
+    return ctypes.CDLL(str(path.resolve()), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+
+
+def _family_of(library: ctypes.CDLL) -> str:
+    """Of a file that the user names."""
+    for family, mark in _MARKS.items():
+        if hasattr(library, mark):
+            return family
+    raise LibraryUnusable("it is no llama.cpp")
