@@ -2,6 +2,7 @@
 
 import ctypes
 
+from runtime.errors import EngineError
 from runtime.llama_library.functions import (
     BOOL,
     INT,
@@ -27,6 +28,10 @@ from runtime.llama_library.values import (
 _KV_CACHE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
 _WHOLE_STATE = 0
 """No LLAMA_STATE_SEQ_FLAGS_*."""
+
+_MAX_ROUNDS = 64
+"""How often the cache is asked to move its cells together. It moves at most some hundred runs of
+cells at once."""
 
 
 class _ModelParams(ctypes.Structure):
@@ -154,6 +159,19 @@ class _Batch(ctypes.Structure):
     )
 
 
+class _CacheView(ctypes.Structure):
+    _fields_ = (
+        ("n_cells", INT),
+        ("n_seq_max", INT),
+        ("token_count", INT),
+        ("used_cells", INT),
+        ("max_contiguous", INT),
+        ("max_contiguous_idx", INT),
+        ("cells", POINTER),
+        ("cells_sequences", POINTER),
+    )
+
+
 _FUNCTIONS = {
     "llama_model_default_params": Function(_ModelParams, ()),
     "llama_context_default_params": Function(_ContextParams, ()),
@@ -171,6 +189,9 @@ _FUNCTIONS = {
     "llama_kv_cache_clear": Function(None, (POINTER,)),
     "llama_kv_cache_seq_rm": SEQUENCE_REMOVE,
     "llama_kv_cache_seq_cp": SEQUENCE_COPY,
+    "llama_kv_cache_view_init": Function(_CacheView, (POINTER, INT)),
+    "llama_kv_cache_view_update": Function(None, (POINTER, ctypes.POINTER(_CacheView))),
+    "llama_kv_cache_view_free": Function(None, (ctypes.POINTER(_CacheView),)),
     "llama_kv_cache_defrag": Function(None, (POINTER,)),
     "llama_kv_cache_update": Function(INT, (POINTER,)),
     "llama_state_seq_get_size": Function(SIZE, (POINTER, INT, ctypes.c_uint32)),
@@ -181,20 +202,33 @@ _FUNCTIONS = {
 
 
 class IkLibrary(LlamaLibrary):
-    """The library of ik_llama.cpp. Sliding windows are masks over a whole cache."""
+    """The library of ik_llama.cpp. Sliding windows are masks over a whole cache.
+
+    Its cache must have no holes when it computes: it looks for the last cell in use at a few places
+    only, and leaves out those behind a hole, which gives wrong logits without an error. It also
+    finds room for a batch only where free cells lie next to each other. So cells are moved
+    together before the first batch after some were freed.
+    """
 
     family = "ik_llama.cpp"
     traits = Traits(
         can_repack=True,
         has_extra_bufts=False,
         drops_cells=False,
-        needs_adjacent_cells=True,
         can_choose_attention=False,
         can_fill_gpus=False,
         kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
         no_flash_attention=frozenset((64,)),
     )
     functions = _FUNCTIONS
+
+    def __init__(self, library: ctypes.CDLL, version: str) -> None:
+        super().__init__(library, version)
+        self._loose: set[int] = set()  # contexts whose cache may have holes
+
+    def free_context(self, context: int) -> None:
+        self._loose.discard(context)
+        super().free_context(context)
 
     def free_model(self, model: LoadedModel) -> None:
         self._c.llama_free_model(model.address)
@@ -251,12 +285,16 @@ class IkLibrary(LlamaLibrary):
         )
 
     def decode(self, context: int, batch: ctypes.Structure) -> int:
+        if context in self._loose:
+            self._close_holes(context)
         return int(self._c.llama_decode(context, batch))
 
     def clear(self, context: int) -> None:
         self._c.llama_kv_cache_clear(context)
+        self._loose.discard(context)
 
     def remove(self, context: int, sequence_id: int, start: int, end: int) -> bool:
+        self._loose.add(context)
         return bool(self._c.llama_kv_cache_seq_rm(context, sequence_id, start, end))
 
     def copy(self, context: int, source: int, target: int, start: int, end: int) -> None:
@@ -270,11 +308,30 @@ class IkLibrary(LlamaLibrary):
 
     def load(self, context: int, sequence_id: int, data: bytes) -> bool:
         arguments = (context, filled_buffer(data), len(data), sequence_id, _WHOLE_STATE)
+        if self._c.llama_state_seq_set_data(*arguments) == len(data):
+            return True
+        self._close_holes(context)
         return bool(self._c.llama_state_seq_set_data(*arguments) == len(data))
 
-    def compact(self, context: int) -> None:
-        self._c.llama_kv_cache_defrag(context)
-        self._c.llama_kv_cache_update(context)
+    def _close_holes(self, context: int) -> None:
+        """Move all cells in use to the front. Raises EngineError if that does not come to an
+        end."""
+        view = self._c.llama_kv_cache_view_init(context, 1)
+        try:
+            for _ in range(_MAX_ROUNDS):
+                self._c.llama_kv_cache_view_update(context, view)
+                num_free = view.n_cells - view.used_cells
+                if view.max_contiguous == num_free and view.max_contiguous_idx in (
+                    -1,
+                    view.used_cells,
+                ):
+                    self._loose.discard(context)
+                    return
+                self._c.llama_kv_cache_defrag(context)
+                self._c.llama_kv_cache_update(context)
+        finally:
+            self._c.llama_kv_cache_view_free(view)
+        raise EngineError("ik_llama.cpp did not close the holes in its KV cache.")
 
     def _load(self, path: bytes, options: ModelOptions) -> int:
         params = self._c.llama_model_default_params()

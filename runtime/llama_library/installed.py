@@ -6,7 +6,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,26 +59,40 @@ def installed_families() -> list[str]:
 
 
 def library_version(name: str) -> str:
-    """What tells builds of a library apart: a package's version, or a file's size and time."""
+    """What tells builds of a library apart: a package's version, or a file's size and time.
+
+    Raises LibraryUnusable for a family that is not installed, OSError for a file.
+    """
     if name in PACKAGES:
+        if library_file(name) is None:
+            raise _missing(name)
         return importlib.metadata.version(PACKAGES[name].name)
     state = os.stat(name)
     return f"{state.st_size} bytes of {int(state.st_mtime)}"
 
 
-@cache
+_loaded: dict[str, LlamaLibrary] = {}
+
+
+def loaded() -> set[str]:
+    """The names of the libraries that this process has loaded; they stay loaded."""
+    return set(_loaded)
+
+
 def open_library(name: str) -> LlamaLibrary:
-    """Load the library of a family that is installed, or of a file. The same library is loaded
-    once.
+    """Load the library of a family that is installed, or of a file. A library is loaded once.
 
     Raises LibraryUnusable in one sentence that says which library, and why.
     """
+    if name not in _loaded:
+        _loaded[name] = _open(name)
+    return _loaded[name]
+
+
+def _open(name: str) -> LlamaLibrary:
     path = library_file(name) if name in PACKAGES else Path(name)
     if path is None:
-        package = PACKAGES[name]
-        raise LibraryUnusable(
-            f"{name} is not installed. Install it with: pip install 'lockgate[{package.extra}]'"
-        )
+        raise _missing(name)
     try:
         library = _load(path)
         family = name if name in PACKAGES else _family_of(library)
@@ -92,6 +105,12 @@ def open_library(name: str) -> LlamaLibrary:
             f"The library {path} cannot be used: {error}. Lockgate knows the interfaces of"
             f" {_releases()}."
         ) from error
+
+
+def _missing(name: str) -> LibraryUnusable:
+    return LibraryUnusable(
+        f"{name} is not installed. Install it with: pip install 'lockgate[{PACKAGES[name].extra}]'"
+    )
 
 
 def _releases() -> str:

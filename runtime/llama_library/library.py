@@ -174,11 +174,6 @@ class LlamaLibrary(ABC):
         found."""
 
     @abstractmethod
-    def compact(self, context: int) -> None:
-        """Move cells in use together, as far as the library does so in one go. Only for one that
-        `needs_adjacent_cells`."""
-
-    @abstractmethod
     def _load(self, path: bytes, options: ModelOptions) -> int:
         """The address of the loaded model, or 0."""
 

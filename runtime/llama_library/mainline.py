@@ -141,7 +141,6 @@ class MainlineLibrary(LlamaLibrary):
         can_repack=False,
         has_extra_bufts=True,
         drops_cells=True,
-        needs_adjacent_cells=False,
         can_choose_attention=True,
         can_fill_gpus=True,
         kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
@@ -226,9 +225,6 @@ class MainlineLibrary(LlamaLibrary):
         size, buffer = len(data), filled_buffer(data)
         read = self._c.llama_state_seq_set_data(context, buffer, size, sequence_id)
         return bool(read == size)
-
-    def compact(self, context: int) -> None:
-        raise NotImplementedError("llama.cpp takes free cells wherever they lie: this is a bug")
 
     def _load(self, path: bytes, options: ModelOptions) -> int:
         params = self._c.llama_model_default_params()

@@ -17,8 +17,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     A library that `can_repack` arranges the weights for the processor while it loads them, and
     then keeps all of them in memory of its own, because the file is not mapped. One that
     `has_extra_bufts` does so for single tensors. One whose windows `drops_cells` overwrites cells
-    that a sliding window has passed. One that `needs_adjacent_cells` finds no place for a batch or
-    a loaded sequence unless free cells lie next to each other; `compact` moves them together.
+    that a sliding window has passed.
     `no_flash_attention` are the sizes of attention heads with which flash attention ends the
     process. `can_choose_attention` says that it decides about flash attention by itself.
     `can_fill_gpus` says that builds of it for GPUs are known to work here.
@@ -27,7 +26,6 @@ class Traits(Struct, frozen=True, kw_only=True):
     can_repack: bool
     has_extra_bufts: bool
     drops_cells: bool
-    needs_adjacent_cells: bool
     can_choose_attention: bool
     can_fill_gpus: bool
     kv_cache_types: frozenset[KvCacheType]

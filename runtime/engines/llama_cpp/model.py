@@ -5,12 +5,12 @@ import contextlib
 from runtime.config.engine import EngineConfig
 from runtime.engines.llama_cpp.kv.kv_cache import BLOCK_TOKENS
 from runtime.engines.llama_cpp.kv.prefix_tree import Block
-from runtime.engines.llama_cpp.results import floats_at
 from runtime.engines.llama_cpp.sampling.top_k import Floats
 from runtime.engines.llama_cpp.scheduler import Batch
-from runtime.engines.llama_cpp.token_batch import TokenBatch
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import EngineError
+from runtime.llama_library.results import floats_at
+from runtime.llama_library.token_batch import TokenBatch
 from runtime.llama_library.values import ContextOptions, FlashAttention
 
 KV_MEMORY_SHARE = 0.4
@@ -37,6 +37,9 @@ WARM_UP_TOKENS = 32
 CELL_MULTIPLE = 256
 """llama.cpp pads the context to multiples of this."""
 
+VALUE_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Bytes of a key's or value's number in the cache."""
+
 MAX_SEQUENCE_IDS = 256
 """LLAMA_MAX_SEQ: how many sequence ids llama.cpp can tell apart in one cache."""
 
@@ -55,6 +58,7 @@ class LlamaModel:
         self._weights = weights
         self._library = library = weights.library
         self._shape = weights.shape
+        self._kv_cache_dtype = config.llama_cpp.kv_cache_dtype
         self._max_num_batched_tokens = config.max_num_batched_tokens
         self._closing = contextlib.ExitStack()
         self.num_vocab = weights.shape.num_vocab
@@ -207,14 +211,13 @@ class LlamaModel:
         return max(0, self._weights.memory_left - RESERVED_BYTES)
 
     def _bytes_per_cell(self) -> int:
-        """Keys and values of all layers in 16 bits, and the attention scores of one layer."""
-        shape = self._shape
-        head_size = shape.width // max(shape.num_heads, 1)
-        values = 2 * shape.num_layers * shape.num_kv_heads * head_size
-        return 2 * values + 4 * MAX_ROWS * shape.num_heads
+        """Keys and values of all layers, and the attention scores of one layer."""
+        shape, dtype = self._shape, self._kv_cache_dtype
+        values = 2 * shape.num_layers * shape.num_kv_heads * shape.head_size
+        return int(VALUE_BYTES[dtype] * values + 4 * MAX_ROWS * shape.num_heads)
 
     def _create_context(self, config: EngineConfig) -> int:
-        attention = _flash_attention(config)
+        attention = self._flash_attention(config)
         max_rows = config.max_num_batched_tokens
         options = ContextOptions(
             num_cells=self.num_cells + (self.block_tokens if self.can_share else 0),
@@ -223,6 +226,7 @@ class LlamaModel:
             max_sequences=self._transit_id + 1 if self.can_share else self.num_slots,
             num_threads=self._weights.num_threads,
             flash_attention=attention,
+            kv_cache_type=self._kv_cache_dtype,
         )
         context = self._library.new_context(self._weights.model, options)
         if not context:
@@ -232,12 +236,13 @@ class LlamaModel:
             )
         return context
 
-
-def _flash_attention(config: EngineConfig) -> FlashAttention:
-    """Which kind of attention computes. On the processor llama.cpp's flash attention takes each
-    row by itself while there are fewer than 64: with eight streams at 2,000 tokens a step takes
-    three times as long as with the plain kind (docs/performance.md)."""
-    wanted = config.llama_cpp.flash_attention
-    if wanted == "auto" and config.llama_cpp.num_gpu_layers:
-        return "auto"
-    return "on" if wanted is True else "off"
+    def _flash_attention(self, config: EngineConfig) -> FlashAttention:
+        """Which kind of attention computes. On the processor llama.cpp's flash attention takes each
+        row by itself while there are fewer than 64: with eight streams at 2,000 tokens a step takes
+        three times as long as with the plain kind (docs/performance.md). A cache in fewer bits
+        needs it."""
+        settings, traits = config.llama_cpp, self._library.traits
+        if settings.flash_attention is True or settings.kv_cache_dtype != "f16":
+            return "on"
+        wanted = settings.flash_attention == "auto" and settings.num_gpu_layers
+        return "auto" if wanted and traits.can_choose_attention else "off"

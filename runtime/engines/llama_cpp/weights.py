@@ -1,14 +1,24 @@
 """A model file that llama.cpp has loaded: weights, vocabulary, metadata. Contexts stand on it."""
 
+import os
 import time
 
+import structlog
+
 from runtime.config.engine import EngineConfig
-from runtime.errors import ModelFileError
+from runtime.errors import ModelFileError, SetupError
 from runtime.hardware.allowance import cores_allowed, memory_allowed
-from runtime.llama_library.installed import open_library
+from runtime.llama_library.choice import Wish, usable_libraries
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
+from runtime.models.gguf import read_gguf
+
+log = structlog.get_logger(__name__)
+
+REPACKING_MEMORY = 2
+"""How many times the size of a model file must be available for "auto" to repack its weights: they
+then are in memory of the process's own, and the file may still be in the kernel's cache."""
 
 
 class LlamaWeights:
@@ -18,15 +28,13 @@ class LlamaWeights:
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
-    def __init__(
-        self, config: EngineConfig, model_path: str, library: LlamaLibrary | None = None
-    ) -> None:
+    def __init__(self, config: EngineConfig, model_path: str, library: LlamaLibrary) -> None:
         self._started = time.monotonic()
-        self.library = library or open_library("llama.cpp")
+        self.library = library
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(self.library, config, model_path)
+        self.model = _load(library, config, model_path, available)
         self.shape = self.library.shape(self.model)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
@@ -66,11 +74,16 @@ class LlamaWeights:
         self.library.free_model(self.model)
 
 
-def _load(library: LlamaLibrary, config: EngineConfig, model_path: str) -> LoadedModel:
+def _load(
+    library: LlamaLibrary, config: EngineConfig, model_path: str, available: int
+) -> LoadedModel:
     settings = config.llama_cpp
+    fits = REPACKING_MEMORY * os.path.getsize(model_path) <= available
+    repacks = library.traits.can_repack and settings.repack_tensors == "auto" and fits
     options = ModelOptions(
         num_gpu_layers=settings.num_gpu_layers,
         use_extra_bufts=settings.use_extra_bufts is not False,
+        repack_tensors=repacks or settings.repack_tensors is True,
     )
     model = library.load_model(model_path, options)
     if model is None:
@@ -83,3 +96,38 @@ def _num_threads(config: EngineConfig) -> int:
     if config.llama_cpp.num_threads != "auto":
         return config.llama_cpp.num_threads
     return cores_allowed().num_threads
+
+
+def load_weights(config: EngineConfig, model_path: str) -> LlamaWeights:
+    """Load a model file with the best library that can. Raises ModelFileError, SetupError."""
+    refused: ModelFileError | None = None
+    for library in usable_libraries(library_wish(config), read_gguf(model_path)):
+        try:
+            weights = LlamaWeights(config, model_path, library)
+        except ModelFileError as error:
+            refused = error
+            log.warning("llama_library_refuses_model", library=library.family, reason=str(error))
+            continue
+        log.info("llama_library", library=library.family, version=library.version)
+        return weights
+    assert refused is not None, "usable_libraries gives one or raises"
+    raise refused
+
+
+def library_wish(config: EngineConfig) -> Wish:
+    """What these settings ask of a library. Raises SetupError for settings that contradict each
+    other."""
+    settings = config.llama_cpp
+    if settings.kv_cache_dtype != "f16" and settings.flash_attention is False:
+        raise SetupError(
+            f"engine.llama_cpp.kv_cache_dtype = {settings.kv_cache_dtype!r} needs flash attention,"
+            " and engine.llama_cpp.flash_attention is false. Change the one or the other."
+        )
+    return Wish(
+        library=settings.library,
+        num_gpu_layers=settings.num_gpu_layers,
+        kv_cache_type=settings.kv_cache_dtype,
+        flash_attention=settings.flash_attention is True or settings.kv_cache_dtype != "f16",
+        repack_tensors=settings.repack_tensors is True,
+        use_extra_bufts=settings.use_extra_bufts is True,
+    )

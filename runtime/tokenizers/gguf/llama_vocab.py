@@ -1,6 +1,7 @@
 """llama.cpp's own tokenizer, for every vocabulary that tiktoken cannot reproduce."""
 
 import re
+import sys
 import weakref
 from collections.abc import Sequence
 from itertools import chain
@@ -29,8 +30,7 @@ class LlamaVocabTokenizer:
     def __init__(self, file: GGUFFile) -> None:
         """Raises MissingExtra without a llama.cpp library, ModelFileError for an unusable file."""
         _check(file)
-        self._library = library = open_any_library()
-        self._model = model = _load_model(library, file.path)
+        self._library, self._model = library, model = _load_vocabulary(file.path)
         weakref.finalize(self, library.free_model, model).atexit = False
         self.vocab_size = library.num_vocab(model)
         self.max_model_len = file.max_model_len
@@ -94,21 +94,23 @@ class LlamaVocabTokenizer:
         return "" if token_id is None else self._library.token_text(self._model, token_id)
 
 
-def open_any_library() -> LlamaLibrary:
-    """A llama.cpp library that is installed: llama.cpp's own if there is a choice, because it knows
-    the most vocabularies. Raises MissingExtra without any, LibraryUnusable."""
+def _load_vocabulary(path: str) -> tuple[LlamaLibrary, LoadedModel]:
+    """The vocabulary in the first library that can read it. llama.cpp's own is asked first, because
+    it knows the most vocabularies; on Windows only one library can be in a process, and the
+    engine's is the fastest.
+
+    Raises MissingExtra if none is installed, ModelFileError if none reads it, LibraryUnusable.
+    """
     families = installed_families()
     if not families:
         package = PACKAGES["ik_llama.cpp"]
         raise MissingExtra(package.name, package.extra)
-    return open_library("llama.cpp" if "llama.cpp" in families else families[0])
-
-
-def _load_model(library: LlamaLibrary, path: str) -> LoadedModel:
-    model = library.load_model(path, ModelOptions(vocab_only=True))
-    if model is None:
-        raise ModelFileError(f"{path}: {library.family} cannot read the vocabulary of this file.")
-    return model
+    for family in families[:1] if sys.platform == "win32" else families[::-1]:
+        library = open_library(family)
+        model = library.load_model(path, ModelOptions(vocab_only=True))
+        if model is not None:
+            return library, model
+    raise ModelFileError(f"{path}: {' and '.join(families)} cannot read this file's vocabulary.")
 
 
 def _check(file: GGUFFile) -> None:

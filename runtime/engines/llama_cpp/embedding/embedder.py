@@ -15,10 +15,10 @@ from msgspec import Struct
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EmbeddingKey
 from runtime.engines.llama_cpp.embedding.pooling import Pool, find_pooling
-from runtime.engines.llama_cpp.results import Floats32, floats_at
-from runtime.engines.llama_cpp.token_batch import TokenBatch
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import EngineError
+from runtime.llama_library.results import Floats32, floats_at
+from runtime.llama_library.token_batch import TokenBatch
 from runtime.llama_library.values import ContextOptions, FlashAttention
 
 MAX_INPUTS = 16

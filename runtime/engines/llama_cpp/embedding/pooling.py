@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.llama_cpp.results import Floats32
 from runtime.errors import InvalidRequest
+from runtime.llama_library.results import Floats32
 
 Pooling = Literal["mean", "cls", "last"]
 
