@@ -27,7 +27,7 @@ class Package(NamedTuple):
 
 PACKAGES: Mapping[str, Package] = {
     "ik_llama.cpp": Package("ik-llama-cpp-python", "ik_llama_cpp", "cpu", "0.1.5"),
-    "llama.cpp": Package("llama-cpp-python", "llama_cpp", "cpu", "0.3.36"),
+    "llama.cpp": Package("llama-cpp-python", "llama_cpp", "llama-cpp", "0.3.36"),
 }
 """By the name of the family, the fastest on a processor first."""
 
