@@ -14,12 +14,13 @@ class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `library` names what computes: a family of libraries ("ik_llama.cpp", "llama.cpp"), or a
     library's file; "auto" is the fastest one that is installed, knows the model and passes a
     self-check, "cautious" prefers llama.cpp. `repack_tensors` lets ik_llama.cpp arrange all weights
-    for the processor, which then takes memory of the process's own for them; "auto" does where they
-    fit twice. `kv_cache_dtype` is the type of keys and values; all but "f16" need flash attention.
+    for the processor, in memory of the process's own; "auto" does where they fit twice.
 
     `use_extra_bufts` lets llama.cpp repack weights for the processor at hand (AMX, AVX-512);
     "auto" tries, and does without when an engine has died of it here. `flash_attention` "auto" is
-    on where layers are on a GPU: on the processor it is the slower kind.
+    on where layers are on a GPU: on the processor it is the slower kind. `kv_cache_dtype` is the
+    type of values in the cache; keys have it too, but 8 bits at least. All but "f16" need flash
+    attention.
     """
 
     library: Annotated[str, Meta(min_length=1)] = "auto"

@@ -17,6 +17,8 @@ from runtime.llama_library.functions import (
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
 from runtime.llama_library.values import (
+    KEY_TYPES,
+    VALUE_TYPES,
     BatchArrays,
     ContextOptions,
     LoadedModel,
@@ -25,7 +27,6 @@ from runtime.llama_library.values import (
     Traits,
 )
 
-_KV_CACHE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
 _WHOLE_STATE = 0
 """No LLAMA_STATE_SEQ_FLAGS_*."""
 
@@ -269,7 +270,8 @@ class IkLibrary(LlamaLibrary):
         params.n_seq_max = options.max_sequences
         params.n_threads = params.n_threads_batch = options.num_threads
         params.flash_attn = options.flash_attention == "on"
-        params.type_k = params.type_v = _KV_CACHE_TYPES[options.kv_cache_type]
+        params.type_k = KEY_TYPES[options.kv_cache_type]
+        params.type_v = VALUE_TYPES[options.kv_cache_type]
         params.embeddings = options.embeddings
         if options.embeddings:
             params.pooling_type = 0

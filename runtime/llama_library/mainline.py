@@ -16,6 +16,8 @@ from runtime.llama_library.functions import (
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
 from runtime.llama_library.values import (
+    KEY_TYPES,
+    VALUE_TYPES,
     BatchArrays,
     ContextOptions,
     LoadedModel,
@@ -25,7 +27,6 @@ from runtime.llama_library.values import (
 )
 
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-_KV_CACHE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}
 
 
 class _ModelParams(ctypes.Structure):
@@ -185,7 +186,8 @@ class MainlineLibrary(LlamaLibrary):
         params.n_seq_max = options.max_sequences
         params.n_threads = params.n_threads_batch = options.num_threads
         params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
-        params.type_k = params.type_v = _KV_CACHE_TYPES[options.kv_cache_type]
+        params.type_k = KEY_TYPES[options.kv_cache_type]
+        params.type_v = VALUE_TYPES[options.kv_cache_type]
         params.embeddings = options.embeddings
         if options.embeddings:
             params.pooling_type = 0

@@ -1,11 +1,17 @@
 """What goes into a llama.cpp library and comes out of it, in plain values."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 KvCacheType = Literal["f16", "q8_0", "q4_0"]
-"""Types in which keys and values can be kept."""
+"""Types in which values can be kept. Keys are kept in "q8_0" at least: in 4 bits they make nonsense
+of some models (docs/performance.md)."""
+
+KEY_TYPES: Mapping[KvCacheType, int] = {"f16": 1, "q8_0": 8, "q4_0": 8}
+VALUE_TYPES: Mapping[KvCacheType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}
+"""As numbers of `ggml_type` in ggml.h."""
 
 FlashAttention = Literal["off", "on", "auto"]
 """Which kind of attention computes; "auto" leaves it to the library, where it can choose."""

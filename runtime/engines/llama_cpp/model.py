@@ -37,8 +37,8 @@ WARM_UP_TOKENS = 32
 CELL_MULTIPLE = 256
 """llama.cpp pads the context to multiples of this."""
 
-VALUE_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Bytes of a key's or value's number in the cache."""
+KEY_AND_VALUE_BYTES = {"f16": 4, "q8_0": 68 / 32, "q4_0": 52 / 32}
+"""Bytes of a number of a key and one of a value in the cache."""
 
 MAX_SEQUENCE_IDS = 256
 """LLAMA_MAX_SEQ: how many sequence ids llama.cpp can tell apart in one cache."""
@@ -213,8 +213,8 @@ class LlamaModel:
     def _bytes_per_cell(self) -> int:
         """Keys and values of all layers, and the attention scores of one layer."""
         shape, dtype = self._shape, self._kv_cache_dtype
-        values = 2 * shape.num_layers * shape.num_kv_heads * shape.head_size
-        return int(VALUE_BYTES[dtype] * values + 4 * MAX_ROWS * shape.num_heads)
+        values = shape.num_layers * shape.num_kv_heads * shape.head_size
+        return int(KEY_AND_VALUE_BYTES[dtype] * values + 4 * MAX_ROWS * shape.num_heads)
 
     def _create_context(self, config: EngineConfig) -> int:
         attention = self._flash_attention(config)

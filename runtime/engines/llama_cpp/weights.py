@@ -63,7 +63,7 @@ class LlamaWeights:
         """What runs here, for logs and `/health`; it has been loading until now."""
         return EngineInfo(
             engine="llama_cpp",
-            version=self.library.version,
+            version=f"{self.library.family} {self.library.version}",
             device="cpu" if not self._num_gpu_layers else f"gpu ({self._num_gpu_layers} layers)",
             num_threads=self.num_threads,
             load_seconds=time.monotonic() - self._started,
