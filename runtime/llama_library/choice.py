@@ -10,7 +10,12 @@ import structlog
 from msgspec import Struct
 
 from runtime.errors import LibraryUnusable
-from runtime.llama_library.installed import PACKAGES, installed_families, loaded, open_library
+from runtime.llama_library.installed import (
+    PACKAGES,
+    installed_families,
+    loaded_beside,
+    open_library,
+)
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.self_check.verdicts import problem_of
 from runtime.llama_library.values import KvCacheType, ModelOptions, Traits
@@ -71,10 +76,9 @@ def _candidates(wish: Wish) -> list[str]:
 
 
 def _suitable(name: str, wish: Wish, file: GGUFFile, problem: Callable[[str], str]) -> LlamaLibrary:
-    others = loaded() - {name}
-    if others and sys.platform == "win32":
+    if sys.platform == "win32" and (others := loaded_beside(name)):
         raise LibraryUnusable(
-            f"{name} cannot be loaded beside {' and '.join(sorted(others))}. Set"
+            f"{name} cannot be loaded beside {' and '.join(others)}. Set"
             f' engine.llama_cpp.library = "{name}" or uninstall the other.'
         )
     if reason := problem(name):

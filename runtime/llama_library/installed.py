@@ -71,12 +71,13 @@ def library_version(name: str) -> str:
     return f"{state.st_size} bytes of {int(state.st_mtime)}"
 
 
-_loaded: dict[str, LlamaLibrary] = {}
+_loaded: dict[Path, LlamaLibrary] = {}
 
 
-def loaded() -> set[str]:
-    """The names of the libraries that this process has loaded; they stay loaded."""
-    return set(_loaded)
+def loaded_beside(name: str) -> list[str]:
+    """The families of libraries that this process has loaded from other files; they stay loaded."""
+    path = _path_of(name)
+    return sorted(each.family for other, each in _loaded.items() if other != path)
 
 
 def open_library(name: str) -> LlamaLibrary:
@@ -84,15 +85,20 @@ def open_library(name: str) -> LlamaLibrary:
 
     Raises LibraryUnusable in one sentence that says which library, and why.
     """
-    if name not in _loaded:
-        _loaded[name] = _open(name)
-    return _loaded[name]
-
-
-def _open(name: str) -> LlamaLibrary:
-    path = library_file(name) if name in PACKAGES else Path(name)
+    path = _path_of(name)
     if path is None:
         raise _missing(name)
+    if path not in _loaded:
+        _loaded[path] = _open(name, path)
+    return _loaded[path]
+
+
+def _path_of(name: str) -> Path | None:
+    path = library_file(name) if name in PACKAGES else Path(name)
+    return None if path is None else path.resolve()
+
+
+def _open(name: str, path: Path) -> LlamaLibrary:
     try:
         library = _load(path)
         family = name if name in PACKAGES else _family_of(library)
@@ -120,9 +126,9 @@ def _releases() -> str:
 def _load(path: Path) -> ctypes.CDLL:
     """With its symbols to itself, so that two families do not take each other's functions."""
     if sys.platform == "win32":
-        os.add_dll_directory(str(path.parent.resolve()))
-        return ctypes.CDLL(str(path.resolve()))
-    return ctypes.CDLL(str(path.resolve()), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+        os.add_dll_directory(str(path.parent))
+        return ctypes.CDLL(str(path))
+    return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
 
 
 def _family_of(library: ctypes.CDLL) -> str:

@@ -47,7 +47,6 @@ class LlamaLibrary(ABC):
         self._check_structures()
         self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._on_log = LogCallback(self._note)  # the library keeps a bare pointer to it
-        self._c.llama_log_set(self._on_log, None)
         self._c.llama_backend_init()
 
     def last_messages(self) -> list[str]:
@@ -57,6 +56,7 @@ class LlamaLibrary(ABC):
     def load_model(self, path: str, options: ModelOptions) -> LoadedModel | None:
         """Load a GGUF file. None if the library refuses it; `last_messages` then say why."""
         self._messages.clear()
+        self._c.llama_log_set(self._on_log, None)  # another user of the library may have changed it
         address = self._load(os.fsencode(path), options)
         return LoadedModel(address, self._c.llama_model_get_vocab(address)) if address else None
 
