@@ -1,9 +1,7 @@
 """Safe defaults of `lockgate serve`: where it listens, over TLS, and what its log shows."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -14,6 +12,7 @@ from gateway.commands.serve import check_exposure, check_tls
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from tests.kit.api_keys import write_keys
+from tests.kit.certificates import Certificate, make_certificate
 from tests.kit.chat.answers import CHAT, HI
 from tests.kit.command_line import ADMIN, SCRIPTED, lockgate, posix, served
 from tests.kit.serving import PATIENCE
@@ -39,17 +38,11 @@ def test_a_key_or_an_order_opens_it(tmp_path: Path, host: str):
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    files = tmp_path / "cert.pem", tmp_path / "key.pem"
-    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    request += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -out {files[0]}"
-    subprocess.run([*request.split(), "-keyout", files[1]], check=True, capture_output=True)
-    return files
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path, "localhost", "subjectAltName=IP:127.0.0.1")
 
 
-def test_it_serves_over_tls(tmp_path: Path, certificate: tuple[Path, Path]):
+def test_it_serves_over_tls(tmp_path: Path, certificate: Certificate):
     options = ("--set", f"server.tls_certificate={certificate[0]}")
     options += ("--set", f"server.tls_key={certificate[1]}")
     trust = ssl.create_default_context(cafile=certificate[0])
@@ -62,7 +55,7 @@ def test_it_serves_over_tls(tmp_path: Path, certificate: tuple[Path, Path]):
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1"])
 def test_a_handshake_has_as_long_as_headers_have(
-    tmp_path: Path, certificate: tuple[Path, Path], sent: bytes
+    tmp_path: Path, certificate: Certificate, sent: bytes
 ):
     options = ("--set", f"server.tls_certificate={certificate[0]}")
     options += ("--set", f"server.tls_key={certificate[1]}", "--set", "server.header_timeout=1")
@@ -77,7 +70,7 @@ def test_a_handshake_has_as_long_as_headers_have(
 
 
 def test_a_certificate_that_is_not_usable_is_a_setup_error(
-    tmp_path: Path, certificate: tuple[Path, Path]
+    tmp_path: Path, certificate: Certificate
 ):
     with pytest.raises(SetupError, match=r"server.tls_certificate: .*none.pem cannot be read"):
         check_tls(ServerSettings(tls_certificate=str(tmp_path / "none.pem")))

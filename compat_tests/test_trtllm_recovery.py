@@ -22,6 +22,7 @@ from runtime.processes import is_alive
 from runtime.supervisor.engine_run import EngineRun
 from runtime.supervisor.supervisor import Supervisor
 from tests.kit.models.tensorrt_model import write_tensorrt_model
+from tests.kit.tensorrt_double import RELEASES, STABLE
 
 pytestmark = [
     pytest.mark.anyio,
@@ -120,11 +121,13 @@ async def answers(client: EngineClient, run: int, in_the_middle: Callable[[], No
     return texts
 
 
+@pytest.mark.parametrize("name", RELEASES)
 async def test_streams_go_on_byte_for_byte_after_any_accident(
-    release: Callable[[str], None], tmp_path: Path
+    release: Callable[[str], None], name: str, tmp_path: Path
 ) -> None:
-    """The worker dies and nobody is told; a CUDA error comes as an error of one request."""
-    release("1.2")
+    """The worker dies, and in some releases nobody is told; a CUDA error comes as an error of one
+    request."""
+    release(name)
     now = tmp_path / "now"
     fault = {"kind": "cuda_error", "when": str(now), "once": str(tmp_path / "done")}
     folder = write_tensorrt_model(tmp_path / "m", script=LETTERS, step_ms=3, faults=[fault])
@@ -143,10 +146,11 @@ async def test_streams_go_on_byte_for_byte_after_any_accident(
     assert after_cuda_error == calm
 
 
+@pytest.mark.parametrize("name", RELEASES)
 async def test_a_hang_and_a_killed_engine_leave_nothing_behind(
-    release: Callable[[str], None], tmp_path: Path
+    release: Callable[[str], None], name: str, tmp_path: Path
 ) -> None:
-    release("1.4")
+    release(name)
     now = tmp_path / "now"
     fault = {"kind": "hang", "when": str(now), "once": str(tmp_path / "done")}
     folder = write_tensorrt_model(tmp_path / "m", script=LETTERS, step_ms=3, faults=[fault])
@@ -168,7 +172,7 @@ async def test_a_broken_engine_says_why_and_leaves_with_a_status_of_its_own(
     release: Callable[[str], None], tmp_path: Path
 ) -> None:
     """Also while the package's shutdown would block for ever."""
-    release("1.2")
+    release(STABLE)
     fault = {"kind": "worker_dies", "after": 2}
     folder = write_tensorrt_model(tmp_path / "m", faults=[fault], shutdown_block_s=600)
     client = EngineClient()
@@ -208,7 +212,7 @@ asyncio.run(main())
 async def test_a_killed_gateway_leaves_nothing_behind(
     release: Callable[[str], None], tmp_path: Path
 ) -> None:
-    release("1.2")
+    release(STABLE)
     folder = write_tensorrt_model(tmp_path / "m", script=LETTERS)
     with subprocess.Popen(  # noqa: ASYNC220 -- the gateway of this test is another process
         [sys.executable, "-c", GATEWAY, str(folder)],

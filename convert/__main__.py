@@ -1,16 +1,16 @@
 """The command line: `lockgate-convert COMMAND …`, or `python -m convert COMMAND …`.
 
-Exit codes: 0 done, 1 a checkpoint that is not close enough to its source, 2 something for the user
-to put right (one line on stderr), 130 interrupted.
+Exit code 1 is a checkpoint that is not close enough to its source; `runtime.terminal.programs`
+lists the others.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from convert.commands import engine, inspect, plan, run, verify
-from runtime.errors import SetupError
+from runtime.terminal.programs import Parser, run_program
 from runtime.version import __version__
 
 
@@ -29,37 +29,21 @@ _COMMANDS: dict[str, tuple[_Command, str]] = {
     "verify": (verify, "check a checkpoint, by itself or against its source"),
     "engine": (engine, "build engines for the older backend of TensorRT-LLM 1.2"),
 }
-_EXIT_SETUP = 2
-_EXIT_INTERRUPTED = 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage in one line, like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SetupError(f"{message} (see: {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    try:
-        arguments = _parser().parse_args(argv)
-        command, _ = _COMMANDS[arguments.command]
-        return command.run(arguments)
-    except SetupError as error:
-        print(f"lockgate-convert: {' '.join(str(error).split())}", file=sys.stderr)
-        return _EXIT_SETUP
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"lockgate-convert: {where}{error.strerror or error}", file=sys.stderr)
-        return _EXIT_SETUP
-    except KeyboardInterrupt:
-        print("lockgate-convert: interrupted", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+    return run_program("lockgate-convert", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    command, _ = _COMMANDS[arguments.command]
+    return command.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="lockgate-convert", description="Convert models for TensorRT-LLM.")
+    parser = Parser(prog="lockgate-convert", description="Convert models for TensorRT-LLM.")
     parser.add_argument("--version", action="version", version=f"lockgate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, summary) in _COMMANDS.items():

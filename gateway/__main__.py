@@ -1,16 +1,15 @@
 """The command line: `lockgate COMMAND …`, or `python -m gateway COMMAND …`.
 
-Exit codes: 0 done, 2 something for the user to put right (one line on stderr), 130 interrupted.
+`runtime.terminal.programs` lists the exit codes.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import Protocol, cast
 
-from runtime.errors import SetupError
+from runtime.terminal.programs import Parser, run_program
 from runtime.version import __version__
 
 _COMMANDS = {
@@ -22,8 +21,6 @@ _COMMANDS = {
     "plan": "say what of a model fits on a GPU, and how fast it can be",
     "doctor": "show what this machine is and which engines can run on it",
 }
-_EXIT_SETUP = 2
-_EXIT_INTERRUPTED = 130
 
 
 class _Command(Protocol):
@@ -34,42 +31,14 @@ class _Command(Protocol):
     def run(self, arguments: argparse.Namespace) -> int: ...
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage ends like every other mistake: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SetupError(f"{message} (see: {self.prog} --help)")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    _open_standard_streams()
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except SetupError as error:
-        print(f"lockgate: {' '.join(str(error).split())}", file=sys.stderr)
-        return _EXIT_SETUP
-    except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output left; Python would complain once more while it closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _open_standard_streams() -> None:
-    """Those that were closed lead nowhere now. Otherwise the next socket would get their number,
-    and what a library writes to stderr would go to a client."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
-            os.set_inheritable(descriptor, True)
-            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+    return run_program("lockgate", lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 
 def _run(argv: list[str]) -> int:
     chosen = next((word for word in argv if not word.startswith("-")), "")
-    parser = _Parser(prog="lockgate", description="Serve large language models from one machine.")
+    parser = Parser(prog="lockgate", description="Serve large language models from one machine.")
     parser.add_argument("--version", action="version", version=f"lockgate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in _COMMANDS.items():

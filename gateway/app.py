@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
@@ -66,6 +67,8 @@ from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.lessons import Lessons
 from runtime.supervisor.supervisor import Supervisor
 
+Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
 LIMIT_FACTS = ("limit", "remaining", "reset")
 
 ROUTES = (
@@ -119,27 +122,48 @@ def create_app(
     engine writes goes to `stderr`, or without it to this process's streams.
     """
     settings = with_prefix_caching(settings, has_keys=keys.is_required)
-    drain = drain or Drain(settings.server.drain_timeout)
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
-    engine = EngineClient(settings.engine.max_num_waiting_tokens)
-    listener = _listener(metrics.of(name), gpus)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
-    supervisor = Supervisor(
+    supervisor = _supervisor(settings, path, _listener(metrics.of(name), gpus), output, gpus)
+    context = _context(
+        settings, name, supervisor, metrics, gpus, drain or Drain(settings.server.drain_timeout)
+    )
+    return _gateway(context, keys, _lifespan(context, supervisor, path))
+
+
+def _supervisor(
+    settings: Settings,
+    path: str,
+    on_event: Callable[[FromEngine], None],
+    output: EngineOutput | None,
+    gpus: GpuMonitor,
+) -> Supervisor:
+    return Supervisor(
         settings.engine,
         path,
-        engine,
-        on_event=listener,
+        EngineClient(settings.engine.max_num_waiting_tokens),
+        on_event=on_event,
         output=output,
         guard=weights_guard(settings, path),
         lessons=Lessons(),
+        gpu_bytes=lambda: sum(gpu.memory_used or 0 for gpu in gpus.snapshot.gpus),
     )
+
+
+def _context(
+    settings: Settings,
+    name: str,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    gpus: GpuMonitor,
+    drain: Drain,
+) -> Context:
     bounds = Bounds.of(settings.server)
-    model = ServedModel(name, engine, settings.model, bounds.pool)
-    tracer = start_tracer(settings.otel)
-    context = Context(
+    model = ServedModel(name, supervisor.client, settings.model, bounds.pool)
+    return Context(
         settings=settings,
         models=_registry(settings, model),
         model=model,
@@ -151,15 +175,20 @@ def create_app(
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
-        tracer=tracer,
+        tracer=start_tracer(settings.otel),
     )
+
+
+def _gateway(context: Context, keys: KeyRing, lifespan: Lifespan) -> Gateway:
+    settings = context.settings
+    admission = Admission(settings, keys, context.drain, Quotas())
     return Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
         state=State({"context": context}),
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
-        middleware=[AdmissionMiddleware(Admission(settings, keys, drain, Quotas()))],
+        middleware=[AdmissionMiddleware(admission)],
         cors_config=_cors(settings.server.cors_allow_origins),
-        lifespan=[_lifespan(context, supervisor, path), tracing(tracer)],
+        lifespan=[lifespan, tracing(context.tracer)],
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.server.max_body_bytes,
         openapi_config=None,  # gateway.api.ops.openapi writes the document
@@ -242,9 +271,7 @@ def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine],
     return listen
 
 
-def _lifespan(
-    context: Context, supervisor: Supervisor, path: str
-) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _lifespan(context: Context, supervisor: Supervisor, path: str) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await supervisor.start()

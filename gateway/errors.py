@@ -5,10 +5,12 @@ is not a success, whether an endpoint, the router or the server itself refused.
 """
 
 import math
+import re
 from collections.abc import Mapping
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from runtime.client.service_rate import MAX_RETRY_AFTER
 from runtime.errors import (
@@ -28,15 +30,37 @@ log = structlog.get_logger(__name__)
 INTERNAL_ERROR = "internal_error"
 """`code` of an unexpected exception."""
 
-MAX_SHOWN_NAME = 200
-"""Length, in characters, at which an error message cuts the name of an unknown model."""
+MAX_WORD = 200
+"""Length, in characters, at which an error cuts a word: a name or a value of the client's."""
+
+MAX_MESSAGE = 4000
+"""The same for a message, which loses its middle."""
+
+_LONG_WORD = re.compile(rf"([^\s`'\"]{{{MAX_WORD}}})[^\s`'\"]+")
+_CUT = "…"
 
 
 class ErrorBody(Struct, frozen=True):
+    """What is said of an error. Texts of the client's in it are cut to a bounded length."""
+
     message: str
     type: str
     param: str | None
     code: str | None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "message", _bounded(self.message))
+        if self.param is not None and len(self.param) > MAX_WORD:
+            force_setattr(self, "param", self.param[:MAX_WORD] + _CUT)
+
+
+def _bounded(message: str) -> str:
+    if len(message) <= MAX_WORD:
+        return message
+    message = _LONG_WORD.sub(rf"\1{_CUT}", message)
+    if len(message) <= MAX_MESSAGE:
+        return message
+    return f"{message[: MAX_MESSAGE * 3 // 4]} {_CUT} {message[-MAX_MESSAGE // 4 :]}"
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -61,8 +85,8 @@ class UnknownModel(InvalidRequest):
             if is_restricted
             else ("", "This server has")
         )
-        if len(name) > MAX_SHOWN_NAME:
-            name = f"{name[:MAX_SHOWN_NAME]}…"
+        if len(name) > MAX_WORD:
+            name = name[:MAX_WORD] + _CUT
         super().__init__(
             f"The model `{name}` does not exist{whose}. {has}: {names}.",
             param="model",
@@ -109,11 +133,28 @@ class NotStored(InvalidRequest):
 def wrong_host(num_hosts: int) -> InvalidRequest:
     """The error for a request whose `Host` cannot be one."""
     message = (
-        f"The request has {num_hosts} headers `Host`. Send one."
-        if num_hosts > 1
+        (f"The request has {num_hosts} headers" if num_hosts else "The request has no header")
+        + " `Host`. Send one."
+        if num_hosts != 1
         else "The header `Host` is not a name or an address, with a port or without."
     )
     return InvalidRequest(message, param=None, code="invalid_host")
+
+
+def wrong_target() -> InvalidRequest:
+    """The error for a request whose first line names no path."""
+    message = (
+        "What the first line of the request asks for is neither a path, such as /v1/models, nor a"
+        " URL."
+    )
+    return InvalidRequest(message, param=None, code="invalid_target")
+
+
+class HTTPVersionNotSupported(LockgateError):
+    """The request is in another version of HTTP than 1.0 and 1.1."""
+
+    def __init__(self) -> None:
+        super().__init__("This server speaks HTTP/1.1 and HTTP/1.0.")
 
 
 class InvalidKey(LockgateError):
@@ -176,6 +217,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
     (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
     (RequestTimeout, 504, "server_error", "request_timeout"),
+    (HTTPVersionNotSupported, 505, "invalid_request_error", "http_version_not_supported"),
     (UnknownModel, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
@@ -199,6 +241,7 @@ _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     InvalidKey: {"www-authenticate": "Bearer"},
     BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the client may still send its body
     RequestTimeout: NEVER_RETRY,
+    HTTPVersionNotSupported: {"connection": "close", **NEVER_RETRY},
 }
 
 
@@ -249,7 +292,7 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case RateLimited(kind=kind, retry_after=wait):
             headers = NEVER_RETRY if wait is None else retry_headers(wait)
             return ErrorReply(status, ErrorBody(str(error), kind, None, code), headers)
-        case InvalidKey() | BodyTimeout() | RequestTimeout():
+        case InvalidKey() | BodyTimeout() | RequestTimeout() | HTTPVersionNotSupported():
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, dict(_OWN_HEADERS[type(error)]))
         case _:

@@ -65,6 +65,19 @@ class ContextLengthExceeded(InvalidRequest):
             param=param,
         )
 
+    @classmethod
+    def by_text(
+        cls, num_tokens: int, max_model_len: int, *, param: str | None, is_least: bool = False
+    ) -> Self:
+        """The error of one text among others that is longer than the context. With `is_least` it
+        may have more than `num_tokens`."""
+        has = f"at least {num_tokens}" if is_least else str(num_tokens)
+        return cls(
+            f"This model's maximum context length is {max_model_len} tokens, and `{param}` has"
+            f" {has}. Send the text in parts.",
+            param=param,
+        )
+
 
 class EngineOverloaded(LockgateError):
     """The waiting queue is full. `retry_after` is in seconds."""

@@ -63,7 +63,7 @@ PHI3 = Architecture(
     in_config=frozenset((_LONG, _SHORT)),
     config=_config,
     refused=dict.fromkeys(
-        ("int4-awq", "int4-kept", "int4-rtn"),
+        ("int4-awq", "int4-kept", "int4-rtn", "nvfp4-w4a16"),
         "the loader cuts Phi-3's fused matrices by rows and knows no packed ones",
     ),
 )

@@ -18,6 +18,8 @@ def decoded_weights(target: Target) -> Iterator[tuple[str, Rows]]:
         shape = target.places[record.name].output.shape
         if ALGORITHMS.get(precision) == "W4A16_AWQ":
             shape = (2 * shape[0], shape[1])
+        elif ALGORITHMS.get(precision) == "W4A16_NVFP4":
+            shape = (shape[0], 2 * shape[1])
         # only a layer that the loader does not fuse has an input scale
         module = record.name.rpartition(".")[0]
         group = "" if f"{module}.pre_quant_scale" in record.crc32 else module

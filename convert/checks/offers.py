@@ -22,7 +22,12 @@ from runtime.planning.planner import make_plan as plan_on_gpu
 from runtime.planning.precisions import PrecisionName
 
 # The planner's names of TensorRT-LLM's algorithms.
-_PLANNED: dict[str, PrecisionName] = {"FP8": "fp8", "W8A16": "int8", "W4A16_AWQ": "int4_awq"}
+_PLANNED: dict[str, PrecisionName] = {
+    "FP8": "fp8",
+    "W8A16": "int8",
+    "W4A16_AWQ": "int4_awq",
+    "W4A16_NVFP4": "w4a16_nvfp4",
+}
 
 
 class Offer(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ MAX_ERROR = {
     "int4-awq": 0.4,
     "int4-kept": 2**-8,
     "int4-rtn": 0.3,
+    "nvfp4-w4a16": 0.2,
 }
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from convert.pipeline.trt_engine import EngineLimits, build_engine
-from runtime.errors import SetupError
+from runtime.terminal.numbers import whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,14 +13,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="the folder to make; it must not exist")
     defaults = EngineLimits()
     parser.add_argument(
-        "--max-batch-size", type=int, default=defaults.max_batch_size, help="sequences at once (16)"
+        "--max-batch-size",
+        type=whole_number(1),
+        default=defaults.max_batch_size,
+        help="sequences at once (16)",
     )
     parser.add_argument(
-        "--max-seq-len", type=int, metavar="TOKENS", help="of a sequence (the model's, up to 4096)"
+        "--max-seq-len",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="of a sequence (the model's, up to 4096)",
     )
     parser.add_argument(
         "--max-num-tokens",
-        type=int,
+        type=whole_number(1),
         default=defaults.max_num_tokens,
         metavar="TOKENS",
         help="of one step (8192)",
@@ -29,9 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Builds, and prints the target."""
-    for name in ("max_batch_size", "max_seq_len", "max_num_tokens"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise SetupError(f"--{name.replace('_', '-')} {value}: must be at least 1.")
     limits = EngineLimits(
         max_batch_size=arguments.max_batch_size,
         max_seq_len=arguments.max_seq_len or 0,

@@ -3,11 +3,11 @@
 import argparse
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from convert.checks.inspection import Inspection, inspect
 from convert.commands.options import model_path
+from runtime.terminal.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,6 @@
 import argparse
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from convert.checks.offers import Offer, Offers, make_offers
@@ -11,6 +10,8 @@ from convert.commands.options import model_path
 from convert.pipeline.plan import Options
 from runtime.hardware.choice import choose_gpu
 from runtime.planning.memory_account import Wishes
+from runtime.terminal.console import Console
+from runtime.terminal.numbers import whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,13 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
     )
     parser.add_argument(
-        "--gpu-index", type=int, default=0, metavar="N", help="which GPU auto is, as in nvidia-smi"
+        "--gpu-index",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="which GPU auto is, as in nvidia-smi",
     )
     parser.add_argument(
-        "--context", type=int, metavar="TOKENS", help="length of a stream, prompt and answer"
+        "--context",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="length of a stream, prompt and answer",
     )
     parser.add_argument("--kv-cache", choices=("fp8",), help="type of the KV cache")
-    parser.add_argument("--max-batch-size", type=int, metavar="N", help="streams at the same time")
+    parser.add_argument(
+        "--max-batch-size", type=whole_number(1), metavar="N", help="streams at the same time"
+    )
     parser.add_argument(
         "--release", choices=("1.2", "1.3"), default="1.2", help="of TensorRT-LLM (1.2)"
     )
@@ -78,7 +88,8 @@ def _note(offer: Offer) -> str:
 def _table(offers: Offers) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("--precision", "folder", "on the GPU", "KV cache", "streams", "one", "all"):
-        table.add_column(heading, justify="left" if heading == "--precision" else "right")
+        is_name = heading == "--precision"
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=is_name)
     table.add_column("", no_wrap=True)
     for offer in offers.offers:
         row = offer.row

@@ -5,7 +5,6 @@ import itertools
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -33,6 +32,8 @@ from convert.target.recipe import (
     make_recipe,
 )
 from runtime.errors import SetupError
+from runtime.terminal.console import Console
+from runtime.terminal.numbers import whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="FILE", help="plain text to calibrate with, not the built-in one"
     )
-    parser.add_argument("--threads", type=int, default=0, help="0: one per core, at most 8")
+    parser.add_argument(
+        "--threads", type=whole_number(0, 1024), default=0, help="0: one per core, at most 8"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Converts, with a progress bar on stderr. Prints the target."""
     calibration = _calibration_text(arguments)
-    if arguments.threads < 0:
-        raise SetupError("--threads must not be negative.")
     options = Options(
         release=arguments.release,
         tokenizer=arguments.tokenizer or "",

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from convert.checks.verify import MAX_ERROR, VerifiedTensor, verify, verify_against
 from convert.commands.options import model_path
+from runtime.terminal.console import Console
 
 _NUM_WORST = 5
 

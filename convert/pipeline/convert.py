@@ -28,7 +28,7 @@ from convert.pipeline.workspace import Workspace, open_workspace, refuse_existin
 from convert.source.blocks import read_blocks
 from convert.source.folder import FolderSource
 from convert.source.gguf import GGUFSource
-from convert.target.layouts import Grid, Layout, make_layout
+from convert.target.layouts import WITH_AMAX, Grid, Layout, make_layout
 from convert.target.recipe import AWQ, KEEP, KEPT, Recipe
 from convert.target.small_files import (
     copy_config,
@@ -131,7 +131,7 @@ class _Converter:
             if weight not in left:
                 self._advance(weight)
         precision = recipe.precision_of(group[0])
-        amax = self._amax(group) if precision == "fp8" and left else 0.0
+        amax = self._amax(group) if precision in WITH_AMAX and left else 0.0
         for weight in left:
             layout = make_layout(weight, precision, recipe.dtype, amax, self._grid(weight))
             self._workspace.record(self._convert(weight, precision, layout))

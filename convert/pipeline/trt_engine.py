@@ -1,7 +1,7 @@
 """Builds TensorRT engines of a plain checkpoint, with the backend that TensorRT-LLM 1.2 still has.
 
-The PyTorch backend needs no engines, and releases after 1.2 have no builder: this is for those who
-run the older backend. It needs the GPU that the engines are for.
+The PyTorch backend needs no engines, and late candidates of 1.3 have no builder: this is for those
+who run the older backend. It needs the GPU that the engines are for.
 """
 
 import json
@@ -114,7 +114,7 @@ def _load_builder() -> tuple[Any, Any]:
         return llm_class, import_module("tensorrt_llm.llmapi").BuildConfig
     except (ModuleNotFoundError, AttributeError) as error:
         raise SetupError(
-            f"The installed TensorRT-LLM {package.__version__} builds no engines: releases after"
-            " 1.2 lack the backend for them. Serve the checkpoint itself, which needs none, or"
-            " install TensorRT-LLM 1.2."
+            f"The installed TensorRT-LLM {package.__version__} builds no engines: late"
+            " candidates of 1.3, and 1.4, lack the backend for them. Serve the checkpoint itself,"
+            " which needs none, or install TensorRT-LLM 1.2."
         ) from error

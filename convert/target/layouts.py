@@ -12,6 +12,8 @@ int4        `weight` U8 [out / 2, in], the even row in the low four bits, two's 
             its input by it. All ones without calibration; the loader requires the tensor. With
             a `Grid` the scales are taken from it and not computed.
 
+nvfp4-w4a16 is in `nvfp4`.
+
 int8's and int4's scales are rounded to the model's type first: the loader casts them to it.
 """
 
@@ -23,6 +25,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from convert.target.float8 import E4M3_MAX, from_e4m3, to_e4m3
+from convert.target.nvfp4 import Nvfp4Layout
 from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, Dtype
 from convert.tensors.output import (
     Output,
@@ -36,6 +39,10 @@ Part = Mapping[str, Array]
 _INT8_MAX = 127
 INT4_MIN, INT4_MAX = -8, 7
 _SAFETENSORS_NAMES: dict[Dtype, str] = {"bfloat16": "BF16", "float16": "F16"}
+
+
+WITH_AMAX = frozenset(("fp8", "nvfp4-w4a16"))
+"""Precisions with a scale for a whole group."""
 
 
 class Grid(Struct, frozen=True):
@@ -71,7 +78,8 @@ class Layout(Protocol):
 def make_layout(
     weight: Weight, precision: str, dtype: Dtype, amax: float = 0.0, grid: Grid | None = None
 ) -> Layout:
-    """The layout of a weight. `amax` is its group's largest magnitude, for fp8; `grid` is int4's.
+    """The layout of a weight. `amax` is its group's largest magnitude, for `WITH_AMAX`; `grid` is
+    int4's.
 
     A layout encodes one weight once, from its first row to its last.
     """
@@ -81,6 +89,8 @@ def make_layout(
         return Fp8Layout(weight, amax)
     if precision == "int8":
         return Int8Layout(weight, dtype)
+    if ALGORITHMS[precision] == "W4A16_NVFP4":
+        return Nvfp4Layout(weight, amax)
     assert ALGORITHMS[precision] == "W4A16_AWQ", precision
     return Int4Layout(weight, dtype, grid)
 

@@ -17,8 +17,15 @@ Release = Literal["1.2", "1.3"]
 PLAIN: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
 KEEP = "keep"
 INT4_GROUP = 128
+NVFP4_GROUP = 16
 # TensorRT-LLM's names of the precisions (QuantAlgo).
-_QUANTIZED = {"fp8": "FP8", "int4-awq": "W4A16_AWQ", "int4-rtn": "W4A16_AWQ", "int8": "W8A16"}
+_QUANTIZED = {
+    "fp8": "FP8",
+    "int4-awq": "W4A16_AWQ",
+    "int4-rtn": "W4A16_AWQ",
+    "int8": "W8A16",
+    "nvfp4-w4a16": "W4A16_NVFP4",
+}
 AWQ = "int4-awq"
 # int4 for a weight that comes with its levels; users cannot ask for it by name.
 KEPT = "int4-kept"
@@ -27,6 +34,7 @@ _NO_INT4_EXPERTS = "the loader takes 4-bit experts with FP8 activations only"
 _NO_EXPERTS = {
     "fp8": "the loader wants an `input_scale` of each expert, which takes measuring",
     **dict.fromkeys(("int4-rtn", AWQ, KEPT), _NO_INT4_EXPERTS),
+    "nvfp4-w4a16": "their loader is not known",
 }
 ALGORITHMS = {**_QUANTIZED, KEPT: "W4A16_AWQ"}
 PRECISIONS = (*PLAIN, *_QUANTIZED)
@@ -102,6 +110,11 @@ def check_recipe(
             f"precision int8: TensorRT-LLM 1.2 drops the bias of int8 layers, and the model has "
             f"`{bias}`; use fp8 or int4-rtn, or --release 1.3."
         )
+    if "nvfp4-w4a16" in used and release == "1.2":
+        raise SetupError(
+            "precision nvfp4-w4a16: TensorRT-LLM 1.2 does not load it; use int4-awq, or a late "
+            "candidate of 1.3 with --release 1.3."
+        )
     for weight in weights:
         precision = recipe.precision_of(weight)
         _check_expert(weight, precision)
@@ -145,6 +158,11 @@ def _check_expert(weight: Weight, precision: str) -> None:
 
 
 def _check_shape(weight: Weight, precision: str) -> None:
+    if precision == "nvfp4-w4a16" and weight.shape[1] % NVFP4_GROUP:
+        raise SetupError(
+            f"precision {precision}: `{weight.name}` has {weight.shape[1]} inputs; it needs groups "
+            f'of {NVFP4_GROUP}. Give it precision "keep" in a recipe.'
+        )
     if ALGORITHMS.get(precision) != "W4A16_AWQ":
         return
     rows, columns = weight.shape

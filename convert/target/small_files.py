@@ -10,7 +10,7 @@ from typing import Any
 from convert.architectures.base import Config
 from convert.source.folder import FolderSource
 from convert.target.older_config import with_older_names
-from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, Recipe
+from convert.target.recipe import ALGORITHMS, INT4_GROUP, KEEP, NVFP4_GROUP, Recipe
 from convert.tensors.weights import Weight
 from convert.tokenizer import build_tokenizer, end_token_ids
 from runtime.errors import ModelFileError, SetupError
@@ -135,6 +135,8 @@ def _algorithm(precision: str) -> dict[str, Any]:
     algorithm: dict[str, Any] = {"quant_algo": ALGORITHMS[precision]}
     if ALGORITHMS[precision] == "W4A16_AWQ":
         algorithm |= {"group_size": INT4_GROUP, "has_zero_point": False, "pre_quant_scale": True}
+    if ALGORITHMS[precision] == "W4A16_NVFP4":
+        algorithm["group_size"] = NVFP4_GROUP
     return algorithm
 
 

@@ -51,7 +51,8 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
     `continues_last` asks for more of the last turn, which is the assistant's. Otherwise the prompt
     ends where a new answer begins, unless `opens_answer` is false. `variables` are passed to the
-    chat template. `param` is the request parameter with the messages, which errors name.
+    chat template. `param` is the request parameter with the messages, which errors name. `named`
+    has for each role whose messages name a participant the place of the first such name.
     """
 
     turns: tuple[Turn, ...]
@@ -61,6 +62,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     opens_answer: bool = True
     variables: Mapping[str, Any] = {}
     param: str = "messages"
+    named: Mapping[Role, str] = {}
 
     @property
     def uses_tools(self) -> bool:

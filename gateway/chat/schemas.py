@@ -16,6 +16,9 @@ together."""
 def schema_text(raw: Raw, param: str) -> str:
     """The text of a schema, with its keys in the client's order. The client may send the schema
     itself or its text in a string. Raises InvalidRequest, which names `param`."""
+    if is_left_out(raw):
+        message = f"`{param}` is required: a JSON schema, which is an object."
+        raise InvalidRequest(message, param=param, code="missing_required_parameter")
     schema = decode_json(bytes(raw), param)
     text = bytes(raw).decode()
     if isinstance(schema, str):

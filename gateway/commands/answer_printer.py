@@ -3,8 +3,9 @@
 import sys
 
 from msgspec import Struct
-from rich.console import Console
 from rich.text import Text
+
+from runtime.terminal.console import Console
 
 
 class Piece(Struct, frozen=True):

@@ -24,7 +24,9 @@ from gateway.admission.keys import KEY_VARIABLE
 from gateway.commands.answer_printer import AnswerPrinter, Piece
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.commands.own_server import CONNECT_TIMEOUT, server_for
+from gateway.settings.mistakes import check_text
 from runtime.errors import SetupError
+from runtime.terminal.numbers import number, whole_number
 
 _CHATS = "/v1/chat/completions"
 _HELP = "/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."
@@ -68,8 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate chat`."""
     parser.add_argument("--message", metavar="TEXT", help="ask this, print the answer and leave")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer in tokens")
-    parser.add_argument("--temperature", type=float, metavar="T", help="0 is always the same")
+    parser.add_argument(
+        "--max-tokens", type=whole_number(-1), metavar="N", help="longest answer in tokens"
+    )
+    parser.add_argument(
+        "--temperature", type=number(0, 2), metavar="T", help="0 is always the same"
+    )
     parser.add_argument(
         "--hide-reasoning", action="store_true", help="do not show what the model thinks"
     )
@@ -80,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """One question with `--message`, a conversation otherwise."""
     settings = settings_of(arguments)
+    for option in ("message", "system"):
+        check_text(f"--{option}", getattr(arguments, option) or "")
     with server_for(arguments, settings) as client:
         conversation = Conversation(client, _model_to_use(arguments, client), arguments)
         printer = AnswerPrinter(hide_reasoning=arguments.hide_reasoning)
@@ -142,12 +150,15 @@ def _talk(conversation: Conversation, printer: AnswerPrinter) -> None:
 
 
 def _read_line() -> str | None:
-    """What the user typed; None when there will be no more."""
+    """What the user typed; None when there will be no more. Raises SetupError for bytes that are no
+    text."""
     try:
-        return input("> ").strip()
+        text = input("> ").strip()
     except (EOFError, KeyboardInterrupt):
         print()
         return None
+    check_text("standard input", text, sys.stdin.encoding)
+    return text
 
 
 def _print_answer(conversation: Conversation, text: str, printer: AnswerPrinter) -> None:
@@ -264,6 +275,8 @@ def _model_to_use(arguments: argparse.Namespace, client: httpx.Client) -> str:
         response = client.get("/v1/models", timeout=CONNECT_TIMEOUT)
         if response.status_code == http.HTTPStatus.UNAUTHORIZED:
             raise SetupError(f"{_refusal(response)} {KEY_VARIABLE} is where this command looks.")
+        if response.status_code != http.HTTPStatus.OK:
+            raise SetupError(f"{where}: {_refusal(response)}")
         names = [model.id for model in msgspec.json.decode(response.content, type=_ModelList).data]
     except (httpx.HTTPError, msgspec.DecodeError) as error:
         raise SetupError(f"{where} lists no models: {error}") from error

@@ -4,11 +4,12 @@ import argparse
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
@@ -23,11 +24,19 @@ from runtime.hardware.allowance import (
 )
 from runtime.hardware.engine_checks import EngineReport, examine_engines
 from runtime.hardware.nvml import GpuReader
+from runtime.hardware.prerequisites.machine import Status
 from runtime.hardware.processor import processor_name
 from runtime.hardware.readings import GpuReading, GpuSnapshot
 from runtime.models.store import ModelStore
 from runtime.supervisor.lessons import Lesson, Lessons
+from runtime.terminal.console import Console
 from runtime.version import __version__
+
+_MARKS: Mapping[Status, str] = {
+    "ok": "[green]ok  [/green]",
+    "warning": "[yellow]look[/yellow]",
+    "problem": "[red]no  [/red]",
+}
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -90,7 +99,7 @@ def examine(settings: Settings) -> Report:
         disk_free=_disk_free(store.folder),
         models=_models(store),
         driver=driver,
-        engines=examine_engines(driver),
+        engines=examine_engines(driver, settings.engine, settings.model.name_or_path),
         learned=Lessons().all(),
     )
 
@@ -124,6 +133,8 @@ def _print_report(report: Report) -> None:
     for engine in report.engines:
         engines.add_row(f"[bold]{engine.name}[/bold]", _verdict(engine))
     console.print(engines)
+    for engine in report.engines:
+        _print_checks(console, engine)
     for lesson in report.learned:
         console.print(f"\n[bold]Learned[/bold] {_lesson_words(lesson)}", soft_wrap=True)
 
@@ -185,9 +196,22 @@ def _gpu_fact(gpu: GpuReading) -> str:
 
 
 def _verdict(engine: EngineReport) -> str:
+    if engine.can_run and any(check.advice for check in engine.checks):
+        return f"[yellow]may run[/yellow], version {engine.version}; look below"
     if engine.can_run:
         return f"[green]can run[/green], version {engine.version}"
     return f"[red]cannot run[/red]: {'; '.join(engine.problems)}\n→ {engine.advice}"
+
+
+def _print_checks(console: Console, engine: EngineReport) -> None:
+    """Prints a line for each check, and what to do about it."""
+    if not engine.checks:
+        return
+    console.print(f"\nWhat {engine.name} needs")
+    for check in engine.checks:
+        advice = f" → {check.advice}" if check.advice else ""
+        words = escape(f"{check.name:<14} {check.found}{advice}")
+        console.print(f"{_MARKS[check.status]} {words}", soft_wrap=True)
 
 
 def _lesson_words(lesson: Lesson) -> str:

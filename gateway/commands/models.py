@@ -6,12 +6,12 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
 from runtime.models.store import Model, ModelStore
+from runtime.terminal.console import Console
 
 State = Literal["present", "absent", "damaged"]
 

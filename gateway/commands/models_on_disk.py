@@ -55,8 +55,9 @@ def _engine_for(form: str) -> str:
 def pull_with_progress(store: ModelStore, name: str) -> Path:
     """Downloads a model and returns its path. Shows a progress bar on stderr or, without a
     terminal, one line."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from runtime.terminal.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal and not store.find(name).is_present:

@@ -7,17 +7,19 @@ import argparse
 import http
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.models_on_disk import ensure_model
-from gateway.settings.schema import Settings
+from gateway.settings.schema import ServerSettings, Settings
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 
@@ -28,6 +30,9 @@ CONNECT_TIMEOUT = 2.0
 _READ_TIMEOUT = 300.0
 _POLL_SECONDS = 0.1
 _URL = re.compile(r"(http://\S+:\d+)/v1\b")
+_CERTIFICATE = re.compile(
+    r"-----BEGIN (TRUSTED |X509 )?CERTIFICATE-----.*?-----END \1?CERTIFICATE-----", re.DOTALL
+)
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -35,7 +40,7 @@ _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[httpx.Client]:
     """A client of a server that is ready: the one that runs, else one that lives as long as the
     block."""
-    with _client(_url(settings)) as client:
+    with _client(_url(settings), server_trust(settings.server)) as client:
         if settings.server.port and _status(client, "/health/live"):
             yield client
             return
@@ -44,7 +49,7 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
     process = _start(arguments)
     try:
         with _client(_greeted_url(process)) as client:
-            _wait_until_ready(client, process, settings.engine.start_timeout)
+            _wait_until_ready(client, process)
             yield client
     finally:
         process.terminate()
@@ -53,13 +58,42 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
 
 def _url(settings: Settings) -> httpx.URL:
     host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
+    scheme = "https" if settings.server.tls_certificate else "http"
     try:
-        return httpx.URL(scheme="http", host=host, port=settings.server.port)
+        return httpx.URL(scheme=scheme, host=host, port=settings.server.port)
     except httpx.InvalidURL as error:
         raise SetupError(f"server.host: {host} is not an address: {error}") from error
 
 
-def _client(url: httpx.URL | str) -> httpx.Client:
+def server_trust(server: ServerSettings) -> ssl.SSLContext | None:
+    """Trust in the server that shows `server.tls_certificate`, and in no other, whoever has issued
+    it and whatever name is in it: the address may be one that no certificate holds. None without
+    TLS. Raises SetupError if the file holds no certificate."""
+    if not server.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be a root
+    try:
+        context.load_verify_locations(cadata=_own_certificate(server.tls_certificate))
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"server.tls_certificate: {server.tls_certificate} holds no certificate that can be"
+            f" read: {error}"
+        ) from error
+    return context
+
+
+def _own_certificate(file: str) -> str:
+    """The first of a chain, which is the server's own. Others have issued more than this one."""
+    text = Path(file).read_text(encoding="ascii", errors="replace")
+    found = _CERTIFICATE.search(text)
+    if found is None:
+        raise ValueError("there is none in PEM form")
+    return found[0]
+
+
+def _client(url: httpx.URL | str, trust: ssl.SSLContext | None = None) -> httpx.Client:
     """A client without a proxy. A connection ends with its request."""
     return httpx.Client(
         base_url=url,
@@ -67,7 +101,7 @@ def _client(url: httpx.URL | str) -> httpx.Client:
         timeout=httpx.Timeout(_READ_TIMEOUT, connect=CONNECT_TIMEOUT),
         limits=httpx.Limits(max_keepalive_connections=0),
         trust_env=False,
-        verify=False,  # certificates take time to load, and there is no TLS here
+        verify=trust or False,  # those of the system take time to load
     )
 
 
@@ -81,11 +115,25 @@ def _key_header() -> dict[bytes, bytes]:
 
 
 def _status(client: httpx.Client, path: str) -> int:
-    """The status that the server answers with, 0 when there is no server."""
+    """The status that the server answers with, 0 when there is no server. Raises SetupError if
+    there is one that is not the one of the settings."""
     try:
         return client.get(path, timeout=CONNECT_TIMEOUT).status_code
-    except httpx.HTTPError:
-        return 0
+    except httpx.HTTPError as error:
+        if (cause := _tls_mistake(error)) is None:
+            return 0
+        where = client.base_url.netloc.decode()
+        reason = getattr(cause, "verify_message", "") or cause.reason
+        raise SetupError(
+            f"what listens at {where} does not show server.tls_certificate, or not a valid one:"
+            f" {reason}. Choose another --port, or the settings that it was started with"
+        ) from error
+
+
+def _tls_mistake(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
@@ -124,12 +172,21 @@ def _greeted_url(process: subprocess.Popen[str]) -> str:
     return greeting[1]
 
 
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if _status(client, "/health/ready") == http.HTTPStatus.OK:
-            return
+def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> None:
+    """The server tells a slow start from one that hangs. Raises SetupError once it has given the
+    engine up: it would try again, but nobody at a terminal waits for that."""
+    while _status(client, "/health/ready") != http.HTTPStatus.OK:
         if process.poll() is not None:
             raise SetupError("the server ended while it loaded the model; its message is above")
+        if reason := _why_failed(client):
+            raise SetupError(f"the model cannot be served: {reason}")
         time.sleep(_POLL_SECONDS)
-    raise SetupError(f"the model was not loaded within {timeout:g} seconds")
+
+
+def _why_failed(client: httpx.Client) -> str:
+    """Why the server has given its engine up; empty if it has not, or does not say."""
+    try:
+        health = client.get("/health", timeout=CONNECT_TIMEOUT).json()
+    except (httpx.HTTPError, ValueError):
+        return ""
+    return str(health["reason"]) if health.get("state") == "failed" else ""

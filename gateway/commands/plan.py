@@ -4,7 +4,6 @@ import argparse
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.models_on_disk import open_store
@@ -16,6 +15,8 @@ from runtime.planning.model_shape import ModelShape
 from runtime.planning.plan_source import PlannedModel, find_planned_model
 from runtime.planning.planner import Plan, PrecisionPlan, make_plan
 from runtime.planning.precisions import PRECISIONS, STORED_ONLY, PrecisionName
+from runtime.terminal.console import Console
+from runtime.terminal.numbers import number, whole_number
 
 
 class Answer(Struct, frozen=True):
@@ -37,19 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
     )
     parser.add_argument(
-        "--gpu-index", type=int, default=0, metavar="N", help="which GPU auto is, as in nvidia-smi"
+        "--gpu-index",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="which GPU auto is, as in nvidia-smi",
     )
     parser.add_argument("--precision", choices=list(PRECISIONS), help="only this precision")
     parser.add_argument(
-        "--context", type=int, metavar="TOKENS", help="length of a stream, prompt and answer"
+        "--context",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="length of a stream, prompt and answer",
     )
     parser.add_argument(
         "--kv-cache", choices=["auto", "fp8"], default="auto", help="auto has 16 bits"
     )
-    parser.add_argument("--max-batch-size", type=int, metavar="N", help="streams at the same time")
+    parser.add_argument(
+        "--max-batch-size", type=whole_number(1), metavar="N", help="streams at the same time"
+    )
     parser.add_argument(
         "--target",
-        type=float,
+        type=number(1e-3, 1e9),
         default=200.0,
         metavar="TOKENS/S",
         help="tokens a second, of all streams together, to find the batch for (default: 200)",
@@ -140,7 +150,7 @@ def _stored_finding(model: PlannedModel) -> str:
 
 
 def _fit_finding(plan: Plan, row: PrecisionPlan) -> str:
-    """Why a precision does not fit or does not run; empty if it does both."""
+    """Why a precision does not fit or does not run, or may not; empty if nothing is known."""
     budget = row.budget
     if budget.weights > budget.memory:
         return (
@@ -153,7 +163,9 @@ def _fit_finding(plan: Plan, row: PrecisionPlan) -> str:
             f" {_gb(budget.weights)} of weights, {_gb(max(budget.kv_cache, 0))} are left for a"
             f" KV cache that needs {_gb(row.kv_bytes_per_stream)}."
         )
-    return "" if row.support.can_run else f"{row.precision} does not run: {row.support.note}."
+    if not row.support.can_run:
+        return f"{row.precision} does not run: {row.support.note}."
+    return f"{row.precision} with a reservation: {row.support.note}." if row.support.note else ""
 
 
 def _rate_findings(plan: Plan, best: PrecisionPlan) -> list[str]:
@@ -249,7 +261,7 @@ def _verdict(row: PrecisionPlan) -> str:
         return "[red]does not run[/red]"
     if not row.fits:
         return "[red]does not fit[/red]"
-    return "[yellow]not in its matrix[/yellow]" if row.support.note else "[green]runs[/green]"
+    return "[yellow]see below[/yellow]" if row.support.note else "[green]runs[/green]"
 
 
 def _gb(num_bytes: int) -> str:

@@ -1,6 +1,6 @@
 """The token ids of a job's prompts, and what its answers depend on besides them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -25,6 +25,13 @@ from gateway.generation.prompts import (
 )
 from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
+
+MAX_UNREAD = 20
+"""Variables of a chat template that are reported because it does not read them."""
+
+NOT_REASONING = "the model does not think before it answers"
+NOT_SHOWN = "the model's chat template does not show names"
+NOT_READ = "the model's chat template does not read it"
 
 MAX_ECHO = 16_000_000
 """Characters of all echoed prompts of an answer together."""
@@ -81,12 +88,25 @@ def _rendered(
     return render_conversation(conversation, template, variables, model.control_texts), plan
 
 
-def unused_params(job: Job, model: ServedModel) -> Sequence[str]:
-    """The parameters of the reasoning that this model can do nothing with."""
-    if isinstance(job.prompt, TextPrompts):
-        return ()
-    template = model.tool_template if job.prompt.uses_tools else model.template
-    return _plan_thinking(job.prompt, model, template).unused
+def unused_params(job: Job, model: ServedModel) -> Mapping[str, str]:
+    """The parameters of a job's conversation that this model can do nothing with, each with the
+    reason."""
+    return {} if isinstance(job.prompt, TextPrompts) else unused_in(job.prompt, model)
+
+
+def unused_in(conversation: Conversation, model: ServedModel) -> Mapping[str, str]:
+    """The same of a conversation."""
+    template = model.tool_template if conversation.uses_tools else model.template
+    unread = conversation.variables.keys() - template.reads
+    return {
+        **dict.fromkeys(_plan_thinking(conversation, model, template).unused, NOT_REASONING),
+        **{
+            place: NOT_SHOWN
+            for role, place in conversation.named.items()
+            if role not in template.shows_names
+        },
+        **{f"chat_template_kwargs.{name}": NOT_READ for name in sorted(unread)[:MAX_UNREAD]},
+    }
 
 
 def _plan_thinking(

@@ -1,7 +1,8 @@
 """A job to the engine's requests."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -18,16 +19,18 @@ SEED_MASK = 2**63 - 1
 
 def check_sampling_tokens(sampling: SamplingParams, vocab_size: int) -> None:
     """Raises InvalidRequest for token ids that the model does not have."""
-    named: dict[str, Collection[int]] = {
-        "logit_bias": sampling.logit_bias,
-        "stop_token_ids": sampling.stop_token_ids,
-    }
-    for param, token_ids in named.items():
-        if token_ids and max(token_ids) >= vocab_size:
-            raise InvalidRequest(
-                f"`{param}` has a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
-                param=param,
-            )
+    bias, stop = sampling.logit_bias, sampling.stop_token_ids
+    if max(bias, default=0) >= vocab_size:
+        _refuse_token(f"logit_bias['{max(bias)}']", vocab_size)
+    if max(stop, default=0) >= vocab_size:
+        _refuse_token(f"stop_token_ids[{stop.index(max(stop))}]", vocab_size)
+
+
+def _refuse_token(param: str, vocab_size: int) -> NoReturn:
+    raise InvalidRequest(
+        f"`{param}` is a token id outside the vocabulary: ids are 0 to {vocab_size - 1}.",
+        param=param,
+    )
 
 
 def engine_requests(

@@ -44,8 +44,8 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 class JSONBody(Generic[T]):
     """The body of an endpoint's requests: a `kind`, which `decode` makes of JSON. `settle` gets the
-    body and the fields that `kind` does not declare. It raises InvalidRequest if one of them would
-    change the answer and cannot."""
+    body and the fields that the client sent. It raises InvalidRequest if one that `kind` does not
+    declare would change the answer and cannot."""
 
     def __init__(
         self,
@@ -67,16 +67,15 @@ class JSONBody(Generic[T]):
         try:
             _bounds_of(request).body_limits.check(body)
             data = decode_leniently(self._decode, body)
-            unknown = unknown_fields(body, self._kind)
             _log_body(request, body)
-            return self._settled(request, data, unknown) if unknown else data
+            return self._settled(request, data, _decode_fields(body))
         except MISTAKES as error:
             raise to_invalid_request(error, self._kind, body=body) from error
 
     def _settled(
-        self, request: Request[Any, Any, Any], data: T, unknown: Mapping[str, msgspec.Raw]
+        self, request: Request[Any, Any, Any], data: T, fields: Mapping[str, msgspec.Raw]
     ) -> T:
-        settled = self._settle(data, unknown)
+        settled = self._settle(data, fields)
         RequestRecord.of(request.scope).param_names = settled.names
         note_unknown(request.scope, settled.unknown)
         note_ignored(request.scope, settled.ignored)
@@ -204,11 +203,3 @@ def _check_content_encoding(encoding: str) -> None:
     """Refuses compressed bodies: a small body could expand to a large one."""
     if encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedContentEncoding(encoding)
-
-
-def unknown_fields(body: bytes, known: type[Struct]) -> dict[str, msgspec.Raw]:
-    """The top-level fields of a body that `known` does not declare. The body has been decoded
-    before."""
-    fields = _decode_fields(body)
-    names = fields.keys() - set(known.__struct_fields__)
-    return {name: fields[name] for name in names}

@@ -8,21 +8,35 @@ from typing import Any, Generic, TypeVar, get_type_hints
 import msgspec
 from msgspec import Raw, Struct, inspect
 
+from gateway.chat.parsing.spelling import unknown_parameter
 from gateway.chat.parsing.surrogates import find_half
 from runtime.errors import InvalidRequest
 
 MAX_VALUES = 20
 """Longest list of allowed values that an error shows."""
 
+MAX_KEY = 64
+"""Characters of a client's key that an error shows."""
+
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _type_info = cache(inspect.type_info)
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
-_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(\[\.\.\.\])?`$")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*?)(?P<entry>\[\.\.\.\])?`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`")
-_NULL = re.compile(r"^Expected `[^`]*`, got `null`$")
-_WRONG_WORD = re.compile(r"^invalid (enum )?value ")
-_WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
+_NULL = re.compile(r"^Expected `(?P<kind>[^`]*)`, got `null`$")
+_TAG = "Expected `str`"
+_IN_WORDS = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+_WRONG_WORD = re.compile(r"^(invalid (enum )?value |expected `str`$)")
+_WRONG_TYPE = re.compile(r"^Expected `[^`]*`(, got `[^`]*`)?$")
 
 
 T = TypeVar("T", bound=Struct)
@@ -127,64 +141,122 @@ def _half_character(place: str) -> InvalidRequest:
 
 def _wrong_shape(text: str, kind: Any, where: str, body: bytes) -> InvalidRequest:
     found = _PATH.search(text)
-    path = (where + (found["path"] if found else "")).removeprefix(".")
+    inner = found["path"] if found else ""
+    path = (where + inner).removeprefix(".")
     reason = text[: found.start()] if found else text
     if missing := _MISSING.match(reason):
-        return _missing(f"{path}.{missing['field']}" if path else missing["field"])
-    if _NULL.match(reason) and path and not path.endswith("]"):
-        return _missing(path)  # what may be left out may be null
+        inner, path = f"{inner}.{missing['field']}", _joined(path, missing["field"])
+        return _missing(path, allowed_values(kind, inner))
+    if found and found["entry"] and (key := _wrong_entry(kind, inner, body)) is not None:
+        return _wrong_value(f"{path}{_in_brackets(key)}", reason)
+    is_null = _NULL.match(reason) or (reason == _TAG and _is_null(body, inner))
+    if is_null and path and not path.endswith("]"):  # what may be left out may be null
+        return _missing(path, allowed_values(kind, inner))
     if unknown := _UNKNOWN.match(reason):
-        name = f"{path}.{unknown['field']}" if path else unknown["field"]
-        message = f"`{name}` is not a parameter here. Leave it out."
-        return InvalidRequest(message, param=name, code="unknown_parameter")
+        return unknown_parameter(_joined(path, unknown["field"]), _declared(kind, inner))
     code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
-    reason = reason[:1].lower() + reason[1:]
+    reason = _lowered(reason)
     if not path:
         return InvalidRequest(f"The body is wrong: {reason}.", param=None, code=code)
     what = f"`{path}`"
     if found and found["key"]:
         what = f"{_wrong_key(kind, path, body)} of {what}"
-    advice = _advice(reason, kind, found["path"] if found else "")
+    advice = _advice(reason, kind, inner)
     return InvalidRequest(f"{what} is wrong: {reason}.{advice}", param=path, code=code)
 
 
-def _missing(param: str) -> InvalidRequest:
-    message = f"`{param}` is required."
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _lowered(reason: str) -> str:
+    return reason[:1].lower() + reason[1:]
+
+
+def _missing(param: str, known: Sequence[str] = ()) -> InvalidRequest:
+    message = f"`{param}` is required.{_known(known)}"
     return InvalidRequest(message, param=param, code="missing_required_parameter")
+
+
+def _wrong_value(param: str, reason: str) -> InvalidRequest:
+    """The error of a value in an object of any keys, which may not be null."""
+    code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
+    message = f"`{param}` is wrong: {_lowered(reason)}."
+    if null := _NULL.match(reason):
+        expected = _IN_WORDS.get(null["kind"], null["kind"])
+        message = f"`{param}` is null: it has to be {expected}, or to be left out."
+    return InvalidRequest(message, param=param, code=code)
+
+
+def _in_brackets(key: str) -> str:
+    """A key of the client's as a step of a path."""
+    return "['{}']".format(key[:MAX_KEY].replace("\\", "\\\\").replace("'", "\\'"))
 
 
 def _wrong_key(kind: Any, path: str, body: bytes) -> str:
     """The key of an object at the top of a body that is wrong, in words."""
-    hint = get_type_hints(kind, include_extras=True).get(path)
-    for key, value in _decode_fields(_decode_fields(body)[path]).items() if hint and body else ():
+    key = _wrong_entry(kind, path, body)
+    return "A key" if key is None else f"The key `{key[:MAX_KEY]}`"
+
+
+def _wrong_entry(kind: Any, path: str, body: bytes) -> str | None:
+    """The first key, with its value, that an object at the top of a body cannot have."""
+    name = path.removeprefix(".")
+    hint = get_type_hints(kind, include_extras=True).get(name)
+    for key, value in _decode_fields(_decode_fields(body)[name]).items() if hint and body else ():
         try:
             msgspec.json.decode(msgspec.json.encode({key: value}), type=hint)
         except msgspec.ValidationError:
-            return f"The key `{key[:64]}`"
-    return "A key"
+            return key
+    return None
+
+
+def _is_null(body: bytes, path: str) -> bool:
+    """Whether the value at a path is null."""
+    raw = Raw(body)
+    for step in _STEP.findall(path) if body else ():
+        raw = _decode_list(raw)[int(step[1:-1])] if step[0] == "[" else _decode_fields(raw)[step]
+    return bytes(raw).strip() == b"null"
 
 
 def _advice(reason: str, kind: Any, path: str) -> str:
     """The values that the field takes, if it is an enum."""
-    if not _WRONG_WORD.match(reason):
-        return ""
-    words = ", ".join(f"`{word}`" for word in allowed_values(kind, path))
-    return f" Known are {words}." if words else ""
+    return _known(allowed_values(kind, path)) if _WRONG_WORD.match(reason) else ""
+
+
+def _known(values: Sequence[str]) -> str:
+    return f" Known are {', '.join(f'`{value}`' for value in values)}." if values else ""
 
 
 def allowed_values(kind: Any, path: str) -> list[str]:
     """The enum values allowed at `path` (msgspec's notation, `messages[0].role`) in a value of
-    `kind`. Empty if the field is not an enum, or has more than `MAX_VALUES` values."""
+    `kind`, or its examples. Empty if the field is not an enum, or has more than `MAX_VALUES`
+    values."""
+    places = _places(kind, path)
+    words = dict.fromkeys(str(word) for place in _each(places) for word in _words(place))
+    return list(words) if len(words) <= MAX_VALUES else []
+
+
+def _declared(kind: Any, path: str) -> list[str]:
+    """The fields that an object at `path` may have."""
+    structs = [each for each in _each(_places(kind, path)) if isinstance(each, inspect.StructType)]
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _places(kind: Any, path: str) -> list[inspect.Type]:
     places = [_type_info(kind)]
     for step in _STEP.findall(path):
         places = [below for place in _each(places) for below in _below(place, step)]
-    words = dict.fromkeys(
-        str(word)
-        for place in _each(places)
-        if isinstance(place, inspect.LiteralType)
-        for word in place.values
-    )
-    return list(words) if len(words) <= MAX_VALUES else []
+    return places
+
+
+def _words(place: inspect.Type) -> Sequence[Any]:
+    if isinstance(place, inspect.LiteralType):
+        return place.values
+    if isinstance(place, inspect.Metadata) and place.extra_json_schema:
+        examples: Sequence[Any] = place.extra_json_schema.get("examples", ())
+        return examples
+    return ()
 
 
 def _each(places: Iterable[inspect.Type]) -> Iterable[inspect.Type]:

@@ -5,7 +5,7 @@ import re
 import time
 from typing import cast
 
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import Headers
 from litestar.enums import ScopeType
@@ -25,7 +25,7 @@ from gateway.admission.admission import page_not_allowed
 from gateway.admission.drain import Drain
 from gateway.admission.web_origin import is_own_page
 from gateway.bounds.body_memory import give_back
-from gateway.errors import ServerDraining, wrong_host
+from gateway.errors import HTTPVersionNotSupported, ServerDraining, wrong_host, wrong_target
 from gateway.http.context import AnyRequest, Context
 from gateway.http.error_handler import handle_error
 from gateway.http.other_paths import OtherPaths
@@ -62,7 +62,8 @@ class Gateway(Litestar):
         receive = context.uploads.in_time(
             cast(Receive, receive), request_record.started, server.body_timeout
         )
-        app = _refused(cast(HTTPScope, scope), self.cors_config) or super().__call__
+        served = _tell_methods if _is_for_server(cast(HTTPScope, scope)) else super().__call__
+        app = _refused(cast(HTTPScope, scope), self.cors_config) or served
         send = _with_headers(cast(Send, send), request_record, context.drain)
         try:
             await app(scope, receive, send)
@@ -77,16 +78,38 @@ class Gateway(Litestar):
 
 def _refused(scope: HTTPScope, cors: CORSConfig | None) -> ASGIApp | None:
     """The response to a request that no route should see; None for all others."""
-    error: LockgateError
-    hosts = [value for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
-        error = wrong_host(len(hosts))
-    elif scope["method"] == "OPTIONS" and not _may_ask(scope, cors):
+    error: LockgateError | None = _mistake_in_head(scope)
+    if error is None and scope["method"] == "OPTIONS" and not _may_ask(scope, cors):
         error = page_not_allowed()
-    else:
+    if error is None:
         return None
     request: AnyRequest = Request(scope)
     return handle_error(request, error).to_asgi_response(app=None, request=request)
+
+
+def _mistake_in_head(scope: HTTPScope) -> LockgateError | None:
+    """What is wrong with the request's first line and its `Host`, by RFC 9112."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if not scope["http_version"].startswith("1."):
+        return HTTPVersionNotSupported()
+    is_missing = not hosts and scope["http_version"] != "1.0"
+    if is_missing or len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+        return wrong_host(len(hosts))
+    if scope["path"].startswith("/") or _is_for_server(scope):
+        return None
+    return wrong_target()
+
+
+def _is_for_server(scope: HTTPScope) -> bool:
+    return scope["method"] == "OPTIONS" and scope["path"] == "*"
+
+
+async def _tell_methods(scope: Scope, receive: Receive, send: Send) -> None:
+    """What some path of this server takes."""
+    headers = {"allow": "DELETE, GET, HEAD, OPTIONS, POST"}
+    response: Response[None] = Response(None, status_code=204, headers=headers)
+    answer = response.to_asgi_response(app=None, request=Request(scope))
+    await answer(scope, receive, send)
 
 
 def _may_ask(scope: HTTPScope, cors: CORSConfig | None) -> bool:

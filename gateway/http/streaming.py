@@ -34,8 +34,6 @@ from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
 
-NOT_REASONING = "the model does not think before it answers"
-
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -68,8 +66,7 @@ async def respond(
         model.engine.check_room(job.num_requests, job.count_param)
     run = await _prepared(context, request, job, model)
     give_back(request.scope)
-    unused = dict.fromkeys(unused_params(job, model), NOT_REASONING)
-    note_ignored(request.scope, {**job.ignored, **unused})
+    note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     reserve_tokens(request.scope, run)
     writer = new_writer(run)
     if not job.is_streamed:

@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from runtime.client.handle import EngineHandle
+from runtime.messages.loading import LoadPhase
 
 HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
 
@@ -28,6 +29,32 @@ class Progress(Struct, frozen=True, kw_only=True):
     num_running: int
     num_waiting: int
     num_deaths: int
+
+
+class Loading(Struct, frozen=True, kw_only=True):
+    """What an engine that starts waits for. `phase_seconds` were spent in this phase, `seconds`
+    since its start, and `seconds_since_sign` since it last showed that it works. `fraction` is the
+    share of the phase that is done, 0 to 1, null if nobody knows."""
+
+    phase: LoadPhase
+    fraction: float | None
+    phase_seconds: float
+    seconds: float
+    seconds_since_sign: float
+
+
+def loading_of(engine: EngineHandle, now: float) -> Loading | None:
+    """What the engine's start waits for at the time `now`; None when no engine starts."""
+    load = engine.load
+    if load is None:
+        return None
+    return Loading(
+        phase=load.phase,
+        fraction=None if load.fraction is None else round(load.fraction, 3),
+        phase_seconds=round(now - load.since, 3),
+        seconds=round(now - load.started, 3),
+        seconds_since_sign=round(now - load.last_sign, 3),
+    )
 
 
 def progress_of(engine: EngineHandle, now: float) -> Progress:

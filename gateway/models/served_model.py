@@ -156,25 +156,32 @@ class ServedModel:
         parse_special: bool = True,
         most: int | None = None,
         param: str = "prompt",
+        places: Sequence[str] = (),
     ) -> list[list[int]]:
         """Token ids of prompts; see `Tokenizer.encode`. Raises ContextLengthExceeded, which names
         the request parameter `param`, for a long text that has certainly more than `most` tokens:
-        such a text is not tokenized."""
+        such a text is not tokenized. Texts with `places` are named by these and are no prompts."""
         encode = partial(
             self.tokenizer.encode, add_special=add_special, parse_special=parse_special
         )
         if sum(map(len, texts)) <= LONG_TEXT:
             return [encode(text) for text in texts]
-        check = partial(self.check_length, most=most, param=param)
-        return await self._pool.run(lambda: [encode(check(text)) for text in texts])
+        check = partial(self.check_length, most=most, is_prompt=not places)
+        named = zip(texts, places or [param] * len(texts), strict=True)
+        return await self._pool.run(lambda: [encode(check(text, param=at)) for text, at in named])
 
-    def check_length(self, text: str, *, most: int | None, param: str) -> str:
+    def check_length(
+        self, text: str, *, most: int | None, param: str, is_prompt: bool = True
+    ) -> str:
         """The same text, which may have `most` tokens. Raises ContextLengthExceeded for a long text
         that has certainly more."""
         if most is None or len(text) <= LONG_TEXT:
             return text
         if (least := self.tokenizer.least_tokens(text)) > most:
-            raise ContextLengthExceeded.by_prompt(least, most, param=param, is_least=True)
+            too_long = (
+                ContextLengthExceeded.by_prompt if is_prompt else ContextLengthExceeded.by_text
+            )
+            raise too_long(least, most, param=param, is_least=True)
         return text
 
     async def is_matryoshka(self) -> bool:

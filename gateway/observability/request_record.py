@@ -7,13 +7,17 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
+from urllib.parse import quote
 
 from gateway.observability.answer_record import AnswerRecord
 
 IGNORED_HEADER = b"x-ignored-parameters"
 """The response's header with the parameters that were taken and have no effect."""
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+MAX_NAME = 100
+MAX_NAMES = 4000
+"""Characters of one name in this header, and of all of them together, before they are encoded."""
+
 _KEY = "lockgate.request_record"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_ID = re.compile(rb"[ -~]{0,512}")
@@ -83,9 +87,16 @@ class RequestRecord:
         ]
 
     def _ignored_header(self) -> list[tuple[bytes, bytes]]:
-        """Without names that a header cannot hold."""
-        names = [name for name in dict.fromkeys(self.ignored) if _PLAIN_NAME.fullmatch(name)]
-        return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))] if names else []
+        """Percent-encoded, because a name may be any text. `...` stands for what is too much."""
+        shown, room = [], MAX_NAMES
+        for name in dict.fromkeys(self.ignored):
+            room -= min(len(name), MAX_NAME)
+            if room < 0:
+                shown.append("...")
+                break
+            cut = "..." if len(name) > MAX_NAME else ""
+            shown.append((quote(name[:MAX_NAME], safe="[]'") or '""') + cut)
+        return [(IGNORED_HEADER, ", ".join(shown).encode("ascii"))] if shown else []
 
 
 def key_fingerprint(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -22,13 +22,17 @@ from gateway.settings.mistakes import (
     dotted,
     fields_of,
     is_container,
+    is_table,
+    not_json,
     raise_mistake,
     raise_unknown,
-    reason_of,
+    reason_at,
+    whole_table,
 )
 from gateway.settings.schema import (
     Settings,
 )
+from gateway.settings.web_origins import check_web_origins
 from runtime.errors import SetupError
 from runtime.models.mirrors import check_mirror
 
@@ -66,6 +70,7 @@ def load_settings(
     check_zeros(document)
     _check_thinking(settings)
     _check_mirrors(settings)
+    check_web_origins(settings.server)
     return settings
 
 
@@ -130,14 +135,22 @@ def _value_of(override: Override) -> object:
     SetupError."""
     check_text(override.origin, override.text)
     kind = _type_at(override.origin, override.path)
+    value: Any = override.text
+    if is_container(kind):
+        value = _json_of(override, kind)
     try:
-        if is_container(kind):
-            return msgspec.json.decode(override.text.encode(), type=kind)
-        return msgspec.convert(override.text, kind, strict=False)
+        return msgspec.convert(value, kind, strict=is_container(kind))
+    except msgspec.ValidationError as error:
+        reason = reason_at(override.path, kind, value, str(error))
+        raise SetupError(f"{override.origin}: {reason}") from error
+
+
+def _json_of(override: Override, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(override.text)
     except msgspec.DecodeError as error:
-        path = dotted(override.path)
         raise SetupError(
-            f"{override.origin}: {path}: {reason_of(str(error), kind, override.text)}"
+            f"{override.origin}: {dotted(override.path)}: {not_json(kind, override.text)}"
         ) from error
 
 
@@ -145,6 +158,8 @@ def _type_at(origin: str, path: tuple[str, ...]) -> Any:
     kind: Any = Settings
     for depth, key in enumerate(path):
         fields = fields_of(kind)
+        if is_table(kind):
+            raise SetupError(f"{origin}: {whole_table(path[:depth], key)}")
         if key not in fields:
             raise_unknown(origin, path[:depth], key, fields)
         kind = fields[key]

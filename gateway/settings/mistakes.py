@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, cast, get_args, get_origin
 
@@ -15,13 +15,14 @@ from gateway.settings.schema import (
 from runtime.errors import SetupError
 
 
-def check_text(origin: str, text: str) -> None:
-    """Raises SetupError for a value whose bytes are no text, as names of files may be."""
+def check_text(origin: str, text: str, encoding: str = "UTF-8") -> None:
+    """Raises SetupError for a value whose bytes are no text, as names of files may be. `encoding`
+    is what they should have been."""
     try:
         text.encode()
     except UnicodeEncodeError:
         shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        raise SetupError(f"{origin}: {shown} is not valid UTF-8") from None
+        raise SetupError(f"{origin}: {shown} is not valid {encoding}") from None
 
 
 def check_zeros(value: object, path: tuple[str, ...] = ()) -> None:
@@ -61,13 +62,18 @@ def is_container(kind: Any) -> bool:
     return get_origin(_bare(kind)) in (list, tuple, dict, set, frozenset)
 
 
+def is_table(kind: Any) -> bool:
+    """Whether it is a table whose keys are the user's own."""
+    return get_origin(_bare(kind)) is dict
+
+
 def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 _MISSING = re.compile(r"missing required field `(?P<key>[^`]*)`")
-_PLACE = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_PLACE = re.compile(r"^(?P<reason>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
 def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoReturn:
@@ -82,8 +88,7 @@ def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoRetu
     value: Any = document
     for key in path:
         value = value[key]
-    reason = reason_of(place["reason"], _walk(Settings, path), value)
-    raise SetupError(f"{origin}: {dotted(path)}: {reason}")
+    raise SetupError(f"{origin}: {reason_at(path, _walk(Settings, path), value, place['reason'])}")
 
 
 def raise_unknown(origin: str, parent: tuple[str, ...], key: str, known: Iterable[str]) -> NoReturn:
@@ -105,13 +110,65 @@ def _walk(kind: Any, path: tuple[str, ...]) -> Any:
     return kind
 
 
-def reason_of(message: str, kind: Any, value: object) -> str:
+def reason_at(path: tuple[str, ...], kind: Any, value: object, message: str) -> str:
+    """Which setting is wrong, and why. Of a list or a table that is its first wrong entry.
+    `message` is msgspec's reason for the whole `value`, which is not of the type `kind`."""
+    place = dotted(path)
+    for name, inner_kind, inner in _entries(_bare(kind), value):
+        try:
+            msgspec.convert(inner, inner_kind)
+        except msgspec.ValidationError as error:
+            return f"{place}{name}: {_reason(str(error), inner_kind, inner)}"
+    return f"{place}: {_reason(message, kind, value)}"
+
+
+def _entries(kind: Any, value: object) -> Iterator[tuple[str, Any, object]]:
+    """The name of each entry with the type that it should have; of a table, its keys too."""
+    parts = get_args(kind)
+    if is_table(kind) and isinstance(value, dict):
+        for key, inner in value.items():
+            yield " (a key)", parts[0], key
+            yield f".{key}", parts[1], inner
+    elif is_container(kind) and isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield f"[{index}]", parts[0], inner
+
+
+def not_json(kind: Any, text: str) -> str:
+    """Why a text is not the list or table that it should be."""
+    example = '{"key": "value"}' if is_table(kind) else '["a", "b"]'
+    return f"expected {_describe(kind)}, written as JSON, such as {example}; got {text!r}"
+
+
+def whole_table(path: tuple[str, ...], key: str) -> str:
+    """Why no single key of the user's own table can be set by an option."""
+    return (
+        f"{dotted(path)} is a table whose keys are your own; set it as a whole, as JSON:"
+        f' {".".join(path)}={{"{key}": …}}'
+    )
+
+
+def _reason(message: str, kind: Any, value: object) -> str:
     """Why `value` is not a value of the type `kind`. `message` is msgspec's reason."""
+    message = message.partition(" - at ")[0]
     if missing := _MISSING.search(message):
         return f"the key {missing['key']} is missing"
     if "enum value" in message or "got `" in message or not message.startswith("Expected"):
         return f"expected {_describe(kind)}, got {_shown(value)}"
-    return f"e{message[1:].replace('`', '')}, got {_shown(value)}"
+    return f"e{_in_words(message[1:].replace('`', ''))}, got {_shown(value)}"
+
+
+_WORDS = {
+    "str of length >= 1": "a string that is not empty",
+    "int ": "a whole number ",
+    "float ": "a number ",
+}
+
+
+def _in_words(expected: str) -> str:
+    for types, words in _WORDS.items():
+        expected = expected.replace(types, words)
+    return expected
 
 
 def _shown(value: object) -> str:

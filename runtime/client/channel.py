@@ -3,9 +3,13 @@
 `zmq.asyncio` costs a future and a task switch for every message; here the loop watches the
 socket's descriptor and delivers all messages that have arrived at once. The loop must be able to
 watch descriptors: uvloop and asyncio's selector loops are, the Windows proactor loop is not.
+
+All channels share one context, which is never terminated: `zmq_ctx_term` of libzmq 4.3.5 sometimes
+waits forever for a closed pair socket whose peer was killed. Closing a socket never waits.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -20,14 +24,18 @@ MAX_MESSAGES_PER_TURN = 4
 faster than the loop turns are merged: a stream event holds at most four steps."""
 
 
+@functools.cache
+def _context() -> "zmq.Context[zmq.Socket[bytes]]":
+    return zmq.Context(io_threads=1)
+
+
 class Channel:
     """One engine's socket. `send` and `close` are plain calls on the loop's thread."""
 
     def __init__(self, address: str, on_message: Callable[[FromEngine], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        self._socket: zmq.Socket[bytes] = _context().socket(zmq.PAIR)
         self._socket.set_hwm(0)
         self._socket.set(zmq.RCVHWM, 100)  # past that the engine waits for the gateway
         self._socket.bind(address)
@@ -64,7 +72,6 @@ class Channel:
         self._closed = True
         self._loop.remove_reader(self._descriptor)
         self._socket.close(linger=0)
-        self._context.term()
 
     def _flush(self) -> None:
         frames, self._outgoing = self._outgoing, []

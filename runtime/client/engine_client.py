@@ -10,6 +10,7 @@ import structlog
 from runtime.client.embedding_stream import EmbeddingStream
 from runtime.client.handle import EngineState
 from runtime.client.in_flight import EmbeddingInFlight, InFlight
+from runtime.client.load_state import LoadState
 from runtime.client.service_rate import ServiceRate
 from runtime.client.suspects import PROOF_TOKENS, Suspects
 from runtime.client.token_stream import TokenStream
@@ -72,13 +73,22 @@ class EngineClient:
         self.num_tokens = 0
         """Tokens that the running engine process has emitted."""
         self.state: EngineState = "starting"
-        self.state_reason = "The engine is starting."
+        self.load: LoadState | None = None
+        """What an engine that starts waits for; None when none does."""
+        self._reason = "The engine is starting."
         self.limits: EngineLimits | None = None
         self.info: EngineInfo | None = None
         self.capabilities: frozenset[Capability] = frozenset()
         self.stats = EngineStats()
         self.num_restarts = 0
         self.num_resumed = 0
+
+    @property
+    def state_reason(self) -> str:
+        """Why no engine is ready, as sentences; empty when one is."""
+        if self.load is None:
+            return self._reason
+        return f"{self._reason.rstrip('.')}. {self.load.sentence(time.monotonic())}"
 
     @property
     def num_in_flight(self) -> int:
@@ -136,6 +146,10 @@ class EngineClient:
         self._hand_over([request])
         return stream
 
+    def starts(self, load: LoadState) -> None:
+        """An engine starts, and this is what it waits for."""
+        self.load = load
+
     def connected(self, send: Callable[[ToEngine], None], ready: Ready) -> None:
         """An engine is ready: submit the requests in flight to it."""
         self._send = send
@@ -143,7 +157,7 @@ class EngineClient:
         self.info = ready.info
         self.capabilities = ready.capabilities
         self.num_restarts += self.state == "failed"  # `lost` did not count it
-        self.state, self.state_reason = "ready", ""
+        self.state, self._reason, self.load = "ready", "", None
         self.num_tokens = 0
         self.last_step_time = time.monotonic()
         self.num_resumed += len(self._in_flight)
@@ -181,7 +195,7 @@ class EngineClient:
         empty when no request can be the cause.
         """
         self._send = None
-        self.state, self.state_reason = state, reason
+        self.state, self._reason, self.load = state, reason, None
         self.stats = EngineStats()
         self.num_restarts += state == "restarting"
         if state == "failed":

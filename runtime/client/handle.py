@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from runtime.client.embedding_stream import EmbeddingStream
+from runtime.client.load_state import LoadState
 from runtime.client.token_stream import TokenStream
 from runtime.errors import LockgateError
 from runtime.messages.embedding import EmbeddingRequest
@@ -39,16 +40,20 @@ class EngineHandle(EngineProgress, Protocol):
     """One engine, as those see it who use it.
 
     `limits`, `info` and `capabilities` are those of the engine that is ready or comes back;
-    `limits` and `info` are None before the first engine is ready. `state_reason` is a sentence,
-    empty when the engine is ready.
+    `limits` and `info` are None before the first engine is ready. `state_reason` is one sentence or
+    more, empty when the engine is ready. `load` is what an engine that starts waits for, None when
+    none does.
     """
 
     state: EngineState
-    state_reason: str
     limits: EngineLimits | None
     info: EngineInfo | None
     capabilities: frozenset[Capability]
     stats: EngineStats
+    load: LoadState | None
+
+    @property
+    def state_reason(self) -> str: ...
 
     @property
     def num_in_flight(self) -> int: ...

@@ -33,6 +33,9 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     (10^9 bytes) of plain memory keep those that nobody uses at the moment; "auto" is a tenth of
     what weights and KV cache leave.
 
+    An engine that loads may be silent for `start_timeout`: no message, no work of its processes.
+    One that serves may be silent for `heartbeat_timeout`.
+
     An engine that dies is started again, at most `max_restarts` times within `restart_window`, and
     after that once every `failed_retry_interval`, never if that is 0.
     """

@@ -25,13 +25,14 @@ class EngineKind(Struct, frozen=True, kw_only=True):
     `model_form` is the form of the models that it loads; "any" is for an engine that needs a
     tokenizer at most. One of `packages` must be installed, if there are any; the extra `extra` of
     this project installs the first. An engine that `grows_while_serving` takes more GPU memory
-    after it has loaded the model.
+    after it has loaded the model. `start_advice` is for people whose engine hangs while it starts.
     """
 
     model_form: Literal["gguf", "folder", "any"]
     packages: tuple[EnginePackage, ...] = ()
     extra: str = ""
     grows_while_serving: bool = False
+    start_advice: str = ""
 
 
 ENGINES: Mapping[EngineName, EngineKind] = {
@@ -48,6 +49,10 @@ ENGINES: Mapping[EngineName, EngineKind] = {
         packages=(EnginePackage("tensorrt_llm", "TensorRT-LLM"),),
         extra="tensorrt",
         grows_while_serving=True,
+        start_advice=(
+            "If it waited for MPI, set TLLM_WORKER_USE_SINGLE_PROCESS=1 in the server's environment"
+            " (docs/tensorrt-llm.md). If the autotuner takes so long, raise engine.start_timeout."
+        ),
     ),
     "scripted": EngineKind(model_form="any"),
 }

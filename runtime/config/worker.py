@@ -1,5 +1,6 @@
 """What a worker process is started with, and how its environment depends on the engine."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -36,8 +37,17 @@ _TENSORRT_ENVIRONMENT = {
 }
 
 
-def engine_environment(config: EngineConfig) -> dict[str, str]:
-    """Environment variables that an engine's process needs; the user's own take precedence."""
+def engine_environment(config: EngineConfig, given: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an engine's process: what it needs and what is given, which takes
+    precedence."""
+    needed = _needed(config)
+    for kind in ("btl", "oob"):  # Open MPI does not start where interfaces are named in both ways
+        if f"OMPI_MCA_{kind}_tcp_if_exclude" in given:
+            needed.pop(f"OMPI_MCA_{kind}_tcp_if_include", None)
+    return {**needed, **given}
+
+
+def _needed(config: EngineConfig) -> dict[str, str]:
     if config.name == "llama_cpp":
         # Threads that wait for each other spin for a moment, then sleep. With OpenMP's own default
         # they spin until their time slice ends, and a step takes three times as long as soon as

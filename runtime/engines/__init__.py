@@ -4,6 +4,7 @@ from importlib import import_module
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine, EngineFactory
+from runtime.messages.loading import Announce, tell_nobody
 from runtime.tokenizers.tokenizer import Tokenizer
 
 _FACTORIES = {
@@ -13,8 +14,15 @@ _FACTORIES = {
 }
 
 
-def create_engine(config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine:
-    """Load the engine that `config.name` asks for, with its model. May take minutes."""
+def create_engine(
+    config: EngineConfig,
+    model_path: str,
+    tokenizer: Tokenizer,
+    announce: Announce = tell_nobody,
+) -> Engine:
+    """Load the engine that `config.name` asks for, with its model. May take minutes; `announce` is
+    told what they are spent on."""
     module, name = _FACTORIES[config.name]
+    announce("library")
     factory: EngineFactory = getattr(import_module(module), name)
-    return factory(config, model_path, tokenizer)
+    return factory(config, model_path, tokenizer, announce)

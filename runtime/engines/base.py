@@ -9,6 +9,7 @@ from msgspec import Struct
 from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
+from runtime.messages.loading import Announce
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.messages.structured_output import LeftOut
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -145,4 +146,6 @@ class Engine(Protocol):
 class EngineFactory(Protocol):
     """Makes an engine, which loads the model."""
 
-    def __call__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> Engine: ...
+    def __call__(
+        self, config: EngineConfig, model_path: str, tokenizer: Tokenizer, announce: Announce
+    ) -> Engine: ...

@@ -1,6 +1,5 @@
 """Which engines can run on this machine, found out without starting one."""
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -8,6 +7,9 @@ import sys
 import msgspec
 from msgspec import Struct
 
+from runtime.config.engine import EngineConfig
+from runtime.hardware.prerequisites.checks import check_machine
+from runtime.hardware.prerequisites.machine import Check, Machine, installed_version
 from runtime.hardware.readings import GpuSnapshot
 from runtime.version import __version__
 
@@ -17,13 +19,15 @@ _CHECK_TIMEOUT = 300
 
 class EngineReport(Struct, frozen=True, kw_only=True):
     """Whether an engine can run on this machine. `problems` are the reasons if it cannot; `advice`
-    is what to do about them."""
+    is what to do about them. `checks` are of what it needs beside its package; none are made of an
+    engine that is out of the question here."""
 
     name: str
     can_run: bool
     version: str = ""
     problems: tuple[str, ...] = ()
     advice: str = ""
+    checks: tuple[Check, ...] = ()
 
 
 class _LibraryReport(Struct, frozen=True):
@@ -34,9 +38,12 @@ class _LibraryReport(Struct, frozen=True):
     problem: str
 
 
-def examine_engines(driver: GpuSnapshot) -> tuple[EngineReport, ...]:
-    """A report on each engine. Takes a few seconds the first time: llama.cpp computes."""
-    return _examine_llama_cpp(), _examine_tensorrt_llm(driver), _SCRIPTED
+def examine_engines(
+    driver: GpuSnapshot, config: EngineConfig, model: str
+) -> tuple[EngineReport, ...]:
+    """A report on each engine. `config` and `model` are what is to be served. Takes seconds the
+    first time: llama.cpp computes."""
+    return _examine_llama_cpp(), _examine_tensorrt_llm(driver, config, model), _SCRIPTED
 
 
 _SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
@@ -66,10 +73,15 @@ def _llama_cpp_fails(*problems: str) -> EngineReport:
     )
 
 
-def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
+def _examine_tensorrt_llm(driver: GpuSnapshot, config: EngineConfig, model: str) -> EngineReport:
     """Examines TensorRT-LLM without an import, which would take half a minute and GPU memory."""
-    version = _installed_version("tensorrt_llm")
+    version = installed_version("tensorrt_llm")
+    is_wanted = bool(driver.gpus or version or config.name == "tensorrt_llm")
+    checks: tuple[Check, ...] = ()
+    if is_wanted and sys.platform == "linux":
+        checks = check_machine(Machine(), driver, config, model)
     problems = _tensorrt_llm_problems(driver)
+    problems += [check.found for check in checks if check.status == "problem"]
     if not version:
         problems.append("the package tensorrt_llm is not installed")
     return EngineReport(
@@ -78,23 +90,15 @@ def _examine_tensorrt_llm(driver: GpuSnapshot) -> EngineReport:
         version=version,
         problems=tuple(problems),
         advice=_TENSORRT_LLM_ADVICE if driver.gpus else "use llama_cpp",
+        checks=checks,
     )
 
 
 def _tensorrt_llm_problems(driver: GpuSnapshot) -> list[str]:
-    """Why this machine cannot run TensorRT-LLM (docs/tensorrt-llm-contract.md, 9)."""
+    """What puts TensorRT-LLM out of the question (docs/tensorrt-llm-contract.md, 9)."""
     problems = []
     if sys.platform != "linux":
         problems.append(f"it needs Linux, this is {platform.system()}")
-    if sys.version_info[:2] != (3, 12):
-        problems.append(f"it needs Python 3.12, this is {platform.python_version()}")
     if not driver.gpus:
         problems.append(f"it needs an NVIDIA GPU: {driver.problem or 'the driver sees none'}")
     return problems
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

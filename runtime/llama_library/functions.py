@@ -13,6 +13,7 @@ SIZE = ctypes.c_size_t
 BOOL = ctypes.c_bool
 TEXT = ctypes.c_char_p
 
+ProgressCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_float, ctypes.c_void_p)
 LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 

@@ -13,6 +13,7 @@ from runtime.llama_library.functions import (
     TO_PIECE,
     TOKENIZE,
     Function,
+    ProgressCallback,
     check_defaults,
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
@@ -63,7 +64,7 @@ class _ModelParams(ctypes.Structure):
         ("n_v_last", INT),
         ("tensor_split", POINTER),
         ("rpc_servers", ctypes.c_char_p),
-        ("progress_callback", POINTER),
+        ("progress_callback", ProgressCallback),
         ("progress_callback_user_data", POINTER),
         ("kv_overrides", POINTER),
         ("tensor_buft_overrides", POINTER),
@@ -335,8 +336,9 @@ class IkLibrary(LlamaLibrary):
             self._c.llama_kv_cache_view_free(view)
         raise EngineError("ik_llama.cpp did not close the holes in its KV cache.")
 
-    def _load(self, path: bytes, options: ModelOptions) -> int:
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
         params = self._c.llama_model_default_params()
+        params.progress_callback = callback
         params.vocab_only = options.vocab_only
         params.n_gpu_layers = options.num_gpu_layers
         params.repack_tensors = options.repack_tensors

@@ -4,11 +4,11 @@ import ctypes
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import ClassVar
 
-from runtime.llama_library.functions import COMMON, Function, LogCallback, bind
+from runtime.llama_library.functions import COMMON, Function, LogCallback, ProgressCallback, bind
 from runtime.llama_library.values import (
     BatchArrays,
     ContextOptions,
@@ -53,11 +53,22 @@ class LlamaLibrary(ABC):
         """The last errors that the library has logged, at most five."""
         return list(self._messages)
 
-    def load_model(self, path: str, options: ModelOptions) -> LoadedModel | None:
-        """Load a GGUF file. None if the library refuses it; `last_messages` then say why."""
+    def load_model(
+        self,
+        path: str,
+        options: ModelOptions,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> LoadedModel | None:
+        """Load a GGUF file. `on_progress` gets the share that is there, again and again. None if
+        the library refuses the file; `last_messages` then say why."""
         self._messages.clear()
         self._c.llama_log_set(self._on_log, None)  # another user of the library may have changed it
-        address = self._load(os.fsencode(path), options)
+
+        def go_on(share: float, _user_data: object) -> bool:
+            on_progress(share)
+            return True
+
+        address = self._load(os.fsencode(path), options, ProgressCallback(go_on))
         return LoadedModel(address, self._c.llama_model_get_vocab(address)) if address else None
 
     @abstractmethod
@@ -174,8 +185,8 @@ class LlamaLibrary(ABC):
         found."""
 
     @abstractmethod
-    def _load(self, path: bytes, options: ModelOptions) -> int:
-        """The address of the loaded model, or 0."""
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
+        """The address of the loaded model, or 0. `callback` is a `ProgressCallback`."""
 
     @abstractmethod
     def _check_structures(self) -> None:

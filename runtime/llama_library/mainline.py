@@ -12,6 +12,7 @@ from runtime.llama_library.functions import (
     TO_PIECE,
     TOKENIZE,
     Function,
+    ProgressCallback,
     check_defaults,
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
@@ -39,7 +40,7 @@ class _ModelParams(ctypes.Structure):
         ("lazy_mode", INT),
         ("main_gpu", INT),
         ("tensor_split", POINTER),
-        ("progress_callback", POINTER),
+        ("progress_callback", ProgressCallback),
         ("progress_callback_user_data", POINTER),
         ("kv_overrides", POINTER),
         ("vocab_only", BOOL),
@@ -228,8 +229,9 @@ class MainlineLibrary(LlamaLibrary):
         read = self._c.llama_state_seq_set_data(context, buffer, size, sequence_id)
         return bool(read == size)
 
-    def _load(self, path: bytes, options: ModelOptions) -> int:
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
         params = self._c.llama_model_default_params()
+        params.progress_callback = callback
         params.vocab_only = options.vocab_only
         params.n_gpu_layers = options.num_gpu_layers
         params.use_extra_bufts = options.use_extra_bufts

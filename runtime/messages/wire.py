@@ -12,6 +12,7 @@ from runtime.messages.engine import (
     EngineLimits,
     EngineStats,
 )
+from runtime.messages.loading import LoadPhase
 from runtime.messages.request import Request, RequestOutput
 from runtime.messages.structured_output import LeftOut
 
@@ -47,6 +48,13 @@ class Abort(Struct, frozen=True, tag=True, array_like=True):
 
 class Stop(Struct, frozen=True, tag=True, array_like=True):
     """Gateway to engine: leave now."""
+
+
+class Loading(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: the phase of its start, and the share of it that is done, 0 to 1."""
+
+    phase: LoadPhase
+    fraction: float | None = None
 
 
 class Ready(Struct, frozen=True, tag=True, array_like=True):
@@ -134,7 +142,7 @@ def with_times(message: Submit | Embed, now: float) -> Request | EmbeddingReques
 
 
 ToEngine = Submit | Embed | Abort | Stop
-FromEngine = Ready | StepOutput | Loosened | Embedded | RequestFailed | Fatal
+FromEngine = Loading | Ready | StepOutput | Loosened | Embedded | RequestFailed | Fatal
 
 _encoder = msgspec.msgpack.Encoder()
 

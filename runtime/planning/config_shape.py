@@ -190,6 +190,7 @@ def _shape(config: _Config, family: _Family, name: str) -> ModelShape:
                 expert_width,
             ),
             has_linear_bias=_has_bias(config, family),
+            has_sinks=family.has_sinks,
         )
     )
 

@@ -59,6 +59,7 @@ def shape_of_gguf(file: GGUFFile, name: str) -> ModelShape:
             num_experts_per_tok=used,
             linear_inputs=(hidden, heads * key_width, step_width),
             has_linear_bias=any(_is_linear_bias(tensor.name) for tensor in file.tensors),
+            has_sinks=any("attn_sinks" in tensor.name for tensor in file.tensors),
         )
     )
 

@@ -22,7 +22,8 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 
     `kv_width` is the number of elements, keys and values together, that one layer keeps of one
     token. `windows` has the length of each layer's attention window in tokens; 0 is no window.
-    `linear_inputs` are the input widths of the layers that are quantised.
+    `linear_inputs` are the input widths of the layers that are quantised. `has_sinks` says whether
+    attention has a weight for nothing (gpt-oss).
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     num_experts_per_tok: int = 0
     linear_inputs: tuple[int, ...] = ()
     has_linear_bias: bool = False
+    has_sinks: bool = False
 
     @property
     def num_params(self) -> int:

@@ -28,6 +28,8 @@ from runtime.planning.memory_account import (
 from runtime.planning.model_shape import ModelShape
 from runtime.planning.precisions import (
     PRECISIONS,
+    STORED_ONLY,
+    Kernels,
     Precision,
     PrecisionName,
     Support,
@@ -97,6 +99,7 @@ class EnginePlan(Struct, frozen=True, kw_only=True):
 
     `max_attention_window` has an entry for each layer, in tokens. It is empty when no layer has a
     window. If it is not set, the engine keeps all tokens in all layers, and fewer of them fit.
+    `caveat` is why the model may not run after all, empty if nothing speaks against it.
     """
 
     max_seq_len: int
@@ -107,6 +110,7 @@ class EnginePlan(Struct, frozen=True, kw_only=True):
     max_attention_window: tuple[int, ...]
     max_kv_tokens: int
     budget: Budget
+    caveat: str = ""
 
 
 def make_plan(
@@ -117,9 +121,10 @@ def make_plan(
     precisions: tuple[PrecisionName, ...] = tuple(PRECISIONS),
     stored: tuple[PrecisionName, int] | None = None,
     target: float = 200.0,
+    kernels: Kernels = "unknown",
 ) -> Plan:
     """The plan of a model on a GPU, with one row for each precision. `stored` is the precision of
-    the weights on the disk, and their size in bytes.
+    the weights on the disk, and their size in bytes; `kernels` is what is installed.
 
     Raises SetupError for a context that is longer than the model's, and for an FP8 cache on a GPU
     that does not support it.
@@ -137,7 +142,12 @@ def make_plan(
         target=target,
         speculation=Speculation(),
         rows=tuple(
-            _row(_case(shape, gpu, name, wishes, sizes.get(name)), context=context, target=target)
+            _row(
+                _case(shape, gpu, name, wishes, sizes.get(name)),
+                find_support(PRECISIONS[name], shape, gpu.compute_capability, kernels),
+                context=context,
+                target=target,
+            )
             for name in precisions
         ),
     )
@@ -150,23 +160,24 @@ def fill(
     wishes: Wishes = DEFAULT_WISHES,
     *,
     weights: int | None = None,
+    kernels: Kernels = "unknown",
 ) -> EnginePlan:
     """Settings that fit: those of `wishes` unchanged, the rest chosen.
 
-    `weights` is the size of the checkpoint in bytes if it is known. The longest sequence is the
-    model's own, or what the KV cache holds; the batch is as many sequences of `AUTO_CONTEXT` tokens
-    as fit, at most `AUTO_MAX_BATCH_SIZE`. Raises SetupError, with the numbers and what to do, when
-    not even one sequence of the requested length fits.
+    `weights` is the size of the checkpoint in bytes if it is known, `kernels` what is installed.
+    The longest sequence is the model's own, or what the KV cache holds; the batch is as many
+    sequences of `AUTO_CONTEXT` tokens as fit, at most `AUTO_MAX_BATCH_SIZE`. Raises SetupError,
+    with the numbers and what to do, when not even one sequence of the requested length fits.
     """
     _check_wishes(shape, gpu, wishes)
-    support = find_support(PRECISIONS[precision], shape, gpu.compute_capability)
+    support = find_support(PRECISIONS[precision], shape, gpu.compute_capability, kernels)
     if not support.can_run:
         raise SetupError(f"{shape.name} in {precision} cannot run on {gpu.name}: {support.note}")
     case = _case(shape, gpu, precision, wishes, weights)
     budget = case.budget
     longest = longest_fit(shape, budget.kv_cache, shape.max_model_len, wishes.kv_cache_dtype)
     if longest < (wishes.context or 1):
-        raise _cannot_fit(case, longest)
+        raise _cannot_fit(case, longest, kernels)
     context = wishes.context or longest
     batch = wishes.max_batch_size or _auto_batch(shape, budget, context, wishes)
     free = budget.memory - budget.weights - budget.runtime - budget.activations
@@ -179,6 +190,7 @@ def fill(
         max_attention_window=_attention_windows(shape, context),
         max_kv_tokens=held_tokens(shape, budget.kv_cache, context, wishes.kv_cache_dtype),
         budget=budget,
+        caveat=support.note,
     )
 
 
@@ -196,13 +208,13 @@ def _check_wishes(shape: ModelShape, gpu: GpuSpec, wishes: Wishes) -> None:
         raise SetupError(f"{gpu.name} is too old for a KV cache in FP8; leave it on auto")
 
 
-def _row(case: "_Case", *, context: int, target: float) -> PrecisionPlan:
+def _row(case: "_Case", support: Support, *, context: int, target: float) -> PrecisionPlan:
     dtype = case.wishes.kv_cache_dtype
     per_stream = kv_bytes(case.shape, context, dtype)
     num_streams = min(max(case.budget.kv_cache, 0) // per_stream, case.wishes.batch_size)
     plan = PrecisionPlan(
         precision=case.precision.name,
-        support=find_support(case.precision, case.shape, case.gpu.compute_capability),
+        support=support,
         budget=case.budget,
         kv_bytes_per_token=kv_bytes_per_token(case.shape, dtype),
         kv_bytes_per_stream=per_stream,
@@ -267,7 +279,7 @@ def _attention_windows(shape: ModelShape, context: int) -> tuple[int, ...]:
     return tuple(min(window or context, context) for window in shape.windows)
 
 
-def _cannot_fit(case: _Case, longest: int) -> SetupError:
+def _cannot_fit(case: _Case, longest: int, kernels: Kernels) -> SetupError:
     wishes, budget = case.wishes, case.budget
     needed = kv_bytes(case.shape, wishes.context or 1, wishes.kv_cache_dtype)
     length = f"{wishes.context:,} tokens" if wishes.context else "a single token"
@@ -276,17 +288,18 @@ def _cannot_fit(case: _Case, longest: int) -> SetupError:
         f" {_gb(budget.memory)}, the weights take {_gb(budget.weights)}, the runtime"
         f" {_gb(budget.runtime)}, activations {_gb(budget.activations)} and the reserve"
         f" {_gb(budget.reserve)}. That leaves {_gb(budget.kv_cache)} for the KV cache, and a"
-        f" sequence of {length} needs {_gb(needed)}. {_advice(case, longest)}"
+        f" sequence of {length} needs {_gb(needed)}. {_advice(case, longest, kernels)}"
     )
 
 
-def _advice(case: _Case, longest: int) -> str:
+def _advice(case: _Case, longest: int, kernels: Kernels) -> str:
     """Advice for a model that does not fit: only the ways that would help."""
     wishes, context = case.wishes, case.wishes.context or 1
     smaller = [
         f"{row.precision} ({_gb(row.budget.weights)} of weights)"
-        for row in make_plan(case.shape, case.gpu, wishes).rows
+        for row in make_plan(case.shape, case.gpu, wishes, kernels=kernels).rows
         if row.support.can_run
+        and row.precision not in STORED_ONLY
         and row.budget.weights < case.budget.weights
         and row.budget.kv_cache >= kv_bytes(case.shape, context, wishes.kv_cache_dtype)
     ]

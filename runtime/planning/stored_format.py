@@ -16,10 +16,11 @@ MODELOPT: Mapping[str, PrecisionName] = {
     "W8A16": "int8",
     "W4A16_AWQ": "int4_awq",
     "NVFP4": "nvfp4",
+    "W4A16_NVFP4": "w4a16_nvfp4",
     "MXFP8": "mxfp8",
     "W4A8_MXFP4_FP8": "mxfp4",
 }
-"""ModelOpt's algorithms. Not W4A16_NVFP4, NVFP4_SVD and mixtures: they are not planned."""
+"""ModelOpt's algorithms. Not NVFP4_SVD and mixtures: they are not planned."""
 
 _METHODS: Mapping[str, PrecisionName] = {"mxfp4": "mxfp4", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
 
@@ -64,8 +65,8 @@ def _of_compressed_tensors(section: Mapping[str, Any]) -> PrecisionName | None:
             return "fp8_block"
         case 8, "channel" | "tensor":
             return "fp8"
-        case 4, "tensor_group":
-            return "nvfp4"
+        case 4, "tensor_group" | "group":
+            return "nvfp4" if found[0].get("input_activations") else "w4a16_nvfp4"
     return None
 
 

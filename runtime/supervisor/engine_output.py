@@ -28,18 +28,24 @@ def form_of(output: EngineOutput | None) -> LogForm:
     return "colored" if sys.stderr.isatty() else "json"
 
 
-def forward(process: "subprocess.Popen[bytes]", write: Callable[[bytes], None]) -> None:
-    """Reads the process's output in a thread until it ends."""
+def forward(
+    process: "subprocess.Popen[bytes]",
+    write: Callable[[bytes], None],
+    on_data: Callable[[], None],
+) -> None:
+    """Reads the process's output in a thread until it ends. `on_data` is called there for whatever
+    comes, which may be less than a line."""
     assert process.stdout is not None, "the process was started with a pipe"
     source = process.stdout
     threading.Thread(
-        target=_forward, args=(source.fileno(), write), name="engine-output", daemon=True
+        target=_forward, args=(source.fileno(), write, on_data), name="engine-output", daemon=True
     ).start()
 
 
-def _forward(descriptor: int, write: Callable[[bytes], None]) -> None:
+def _forward(descriptor: int, write: Callable[[bytes], None], on_data: Callable[[], None]) -> None:
     rest = b""
     while data := os.read(descriptor, _READ_BYTES):
+        on_data()
         *lines, rest = (rest + data).split(b"\n")
         if len(rest) > _READ_BYTES:
             lines, rest = [*lines, rest], b""

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,17 +16,31 @@ import structlog
 from runtime.client.channel import Channel
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
-from runtime.config.worker import WorkerConfig, engine_environment
+from runtime.config.engines import ENGINES
+from runtime.config.worker import WorkerConfig
 from runtime.messages.flight_record import FILE_NAME, read_record
-from runtime.messages.wire import EXIT_ENGINE_FATAL, EXIT_FATAL, Fatal, FromEngine, Ready, Stop
-from runtime.processes import descendants, kill, session_members
-from runtime.supervisor.engine_output import EngineOutput, form_of, forward
+from runtime.messages.wire import (
+    EXIT_ENGINE_FATAL,
+    EXIT_FATAL,
+    Fatal,
+    FromEngine,
+    Loading,
+    Ready,
+    Stop,
+)
+from runtime.supervisor.engine_output import EngineOutput, form_of
+from runtime.supervisor.engine_process import EngineProcess
+from runtime.supervisor.load_watch import LoadWatch
 from runtime.supervisor.run_folder import run_folder
+from runtime.supervisor.signs_of_life import read_signs
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 3.0
 """How long an engine may take to stop before it is killed."""
+
+SIGN_SECONDS = 2.0
+"""How often an engine that loads is looked at for signs of life."""
 
 CRASH_SIGNALS = frozenset(
     getattr(signal, name)
@@ -37,8 +50,9 @@ CRASH_SIGNALS = frozenset(
 """How a process ends that has done what the processor or a library does not allow."""
 
 LAST_WORDS_SECONDS = 5.0
-"""How long the `Fatal` message of a dead engine may take. It has left the process, but on a busy
-machine the thread that reads the socket may lag behind the end of the process."""
+"""How long the `Fatal` message and the end of an engine may lie apart. The message has left a dead
+process, but on a busy machine the thread that reads the socket may lag behind. A process that
+lives on is killed."""
 
 
 class EngineRun:
@@ -51,18 +65,22 @@ class EngineRun:
         client: EngineClient,
         on_event: Callable[[FromEngine], None] | None,
         output: EngineOutput | None = None,
+        gpu_bytes: Callable[[], int] = int,
     ) -> None:
         self._config = config
+        self._gpu_bytes = gpu_bytes
+        self._load = LoadWatch(config.start_timeout, client.starts)
         self._model_path = model_path
         self._client = client
         self._on_event = on_event
         self._output = output
         self._ready = False
+        self._has_hung = False
         self._returncode = 0
         self._fatal: str | None = None
         self._last_heard = time.monotonic()
         self._channel: Channel | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: EngineProcess | None = None
         self._folder: Path | None = None
         self._end_requested = asyncio.Event()
         self._has_said_why = asyncio.Event()
@@ -81,8 +99,7 @@ class EngineRun:
     def abandon(self) -> None:
         """Kill the process and remove its files, from any thread, when nothing else will."""
         if (process := self._process) is not None:
-            kill([*descendants(process.pid), *session_members(process.pid)])
-            process.kill()
+            process.abandon()
         if (folder := self._folder) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,6 +113,11 @@ class EngineRun:
         """Whether the engine reported that it cannot load. Another start would fail the same way,
         unless an earlier engine had loaded, whose memory may not be free yet."""
         return self._fatal is not None and not self._ready
+
+    @property
+    def has_hung(self) -> bool:
+        """Whether it was given up while it loaded. Another start would most likely hang too."""
+        return self._has_hung
 
     @property
     def died_loading(self) -> bool:
@@ -114,12 +136,16 @@ class EngineRun:
             self._folder = folder
             self._channel = Channel(_address(folder), self._receive)
             record = folder / FILE_NAME
-            process = self._process = _start(self._worker_config(record), self._output)
             try:
-                return await self._watch(process)
+                process = self._process = EngineProcess(self._worker_config(record), self._output)
+                looks = asyncio.create_task(self._look_for_signs(process))
+                try:
+                    return await self._watch(process)
+                finally:
+                    looks.cancel()
+                    await process.end()
+                    self._channel.drain()
             finally:
-                _end(process)
-                self._channel.drain()
                 self._channel.close()
                 self.working_on = read_record(record)
 
@@ -133,34 +159,46 @@ class EngineRun:
             log_form=form_of(self._output),
         )
 
-    async def _watch(self, process: "subprocess.Popen[bytes]") -> str:
-        exited = asyncio.create_task(asyncio.to_thread(process.wait))
+    async def _watch(self, process: EngineProcess) -> str:
         requested = asyncio.create_task(self._end_requested.wait())
+        news: list[asyncio.Future[Any]] = [process.ended, requested]
         try:
-            while not exited.done():
-                await asyncio.wait([exited, requested], timeout=0.5, return_when="FIRST_COMPLETED")
-                if not exited.done() and (why := self._why_end()):
-                    process.kill()
-                    await exited
+            while not process.ended.done():
+                await asyncio.wait(news, timeout=0.5, return_when="FIRST_COMPLETED")
+                if not process.ended.done() and (why := self._why_end()):
                     return why
         except asyncio.CancelledError:
             if self._ready and self._channel is not None:
                 self._channel.send(Stop())
-                await asyncio.wait([exited], timeout=STOP_SECONDS)
-            process.kill()
+                await asyncio.wait([process.ended], timeout=STOP_SECONDS)
             raise
         finally:
             requested.cancel()
-        self._returncode = exited.result()
+        self._returncode = process.ended.result()
+        await self._hear_last_words()
+        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
+
+    async def _look_for_signs(self, process: EngineProcess) -> None:
+        """While it loads: its messages are rare, and a library may say nothing for minutes."""
+        while not self._ready:
+            now = time.monotonic()
+            signs = await asyncio.to_thread(read_signs, process.pid, now)
+            if not self._ready:
+                outside = {"num_lines": process.num_outputs, "gpu_bytes": self._gpu_bytes()}
+                self._load.on_signs(msgspec.structs.replace(signs, **outside))
+            await asyncio.sleep(SIGN_SECONDS)
+
+    async def _hear_last_words(self) -> None:
         if self._returncode in (EXIT_FATAL, EXIT_ENGINE_FATAL):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_SECONDS):
                     await self._has_said_why.wait()
-        return self._fatal or f"The engine process ended with {_status(self._returncode)}."
 
     def _receive(self, message: FromEngine) -> None:
         self._last_heard = time.monotonic()
         match message:
+            case Loading(phase, fraction):
+                self._load.on_phase(phase, fraction)
             case Ready():
                 assert self._channel is not None
                 self._ready = True
@@ -178,10 +216,13 @@ class EngineRun:
         if self.was_asked_to_end:
             return "The engine was told to end."
         silence = time.monotonic() - self._last_heard
+        if self._fatal is not None and silence > LAST_WORDS_SECONDS:
+            return self._fatal  # it was to end of itself
         if self._ready and silence > self._config.heartbeat_timeout:
             return f"The engine has been silent for {silence:.0f} seconds."
-        if not self._ready and silence > self._config.start_timeout:
-            return f"The engine did not start within {self._config.start_timeout:.0f} seconds."
+        if not self._ready and (why := self._load.why_given_up()):
+            self._has_hung = True
+            return f"{why} {ENGINES[self._config.name].start_advice}".rstrip()
         return None
 
 
@@ -189,37 +230,6 @@ def _address(folder: Path) -> str:
     if sys.platform == "win32":
         return "tcp://127.0.0.1:*"
     return f"ipc://{folder / 'engine.sock'}"
-
-
-def _start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtime.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE if output else None,
-        stderr=subprocess.STDOUT if output else None,
-        env=_environment(config.engine),
-        start_new_session=True,
-    )
-    if output is not None:
-        forward(process, output.write)
-    assert process.stdin is not None
-    encoded = msgspec.msgpack.encode(config)
-    process.stdin.write(len(encoded).to_bytes(4, "big") + encoded)
-    process.stdin.flush()  # and stays open: its end tells the engine that the gateway is gone
-    return process
-
-
-def _environment(config: EngineConfig) -> Mapping[str, str]:
-    return {**engine_environment(config), **os.environ}
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    started = descendants(process.pid)  # before it dies and its children lose it as parent
-    process.kill()
-    process.wait()
-    kill([*started, *session_members(process.pid)])
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 def _status(returncode: int) -> str:

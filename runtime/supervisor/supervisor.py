@@ -9,6 +9,7 @@ import structlog
 import zmq
 
 from runtime.client.engine_client import EngineClient
+from runtime.client.load_state import LoadState
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import CAUTION, cautious
 from runtime.errors import ModelFileError
@@ -36,6 +37,7 @@ class Supervisor:
     when `restart` is called. While the `guard` finds that the model's file is not what it has to
     be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
     gets what the processes write; without it they share this process's standard streams.
+    `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Supervisor:
         output: EngineOutput | None = None,
         guard: WeightsGuard | None = None,
         lessons: Lessons | None = None,
+        gpu_bytes: Callable[[], int] = int,
     ) -> None:
         self.client = client
         self._guard = guard
@@ -56,6 +59,7 @@ class Supervisor:
         self._model_path = model_path
         self._on_event = on_event
         self._output = output
+        self._gpu_bytes = gpu_bytes
         self._has_served = False
         self._budget = RestartBudget(config.max_restarts, config.restart_window)
         self._run: EngineRun | None = None
@@ -65,15 +69,14 @@ class Supervisor:
     async def start(self) -> None:
         """Begin to keep an engine running. Returns at once: loading goes on in its process."""
         assert self._task is None, "supervisor started twice: this is a bug"
-        self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+        self._begin()
 
     async def stop(self) -> None:
         """End the engine process and wait until it is gone."""
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
         self._task = None
         if self._guard is not None:
             await asyncio.to_thread(self._guard.close)
@@ -99,11 +102,22 @@ class Supervisor:
         if self.client.state == "failed":
             self.client.lost("starting", "The engine is starting again.")
         if self._task.done():
-            self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+            self._begin()
         elif self._run is not None:
             self._run.end()
         else:
             self._no_pause.set()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
+        self._task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        """Nobody waits for the task before `stop`, so its error would stay unknown until then."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("supervisor_failed", exc_info=error)
+            reason = f"The engine's supervisor has failed: {type(error).__name__}: {error}"
+            self.client.lost("failed", reason)
 
     async def _keep_running(self) -> None:
         await asyncio.to_thread(clear_stale_folders)
@@ -121,18 +135,8 @@ class Supervisor:
         except ModelFileError as error:
             log.error("model_file_refused", reason=str(error))
             return self._give_up(str(error))
-        run = self._run = EngineRun(
-            self._config, self._model_path, self.client, self._listen, self._output
-        )
-        watch = asyncio.create_task(self._watch_weights(run), name="weights-watch")
-        try:
-            reason = await run.to_the_end()
-        except (OSError, zmq.ZMQError) as error:
-            reason = f"The engine process cannot be started: {error}"
-        finally:
-            self._run = None
-            watch.cancel()
-            await asyncio.wait([watch])
+        run = self._run = self._next_run()
+        reason = await self._follow(run)
         if run.was_asked_to_end:
             log.info("engine_restarts")
             self.client.lost("restarting", "The engine is being restarted.")
@@ -143,6 +147,32 @@ class Supervisor:
             self._lesson = reason if run.has_crashed else ""
             return 0.0
         return self._after_death(run, reason)
+
+    def _next_run(self) -> EngineRun:
+        return EngineRun(
+            self._config,
+            self._model_path,
+            self.client,
+            self._listen,
+            self._output,
+            self._gpu_bytes,
+        )
+
+    async def _follow(self, run: EngineRun) -> str:
+        """Watch one engine until it ends. Returns the reason as a sentence, also of an error that
+        nobody expected: an engine that nobody watches would never come back."""
+        watch = asyncio.create_task(self._watch_weights(run), name="weights-watch")
+        try:
+            return await run.to_the_end()
+        except (OSError, zmq.ZMQError) as error:
+            return f"The engine process cannot be started: {error}"
+        except Exception as error:
+            log.exception("engine_not_watched")
+            return f"The engine process cannot be watched: {type(error).__name__}: {error}"
+        finally:
+            self._run = None
+            watch.cancel()
+            await asyncio.wait([watch])
 
     def _listen(self, message: FromEngine) -> None:
         if isinstance(message, Ready) and self._lesson:
@@ -168,8 +198,13 @@ class Supervisor:
         self._lesson = ""
 
     async def _check_weights(self) -> None:
-        if self._guard is not None:
-            await asyncio.to_thread(self._guard.check)
+        if self._guard is None:
+            return
+        now = time.monotonic()
+        self.client.starts(
+            LoadState(phase="model_file", started=now, since=now, last_sign=now, timeout=0.0)
+        )
+        await asyncio.to_thread(self._guard.check)
 
     async def _watch_weights(self, run: EngineRun) -> None:
         """End the engine when its weights are no longer those that it has loaded. The check before
@@ -187,7 +222,8 @@ class Supervisor:
         pause = self._budget.death(now, is_search=is_search)
         log.error("engine_lost", reason=reason, is_search=is_search, pause=pause)
         self._has_served = self._has_served or run.was_ready
-        if pause is None or (run.hopeless and not self._has_served):
+        is_vain = (run.hopeless or run.has_hung) and not self._has_served
+        if pause is None or is_vain:
             return self._give_up(reason)
         working_on = run.working_on if run.was_ready else ()
         self.client.lost("restarting", f"The engine is restarting: {reason}", working_on)

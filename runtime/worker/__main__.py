@@ -24,12 +24,14 @@ from runtime.config.worker import WorkerConfig
 from runtime.engines import create_engine
 from runtime.errors import EngineFatal, LockgateError
 from runtime.messages.flight_record import FlightRecorder
+from runtime.messages.loading import LoadPhase
 from runtime.messages.wire import (
     EXIT_ENGINE_FATAL,
     EXIT_FATAL,
     Abort,
     Embed,
     Fatal,
+    Loading,
     Ready,
     Stop,
     Submit,
@@ -122,8 +124,12 @@ def main() -> int:
 
 
 def _load_and_serve(config: WorkerConfig, border: Border) -> None:
+    def announce(phase: LoadPhase, fraction: float | None = None) -> None:
+        border.send(Loading(phase, fraction))
+
+    announce("tokenizer")
     tokenizer = load_tokenizer(config.model_path)
-    engine = create_engine(config.engine, config.model_path, tokenizer)
+    engine = create_engine(config.engine, config.model_path, tokenizer, announce)
     gc.collect()
     gc.freeze()  # spare the collector the vocabulary, which lives for good
     info = msgspec.structs.replace(engine.info, pid=os.getpid())

@@ -13,7 +13,7 @@ from gpu_check.steps import Facts, Skip, Steps, expect
 
 from tests.kit.models.tensorrt_model import write_tensorrt_model
 from tests.kit.root import ROOT
-from tests.kit.tensorrt_double import DOUBLES, RELEASES
+from tests.kit.tensorrt_double import DOUBLES, LATE, RELEASES
 
 PLAIN: dict[str, Any] = {"script": list(range(97, 123)), "step_ms": 1}
 WITHOUT_GPU = {"plan", "bandwidth"}
@@ -59,7 +59,7 @@ def test_what_works_is_found_to_work(release: str, tmp_path: Path) -> None:
 def test_a_fault_is_found(tmp_path: Path) -> None:
     """Of one kind of answer; the others are checked all the same."""
     fault = {"kind": "request_error", "after": 20, "message": "no such kernel"}
-    status, steps, page = check("1.4", tmp_path, faults=[fault])
+    status, steps, page = check(LATE, tmp_path, faults=[fault])
 
     assert status == 1
     assert steps["chat"]["outcome"] == "failed"
@@ -70,7 +70,7 @@ def test_a_fault_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_does_not_load_ends_the_check(tmp_path: Path) -> None:
-    status, steps, _ = check("1.4", tmp_path, faults=[{"kind": "out_of_memory"}])
+    status, steps, _ = check(LATE, tmp_path, faults=[{"kind": "out_of_memory"}])
 
     assert status == 1
     assert steps["start"]["outcome"] == "failed"

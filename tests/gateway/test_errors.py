@@ -10,7 +10,15 @@ from litestar.connection import ASGIConnection
 from litestar.testing import create_test_client
 from structlog.testing import capture_logs
 
-from gateway.errors import UnknownModel, UnsupportedMediaType, retry_headers, to_reply
+from gateway.errors import (
+    MAX_MESSAGE,
+    MAX_WORD,
+    ErrorBody,
+    UnknownModel,
+    UnsupportedMediaType,
+    retry_headers,
+    to_reply,
+)
 from gateway.http.error_handler import handle_error
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import (
@@ -112,3 +120,27 @@ def test_an_unexpected_error_is_a_plain_500_and_logged_once():
     assert entry["event"] == "request_failed"
     assert entry["request_id"] == "abc"
     assert isinstance(entry["exc_info"], ZeroDivisionError)
+
+
+@given(
+    st.text(max_size=5) | st.sampled_from(["x", "x ", "`", "狐", "\n", "a.b[0]"]),
+    st.integers(0, 60_000),
+    st.booleans(),
+)
+def test_what_an_error_repeats_is_bounded(unit: str, times: int, is_param: bool):
+    value = unit * times
+    param = value if is_param else "p"
+    body = ErrorBody(f"`{value}` is wrong. Leave it out.", "t", param, "c")
+
+    assert len(body.message) <= MAX_MESSAGE + 3
+    assert body.message.startswith(f"`{value}"[:MAX_WORD])
+    assert body.message.endswith(" is wrong. Leave it out.")
+    assert body.param is not None
+    assert len(body.param) <= MAX_WORD + 1
+    assert body.param == param or param.startswith(body.param[:-1])
+
+
+@given(st.text(max_size=MAX_WORD))
+def test_a_short_text_is_repeated_as_it_is(text: str):
+    assert (body := ErrorBody(text, "t", text, "c")).message == text
+    assert body.param == text

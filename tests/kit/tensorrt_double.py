@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from runpy import run_path
 from types import ModuleType
 
 import pytest
@@ -12,7 +13,13 @@ import pytest
 from tests.kit.root import ROOT
 
 DOUBLES = Path(__file__).parent / "doubles"
-RELEASES = ("1.2", "1.3", "1.4")
+
+_FACTS = run_path(str(DOUBLES / "tensorrt_llm" / "facts.py"))
+RELEASES: tuple[str, ...] = _FACTS["RELEASES"]
+STABLE, EARLY, LATE = RELEASES
+
+FACTS: dict[str, tuple[int, ...]] = {row.name: row.issues for row in _FACTS["TABLE"]}
+"""The issues of TensorRT-LLM that tell of each fact, by the fact's name."""
 
 _loaded: dict[str, dict[str, ModuleType]] = {}
 """Modules of each release: making their classes takes longer than most tests."""

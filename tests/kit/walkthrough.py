@@ -21,7 +21,7 @@ import httpx
 import convert.__main__
 import gateway.__main__
 from tests.kit.root import ROOT
-from tests.kit.tensorrt_double import DOUBLES
+from tests.kit.tensorrt_double import DOUBLES, STABLE
 
 DOCUMENT = ROOT / "docs/tensorrt-llm.md"
 HEADING = "## From a GGUF file to a server on a 12 GB card"
@@ -136,7 +136,7 @@ def _serving(folder: Path, arguments: list[str]) -> Iterator[str]:
             [sys.executable, "-m", "gateway", *arguments, "--port", "0"],
             cwd=folder,
             env=environment
-            | {"PYTHONPATH": f"{DOUBLES}{os.pathsep}{ROOT}", "TENSORRT_LLM_DOUBLE": "1.2"},
+            | {"PYTHONPATH": f"{DOUBLES}{os.pathsep}{ROOT}", "TENSORRT_LLM_DOUBLE": STABLE},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -33,7 +33,7 @@ from runtime.messages.request import SamplingParams
 DEFAULT_NEW_TOKENS = 128
 
 
-class GenerateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+class GenerateRequest(Struct, kw_only=True):
     """The body of POST /generate. Without `max_new_tokens` an answer has at most 128 tokens.
     Without `model` the server's own model answers."""
 
@@ -66,7 +66,7 @@ class GenerationChunk(Struct, frozen=True):
     usage: Usage | None = None
 
 
-_FIELDS = UndeclaredFields(GenerateRequest, {})
+_FIELDS = UndeclaredFields(GenerateRequest, {}, is_closed=True)
 _BODY = JSONBody(GenerateRequest, msgspec.json.Decoder(GenerateRequest).decode, _FIELDS.settle)
 
 

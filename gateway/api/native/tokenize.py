@@ -20,13 +20,14 @@ from gateway.api.openai.protocol.tools import Tools
 from gateway.api.openai.translate.checks import check_chat
 from gateway.api.openai.translate.job import conversation_of
 from gateway.api.openai.writers.logprobs import shown_token
-from gateway.generation.prepare import prepare_conversation
+from gateway.generation.prepare import prepare_conversation, unused_in
 from gateway.generation.writer import encode
 from gateway.http.body import JSONBody, apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
+from gateway.observability.reports.ignored_parameters import note_ignored
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.decoding import text_pieces
 from runtime.tokenizers.tokenizer import Tokenizer
@@ -133,6 +134,7 @@ async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedMo
         work = work_for(request)
         conversation = await work(conversation_of, chat)
         prompt, _ = await prepare_conversation(conversation, model, work)
+        note_ignored(request.scope, unused_in(conversation, model))
         return prompt
     _refuse_beside_prompt(data)
     [token_ids] = await model.encode(

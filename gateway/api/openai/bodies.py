@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.api.openai.fields.places import list_of
 from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.embedding import EmbeddingRequest, decode_embedding
 from gateway.api.openai.protocol.requests import (
@@ -12,7 +13,12 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
-from gateway.api.openai.responses.protocol import ResponseRequest, decode_response_request
+from gateway.api.openai.responses.protocol import (
+    ITEMS,
+    ResponseRequest,
+    ResponseTool,
+    decode_response_request,
+)
 from gateway.http.body import JSONBody
 
 KINDS: Mapping[str, type[Struct]] = {
@@ -29,7 +35,12 @@ CHAT_FIELDS = UndeclaredFields(
 COMPLETION_FIELDS = UndeclaredFields(
     CompletionRequest, KINDS, neutral={"add_special_tokens": (True,)}
 )
-RESPONSE_FIELDS = UndeclaredFields(ResponseRequest, KINDS, neutral={"add_special_tokens": (False,)})
+RESPONSE_FIELDS = UndeclaredFields(
+    ResponseRequest,
+    KINDS,
+    neutral={"add_special_tokens": (False,)},
+    raw_places={"input": list_of(ITEMS.values(), "message"), "tools": list_of([ResponseTool])},
+)
 EMBEDDING_FIELDS = UndeclaredFields(
     EmbeddingRequest,
     KINDS,

@@ -15,7 +15,7 @@ from gateway.api.openai.protocol.embedding import (
     EmbeddingUsage,
     Inputs,
 )
-from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs
+from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs, input_place
 from gateway.bounds.body_memory import give_back
 from gateway.bounds.work_pool import Work
 from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
@@ -128,8 +128,9 @@ async def _token_lists(
     token_lists = [item for item in inputs if isinstance(item, list)]
     if not token_lists:
         texts = [item for item in inputs if isinstance(item, str)]
+        places = [input_place(data, index) for index in range(len(texts))]
         token_lists = await model.encode(
-            texts, add_special=True, most=limits.max_embedding_len, param="input"
+            texts, add_special=True, most=limits.max_embedding_len, places=places
         )
     most, vocab_size = limits.max_embedding_len, model.tokenizer.vocab_size
     await work(check_tokens, data, token_lists, most=most, vocab_size=vocab_size)

@@ -12,7 +12,15 @@ from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest, Context, CurrentContext
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import facts
-from gateway.models.health import HealthState, Progress, problems_of, progress_of, state_of
+from gateway.models.health import (
+    HealthState,
+    Loading,
+    Progress,
+    loading_of,
+    problems_of,
+    progress_of,
+    state_of,
+)
 from gateway.models.served_model import LOADING_RETRY_SECONDS
 from runtime.hardware.readings import GpuReading
 from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
@@ -30,13 +38,14 @@ class Health(Struct, frozen=True, kw_only=True):
     """The state of the server, for people and monitors. `gpu_problem` says why no GPU is shown.
 
     `state` says more than `status`: a degraded server accepts requests, and `reason` says why it
-    needs attention.
+    needs attention. `loading` is what an engine that starts waits for, null when none does.
     """
 
     status: str
     reason: str
     state: HealthState
     progress: Progress
+    loading: Loading | None
     version: str
     model: str
     num_requests_in_flight: int
@@ -80,6 +89,7 @@ def health(context: CurrentContext) -> ASGIApp:
             reason=_reason(context) or " ".join(problems),
             state=state_of(engine, model.has_tokenizer, problems),
             progress=progress_of(engine, now),
+            loading=loading_of(engine, now),
             version=__version__,
             model=model.name,
             num_requests_in_flight=engine.num_in_flight,

@@ -43,7 +43,7 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "x-ignored-parameters": {
-        "description": "The parameters of the request that had no effect, if there were any.",
+        "description": "The parameters of the request that had no effect, percent-encoded.",
         "schema": {"type": "string"},
     },
     "x-loosened-keywords": {
@@ -56,12 +56,12 @@ DESCRIPTION = (
     "OpenAI's API, served from one machine. Every field is honoured, without effect, or refused"
     " with a 400 that names it. Of the fields that are not described here, those of other servers"
     " are read under their names here, or refused, or without effect, and all others are ignored;"
-    " the header `x-ignored-parameters` names what had no effect. /generate refuses every such"
-    " field. Every error has the same envelope. A stream is a series of events `data: {...}`, ends"
-    " with `data: [DONE]`, and may have comments (`: keep-alive`) in between; what fails after it"
-    " has begun is one event with `error`. The events of /v1/responses are named by `event:`; the"
-    " last is `response.completed`, `response.incomplete` or `response.failed`, and there is no"
-    " `[DONE]`."
+    " the header `x-ignored-parameters` names what had no effect. /generate refuses every field"
+    " that it does not read. Every error has the same envelope. A stream is a series of events"
+    " `data: {...}`, ends with `data: [DONE]`, and may have comments (`: keep-alive`) in between;"
+    " what fails after it has begun is one event with `error`. The events of /v1/responses are"
+    " named by `event:`; the last is `response.completed`, `response.incomplete` or"
+    " `response.failed`, and there is no `[DONE]`."
 )
 
 

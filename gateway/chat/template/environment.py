@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node, Scope
@@ -31,6 +31,11 @@ def compile_template(source: str) -> Render:
         line = getattr(error, "lineno", None)
         place = f"line {line}: " if line else ""
         raise ModelFileError(f"it is not a Jinja template: {place}{error}") from error
+
+
+def variables_of(source: str) -> frozenset[str]:
+    """The names of the variables that a template reads. Its source compiles."""
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
 
 
 class _Generation(Extension):

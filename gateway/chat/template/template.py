@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from gateway.chat.template.environment import compile_template
+from gateway.chat.template.environment import compile_template, variables_of
 from gateway.chat.template.message_support import MessageSupport, adapted, probe_messages
 from gateway.chat.template.probe import probe_messages_with_tools, probe_tools
 from gateway.chat.template.tool_support import ToolSupport
@@ -18,12 +18,17 @@ RESERVED = frozenset(
 )
 """Template variables that requests set by other parameters, or cannot set."""
 
+_NAME = "name7f3a"
+_NAMED = ("system", "user", "assistant")
+
 
 class ChatTemplate:
     """One model's template, compiled.
 
-    `source` is its text. `messages` describes the messages that the template takes, and `tools`
-    what it does with tools. Creating a ChatTemplate takes milliseconds, rendering microseconds.
+    `source` is its text, and `reads` are the variables that it reads. `messages` describes the
+    messages that the template takes, and `tools` what it does with tools. `shows_names` are the
+    roles whose participants' names are in prompts. Creating a ChatTemplate takes milliseconds,
+    rendering microseconds.
     """
 
     def __init__(
@@ -41,8 +46,10 @@ class ChatTemplate:
         self._tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
         self._reserved = RESERVED | self._tokens.keys()
         self._compiled = compile_template(source)
+        self.reads = variables_of(source)
         self.messages: MessageSupport = self._probe_messages()
         self.tools: ToolSupport = probe_tools(self._render, self.messages)
+        self.shows_names = frozenset(filter(self._shows_name, _NAMED))
 
     def render(
         self,
@@ -90,6 +97,15 @@ class ChatTemplate:
             return self.render(messages, variables=variables)
         except InvalidRequest:
             return None
+
+    def _shows_name(self, role: str) -> bool:
+        user: Mapping[str, Any] = {"role": "user", "content": "q"}
+        named: Mapping[str, Any] = {"role": role, "content": "q", "name": _NAME}
+        shapes = {"system": [named, user], "user": [named], "assistant": [user, named, user]}
+        try:
+            return _NAME in self.render(adapted(shapes[role], self.messages))
+        except InvalidRequest:
+            return False
 
     def _probe_messages(self) -> MessageSupport:
         support = probe_messages(self._render)

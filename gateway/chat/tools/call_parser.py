@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from gateway.chat.parsing.json_scanner import JsonScanner
 from gateway.chat.parsing.marks import first_mark, num_held
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.chat.parsing.pieces import Piece
 from gateway.chat.parsing.surrogates import escaped
+from gateway.chat.parsing.told_calls import ToldCalls
 from runtime.messages.bare_calls import ARGUMENTS, before_calls, call_begin, wrapped_call_begin
 
 _S = r"\s*"
@@ -76,9 +77,7 @@ class CallParser:
     ) -> None:
         self._syntax = syntax
         self._names = names
-        self._new_id = new_id
-        self._max_calls = max_calls
-        self._number = -1
+        self._told = ToldCalls(new_id, max_calls)
         self._buffer = ""
         self._held = ""  # text removed from the buffer that may still be content
         self._state: Callable[[], bool] = self._begin
@@ -89,30 +88,21 @@ class CallParser:
         self._depth = 1
         self._tail: Sequence[str] = ()
         self._again: Sequence[str] = ()
-        self._pieces: list[Piece] = []
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
         while self._state():
             pass
-        return self._take()
+        return self._told.take()
 
     def finish(self) -> list[Piece]:
         """A call that has begun stays a call, however incomplete. Text held after a call is
         dropped: it is blanks, or the beginning of another call that was cut off."""
-        is_cut = self._number >= 0 and self._state == self._head
+        is_cut = self._told.has_begun and self._state == self._head
         if self._state in (self._begin, self._text, self._head) and not is_cut:
-            self._emit(self._held + self._buffer)
+            self._told.content(self._held + self._buffer)
         self._held = self._buffer = ""
-        return self._take()
-
-    def _take(self) -> list[Piece]:
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _emit(self, text: str) -> None:
-        if text:
-            self._pieces.append(Content(text))
+        return self._told.take()
 
     # Each state consumes what it can from the buffer; True if there may be more to parse.
 
@@ -141,12 +131,12 @@ class CallParser:
             keep = num_held(self._buffer, self._syntax.openers)
             end = len(self._buffer) - keep
             end = len(self._buffer[:end].rstrip()) if end else 0
-            self._emit(self._buffer[:end])
+            self._told.content(self._buffer[:end])
             self._buffer = self._buffer[end:]
             return False
         before = self._buffer[:position]
         emitted = before.rstrip()
-        self._emit(emitted)
+        self._told.content(emitted)
         self._held = before[len(emitted) :] + opener
         self._buffer = self._buffer[position + len(opener) :]
         self._restart_head(opener)
@@ -192,7 +182,7 @@ class CallParser:
         if call is None or call.name not in self._names or not self._may_be(call):
             return self._no_call()
         self._start(call.name)
-        self._say(call.arguments)
+        self._told.arguments(call.arguments)
         self._buffer = self._buffer[end:]
         return self._ended()
 
@@ -202,14 +192,14 @@ class CallParser:
         return not self._is_bare or (named is not None and named["name"] == call.name)
 
     def _no_call(self) -> bool:
-        self._emit(self._held)
+        self._told.content(self._held)
         self._held = ""
         self._state = self._text
         return True
 
     def _arguments(self) -> bool:
         end = self._scanner.feed(self._buffer)
-        self._say(self._buffer[:end])
+        self._told.arguments(self._buffer[:end])
         self._buffer = "" if end is None else self._buffer[end:]
         if end is None:
             return False
@@ -260,18 +250,7 @@ class CallParser:
 
     def _start(self, name: str) -> None:
         self._held = ""
-        self._number += 1
-        if self._is_told:
-            is_bare = self._number > 0 and not self._mark
-            self._pieces.append(CallStart(self._number, self._new_id(), name, is_bare))
-
-    def _say(self, text: str) -> None:
-        if text and self._is_told:
-            self._pieces.append(CallArguments(self._number, text))
-
-    @property
-    def _is_told(self) -> bool:
-        return self._max_calls is None or self._number < self._max_calls
+        self._told.start(name, is_bare=self._told.has_begun and not self._mark)
 
 
 def read_call(text: str) -> Call | None:

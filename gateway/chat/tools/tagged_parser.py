@@ -8,7 +8,8 @@ import regex
 from msgspec import Struct
 
 from gateway.chat.parsing.marks import first_mark, num_held
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.chat.parsing.pieces import Piece
+from gateway.chat.parsing.told_calls import ToldCalls
 from runtime.messages.tagged_values import (
     ANYTHING,
     AllowedValues,
@@ -53,9 +54,7 @@ class TaggedParser:
     ) -> None:
         self._syntax = syntax
         self._functions = functions
-        self._new_id = new_id
-        self._max_calls = max_calls
-        self._number = -1
+        self._told = ToldCalls(new_id, max_calls)
         self._buffer = ""
         self._state: Callable[[], bool] = self._text
         self._tail: Sequence[str] = ()
@@ -63,33 +62,24 @@ class TaggedParser:
         self._num_arguments = 0
         self._allowed: AllowedValues = ANYTHING
         self._num_searched = 0
-        self._pieces: list[Piece] = []
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
         while self._state():
             pass
-        return self._take()
+        return self._told.take()
 
     def finish(self) -> list[Piece]:
         """A call that has begun stays a call, however incomplete. Text held after a call is
         dropped: it is blanks, or the beginning of another call that was cut off."""
         if self._state == self._text:
             position, opener = first_mark(self._buffer, self._syntax.openers)
-            is_cut = self._number >= 0 and (opener or not self._buffer.strip())
-            self._emit(self._buffer[:position].rstrip() if is_cut else self._buffer)
+            is_cut = self._told.has_begun and (opener or not self._buffer.strip())
+            self._told.content(self._buffer[:position].rstrip() if is_cut else self._buffer)
         elif self._state == self._value:
             self._cut_value()
         self._buffer = ""
-        return self._take()
-
-    def _take(self) -> list[Piece]:
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _emit(self, text: str) -> None:
-        if text:
-            self._pieces.append(Content(text))
+        return self._told.take()
 
     # Each state consumes what it can from the buffer; True if there may be more to parse.
 
@@ -100,11 +90,11 @@ class TaggedParser:
             position -= num_held(self._buffer, openers)
         head = self._syntax.head.match(self._buffer, position, partial=True) if opener else None
         if opener and (head is None or self._is_unknown(head)):
-            self._emit(self._buffer[: position + len(opener)])
+            self._told.content(self._buffer[: position + len(opener)])
             self._buffer = self._buffer[position + len(opener) :]
             return True
         before = self._buffer[:position].rstrip()
-        self._emit(before)
+        self._told.content(before)
         if head is None or head.partial:
             self._buffer = self._buffer[len(before) :]
             return False
@@ -116,11 +106,9 @@ class TaggedParser:
 
     def _start(self, head: "regex.Match[str]") -> None:
         self._buffer = self._buffer[head.end() :]
-        self._number += 1
+        self._told.start(head["name"])
         self._num_arguments = 0
         self._schema = self._functions[head["name"]]
-        if self._is_told:
-            self._pieces.append(CallStart(self._number, self._new_id(), head["name"]))
         self._state = self._between
 
     def _between(self) -> bool:
@@ -135,13 +123,14 @@ class TaggedParser:
             return False
         if end is not None:
             self._buffer = self._buffer[end.end() :]
-        self._say("}" if self._num_arguments else "{}")
+        self._told.arguments("}" if self._num_arguments else "{}")
         self._tail = self._syntax.tail
         self._state = self._after
         return True
 
     def _begin_value(self, name: str) -> None:
-        self._say(f"{', ' if self._num_arguments else '{'}{json.dumps(name, ensure_ascii=False)}: ")
+        before = ", " if self._num_arguments else "{"
+        self._told.arguments(f"{before}{json.dumps(name, ensure_ascii=False)}: ")
         self._num_arguments += 1
         self._allowed = _allowed_for(name, self._schema)
         self._num_searched = 0
@@ -153,7 +142,7 @@ class TaggedParser:
             return False
         self._buffer = self._buffer.removeprefix(margin)
         if self._allowed.is_text:
-            self._say('"')
+            self._told.arguments('"')
         self._state = self._value
         return True
 
@@ -165,7 +154,8 @@ class TaggedParser:
             return False
         text = self._buffer[:position].removesuffix(self._syntax.margin)
         self._buffer = self._buffer[position + len(end) :]
-        self._say(f'{_inner(text)}"' if self._allowed.is_text else read_value(text, self._allowed))
+        is_text = self._allowed.is_text
+        self._told.arguments(f'{_inner(text)}"' if is_text else read_value(text, self._allowed))
         self._state = self._between
         return True
 
@@ -175,7 +165,7 @@ class TaggedParser:
         held = num_held(self._buffer, (end, self._syntax.margin + end))
         if self._allowed.is_text:
             text = self._buffer[: len(self._buffer) - held]
-            self._say(_inner(text))
+            self._told.arguments(_inner(text))
             self._buffer = self._buffer[len(text) :]
             self._num_searched = 0
         else:
@@ -187,7 +177,7 @@ class TaggedParser:
         held = num_held(self._buffer, (end, self._syntax.margin + end))
         text = self._buffer[: len(self._buffer) - held]
         if not self._allowed.is_text:
-            self._say(f'"{_inner(text)}' if self._allowed.has_text else text)
+            self._told.arguments(f'"{_inner(text)}' if self._allowed.has_text else text)
 
     def _after(self) -> bool:
         """After a call: its tail, the next call, or text again."""
@@ -201,14 +191,6 @@ class TaggedParser:
             return False
         self._state = self._text
         return True
-
-    def _say(self, text: str) -> None:
-        if text and self._is_told:
-            self._pieces.append(CallArguments(self._number, text))
-
-    @property
-    def _is_told(self) -> bool:
-        return self._max_calls is None or self._number < self._max_calls
 
 
 def _inner(text: str) -> str:

@@ -21,6 +21,9 @@ PHRASES = {
     431: "Request Header Fields Too Large",
 }
 
+PARTING_SECONDS = 1.0
+"""How long a client that still sends may take to read why the connection ends."""
+
 if TYPE_CHECKING:
     _Base = H11Protocol
 else:
@@ -36,6 +39,7 @@ class Limited(_Base):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
+        self._parting: asyncio.TimerHandle | None = None
         self._has_data = False
         super().connection_made(transport)
         self._start_head_timer()
@@ -44,11 +48,15 @@ class Limited(_Base):
         self._stop_head_timer()
         if self._half_closed is not None:
             self._half_closed.stop()
+        if self._parting is not None:
+            self._parting.cancel()
         self.resume_writing()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Lets a client read on that has sent a whole request and ended its sending side."""
+        if self._parting is not None:
+            return False
         if self._half_closed is None and self._awaits_answer and can_be_told(self.scheme or ""):
             self._half_closed = HalfClosed(self.transport, self._may_probe)
         return self._half_closed is not None
@@ -68,7 +76,18 @@ class Limited(_Base):
         has_pipeline = bool(getattr(self, "pipeline", None))
         return self._awaits_answer and not self.cycle.response_started and not has_pipeline
 
+    def part(self) -> None:
+        """Ends the connection to a client that may still send. What it sends is dropped for a
+        while: its machine would drop our last answer, unread, if the connection were closed."""
+        if self._parting is None and not self.transport.is_closing():
+            self._stop_head_timer()
+            self._parting = self.loop.call_later(PARTING_SECONDS, self.transport.close)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
     def data_received(self, data: bytes) -> None:
+        if self._parting is not None:
+            return
         if self._is_between_requests and self._head_timer is None:
             self._start_head_timer()
         self._has_data = True
@@ -97,11 +116,11 @@ class Limited(_Base):
     def refuse(self, status: int, code: str, message: str) -> None:
         """Answers input that is not a complete request, and closes the connection. Writes nothing
         into a response that has begun."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._parting is not None:
             return
         if self._is_between_requests or not self.cycle.response_started:
-            self.transport.write(_response(status, code, message))
-        self.transport.close()
+            self.transport.write(response(status, code, message))
+        self.part()
 
     def abort_if_idle(self) -> None:
         """Breaks the connection off unless it has a request, or an answer on its way."""
@@ -112,6 +131,11 @@ class Limited(_Base):
     def _is_between_requests(self) -> bool:
         cycle: Any = self.cycle  # None until the first request has come
         return cycle is None or cycle.response_complete
+
+    @property
+    def _is_in_body(self) -> bool:
+        """Whether the rest of a body is to come, perhaps of a request that is answered."""
+        raise NotImplementedError
 
     def _start_head_timer(self) -> None:
         self._has_data = False
@@ -124,14 +148,15 @@ class Limited(_Base):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self._has_data:
+        if not self._has_data or self._is_in_body:
             self.transport.close()
             return
         seconds = f"{self.limits.header_timeout:g} seconds (server.header_timeout)"
         self.refuse(408, "header_timeout", f"The headers were not complete after {seconds}.")
 
 
-def _response(status: int, code: str, message: str) -> bytes:
+def response(status: int, code: str, message: str) -> bytes:
+    """An error outside of any request, as HTTP."""
     body = encode(ErrorResponse(ErrorBody(message, "invalid_request_error", None, code)))
     head = (
         f"HTTP/1.1 {status} {PHRASES[status]}\r\n"

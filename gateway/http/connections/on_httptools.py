@@ -6,7 +6,9 @@ from typing import Any
 
 import httptools
 
+from gateway.http.connections.early_answers import close_after_early_answer
 from gateway.http.connections.limits import Limited
+from gateway.http.connections.targets import to_origin_form
 from gateway.http.connections.until_closed import end_by_closing
 
 MAX_PIPELINED = 16
@@ -16,12 +18,15 @@ MAX_PIPELINED = 16
 class OnHttpTools(Limited):
     """Counts the bytes of headers as they arrive, because httptools does not limit their size, and
     the requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
-    requests that offer another protocol; writes to HTTP/1.0 without chunks."""
+    requests that offer another protocol; writes to HTTP/1.0 without chunks, and nothing before the
+    answer; takes whole URLs as targets, and ends connections that an early answer leaves open."""
 
     _in_head = False
+    _is_in_body = False
     _head_bytes = 0
     _plain_head = b""
     url: bytes
+    expect_100_continue: bool
     pipeline: deque[Any]
     parser: "_NeverUpgrades"
 
@@ -45,11 +50,19 @@ class OnHttpTools(Limited):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._plain_head = self._head_without_upgrade()
             return
+        self.url = to_origin_form(self.parser.get_method(), self.url, self.headers)
+        if not self.url.startswith((b"/", b"*")):
+            raise ValueError("neither a path nor a URL of HTTP")
+        is_older = self.parser.get_http_version() == "1.0"
+        self.expect_100_continue = self.expect_100_continue and not is_older
         super().on_headers_complete()  # type: ignore[misc]
-        if self.parser.get_http_version() == "1.0":
+        self._is_in_body = True
+        close_after_early_answer(self.cycle, self.part)
+        if is_older:
             end_by_closing(self.cycle)
 
     def on_message_complete(self) -> None:
+        self._is_in_body = False
         if not self._plain_head:
             super().on_message_complete()  # type: ignore[misc]
 
@@ -67,7 +80,7 @@ class OnHttpTools(Limited):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and self._parting is None:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes:
                 self.send_400_response("")

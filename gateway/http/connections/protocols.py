@@ -6,13 +6,13 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.http.connections.limits import Limited
+from gateway.http.connections.on_h11 import OnH11
 from gateway.settings.schema import ServerSettings
 
 
 def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:
     """The class for `uvicorn.Config(http=…)`: on httptools where that is installed, else on h11."""
-    bases: tuple[Any, ...] = (Limited, H11Protocol)
+    bases: tuple[Any, ...] = (OnH11, H11Protocol)
     if importlib.util.find_spec("httptools") is not None:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 

@@ -3,6 +3,7 @@
 A metric of this kind is one entry of the tables below.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeAlias, TypeVar, get_args
 
@@ -128,6 +129,18 @@ OF_MODELS: tuple[Reading[ModelSource], ...] = (
         "lockgate_engine_ready",
         "1 when requests are taken.",
         lambda model: model.client.state == "ready",
+    ),
+    _value(
+        "gauge",
+        "lockgate_engine_loading_seconds",
+        "Seconds since the start of the engine that loads; 0 when none does.",
+        lambda model: time.monotonic() - model.client.load.started if model.client.load else 0,
+    ),
+    _value(
+        "gauge",
+        "lockgate_engine_loading_silent_seconds",
+        "Seconds since the engine that loads last showed that it works; 0 when none loads.",
+        lambda model: time.monotonic() - model.client.load.last_sign if model.client.load else 0,
     ),
     _value(
         "gauge",

@@ -2,6 +2,7 @@
 response, and in the log, once for each endpoint."""
 
 import heapq
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ MAX_NOTED = 2000
 MAX_UNKNOWN = 20
 """Most unknown names of one request that are reported."""
 
+_INDEX = re.compile(r"\[\d+\]")
+
 _noted: set[tuple[str, str]] = set()
 
 
@@ -25,8 +28,9 @@ def note_ignored(scope: Any, reasons: Mapping[str, str]) -> None:
     is the request's."""
     RequestRecord.of(scope).ignored += reasons
     for name, reason in reasons.items():
-        if _is_new(scope, f"{name}: {reason}"):
-            log.info("parameter_ignored", param=name, endpoint=_endpoint(scope), reason=reason)
+        param = _INDEX.sub("[]", name[:100])
+        if _is_new(scope, f"{param}: {reason}"):
+            log.info("parameter_ignored", param=param, endpoint=_endpoint(scope), reason=reason)
 
 
 def note_unknown(scope: Any, names: Collection[str]) -> None:
@@ -34,8 +38,9 @@ def note_unknown(scope: Any, names: Collection[str]) -> None:
     shown = heapq.nsmallest(MAX_UNKNOWN, names)
     RequestRecord.of(scope).ignored += shown
     for name in shown:
-        if _is_new(scope, name[:100]):
-            log.info("unknown_field_ignored", field=name[:100], endpoint=_endpoint(scope))
+        field = _INDEX.sub("[]", name[:100])
+        if _is_new(scope, field):
+            log.info("unknown_field_ignored", field=field, endpoint=_endpoint(scope))
 
 
 def _is_new(scope: Any, what: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -24,17 +25,24 @@ then are in memory of the process's own, and the file may still be in the kernel
 class LlamaWeights:
     """A loaded model. Not thread-safe. Contexts are closed before it.
 
-    `memory_left` is what may be used beside the weights, in bytes.
+    `memory_left` is what may be used beside the weights, in bytes. `on_progress` is told the share
+    that has been read, 0 to 1.
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
-    def __init__(self, config: EngineConfig, model_path: str, library: LlamaLibrary) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        library: LlamaLibrary,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._started = time.monotonic()
         self.library = library
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(library, config, model_path, available)
+        self.model = _load(library, config, model_path, available, on_progress)
         self.shape = self.library.shape(self.model)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
@@ -75,7 +83,11 @@ class LlamaWeights:
 
 
 def _load(
-    library: LlamaLibrary, config: EngineConfig, model_path: str, available: int
+    library: LlamaLibrary,
+    config: EngineConfig,
+    model_path: str,
+    available: int,
+    on_progress: Callable[[float], None],
 ) -> LoadedModel:
     settings = config.llama_cpp
     fits = REPACKING_MEMORY * os.path.getsize(model_path) <= available
@@ -85,11 +97,24 @@ def _load(
         use_extra_bufts=settings.use_extra_bufts is not False,
         repack_tensors=repacks or settings.repack_tensors is True,
     )
-    model = library.load_model(model_path, options)
+    model = library.load_model(model_path, options, _each_percent(on_progress))
     if model is None:
         detail = " ".join(library.last_messages()) or f"{library.family} gave no reason."
         raise ModelFileError(f"{library.family} cannot load {model_path}: {detail}")
     return model
+
+
+def _each_percent(on_progress: Callable[[float], None]) -> Callable[[float], None]:
+    """Tells of each percent once."""
+    told = -1
+
+    def on_share(share: float) -> None:
+        nonlocal told
+        if (percent := int(100 * share)) > told:
+            told = percent
+            on_progress(share)
+
+    return on_share
 
 
 def _num_threads(config: EngineConfig) -> int:
@@ -98,12 +123,15 @@ def _num_threads(config: EngineConfig) -> int:
     return cores_allowed().num_threads
 
 
-def load_weights(config: EngineConfig, model_path: str) -> LlamaWeights:
-    """Load a model file with the best library that can. Raises ModelFileError, SetupError."""
+def load_weights(
+    config: EngineConfig, model_path: str, on_progress: Callable[[float], None] = lambda _: None
+) -> LlamaWeights:
+    """Load a model file with the best library that can; `on_progress` gets the share that is
+    there. Raises ModelFileError, SetupError."""
     refused: ModelFileError | None = None
     for library in usable_libraries(library_wish(config), read_gguf(model_path)):
         try:
-            weights = LlamaWeights(config, model_path, library)
+            weights = LlamaWeights(config, model_path, library, on_progress)
         except ModelFileError as error:
             refused = error
             log.warning("llama_library_refuses_model", library=library.family, reason=str(error))

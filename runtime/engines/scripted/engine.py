@@ -18,6 +18,7 @@ from runtime.engines.base import MAX_EMBEDDING_TOKENS, FailedSequence, SequenceO
 from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.scripted.embedder import WIDTH, ScriptedEmbedder
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
+from runtime.messages.loading import Announce, tell_nobody
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.text.detokenizer import spell
 from runtime.text.thinking import ThinkingTracker
@@ -39,6 +40,9 @@ FEATURES: frozenset[Feature] = frozenset(
     )
 )
 """What only moves probabilities is taken and changes nothing: there are none."""
+
+LOAD_STEPS = 20
+"""How often the load tells of its progress."""
 
 BANNED = -100.0
 """A `logit_bias` of this or less keeps a token out of the script, as OpenAI's does."""
@@ -74,9 +78,17 @@ class ScriptedEngine:
     """Hands out one token a step to every running sequence. `num_tokens` of the settings, when
     not 0, is the length after which an answer ends by itself."""
 
-    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        tokenizer: Tokenizer,
+        announce: Announce = tell_nobody,
+    ) -> None:
         started = time.monotonic()
-        time.sleep(config.scripted.load_ms / 1000)
+        for step in range(LOAD_STEPS):
+            announce("weights", step / LOAD_STEPS)
+            time.sleep(config.scripted.load_ms / 1000 / LOAD_STEPS)
         self._config = config.scripted
         self._script = tokenizer.encode(
             config.scripted.text, add_special=False, parse_special=False

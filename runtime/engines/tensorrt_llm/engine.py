@@ -14,40 +14,25 @@ from typing import Any
 import structlog
 
 from runtime.config.engine import EngineConfig
-from runtime.config.tensorrt_llm import NoSpeculation, TensorRTConfig
+from runtime.config.tensorrt_llm import TensorRTConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
-from runtime.engines.features import (
-    Feature,
-    check_features,
-    check_token_ids,
-    without_optional,
-)
+from runtime.engines.tensorrt_llm.admission.kv_room import KvRoom, read_capacity
+from runtime.engines.tensorrt_llm.admission.request_checks import RequestChecks
+from runtime.engines.tensorrt_llm.admission.scored_prompts import ScoredPrompts
 from runtime.engines.tensorrt_llm.end_tokens import find_end_tokens
 from runtime.engines.tensorrt_llm.failures import Failures
 from runtime.engines.tensorrt_llm.kv_stats import KvStatsReader, SpecCounts
 from runtime.engines.tensorrt_llm.sampling import SamplingBuilder
-from runtime.engines.tensorrt_llm.scored_prompts import ScoredPrompts
 from runtime.engines.tensorrt_llm.sequence import Sequence
-from runtime.engines.tensorrt_llm.setup.auto import fill_settings
-from runtime.engines.tensorrt_llm.setup.checkpoint import Checkpoint, read_checkpoint
-from runtime.engines.tensorrt_llm.setup.options import build_arguments, find_sizes
-from runtime.engines.tensorrt_llm.setup.package import Package, find_class, load_package
+from runtime.engines.tensorrt_llm.setup.features import find_features
+from runtime.engines.tensorrt_llm.setup.loading import load_model
 from runtime.engines.tensorrt_llm.submission import Submission, num_whole_tokens
 from runtime.engines.tensorrt_llm.watchdog import Watchdog
-from runtime.errors import (
-    ContextLengthExceeded,
-    EngineError,
-    EngineFatal,
-    InvalidRequest,
-    SetupError,
-)
+from runtime.errors import EngineError, EngineFatal, InvalidRequest
 from runtime.hardware.choice import visible_gpus
-from runtime.hardware.nvml import GpuReader
-from runtime.hardware.readings import GpuSnapshot
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
+from runtime.messages.loading import Announce, tell_nobody
 from runtime.messages.request import PRIORITY_STEP, Request
-from runtime.structured.structural_tag import is_legacy
-from runtime.structured.weight import check_divisors
 from runtime.tokenizers.tokenizer import Tokenizer
 
 log = structlog.get_logger(__name__)
@@ -62,45 +47,36 @@ DRAIN_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
 """Seconds in which the package may shut down; afterwards its processes are killed."""
 
-BLOCK_TOKENS = 32
-"""Tokens in a block of the KV cache: the package's default (docs/tensorrt-llm-contract.md, 5.1)."""
-
-_ALWAYS: frozenset[Feature] = frozenset(("logprobs", "stop_token_ids"))
-_BY_LOGITS_PROCESSOR: frozenset[Feature] = frozenset(
-    ("logit_bias", "min_tokens", "repetition_penalty", "thinking_token_budget")
-)
-
 
 class TensorRTEngine:
     """Implements `Engine` on TensorRT-LLM's `LLM`, of any release from 1.2 on."""
 
-    def __init__(self, config: EngineConfig, model_path: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: str,
+        tokenizer: Tokenizer,
+        announce: Announce = tell_nobody,
+    ) -> None:
         started = time.monotonic()
-        checkpoint = read_checkpoint(model_path)
-        self._package = _load_package(checkpoint)
-        gpus = _read_gpus()
-        config = fill_settings(config, checkpoint, gpus)
-        self._settings = config.tensorrt_llm
-        sizes = find_sizes(config, checkpoint, tokenizer.max_model_len)
-        arguments = build_arguments(config, checkpoint, sizes, self._package)
-        self._llm = _construct(self._package, arguments)
+        loaded = load_model(config, model_path, tokenizer.max_model_len, announce)
+        settings, self._llm = loaded.config.tensorrt_llm, loaded.llm
+        self._package = loaded.package
+        self._lora_requests = loaded.lora_requests
         self._end_tokens = find_end_tokens(
             tokenizer, known_to_package=self._llm.tokenizer is not None
         )
-        native = self._package.has_native_penalties(self._settings.sampler)
+        native = self._package.has_native_penalties(settings.sampler)
         self._sampling = SamplingBuilder(
             self._package, self._end_tokens, tokenizer, native_penalties=native
         )
         self._failures = Failures(self._package.request_error)
-        self._watchdog = _watchdog(self._llm, self._settings)
+        self._watchdog = _watchdog(self._llm, settings)
         self._kv_stats = KvStatsReader(self._llm)
+        self._kv_room = KvRoom(loaded.config, read_capacity(self._llm), self._kv_stats)
         self._spec_counts = SpecCounts()
-        self._scored_prompts = ScoredPrompts(self._settings, gpus, tokenizer.vocab_size)
-        self._features = _features(self._settings, self._package)
-        self._lora_requests = _lora_requests(self._settings)
+        self._scored_prompts = ScoredPrompts(settings, loaded.gpus, tokenizer.vocab_size)
         self._tokenizer = tokenizer
-        self._vocab_size = tokenizer.vocab_size
-        self._num_kv_tokens = 0 if config.num_kv_tokens == "auto" else config.num_kv_tokens
         self._loop = asyncio.new_event_loop()
         self._running: dict[str, Sequence] = {}
         self._moved: dict[str, Sequence] = {}
@@ -115,16 +91,23 @@ class TensorRTEngine:
         self.embedder = None
         self.capabilities: frozenset[Capability] = frozenset()
         self.limits = EngineLimits(
-            max_model_len=sizes.max_model_len,
-            max_num_seqs=sizes.max_num_seqs,
+            max_model_len=self._kv_room.longest(loaded.sizes.max_model_len),
+            max_num_seqs=loaded.sizes.max_num_seqs,
             max_num_waiting=config.max_num_waiting,
-            max_num_batched_tokens=sizes.max_num_tokens,
-            num_kv_tokens=self._num_kv_tokens,
+            max_num_batched_tokens=loaded.sizes.max_num_tokens,
+            num_kv_tokens=self._kv_room.num_tokens,
+        )
+        self._checks = RequestChecks(
+            settings,
+            find_features(settings, self._package),
+            self.limits,
+            self._scored_prompts,
+            tokenizer.vocab_size,
         )
         self.info = EngineInfo(
             engine="tensorrt_llm",
             version=self._package.version,
-            device=next((gpu.name for gpu in visible_gpus(gpus.gpus)), "unknown"),
+            device=next((gpu.name for gpu in visible_gpus(loaded.gpus.gpus)), "unknown"),
             load_seconds=time.monotonic() - started,
         )
 
@@ -143,14 +126,16 @@ class TensorRTEngine:
             return False
         if not self._running:
             return True
-        scored = [each.request for each in self._running.values() if each.is_scoring]
-        return self._scored_prompts.has_room(request, scored) and self._fits(request)
+        running = self._running.values()
+        scored = [each.request for each in running if each.is_scoring]
+        reserved = [each.num_reserved_tokens for each in running]
+        whole = num_whole_tokens(request, self.limits.max_model_len)
+        has_room = self._scored_prompts.has_room(request, scored)
+        return has_room and self._kv_room.fits(whole, reserved)
 
     def add(self, request: Request) -> None:
         assert request.request_id not in self._running, "request added twice: this is a bug"
-        request = self._settle_tag(request)
-        check_features(request, self._features, "tensorrt_llm")
-        self._check(request)
+        request = self._checks.accept(request)
         submission = Submission(request, self.limits.max_model_len, self._tokenizer)
         sequence = Sequence(submission, self._end_tokens, time.monotonic())
         self._running[request.request_id] = sequence
@@ -162,24 +147,6 @@ class TensorRTEngine:
         except InvalidRequest:
             del self._running[request.request_id]
             raise
-
-    def _settle_tag(self, request: Request) -> Request:
-        """The request, without its structural tag if the package cannot enforce that. Raises
-        InvalidRequest if the tag is not optional."""
-        wanted = request.sampling.structured_output
-        if wanted is None or wanted.structural_tag is None:
-            return request
-        enforces = self._settings.guided_decoding_backend == "xgrammar"
-        if enforces and "structured_output" in self._features and is_legacy(wanted.structural_tag):
-            return request
-        if not wanted.is_optional:
-            raise InvalidRequest(
-                f"TensorRT-LLM cannot enforce `{wanted.source}` in this way: leave out `strict` and"
-                " `response_format`.",
-                param=wanted.source,
-                code="unsupported_parameter",
-            )
-        return without_optional(request)
 
     def abort(self, request_id: str) -> None:
         sequence = self._running.pop(request_id, None)
@@ -257,59 +224,6 @@ class TensorRTEngine:
         if shutdown.is_alive():
             log.warning("engine_does_not_shut_down", seconds=SHUTDOWN_SECONDS)
         self._loop.close()
-
-    def _check(self, request: Request) -> None:
-        """Checks that the package makes too late or not at all (docs/tensorrt-llm-contract.md,
-        2.3 and 4.2)."""
-        num_tokens = len(request.prompt_token_ids)
-        if not num_tokens:
-            raise InvalidRequest("The prompt has no tokens.", param="prompt")
-        if num_tokens >= self.limits.max_model_len:
-            raise ContextLengthExceeded.by_prompt(
-                num_tokens, self.limits.max_model_len, param="prompt"
-            )
-        most = self.limits.max_num_batched_tokens
-        if not self._settings.enable_chunked_prefill and num_tokens > most:
-            raise ContextLengthExceeded(
-                f"The prompt is too long: it has {num_tokens} tokens, and this server, which reads"
-                f" prompts in one piece, has room for {most}.",
-                param="prompt",
-            )
-        if not all(0 <= token < self._vocab_size for token in request.prompt_token_ids):
-            raise InvalidRequest(
-                f"A token id of the prompt is outside 0..{self._vocab_size - 1}.", param="prompt"
-            )
-        self._scored_prompts.check(request)
-        self._check_sampling(request)
-
-    def _check_sampling(self, request: Request) -> None:
-        sampling = request.sampling
-        check_token_ids(request, self._vocab_size)
-        if sampling.structured_output is not None:
-            check_divisors(sampling.structured_output)
-        if request.lora and request.lora not in self._lora_requests:
-            raise InvalidRequest(
-                f"There is no adapter {request.lora!r} here.", param="model", code="model_not_found"
-            )
-        speculates = not isinstance(self._settings.speculative, NoSpeculation)
-        if speculates and (sampling.presence_penalty or sampling.frequency_penalty):
-            param = "presence_penalty" if sampling.presence_penalty else "frequency_penalty"
-            raise InvalidRequest(
-                f"`{param}` is not possible while engine.tensorrt_llm.speculative drafts tokens;"
-                " leave it out.",
-                param=param,
-            )
-
-    def _fits(self, request: Request) -> bool:
-        """Whether the KV cache has room for the prompts and whole answers of all requests. Always
-        True if its size is unknown, and with MAX_UTILIZATION: that policy keeps no room for answers
-        and decides by itself."""
-        num_kv_tokens = self._num_kv_tokens or self._kv_stats.latest.num_tokens
-        if not num_kv_tokens or self._settings.scheduler_policy == "MAX_UTILIZATION":
-            return True
-        reserved = [sequence.num_reserved_tokens for sequence in self._running.values()]
-        reserved.append(num_whole_tokens(request, self.limits.max_model_len))
-        return sum(_whole_blocks(number) for number in reserved) <= num_kv_tokens
 
     async def _submit(self, sequence: Sequence) -> None:
         """Hands a sequence to the package. It runs inside the event loop, because the result could
@@ -418,37 +332,6 @@ class TensorRTEngine:
         consumer.add_done_callback(lambda _: timer.cancel())
 
 
-def _read_gpus() -> GpuSnapshot:
-    reader = GpuReader()
-    try:
-        return reader.read()
-    finally:
-        reader.close()
-
-
-def _load_package(checkpoint: Checkpoint) -> Package:
-    if checkpoint.built is None:
-        return load_package()
-    log.warning(
-        "tensorrt_engines_are_legacy",
-        folder=str(checkpoint.folder),
-        hint="TensorRT-LLM 1.4 does not load them; serve the model's Hugging Face folder",
-    )
-    return load_package(legacy=True)
-
-
-def _construct(package: Package, arguments: dict[str, Any]) -> Any:
-    """Loads the model. Every error of the package becomes a SetupError for the user: the same
-    arguments would fail again on this machine."""
-    try:
-        return package.llm_class(**arguments)
-    except Exception as error:
-        raise SetupError(
-            f"TensorRT-LLM does not load {arguments['model']}: {error}. Check engine.tensorrt_llm,"
-            " the model's folder and the memory of the GPU."
-        ) from error
-
-
 def _watchdog(llm: Any, settings: TensorRTConfig) -> Watchdog:
     return Watchdog(
         llm,
@@ -465,47 +348,9 @@ def _cache_salt(submission: Submission) -> str | None:
     return submission.request.cache_salt or None
 
 
-def _features(settings: TensorRTConfig, package: Package) -> frozenset[Feature]:
-    """The features that these settings and this release support. Speculation rules out logits
-    processors: they see one token at a time, and a draft checks several. MAX_UTILIZATION rules out
-    structured output: the package begins the grammar of a paused answer anew
-    (docs/tensorrt-llm-contract.md, 5.2)."""
-    features = _ALWAYS
-    if _can_score_prompts(settings, package):
-        features |= {"prompt_logprobs"}
-    pauses = settings.scheduler_policy == "MAX_UTILIZATION"
-    if settings.guided_decoding_backend != "off" and not pauses:
-        features |= {"structured_output"}
-    if settings.lora.adapters:
-        features |= {"lora"}
-    if isinstance(settings.speculative, NoSpeculation):
-        features |= _BY_LOGITS_PROCESSOR
-    return features
-
-
-def _can_score_prompts(settings: TensorRTConfig, package: Package) -> bool:
-    """Whether the release returns log-probabilities of prompts, and can be kept from using the
-    cache for one."""
-    reuses = settings.kv_cache.enable_block_reuse is not False
-    can_pass_by = not reuses or "cache_salt" in package.generate_parameters
-    return can_pass_by and "prompt_logprobs" in package.sampling_fields
-
-
-def _lora_requests(settings: TensorRTConfig) -> dict[str, Any]:
-    if not settings.lora.adapters:
-        return {}
-    lora_request = find_class("LoRARequest")
-    adapters = enumerate(settings.lora.adapters.items(), 1)
-    return {name: lora_request(name, number, folder) for number, (name, folder) in adapters}
-
-
 def _priority(priority: int) -> float:
     """Converts a priority. Ours is lower for requests that are served sooner, and a class is
     `PRIORITY_STEP` wide. The package's is higher for them, from 0 to 1 with 0.5 in the middle
     (docs/tensorrt-llm-contract.md, 2.1)."""
     classes = max(min(priority / PRIORITY_STEP, 8.0), -8.0)
     return 1.0 / (1.0 + math.exp(classes))
-
-
-def _whole_blocks(num_tokens: int) -> int:
-    return -(-num_tokens // BLOCK_TOKENS) * BLOCK_TOKENS

@@ -4,23 +4,20 @@ Each submission gets a new object, because the package writes into it
 (docs/tensorrt-llm-contract.md, 2.4).
 """
 
-import json
 from typing import Any, NoReturn
 
 from runtime.engines.tensorrt_llm.end_tokens import EndTokens
-from runtime.engines.tensorrt_llm.setup.package import Package, find_class
+from runtime.engines.tensorrt_llm.guides import make_guide
+from runtime.engines.tensorrt_llm.setup.package import Package
 from runtime.engines.tensorrt_llm.submission import Submission
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Request, SamplingParams, Thinking
 from runtime.messages.structured_output import StructuredOutput
-from runtime.structured.structural_tag import legacy_structural_tag
 from runtime.text.detokenizer import spell
 from runtime.tokenizers.tokenizer import Tokenizer
 
 MAX_SEED = (1 << 63) - 1
 _MIX = 0x9E3779B97F4A7C15
-
-_REGEX_SYNTAX = frozenset(r"\.^$*+?()[]{}|")
 
 
 class SamplingBuilder:
@@ -53,7 +50,7 @@ class SamplingBuilder:
             **self._penalties(submission),
         }
         if params.structured_output is not None:
-            arguments["guided_decoding"] = _guide(params.structured_output)
+            arguments["guided_decoding"] = make_guide(params.structured_output)
         self._check_known(arguments)
         return self._package.sampling_class(**arguments)
 
@@ -238,29 +235,3 @@ def _processor(rules: dict[str, Any]) -> Any:
     from runtime.engines.tensorrt_llm.token_rules import Rules, TokenRules
 
     return TokenRules(Rules(**rules))
-
-
-def _guide(wanted: StructuredOutput) -> Any:
-    guide = find_class("GuidedDecodingParams")
-    if wanted.json is not None:
-        try:
-            return guide(json=json.loads(wanted.json))
-        except ValueError as error:
-            raise InvalidRequest(
-                f"The JSON schema is not valid JSON: {error}", param=wanted.source
-            ) from error
-    if wanted.regex is not None:
-        return guide(regex=wanted.regex)
-    if wanted.grammar is not None:
-        return guide(grammar=wanted.grammar)
-    if wanted.json_object:
-        return guide(json_object=True)
-    if wanted.structural_tag is not None:
-        return guide(structural_tag=legacy_structural_tag(wanted.structural_tag))
-    return guide(regex="|".join(f"({_quoted(choice)})" for choice in wanted.choice))
-
-
-def _quoted(text: str) -> str:
-    """`text` as a regular expression that both guided decoding backends read: they know fewer
-    escapes than `re.escape` writes."""
-    return "".join(f"\\{char}" if char in _REGEX_SYNTAX else char for char in text)

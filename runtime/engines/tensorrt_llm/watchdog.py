@@ -4,6 +4,7 @@ Release 1.2 does not wake callers that wait for a dead worker, and does not dete
 (docs/tensorrt-llm-contract.md, 6.3 and 6.5).
 """
 
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +16,9 @@ from runtime.processes import is_alive
 
 CHECK_SECONDS = 0.5
 """Seconds between two checks of processes and requests."""
+
+SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"
+"""The package's own variable: with "1" it works in this process."""
 
 
 class Watchdog:
@@ -68,10 +72,13 @@ def _hang(who: str, seconds: float) -> EngineFatal:
 
 def _workers() -> list[psutil.Process]:
     """The package's worker processes: those that MPI has started, if there are any, else all direct
-    children (docs/tensorrt-llm-contract.md, 6.4). Other helper processes may come and go."""
+    children (docs/tensorrt-llm-contract.md, 6.4). If the package works in this process there are
+    none: children are helpers, which may come and go."""
     process = psutil.Process()
     started = [child for child in process.children(recursive=True) if _is_mpi(child)]
-    return started or process.children()
+    if started or os.environ.get(SINGLE_PROCESS) == "1":
+        return started
+    return list(process.children())
 
 
 def _is_mpi(process: psutil.Process) -> bool:

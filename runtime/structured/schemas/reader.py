@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from runtime.structured.schemas.alternatives import are_exclusive, are_told_apart
-from runtime.structured.schemas.divisors import MAX_DIVISOR, num_states_of
+from runtime.structured.schemas.divisors import MAX_DIVISOR, listed_steps, num_states_of
 from runtime.structured.schemas.keywords import (
     BOUNDS,
     RESTRICTING,
@@ -81,7 +81,7 @@ class _Reader:
         self._rules = (
             *(self._refer, self._check_empty, self._check_numbers, self._check_strings),
             *(self._read_names, self._read_unevaluated, self._read_patterns, self._read_required),
-            *(self._read_draft_4, self._check_exact, self._read_alternatives),
+            *(self._read_draft_4, self._read_steps, self._check_exact, self._read_alternatives),
             self._leave_out_unsupported,
         )
 
@@ -208,6 +208,17 @@ class _Reader:
             if least in own and most in own and own[least] > own[most]:
                 self._leave_out(own, least, pointer, f"it is greater than `{most}`")
                 self._leave_out(own, most, pointer, f"it is less than `{least}`")
+
+    def _read_steps(self, own: Part, pointer: Pointer) -> None:
+        """A few multiples of a fraction as `enum`."""
+        types = own.get("type")
+        names = [types] if isinstance(types, str) else types or ["any"]
+        if not set(names) <= {"number", "integer", "null"} or own.keys() & {"enum", "const"}:
+            return
+        if steps := listed_steps(own, whole="number" not in names):
+            for key in ("multipleOf", *BOUNDS_OF_NUMBERS):
+                own.pop(key, None)
+            own["enum"] = [*steps, *([None] if "null" in names else ())]
 
     def _check_exact(self, own: Part, pointer: Pointer) -> None:
         for key in (*BOUNDS_OF_NUMBERS, "enum", "const"):

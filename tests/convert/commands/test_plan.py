@@ -133,16 +133,16 @@ def test_sizes_of_folders(
 ) -> None:
     """What is offered can be made, in that size, and what is refused cannot, for that reason."""
     path = make_folder(tmp_path / "m", "llama", method, **options)
-    made = Options(requantize=requantize)
+    made = Options(requantize=requantize, release="1.3")
     offers = make_offers(path, find_gpu("rtx-4070"), Wishes(context=64), made).offers
 
     refused = {offer.precision: offer.refused for offer in offers if offer.refused}
     assert refused.keys() == ({"int4-rtn", "int4-awq"} if problem else set())
     assert all(problem in reason for reason in refused.values())
     for offer in offers:
-        if offer.precision in ("fp8", "int4-rtn") and not offer.refused:
+        if offer.precision in ("fp8", "int4-rtn", "nvfp4-w4a16") and not offer.refused:
             target = tmp_path / offer.precision
-            converted(path, target, offer.precision, requantize=requantize)
+            converted(path, target, offer.precision, requantize=requantize, release="1.3")
             assert offer.num_bytes == (target / "model.safetensors").stat().st_size
 
 
@@ -157,7 +157,9 @@ def test_the_table_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert rows["bf16"].endswith(" runs")
     assert rows["int4-awq"].endswith("cannot be made")
     assert sum("its levels cannot be kept" in line for line in lines) == 1
-    assert main([*command, "--requantize"]) == 0
+    assert rows["nvfp4-w4a16"].endswith("cannot be made")
+    assert any("TensorRT-LLM 1.2 does not load it" in line for line in lines)
+    assert main([*command, "--requantize", "--release", "1.3"]) == 0
     assert "cannot be made" not in capsys.readouterr().out
 
 
@@ -200,7 +202,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--gpu", "rtx-0000"], "rtx-0000"),
         (["--gpu", "rtx-4070", "--context", "100"], "a context of 64 tokens, and 100"),
-        (["--gpu", "rtx-4070", "--max-batch-size", "0"], "max_batch_size is 0"),
+        (["--gpu", "rtx-4070", "--max-batch-size", "0"], "'0' is not a whole number from 1"),
     ],
 )
 def test_what_cannot_be_planned(

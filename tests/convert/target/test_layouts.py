@@ -60,7 +60,14 @@ def test_bf16_is_the_nearest(values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "bound"), [("keep", 2**-8), ("fp8", 0.04), ("int8", 0.012), ("int4-rtn", 0.15)]
+    ("precision", "bound"),
+    [
+        ("keep", 2**-8),
+        ("fp8", 0.04),
+        ("int8", 0.012),
+        ("int4-rtn", 0.15),
+        ("nvfp4-w4a16", 0.12),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_errors_are_those_of_rounding(precision: str, bound: float, dtype: Dtype) -> None:
@@ -73,7 +80,7 @@ def test_errors_are_those_of_rounding(precision: str, bound: float, dtype: Dtype
     assert meter.result().cosine > 1 - bound
 
 
-@pytest.mark.parametrize("precision", ["keep", "fp8", "int8", "int4-rtn"])
+@pytest.mark.parametrize("precision", ["keep", "fp8", "int8", "int4-rtn", "nvfp4-w4a16"])
 def test_outputs_have_the_shapes_that_were_announced(precision: str) -> None:
     layout = make_layout(weight(), precision, "bfloat16", 1.0)
     part = {**layout.encode(matrix()), **layout.constants()}
@@ -104,7 +111,7 @@ def test_int4_pre_quant_scale_is_there_where_nothing_is_fused() -> None:
     assert len(fused.outputs()) == 2
 
 
-@pytest.mark.parametrize("precision", ["fp8", "int8", "int4-rtn"])
+@pytest.mark.parametrize("precision", ["fp8", "int8", "int4-rtn", "nvfp4-w4a16"])
 def test_zeros_stay_zeros(precision: str) -> None:
     zeros = np.zeros((ROWS, COLUMNS), dtype=np.float32)
 

@@ -8,9 +8,13 @@ from openai import OpenAI
 from gateway.settings.schema import ServerSettings
 from tests.gateway.api.harness import SENTENCE, WHOLE_ANSWER, strict_client
 from tests.kit.serving import RunningServer, running_server, scripted_settings, tensorrt_settings
-from tests.kit.tensorrt_double import findable
+from tests.kit.tensorrt_double import EARLY, LATE, STABLE, findable
 
-ENGINES = ["scripted", pytest.param("1.2", marks=pytest.mark.slow), "1.4"]
+ENGINES = [
+    "scripted",
+    *(pytest.param(each, marks=pytest.mark.slow) for each in (STABLE, EARLY)),
+    LATE,
+]
 """The scripted engine, and TensorRT-LLM's on the double of these releases."""
 
 

@@ -103,7 +103,9 @@ def test_the_model_may_be_left_out(open_server: RunningServer):
         ("/generate", {"prompt": "a", "max_new_tokens": -2}, "max_new_tokens"),
         ("/generate", {"prompt": "a" * 600}, "prompt"),
         ("/generate", {"prompt": "a", "temperature": 3}, "temperature"),
-        ("/generate", {"prompt": "a", "max_tokens": 5}, "max_tokens"),
+        ("/generate", {"prompt": "a", "logprobs": 5}, "logprobs"),
+        ("/generate", {"prompt": "a", "maxNewTokens": 5}, "maxNewTokens"),
+        ("/generate", {"prompt": "a", "n_predict": -2}, "n_predict"),
     ],
 )
 def test_mistakes_are_named(

@@ -1,6 +1,9 @@
 """`lockgate chat` against a server that says what a test makes it say."""
 
+import io
 import json
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import main
+from tests.kit.certificates import Certificate, make_certificate
 
 KEY = "sk-a-key-of-the-user-é"
 
@@ -29,6 +33,8 @@ class Peer(ThreadingHTTPServer):
     status = 200
     body = ANSWER
     cuts_off = False
+    list_status = 200
+    models = b'{"data": [{"id": "m"}]}'
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -40,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Peer
 
     def do_GET(self) -> None:
-        self._answer(200, b'{"data": [{"id": "m"}]}')
+        self._answer(self.server.list_status, self.server.models)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -188,3 +194,106 @@ def test_conversation_keeps_what_was_said_also_before_an_error(
 def test_host_that_is_no_address(peer: Peer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(peer, "--host", "0:0") == 2
     assert "lockgate: server.host: 0:0 is not an address: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    """Not of the address at which the server is."""
+    return make_certificate(tmp_path, "chat.example")
+
+
+@pytest.fixture
+def safe_peer(peer: Peer, certificate: Certificate) -> Peer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    peer.socket = context.wrap_socket(peer.socket, server_side=True)
+    return peer
+
+
+def test_server_that_speaks_tls_is_found(
+    safe_peer: Peer, certificate: Certificate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = certificate.key.with_name("both.pem")
+    both.write_bytes(certificate.key.read_bytes() + certificate.certificate.read_bytes())
+    for file in (certificate.certificate, both):
+        assert ask(safe_peer, "--set", f"server.tls_certificate={file}") == 0
+    assert capsys.readouterr() == ("a b\n" * 2, "")
+
+
+def test_server_with_another_certificate_is_not_talked_to(
+    safe_peer: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is a second one started. The chain may hold the other one: it is not the server's own."""
+    other = make_certificate(tmp_path, "other.example").certificate
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(other.read_bytes() + (tmp_path / "chat.example-cert.pem").read_bytes())
+    for file in (other, chain):
+        assert ask(safe_peer, "--set", f"server.tls_certificate={file}") == 2
+        assert "does not show server.tls_certificate" in capsys.readouterr().err
+    assert safe_peer.asked == []
+
+
+@pytest.mark.parametrize("content", [None, "", "no PEM", "-----BEGIN CERTIFICATE-----\nx"])
+def test_certificate_that_cannot_be_read(
+    peer: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    file = tmp_path / "some.pem"
+    if content is not None:
+        file.write_text(content)
+    assert ask(peer, "--set", f"server.tls_certificate={file}") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"lockgate: server.tls_certificate: {file} holds no certificate that")
+    assert error.count("\n") == 1
+
+
+def test_server_that_refuses_to_list_its_models(
+    peer: Peer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.list_status, peer.models = 400, b'{"error": {"message": "Speak up."}}'
+    assert ask(peer) == 2
+    assert "Speak up." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [b"caf\xe9\n", b"\xff\n/exit\n", b"\x80"])
+def test_bytes_that_are_no_text_are_not_sent(
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: bytes,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8"))
+    assert main(["chat", "--port", str(peer.server_port)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lockgate: standard input: ")
+    assert error.endswith(" is not valid utf-8\n")
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize("option", ["--message", "--system"])
+def test_options_that_are_no_text_are_not_sent(
+    peer: Peer, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert ask(peer, option, "caf\udce9") == 2
+    message = f"lockgate: {option}: caf\\xe9 is not valid UTF-8\n"
+    assert capsys.readouterr() == ("", message)
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.1", "2.1", "1e999", "x", ""])
+def test_temperature_that_cannot_be_is_wrong_usage(
+    peer: Peer, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    assert ask(peer, f"--temperature={value}") == 2
+    assert f"argument --temperature: {value!r} is not a number from 0 to 2" in (
+        capsys.readouterr().err
+    )
+    assert peer.asked == []
+
+
+@pytest.mark.parametrize("value", ["-2", "1.5", "nan", "9" * 30, "9" * 5000, ""])
+def test_number_of_tokens_that_cannot_be_is_wrong_usage(
+    peer: Peer, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    assert ask(peer, f"--max-tokens={value}") == 2
+    assert "argument --max-tokens: " in capsys.readouterr().err
+    assert peer.asked == []

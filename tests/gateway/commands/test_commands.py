@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pynvml
 import pytest
 
 from gateway.__main__ import main
 from gateway.commands.serve import bind
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
-from runtime.llama_library.installed import file_names
 from runtime.version import __version__
 from tests.kit.command_line import (
     SCRIPTED,
@@ -30,7 +29,6 @@ from tests.kit.command_line import (
     lockgate,
     start,
 )
-from tests.kit.fake_nvml import FakeGpu, FakeNvml
 from tests.kit.serving import wait_for
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -147,6 +145,16 @@ def test_a_command_line_loads_no_http_client() -> None:
     assert subprocess.run([sys.executable, "-c", program], env=environment()).returncode == 0
 
 
+def test_chat_does_not_wait_for_a_server_that_has_given_its_engine_up(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.gguf"
+    empty.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    words = ("chat", *SCRIPTED, "--message", "hi", "--set", f"model.tokenizer={empty}")
+    ended = lockgate(tmp_path, *words)
+    assert ended.returncode == 2
+    assert "lockgate: the model cannot be served: " in ended.stderr
+    assert "there is no vocabulary" in ended.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "pull", "models", "chat", "plan", "doctor"])
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -199,106 +207,6 @@ def test_models_trusts_the_size_until_it_is_told_to_verify(
     [verdict] = [line for line in capsys.readouterr().out.splitlines() if "SHA-256" in line]
     assert row["sha256"] in verdict
     assert "lockgate pull gemma-3-270m" in verdict
-
-
-def test_doctor_tells_which_engines_can_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    engines = {engine["name"]: engine for engine in report["engines"]}
-    assert list(engines) == ["llama_cpp", "tensorrt_llm", "scripted"]
-    assert engines["scripted"]["can_run"]
-    for engine in engines.values():
-        assert engine["can_run"] or (engine["problems"] and engine["advice"])
-    assert report["memory"]["total"] >= report["memory"]["available"] > 0
-    assert report["memory"]["total_source"]
-    assert 1 <= report["num_threads"] <= report["cores"]["usable"]
-    assert report["models"] == dict.fromkeys(NAMES, False)
-    assert bool(report["driver"]["gpus"]) != bool(report["driver"]["problem"])
-
-
-def test_doctor_fits_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor"]) == 0
-    text = capsys.readouterr().out
-    assert len(text.splitlines()) <= 40
-    for word in ("Python", "CPU", "Memory", "Models", "llama_cpp", "tensorrt_llm", "scripted"):
-        assert word in text
-
-
-def test_doctor_finds_tensorrt_llm(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([FakeGpu()]))
-    monkeypatch.setattr(sys, "version_info", (3, 12, 3))
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def tensorrt_llm() -> dict[str, Any]:
-        assert main(["doctor", "--json"]) == 0
-        engine: dict[str, Any] = json.loads(capsys.readouterr().out)["engines"][1]
-        return engine
-
-    missing = tensorrt_llm()
-    metadata = tmp_path / "tensorrt_llm-1.2.1.dist-info" / "METADATA"
-    metadata.parent.mkdir()
-    metadata.write_text("Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: 1.2.1\n")
-    found = tensorrt_llm()
-
-    assert missing["problems"] == ["the package tensorrt_llm is not installed"]
-    assert "docs/tensorrt-llm.md" in missing["advice"]
-    assert (found["can_run"], found["version"], found["problems"]) == (True, "1.2.1", [])
-
-
-def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
-    """Libraries that cannot be loaded are told as they are, and the report goes on."""
-    for module, distribution in (
-        ("ik_llama_cpp", "ik_llama_cpp_python"),
-        ("llama_cpp", "llama_cpp_python"),
-    ):
-        for name in file_names():
-            library = tmp_path / module / "lib" / name
-            library.parent.mkdir(parents=True, exist_ok=True)
-            library.write_bytes(b"not a library")
-        (tmp_path / module / "__init__.py").touch()
-        metadata = tmp_path / f"{distribution}-9.9.dist-info" / "METADATA"
-        metadata.parent.mkdir()
-        metadata.write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.9\n")
-    cache = {"XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
-    answer = lockgate(tmp_path, "doctor", "--json", PYTHONPATH=str(tmp_path), **cache)
-    engine = json.loads(answer.stdout)["engines"][0]
-    assert not engine["can_run"]
-    assert len(engine["problems"]) == 2
-    assert all("cannot be loaded" in problem for problem in engine["problems"])
-    assert "lockgate[cpu]" in engine["advice"]
-
-
-def test_doctor_shows_gpus(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gpu = FakeGpu("A GPU", total=80_000_000_000, free=79_000_000_000, compute_capability=(9, 0))
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([gpu, gpu]))
-    assert main(["doctor"]) == 0
-    text = capsys.readouterr().out
-    assert "NVIDIA 580.65.06, CUDA 13.1" in text
-    unwrapped = " ".join(text.split())
-    expected = "A GPU, 80.0 GB, 79.0 GB free, compute 9.0, 65 °C, 180 of 200 W"
-    assert unwrapped.count(expected) == 2
-
-
-def test_doctor_shows_a_gpu_that_is_lost_and_one_without_memory(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lost, shared = FakeGpu(), FakeGpu("NVIDIA GB10")
-    nvml = FakeNvml([lost, shared])
-    nvml.fail("nvmlDeviceGetHandleByIndex", pynvml.NVMLError_GpuIsLost)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert main(["doctor"]) == 0
-    assert "the driver cannot reach this GPU" in " ".join(capsys.readouterr().out.split())
-    nvml.heal()
-    nvml.fail("nvmlDeviceGetMemoryInfo", pynvml.NVMLError_NotSupported, shared)
-    assert main(["doctor"]) == 0
-    assert "NVIDIA GB10, memory shared with the CPU, compute 8.9" in " ".join(
-        capsys.readouterr().out.split()
-    )
 
 
 def test_missing_engine_names_the_extra(

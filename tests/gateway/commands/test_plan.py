@@ -150,7 +150,10 @@ def test_a_gpu_that_is_not_there(
             ("--model", "qwen3-8b", "--gpu", "l4", "--context", "99999"),
             "a context of 40,960 tokens",
         ),
-        (("--model", "qwen3-8b", "--gpu", "l4", "--context", "0"), "it has to be at least 1"),
+        (
+            ("--model", "qwen3-8b", "--gpu", "l4", "--context", "0"),
+            "'0' is not a whole number from 1",
+        ),
         (("--model", "qwen3-8b", "--gpu", "l4", "--precision", "int3"), "invalid choice: 'int3'"),
     ],
 )

@@ -19,6 +19,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
 @pytest.mark.parametrize(
     "hosts",
     [
+        (),
+        ("X-Host: a",),
         ("Host: a", "Host: a"),
         ("Host: a", "host: evil.example"),
         ("Host: a", "Accept: */*", "HOST: b", "Host: c"),
@@ -36,7 +38,7 @@ def test_what_no_server_can_be_called_is_refused_in_the_envelope(
     ((answer, body),) = responses(received)
     assert answer.status == 400
     assert answer.getheader("content-type") == "application/json"
-    # h11 refuses more than one by itself
+    # h11 refuses none, and more than one, by itself
     assert error_code(body) in {"invalid_host", "invalid_http"}
 
 

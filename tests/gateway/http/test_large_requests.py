@@ -89,6 +89,8 @@ def test_a_client_that_leaves_in_the_middle_gives_its_memory_back(narrow: Runnin
         client.sendall(raw_request(COMPLETIONS, {"prompt": "a" * LARGE})[:-1])
         wait_for(lambda: narrow.metric("body_memory_bytes") > LARGE)
     wait_for(lambda: narrow.metric("body_memory_bytes") == 0)
+    whole = narrow.post(COMPLETIONS, prompt="a" * LARGE, max_tokens=1)
+    assert whole.status_code == 200  # there is room for one, and only for one
 
 
 def test_a_body_in_chunks_counts_as_it_arrives(narrow: RunningServer):

@@ -168,11 +168,13 @@ def test_an_engine_that_writes_without_end_waits_for_nobody_and_its_lines_stay_w
     )
     reader = Reader()
     writer = BackgroundWriter(reader.stream)
-    forward(process, writer.write)
+    pieces: list[None] = []
+    forward(process, writer.write, lambda: pieces.append(None))
     assert process.wait(PATIENCE) == 0
     wait_for(lambda: writer.num_lost > 0)
     reader.read_on()
     assert writer.flush(PATIENCE)
     assert set(reader.everything().splitlines()) <= {b"z" * 50, b"end"}
+    assert pieces
     assert process.stdout is not None
     process.stdout.close()

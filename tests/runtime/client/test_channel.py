@@ -132,3 +132,14 @@ async def test_an_arrival_whose_edge_was_swallowed_is_read_all_the_same(tmp_path
         channel.close()
 
     assert len(received) == 1
+
+
+async def test_closing_waits_for_no_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """libzmq may never finish with a context in which a socket's peer was killed."""
+    terminated: list[object] = []
+    monkeypatch.setattr(zmq.Context, "term", terminated.append)
+    channel = Channel(f"ipc://{tmp_path}/socket", print)
+
+    channel.close()
+
+    assert terminated == []

@@ -42,9 +42,17 @@ def test_the_last_list_counts_whatever_was_longer_before(tmp_path_factory, lists
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_does_not_end_an_engine():
-    recorder = FlightRecorder("/dev/full")
-    recorder.write(["a"])  # must not raise
-    recorder.close()  # must not raise
+    program = """if True:
+        from runtime.messages.flight_record import FlightRecorder
+        recorder = FlightRecorder("/dev/full")
+        recorder.write(["a"])
+        recorder.write(["b"])
+        recorder.close()
+        print("alive")
+    """
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"alive\n", b"")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")

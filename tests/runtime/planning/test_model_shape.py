@@ -242,9 +242,9 @@ def test_attention_that_cannot_be(tmp_path: Path, key: str, value: int, reason: 
         shape_of_gguf(msgspec.structs.replace(file, metadata=metadata), "m")
 
 
-def compressed(kind: str, num_bits: int, strategy: str) -> dict[str, Any]:
+def compressed(kind: str, num_bits: int, strategy: str, inputs: Any = None) -> dict[str, Any]:
     weights = {"type": kind, "num_bits": num_bits, "strategy": strategy}
-    group = {"targets": ["Linear"], "weights": weights}
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs}
     return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
 
 
@@ -266,7 +266,14 @@ def compressed(kind: str, num_bits: int, strategy: str) -> dict[str, Any]:
         ({"quant_method": "modelopt", "quant_algo": "NVFP4_SVD"}, None, ("NVFP4_SVD", None)),
         (compressed("float", 8, "channel"), None, ("compressed-tensors", "fp8")),
         (compressed("float", 8, "block"), None, ("compressed-tensors", "fp8_block")),
-        (compressed("float", 4, "tensor_group"), None, ("compressed-tensors", "nvfp4")),
+        (None, {"quant_algo": "W4A16_NVFP4"}, ("W4A16_NVFP4", "w4a16_nvfp4")),
+        (
+            compressed("float", 4, "tensor_group", {"num_bits": 4}),
+            None,
+            ("compressed-tensors", "nvfp4"),
+        ),
+        (compressed("float", 4, "tensor_group"), None, ("compressed-tensors", "w4a16_nvfp4")),
+        (compressed("float", 4, "group"), None, ("compressed-tensors", "w4a16_nvfp4")),
         (compressed("int", 4, "group"), None, ("compressed-tensors", None)),
         ({"quant_method": "compressed-tensors"}, None, ("compressed-tensors", None)),
     ],

@@ -344,36 +344,6 @@ def test_the_size_on_the_disk_counts_where_it_is_known() -> None:
     assert row(plan, "fp8").budget.weights == weight_bytes(QWEN3_8B, PRECISIONS["fp8"])
 
 
-SUPPORT = [
-    ("rtx-3090", {"bf16", "int8", "int4_awq"}),
-    ("a100-80gb", {"bf16", "int8", "int4_awq"}),
-    ("rtx-4070", {"bf16", "fp8", "int8", "int4_awq"}),
-    ("h100", {"bf16", "fp8", "fp8_block", "int8", "int4_awq"}),
-    ("b200", {"bf16", "fp8", "int8", "int4_awq", "nvfp4", "mxfp4", "mxfp8"}),
-    ("rtx-5090", {"bf16", "fp8", "int8", "nvfp4", "mxfp4", "mxfp8"}),
-]
-
-
-@pytest.mark.parametrize(("gpu", "runs"), SUPPORT)
-def test_what_a_generation_runs(gpu: str, runs: set[str]) -> None:
-    plan = make_plan(QWEN3_8B, find_gpu(gpu))
-    assert {row.precision for row in plan.rows if row.support.can_run} == runs
-
-
-def test_int8_of_a_model_with_biases_is_refused() -> None:
-    qwen2 = row(make_plan(SHAPES["qwen2.5-7b"], RTX_4070), "int8")
-    assert not qwen2.support.can_run
-    assert "drops the biases" in qwen2.support.note
-    assert row(make_plan(SHAPES["qwen2.5-7b"], RTX_4070), "int4_awq").support.can_run
-
-
-def test_groups_have_to_fit_the_layers() -> None:
-    """2,880 is not a multiple of 128."""
-    found = row(make_plan(SHAPES["gpt-oss-20b"], find_gpu("h100")), "int4_awq")
-    assert not found.support.can_run
-    assert "2880" in found.support.note
-
-
 def test_a_gpu_before_ampere_runs_nothing() -> None:
     turing = msgspec.structs.replace(RTX_4070, name="old", compute_capability=(7, 5))
     plan = make_plan(QWEN3_8B, turing)

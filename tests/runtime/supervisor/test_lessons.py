@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
-from runtime.config.worker import CAUTION, WorkerConfig
-from runtime.supervisor import engine_run
+from runtime.config.worker import CAUTION
+from runtime.supervisor import engine_process
 from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.lessons import MAX_LESSONS, Lessons, Situation, situation_of
 from runtime.supervisor.supervisor import Supervisor
@@ -116,16 +116,16 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Engines die of the signal that stands in DEADLY while they may repack weights; one entry for
     each that has died."""
     started: list[str] = []
-    really_start = engine_run._start
+    really_start = engine_process._start
 
-    def start(config: WorkerConfig, output: EngineOutput | None) -> "subprocess.Popen[bytes]":
-        if config.engine.llama_cpp.use_extra_bufts is False:
+    def start(config: EngineConfig, output: EngineOutput | None) -> "subprocess.Popen[bytes]":
+        if config.llama_cpp.use_extra_bufts is False:
             return really_start(config, output)
         started.append(os.environ.get("DEADLY", "SIGILL"))
         code = f"import os, signal; os.kill(os.getpid(), signal.{started[-1]})"
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
 
-    monkeypatch.setattr(engine_run, "_start", start)
+    monkeypatch.setattr(engine_process, "_start", start)
     return started
 
 

@@ -40,7 +40,11 @@ class Hint(Struct, frozen=True):
     reason: str
 
 
-Fate: TypeAlias = Alias | Spread | Refused | Hint
+class Repeated(Struct, frozen=True):
+    """A field of OpenAI's answers that clients send back. It is taken without a word."""
+
+
+Fate: TypeAlias = Alias | Spread | Refused | Hint | Repeated
 
 
 def is_one_of(value: Any, values: tuple[Any, ...]) -> bool:

@@ -12,7 +12,7 @@ from gateway.api.openai.fields.fates import Alias, Fate, Hint, Refused
 from gateway.api.openai.fields.spreads import SPREADS
 from gateway.api.openai.translate.unsupported import NO_VERBOSITY
 
-_LIMIT = Alias(("max_tokens", "max_output_tokens"), (-1,))
+_LIMIT = Alias(("max_output_tokens", "max_tokens", "max_new_tokens"), (-1,))
 _STOP = Alias(("stop",))
 _BUDGET = Alias(("thinking_token_budget",), (-1,))
 _CHOICES = Alias(("n",))
@@ -23,6 +23,7 @@ ALIASES: Mapping[str, Alias] = {
         _LIMIT,
     ),
     "max_completion_tokens": _LIMIT,
+    "max_tokens": _LIMIT,
     **dict.fromkeys(
         ("stop_sequences", "stop_sequence", "stop_words", "stop_strings", "stopping_strings"), _STOP
     ),

@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -16,8 +16,11 @@ from gateway.api.openai.fields.fates import (
     Spread,
     is_one_of,
 )
+from gateway.api.openai.fields.findings import Findings, is_null, refuse
 from gateway.api.openai.fields.other_servers import OTHER_SERVERS
+from gateway.api.openai.fields.places import Place, place_of, places_in
 from gateway.api.openai.translate.unsupported import HARMLESS
+from gateway.chat.parsing.spelling import Spellings, misspelt, unknown_parameter
 from gateway.http.decoding import MISTAKES, Settled, to_invalid_request
 from runtime.errors import InvalidRequest
 
@@ -27,10 +30,11 @@ T = TypeVar("T", bound=Struct)
 class UndeclaredFields(Generic[T]):
     """What becomes of the fields that `kind`, the body of an endpoint, does not declare.
 
-    The table `OTHER_SERVERS` decides, and `neutral` adds values that ask for nothing at this
-    endpoint. `elsewhere` has the bodies of other endpoints by their paths: their fields are refused
-    here too. If only some of them could change the answer, `weighty` names those, and the others
-    are hints.
+    The table `OTHER_SERVERS` decides, and `INSIDE` for the objects in the body. `neutral` adds
+    values that ask for nothing at this endpoint. `elsewhere` has the bodies of other endpoints by
+    their paths: their fields are refused here too. If only some of them could change the answer,
+    `weighty` names those, and the others are hints. `raw_places` are the objects in fields that
+    `kind` leaves undecoded. With `is_closed` every field is refused that has no other name here.
     """
 
     def __init__(
@@ -40,41 +44,66 @@ class UndeclaredFields(Generic[T]):
         *,
         neutral: Mapping[str, tuple[Any, ...]] | None = None,
         weighty: Collection[str] | None = None,
+        raw_places: Mapping[str, Place] | None = None,
+        is_closed: bool = False,
     ) -> None:
         self._types = typing.get_type_hints(kind, include_extras=True)
         self._weighty = weighty
+        self._is_closed = is_closed
+        self._places = {**places_in(kind), **(raw_places or {})}
         self._fates = {**self._of_other_endpoints(elsewhere), **self._of_other_servers()}
         for name, values in (neutral or {}).items():
             fate = self._fates[name]
             assert isinstance(fate, Refused), "only what is refused has neutral values"
             self._fates[name] = Refused((*fate.neutral, *values), fate.advice)
+        self._spellings = Spellings([*self._types, *self._fates])
 
     @property
     def fates(self) -> Mapping[str, Fate]:
         """The fate of every name that this endpoint knows and does not declare."""
         return self._fates
 
-    def settle(self, data: T, unknown: Mapping[str, Raw]) -> Settled[T]:
-        """The body with the values of its aliases. Raises InvalidRequest, by the client's name of
-        the field, for what would change the answer and cannot."""
-        ignored: dict[str, str] = {}
-        values: dict[str, tuple[str, Any]] = {}
-        for name in sorted(unknown.keys() & self._fates.keys()):
-            match self._fates[name]:
-                case Hint(reason):
-                    ignored[name] = reason
-                case Refused() as refused:
-                    _check_neutral(name, unknown[name], refused)
-                case Alias() | Spread() as alias:
-                    for target, value in self._values(name, alias, unknown[name]):
-                        _add(values, target, name, value, data)
-        data = _with(data, {target: value for target, (_, value) in values.items()})
+    def settle(self, data: T, fields: Mapping[str, Raw]) -> Settled[T]:
+        """The body with the values of its aliases. `fields` are all that the client sent. Raises
+        InvalidRequest, by the client's name of the field, for what would change the answer and
+        cannot."""
+        found = Findings()
+        for name in sorted(fields):
+            if name in self._types:
+                if name in self._places:
+                    found.look_inside(fields[name], self._places[name], name)
+            else:
+                self._settle_one(name, fields[name], data, found)
+        values = {target: value for target, (_, value) in found.values.items()}
         return Settled(
-            data=data,
-            ignored=ignored,
-            unknown=unknown.keys() - self._fates.keys(),
-            names={target: name for target, (name, _) in values.items()},
+            data=_with(data, values),
+            ignored=found.ignored,
+            unknown=found.unknown,
+            names={target: name for target, (name, _) in found.values.items()},
         )
+
+    def _settle_one(self, name: str, raw: Raw, data: T, found: Findings) -> None:
+        fate = self._fates.get(name) or self._fate_of_spelling(name, raw)
+        if isinstance(fate, Alias | Spread):
+            for target, value in self._values(name, fate, raw):
+                _add(found.values, target, name, value, data)
+            if isinstance(fate, Spread) and (place := place_of(fate.kind)) is not None:
+                found.look_inside(raw, place, name)
+        elif self._is_closed and not is_null(raw):
+            raise unknown_parameter(name)
+        elif not self._is_closed:
+            found.take(name, raw, fate)
+
+    def _fate_of_spelling(self, name: str, raw: Raw) -> Fate | None:
+        """The fate of a field of which nobody knows this spelling; None if nobody knows another.
+        Raises InvalidRequest if the field is read by its right name."""
+        meant = None if is_null(raw) else self._spellings.meant(name)
+        fate = None if meant is None else self._fates.get(meant)
+        if isinstance(fate, Alias):
+            raise misspelt(name, fate.names[0])
+        if meant is not None and (fate is None or isinstance(fate, Spread)):
+            raise misspelt(name, meant)
+        return fate
 
     def _of_other_servers(self) -> dict[str, Fate]:
         return {
@@ -120,7 +149,7 @@ class UndeclaredFields(Generic[T]):
             return
         for target, value in fate.fields(_decode(raw, fate.kind, name)).items():
             if target not in self._types:
-                _refuse(name, "Leave it out.")
+                refuse(name, "Leave it out.")
             yield target, self._decoded(msgspec.json.encode(value), target, name)
 
     def _decoded(self, raw: Raw | bytes, target: str, name: str) -> Any:
@@ -137,19 +166,6 @@ def _decode(raw: Raw | bytes, kind: Any, where: str) -> Any:
         return msgspec.json.decode(raw, type=kind)
     except MISTAKES as error:
         raise to_invalid_request(error, kind, where) from error
-
-
-def _check_neutral(name: str, raw: Raw, refused: Refused) -> None:
-    if not is_one_of(msgspec.json.decode(raw), (None, *refused.neutral)):
-        _refuse(name, refused.advice)
-
-
-def _refuse(name: str, advice: str) -> NoReturn:
-    raise InvalidRequest(
-        f"`{name}` is not supported by this endpoint. {advice}",
-        param=name,
-        code="unsupported_parameter",
-    )
 
 
 def _add(

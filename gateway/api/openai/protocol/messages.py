@@ -102,6 +102,9 @@ class UserMessage(Struct, tag_field="role", tag="user"):
 
 
 class AssistantMessage(Struct, tag_field="role", tag="assistant"):
+    """An earlier answer. `prefix` (DeepSeek, Mistral) and `partial` (Kimi, Qwen) ask for more of
+    it, and `thinking` is Ollama's name of its reasoning."""
+
     content: Content | None = None
     name: str | None = None
     refusal: str | None = None
@@ -110,6 +113,9 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
     audio: Unsupported = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
+    prefix: bool | None = None
+    partial: bool | None = None
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):

@@ -23,10 +23,11 @@ class FunctionDefinition(Struct, kw_only=True):
 
 class Tool(Struct, kw_only=True):
     """A tool that the model may call. This server has functions; tools of any other type are
-    skipped."""
+    skipped. Some clients send the function's `strict` beside it."""
 
-    type: str
+    type: Annotated[str, Meta(examples=[FUNCTION])]
     function: FunctionDefinition | None = None
+    strict: bool | None = None
 
 
 Tools = Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]

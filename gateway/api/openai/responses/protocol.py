@@ -264,6 +264,8 @@ def tools_of(data: ResponseRequest) -> ResponseTools:
     for index, raw in enumerate(data.tools or ()):
         where = f"tools[{index}]"
         kind = _type_of(raw, where)
+        if kind is None:
+            raise _typeless(where)
         if kind == FUNCTION:
             functions[index] = _decode(raw, ResponseTool, where)
         else:
@@ -275,30 +277,31 @@ def _items(raws: Sequence[Raw]) -> list[Any]:
     found = []
     for index, raw in enumerate(raws):
         where = f"input[{index}]"
-        kind = _type_of(raw, where, default="message")
+        tag = _type_of(raw, where)
+        kind = "message" if tag is None else tag
         if kind not in ITEMS:
             _refuse_type(f"{where}.type", kind)
         found.append(_decode(raw, ITEMS[kind], where))
     return found
 
 
-def _type_of(raw: Raw, where: str, default: str | None = None) -> str:
-    tag = _decode(raw, _Tagged, where).type
-    kind = default if tag is None else tag
-    if kind is None:
-        raise InvalidRequest(
-            f"`{where}.type` is required.",
-            param=f"{where}.type",
-            code="missing_required_parameter",
-        )
-    return kind
+def _type_of(raw: Raw, where: str) -> str | None:
+    return _decode(raw, _Tagged, where).type
+
+
+def _typeless(where: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"`{where}.type` is required. Known are `{FUNCTION}`.",
+        param=f"{where}.type",
+        code="missing_required_parameter",
+    )
 
 
 def _decode(raw: Raw, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except MISTAKES as error:
-        raise to_invalid_request(error, kind, where) from error
+        raise to_invalid_request(error, kind, where, bytes(raw)) from error
 
 
 def _refuse_type(param: str, tag: str) -> NoReturn:

@@ -24,7 +24,7 @@ from gateway.api.openai.responses.writer import ResponseWriter, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
 from gateway.errors import NotStored
-from gateway.generation.prepare import prepare_conversation
+from gateway.generation.prepare import prepare_conversation, unused_params
 from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
@@ -85,7 +85,7 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     caller = caller_of(context, request)
     tools = await apart(request, tools_of, data)
     job = await apart(request, response_job, data, tools, "", caller, model.lora)
-    note_ignored(request.scope, job.ignored)
+    note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
     prompt, _ = await prepare_conversation(job.prompt, model, work_for(request))

@@ -33,9 +33,15 @@ def given_inputs(data: EmbeddingRequest) -> Inputs:
         )
     for index, item in enumerate(inputs):
         if not item:
-            where = _where(data, index)
+            where = input_place(data, index)
             raise InvalidRequest(f"`{where}` is empty: there is nothing to embed.", param=where)
     return inputs
+
+
+def input_place(data: EmbeddingRequest, index: int) -> str:
+    """The place of a text in the request."""
+    is_list = isinstance(data.input, list) and not isinstance(data.input[0], int)
+    return f"input[{index}]" if is_list else "input"
 
 
 def check_tokens(
@@ -44,7 +50,7 @@ def check_tokens(
     """Raises InvalidRequest for token ids that the model does not have, for a text of more than
     `most` tokens, and for too many tokens altogether. Nothing is cut off."""
     for index, token_ids in enumerate(inputs):
-        where = _where(data, index)
+        where = input_place(data, index)
         if not token_ids:
             raise InvalidRequest(f"`{where}` has no tokens in this model.", param=where)
         if min(token_ids) < 0 or max(token_ids) >= vocab_size:
@@ -53,11 +59,7 @@ def check_tokens(
                 param=where,
             )
         if len(token_ids) > most:
-            raise ContextLengthExceeded(
-                f"This model's maximum context length is {most} tokens, and `{where}` has"
-                f" {len(token_ids)}. Send the text in parts.",
-                param=where,
-            )
+            raise ContextLengthExceeded.by_text(len(token_ids), most, param=where)
     num_tokens = sum(map(len, inputs))
     if num_tokens > MAX_TOKENS:
         raise InvalidRequest(
@@ -117,8 +119,3 @@ def _uniform(given: str | list[str | int | list[int]]) -> Inputs:
             code="invalid_type",
         )
     return [[item for item in given if isinstance(item, int)]]
-
-
-def _where(data: EmbeddingRequest, index: int) -> str:
-    is_list = isinstance(data.input, list) and not isinstance(data.input[0], int)
-    return f"input[{index}]" if is_list else "input"

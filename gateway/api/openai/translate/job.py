@@ -13,7 +13,7 @@ from gateway.api.openai.translate.checks import (
     num_candidates,
     num_choices,
 )
-from gateway.api.openai.translate.messages import turns_of
+from gateway.api.openai.translate.messages import named_roles, turns_of
 from gateway.api.openai.translate.prompts import completion_prompts
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import sampling_params, token_limit
@@ -83,15 +83,17 @@ def completion_job(data: CompletionRequest, job_id: str, caller: Caller, lora: s
 def conversation_of(data: ChatCompletionRequest) -> Conversation:
     """Everything that the prompt of a chat depends on. Raises InvalidRequest."""
     turns = turns_of(data.messages)
-    if data.continue_final_message:
-        _check_continuation(data, turns[-1])
+    continuing = _continuing_param(data)
+    if continuing is not None:
+        _check_continuation(data, turns[-1], continuing)
     return Conversation(
         turns=turns,
         tools=find_tool_use(data),
         reasoning=reasoning_wish(data, data.reasoning_effort),
-        continues_last=bool(data.continue_final_message),
+        continues_last=continuing is not None,
         opens_answer=data.add_generation_prompt is not False,
         variables=data.chat_template_kwargs or {},
+        named=named_roles(data.messages),
     )
 
 
@@ -129,22 +131,43 @@ def _chat_limit(data: ChatCompletionRequest) -> int | None:
     return long if short is None else short
 
 
-def _check_continuation(data: ChatCompletionRequest, last: Turn) -> None:
+def _continuing_param(data: ChatCompletionRequest) -> str | None:
+    """The field that asks for more of the last message; None if none does. Raises InvalidRequest
+    for one of a message that is not the last."""
+    last, found = len(data.messages) - 1, None
+    for index, message in enumerate(data.messages):
+        asking = [name for name in ("prefix", "partial") if getattr(message, name, False)]
+        if not asking:
+            continue
+        found = f"messages[{index}].{asking[0]}"
+        if index < last:
+            raise InvalidRequest(
+                f"`{found}` asks for more of a message, which has to be the last one.", param=found
+            )
+    if found is not None and data.continue_final_message is False:
+        raise InvalidRequest(
+            f"`{found}` asks for more of the last message and `continue_final_message` does not:"
+            " send one of them.",
+            param=found,
+        )
+    return "continue_final_message" if data.continue_final_message else found
+
+
+def _check_continuation(data: ChatCompletionRequest, last: Turn, param: str) -> None:
     if data.add_generation_prompt:
         raise InvalidRequest(
-            "`add_generation_prompt` begins a new message and `continue_final_message` goes on with"
-            " the last one: send one of them.",
-            param="continue_final_message",
+            f"`add_generation_prompt` begins a new message and `{param}` goes on with the last one:"
+            " send one of them.",
+            param=param,
         )
     if last.calls:
         raise InvalidRequest(
-            "`continue_final_message` goes on with a text, and the last of `messages` calls tools:"
-            " send the results of its calls instead.",
-            param="continue_final_message",
+            f"`{param}` goes on with a text, and the last of `messages` calls tools: send the"
+            " results of its calls instead.",
+            param=param,
         )
     if last.role != "assistant":
         raise InvalidRequest(
-            "`continue_final_message` goes on with an answer: the last of `messages` has to be"
-            " the assistant's.",
-            param="continue_final_message",
+            f"`{param}` goes on with an answer: the last of `messages` has to be the assistant's.",
+            param=param,
         )

@@ -3,7 +3,7 @@
 Calls and results in Anthropic's form become calls of a turn and turns of their own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NoReturn
 
@@ -23,7 +23,7 @@ from gateway.api.openai.protocol.messages import (
     UserMessage,
 )
 from gateway.chat.call_ids import with_call_ids
-from gateway.chat.conversation import Turn, TurnCall, parse_arguments
+from gateway.chat.conversation import Role, Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
 NumberedPart = tuple[int, Part | ResultPart]
@@ -36,6 +36,25 @@ def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     for index, message in enumerate(messages):
         turns += _turns(message, f"messages[{index}]")
     return with_call_ids(turns)
+
+
+def named_roles(messages: Sequence[Message]) -> Mapping[Role, str]:
+    """For each role whose messages name a participant the place of the first such name."""
+    places: dict[Role, str] = {}
+    for index, message in enumerate(messages):
+        if message.name is not None and not isinstance(message, ToolMessage | FunctionMessage):
+            places.setdefault(_role_of(message), f"messages[{index}].name")
+    return places
+
+
+def _role_of(message: Message) -> Role:
+    match message:
+        case UserMessage():
+            return "user"
+        case AssistantMessage():
+            return "assistant"
+        case _:
+            return "system"
 
 
 def _turns(message: Message, where: str) -> Iterator[Turn]:
@@ -84,7 +103,7 @@ def _assistant_turn(message: AssistantMessage, where: str) -> Turn:
     ]
     if message.function_call is not None:
         calls.append(_call(ToolCall(message.function_call), f"{where}.function_call"))
-    reasoning = message.reasoning_content or message.reasoning or ""
+    reasoning = message.reasoning_content or message.reasoning or message.thinking or ""
     content = message.refusal if message.content is None else message.content
     if content is None and not calls and not reasoning:
         raise InvalidRequest(

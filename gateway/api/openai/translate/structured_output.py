@@ -90,6 +90,7 @@ def _bare_schema(schema: Raw) -> dict[str, Any]:
         raise InvalidRequest(
             "`response_format.json_schema` is required: an object with `name` and `schema`.",
             param="response_format.json_schema",
+            code="missing_required_parameter",
         )
     return {"json": closed_schema_text(schema, "response_format.schema")}
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
 
+from msgspec import structs
+
 from gateway.api.openai.protocol.tools import (
     FUNCTION,
     AllowedTools,
@@ -105,7 +107,15 @@ def _definition(tool: Tool, index: int) -> FunctionDefinition:
         param = f"tools[{index}].function"
         message = f"`{param}` is required."
         raise InvalidRequest(message, param=param, code="missing_required_parameter")
-    return tool.function
+    if tool.strict is None:
+        return tool.function
+    if tool.function.strict not in (None, tool.strict):
+        raise InvalidRequest(
+            f"`tools[{index}].strict` and `tools[{index}].function.strict` mean the same, and they"
+            " differ: send one of them.",
+            param=f"tools[{index}].strict",
+        )
+    return structs.replace(tool.function, strict=tool.strict)
 
 
 def _legacy_functions(data: HasTools) -> tuple[FunctionSpec, ...]:

@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.chat.parsing.marks import first_mark, num_held
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece
+from gateway.chat.parsing.pieces import Piece
 from gateway.chat.parsing.surrogates import escaped
+from gateway.chat.parsing.told_calls import ToldCalls
 from gateway.chat.tools.dialect import Dialect
 
 _CALL = re.compile(r"\s*call:(?P<name>[\w.-]+)\s*(?P<arguments>\{.*\})\s*", re.DOTALL)
@@ -39,57 +40,46 @@ class GemmaParser:
     ) -> None:
         self._marks = marks
         self._names = names
-        self._new_id = new_id
-        self._max_calls = max_calls
-        self._number = -1
+        self._told = ToldCalls(new_id, max_calls)
         self._buffer = ""
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
-        pieces: list[Piece] = []
-        while self._step(pieces):
+        while self._step():
             pass
-        return pieces
+        return self._told.take()
 
     def finish(self) -> list[Piece]:
         rest, self._buffer = self._buffer, ""
-        if self._number >= 0 and rest.isspace():
-            return []
-        return [Content(rest)] if rest else []
+        if not (self._told.has_begun and rest.isspace()):
+            self._told.content(rest)
+        return self._told.take()
 
-    def _step(self, pieces: list[Piece]) -> bool:
+    def _step(self) -> bool:
         begin, end = self._marks.begin, self._marks.end
         position, mark = first_mark(self._buffer, (begin,))
         if not mark:
             emitted = self._buffer[: len(self._buffer) - num_held(self._buffer, (begin,))].rstrip()
-            self._emit(emitted, pieces)
+            self._told.content(emitted)
             self._buffer = self._buffer[len(emitted) :]
             return False
         text, mark, rest = self._buffer[position:].partition(end)
         if not mark:
-            self._emit(emitted := self._buffer[:position].rstrip(), pieces)
+            self._told.content(emitted := self._buffer[:position].rstrip())
             self._buffer = self._buffer[len(emitted) :]
             return False
         before, self._buffer = self._buffer[:position], rest
         call = read_call(text.removeprefix(begin), self._marks.quote)
         if call is None or call[0] not in self._names:
-            self._emit(before + text + end, pieces)
+            self._told.content(before + text + end)
         else:
-            self._emit(before.rstrip(), pieces)
-            self._call(*call, pieces)
+            self._told.content(before.rstrip())
+            self._call(*call)
         return True
 
-    def _emit(self, text: str, pieces: list[Piece]) -> None:
-        if text:
-            pieces.append(Content(text))
-
-    def _call(self, name: str, arguments: dict[str, Any], pieces: list[Piece]) -> None:
-        self._number += 1
-        if self._max_calls is not None and self._number >= self._max_calls:
-            return
-        pieces.append(CallStart(self._number, self._new_id(), name))
-        written = escaped(json.dumps(arguments, ensure_ascii=False))
-        pieces.append(CallArguments(self._number, written))
+    def _call(self, name: str, arguments: dict[str, Any]) -> None:
+        self._told.start(name)
+        self._told.arguments(escaped(json.dumps(arguments, ensure_ascii=False)))
 
 
 def read_call(text: str, quote: str) -> tuple[str, dict[str, Any]] | None:

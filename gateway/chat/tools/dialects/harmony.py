@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Collection
 
 from gateway.chat.parsing.marks import first_mark, num_held
-from gateway.chat.parsing.pieces import CallArguments, CallStart, Content, Piece, Reasoning
+from gateway.chat.parsing.pieces import Piece
+from gateway.chat.parsing.told_calls import ToldCalls
 from gateway.chat.tools.dialect import CallForm, Dialect
 
 _HEAD_MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>")
@@ -26,30 +27,27 @@ class HarmonyParser:
         self, names: Collection[str], new_id: Callable[[], str], max_calls: int | None
     ) -> None:
         self._names = names
-        self._new_id = new_id
-        self._max_calls = max_calls
-        self._number = -1
+        self._told = ToldCalls(new_id, max_calls)
         self._buffer = ""
         self._in_head = True
-        self._make: Callable[[str], Piece | None] = Content
+        self._say: Callable[[str], None] = self._told.content
 
     def feed(self, text: str) -> list[Piece]:
         self._buffer += text
-        pieces: list[Piece] = []
-        while self._read_head(pieces) if self._in_head else self._read_body(pieces):
+        while self._read_head() if self._in_head else self._read_body():
             pass
-        return pieces
+        return self._told.take()
 
     def finish(self) -> list[Piece]:
         """A head that was cut off is dropped, and so is a partial mark. A text without any head is
         content."""
         rest, self._buffer = self._buffer, ""
-        if not rest or rest.startswith("<|"):
-            return []
-        piece = Content(rest) if self._in_head else self._make(rest)
-        return [] if piece is None or isinstance(piece, CallArguments) else [piece]
+        say = self._told.content if self._in_head else self._say
+        if not rest.startswith("<|") and say != self._told.arguments:
+            say(rest)
+        return self._told.take()
 
-    def _read_head(self, pieces: list[Piece]) -> bool:
+    def _read_head(self) -> bool:
         if not self._buffer:
             return False
         if not self._buffer.startswith(_HEAD_MARKS):
@@ -57,38 +55,32 @@ class HarmonyParser:
             if any(mark.startswith(beginning) for mark in (*_HEAD_MARKS, _TO)):
                 return False
             if not beginning.startswith(_TO):
-                self._make, self._in_head = Content, False
+                self._say, self._in_head = self._told.content, False
                 return True
         head, mark, rest = self._buffer.partition("<|message|>")
         if not mark:
             return False
         self._buffer, self._in_head = rest, False
-        self._begin_message(head, pieces)
+        self._begin_message(head)
         return True
 
-    def _begin_message(self, head: str, pieces: list[Piece]) -> None:
+    def _begin_message(self, head: str) -> None:
         recipient = _RECIPIENT.search(head)
         if recipient is not None and recipient["name"] in self._names:
-            self._number += 1
-            if self._max_calls is not None and self._number >= self._max_calls:
-                self._make = lambda _: None
-                return
-            number = self._number
-            pieces.append(CallStart(number, self._new_id(), recipient["name"]))
-            self._make = lambda text: CallArguments(number, text)
+            self._told.start(recipient["name"])
+            self._say = self._told.arguments
         elif recipient is not None:
-            pieces.append(Content(f"{head}<|message|>"))
-            self._make = Content
+            self._told.content(f"{head}<|message|>")
+            self._say = self._told.content
         else:
-            self._make = Reasoning if "<|channel|>analysis" in head else Content
+            is_analysis = "<|channel|>analysis" in head
+            self._say = self._told.reasoning if is_analysis else self._told.content
 
-    def _read_body(self, pieces: list[Piece]) -> bool:
+    def _read_body(self) -> bool:
         position, mark = first_mark(self._buffer, _END_MARKS)
         if not mark:
             position -= num_held(self._buffer, _END_MARKS)
-        piece = self._make(self._buffer[:position]) if position else None
-        if piece is not None:
-            pieces.append(piece)
+        self._say(self._buffer[:position])
         begins_head = mark in _HEAD_MARKS
         self._buffer = self._buffer[position if begins_head else position + len(mark) :]
         self._in_head = bool(mark)

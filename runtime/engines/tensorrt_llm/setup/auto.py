@@ -19,6 +19,7 @@ from runtime.models.store import ModelStore
 from runtime.planning.memory_account import Wishes
 from runtime.planning.plan_source import PlannedModel, find_planned_model
 from runtime.planning.planner import EnginePlan, fill
+from runtime.planning.precisions import Kernels
 
 log = structlog.get_logger(__name__)
 
@@ -27,18 +28,26 @@ class _NotPlanned(Exception):
     """The reason why there is no plan. The engine then uses its own defaults."""
 
 
-def fill_settings(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot) -> EngineConfig:
-    """The settings with the plan's choices in place of "auto". The log reports the plan.
+def fill_settings(
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    gpus: GpuSnapshot,
+    kernels: Kernels = "unknown",
+) -> EngineConfig:
+    """The settings with the plan's choices in place of "auto". The log reports the plan. `kernels`
+    are those of the installed release.
 
     Where no plan can be made (no driver, several GPUs, engines that are built already, a model that
     the planner does not know), the settings stay as they are, and the log reports the reason.
     Raises SetupError when the model cannot fit, and ModelFileError for a damaged folder.
     """
     try:
-        plan = _plan(config, checkpoint, gpus)
+        plan = _plan(config, checkpoint, gpus, kernels)
     except _NotPlanned as reason:
         log.info("engine_not_planned", reason=str(reason))
         return config
+    if plan.caveat:
+        log.warning("engine_may_not_run", reason=plan.caveat)
     budget = plan.budget
     log.info(
         "engine_plan",
@@ -52,7 +61,9 @@ def fill_settings(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapsho
     return _filled(config, plan)
 
 
-def _plan(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot) -> EnginePlan:
+def _plan(
+    config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot, kernels: Kernels
+) -> EnginePlan:
     settings = config.tensorrt_llm
     if checkpoint.built is not None:
         raise _NotPlanned("TensorRT engines have their sizes built in")
@@ -69,6 +80,7 @@ def _plan(config: EngineConfig, checkpoint: Checkpoint, gpus: GpuSnapshot) -> En
         "bf16" if stored is None or stored.precision is None else stored.precision,
         _wishes(config, settings),
         weights=None if stored is None else stored.num_bytes,
+        kernels=kernels,
     )
 
 

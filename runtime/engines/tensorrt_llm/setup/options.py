@@ -42,9 +42,11 @@ _OWNED = {
     "num_postprocess_workers": "",
     "postprocess_tokenizer_dir": "",
     "gather_generation_logits": "",
+    "generation_config": "",
 }
 """Arguments that `extra` must not set, and the settings to use instead, "" for none. The engine
-sets the model; it relies on the defaults of the others."""
+sets the model; it relies on the defaults of the others. A `generation_config` would fill in what a
+request leaves out, behind the gateway's back."""
 
 
 class Option(NamedTuple):

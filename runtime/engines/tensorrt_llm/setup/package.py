@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from runtime.errors import MissingExtra, SetupError
+from runtime.planning.precisions import Kernels
 
 
 class Package(Struct, frozen=True):
@@ -33,6 +34,12 @@ class Package(Struct, frozen=True):
         (docs/tensorrt-llm-contract.md, 2.1): one without the other has no effect."""
         scheduler = fields_of(find_class("SchedulerConfig"))
         return "priority" in self.generate_parameters and "waiting_queue_policy" in scheduler
+
+    @property
+    def kernels(self) -> Kernels:
+        """The age of its kernels, which nothing tells: of a method that came after those that the
+        planner has to know (docs/tensorrt-llm-contract.md, 8.4)."""
+        return "late" if hasattr(self.llm_class, "get_kv_cache_capacity") else "stable"
 
     def has_native_penalties(self, sampler: str) -> bool:
         """Whether the sampler in use applies penalties. In releases with a choice of samplers, the
@@ -129,6 +136,6 @@ def _legacy_classes() -> tuple[Any, Any]:
     except (ModuleNotFoundError, AttributeError) as error:
         raise SetupError(
             "model.name_or_path is a folder of TensorRT engines, which the installed TensorRT-LLM"
-            " cannot load any more: releases after 1.2 lack them. Serve the model's Hugging Face"
-            " folder instead, or install TensorRT-LLM 1.2."
+            " cannot load any more: late candidates of 1.3, and 1.4, lack the class for them. Serve"
+            " the model's Hugging Face folder instead, or install TensorRT-LLM 1.2."
         ) from error

@@ -122,6 +122,11 @@ def test_as_many_texts_as_openai_takes(open_server: RunningServer):
         ([[1], [-1]], "input[1]", "invalid_value"),
         ("a" * 500, "input", "context_length_exceeded"),
         (["a", "a" * 500], "input[1]", "context_length_exceeded"),
+        ("a" * 30_000, "input", "context_length_exceeded"),
+        (["a", "a" * 30_000, ""], "input[2]", "invalid_value"),
+        (["a", "b", "a" * 30_000], "input[2]", "context_length_exceeded"),
+        (["a" * 30_000], "input[0]", "context_length_exceeded"),
+        ([[1], [1] * 30_000], "input[1]", "context_length_exceeded"),
         (["a" * 498] * 602, "input", "max_tokens_per_request"),
     ],
 )
@@ -129,6 +134,9 @@ def test_wrong_input(open_server: RunningServer, given: Any, param: str, code: s
     error = error_of(open_server.post(EMBEDDINGS, input=given))
 
     assert (error["param"], error["code"]) == (param, code)
+    if code == "context_length_exceeded":
+        assert f"`{param}` has" in error["message"]
+        assert "messages" not in error["message"]
 
 
 @pytest.mark.parametrize(

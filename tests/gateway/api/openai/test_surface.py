@@ -248,12 +248,12 @@ def test_continuing_the_last_message(server: RunningServer):
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"logit_bias": {"263": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"263": 1}}, "logit_bias['263']", "invalid_value"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "invalid_type"),
-        ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"1": 101}}, "logit_bias['1']", "invalid_value"),
         ({"logit_bias": {"-1": 1}}, "logit_bias", "invalid_value"),
         ({"logit_bias": [1]}, "logit_bias", "invalid_type"),
-        ({"stop_token_ids": [263]}, "stop_token_ids", "invalid_value"),
+        ({"stop_token_ids": [1, 263]}, "stop_token_ids[1]", "invalid_value"),
         ({"min_tokens": 9, "max_tokens": 8}, "min_tokens", "invalid_value"),
         ({"top_k": -2}, "top_k", "invalid_value"),
         ({"min_p": 1.5}, "min_p", "invalid_value"),

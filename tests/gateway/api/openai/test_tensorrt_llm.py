@@ -10,10 +10,19 @@ import pytest
 from gateway.settings.schema import ModelSettings, ServerSettings, Settings
 from runtime.config.engine import EngineConfig
 from runtime.config.tensorrt_llm import LoRAConfig, TensorRTConfig
-from tests.kit.chat.answers import CHAT, HI, good
+from tests.kit.chat.answers import CHAT, HI, good, streamed_messages
+from tests.kit.chat.tools import TOOLS, check_calls
 from tests.kit.models.tensorrt_model import write_tensorrt_model
-from tests.kit.serving import MODEL, RunningServer, running_server, tensorrt_settings
-from tests.kit.tensorrt_double import RELEASES, findable
+from tests.kit.serving import (
+    MODEL,
+    RunningServer,
+    raw_request,
+    running_server,
+    tensorrt_settings,
+    text_of_chunks,
+    wait_for,
+)
+from tests.kit.tensorrt_double import LATE, RELEASES, STABLE, findable
 
 SENTENCE = "Schöne Grüße, 狐狸! "
 PERSON = {
@@ -75,6 +84,41 @@ def test_a_schema_is_enforced(server: RunningServer):
     assert person["name"] in ("Ann", "Bob")
 
 
+def test_a_tool_is_called(server: RunningServer):
+    """The same, whole and streamed."""
+    asked = {"tools": TOOLS[:1], "tool_choice": "required", "max_tokens": 300}
+    (choice,) = answer(server, **asked)["choices"]
+    (streamed,) = streamed_messages(server.chunks(CHAT, messages=HI, **asked))
+
+    assert choice["finish_reason"] == streamed["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    check_calls(streamed, "get_weather")
+    assert streamed["tool_calls"][0]["arguments"] == call["function"]["arguments"]
+
+
+def test_choices_are_as_many_as_asked_for(server: RunningServer):
+    whole = answer(server, n=3, max_tokens=30, temperature=0)
+    chunks = server.chunks(CHAT, messages=HI, n=3, max_tokens=30, temperature=0)
+
+    texts = [choice["message"]["content"] for choice in whole["choices"]]
+    assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
+    assert texts == [text_of_chunks(chunks, index) for index in range(3)]
+    assert whole["usage"]["completion_tokens"] == 90
+
+
+def test_a_client_that_leaves_frees_the_engine(server: RunningServer):
+    before = server.metric("requests_aborted_total")
+    with server.connect() as connection:
+        connection.sendall(raw_request(CHAT, {"messages": HI, "max_tokens": 900, "stream": True}))
+        while b"data: " not in connection.recv(4096):
+            continue
+
+    wait_for(lambda: server.health()["stats"]["num_running"] == 0)
+    wait_for(lambda: server.metric("requests_aborted_total") == before + 1)
+    assert answer(server, max_tokens=3)["usage"]["completion_tokens"] == 3
+
+
 def test_a_bad_pattern_is_the_clients_mistake(server: RunningServer):
     response = server.post(CHAT, messages=HI, guided_regex="(")
 
@@ -112,7 +156,7 @@ def adapter_settings(folder: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="module", params=["1.2", "1.4"])
+@pytest.fixture(scope="module", params=[STABLE, LATE])
 def adapter_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:

@@ -106,6 +106,33 @@ def test_until_the_model_is_loaded():
         assert caught.value.status_code == 503
 
 
+def test_a_start_says_what_it_waits_for():
+    """In words to whoever asks for an answer, and in numbers to monitors."""
+    with running_server(scripted_settings(load_ms=60_000), wait_until_ready=False) as server:
+        wait_for(lambda: (server.http.get("/health").json()["loading"] or {}).get("fraction"))
+        health = server.http.get("/health").json()
+        loading = health["loading"]
+        assert loading["phase"] == "weights"
+        assert 0 < loading["fraction"] < 1
+        assert 0 < loading["phase_seconds"] <= loading["seconds"]
+        assert loading["seconds_since_sign"] <= loading["seconds"]
+        told = re.compile(
+            r"The engine is starting\. The weights are read \(\d+%\), for \d+ s now\."
+        )
+        assert health["state"] == "starting"
+        reasons = [health["reason"], server.http.get("/health/ready").json()["reason"]]
+        reasons.append(server.chat().json()["error"]["message"])
+        assert all(told.fullmatch(reason) for reason in reasons)
+        assert server.metric("engine_loading_seconds") > 0
+        assert server.metric("engine_loading_silent_seconds") >= 0
+
+
+def test_nothing_loads_once_the_engine_is_ready(server):
+    assert server.http.get("/health").json()["loading"] is None
+    assert server.metric("engine_loading_seconds") == 0
+    assert server.metric("engine_loading_silent_seconds") == 0
+
+
 def test_an_engine_that_dies_for_good():
     """A running stream ends with an error event, a waiting answer with a 500, the next with 503."""
     settings = scripted_settings(engine={"max_restarts": 0}, step_ms=20)

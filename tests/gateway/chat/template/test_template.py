@@ -1,13 +1,18 @@
 """Chat templates: rendering, refusals, and what a template leaves out."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.chat.conversation import Turn, TurnCall
 from gateway.chat.template.messages import template_messages
-from gateway.chat.template.template import ChatTemplate
+from gateway.chat.template.template import RESERVED, ChatTemplate
 from gateway.chat.template.tool_support import ToolSupport
 from runtime.errors import InvalidRequest
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.chat.templates import TEMPLATES
 
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
@@ -165,3 +170,52 @@ def test_user_text_is_not_a_template():
     content = "{{ 7 * 7 }} {% raw %}"
 
     assert content in template(PLAIN).render([{"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        (PLAIN, set()),
+        (PLAIN + "{% if mood %}{{ mood }}{% endif %}{{ other | default(1) }}", {"mood", "other"}),
+        (PLAIN + "{% set mood = mood | default(1) %}{{ mood }}", {"mood"}),
+        (PLAIN + "{% set mood = 1 %}{{ mood }}{{ namespace(a=b).a }}", {"b"}),
+        (PLAIN + "{% macro f(a) %}{{ a }}{{ c }}{% endmacro %}{{ f(1) }}", {"c"}),
+        (PLAIN + "{% generation %}{{ d }}{% endgeneration %}", {"d"}),
+        (PLAIN + "{{ messages[0].e }}{% if tools is defined %}f{% endif %}", {"tools"}),
+    ],
+)
+def test_the_variables_that_a_template_reads(source: str, reads: set[str]):
+    assert template(source).reads == {"messages", *reads}
+
+
+@pytest.mark.parametrize("source", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_a_variable_that_is_not_read_changes_nothing(source: str):
+    chat = template(source)
+    reserved = RESERVED | {"bos_token", "eos_token"}
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.dictionaries(st.text(min_size=1, max_size=9), st.integers() | st.none(), max_size=4))
+    def check(variables: dict[str, Any]) -> None:
+        unread = {
+            name: each for name, each in variables.items() if name not in chat.reads | reserved
+        }
+        assert chat.probe(**unread) == chat.probe()
+
+    check()
+    assert "messages" in chat.reads
+
+
+@pytest.mark.parametrize(
+    ("source", "roles"),
+    [
+        (PLAIN, set()),
+        (PLAIN.replace("m.content", "m.content ~ m.name"), {"user", "assistant", "system"}),
+        (
+            "{% for m in messages %}{% if m.role == 'user' %}{{ m.name }}{% endif %}"
+            "{{ m.role }}{{ m.content }}{% endfor %}",
+            {"user"},
+        ),
+    ],
+)
+def test_the_roles_whose_names_a_template_shows(source: str, roles: set[str]):
+    assert template(source).shows_names == roles

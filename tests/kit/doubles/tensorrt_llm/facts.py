@@ -2,15 +2,15 @@
 release.
 
 Everything in this package that differs between releases, or that is not certain, is read from
-here. `section` is the number under which the fact stands in the project's notes on the API; a
-section with a question mark is a guess, and the value is the one that is harder on the caller.
-A newer release is one more column: see README.md beside this package.
+here. A newer release is one more column: see README.md beside this package.
 """
 
 import os
 from typing import Any, NamedTuple
 
-RELEASES = ("1.2", "1.3", "1.4")
+RELEASES = ("1.2.1", "1.3.0rc15", "1.3.0rc29")
+"""The stable release; a candidate of May 2026, before most of what 1.3 changes; a late one, which
+stands for 1.3.0rc26 to 1.4.0rc1."""
 VARIABLE = "TENSORRT_LLM_DOUBLE"
 
 
@@ -24,78 +24,84 @@ ABSENT = _Absent()
 
 
 class Fact(NamedTuple):
-    """`values` holds one value for each of `RELEASES`."""
+    """`values` holds one value for each of `RELEASES`. `issues` are public issues and pull requests
+    of TensorRT-LLM that tell of the fact or change it. Where `is_sure` is false, the value is a
+    guess, and the one that is harder on the caller."""
 
     name: str
-    section: str
     values: tuple[Any, ...]
+    issues: tuple[int, ...] = ()
+    is_sure: bool = True
 
 
-_LEGACY_ONLY = (True, False, False)
-_FROM_1_3 = (False, True, True)
-_FROM_1_4 = (False, False, True)
+_ALWAYS = (True, True, True)
+_UNTIL_EARLY = (True, True, False)
+_STABLE_ONLY = (True, False, False)
+_FROM_EARLY = (False, True, True)
+_LATE_ONLY = (False, False, True)
 
 TABLE = (
-    Fact("version", "0.1", ("1.2.1", "1.3.0rc29", "1.4.0rc1")),
     # Modules and where names are imported from.
-    Fact("has_tensorrt_engine", "8.1", _LEGACY_ONLY),
+    Fact("has_tensorrt_engine", _UNTIL_EARLY, (15918,)),
     Fact(
         "lora_module",
-        "11?",
         (
             "tensorrt_llm.lora_helper",
             "tensorrt_llm.lora_helper",
             "tensorrt_llm._torch.peft.lora.config",
         ),
+        is_sure=False,
     ),
-    # generate_async.
-    Fact("generate_async.priority", "2.1", _FROM_1_3),
-    Fact("generate_async.conversation_params", "2.1", _FROM_1_4),
+    Fact("has_engine_dead_error", _LATE_ONLY, (15816,)),
+    # Methods of the LLM.
+    Fact("get_kv_cache_capacity", _LATE_ONLY, (15385,)),
+    Fact("generate_async.priority", _FROM_EARLY, (12362,)),
+    Fact("generate_async.conversation_params", _LATE_ONLY),
     # Fields of the arguments: the default, or ABSENT.
-    Fact("TorchLlmArgs.sampler_type", "1.4", ("auto", "auto", ABSENT)),
-    Fact("TorchLlmArgs.disable_flashinfer_sampling", "1.4", (False, False, ABSENT)),
-    Fact("TorchLlmArgs.enable_sleep", "1.4", (False, False, ABSENT)),
-    Fact("TorchLlmArgs.backend", "1.3", (None, "pytorch", "pytorch")),
-    Fact("TorchLlmArgs.max_batch_size", "1.3", (None, 2048, 2048)),
-    Fact("TorchLlmArgs.max_input_len", "1.3", (None, 1024, 1024)),
-    Fact("TorchLlmArgs.max_beam_width", "1.3", (None, 1, 1)),
-    Fact("TorchLlmArgs.sleep_config", "11", (ABSENT, ABSENT, None)),
-    Fact("TorchLlmArgs.telemetry_config", "11", (ABSENT, ABSENT, None)),
-    Fact("TorchLlmArgs.generation_config", "11", (ABSENT, ABSENT, "trtllm")),
-    Fact("TorchLlmArgs.encode_only", "11", (ABSENT, ABSENT, False)),
-    Fact("TorchLlmArgs.prometheus_metrics_config", "11", (ABSENT, ABSENT, None)),
-    Fact("TorchLlmArgs.layer_wise_benchmarks_config", "11", (ABSENT, None, None)),
-    Fact("KvCacheConfig.use_kv_cache_manager_v2", "5.1", (ABSENT, False, False)),
-    Fact("KvCacheConfig.max_util_for_resume", "5.1", (ABSENT, 0.95, 0.95)),
-    Fact("SchedulerConfig.waiting_queue_policy", "5.2", (ABSENT, "fcfs", "fcfs")),
-    Fact("CudaGraphConfig.mode", "5.3", (ABSENT, ABSENT, "decode")),
-    Fact("NGramDecodingConfig.max_matching_ngram_size", "5.4", (0, 2, 2)),
-    Fact("decoding_type_is_field", "5.4", _FROM_1_3),
-    Fact("decoding.Lookahead", "5.4", _LEGACY_ONLY),
-    Fact("decoding.Medusa", "5.4", _LEGACY_ONLY),
-    Fact("decoding.Eagle3", "5.4", _FROM_1_4),
+    Fact("TorchLlmArgs.sampler_type", ("auto", "auto", ABSENT), (11938,)),
+    Fact("TorchLlmArgs.disable_flashinfer_sampling", (False, False, ABSENT)),
+    Fact("TorchLlmArgs.enable_sleep", (False, False, ABSENT)),
+    Fact("TorchLlmArgs.backend", (None, "pytorch", "pytorch")),
+    Fact("TorchLlmArgs.max_batch_size", (None, 2048, 2048)),
+    Fact("TorchLlmArgs.max_input_len", (None, 1024, 1024)),
+    Fact("TorchLlmArgs.max_beam_width", (None, 1, 1)),
+    Fact("TorchLlmArgs.sleep_config", (ABSENT, ABSENT, None)),
+    Fact("TorchLlmArgs.telemetry_config", (ABSENT, None, None), (12384,), is_sure=False),
+    Fact("TorchLlmArgs.generation_config", (ABSENT, ABSENT, "trtllm")),
+    Fact("TorchLlmArgs.encode_only", (ABSENT, ABSENT, False)),
+    Fact("TorchLlmArgs.prometheus_metrics_config", (ABSENT, ABSENT, None)),
+    Fact("TorchLlmArgs.layer_wise_benchmarks_config", (ABSENT, None, None)),
+    Fact("KvCacheConfig.use_kv_cache_manager_v2", (ABSENT, False, "auto")),
+    Fact("KvCacheConfig.max_util_for_resume", (ABSENT, 0.95, 0.95)),
+    Fact("SchedulerConfig.waiting_queue_policy", (ABSENT, "fcfs", "fcfs"), (12362,)),
+    Fact("CudaGraphConfig.mode", (ABSENT, ABSENT, "decode")),
+    Fact("NGramDecodingConfig.max_matching_ngram_size", (0, 2, 2)),
+    Fact("decoding_type_is_field", _FROM_EARLY),
+    Fact("decoding.Lookahead", _UNTIL_EARLY, (15918,)),
+    Fact("decoding.Medusa", _UNTIL_EARLY, (15918,)),
+    Fact("decoding.Eagle3", _FROM_EARLY),
     # SamplingParams.
-    Fact("SamplingParams.logprobs_mode", "4.1", (ABSENT, "raw", "raw")),
-    Fact("SamplingParams.thinking_token_budget", "4.1", (ABSENT, ABSENT, None)),
+    Fact("SamplingParams.logprobs_mode", (ABSENT, "raw", "raw")),
+    Fact("SamplingParams.thinking_token_budget", (ABSENT, ABSENT, None)),
     # The sampler.
-    Fact("torch_sampler_honours_penalties", "4.4", _FROM_1_4),
-    Fact("torch_sampler_honours_seeds", "10.6", _FROM_1_4),
-    Fact("stops_despite_ignore_eos", "3.5?", _LEGACY_ONLY),
-    Fact("min_tokens_with_ignore_eos_bans_last_token", "4.4", _LEGACY_ONLY),
-    Fact("logprobs_0_gives_sampled_token", "3.6", _FROM_1_3),
-    Fact("logprobs_always_have_sampled_token", "3.6?", _FROM_1_3),
-    Fact("prompt_logprobs_always_have_prompt_token", "3.6", _FROM_1_3),
-    Fact("default_seed", "4.1", (None, None, 0)),
+    Fact("torch_sampler_honours_penalties", _LATE_ONLY, (16052, 16485, 16594)),
+    Fact("torch_sampler_honours_seeds", _LATE_ONLY, (17172, 17599)),
+    Fact("default_seed", (None, None, 0)),
+    Fact("stops_despite_ignore_eos", _STABLE_ONLY, (12358,), is_sure=False),
+    Fact("min_tokens_with_ignore_eos_bans_last_token", _STABLE_ONLY),
+    Fact("logprobs_0_gives_sampled_token", _FROM_EARLY),
+    Fact("logprobs_always_have_sampled_token", _FROM_EARLY, is_sure=False),
+    Fact("prompt_logprobs_always_have_prompt_token", _FROM_EARLY, (11866,)),
     # Results.
-    Fact("eos_in_token_ids", "3.5?", (True, True, True)),
-    Fact("first_token_at_once", "3.3?", (True, True, True)),
+    Fact("eos_in_token_ids", _ALWAYS, is_sure=False),
+    Fact("first_token_at_once", _ALWAYS, is_sure=False),
     # Failures.
-    Fact("overlong_prompt_raises_request_error", "2.3", (True, True, True)),
-    Fact("worker_is_watched", "6.5", _FROM_1_3),
-    Fact("loop_says_its_end", "6.5", _FROM_1_3),
-    Fact("errors_end_a_result", "3.1", _FROM_1_3),
-    Fact("shutdown_blocks_after_crash", "6.3?", _LEGACY_ONLY),
-    Fact("failing_processor_fails_all", "6.5?", (True, True, True)),
+    Fact("errors_end_a_result", _FROM_EARLY),
+    Fact("overlong_prompt_raises_request_error", _ALWAYS),
+    Fact("loop_says_its_end", _FROM_EARLY, (12735,)),
+    Fact("worker_is_watched", _LATE_ONLY, (12718, 15816, 16338)),
+    Fact("shutdown_blocks_after_crash", _UNTIL_EARLY, (16312,)),
+    Fact("failing_processor_fails_all", _ALWAYS, is_sure=False),
 )
 
 RELEASE = os.environ.get(VARIABLE, RELEASES[0])

@@ -46,8 +46,11 @@ def expected(plan: dict[str, Any], prompt: list[int], max_tokens: int) -> list[i
     return tokens
 
 
-def penalised(prompt: list[int], max_tokens: int, params: SamplingParams) -> list[int]:
-    """The greedy answer under penalties, from the double's logits."""
+def penalised(
+    prompt: list[int], max_tokens: int, params: SamplingParams, *, num_unseen: int = 0
+) -> list[int]:
+    """The greedy answer under penalties, from the double's logits. The penalties do not know the
+    newest `num_unseen` tokens yet."""
     from tensorrt_llm.plan import Plan
     from tensorrt_llm.token_maker import TokenMaker
 
@@ -56,12 +59,13 @@ def penalised(prompt: list[int], max_tokens: int, params: SamplingParams) -> lis
     tokens: list[int] = []
     while len(tokens) < max_tokens:
         logits = maker.logits(maker.candidates(cursor, len(prompt) + len(tokens)))
-        seen = sorted({*prompt, *tokens})
+        known = tokens[: max(len(tokens) - num_unseen, 0)]
+        seen = sorted({*prompt, *known})
         factor = np.where(
             logits[seen] > 0, 1 / params.repetition_penalty, params.repetition_penalty
         )
         logits[seen] *= factor
-        for token, count in Counter(tokens).items():
+        for token, count in Counter(known).items():
             logits[token] -= params.presence_penalty + params.frequency_penalty * count
         tokens.append(int(logits.argmax()))
         maker.push(cursor, tokens[-1])

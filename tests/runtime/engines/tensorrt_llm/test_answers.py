@@ -7,6 +7,7 @@ import pytest
 from runtime.messages.request import Request
 from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, OTHER_EOS_TOKEN_ID
+from tests.kit.tensorrt_double import EARLY, LATE, STABLE
 from tests.runtime.engines.tensorrt_llm.harness import (
     PLAIN,
     Make,
@@ -83,6 +84,18 @@ def test_nothing_ends_an_answer_before_min_tokens(make: Make) -> None:
     assert whole["ignored"].token_ids[:2] == [65, OTHER_EOS_TOKEN_ID]
 
 
+@pytest.mark.parametrize(("overlaps", "length"), [(False, 3), (True, 4)])
+def test_an_answer_ends_when_min_tokens_are_seen(make: Make, overlaps: bool, length: int) -> None:
+    """A model that would end at once ends a token later where our processor sees tokens late."""
+    engine = make({"disable_overlap_scheduler": not overlaps}, plan={**PLAIN, "eos_after": 1})
+
+    answer = engine_answers(engine, request(min_tokens=2, max_tokens=20))["r"]
+
+    assert len(answer.token_ids) == length
+    assert answer.token_ids[-1] == EOS_TOKEN_ID
+    assert answer.finish_reason == "stop"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -93,21 +106,27 @@ def test_nothing_ends_an_answer_before_min_tokens(make: Make) -> None:
         {"repetition_penalty": 1.3, "presence_penalty": 0.6},
     ],
 )
-def test_penalties_are_honoured_in_every_release(make: Make, fields: dict[str, float]) -> None:
-    """The sampler of some ignores them without a word (4.4)."""
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_penalties_are_honoured_in_every_release(
+    make: Make, release: str, fields: dict[str, float], overlaps: bool
+) -> None:
+    """The sampler of some ignores them without a word (4.4). Our own do not see the newest token
+    where the package prepares a step during the one before."""
     prompt = list(range(90, 110))
     asked = request(prompt_token_ids=prompt, max_tokens=40, **fields)
+    is_ours = release != LATE or {"repetition_penalty", "presence_penalty"} <= set(fields)
 
-    answer = engine_answers(make(), asked)["r"].token_ids
+    answer = engine_answers(make({"disable_overlap_scheduler": not overlaps}), asked)["r"].token_ids
 
-    assert answer == penalised(prompt, 40, asked.sampling)
+    num_unseen = int(overlaps and is_ours)
+    assert answer == penalised(prompt, 40, asked.sampling, num_unseen=num_unseen)
     assert answer != expected(PLAIN, prompt, 40)
 
 
-@only("release", ["1.2", "1.4"], indirect=True)
+@only("release", [STABLE, LATE], indirect=True)
 def test_presence_and_frequency_count_the_answer_alone_and_all_of_it(make: Make) -> None:
     """A request that goes on is penalised as if it had never been cut."""
-    engine = make()
+    engine = make({"disable_overlap_scheduler": True})
     fields: dict[str, Any] = {"presence_penalty": 1.5, "frequency_penalty": 0.7}
     prompt = list(range(97, 123)) * 2
 
@@ -137,7 +156,7 @@ def test_logit_bias_forbids_and_forces(make: Make) -> None:
     assert whole["force"].token_ids == [7] * 8
 
 
-@only("release", ["1.3", "1.4"], indirect=True)
+@only("release", [EARLY, LATE], indirect=True)
 @pytest.mark.parametrize("max_tokens", [0, 5])
 def test_a_prompt_is_scored_whatever_is_cached(make: Make, max_tokens: int) -> None:
     """The double scores no tokens that it finds in its cache, as the package does (3.6)."""
@@ -161,7 +180,7 @@ def test_a_prompt_is_scored_whatever_is_cached(make: Make, max_tokens: int) -> N
     assert cold.finish_reason == "length"
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE], indirect=True)
 def test_a_score_that_the_release_does_not_tell_is_an_error(make: Make) -> None:
     """Of a token that is not among the likeliest (3.6); the engine goes on."""
     engine = make()
@@ -193,7 +212,7 @@ def test_each_token_has_its_logprobs(make: Make, wanted: int) -> None:
             assert dict(entry.top)[token] == entry.logprob
 
 
-@only("release", ["1.4"], indirect=True)
+@only("release", [LATE], indirect=True)
 def test_sampling_follows_the_seed(make: Make) -> None:
     """Earlier releases ignore the seeds of requests (docs/tensorrt-llm-contract.md, 10.6)."""
     engine = make()

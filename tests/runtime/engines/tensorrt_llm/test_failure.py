@@ -15,6 +15,7 @@ from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
 from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import write_tensorrt_model
+from tests.kit.tensorrt_double import EARLY, LATE, STABLE
 from tests.runtime.engines.tensorrt_llm.harness import (
     PLAIN,
     Make,
@@ -70,7 +71,7 @@ def test_an_engine_error_comes_out_with_the_next_request(make: Make) -> None:
         serve()
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE], indirect=True)
 def test_a_hang_is_noticed(make: Make) -> None:
     engine = make(
         {"no_progress_timeout": 0.3}, plan={**PLAIN, "faults": [{"kind": "hang", "after": 2}]}
@@ -82,7 +83,7 @@ def test_a_hang_is_noticed(make: Make) -> None:
     assert time.monotonic() - started < 5
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE], indirect=True)
 def test_a_request_that_waits_for_memory_is_no_hang(make: Make) -> None:
     """The package lets it in when another has ended; that one gets tokens meanwhile."""
     engine = make(
@@ -102,7 +103,7 @@ def test_a_model_that_does_not_load_is_the_operators_to_mend(make: Make) -> None
         make(plan={"faults": [{"kind": "out_of_memory"}]})
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE, EARLY], indirect=True)
 def test_a_folder_of_engines_still_works_where_it_can(release: str, tmp_path: Path) -> None:
     """Through a class of its own; its sampler in C++ honours penalties (4.4 and 8.1)."""
     folder = write_tensorrt_model(tmp_path / "m", **PLAIN)
@@ -133,7 +134,7 @@ def test_without_the_package_the_extra_is_named(
         create_engine(config, str(folder), load_tokenizer(folder))
 
 
-@only("release", ["1.3", "1.4"], indirect=True)
+@only("release", [EARLY, LATE], indirect=True)
 def test_a_loop_that_ends_takes_nobodys_request_with_it(make: Make) -> None:
     """Late releases answer every running request with the loop's error. It is not theirs: the
     engine ends, and all of them go on in the next one."""

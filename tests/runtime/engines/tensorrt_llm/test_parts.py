@@ -33,6 +33,10 @@ class PackageError(RuntimeError):
     """Stands for the package's RequestError, which is a RuntimeError."""
 
 
+class DeadError(RuntimeError):
+    """Stands for the package's EngineDeadError, which is another one."""
+
+
 def sequence(**sampling: Any) -> tuple[Sequence, SimpleNamespace]:
     made = Sequence(Submission(request(**sampling), 1000, load_tokenizer("")), ENDS, 0.0)
     output = SimpleNamespace(token_ids=[], finish_reason=None, stop_reason=None, logprobs=[])
@@ -103,7 +107,11 @@ def test_an_end_without_a_reason_is_an_error() -> None:
         (TypeError("inputs"), InvalidRequest),
         (RuntimeError("LLM is shutting down"), EngineFatal),
         (PackageError("CUDA error: an illegal memory access was encountered"), EngineFatal),
+        (PackageError("Failed to load LoRA adapter sql"), InvalidRequest),
+        (NotImplementedError("beam search with this sampler"), InvalidRequest),
+        (DeadError("rank 0 has exited"), EngineFatal),
         (AssertionError("?"), EngineFatal),
+        (AssertionError("logprobs 2 != length 1"), EngineFatal),
     ],
 )
 def test_errors_at_submission(error: Exception, expected: type[LockgateError]) -> None:
@@ -116,6 +124,13 @@ def test_errors_at_submission(error: Exception, expected: type[LockgateError]) -
         (PackageError("something"), True, EngineError),
         (PackageError("no room in max_seq_len"), False, ContextLengthExceeded),
         (PackageError("NCCL timeout"), True, EngineFatal),
+        (PackageError("CUDA out of memory. Tried to allocate 2.5 GiB"), True, EngineFatal),
+        (PackageError("Event loop terminated with error: list index"), True, EngineFatal),
+        (PackageError("Failed to load LoRA adapter sql"), False, InvalidRequest),
+        (AssertionError("logprobs length: 2 != 1"), True, EngineError),
+        (AssertionError("something else"), True, EngineFatal),
+        (NotImplementedError("something"), True, EngineFatal),
+        (DeadError("rank 0 has exited"), True, EngineFatal),
         (PackageError("Executor worker died unexpectedly"), True, EngineFatal),
         (RuntimeError("something"), True, EngineFatal),
         (EngineError("ours"), True, EngineError),

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from runtime.engines.base import Engine
 from runtime.messages.request import Request
+from tests.kit.tensorrt_double import LATE, STABLE
 from tests.runtime.engines.tensorrt_llm.harness import PLAIN, Make, expected, only, request
 
 
@@ -100,7 +101,7 @@ class Stage:
 
 
 @only("stream_interval", [1, 3])
-@only("release", ["1.2", "1.4"], indirect=True)
+@only("release", [STABLE, LATE], indirect=True)
 def test_whatever_happens_each_request_gets_its_own_tokens(
     make: Make, stream_interval: int
 ) -> None:

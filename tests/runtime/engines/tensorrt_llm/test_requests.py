@@ -8,6 +8,7 @@ from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.messages.structured_output import StructuredOutput
 from tests.kit.engines import engine_answers
 from tests.kit.models.tensorrt_model import VOCAB_SIZE
+from tests.kit.tensorrt_double import EARLY, LATE
 from tests.runtime.engines.tensorrt_llm.harness import (
     PLAIN,
     Make,
@@ -34,7 +35,7 @@ def test_a_request_goes_on_where_it_stood(make: Make) -> None:
     assert (whole["done"].token_ids, whole["done"].finish_reason) == ([], "length")
 
 
-@only("release", ["1.4"], indirect=True)
+@only("release", [LATE], indirect=True)
 def test_a_sampled_request_that_goes_on_draws_other_numbers(make: Make) -> None:
     engine = make()
     first = engine_answers(engine, request(temperature=5.0, seed=3, max_tokens=30))["r"].token_ids
@@ -167,7 +168,7 @@ def test_a_prompt_too_long_to_be_scored_is_refused(make: Make) -> None:
     assert len(engine_answers(engine, request(prompt_token_ids=long))["r"].token_ids) == 8
 
 
-@only("release", ["1.3", "1.4"], indirect=True)
+@only("release", [EARLY, LATE], indirect=True)
 def test_prompts_are_scored_one_after_another_where_memory_is_short(make: Make) -> None:
     engine = make({"prompt_logprobs_gb": 40 * VOCAB_SIZE * 8 / 1e9})
     first, second = (request(name, prompt_token_ids=[1] * 30, prompt_logprobs=0) for name in "ab")
@@ -187,3 +188,26 @@ def test_a_policy_that_pauses_answers_offers_no_structured_output(make: Make) ->
         engine.add(request(structured_output=wanted))
     assert error.value.param == "response_format"
     assert len(engine_answers(engine, request())["r"].token_ids) == 8
+
+
+@pytest.mark.parametrize("stream_interval", [1, 3])
+def test_paused_answers_come_out_whole(make: Make, stream_interval: int) -> None:
+    """With a policy that pauses answers when the cache is full. No token is lost or comes twice,
+    and the pause is no hang."""
+    tensorrt = {"scheduler_policy": "MAX_UTILIZATION", "no_progress_timeout": 30.0}
+    engine = make(
+        {**tensorrt, "extra": {"stream_interval": stream_interval}},
+        plan={**PLAIN, "kv_tokens": 256},
+    )
+    prompts = [[number, 7] for number in range(6)]
+    requests = [
+        request(str(number), prompt_token_ids=prompt, max_tokens=100, logprobs=0)
+        for number, prompt in enumerate(prompts)
+    ]
+
+    whole = engine_answers(engine, *requests)
+
+    for number, prompt in enumerate(prompts):
+        answer = whole[str(number)]
+        assert answer.token_ids == expected(PLAIN, prompt, 100)
+        assert len(answer.logprobs or []) == 100

@@ -20,7 +20,7 @@ from runtime.tokenizers.load import load_tokenizer
 from tests.kit.engines import a_request, engine_answers
 from tests.kit.models.tensorrt_model import EOS_TOKEN_ID, VOCAB_SIZE, write_tensorrt_model
 from tests.kit.serving import MODEL, running_server
-from tests.kit.tensorrt_double import RELEASES, double_of, findable
+from tests.kit.tensorrt_double import LATE, RELEASES, STABLE, double_of, findable
 
 START, END = VOCAB_SIZE, VOCAB_SIZE + 1
 SAY = [*b"Let me think about it. "] * 4
@@ -47,9 +47,10 @@ def write_thinker(folder: Path, **plan: Any) -> Path:
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     engines: list[Engine] = []
 
-    def make_engine(**tensorrt: Any) -> Engine:
+    def make_engine(*, overlaps: bool = False, **tensorrt: Any) -> Engine:
         folder = write_thinker(tmp_path / str(len(engines)))
-        config = EngineConfig(name="tensorrt_llm", tensorrt_llm=TensorRTConfig(**tensorrt))
+        settings = TensorRTConfig(disable_overlap_scheduler=not overlaps, **tensorrt)
+        config = EngineConfig(name="tensorrt_llm", tensorrt_llm=settings)
         engines.append(create_engine(config, str(folder), load_tokenizer(folder)))
         return engines[-1]
 
@@ -95,7 +96,25 @@ def test_budgets_side_by_side_and_over_a_restart(make: Make):
         assert told + rest["again"] == whole["message"]
 
 
-@pytest.mark.parametrize("make", ["1.2"], indirect=True)
+@every_release
+def test_a_budget_ends_a_token_late_where_steps_overlap(make: Make):
+    """A processor does not see the newest token; nothing is forced twice."""
+    closing = (33, 33, END)
+    answers = run(
+        make(overlaps=True, max_num_tokens=16),
+        request("0", thinking=thinking(budget=0, closing_token_ids=closing)),
+        request(
+            "5",
+            prompt_token_ids=[1, 2] * 40,
+            thinking=thinking(budget=5, closing_token_ids=closing),
+        ),
+    )
+
+    assert answers["0"][:4] == [*closing, SAY[0]]
+    assert answers["5"][:10] == [*SAY[:6], *closing, SAY[0]]
+
+
+@pytest.mark.parametrize("make", [STABLE], indirect=True)
 def test_a_thought_of_the_answers_own_is_found_by_its_tokens(make: Make):
     """A request that goes on inside a block that the answer has opened."""
     engine = make()
@@ -108,7 +127,7 @@ def test_a_thought_of_the_answers_own_is_found_by_its_tokens(make: Make):
     assert END not in answer[:2]
 
 
-@pytest.mark.parametrize("make", ["1.4"], indirect=True)
+@pytest.mark.parametrize("make", [LATE], indirect=True)
 def test_what_would_break_a_thought_is_refused_by_name(make: Make):
     wanted = StructuredOutput(choice=("a", "b"))
     engine = make()
@@ -124,7 +143,7 @@ def test_what_would_break_a_thought_is_refused_by_name(make: Make):
     assert caught.value.param == "thinking_token_budget"
 
 
-@pytest.mark.parametrize("make", ["1.2", "1.4"], indirect=True)
+@pytest.mark.parametrize("make", [STABLE, LATE], indirect=True)
 def test_calls_that_may_come_are_no_reason_to_refuse(make: Make):
     """A tag that the package holds to leaves the rest of the text free (the double's guide calls at
     once). What it cannot hold to is left to the model, and the budget is kept."""
@@ -142,7 +161,7 @@ def test_calls_that_may_come_are_no_reason_to_refuse(make: Make):
 
 
 @pytest.mark.parametrize("late", [0, 1])
-@pytest.mark.parametrize("make", ["1.2"], indirect=True)
+@pytest.mark.parametrize("make", [STABLE], indirect=True)
 def test_nothing_is_forced_twice_where_tokens_are_shown_late(make: Make, late: int):
     """As with the overlap scheduler."""
     from tensorrt_llm.tensor import logits_tensor
@@ -168,13 +187,17 @@ def test_nothing_is_forced_twice_where_tokens_are_shown_late(make: Make, late: i
     assert answer[budget + 2 :] == SAY[budget + 2 : 20]
 
 
-@pytest.mark.parametrize("release", ["1.2", "1.4"])
-def test_a_budget_over_http(release: str, tmp_path: Path):
+@pytest.mark.parametrize(("release", "overlaps"), [(STABLE, True), (LATE, False)])
+def test_a_budget_over_http(release: str, overlaps: bool, tmp_path: Path):
     """The tag that the template writes opens the block, and the budget ends it."""
     folder = write_thinker(tmp_path / "model", certain=True)
     settings = Settings(
         model=ModelSettings(served_name=MODEL, name_or_path=str(folder)),
-        engine=EngineConfig(name="tensorrt_llm", max_model_len=1000),
+        engine=EngineConfig(
+            name="tensorrt_llm",
+            max_model_len=1000,
+            tensorrt_llm=TensorRTConfig(disable_overlap_scheduler=not overlaps),
+        ),
     )
     with findable(release), running_server(settings, model_path=str(folder)) as server:
         answer = server.chat(thinking_token_budget=9, max_tokens=25).json()
@@ -183,9 +206,11 @@ def test_a_budget_over_http(release: str, tmp_path: Path):
         unthinking = server.chat(max_tokens=25, reasoning_effort="none", **format_)
 
     message = answer["choices"][0]["message"]
-    assert message["reasoning_content"] == bytes(SAY[:9]).decode().strip()
-    assert len(message["content"]) == 15
-    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 9
+    num_thought = 9 + overlaps
+    assert message["reasoning_content"] == bytes(SAY[:num_thought]).decode().strip()
+    assert len(message["content"]) == 24 - num_thought
+    details = answer["usage"]["completion_tokens_details"]
+    assert details["reasoning_tokens"] == num_thought
     assert refused.json()["error"]["param"] == "response_format"
     assert unthinking.json()["choices"][0]["message"]["content"].startswith("{")
 

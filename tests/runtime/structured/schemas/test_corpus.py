@@ -95,7 +95,7 @@ def test_every_answer_fits_what_is_kept(compiler: GrammarCompiler, name: str) ->
     for _ in range(NUM_SAMPLES):
         text = random_answer(guide(compiler, asked(written.schema)), random, most=2000)
         if text is not None:
-            validator.validate(json.loads(text))  # must not raise
+            assert list(validator.iter_errors(json.loads(text))) == []
             num_whole += 1
     assert num_whole, "no answer came to its end"
 
@@ -105,7 +105,8 @@ def test_the_examples_fit_what_is_kept(name: str) -> None:
     """The corpus itself is right."""
     written = CORPUS[name]
     for value in written.fits:
-        _validator(kept(written.schema, written.left_out)).validate(value)
+        validator = _validator(kept(written.schema, written.left_out))
+        assert list(validator.iter_errors(value)) == []
 
 
 def _validator(schema: dict[str, Any]) -> Any:

@@ -1,13 +1,16 @@
 """What a client, and the log, are told of parameters that have no effect or another name."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.observability.reports import ignored_parameters
 from gateway.observability.reports.ignored_parameters import MAX_NOTED, MAX_UNKNOWN, note_unknown
-from gateway.observability.request_record import RequestRecord
+from gateway.observability.request_record import MAX_NAME, MAX_NAMES, RequestRecord
 from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT, error_of, good
 from tests.kit.serving import RunningServer
 
@@ -169,10 +172,64 @@ def test_invented_fields_are_remembered_up_to_a_number(monkeypatch: pytest.Monke
     assert len(logs) == len(noted) <= MAX_NOTED
 
 
-@pytest.mark.parametrize("name", ["a b", "ä", "a\r\nx-evil: 1", "x" * 65, ""])
-def test_a_name_that_a_header_cannot_hold_is_left_out(name: str):
+def shown_names(names: list[str]) -> tuple[bytes, list[str]]:
+    """The header with these names, and what a client reads in it."""
     made = scope(CHAT)
-    note_unknown(made, {name, "plain[0].name"})
-
+    RequestRecord.of(made).ignored += names
     header = dict(RequestRecord.of(made).response_headers())[HEADER.encode()]
-    assert header == b"plain[0].name"
+    return header, [unquote(each) for each in header.decode("ascii").split(", ")]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b", "a%20b"),
+        ("c,d", "c%2Cd"),
+        ("ä", "%C3%A4"),
+        ("a\r\nx-evil: 1", "a%0D%0Ax-evil%3A%201"),
+        ("100%", "100%25"),
+        ("logit_bias['5']", "logit_bias['5']"),
+        ("", '""'),
+        ("x" * 101, f"{'x' * 100}..."),
+        ("狐" * 101, f"{'%E7%8B%90' * 100}..."),
+    ],
+)
+def test_a_name_that_a_header_cannot_hold_is_encoded(name: str, shown: str):
+    header, _ = shown_names([name, "plain[0].name"])
+
+    assert header.decode("ascii") == f"{shown}, plain[0].name"
+
+
+@given(st.lists(st.text(min_size=1, max_size=120), min_size=1, max_size=60))
+def test_every_name_can_be_read_in_the_header(names: list[str]):
+    header, read = shown_names(names)
+    cut = [each if len(each) <= MAX_NAME else f"{each[:MAX_NAME]}..." for each in names]
+    wanted = list(dict.fromkeys(cut))
+
+    assert header.isascii()
+    assert all(byte >= 32 for byte in header)
+    assert len(header) <= 14 * MAX_NAMES
+    if sum(len(each[:MAX_NAME]) for each in dict.fromkeys(names)) <= MAX_NAMES:
+        assert list(dict.fromkeys(read)) == wanted
+    else:
+        assert read[-1] == "..."
+        assert list(dict.fromkeys(read[:-1])) == wanted[: len(set(read[:-1]))]
+
+
+def test_a_served_name_is_encoded(open_server: RunningServer):
+    response = open_server.post(CHAT, **BODIES[CHAT], **{"naïve": 1, "a b": 2, "c,d": 3})
+
+    assert response.headers[HEADER] == "a%20b, c%2Cd, na%C3%AFve"
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, "/tokenize", "/v1/responses/input_tokens"])
+def test_variables_that_the_template_does_not_read_are_reported(
+    open_server: RunningServer, path: str
+):
+    body = {CHAT: BODIES[CHAT], "/tokenize": {"messages": HI}}.get(path, {"input": "hi"})
+    given = {"nope": 1, "add_no": {"a": [None]}, "strange name": None}
+    response = open_server.post(path, **body, chat_template_kwargs=given)
+
+    assert response.status_code == 200, response.text
+    names = [f"chat_template_kwargs.{name}" for name in ("add_no", "nope", "strange%20name")]
+    assert response.headers[HEADER] == ", ".join(names)

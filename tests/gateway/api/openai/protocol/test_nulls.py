@@ -46,6 +46,7 @@ FORGIVING: list[tuple[str, dict[str, Any]]] = [
     (RESPONSES, {"input": [{"role": "user", "content": "a", "type": None}]}),
     (RESPONSES, {"input": [{"role": "user", "content": [], "type": "message"}]}),
 ]
+MISSING = "missing_required_parameter"
 UNFORGIVING: list[tuple[str, dict[str, Any], str, str]] = [
     (
         CHAT,
@@ -58,6 +59,26 @@ UNFORGIVING: list[tuple[str, dict[str, Any], str, str]] = [
         {"response_format": {"type": "json_schema", "json_schema": {"name": None, "x": None}}},
         "response_format.json_schema.name",
         "missing_required_parameter",
+    ),
+    *(
+        (path, {"response_format": {"type": "json_schema", **fields}}, param, MISSING)
+        for path in (CHAT, TEXT)
+        for fields, param in (
+            ({}, "response_format.json_schema"),
+            ({"json_schema": None}, "response_format.json_schema"),
+            ({"json_schema": None, "schema": None}, "response_format.json_schema"),
+            ({"json_schema": {"schema": {}}}, "response_format.json_schema.name"),
+            ({"json_schema": {"name": "n"}}, "response_format.json_schema.schema"),
+            ({"json_schema": {"name": "n", "schema": None}}, "response_format.json_schema.schema"),
+        )
+    ),
+    *(
+        (RESPONSES, {"text": {"format": {"type": "json_schema", **fields}}}, param, MISSING)
+        for fields, param in (
+            ({}, "text.format.name"),
+            ({"name": "n"}, "text.format.schema"),
+            ({"name": "n", "schema": None}, "text.format.schema"),
+        )
     ),
     (
         CHAT,

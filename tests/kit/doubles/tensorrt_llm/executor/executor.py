@@ -11,6 +11,7 @@ from ..facts import fact
 from .hosts import ProcessHost, ThreadHost
 from .messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
 from .result import RequestOutput
+from .utils import EngineDeadError
 
 WORKER_VARIABLE = "TENSORRT_LLM_DOUBLE_WORKER"
 
@@ -25,11 +26,16 @@ class Executor:
         self._stats: deque[dict[str, Any]] = deque(maxlen=max_stats)
         self._stats_came = threading.Condition()
         self._stats_wanted = config.iter_stats
+        self._capacity = _capacity(config)
         self._shutdown = False
         self._dead = False
         self._shutdown_block_s = shutdown_block_s
         self._unblocked = threading.Event()
         self._host = (ProcessHost if _in_process() else ThreadHost)(config, self._take)
+
+    @property
+    def kv_cache_capacity(self) -> dict[str, int]:
+        return self._capacity
 
     @property
     def worker_pid(self) -> int:
@@ -123,12 +129,23 @@ class Executor:
         """The worker is gone. Where nobody watches it, nobody who waits is told."""
         self._dead = True
         message = "Executor worker died unexpectedly"
-        self._errors.append(RuntimeError(message))
         if not fact("worker_is_watched"):
+            self._errors.append(RuntimeError(message))
             return
+        self._errors.append(EngineDeadError(message))
         self._deliver(
             [Response(i, [], is_final=True, error=message, fatal=True) for i in self._results]
         )
+
+
+def _capacity(config: WorkerConfig) -> dict[str, int]:
+    """Whole blocks, and what they hold."""
+    num_blocks = max(1, config.num_kv_tokens // config.tokens_per_block)
+    return {
+        "maxNumBlocks": num_blocks,
+        "tokensPerBlock": config.tokens_per_block,
+        "maxNumTokens": num_blocks * config.tokens_per_block,
+    }
 
 
 def _in_process() -> bool:

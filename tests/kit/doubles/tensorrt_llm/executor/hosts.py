@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from .messages import Batch, WorkerConfig
-from .worker import Worker
+from .worker.worker import Worker
 
 
 class _Died(BaseException):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..facts import fact
 from .messages import Response
-from .utils import RequestError
+from .utils import EngineDeadError, RequestError
 
 _REASONS = {
     "end_id": "stop",
@@ -112,7 +112,7 @@ class RequestOutput:
         if response.error is not None:
             # Without the flag, who iterates again waits for ever.
             self._done = fact("errors_end_a_result")
-            raise (RuntimeError if response.fatal else RequestError)(response.error)
+            raise (EngineDeadError if response.fatal else RequestError)(response.error)
         executor = self._executor()
         if executor is not None:
             executor.raise_background_error()

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from .messages import Batch
-from .worker import Worker
+from .worker.worker import Worker
 
 
 class _Pipe:

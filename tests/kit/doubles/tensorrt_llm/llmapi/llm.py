@@ -163,6 +163,11 @@ class LLM:
         )
         return result
 
+    def get_kv_cache_capacity(self) -> dict[str, int]:
+        """How much the KV cache on the GPU holds; known before the first request."""
+        assert self._executor is not None
+        return self._executor.kv_cache_capacity
+
     def get_stats(self, timeout: float | None = 2) -> list[dict[str, Any]]:
         """Records of iterations since the last call; needs `enable_iter_perf_stats`."""
         assert self._executor is not None
@@ -330,6 +335,10 @@ def _guide(guided: Any) -> tuple[str, Any] | None:
         if getattr(guided, name):
             return name, getattr(guided, name)
     return ("json_object", None) if guided.json_object else None
+
+
+if not fact("get_kv_cache_capacity"):
+    del LLM.get_kv_cache_capacity
 
 
 def _shutdown_at_exit(reference: "weakref.ref[LLM]") -> None:

@@ -52,7 +52,7 @@ KvCacheConfig = config_class(
         "dtype": (str, "auto"),
         "mamba_ssm_cache_dtype": (str, "auto"),
         "tokens_per_block": (int, 32),
-        "use_kv_cache_manager_v2": (bool, False),
+        "use_kv_cache_manager_v2": (bool | Literal["auto"], False),
         "max_util_for_resume": (float, 0.95),
     },
     _KvCacheBase,

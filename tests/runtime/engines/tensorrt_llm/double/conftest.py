@@ -26,15 +26,20 @@ def double(request: pytest.FixtureRequest) -> Iterator[Double]:
 
 
 @pytest.fixture
-def start(double: Double, tmp_path: Path) -> Iterator[Start]:
-    """Makes an LLM of a plan and arguments; all are shut down at the end."""
+def start(double: Double, tmp_path: Path, tokenizer_text: str) -> Iterator[Start]:
+    """Makes an LLM of a plan and arguments; all are shut down at the end. With `speaks` it has a
+    tokenizer, so that answers are text, and a second end token, 300."""
     made: list[Any] = []
+    config = {"vocab_size": VOCAB, "eos_token_id": EOS, "max_position_embeddings": 1024}
+    (tmp_path / "config.json").write_text(json.dumps(config))
 
-    def start(plan: dict[str, Any] | None = None, **arguments: Any) -> Any:
-        config = {"vocab_size": VOCAB, "eos_token_id": EOS, "max_position_embeddings": 1024}
-        (tmp_path / "config.json").write_text(json.dumps(config))
+    def start(plan: dict[str, Any] | None = None, *, speaks: bool = False, **arguments: Any) -> Any:
         (tmp_path / "double.json").write_text(json.dumps(plan or {}))
-        made.append(double.LLM(tmp_path, **{"skip_tokenizer_init": True, **arguments}))
+        if speaks:
+            (tmp_path / "tokenizer.json").write_text(tokenizer_text)
+            ends = {"eos_token_id": [END_OF_TEXT, 300]}
+            (tmp_path / "generation_config.json").write_text(json.dumps(ends))
+        made.append(double.LLM(tmp_path, **{"skip_tokenizer_init": not speaks, **arguments}))
         return made[-1]
 
     yield start
@@ -56,12 +61,3 @@ def tokenizer_text() -> str:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<end>"])
     return tokenizer.to_str()
-
-
-@pytest.fixture
-def start_with_tokenizer(start: Start, tmp_path: Path, tokenizer_text: str) -> Start:
-    """The same with a tokenizer, so that answers are text; a second end token is 300."""
-    (tmp_path / "tokenizer.json").write_text(tokenizer_text)
-    ends = {"eos_token_id": [END_OF_TEXT, 300]}
-    (tmp_path / "generation_config.json").write_text(json.dumps(ends))
-    return lambda plan=None, **arguments: start(plan, skip_tokenizer_init=False, **arguments)

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,10 +25,10 @@ class Double:
     def __init__(self, release: str) -> None:
         package = sys.modules[NAME]
         self.release = release
-        self.version = package.__version__
         self.LLM = package.LLM
         self.SamplingParams = package.SamplingParams
         self.llmapi = importlib.import_module(f"{NAME}.llmapi")
+        self.executor = importlib.import_module(f"{NAME}.executor")
         self.facts = importlib.import_module(f"{NAME}.facts")
         self.token_maker = importlib.import_module(f"{NAME}.token_maker")
         self.plan = importlib.import_module(f"{NAME}.plan")
@@ -42,9 +42,6 @@ class Double:
             return False
         return True
 
-    def fact(self, name: str) -> Any:
-        return self.facts.fact(name)
-
     def params(self, **fields: Any) -> Any:
         fields = {"end_id": EOS, "detokenize": False, **fields}
         return self.SamplingParams(**fields)
@@ -57,6 +54,13 @@ class Double:
         """What is said to a prompt under these parameters."""
         return (await llm.generate_async(prompt, self.params(**fields))).outputs[0]
 
+    async def tokens(self, llm: Any, prompt: list[int] = PROMPT, **fields: Any) -> list[int]:
+        return list((await self.output(llm, prompt, **fields)).token_ids)
+
+
+Probe = Callable[[Double, Start], Awaitable[Any]]
+"""Tries a behaviour and returns what it has seen."""
+
 
 @contextmanager
 def loaded(release: str) -> Iterator[Double]:
@@ -64,6 +68,24 @@ def loaded(release: str) -> Iterator[Double]:
     with double_of(release):
         importlib.import_module(NAME)
         yield Double(release)
+
+
+def error_of(call: Callable[[], Any]) -> tuple[str, str]:
+    """The class and the text of the exception that a call raises; two empty ones for none."""
+    try:
+        call()
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "", ""
+
+
+async def awaited_error(awaitable: Awaitable[Any]) -> tuple[str, str]:
+    """The same of what is awaited."""
+    try:
+        await awaitable
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return "", ""
 
 
 async def stream(result: Any) -> list[list[int]]:

@@ -135,3 +135,17 @@ def test_engines_that_are_built_have_their_own_sizes(tmp_path: Path):
     built = Checkpoint(tmp_path, BuiltLimits(1024, 8, 2048))
 
     assert fill_settings(config_of(), built, gpus(EMPTY)) == config_of()
+
+
+def awq_folder(path: Path) -> Checkpoint:
+    quantization = {"quantization": {"quant_algo": "W4A16_AWQ", "group_size": 128}}
+    (path / "hf_quant_config.json").write_text(json.dumps(quantization), encoding="utf-8")
+    return folder_of(path, 500_000_000)
+
+
+def test_awq_on_rtx_blackwell_starts_with_late_kernels_alone(tmp_path: Path):
+    card = FakeGpu("NVIDIA GeForce RTX 5070", free=int(11.5 * GIB), compute_capability=(12, 0))
+    checkpoint = awq_folder(tmp_path)
+    with pytest.raises(SetupError, match=r"int4_awq cannot run on rtx-5070.*candidate of 1\.3"):
+        fill_settings(config_of(), checkpoint, gpus(card), "stable")
+    assert fill_settings(config_of(), checkpoint, gpus(card), "late").max_model_len == 40_960

@@ -22,6 +22,7 @@ from runtime.engines.tensorrt_llm.setup.options import Sizes, build_arguments, f
 from runtime.engines.tensorrt_llm.setup.package import load_package
 from runtime.errors import ModelFileError, SetupError
 from tests.kit.models.tensorrt_model import write_tensorrt_model
+from tests.kit.tensorrt_double import LATE, STABLE
 
 only = pytest.mark.parametrize
 
@@ -55,7 +56,7 @@ def test_the_defaults_are_what_the_package_takes(release: str) -> None:
     assert made.cuda_graph_config.max_batch_size == 24
     assert made.enable_iter_perf_stats
     assert getattr(made.scheduler_config, "waiting_queue_policy", None) == (
-        None if release == "1.2" else "priority"
+        None if release == STABLE else "priority"
     )
     assert "sampler_type" not in arguments
 
@@ -147,7 +148,7 @@ def test_speculation(
 
 
 def test_the_sampler_in_cpp_is_refused_where_it_is_gone(release: str) -> None:
-    if release == "1.4":
+    if release == LATE:
         with pytest.raises(SetupError, match=r"engine\.tensorrt_llm\.sampler: the installed"):
             build({"sampler": "trtllm"})
     else:
@@ -161,12 +162,13 @@ def test_the_sampler_in_cpp_is_refused_where_it_is_gone(release: str) -> None:
         ({"max_batch_size": 4}, "extra.max_batch_size has a setting of its own: engine.max_num_s"),
         ({"model": "x"}, "extra.model has a setting of its own: model.name_or_path"),
         ({"skip_tokenizer_init": True}, "extra.skip_tokenizer_init cannot be set"),
+        ({"generation_config": "auto"}, "extra.generation_config cannot be set"),
         ({"kv_cache_config": {"foo": 1}}, "extra.kv_cache_config.foo: the installed"),
         ({"kv_cache_config": {"dtype": "x", "use_uvm": "?"}}, "extra.kv_cache_config"),
         ({"kv_cache_config": 3}, "extra.kv_cache_config: expected a table"),
     ],
 )
-@only("release", ["1.2", "1.4"], indirect=True)
+@only("release", [STABLE, LATE], indirect=True)
 def test_a_wrong_extra_is_refused_with_its_path(
     release: str, extra: dict[str, Any], expected: str
 ) -> None:
@@ -175,7 +177,7 @@ def test_a_wrong_extra_is_refused_with_its_path(
     assert f"engine.tensorrt_llm.{expected}" in str(raised.value)
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE], indirect=True)
 def test_what_a_release_lacks_is_dropped_or_refused(release: str) -> None:
     """`max_util_for_resume` came later; nothing of ours needs it."""
     with pytest.raises(SetupError, match=r"extra\.kv_cache_config\.max_util_for_resume"):
@@ -183,7 +185,7 @@ def test_what_a_release_lacks_is_dropped_or_refused(release: str) -> None:
     assert "scheduler_config" in build()
 
 
-@only("release", ["1.2"], indirect=True)
+@only("release", [STABLE], indirect=True)
 def test_reuse_of_prompts_follows_the_one_setting_for_it(release: str) -> None:
     assert not build(prefix_caching="off")["kv_cache_config"].enable_block_reuse
     assert build(prefix_caching="per_tenant")["kv_cache_config"].enable_block_reuse
@@ -220,8 +222,10 @@ def test_a_folder_of_engines_is_loaded_by_its_own_class_or_refused(
 ) -> None:
     checkpoint = read_checkpoint(str(write_engines(tmp_path / "engines")))
     assert checkpoint.built == BuiltLimits(512, 16, 1024)
-    if release != "1.2":
-        with pytest.raises(SetupError, match=r"folder of TensorRT engines.*releases after 1\.2"):
+    if release == LATE:
+        with pytest.raises(
+            SetupError, match=r"folder of TensorRT engines.*late candidates of 1\.3"
+        ):
             load_package(legacy=True)
         return
     package = load_package(legacy=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import logits_tensor
-from ..token_maker import TokenMaker
-from .messages import EngineRequest, WorkerConfig
+from ...tensor import logits_tensor
+from ...token_maker import TokenMaker
+from ..messages import EngineRequest, WorkerConfig
 
 _MOST_LIKELY = 64
 _NEGLIGIBLE = 15.0
@@ -61,6 +61,8 @@ class Sampler:
     def process_piece(self, sequence: Any) -> None:
         """What the logits processors do to the logits of a piece of the prompt, which nobody needs:
         they are called for each piece, with the whole prompt."""
+        if not sequence.request.logits_processors:
+            return
         candidates = self._maker.candidates(sequence.cursor, sequence.num_tokens)
         self._process(self._maker.logits(candidates), sequence)
 
@@ -107,9 +109,14 @@ class Sampler:
         return [(int(token), float(logits[token])) for token in best]
 
     def _process(self, logits: np.ndarray, sequence: Any) -> None:
+        """Processors are left out while a paused answer is read again, and for the token that
+        follows. With the overlap scheduler they do not see the newest token yet."""
         request = sequence.request
+        if sequence.is_read_again:
+            return
         tensor = logits_tensor(logits)
-        seen = [[*request.prompt_token_ids, *sequence.tokens]]
+        known = sequence.tokens[:-1] if self._config.overlap_scheduler else sequence.tokens
+        seen = [[*request.prompt_token_ids, *known]]
         for processor in request.logits_processors:
             processor(request.client_id, tensor, seen, None, request.client_id)
 

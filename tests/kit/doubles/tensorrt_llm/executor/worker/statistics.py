@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .messages import WorkerConfig
+from ..messages import WorkerConfig
 from .prefix_cache import PrefixCache
 
 
@@ -13,6 +13,7 @@ def iteration_record(
     num_scheduled: int,
     num_generating: int,
     num_reserved: int,
+    num_paused: int,
     tokens_per_step: int,
     cache: PrefixCache,
 ) -> dict[str, Any]:
@@ -25,7 +26,10 @@ def iteration_record(
             "usedNumBlocks": used,
             "tokensPerBlock": config.tokens_per_block,
         },
-        "inflightBatchingStats": {"numScheduledRequests": num_scheduled},
+        "inflightBatchingStats": {
+            "numScheduledRequests": num_scheduled,
+            "numPausedRequests": num_paused,
+        },
     }
     if tokens_per_step > 1:
         num_drafted = (tokens_per_step - 1) * num_generating

@@ -11,12 +11,13 @@ from typing import Protocol
 
 import msgspec
 
-from ..plan import AT_START, Fault, Plan, strikes
-from ..token_maker import TokenMaker
-from .guided import Guide, GuideError, make_guide
-from .messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
+from ...plan import AT_START, Plan, strikes
+from ...token_maker import TokenMaker
+from ..messages import Batch, Cancel, Die, EngineRequest, Response, WorkerConfig
+from .guides import Guide, GuideError, make_guide
 from .prefix_cache import PrefixCache
 from .sampler import Sampler
+from .sequence import Sequence
 from .statistics import iteration_record
 
 CUDA_ERROR = "CUDA error: an illegal memory access was encountered"
@@ -35,45 +36,6 @@ class Host(Protocol):
     def hang(self) -> None: ...
 
 
-class Sequence:
-    """One answer in the making. `unsent` and `logprobs` are what no response has carried yet."""
-
-    __slots__ = (
-        "cached_tokens",
-        "cursor",
-        "faults",
-        "finish_reason",
-        "guide",
-        "iteration",
-        "logprobs",
-        "plain",
-        "prefill_left",
-        "prompt_logprobs",
-        "request",
-        "tokens",
-        "unsent",
-    )
-
-    def __init__(self, request: EngineRequest, maker: TokenMaker) -> None:
-        self.request = request
-        self.cursor = maker.read([*request.adapter.encode(), *request.prompt_token_ids])
-        self.tokens: list[int] = []
-        self.unsent: list[int] = []
-        self.logprobs: list[dict[int, tuple[float, int]]] = []
-        self.prompt_logprobs: list[dict[int, tuple[float, int]]] | None = None
-        self.plain = False
-        self.guide: Guide | None = None
-        self.faults: tuple[Fault, ...] = ()
-        self.prefill_left = 0
-        self.cached_tokens = 0
-        self.iteration = 0
-        self.finish_reason: str | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.request.prompt_token_ids) + len(self.tokens)
-
-
 class Worker:
     """Owns everything that runs. `run` returns when it is told to stop."""
 
@@ -87,7 +49,7 @@ class Worker:
         self._faults = tuple(f for f in self._plan.faults if f.kind not in AT_START)
         self._waiting: deque[EngineRequest] = deque()
         self._running: list[Sequence] = []
-        self._reserved: dict[int, int] = {}
+        self._paused: deque[Sequence] = deque()
         self._responses: list[Response] = []
         self._poison: str | None = None
         self._iteration = 0
@@ -99,7 +61,7 @@ class Worker:
             self._host.send(Batch(self._responses))
 
     def _receive(self) -> bool:
-        idle = not (self._running or self._waiting or self._responses)
+        idle = not (self._running or self._paused or self._waiting or self._responses)
         for message in self._host.receive(block=idle):
             if message is None:
                 return False
@@ -129,6 +91,7 @@ class Worker:
         if self._plan.step_ms:
             time.sleep(self._plan.step_ms / 1000)
         self._iteration += 1
+        self._pause_what_has_no_room()
         self._admit()
         budget = self._config.max_num_tokens
         num_context = num_generating = 0
@@ -145,30 +108,57 @@ class Worker:
                 budget -= 1
                 num_generating += 1
             self._advance(sequence)
-        self._running = [s for s in self._running if s.finish_reason is None]
+        self._forget_finished()
         self._send(num_context, num_generating)
 
     def _admit(self) -> None:
-        while self._waiting:
-            request = self._waiting[0]
-            if self._poison is not None:
-                self._waiting.popleft()
-                self._fail(request.client_id, self._poison)
-                continue
-            running = len(self._running)
-            if running and running >= self._config.max_batch_size:
+        """What was paused goes on before anything new begins."""
+        if self._poison is not None:
+            self._refuse(self._poison)
+        while self._paused and self._has_room(self._need(self._paused[0])):
+            self._resume(self._paused.popleft())
+        while self._waiting and not self._paused:
+            if not self._has_room(self._need(self._waiting[0])):
                 return
-            if running and not self._fits(request):
-                return
-            self._waiting.popleft()
-            self._start(request)
+            self._start(self._waiting.popleft())
 
-    def _fits(self, request: EngineRequest) -> bool:
-        return sum(self._reserved.values()) + self._need(request) <= self._config.num_kv_tokens
+    def _refuse(self, message: str) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            self._fail(request.client_id, message)
 
-    def _need(self, request: EngineRequest) -> int:
-        answer = request.max_tokens if self._config.reserve_whole else 1
-        return len(request.prompt_token_ids) + answer
+    def _has_room(self, num_tokens: int) -> bool:
+        if not self._running:
+            return True
+        is_full = len(self._running) >= self._config.max_batch_size
+        return not is_full and self._num_reserved + num_tokens <= self._config.num_kv_tokens
+
+    def _need(self, waiting: EngineRequest | Sequence) -> int:
+        """Tokens of the cache: for the whole answer, or, where answers may be paused, for what is
+        there and for the next step."""
+        request = waiting.request if isinstance(waiting, Sequence) else waiting
+        if self._config.reserve_whole:
+            return len(request.prompt_token_ids) + request.max_tokens
+        known = (
+            waiting.num_tokens if isinstance(waiting, Sequence) else len(request.prompt_token_ids)
+        )
+        return known + self._plan.tokens_per_step
+
+    @property
+    def _num_reserved(self) -> int:
+        return sum(self._need(sequence) for sequence in self._running)
+
+    def _pause_what_has_no_room(self) -> None:
+        """The last ones that have begun give way. One alone goes on."""
+        while len(self._running) > 1 and self._num_reserved > self._config.num_kv_tokens:
+            self._paused.appendleft(self._running.pop())
+
+    def _resume(self, sequence: Sequence) -> None:
+        """Prompt and answer are read as one prompt, and the grammar begins anew."""
+        sequence.guide = make_guide(sequence.request, self._config, self._maker.eos_token_id)
+        sequence.prefill_left = sequence.num_tokens
+        sequence.is_read_again = True
+        self._running.append(sequence)
 
     def _start(self, request: EngineRequest) -> None:
         try:
@@ -179,7 +169,6 @@ class Worker:
         cached = 0
         if self._config.enable_block_reuse:
             cached = self._cache.match(request.prompt_token_ids, request.cache_salt)
-        self._reserved[request.client_id] = self._need(request)
         self._running.append(self._sequence(request, guide, cached))
 
     def _sequence(self, request: EngineRequest, guide: Guide | None, cached: int) -> Sequence:
@@ -202,7 +191,7 @@ class Worker:
         if not self._config.chunked_prefill and chunk < sequence.prefill_left:
             return 0
         sequence.prefill_left -= chunk
-        if chunk and sequence.prefill_left and sequence.request.logits_processors:
+        if chunk and sequence.prefill_left:
             self._sampler.process_piece(sequence)
         if not sequence.prefill_left and self._config.enable_block_reuse:
             request = sequence.request
@@ -238,6 +227,7 @@ class Worker:
                 return None
             if sequence.guide is not None:
                 sequence.guide.push(token)
+        sequence.is_read_again = False
         self._maker.push(sequence.cursor, token)
         sequence.tokens.append(token)
         sequence.unsent.append(token)
@@ -268,7 +258,6 @@ class Worker:
         if reason == "end_id" and not self._config.eos_in_token_ids:
             sequence.unsent.pop()
             del sequence.logprobs[-1:]
-        self._reserved.pop(sequence.request.client_id, None)
         self._respond(sequence, is_final=True)
 
     def _respond(self, sequence: Sequence, *, is_final: bool = False) -> None:
@@ -286,7 +275,6 @@ class Worker:
         )
         sequence.unsent = []
         sequence.logprobs = []
-        sequence.prompt_logprobs = None
 
     def _send(self, num_context: int, num_generating: int) -> None:
         stats = None
@@ -296,7 +284,8 @@ class Worker:
                 iteration=self._iteration,
                 num_scheduled=num_context + num_generating,
                 num_generating=num_generating,
-                num_reserved=sum(self._reserved.values()),
+                num_reserved=self._num_reserved,
+                num_paused=len(self._paused),
                 tokens_per_step=self._plan.tokens_per_step,
                 cache=self._cache,
             )
@@ -304,25 +293,32 @@ class Worker:
             responses, self._responses = self._responses, []
             self._host.send(Batch(responses, stats))
 
-    def _cancel(self, client_id: int) -> None:
-        running = [s for s in self._running if s.request.client_id == client_id]
-        for sequence in running:
-            self._finish(sequence, "cancelled")
+    @property
+    def _begun(self) -> list[Sequence]:
+        return [s for s in (*self._running, *self._paused) if s.finish_reason is None]
+
+    def _forget_finished(self) -> None:
         self._running = [s for s in self._running if s.finish_reason is None]
+        self._paused = deque(s for s in self._paused if s.finish_reason is None)
+
+    def _cancel(self, client_id: int) -> None:
+        for sequence in self._begun:
+            if sequence.request.client_id == client_id:
+                self._finish(sequence, "cancelled")
+        self._forget_finished()
         for request in [r for r in self._waiting if r.client_id == client_id]:
             self._waiting.remove(request)
             self._responses.append(Response(client_id, [], "cancelled", is_final=True))
 
     def _fail(self, client_id: int, message: str) -> None:
-        for sequence in self._running:
+        for sequence in self._begun:
             if sequence.request.client_id == client_id:
                 sequence.finish_reason = "failed"
-        self._reserved.pop(client_id, None)
         self._responses.append(Response(client_id, [], is_final=True, error=message))
 
     def _fail_all(self, message: str) -> None:
-        for client_id in {s.request.client_id for s in self._running if not s.finish_reason}:
-            self._fail(client_id, message)
+        for sequence in self._begun:
+            self._fail(sequence.request.client_id, message)
 
     def _strike(self, sequence: Sequence) -> None:
         for fault in sequence.faults:

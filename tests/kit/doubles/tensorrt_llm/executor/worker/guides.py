@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import llguidance
 import numpy as np
 
-from ..tokenizer import load_tokenizer
+from ...tokenizer import load_tokenizer
+from ..messages import EngineRequest, WorkerConfig
 from .instance import Unsupported, instance_of_regex, instance_of_schema
-from .messages import EngineRequest, WorkerConfig
 
 
 class GuideError(Exception):
@@ -79,6 +79,8 @@ def make_guide(
     kind, value = request.guide
     if kind == "structural_tag" and config.guided_backend != "xgrammar":
         raise GuideError(f"structural_tag is not supported by {config.guided_backend}")
+    if isinstance(value, bool):
+        raise GuideError(f"TypeError: the {kind} guide must be a dict or a str, not bool")
     assert config.tokenizer is not None, "checked when the LLM was made"
     assert eos_token_id is not None, "a model that never ends cannot be guided"
     if kind == "structural_tag":

@@ -1,0 +1,1 @@
+"""What the programs share: their options, their streams, and how they end."""

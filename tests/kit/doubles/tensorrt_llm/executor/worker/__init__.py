@@ -1,0 +1,1 @@
+"""The worker: what the engine does with its requests, iteration by iteration."""
