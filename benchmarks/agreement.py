@@ -24,7 +24,6 @@ from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target
 from convert.source.gguf import GGUFSource, open_source
 from runtime.models.gguf import GGUFValue
-from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
 from runtime.tokenizers.load import load_tokenizer
 
 Logits = npt.NDArray[np.float32]
@@ -94,7 +93,9 @@ def _values(source: GGUFSource, name: str) -> Logits:
 
 def llama_cpp_logits(path: Path, token_ids: list[int], num_threads: int = 2) -> Logits:
     """The logits at each position, shape (positions, vocabulary), with a cache in float32."""
-    llama_cpp = load_llama_cpp()
+    import llama_cpp  # its release for this project, with caches in float32
+
+    llama_cpp.llama_backend_init()
     model_params = llama_cpp.llama_model_default_params()
     model_params.use_extra_bufts = False  # repacked weights crash on some virtual machines
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)

@@ -61,9 +61,10 @@ def bare(model_path: str) -> BareLoop:
     return BareLoop(model_path, num_threads=1, extra_bufts=False)
 
 
-@pytest.fixture
-def engine(model_path: str, tokenizer: Tokenizer, monkeypatch):
-    settings = LlamaCppConfig(num_threads=1, use_extra_bufts=False)
+@pytest.fixture(params=["llama.cpp"])
+def engine(request, model_path: str, tokenizer: Tokenizer, monkeypatch):
+    """On the library that the fixture's parameter names."""
+    settings = LlamaCppConfig(library=request.param, num_threads=1, use_extra_bufts=False)
     engine = LlamaCppEngine(
         EngineConfig(llama_cpp=settings, num_kv_tokens=2048), model_path, tokenizer
     )
@@ -86,6 +87,29 @@ def generate(engine, prompts: list[list[int]]) -> list[list[int]]:
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
     return logits - np.logaddexp.reduce(logits.astype(np.float64))
+
+
+@pytest.mark.parametrize("engine", ["ik_llama.cpp"], indirect=True)
+def test_both_libraries_compute_the_same_within_rounding(engine, bare, tokenizer):
+    """Until answers part at two tokens that are about as likely: the mean divergence is that of
+    activations in 8 bits."""
+    prompts = [tokenizer.encode(text, add_special=True, parse_special=True) for text in PROMPTS]
+    ours = generate(engine, prompts)
+    theirs, expected = bare.trace(prompts, NUM_TOKENS)
+
+    divergences = []
+    for number, recorder in enumerate(Recorder.created):
+        for position, (mine, reference) in enumerate(
+            zip(recorder.rows, expected[number], strict=True)
+        ):
+            right = log_probabilities(reference)
+            difference = right - log_probabilities(mine)
+            divergences.append(float((np.exp(right) * difference).sum()))
+            if ours[number][position] != theirs[number][position]:
+                break
+    assert len(divergences) > len(PROMPTS) * NUM_TOKENS / 2
+    assert np.mean(divergences) < 0.005
+    assert max(divergences) < 0.05
 
 
 @pytest.mark.parametrize("count", [1, len(PROMPTS)])

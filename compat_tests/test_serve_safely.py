@@ -15,6 +15,7 @@ from tests.kit.api_keys import write_keys
 from tests.kit.certificates import Certificate, make_certificate
 from tests.kit.chat.answers import CHAT, HI
 from tests.kit.command_line import ADMIN, SCRIPTED, lockgate, posix, served
+from tests.kit.raw_http import error_code
 from tests.kit.serving import PATIENCE
 
 SECRET = "xyzzy plugh"
@@ -49,8 +50,12 @@ def test_it_serves_over_tls(tmp_path: Path, certificate: Certificate):
     with served(tmp_path, *options, verify=trust) as server:
         assert str(server.http.base_url).startswith("https://")
         assert server.http.get("/v1/models").status_code == 200
-        with pytest.raises(httpx.HTTPError):
-            httpx.get(str(server.http.base_url).replace("https", "http") + "/health/live")
+        plain = httpx.get(str(server.http.base_url).replace("https", "http") + "/health/live")
+        assert (plain.status_code, error_code(plain.content)) == (400, "https_required")
+        options = ("--port", str(server.http.base_url.port), "--message", "hi")
+        found = lockgate(tmp_path, "chat", *options, LOCKGATE_API_KEY=ADMIN)
+        assert (found.returncode, found.stdout) == (2, "")
+        assert "https://" in found.stderr
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1"])

@@ -14,6 +14,7 @@
     ├── EngineFatal                the engine's process must end: nothing in it can be trusted
     └── SetupError                 the machine, a file or a setting is wrong; a person must act
         ├── MissingExtra           an optional package is not installed; names the extra
+        ├── LibraryUnusable        a llama.cpp library is missing, or is not as declared
         ├── ModelNotFound          no such name in the catalogue and no such file
         ├── ModelFileError         a model file is unreadable, corrupt or not what it should be
         └── PullError              no source could deliver the model
@@ -135,6 +136,10 @@ class MissingExtra(SetupError):
         )
         self.package = package
         self.extra = extra
+
+
+class LibraryUnusable(SetupError):
+    """A llama.cpp library is missing, cannot be loaded, or is not as declared."""
 
 
 class ModelNotFound(SetupError):

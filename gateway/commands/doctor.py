@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings) -> Report:
-    """Examines this machine. Takes a second or two, because llama_cpp is really imported."""
+    """Examines this machine. Takes seconds the first time: libraries compute a small model."""
     store = open_store(settings)
     cores = cores_allowed()
     driver = _examine_driver()

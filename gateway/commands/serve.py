@@ -134,8 +134,8 @@ def _check_engine(settings: Settings) -> None:
         return
     find_model(settings)
     kind = ENGINES[settings.engine.name]
-    if kind.module and not _installed(kind.module):
-        raise MissingExtra(kind.package, kind.extra)
+    if kind.packages and not any(_installed(each.module) for each in kind.packages):
+        raise MissingExtra(kind.packages[0].name, kind.extra)
 
 
 def _installed(module: str) -> bool:

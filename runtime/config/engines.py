@@ -5,26 +5,31 @@ A new engine needs an entry here, its name and its section in `runtime.config.en
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from runtime.config.engine import EngineName
 
 
+class EnginePackage(NamedTuple):
+    """A Python package that an engine stands on: its module, and its name for people and `pip`."""
+
+    module: str
+    name: str
+
+
 class EngineKind(Struct, frozen=True, kw_only=True):
     """What an engine needs, known without starting it.
 
     `model_form` is the form of the models that it loads; "any" is for an engine that needs a
-    tokenizer at most. `module` is the Python module that must be installed, which `package` names
-    for people and the extra `extra` of this project installs; "" for none. An engine that
-    `grows_while_serving` takes more GPU memory after it has loaded the model. `start_advice` is for
-    people whose engine hangs while it starts.
+    tokenizer at most. One of `packages` must be installed, if there are any; the extra `extra` of
+    this project installs the first. An engine that `grows_while_serving` takes more GPU memory
+    after it has loaded the model. `start_advice` is for people whose engine hangs while it starts.
     """
 
     model_form: Literal["gguf", "folder", "any"]
-    module: str = ""
-    package: str = ""
+    packages: tuple[EnginePackage, ...] = ()
     extra: str = ""
     grows_while_serving: bool = False
     start_advice: str = ""
@@ -32,12 +37,16 @@ class EngineKind(Struct, frozen=True, kw_only=True):
 
 ENGINES: Mapping[EngineName, EngineKind] = {
     "llama_cpp": EngineKind(
-        model_form="gguf", module="llama_cpp", package="llama-cpp-python", extra="cpu"
+        model_form="gguf",
+        packages=(
+            EnginePackage("ik_llama_cpp", "ik-llama-cpp-python"),
+            EnginePackage("llama_cpp", "llama-cpp-python"),
+        ),
+        extra="cpu",
     ),
     "tensorrt_llm": EngineKind(
         model_form="folder",
-        module="tensorrt_llm",
-        package="TensorRT-LLM",
+        packages=(EnginePackage("tensorrt_llm", "TensorRT-LLM"),),
         extra="tensorrt",
         grows_while_serving=True,
         start_advice=(

@@ -60,15 +60,24 @@ def _needed(config: EngineConfig) -> dict[str, str]:
     return {}
 
 
-CAUTION = "engine.llama_cpp.use_extra_bufts = false"
-"""The setting that `cautious` changes, in the words of the settings file."""
+CAUTION = (
+    'engine.llama_cpp.library = "cautious", engine.llama_cpp.use_extra_bufts = false,'
+    " engine.llama_cpp.repack_tensors = false"
+)
+"""The settings that `cautious` changes, in the words of the settings file."""
 
 
 def cautious(config: EngineConfig) -> EngineConfig | None:
     """The settings to try after an engine died of a signal while it loaded; None if there are
     none. Kernels for the newest instruction sets are the usual cause: a virtual machine may show
     AMX and not carry it."""
-    if config.name != "llama_cpp" or config.llama_cpp.use_extra_bufts != "auto":
+    old = config.llama_cpp
+    llama_cpp = msgspec.structs.replace(
+        old,
+        library="cautious" if old.library == "auto" else old.library,
+        use_extra_bufts=False if old.use_extra_bufts == "auto" else old.use_extra_bufts,
+        repack_tensors=False if old.repack_tensors == "auto" else old.repack_tensors,
+    )
+    if config.name != "llama_cpp" or llama_cpp == old:
         return None
-    llama_cpp = msgspec.structs.replace(config.llama_cpp, use_extra_bufts=False)
     return msgspec.structs.replace(config, llama_cpp=llama_cpp)

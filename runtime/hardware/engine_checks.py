@@ -1,22 +1,20 @@
 """Which engines can run on this machine, found out without starting one."""
 
-import importlib.util
 import platform
-import signal
 import subprocess
 import sys
 
+import msgspec
 from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.hardware.prerequisites.checks import check_machine
 from runtime.hardware.prerequisites.machine import Check, Machine, installed_version
 from runtime.hardware.readings import GpuSnapshot
-from runtime.processes import how_it_ended, was_cut_short
 from runtime.version import __version__
 
-_IMPORT_TIMEOUT = 60
-"""Seconds."""
+_CHECK_TIMEOUT = 300
+"""Seconds for the self-checks of all libraries."""
 
 
 class EngineReport(Struct, frozen=True, kw_only=True):
@@ -32,53 +30,47 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
 
 
+class _LibraryReport(Struct, frozen=True):
+    """What `python -m runtime.llama_library` says of a library."""
+
+    family: str
+    version: str
+    problem: str
+
+
 def examine_engines(
     driver: GpuSnapshot, config: EngineConfig, model: str
 ) -> tuple[EngineReport, ...]:
-    """A report on each engine. `config` and `model` are what is to be served. Takes a second or
-    two: llama.cpp is really imported."""
+    """A report on each engine. `config` and `model` are what is to be served. Takes seconds the
+    first time: llama.cpp computes."""
     return _examine_llama_cpp(), _examine_tensorrt_llm(driver, config, model), _SCRIPTED
 
 
 _SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
 _TENSORRT_LLM_ADVICE = "docs/tensorrt-llm.md has the installation, or use llama_cpp"
-_LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]' (it needs a C++ compiler)"
+_LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]'"
 
 
 def _examine_llama_cpp() -> EngineReport:
-    if importlib.util.find_spec("llama_cpp") is None:
-        return _llama_cpp_fails("the package llama-cpp-python is not installed")
-    # in a subprocess: a library built for another CPU kills the process that loads it
-    command = [sys.executable, "-c", "import llama_cpp; print(llama_cpp.__version__)"]
+    """In another process: a library built for another processor ends the process that loads it."""
+    command = [sys.executable, "-P", "-m", "runtime.llama_library"]
     try:
-        probe = subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=_IMPORT_TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        return _llama_cpp_fails(f"importing llama_cpp takes more than {_IMPORT_TIMEOUT} seconds")
-    if probe.returncode:
-        return _llama_cpp_fails(_import_problem(probe))
-    return EngineReport(name="llama_cpp", can_run=True, version=probe.stdout.strip())
+        probe = subprocess.run(command, capture_output=True, check=True, timeout=_CHECK_TIMEOUT)
+        reports = msgspec.json.decode(probe.stdout, type=list[_LibraryReport])
+    except (subprocess.SubprocessError, msgspec.DecodeError) as error:
+        return _llama_cpp_fails(f"its libraries cannot be examined: {error}")
+    if not reports:
+        return _llama_cpp_fails("no llama.cpp library is installed")
+    right = [f"{each.family} {each.version}" for each in reports if not each.problem]
+    if not right:
+        return _llama_cpp_fails(*(each.problem for each in reports))
+    return EngineReport(name="llama_cpp", can_run=True, version=", ".join(right))
 
 
-def _llama_cpp_fails(problem: str) -> EngineReport:
+def _llama_cpp_fails(*problems: str) -> EngineReport:
     return EngineReport(
-        name="llama_cpp", can_run=False, problems=(problem,), advice=_LLAMA_CPP_ADVICE
+        name="llama_cpp", can_run=False, problems=problems, advice=_LLAMA_CPP_ADVICE
     )
-
-
-def _import_problem(probe: subprocess.CompletedProcess[str]) -> str:
-    if was_cut_short(probe.returncode):
-        status = probe.returncode
-        end = signal.Signals(-status).name if status < 0 else how_it_ended(status)
-        return f"importing llama_cpp ends with {end}; it may be built for another CPU"
-    lines = probe.stderr.strip().splitlines() or ["no reason given"]
-    return f"importing llama_cpp fails: {lines[-1]}"
 
 
 def _examine_tensorrt_llm(driver: GpuSnapshot, config: EngineConfig, model: str) -> EngineReport:

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -47,15 +48,18 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True):
 
 def situation_of(engine: EngineName, model_path: str) -> Situation:
     """The situation of an engine that is to load this model here."""
-    package = ENGINES[engine].package
-    version = ""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        version = importlib.metadata.version(package)
+    library = ", ".join(_installed_packages(engine))
     size = 0
     with contextlib.suppress(OSError):
         size = os.stat(model_path).st_size
     model = f"{os.path.basename(model_path)} ({size} bytes)"
-    return Situation(machine=machine_identity(), library=f"{package} {version}", model=model)
+    return Situation(machine=machine_identity(), library=library, model=model)
+
+
+def _installed_packages(engine: EngineName) -> Iterator[str]:
+    for package in ENGINES[engine].packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield f"{package.name} {importlib.metadata.version(package.name)}"
 
 
 class Lessons:

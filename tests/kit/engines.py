@@ -1,5 +1,6 @@
 """Engines and their worker without a process: what they are made of, and their whole answers."""
 
+import os
 import time
 from typing import Any
 
@@ -16,7 +17,10 @@ from runtime.messages.wire import Ready, StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.worker.core import EngineCore
 
-ONE_THREAD = LlamaCppConfig(num_threads=1, use_extra_bufts=False)
+LLAMA_LIBRARY = os.environ.get("LLAMA_LIBRARY", "auto")
+"""Which library the tests of the embedded engine are run on, as in `engine.llama_cpp.library`."""
+
+ONE_THREAD = LlamaCppConfig(library=LLAMA_LIBRARY, num_threads=1, use_extra_bufts=False)
 """The same sums on every machine."""
 
 LIMITS = EngineLimits(

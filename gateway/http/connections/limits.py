@@ -24,6 +24,10 @@ PHRASES = {
     503: "Service Unavailable",
 }
 
+MAX_HEADERS = 1000
+"""Headers of a request. Each is handled by itself, so that many short ones take longer than a few
+long ones."""
+
 PARTING_SECONDS = 1.0
 """How long a client that still sends may take to read why the connection ends."""
 
@@ -118,6 +122,9 @@ class Limited(_Base):
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(400, "invalid_http", "What was sent is not a valid HTTP request.")
+
+    def refuse_headers(self) -> None:
+        self.refuse(431, "headers_too_large", f"There are more than {MAX_HEADERS} headers.")
 
     def refuse(self, status: int, code: str, message: str) -> None:
         """Answers input that is not a complete request, and closes the connection. Writes nothing

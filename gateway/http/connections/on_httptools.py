@@ -7,16 +7,12 @@ from typing import Any
 import httptools
 
 from gateway.http.connections.early_answers import close_after_early_answer
-from gateway.http.connections.limits import Limited
+from gateway.http.connections.limits import MAX_HEADERS, Limited
 from gateway.http.connections.targets import to_origin_form
 from gateway.http.connections.until_closed import end_by_closing
 
 MAX_PIPELINED = 16
 """Requests that a connection may send ahead of the answer that it waits for."""
-
-MAX_HEADERS = 1000
-"""Headers of a request. Each is handled by itself, so that many short ones take longer than a few
-long ones."""
 
 
 class OnHttpTools(Limited):
@@ -101,7 +97,7 @@ class OnHttpTools(Limited):
             self.refuse(400, "too_many_pipelined", message)
             return
         if len(self.headers or ()) > MAX_HEADERS:
-            self.refuse(431, "headers_too_large", f"There are more than {MAX_HEADERS} headers.")
+            self.refuse_headers()
             return
         if self._head_bytes <= limit:
             super().send_400_response(msg)

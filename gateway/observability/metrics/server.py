@@ -39,7 +39,11 @@ REASONS = (
 
 FAILURES = (
     (500, INTERNAL_ERROR),
-    *((status, code) for _, status, _, code in TABLE if status >= 500 and status != 503 and code),
+    *(
+        (status, code)
+        for _, status, kind, code in TABLE
+        if kind == "server_error" and status != 503 and code
+    ),
 )
 """Status and code of the server's own errors, refusals excluded."""
 

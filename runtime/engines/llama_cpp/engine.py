@@ -16,7 +16,7 @@ from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.engines.llama_cpp.sampling.top_k import Floats
 from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
-from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.engines.llama_cpp.weights import LlamaWeights, load_weights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
 from runtime.messages.engine import Capability, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
@@ -52,7 +52,7 @@ class LlamaCppEngine:
         weights: LlamaWeights | None = None,
     ) -> None:
         _check_settings(config)
-        self._weights = weights or LlamaWeights(config, model_path)
+        self._weights = weights or load_weights(config, model_path)
         self._tokenizer = tokenizer
         self._compiler = GrammarCompiler(tokenizer)
         self._grammars: dict[str, Future[Grammar]] = {}

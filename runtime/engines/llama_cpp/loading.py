@@ -6,7 +6,7 @@ from runtime.config.engine import EngineConfig
 from runtime.engines.base import Engine
 from runtime.engines.llama_cpp.embedding.encoder import EncoderEngine
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
-from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.engines.llama_cpp.weights import load_weights
 from runtime.messages.loading import Announce, tell_nobody
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -19,7 +19,7 @@ def create(
 ) -> Engine:
     """Load a model. Raises ModelFileError, SetupError."""
     announce("weights")
-    weights = LlamaWeights(config, model_path, partial(announce, "weights"))
+    weights = load_weights(config, model_path, partial(announce, "weights"))
     announce("warm_up")
     if weights.is_causal:
         return LlamaCppEngine(config, model_path, tokenizer, weights)

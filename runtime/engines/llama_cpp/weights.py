@@ -1,34 +1,25 @@
 """A model file that llama.cpp has loaded: weights, vocabulary, metadata. Contexts stand on it."""
 
-import ctypes
 import os
 import time
 from collections.abc import Callable
-from typing import Any, cast
 
-import llama_cpp
+import structlog
 
 from runtime.config.engine import EngineConfig
-from runtime.errors import ModelFileError
+from runtime.errors import ModelFileError, SetupError
 from runtime.hardware.allowance import cores_allowed, memory_allowed
+from runtime.llama_library.choice import Wish, usable_libraries
+from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
+from runtime.models.gguf import read_gguf
 
-LOG_LEVEL_ERROR = 4
-"""GGML_LOG_LEVEL_ERROR of ggml.h."""
+log = structlog.get_logger(__name__)
 
-_messages: list[str] = []
-
-
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    if level == LOG_LEVEL_ERROR:
-        _messages.append(text.decode(errors="replace").strip())
-        del _messages[:-5]
-
-
-def last_messages() -> list[str]:
-    """The last errors that llama.cpp has logged, at most five."""
-    return list(_messages)
+REPACKING_MEMORY = 2
+"""How many times the size of a model file must be available for "auto" to repack its weights: they
+then are in memory of the process's own, and the file may still be in the kernel's cache."""
 
 
 class LlamaWeights:
@@ -43,25 +34,23 @@ class LlamaWeights:
         self,
         config: EngineConfig,
         model_path: str,
+        library: LlamaLibrary,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._started = time.monotonic()
-        llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
+        self.library = library
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(config, model_path, on_progress)
+        self.model = _load(library, config, model_path, available, on_progress)
+        self.shape = self.library.shape(self.model)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
-        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
 
     def _bytes_in_memory(self) -> int:
         """The size of the weights that are not on a GPU."""
-        num_layers: int = llama_cpp.llama_model_n_layer(self.model)
-        on_gpu = min(self._num_gpu_layers / num_layers, 1.0)
-        return int(llama_cpp.llama_model_size(self.model) * (1 - on_gpu))
+        on_gpu = min(self._num_gpu_layers / self.shape.num_layers, 1.0)
+        return int(self.shape.num_bytes * (1 - on_gpu))
 
     @property
     def architecture(self) -> str:
@@ -76,17 +65,13 @@ class LlamaWeights:
 
     def metadata(self, key: str) -> str:
         """A number, flag or text of the file's metadata as text; "" if it is absent."""
-        buffer = ctypes.create_string_buffer(256)
-        size = llama_cpp.llama_model_meta_val_str(
-            self.model, key.encode(), buffer, ctypes.sizeof(buffer)
-        )
-        return buffer.value.decode(errors="replace") if size >= 0 else ""
+        return self.library.metadata(self.model, key)
 
     def describe(self) -> EngineInfo:
         """What runs here, for logs and `/health`; it has been loading until now."""
         return EngineInfo(
             engine="llama_cpp",
-            version=llama_cpp.__version__,
+            version=f"{self.library.family} {self.library.version}",
             device="cpu" if not self._num_gpu_layers else f"gpu ({self._num_gpu_layers} layers)",
             num_threads=self.num_threads,
             load_seconds=time.monotonic() - self._started,
@@ -94,38 +79,83 @@ class LlamaWeights:
 
     def close(self) -> None:
         """Free the weights."""
-        llama_cpp.llama_model_free(self.model)
+        self.library.free_model(self.model)
 
 
 def _load(
-    config: EngineConfig, model_path: str, on_progress: Callable[[float], None]
-) -> ctypes.c_void_p:
-    params = llama_cpp.llama_model_default_params()
-    params.progress_callback = _each_percent(on_progress)
-    params.n_gpu_layers = config.llama_cpp.num_gpu_layers
-    params.use_extra_bufts = config.llama_cpp.use_extra_bufts is not False
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
-    if not model:
-        detail = " ".join(_messages) or "llama.cpp gave no reason."
-        raise ModelFileError(f"llama.cpp cannot load {model_path}: {detail}")
-    return cast(ctypes.c_void_p, model)
+    library: LlamaLibrary,
+    config: EngineConfig,
+    model_path: str,
+    available: int,
+    on_progress: Callable[[float], None],
+) -> LoadedModel:
+    settings = config.llama_cpp
+    fits = REPACKING_MEMORY * os.path.getsize(model_path) <= available
+    repacks = library.traits.can_repack and settings.repack_tensors == "auto" and fits
+    options = ModelOptions(
+        num_gpu_layers=settings.num_gpu_layers,
+        use_extra_bufts=settings.use_extra_bufts is not False,
+        repack_tensors=repacks or settings.repack_tensors is True,
+    )
+    model = library.load_model(model_path, options, _each_percent(on_progress))
+    if model is None:
+        detail = " ".join(library.last_messages()) or f"{library.family} gave no reason."
+        raise ModelFileError(f"{library.family} cannot load {model_path}: {detail}")
+    return model
 
 
-def _each_percent(on_progress: Callable[[float], None]) -> Any:
-    """A callback for llama.cpp that goes on loading and tells of each percent once."""
+def _each_percent(on_progress: Callable[[float], None]) -> Callable[[float], None]:
+    """Tells of each percent once."""
     told = -1
 
-    def on_share(share: float, _user_data: ctypes.c_void_p) -> bool:
+    def on_share(share: float) -> None:
         nonlocal told
         if (percent := int(100 * share)) > told:
             told = percent
             on_progress(share)
-        return True
 
-    return llama_cpp.llama_progress_callback(on_share)
+    return on_share
 
 
 def _num_threads(config: EngineConfig) -> int:
     if config.llama_cpp.num_threads != "auto":
         return config.llama_cpp.num_threads
     return cores_allowed().num_threads
+
+
+def load_weights(
+    config: EngineConfig, model_path: str, on_progress: Callable[[float], None] = lambda _: None
+) -> LlamaWeights:
+    """Load a model file with the best library that can; `on_progress` gets the share that is
+    there. Raises ModelFileError, SetupError."""
+    refused: ModelFileError | None = None
+    for library in usable_libraries(library_wish(config), read_gguf(model_path)):
+        try:
+            weights = LlamaWeights(config, model_path, library, on_progress)
+        except ModelFileError as error:
+            refused = error
+            log.warning("llama_library_refuses_model", library=library.family, reason=str(error))
+            continue
+        log.info("llama_library", library=library.family, version=library.version)
+        return weights
+    assert refused is not None, "usable_libraries gives one or raises"
+    raise refused
+
+
+def library_wish(config: EngineConfig) -> Wish:
+    """What these settings ask of a library. Raises SetupError for settings that contradict each
+    other."""
+    settings = config.llama_cpp
+    if settings.kv_cache_dtype != "f16" and settings.flash_attention is False:
+        raise SetupError(
+            f"engine.llama_cpp.kv_cache_dtype = {settings.kv_cache_dtype!r} needs flash attention,"
+            " and engine.llama_cpp.flash_attention is false. Change the one or the other."
+        )
+    return Wish(
+        library=settings.library,
+        num_gpu_layers=settings.num_gpu_layers,
+        kv_cache_type=settings.kv_cache_dtype,
+        flash_attention=settings.flash_attention is True or settings.kv_cache_dtype != "f16",
+        repack_tensors=settings.repack_tensors is True,
+        use_extra_bufts=settings.use_extra_bufts is True,
+    )

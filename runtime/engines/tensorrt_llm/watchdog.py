@@ -73,12 +73,12 @@ def _hang(who: str, seconds: float) -> EngineFatal:
 def _workers() -> list[psutil.Process]:
     """The package's worker processes: those that MPI has started, if there are any, else all direct
     children (docs/tensorrt-llm-contract.md, 6.4). If the package works in this process there are
-    none: children are helpers, which may come and go."""
+    none: children are helpers, which may come and go. A helper that has ended before is none."""
     process = psutil.Process()
     started = [child for child in process.children(recursive=True) if _is_mpi(child)]
     if started or os.environ.get(SINGLE_PROCESS) == "1":
         return started
-    return list(process.children())
+    return [child for child in process.children() if is_alive(child)]
 
 
 def _is_mpi(process: psutil.Process) -> bool:

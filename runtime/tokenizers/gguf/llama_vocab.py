@@ -1,15 +1,15 @@
 """llama.cpp's own tokenizer, for every vocabulary that tiktoken cannot reproduce."""
 
-import ctypes
-import os
 import re
+import sys
 import weakref
 from collections.abc import Sequence
 from itertools import chain
-from types import ModuleType
-from typing import Any
 
 from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
+from runtime.llama_library.installed import PACKAGES, installed_families, open_library
+from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.models.gguf import GGUFFile
 from runtime.tokenizers.gguf.bpe import has_own_rules
 from runtime.tokenizers.gguf.pretokenizer import uses_std_regex
@@ -17,7 +17,6 @@ from runtime.tokenizers.least_tokens import LeastTokens
 from runtime.tokenizers.special_tokens import clean_text
 from runtime.tokenizers.token_roles import ALWAYS_SHOWN, FimTokens
 
-_PIECE_BYTES = 64
 _BLANK = "▁"
 # libstdc++'s std::regex takes some 300 bytes of stack for each character of a match and kills the
 # process at the end of the stack, which is 1 MiB in a thread on Windows and 8 MiB on Linux.
@@ -29,21 +28,18 @@ class LlamaVocabTokenizer:
     """A model file opened by llama.cpp for its vocabulary alone; no weights are read."""
 
     def __init__(self, file: GGUFFile) -> None:
-        """Raises MissingExtra without llama-cpp-python, ModelFileError for an unusable file."""
+        """Raises MissingExtra without a llama.cpp library, ModelFileError for an unusable file."""
         _check(file)
-        self._llama = llama = load_llama_cpp()
-        model = _load_model(llama, file.path)
-        weakref.finalize(self, llama.llama_model_free, model).atexit = False
-        self._vocab = vocab = llama.llama_model_get_vocab(model)
-        self.vocab_size: int = llama.llama_vocab_n_tokens(vocab)
+        self._library, self._model = library, model = _load_vocabulary(file.path)
+        weakref.finalize(self, library.free_model, model).atexit = False
+        self.vocab_size = library.num_vocab(model)
         self.max_model_len = file.max_model_len
-        self.bos_token_id = self._token_or_none(llama.llama_vocab_bos(vocab))
-        self.eos_token_id = self._token_or_none(llama.llama_vocab_eos(vocab))
+        bos, eos = library.bos_and_eos(model)
+        self.bos_token_id, self.eos_token_id = self._token_or_none(bos), self._token_or_none(eos)
         self.bos_token = self._text(self.bos_token_id)
         self.eos_token = self._text(self.eos_token_id)
         self.special_tokens = {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        is_eog = llama.llama_vocab_is_eog
-        self.eog_token_ids = frozenset(i for i in range(self.vocab_size) if is_eog(vocab, i))
+        self.eog_token_ids = library.eog_token_ids(model)
         self.fim_tokens = self._fim_tokens()
         self.control_tokens = self._control_texts(file.strings("tokenizer.ggml.tokens"))
         self.chat_template = file.text("tokenizer.chat_template") or None
@@ -58,17 +54,9 @@ class LlamaVocabTokenizer:
         text = clean_text(text)
         if self._longest_run is not None and (run := self._longest_run.search(text)):
             raise InvalidRequest(_too_long(run.group()), param=None)
-        data = text.encode()
-        capacity = len(data) + 8
-        token_ids = (ctypes.c_int32 * capacity)()
-        args = (self._vocab, data, len(data), token_ids, capacity, add_special, parse_special)
-        count = self._llama.llama_tokenize(*args)
-        if count < 0:
-            # A vocabulary may need more tokens than bytes; llama.cpp says how many.
-            token_ids = (ctypes.c_int32 * -count)()
-            count = self._llama.llama_tokenize(*args[:3], token_ids, -count, *args[5:])
-        assert count >= 0, "llama_tokenize refused the size it asked for"
-        return list(token_ids[:count])
+        return self._library.tokenize(
+            self._model, text.encode(), add_special=add_special, parse_special=parse_special
+        )
 
     def least_tokens(self, text: str) -> int:
         return 0 if self._least is None else self._least.count(text)
@@ -84,17 +72,12 @@ class LlamaVocabTokenizer:
 
     def _control_texts(self, texts: Sequence[str]) -> frozenset[str]:
         """The texts of the tokens that structure a prompt, among those of all tokens."""
-        structural = self._llama.LLAMA_TOKEN_ATTR_CONTROL | self._llama.LLAMA_TOKEN_ATTR_UNKNOWN
-        attributes = (self._llama.llama_vocab_get_attr(self._vocab, i) for i in range(len(texts)))
-        control = {
-            text for text, found in zip(texts, attributes, strict=True) if found & structural
-        }
+        is_structural, model = self._library.is_structural, self._model
+        control = {text for number, text in enumerate(texts) if is_structural(model, number)}
         return frozenset(filter(None, control | set(ALWAYS_SHOWN).intersection(texts)))
 
     def _fim_tokens(self) -> FimTokens | None:
-        llama = self._llama
-        ask = (llama.llama_vocab_fim_pre, llama.llama_vocab_fim_suf, llama.llama_vocab_fim_mid)
-        prefix, suffix, middle = (self._token_or_none(each(self._vocab)) for each in ask)
+        prefix, suffix, middle = map(self._token_or_none, self._library.fim_tokens(self._model))
         if prefix is None or suffix is None or middle is None:
             return None
         return FimTokens(prefix, suffix, middle)
@@ -102,55 +85,32 @@ class LlamaVocabTokenizer:
     def _piece(self, token_id: int) -> bytes:
         if not 0 <= token_id < self.vocab_size:
             raise IndexError(token_id)
-        size = _PIECE_BYTES
-        while True:
-            piece = ctypes.create_string_buffer(size)
-            args = (self._vocab, token_id, piece, size, 0, False)
-            count: int = self._llama.llama_token_to_piece(*args)
-            if count >= 0:
-                return piece.raw[:count]
-            size = -count
+        return self._library.piece(self._model, token_id)
 
     def _token_or_none(self, token_id: int) -> int | None:
         return token_id if 0 <= token_id < self.vocab_size else None
 
     def _text(self, token_id: int | None) -> str:
-        if token_id is None:
-            return ""
-        text: bytes = self._llama.llama_vocab_get_text(self._vocab, token_id)
-        return text.decode("utf-8", "replace")
+        return "" if token_id is None else self._library.token_text(self._model, token_id)
 
 
-def load_llama_cpp() -> ModuleType:
-    """The `llama_cpp` module, with llama.cpp's log turned off. Raises MissingExtra without it."""
-    try:
-        import llama_cpp
-    except ImportError as error:
-        raise MissingExtra("llama-cpp-python", "cpu") from error
-    global _ignore_log
-    if _ignore_log is None:
-        _ignore_log = llama_cpp.llama_log_callback(_ignore)
-        llama_cpp.llama_log_set(_ignore_log, ctypes.c_void_p())
-        llama_cpp.llama_backend_init()
-    module: ModuleType = llama_cpp
-    return module
+def _load_vocabulary(path: str) -> tuple[LlamaLibrary, LoadedModel]:
+    """The vocabulary in the first library that can read it. llama.cpp's own is asked first, because
+    it knows the most vocabularies; on Windows only one library can be in a process, and the
+    engine's is the fastest.
 
-
-# llama.cpp keeps a bare pointer to the callback: it must live as long as the process.
-_ignore_log: Any = None
-
-
-def _ignore(level: int, text: bytes, user_data: object) -> None:
-    """Drops a line of llama.cpp's log; failures are raised as our own errors."""
-
-
-def _load_model(llama: ModuleType, path: str) -> Any:
-    params = llama.llama_model_default_params()
-    params.vocab_only = True
-    model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise ModelFileError(f"{path}: llama.cpp cannot read the vocabulary of this file.")
-    return model
+    Raises MissingExtra if none is installed, ModelFileError if none reads it, LibraryUnusable.
+    """
+    families = installed_families()
+    if not families:
+        package = PACKAGES["ik_llama.cpp"]
+        raise MissingExtra(package.name, package.extra)
+    for family in families[:1] if sys.platform == "win32" else families[::-1]:
+        library = open_library(family)
+        model = library.load_model(path, ModelOptions(vocab_only=True))
+        if model is not None:
+            return library, model
+    raise ModelFileError(f"{path}: {' and '.join(families)} cannot read this file's vocabulary.")
 
 
 def _check(file: GGUFFile) -> None:

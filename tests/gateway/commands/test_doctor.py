@@ -9,6 +9,7 @@ import pynvml
 import pytest
 
 from gateway.__main__ import main
+from runtime.llama_library.installed import file_names
 from tests.kit.command_line import lockgate
 from tests.kit.fake_nvml import FakeGpu, FakeNvml
 
@@ -84,18 +85,26 @@ def test_doctor_has_a_line_for_each_need_of_an_engine_that_is_wanted(
     assert doctor_of_tensorrt_llm(monkeypatch, capsys) == []
 
 
-@pytest.mark.posix("signals")
 def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
-    """A library built for another CPU ends the process that imports it."""
-    package = tmp_path / "llama_cpp"
-    package.mkdir()
-    (package / "__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
-    answer = lockgate(tmp_path, "doctor", "--json")
+    """Libraries that cannot be loaded are told as they are, and the report goes on."""
+    for module, distribution in (
+        ("ik_llama_cpp", "ik_llama_cpp_python"),
+        ("llama_cpp", "llama_cpp_python"),
+    ):
+        for name in file_names():
+            library = tmp_path / module / "lib" / name
+            library.parent.mkdir(parents=True, exist_ok=True)
+            library.write_bytes(b"not a library")
+        (tmp_path / module / "__init__.py").touch()
+        metadata = tmp_path / f"{distribution}-9.9.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.9\n")
+    cache = {"XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    answer = lockgate(tmp_path, "doctor", "--json", PYTHONPATH=str(tmp_path), **cache)
     engine = json.loads(answer.stdout)["engines"][0]
     assert not engine["can_run"]
-    assert engine["problems"] == [
-        "importing llama_cpp ends with SIGILL; it may be built for another CPU"
-    ]
+    assert len(engine["problems"]) == 2
+    assert all("cannot be loaded" in problem for problem in engine["problems"])
     assert "lockgate[cpu]" in engine["advice"]
 
 

@@ -18,8 +18,6 @@ from tests.kit.root import ROOT
 from tests.kit.shown_metrics import BOUNDS, exchange_of, new_metrics, text_of
 
 DOCUMENT = ROOT / "docs" / "metrics.md"
-
-
 ROW = re.compile(
     r"^\| `(?P<name>[a-z0-9_]+)` \| (?P<kind>\w+) \| (?P<labels>[^|]*) \| [^|]+ \|$", re.M
 )

@@ -41,9 +41,7 @@ def read_json(path: Path) -> Any:
 def llama_context(path: Path) -> Iterator[Any]:
     """llama.cpp with everything in float32 that can be."""
     llama_cpp = pytest.importorskip("llama_cpp")
-    from runtime.tokenizers.gguf.llama_vocab import load_llama_cpp
-
-    load_llama_cpp()
+    llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.use_extra_bufts = False  # repacked weights crash on some virtual machines
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)

@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.tokenizers.bpe_ranks import spelling_of
 
+NUM_GEMMA_LAYERS = 26
 WIDTH, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, FEED_FORWARD = 64, 2, 4, 2, 128
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 USER_DEFINED_TOKENS = ("<tool_call>", "</tool_call>")
@@ -47,11 +48,13 @@ def write_tiny_model(
     is not merged, five special ones and those of `more_control_tokens`; `token_keys` gives texts of
     tokens whose ids stand under keys such as "fim_pre_token_id". `context` is the training context
     in tokens. The architecture is llama's, or, with a `window` in tokens, gemma2's: every other
-    layer sees that far back.
+    layer sees that far back. It then has as many layers as gemma2's smallest model, by which
+    ik_llama.cpp knows it.
     """
     merges = _train_merges(n_vocab_extra)
     writer = gguf.GGUFWriter(path, "gemma2" if window else "llama")
-    _add_shape(writer, context)
+    num_layers = NUM_GEMMA_LAYERS if window else NUM_LAYERS
+    _add_shape(writer, context, num_layers)
     if window:
         writer.add_sliding_window(window)
         writer.add_attn_logit_softcapping(50.0)
@@ -59,11 +62,11 @@ def write_tiny_model(
         writer.add_key_length(WIDTH // NUM_HEADS)
         writer.add_value_length(WIDTH // NUM_HEADS)
     num_tokens = _add_vocabulary(writer, merges, pre, more_control_tokens, token_keys or {})
-    for name, weights in _weights(np.random.default_rng(seed), num_tokens):
+    for name, weights in _weights(np.random.default_rng(seed), num_tokens, num_layers):
         if not (window and name == "output.weight"):  # gemma's is the embedding
             writer.add_tensor(name, weights)
     if window:
-        for layer in range(NUM_LAYERS):
+        for layer in range(num_layers):
             for part in ("post_attention_norm", "post_ffw_norm"):
                 writer.add_tensor(f"blk.{layer}.{part}.weight", np.ones(WIDTH, dtype=np.float32))
     write_out(writer)
@@ -78,11 +81,11 @@ def write_out(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def _add_shape(writer: gguf.GGUFWriter, context: int) -> None:
+def _add_shape(writer: gguf.GGUFWriter, context: int, num_layers: int) -> None:
     writer.add_name("tiny")
     writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
-    writer.add_block_count(NUM_LAYERS)
+    writer.add_block_count(num_layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(NUM_HEADS)
     writer.add_head_count_kv(NUM_KV_HEADS)
@@ -119,7 +122,9 @@ def _add_vocabulary(
     return len(tokens)
 
 
-def _weights(random: np.random.Generator, num_tokens: int) -> Iterator[tuple[str, np.ndarray]]:
+def _weights(
+    random: np.random.Generator, num_tokens: int, num_layers: int
+) -> Iterator[tuple[str, np.ndarray]]:
     def matrix(rows: int, columns: int) -> np.ndarray:
         return random.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
 
@@ -128,7 +133,7 @@ def _weights(random: np.random.Generator, num_tokens: int) -> Iterator[tuple[str
     yield "token_embd.weight", matrix(num_tokens, WIDTH)
     yield "output_norm.weight", ones
     yield "output.weight", matrix(num_tokens, WIDTH) * 2
-    for layer in range(NUM_LAYERS):
+    for layer in range(num_layers):
         yield f"blk.{layer}.attn_norm.weight", ones
         yield f"blk.{layer}.attn_q.weight", matrix(WIDTH, WIDTH) * 3
         yield f"blk.{layer}.attn_k.weight", matrix(narrow, WIDTH)

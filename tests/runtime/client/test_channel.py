@@ -205,7 +205,7 @@ async def test_every_channel_has_a_key_of_its_own():
 async def test_closing_waits_for_no_context(address: str, monkeypatch: pytest.MonkeyPatch):
     """libzmq may never finish with a context in which a socket's peer was killed."""
     terminated: list[object] = []
-    monkeypatch.setattr(zmq.Context, "term", terminated.append)
+    monkeypatch.setattr(zmq.Context, "term", lambda context: terminated.append(context))
     channel = Channel(address, print)
 
     channel.close()

@@ -249,7 +249,8 @@ def test_a_rule_that_llama_cpp_does_not_know_either(tmp_path: Path) -> None:
 
 
 def test_a_missing_llama_cpp_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    for module in ("llama_cpp", "ik_llama_cpp"):
+        monkeypatch.setitem(sys.modules, module, None)
     path = write_tiny_model(tmp_path / "falcon.gguf", pre="falcon")
 
     with pytest.raises(MissingExtra, match=r"lockgate\[cpu\]"):

@@ -6,19 +6,20 @@ piece, because its tokens attend in both directions.
 """
 
 import contextlib
-import ctypes
 import time
 from collections.abc import Sequence
 
-import llama_cpp
 import numpy as np
 from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EmbeddingKey
-from runtime.engines.llama_cpp.embedding.pooling import Floats32, Pool, find_pooling
-from runtime.engines.llama_cpp.weights import LlamaWeights, last_messages
+from runtime.engines.llama_cpp.embedding.pooling import Pool, find_pooling
+from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import EngineError
+from runtime.llama_library.results import Floats32, floats_at
+from runtime.llama_library.token_batch import TokenBatch
+from runtime.llama_library.values import ContextOptions, FlashAttention
 
 MAX_INPUTS = 16
 """Texts in one batch."""
@@ -69,10 +70,11 @@ class LlamaEmbedder:
 
     def __init__(self, config: EngineConfig, weights: LlamaWeights, max_model_len: int) -> None:
         self._weights = weights
+        self._library = weights.library
         self._is_gpu = bool(config.llama_cpp.num_gpu_layers)
         self.max_tokens = min(max_model_len, MAX_EMBEDDING_TOKENS)
-        self.vocab_size = weights.num_vocab
-        self.width: int = llama_cpp.llama_model_n_embd_out(weights.model)
+        self.vocab_size = weights.shape.num_vocab
+        self.width = weights.shape.embedding_width
         self._num_cells = -(-self.max_tokens // CELL_MULTIPLE) * CELL_MULTIPLE
         is_whole = not weights.is_causal
         self._max_rows = self._num_cells if is_whole else min(MAX_ROWS, self._num_cells)
@@ -83,16 +85,14 @@ class LlamaEmbedder:
         self._token_seconds = 0.0
         self._num_tokens = 0
         self._closing = contextlib.ExitStack()
-        self._context: ctypes.c_void_p | None = None
+        self._context = 0
 
     def open(self) -> None:
         self._pooling = find_pooling(self._pooling_type)
-        if self._context is None:
+        if not self._context:
             self._context = self._create_context()
-            self._closing.callback(llama_cpp.llama_free, self._context)
-            self._memory = llama_cpp.llama_get_memory(self._context)  # None for an encoder
-            self._batch = llama_cpp.llama_batch_init(self._max_rows, 0, 1)
-            self._closing.callback(llama_cpp.llama_batch_free, self._batch)
+            self._closing.callback(self._library.free_context, self._context)
+            self._batch = TokenBatch(self._library, max_tokens=self._max_rows, max_ids=1)
 
     def can_add(self, num_tokens: int) -> bool:
         used = sum(len(each.token_ids) for each in self._inputs.values())
@@ -106,21 +106,18 @@ class LlamaEmbedder:
         if removed is None:
             return
         self._slots.append(removed.slot)
-        if self._memory:
-            llama_cpp.llama_memory_seq_rm(self._memory, removed.slot, -1, -1)
+        self._library.remove(self._context, removed.slot, -1, -1)
 
     def step(self, seconds: float) -> list[tuple[EmbeddingKey, bytes]]:
         pieces = self._fill(self._budget(seconds))
         if not pieces:
             return []
         started = time.perf_counter()
-        status = llama_cpp.llama_decode(self._context, self._batch)
+        status = self._library.decode(self._context, self._batch.data)
         if status != 0:
-            raise EngineError(
-                f"llama_decode failed with status {status}. {' '.join(last_messages())}"
-            )
+            raise EngineError(f"llama_decode failed with status {status}. {self._last_messages()}")
         done = [each for each in map(self._read, pieces) if each is not None]
-        self._learn(self._batch.n_tokens, time.perf_counter() - started)
+        self._learn(self._batch.num_tokens, time.perf_counter() - started)
         return done
 
     def take_num_tokens(self) -> int:
@@ -140,30 +137,23 @@ class LlamaEmbedder:
         """The next tokens of all texts, in the order in which they were added. A text that must
         be read in one piece may exceed the budget if it is the first."""
         pieces: list[_Piece] = []
-        self._batch.n_tokens = 0
+        self._batch.clear()
         for each in self._inputs.values():
-            room = budget - self._batch.n_tokens
+            room = budget - self._batch.num_tokens
             if self._is_whole:
                 num_tokens = each.num_left if not pieces or each.num_left <= room else 0
             else:
                 num_tokens = min(each.num_left, room)
             if num_tokens <= 0:
                 break
-            first_row = self._batch.n_tokens
+            first_row = self._batch.num_tokens
             self._put(each, num_tokens)
             pieces.append(_Piece(each, first_row, first_row + num_tokens))
         return pieces
 
     def _put(self, each: _Input, num_tokens: int) -> None:
-        batch = self._batch
-        for position in range(each.num_read, each.num_read + num_tokens):
-            row = batch.n_tokens
-            batch.token[row] = each.token_ids[position]
-            batch.pos[row] = position
-            batch.n_seq_id[row] = 1
-            batch.seq_id[row][0] = each.slot
-            batch.logits[row] = 1
-            batch.n_tokens = row + 1
+        token_ids = each.token_ids[each.num_read : each.num_read + num_tokens]
+        self._batch.put(token_ids, each.num_read, (each.slot,), wanted=True)
 
     def _read(self, piece: _Piece) -> tuple[EmbeddingKey, bytes] | None:
         """Pool a piece's rows. Returns the vector if they were the last rows of the text."""
@@ -176,9 +166,9 @@ class LlamaEmbedder:
         return each.key, each.pool.vector()
 
     def _row(self, row: int) -> Floats32:
-        pointer = llama_cpp.llama_get_embeddings_ith(self._context, row)
-        assert pointer, "no vector was asked for in this row: this is a bug"
-        return np.ctypeslib.as_array(pointer, shape=(self.width,))
+        address = self._library.embedding(self._context, row)
+        assert address, "no vector was asked for in this row: this is a bug"
+        return floats_at(address, self.width)
 
     def _learn(self, num_tokens: int, seconds: float) -> None:
         self._num_tokens += num_tokens
@@ -186,28 +176,28 @@ class LlamaEmbedder:
         old = self._token_seconds or newest
         self._token_seconds = old + SMOOTHING * (newest - old)
 
-    def _create_context(self) -> ctypes.c_void_p:
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = self._num_cells
-        params.n_batch = params.n_ubatch = self._max_rows
-        params.n_seq_max = MAX_INPUTS
-        params.embeddings = True
-        params.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
-        params.flash_attn_type = self._flash_attention()
-        params.swa_full = True
-        params.kv_unified = True
-        params.n_threads = params.n_threads_batch = self._weights.num_threads
-        params.no_perf = True
-        context = llama_cpp.llama_init_from_model(self._weights.model, params)
+    def _create_context(self) -> int:
+        options = ContextOptions(
+            num_cells=self._num_cells,
+            max_batch=self._max_rows,
+            max_rows=self._max_rows,
+            max_sequences=MAX_INPUTS,
+            num_threads=self._weights.num_threads,
+            flash_attention=self._flash_attention(),
+            embeddings=True,
+        )
+        context = self._library.new_context(self._weights.model, options)
         if not context:
             raise EngineError(
                 f"llama.cpp cannot set up embeddings of {self.max_tokens} tokens: lower"
-                f" engine.max_model_len. {' '.join(last_messages())}"
+                f" engine.max_model_len. {self._last_messages()}"
             )
-        return ctypes.c_void_p(context) if isinstance(context, int) else context
+        return context
 
-    def _flash_attention(self) -> int:
+    def _flash_attention(self) -> FlashAttention:
         is_long = self._is_whole and self.max_tokens > MAX_PLAIN_ATTENTION
-        if self._is_gpu or is_long:
-            return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
-        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        wants = (self._is_gpu or is_long) and self._library.traits.can_choose_attention
+        return "auto" if wants else "off"
+
+    def _last_messages(self) -> str:
+        return " ".join(self._library.last_messages())

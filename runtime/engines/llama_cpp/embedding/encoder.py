@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-import llama_cpp
-
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
@@ -23,7 +21,7 @@ class EncoderEngine:
 
     def __init__(self, config: EngineConfig, weights: LlamaWeights) -> None:
         self._weights = weights
-        trained: int = llama_cpp.llama_model_n_ctx_train(weights.model)
+        trained = weights.shape.context
         wanted = trained if config.max_model_len == "auto" else config.max_model_len
         self.embedder = LlamaEmbedder(config, weights, min(wanted, trained))
         _check(weights)

@@ -4,14 +4,14 @@ llama.cpp can pool too, but only within one batch; a text that is read in pieces
 all of them.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidRequest
+from runtime.llama_library.results import Floats32
 
-Floats32: TypeAlias = NDArray[np.float32]
 Pooling = Literal["mean", "cls", "last"]
 
 _BY_NUMBER: dict[str, Pooling] = {"": "mean", "0": "mean", "1": "mean", "2": "cls", "3": "last"}

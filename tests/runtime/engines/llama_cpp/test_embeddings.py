@@ -9,16 +9,17 @@ import pytest
 from runtime.config.engine import EngineConfig
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.pooling import find_pooling
-from runtime.engines.llama_cpp.weights import LlamaWeights
+from runtime.engines.llama_cpp.weights import load_weights
 from runtime.errors import InvalidRequest
+from tests.kit.engines import ONE_THREAD
 
 TEXTS = [[7], [3, 5, 7, 9], list(range(200)), [9, 7, 5, 3], [3, 5, 7, 9]]
 
 
 @pytest.fixture(scope="module")
 def embedder(tiny_model_path: Path) -> Iterator[LlamaEmbedder]:
-    config = EngineConfig()
-    weights = LlamaWeights(config, str(tiny_model_path))
+    config = EngineConfig(llama_cpp=ONE_THREAD)
+    weights = load_weights(config, str(tiny_model_path))
     embedder = LlamaEmbedder(config, weights, 512)
     embedder.open()
     yield embedder

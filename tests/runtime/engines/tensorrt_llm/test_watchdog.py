@@ -4,9 +4,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from runtime.engines.tensorrt_llm.watchdog import SINGLE_PROCESS, _workers
+from tests.kit.serving import wait_for
 
 
 @pytest.fixture
@@ -29,3 +31,12 @@ def test_a_child_is_a_worker_unless_the_package_works_in_this_process(
     if value is not None:
         monkeypatch.setenv(SINGLE_PROCESS, value)
     assert (helper in [process.pid for process in _workers()]) == is_worker
+
+
+def test_a_child_that_has_ended_before_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has waited for it, so that it is still in the table of processes."""
+    monkeypatch.delenv(SINGLE_PROCESS, raising=False)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        process = psutil.Process(ended.pid)
+        wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        assert ended.pid not in [worker.pid for worker in _workers()]

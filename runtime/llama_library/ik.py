@@ -1,0 +1,396 @@
+"""ik_llama.cpp, as ik-llama-cpp-python 0.1.5 builds it: an older interface, faster kernels."""
+
+import ctypes
+
+from runtime.errors import EngineError
+from runtime.llama_library.functions import (
+    BOOL,
+    INT,
+    POINTER,
+    SEQUENCE_COPY,
+    SEQUENCE_REMOVE,
+    SIZE,
+    TO_PIECE,
+    TOKENIZE,
+    Function,
+    ProgressCallback,
+    check_defaults,
+)
+from runtime.llama_library.library import LlamaLibrary, filled_buffer
+from runtime.llama_library.values import (
+    KEY_TYPES,
+    VALUE_TYPES,
+    BatchArrays,
+    ContextOptions,
+    LoadedModel,
+    ModelOptions,
+    ModelShape,
+    Traits,
+)
+
+_WHOLE_STATE = 0
+"""No LLAMA_STATE_SEQ_FLAGS_*."""
+
+_MAX_ROUNDS = 64
+"""How often the cache is asked to move its cells together. It moves at most some hundred runs of
+cells at once."""
+
+
+class _ModelParams(ctypes.Structure):
+    _fields_ = (
+        ("devices", ctypes.c_char_p),
+        ("n_gpu_layers", INT),
+        ("mla", INT),
+        ("split_mode", INT),
+        ("main_gpu", INT),
+        ("max_gpu", INT),
+        ("ncmoe", INT),
+        ("type_k", INT),
+        ("type_v", INT),
+        ("max_ctx_size", ctypes.c_uint32),
+        ("n_seq_max", INT),
+        ("n_ubatch", INT),
+        ("amb", INT),
+        ("fit_margin", INT),
+        ("fit", BOOL),
+        ("worst_graph_tokens", INT),
+        ("type_k_first", INT),
+        ("type_k_last", INT),
+        ("type_v_first", INT),
+        ("type_v_last", INT),
+        ("n_k_first", INT),
+        ("n_k_last", INT),
+        ("n_v_first", INT),
+        ("n_v_last", INT),
+        ("tensor_split", POINTER),
+        ("rpc_servers", ctypes.c_char_p),
+        ("progress_callback", ProgressCallback),
+        ("progress_callback_user_data", POINTER),
+        ("kv_overrides", POINTER),
+        ("tensor_buft_overrides", POINTER),
+        ("vocab_only", BOOL),
+        ("use_mmap", BOOL),
+        ("use_mlock", BOOL),
+        ("check_tensors", BOOL),
+        ("repack_tensors", BOOL),
+        ("use_thp", BOOL),
+        ("validate_quants", BOOL),
+        ("merge_qkv", BOOL),
+        ("merge_up_gate_exps", BOOL),
+        ("mtp", BOOL),
+        ("dry_run", BOOL),
+        ("flash_attn", BOOL),
+    )
+
+
+class _ContextParams(ctypes.Structure):
+    _fields_ = (
+        ("seed", ctypes.c_uint32),
+        ("n_ctx", ctypes.c_uint32),
+        ("n_batch", ctypes.c_uint32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("n_seq_max", ctypes.c_uint32),
+        ("n_threads", ctypes.c_uint32),
+        ("n_threads_batch", ctypes.c_uint32),
+        ("max_extra_alloc", INT),
+        ("worst_case_tokens", INT),
+        ("rope_scaling_type", INT),
+        ("pooling_type", INT),
+        ("attention_type", INT),
+        ("rope_freq_base", ctypes.c_float),
+        ("rope_freq_scale", ctypes.c_float),
+        ("yarn_ext_factor", ctypes.c_float),
+        ("yarn_attn_factor", ctypes.c_float),
+        ("yarn_beta_fast", ctypes.c_float),
+        ("yarn_beta_slow", ctypes.c_float),
+        ("yarn_orig_ctx", ctypes.c_uint32),
+        ("defrag_thold", ctypes.c_float),
+        ("cb_eval", POINTER),
+        ("cb_eval_user_data", POINTER),
+        ("type_k", INT),
+        ("type_v", INT),
+        ("type_reduce", INT),
+        ("type_k_first", INT),
+        ("type_k_last", INT),
+        ("type_v_first", INT),
+        ("type_v_last", INT),
+        ("n_k_first", INT),
+        ("n_k_last", INT),
+        ("n_v_first", INT),
+        ("n_v_last", INT),
+        ("logits_all", BOOL),
+        ("embeddings", BOOL),
+        ("offload_kqv", BOOL),
+        ("flash_attn", BOOL),
+        ("mla_attn", INT),
+        ("attn_max_batch", INT),
+        ("fused_moe_up_gate", BOOL),
+        ("grouped_expert_routing", BOOL),
+        ("fused_up_gate", BOOL),
+        ("fused_mmad", BOOL),
+        ("rope_cache", BOOL),
+        ("graph_reuse", BOOL),
+        ("min_experts", INT),
+        ("thresh_experts", ctypes.c_float),
+        ("only_active_experts", BOOL),
+        ("k_cache_hadamard", BOOL),
+        ("v_cache_hadamard", BOOL),
+        ("split_mode_graph_scheduling", BOOL),
+        ("scheduler_async", BOOL),
+        ("mtp", BOOL),
+        ("mtp_op_type", INT),
+        ("abort_callback", POINTER),
+        ("abort_callback_data", POINTER),
+        ("offload_policy", POINTER),
+        ("cuda_params", POINTER),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("n_tokens", INT),
+        ("token", POINTER),
+        ("embd", POINTER),
+        ("pos", POINTER),
+        ("n_seq_id", POINTER),
+        ("seq_id", POINTER),
+        ("logits", POINTER),
+        ("all_pos_0", INT),
+        ("all_pos_1", INT),
+        ("all_seq_id", INT),
+    )
+
+
+class _CacheView(ctypes.Structure):
+    _fields_ = (
+        ("n_cells", INT),
+        ("n_seq_max", INT),
+        ("token_count", INT),
+        ("used_cells", INT),
+        ("max_contiguous", INT),
+        ("max_contiguous_idx", INT),
+        ("cells", POINTER),
+        ("cells_sequences", POINTER),
+    )
+
+
+_FUNCTIONS = {
+    "llama_model_default_params": Function(_ModelParams, ()),
+    "llama_context_default_params": Function(_ContextParams, ()),
+    "llama_model_load_from_file": Function(POINTER, (ctypes.c_char_p, _ModelParams)),
+    "llama_free_model": Function(None, (POINTER,)),
+    "llama_init_from_model": Function(POINTER, (POINTER, _ContextParams)),
+    "llama_n_ctx_train": Function(INT, (POINTER,)),
+    "llama_n_layer": Function(INT, (POINTER,)),
+    "llama_token_get_attr": Function(ctypes.c_int, (POINTER, INT)),
+    "llama_token_prefix": Function(INT, (POINTER,)),
+    "llama_token_suffix": Function(INT, (POINTER,)),
+    "llama_token_middle": Function(INT, (POINTER,)),
+    "llama_vocab_tokenize": TOKENIZE,
+    "llama_token_to_piece_vocab": TO_PIECE,
+    "llama_kv_cache_clear": Function(None, (POINTER,)),
+    "llama_kv_cache_seq_rm": SEQUENCE_REMOVE,
+    "llama_kv_cache_seq_cp": SEQUENCE_COPY,
+    "llama_kv_cache_view_init": Function(_CacheView, (POINTER, INT)),
+    "llama_kv_cache_view_update": Function(None, (POINTER, ctypes.POINTER(_CacheView))),
+    "llama_kv_cache_view_free": Function(None, (ctypes.POINTER(_CacheView),)),
+    "llama_kv_cache_defrag": Function(None, (POINTER,)),
+    "llama_kv_cache_update": Function(INT, (POINTER,)),
+    "llama_state_seq_get_size": Function(SIZE, (POINTER, INT, ctypes.c_uint32)),
+    "llama_state_seq_get_data": Function(SIZE, (POINTER, POINTER, SIZE, INT, ctypes.c_uint32)),
+    "llama_state_seq_set_data": Function(SIZE, (POINTER, POINTER, SIZE, INT, ctypes.c_uint32)),
+    "llama_decode": Function(INT, (POINTER, _Batch)),
+}
+
+
+class IkLibrary(LlamaLibrary):
+    """The library of ik_llama.cpp. Sliding windows are masks over a whole cache.
+
+    Its cache must have no holes when it computes: it looks for the last cell in use at a few places
+    only, and leaves out those behind a hole, which gives wrong logits without an error. It also
+    finds room for a batch only where free cells lie next to each other. So cells are moved
+    together before the first batch after some were freed.
+    """
+
+    family = "ik_llama.cpp"
+    traits = Traits(
+        can_repack=True,
+        has_extra_bufts=False,
+        drops_cells=False,
+        can_choose_attention=False,
+        can_fill_gpus=False,
+        kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
+        no_flash_attention=frozenset((64,)),
+    )
+    functions = _FUNCTIONS
+
+    def __init__(self, library: ctypes.CDLL, version: str) -> None:
+        super().__init__(library, version)
+        self._loose: set[int] = set()  # contexts whose cache may have holes
+
+    def free_context(self, context: int) -> None:
+        self._loose.discard(context)
+        super().free_context(context)
+
+    def free_model(self, model: LoadedModel) -> None:
+        self._c.llama_free_model(model.address)
+
+    def shape(self, model: LoadedModel) -> ModelShape:
+        c, address = self._c, model.address
+        width = c.llama_model_n_embd(address)
+        num_heads = self._number(model, "attention.head_count")
+        return ModelShape(
+            num_vocab=self.num_vocab(model),
+            num_layers=c.llama_n_layer(address),
+            num_heads=num_heads,
+            num_kv_heads=self._number(model, "attention.head_count_kv") or num_heads,
+            head_size=self._number(model, "attention.key_length") or width // max(num_heads, 1),
+            width=width,
+            embedding_width=width,
+            context=c.llama_n_ctx_train(address),
+            window=0,
+            num_bytes=c.llama_model_size(address),
+            has_state=c.llama_model_is_recurrent(address) or c.llama_model_is_hybrid(address),
+        )
+
+    def fim_tokens(self, model: LoadedModel) -> tuple[int, int, int]:
+        c, address = self._c, model.address
+        return (
+            c.llama_token_prefix(address),
+            c.llama_token_suffix(address),
+            c.llama_token_middle(address),
+        )
+
+    def token_attributes(self, model: LoadedModel, token_id: int) -> int:
+        return int(self._c.llama_token_get_attr(model.address, token_id))
+
+    def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
+        params = self._c.llama_context_default_params()
+        params.n_ctx = options.num_cells
+        params.n_batch, params.n_ubatch = options.max_batch, options.max_rows
+        params.n_seq_max = options.max_sequences
+        params.n_threads = params.n_threads_batch = options.num_threads
+        params.flash_attn = options.flash_attention == "on"
+        params.type_k = KEY_TYPES[options.kv_cache_type]
+        params.type_v = VALUE_TYPES[options.kv_cache_type]
+        params.embeddings = options.embeddings
+        if options.embeddings:
+            params.pooling_type = 0
+        return self._c.llama_init_from_model(model.address, params) or 0
+
+    def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
+        return _Batch(
+            token=arrays.token,
+            pos=arrays.position,
+            n_seq_id=arrays.num_ids,
+            seq_id=arrays.ids,
+            logits=arrays.wanted,
+        )
+
+    def decode(self, context: int, batch: ctypes.Structure) -> int:
+        if context in self._loose:
+            self._close_holes(context)
+        return int(self._c.llama_decode(context, batch))
+
+    def clear(self, context: int) -> None:
+        self._c.llama_kv_cache_clear(context)
+        self._loose.discard(context)
+
+    def remove(self, context: int, sequence_id: int, start: int, end: int) -> bool:
+        self._loose.add(context)
+        return bool(self._c.llama_kv_cache_seq_rm(context, sequence_id, start, end))
+
+    def copy(self, context: int, source: int, target: int, start: int, end: int) -> None:
+        self._c.llama_kv_cache_seq_cp(context, source, target, start, end)
+
+    def save(self, context: int, sequence_id: int) -> bytes | None:
+        size = self._c.llama_state_seq_get_size(context, sequence_id, _WHOLE_STATE)
+        buffer = (ctypes.c_uint8 * size)()
+        arguments = (context, buffer, size, sequence_id, _WHOLE_STATE)
+        return bytes(buffer) if self._c.llama_state_seq_get_data(*arguments) == size else None
+
+    def load(self, context: int, sequence_id: int, data: bytes) -> bool:
+        arguments = (context, filled_buffer(data), len(data), sequence_id, _WHOLE_STATE)
+        if self._c.llama_state_seq_set_data(*arguments) == len(data):
+            return True
+        self._close_holes(context)
+        return bool(self._c.llama_state_seq_set_data(*arguments) == len(data))
+
+    def _close_holes(self, context: int) -> None:
+        """Move all cells in use to the front. Raises EngineError if that does not come to an
+        end."""
+        view = self._c.llama_kv_cache_view_init(context, 1)
+        try:
+            for _ in range(_MAX_ROUNDS):
+                self._c.llama_kv_cache_view_update(context, view)
+                num_free = view.n_cells - view.used_cells
+                if view.max_contiguous == num_free and view.max_contiguous_idx in (
+                    -1,
+                    view.used_cells,
+                ):
+                    self._loose.discard(context)
+                    return
+                self._c.llama_kv_cache_defrag(context)
+                self._c.llama_kv_cache_update(context)
+        finally:
+            self._c.llama_kv_cache_view_free(view)
+        raise EngineError("ik_llama.cpp did not close the holes in its KV cache.")
+
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
+        params = self._c.llama_model_default_params()
+        params.progress_callback = callback
+        params.vocab_only = options.vocab_only
+        params.n_gpu_layers = options.num_gpu_layers
+        params.repack_tensors = options.repack_tensors
+        params.use_mmap = not options.repack_tensors  # a mapped file cannot be rearranged
+        return self._c.llama_model_load_from_file(path, params) or 0
+
+    def _number(self, model: LoadedModel, key: str) -> int:
+        """A number of the architecture's own; 0 if it is absent or a list for each layer."""
+        architecture = self.metadata(model, "general.architecture")
+        text = self.metadata(model, f"{architecture}.{key}")
+        return int(text) if text.isdecimal() else 0
+
+    def _check_structures(self) -> None:
+        model = {
+            "n_ubatch": 512,
+            "type_v_last": 1,
+            "n_v_last": -1,
+            "vocab_only": False,
+            "use_mmap": True,
+            "repack_tensors": False,
+            "flash_attn": True,
+        }
+        check_defaults("model parameters", self._c.llama_model_default_params(), model)
+        context = {
+            "n_ctx": 512,
+            "n_batch": 2048,
+            "n_ubatch": 512,
+            "n_seq_max": 1,
+            "yarn_ext_factor": -1.0,
+            "type_k": 1,
+            "n_v_last": -1,
+            "embeddings": False,
+            "flash_attn": True,
+            "mla_attn": 3,
+            "graph_reuse": True,
+            "min_experts": -1,
+            "abort_callback": None,
+        }
+        check_defaults("context parameters", self._c.llama_context_default_params(), context)
+
+    def _tokenize(
+        self,
+        model: LoadedModel,
+        text: bytes,
+        token_ids: "ctypes.Array[ctypes.c_int32]",
+        flags: tuple[bool, bool],
+    ) -> int:
+        arguments = (model.vocab, text, len(text), token_ids, len(token_ids), *flags)
+        return int(self._c.llama_vocab_tokenize(*arguments))
+
+    def _to_piece(
+        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
+    ) -> int:
+        arguments = (model.vocab, token_id, buffer, len(buffer), 0, False)
+        return int(self._c.llama_token_to_piece_vocab(*arguments))

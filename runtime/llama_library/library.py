@@ -1,0 +1,218 @@
+"""One class for every llama.cpp library; families differ in what is abstract here."""
+
+import ctypes
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import ClassVar
+
+from runtime.llama_library.functions import COMMON, Function, LogCallback, ProgressCallback, bind
+from runtime.llama_library.values import (
+    BatchArrays,
+    ContextOptions,
+    LoadedModel,
+    ModelOptions,
+    ModelShape,
+    Traits,
+)
+
+LOG_LEVEL_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR of ggml.h."""
+
+MAX_MESSAGES = 5
+_PIECE_BYTES = 64
+_TEXT_BYTES = 256
+CONTROL_OR_UNKNOWN = 8 | 1
+"""LLAMA_TOKEN_ATTR_CONTROL and LLAMA_TOKEN_ATTR_UNKNOWN of llama.h."""
+
+
+class LlamaLibrary(ABC):
+    """A loaded library. Models, contexts and results of a step are addresses in its memory. Not
+    thread-safe; it stays loaded until the process ends.
+
+    Raises LibraryUnusable when the library lacks a function or has other structures than declared.
+    """
+
+    family: ClassVar[str]
+    """The name of the family, as in the setting."""
+
+    traits: ClassVar[Traits]
+    functions: ClassVar[Mapping[str, Function]]
+
+    def __init__(self, library: ctypes.CDLL, version: str) -> None:
+        self.version = version
+        self._c: SimpleNamespace = bind(library, {**COMMON, **self.functions})
+        self._check_structures()
+        self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
+        self._on_log = LogCallback(self._note)  # the library keeps a bare pointer to it
+        self._c.llama_backend_init()
+
+    def last_messages(self) -> list[str]:
+        """The last errors that the library has logged, at most five."""
+        return list(self._messages)
+
+    def load_model(
+        self,
+        path: str,
+        options: ModelOptions,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> LoadedModel | None:
+        """Load a GGUF file. `on_progress` gets the share that is there, again and again. None if
+        the library refuses the file; `last_messages` then say why."""
+        self._messages.clear()
+        self._c.llama_log_set(self._on_log, None)  # another user of the library may have changed it
+
+        def go_on(share: float, _user_data: object) -> bool:
+            on_progress(share)
+            return True
+
+        address = self._load(os.fsencode(path), options, ProgressCallback(go_on))
+        return LoadedModel(address, self._c.llama_model_get_vocab(address)) if address else None
+
+    @abstractmethod
+    def free_model(self, model: LoadedModel) -> None:
+        """Free a model whose contexts have been freed."""
+
+    @abstractmethod
+    def shape(self, model: LoadedModel) -> ModelShape:
+        """The model's numbers."""
+
+    def metadata(self, model: LoadedModel, key: str) -> str:
+        """A number, flag or text of the file's metadata as text; "" if it is absent."""
+        buffer = ctypes.create_string_buffer(_TEXT_BYTES)
+        size = self._c.llama_model_meta_val_str(model.address, key.encode(), buffer, _TEXT_BYTES)
+        return buffer.value.decode(errors="replace") if size >= 0 else ""
+
+    def num_vocab(self, model: LoadedModel) -> int:
+        """How many tokens the vocabulary has."""
+        return int(self._c.llama_vocab_n_tokens(model.vocab))
+
+    def eog_token_ids(self, model: LoadedModel) -> frozenset[int]:
+        """Every token that ends a generation, as the library sees it."""
+        is_eog, vocab = self._c.llama_vocab_is_eog, model.vocab
+        return frozenset(each for each in range(self.num_vocab(model)) if is_eog(vocab, each))
+
+    def bos_and_eos(self, model: LoadedModel) -> tuple[int, int]:
+        """The tokens that begin and end a text; negative where there is none."""
+        return self._c.llama_vocab_bos(model.vocab), self._c.llama_vocab_eos(model.vocab)
+
+    @abstractmethod
+    def fim_tokens(self, model: LoadedModel) -> tuple[int, int, int]:
+        """The tokens before a prefix, a suffix and a middle; negative where there is none."""
+
+    @abstractmethod
+    def token_attributes(self, model: LoadedModel, token_id: int) -> int:
+        """Flags of a token: `llama_token_attr` of llama.h."""
+
+    def is_structural(self, model: LoadedModel, token_id: int) -> bool:
+        """Whether a token structures a prompt or stands for nothing known."""
+        return bool(self.token_attributes(model, token_id) & CONTROL_OR_UNKNOWN)
+
+    def token_text(self, model: LoadedModel, token_id: int) -> str:
+        """The token as the file spells it."""
+        text: bytes = self._c.llama_vocab_get_text(model.vocab, token_id)
+        return text.decode("utf-8", "replace")
+
+    def tokenize(
+        self, model: LoadedModel, text: bytes, *, add_special: bool, parse_special: bool
+    ) -> list[int]:
+        """The token ids of a text."""
+        capacity = len(text) + 8
+        while True:
+            token_ids = (ctypes.c_int32 * capacity)()
+            count = self._tokenize(model, text, token_ids, (add_special, parse_special))
+            if count >= 0:
+                return list(token_ids[:count])
+            capacity = -count  # a vocabulary may need more tokens than bytes
+
+    def piece(self, model: LoadedModel, token_id: int) -> bytes:
+        """The bytes that a token stands for."""
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = self._to_piece(model, token_id, buffer)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    @abstractmethod
+    def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
+        """Set up a context. 0 if the library refuses; `last_messages` then say why."""
+
+    def free_context(self, context: int) -> None:
+        """Free a context."""
+        self._c.llama_free(context)
+
+    @abstractmethod
+    def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
+        """A batch over arrays; its `n_tokens` says how many of their entries count."""
+
+    @abstractmethod
+    def decode(self, context: int, batch: ctypes.Structure) -> int:
+        """Compute a batch. Returns 0, 1 when no place was found in the cache for all of it, and
+        negative numbers for errors."""
+
+    def logits(self, context: int, row: int) -> int:
+        """Where the logits of a row lie, as 32-bit floats; 0 if they were not asked for."""
+        return self._c.llama_get_logits_ith(context, row) or 0
+
+    def embedding(self, context: int, row: int) -> int:
+        """Where the vector of a row lies, as 32-bit floats; 0 if it was not asked for."""
+        return self._c.llama_get_embeddings_ith(context, row) or 0
+
+    @abstractmethod
+    def clear(self, context: int) -> None:
+        """Take all cells away from all sequences."""
+
+    @abstractmethod
+    def remove(self, context: int, sequence_id: int, start: int, end: int) -> bool:
+        """Take a sequence's cells at positions `start` to `end` away; -1 is without bound. False
+        if the memory cannot be cut there."""
+
+    @abstractmethod
+    def copy(self, context: int, source: int, target: int, start: int, end: int) -> None:
+        """Give one sequence the cells that another one has at positions `start` to `end`."""
+
+    @abstractmethod
+    def save(self, context: int, sequence_id: int) -> bytes | None:
+        """A copy of the contents of all cells of a sequence; None if the library failed."""
+
+    @abstractmethod
+    def load(self, context: int, sequence_id: int, data: bytes) -> bool:
+        """Fill new cells of a sequence from a copy. False if the library failed, or no place was
+        found."""
+
+    @abstractmethod
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
+        """The address of the loaded model, or 0. `callback` is a `ProgressCallback`."""
+
+    @abstractmethod
+    def _check_structures(self) -> None:
+        """Raise LibraryUnusable unless the structures are laid out as declared."""
+
+    @abstractmethod
+    def _tokenize(
+        self,
+        model: LoadedModel,
+        text: bytes,
+        token_ids: "ctypes.Array[ctypes.c_int32]",
+        flags: tuple[bool, bool],
+    ) -> int:
+        """How many tokens were written; negative: how many there is no room for."""
+
+    @abstractmethod
+    def _to_piece(
+        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
+    ) -> int:
+        """How many bytes were written; negative: how many there is no room for."""
+
+    def _note(self, level: int, text: bytes, _user_data: object) -> None:
+        if level == LOG_LEVEL_ERROR:
+            self._messages.append(text.decode(errors="replace").strip())
+
+
+def filled_buffer(data: bytes) -> "ctypes.Array[ctypes.c_uint8]":
+    """A copy of bytes in memory that a C function may read."""
+    return (ctypes.c_uint8 * len(data)).from_buffer_copy(data)

@@ -1,0 +1,276 @@
+"""llama.cpp itself, as llama-cpp-python 0.3.36 builds it."""
+
+import ctypes
+
+from runtime.llama_library.functions import (
+    BOOL,
+    INT,
+    POINTER,
+    SEQUENCE_COPY,
+    SEQUENCE_REMOVE,
+    SIZE,
+    TO_PIECE,
+    TOKENIZE,
+    Function,
+    ProgressCallback,
+    check_defaults,
+)
+from runtime.llama_library.library import LlamaLibrary, filled_buffer
+from runtime.llama_library.values import (
+    KEY_TYPES,
+    VALUE_TYPES,
+    BatchArrays,
+    ContextOptions,
+    LoadedModel,
+    ModelOptions,
+    ModelShape,
+    Traits,
+)
+
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+
+
+class _ModelParams(ctypes.Structure):
+    _fields_ = (
+        ("devices", POINTER),
+        ("tensor_buft_overrides", POINTER),
+        ("n_gpu_layers", INT),
+        ("split_mode", INT),
+        ("load_mode", INT),
+        ("lazy_mode", INT),
+        ("main_gpu", INT),
+        ("tensor_split", POINTER),
+        ("progress_callback", ProgressCallback),
+        ("progress_callback_user_data", POINTER),
+        ("kv_overrides", POINTER),
+        ("vocab_only", BOOL),
+        ("check_tensors", BOOL),
+        ("use_extra_bufts", BOOL),
+        ("no_host", BOOL),
+        ("no_alloc", BOOL),
+        ("load_mtp", BOOL),
+    )
+
+
+class _ContextParams(ctypes.Structure):
+    _fields_ = (
+        ("n_ctx", ctypes.c_uint32),
+        ("n_batch", ctypes.c_uint32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("n_seq_max", ctypes.c_uint32),
+        ("n_rs_seq", ctypes.c_uint32),
+        ("n_outputs_max", ctypes.c_uint32),
+        ("n_outputs_max_per_seq", ctypes.c_uint32),
+        ("n_threads", INT),
+        ("n_threads_batch", INT),
+        ("ctx_type", INT),
+        ("rope_scaling_type", INT),
+        ("pooling_type", INT),
+        ("attention_type", INT),
+        ("flash_attn_type", INT),
+        ("rope_freq_base", ctypes.c_float),
+        ("rope_freq_scale", ctypes.c_float),
+        ("yarn_ext_factor", ctypes.c_float),
+        ("yarn_attn_factor", ctypes.c_float),
+        ("yarn_beta_fast", ctypes.c_float),
+        ("yarn_beta_slow", ctypes.c_float),
+        ("yarn_orig_ctx", ctypes.c_uint32),
+        ("defrag_thold", ctypes.c_float),
+        ("cb_eval", POINTER),
+        ("cb_eval_user_data", POINTER),
+        ("type_k", INT),
+        ("type_v", INT),
+        ("abort_callback", POINTER),
+        ("abort_callback_data", POINTER),
+        ("embeddings", BOOL),
+        ("offload_kqv", BOOL),
+        ("no_perf", BOOL),
+        ("op_offload", BOOL),
+        ("swa_full", BOOL),
+        ("kv_unified", BOOL),
+        ("samplers", POINTER),
+        ("n_samplers", SIZE),
+        ("ctx_other", POINTER),
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("n_tokens", INT),
+        ("token", POINTER),
+        ("embd", POINTER),
+        ("pos", POINTER),
+        ("n_seq_id", POINTER),
+        ("seq_id", POINTER),
+        ("logits", POINTER),
+    )
+
+
+_FUNCTIONS = {
+    "llama_model_default_params": Function(_ModelParams, ()),
+    "llama_context_default_params": Function(_ContextParams, ()),
+    "llama_model_load_from_file": Function(POINTER, (ctypes.c_char_p, _ModelParams)),
+    "llama_model_free": Function(None, (POINTER,)),
+    "llama_init_from_model": Function(POINTER, (POINTER, _ContextParams)),
+    "llama_model_n_ctx_train": Function(INT, (POINTER,)),
+    "llama_model_n_layer": Function(INT, (POINTER,)),
+    "llama_model_n_head": Function(INT, (POINTER,)),
+    "llama_model_n_head_kv": Function(INT, (POINTER,)),
+    "llama_model_n_embd_out": Function(INT, (POINTER,)),
+    "llama_model_n_swa": Function(INT, (POINTER,)),
+    "llama_vocab_get_attr": Function(ctypes.c_int, (POINTER, INT)),
+    "llama_vocab_fim_pre": Function(INT, (POINTER,)),
+    "llama_vocab_fim_suf": Function(INT, (POINTER,)),
+    "llama_vocab_fim_mid": Function(INT, (POINTER,)),
+    "llama_tokenize": TOKENIZE,
+    "llama_token_to_piece": TO_PIECE,
+    "llama_get_memory": Function(POINTER, (POINTER,)),
+    "llama_memory_clear": Function(None, (POINTER, BOOL)),
+    "llama_memory_seq_rm": SEQUENCE_REMOVE,
+    "llama_memory_seq_cp": SEQUENCE_COPY,
+    "llama_state_seq_get_size": Function(SIZE, (POINTER, INT)),
+    "llama_state_seq_get_data": Function(SIZE, (POINTER, POINTER, SIZE, INT)),
+    "llama_state_seq_set_data": Function(SIZE, (POINTER, POINTER, SIZE, INT)),
+    "llama_decode": Function(INT, (POINTER, _Batch)),
+}
+
+
+class MainlineLibrary(LlamaLibrary):
+    """llama.cpp's own library."""
+
+    family = "llama.cpp"
+    traits = Traits(
+        can_repack=False,
+        has_extra_bufts=True,
+        drops_cells=True,
+        can_choose_attention=True,
+        can_fill_gpus=True,
+        kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
+    )
+    functions = _FUNCTIONS
+
+    def free_model(self, model: LoadedModel) -> None:
+        self._c.llama_model_free(model.address)
+
+    def shape(self, model: LoadedModel) -> ModelShape:
+        c, address = self._c, model.address
+        num_heads, width = c.llama_model_n_head(address), c.llama_model_n_embd(address)
+        return ModelShape(
+            num_vocab=self.num_vocab(model),
+            num_layers=c.llama_model_n_layer(address),
+            num_heads=num_heads,
+            num_kv_heads=c.llama_model_n_head_kv(address),
+            head_size=self._head_size(model) or width // max(num_heads, 1),
+            width=width,
+            embedding_width=c.llama_model_n_embd_out(address),
+            context=c.llama_model_n_ctx_train(address),
+            window=c.llama_model_n_swa(address),
+            num_bytes=c.llama_model_size(address),
+            has_state=c.llama_model_is_recurrent(address) or c.llama_model_is_hybrid(address),
+        )
+
+    def fim_tokens(self, model: LoadedModel) -> tuple[int, int, int]:
+        c, vocab = self._c, model.vocab
+        return (
+            c.llama_vocab_fim_pre(vocab),
+            c.llama_vocab_fim_suf(vocab),
+            c.llama_vocab_fim_mid(vocab),
+        )
+
+    def token_attributes(self, model: LoadedModel, token_id: int) -> int:
+        return int(self._c.llama_vocab_get_attr(model.vocab, token_id))
+
+    def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
+        params = self._c.llama_context_default_params()
+        params.n_ctx = options.num_cells
+        params.n_batch, params.n_ubatch = options.max_batch, options.max_rows
+        params.n_seq_max = options.max_sequences
+        params.n_threads = params.n_threads_batch = options.num_threads
+        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+        params.type_k = KEY_TYPES[options.kv_cache_type]
+        params.type_v = VALUE_TYPES[options.kv_cache_type]
+        params.embeddings = options.embeddings
+        if options.embeddings:
+            params.pooling_type = 0
+        params.swa_full = params.kv_unified = params.no_perf = True
+        return self._c.llama_init_from_model(model.address, params) or 0
+
+    def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
+        return _Batch(
+            token=arrays.token,
+            pos=arrays.position,
+            n_seq_id=arrays.num_ids,
+            seq_id=arrays.ids,
+            logits=arrays.wanted,
+        )
+
+    def decode(self, context: int, batch: ctypes.Structure) -> int:
+        return int(self._c.llama_decode(context, batch))
+
+    def clear(self, context: int) -> None:
+        self._c.llama_memory_clear(self._c.llama_get_memory(context), True)
+
+    def remove(self, context: int, sequence_id: int, start: int, end: int) -> bool:
+        memory = self._c.llama_get_memory(context)  # an encoder has none
+        return not memory or self._c.llama_memory_seq_rm(memory, sequence_id, start, end)
+
+    def copy(self, context: int, source: int, target: int, start: int, end: int) -> None:
+        memory = self._c.llama_get_memory(context)
+        self._c.llama_memory_seq_cp(memory, source, target, start, end)
+
+    def save(self, context: int, sequence_id: int) -> bytes | None:
+        size = self._c.llama_state_seq_get_size(context, sequence_id)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._c.llama_state_seq_get_data(context, buffer, size, sequence_id)
+        return bytes(buffer) if written == size else None
+
+    def load(self, context: int, sequence_id: int, data: bytes) -> bool:
+        size, buffer = len(data), filled_buffer(data)
+        read = self._c.llama_state_seq_set_data(context, buffer, size, sequence_id)
+        return bool(read == size)
+
+    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
+        params = self._c.llama_model_default_params()
+        params.progress_callback = callback
+        params.vocab_only = options.vocab_only
+        params.n_gpu_layers = options.num_gpu_layers
+        params.use_extra_bufts = options.use_extra_bufts
+        return self._c.llama_model_load_from_file(path, params) or 0
+
+    def _head_size(self, model: LoadedModel) -> int:
+        architecture = self.metadata(model, "general.architecture")
+        return int(self.metadata(model, f"{architecture}.attention.key_length") or 0)
+
+    def _check_structures(self) -> None:
+        model = {"n_gpu_layers": -1, "split_mode": 1, "vocab_only": False, "use_extra_bufts": True}
+        check_defaults("model parameters", self._c.llama_model_default_params(), model)
+        context = {
+            "n_ctx": 512,
+            "n_batch": 2048,
+            "n_ubatch": 512,
+            "flash_attn_type": -1,
+            "yarn_ext_factor": -1.0,
+            "type_k": 1,
+            "type_v": 1,
+            "offload_kqv": True,
+            "swa_full": True,
+            "kv_unified": False,
+            "n_samplers": 0,
+        }
+        check_defaults("context parameters", self._c.llama_context_default_params(), context)
+
+    def _tokenize(
+        self,
+        model: LoadedModel,
+        text: bytes,
+        token_ids: "ctypes.Array[ctypes.c_int32]",
+        flags: tuple[bool, bool],
+    ) -> int:
+        arguments = (model.vocab, text, len(text), token_ids, len(token_ids), *flags)
+        return int(self._c.llama_tokenize(*arguments))
+
+    def _to_piece(
+        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
+    ) -> int:
+        arguments = (model.vocab, token_id, buffer, len(buffer), 0, False)
+        return int(self._c.llama_token_to_piece(*arguments))
