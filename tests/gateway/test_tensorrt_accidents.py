@@ -70,16 +70,29 @@ def answers(server: RunningServer, in_the_middle: Callable[[], object]) -> list[
         return [each.result() for each in asked]
 
 
-def process_of(name: str) -> psutil.Process:
-    """The process below this one with `name` on its command line."""
-    children = psutil.Process().children(recursive=True)
-    [process] = [child for child in children if name in child.cmdline()]
+def processes() -> set[psutil.Process]:
+    """All processes below this one."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def process_of(name: str, others: set[psutil.Process]) -> psutil.Process:
+    """The process with `name` on its command line that is none of the others."""
+    [process] = [each for each in processes() - others if name in each.cmdline()]
     return process
+
+
+@pytest.fixture
+def others() -> set[psutil.Process]:
+    """The processes of servers that other tests have left running for the next."""
+    return processes()
 
 
 @pytest.fixture(params=RELEASES)
 def server(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    others: set[psutil.Process],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RunningServer]:
     """Faults strike once each, when a file has the fault's name."""
     faults = [
@@ -99,12 +112,12 @@ def server(
 
 
 def test_every_kind_of_answer_goes_on_after_any_accident(
-    server: RunningServer, tmp_path: Path
+    server: RunningServer, others: set[psutil.Process], tmp_path: Path
 ) -> None:
     calm = answers(server, lambda: None)
     accidents: list[Callable[[], object]] = [
-        process_of("tensorrt_llm.executor.worker_process").kill,
-        lambda: process_of("runtime.worker").kill(),
+        process_of("tensorrt_llm.executor.worker_process", others).kill,
+        lambda: process_of("runtime.worker", others).kill(),
         *((tmp_path / kind).touch for kind in FAULTS),
     ]
 

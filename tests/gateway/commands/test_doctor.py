@@ -74,6 +74,7 @@ def doctor_of_tensorrt_llm(
     return lines.splitlines()
 
 
+@pytest.mark.posix("TensorRT-LLM")
 def test_doctor_has_a_line_for_each_need_of_an_engine_that_is_wanted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_doctor_has_a_line_for_each_need_of_an_engine_that_is_wanted(
     assert doctor_of_tensorrt_llm(monkeypatch, capsys) == []
 
 
+@pytest.mark.posix("Linux loads no library of Windows")
 def test_doctor_survives_an_engine_that_does_not(tmp_path: Path) -> None:
     """Libraries that cannot be loaded are told as they are, and the report goes on."""
     for module, distribution in (
