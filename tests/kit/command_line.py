@@ -30,17 +30,16 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def hangups_not_ignored() -> Iterator[None]:
-    """What is started inside ends at a hangup, under nohup too: a signal that is ignored is ignored
-    by children as well, and Lockgate respects that."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def not_ignored(*names: str) -> Iterator[None]:
+    """What is started inside ends at these signals, under nohup and in the background too: a signal
+    that is ignored is ignored by children as well, and Lockgate respects that."""
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:

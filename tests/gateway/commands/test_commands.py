@@ -25,8 +25,8 @@ from tests.kit.command_line import (
     SCRIPTED,
     environment,
     greeting,
-    hangups_not_ignored,
     lockgate,
+    not_ignored,
     start,
 )
 from tests.kit.serving import wait_for
@@ -232,7 +232,7 @@ def test_address_of_another_machine_cannot_be_bound() -> None:
 @pytest.mark.posix("signals")
 @pytest.mark.parametrize("number", [1, signal.SIGTERM, signal.SIGINT], ids=["HUP", "TERM", "INT"])
 def test_serve_says_where_and_ends_well_when_told_to(tmp_path: Path, number: int) -> None:
-    with hangups_not_ignored():
+    with not_ignored("SIGHUP"):
         process = start(tmp_path, "serve", *SCRIPTED, LOCKGATE__LOG__LEVEL="error")
     line = greeting(process)
     process.send_signal(number)

@@ -18,7 +18,7 @@ import pytest
 from gateway.observability.background_writer import MAX_PENDING_BYTES
 from runtime.processes import is_alive
 from tests.kit.chat.answers import CHAT, HI
-from tests.kit.command_line import SCRIPTED, environment, greeting, hangups_not_ignored, posix
+from tests.kit.command_line import SCRIPTED, environment, greeting, not_ignored, posix
 from tests.kit.raw_http import head, responses
 from tests.kit.serving import PATIENCE, RunningServer, wait_for
 
@@ -82,7 +82,7 @@ def started(
 ) -> Iterator[Server]:
     """`log` is a descriptor for its log, instead of the file."""
     command = [sys.executable, *program, "serve", *SCRIPTED, "--set", "engine.scripted.step_ms=10"]
-    with hangups_not_ignored(), open(folder / "log", "w") as file:
+    with not_ignored("SIGHUP"), open(folder / "log", "w") as file:
         process = subprocess.Popen(
             [*command, *options],
             cwd=folder,

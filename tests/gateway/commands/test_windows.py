@@ -14,7 +14,7 @@ import pytest
 
 from gateway.http.connections.select_loop import MAX_CONNECTIONS
 from runtime.processes import is_alive
-from tests.kit.command_line import SCRIPTED, lockgate, served, start
+from tests.kit.command_line import SCRIPTED, lockgate, not_ignored, served, start
 from tests.kit.platform import IS_WINDOWS
 from tests.kit.raw_http import read_all
 from tests.kit.serving import wait_for
@@ -41,7 +41,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(os.name == "nt", reason="it would reach the tests' own console")
 def test_ctrl_break_lets_running_requests_finish(tmp_path: Path, temporary: Path):
-    with served(tmp_path, step_ms=20) as server:
+    with not_ignored("SIGQUIT"), served(tmp_path, step_ms=20) as server:
         with server.http.stream(
             "POST", "/v1/chat/completions", json=server.body(max_tokens=60)
         ) as response:
