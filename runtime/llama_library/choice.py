@@ -18,7 +18,7 @@ from runtime.llama_library.installed import (
 )
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.self_check.verdicts import problem_of
-from runtime.llama_library.values import KvCacheType, ModelOptions, Traits
+from runtime.llama_library.values import ModelOptions, Traits
 from runtime.models.gguf import GGUFFile
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,6 @@ class Wish(Struct, frozen=True, kw_only=True):
 
     library: str = "auto"
     num_gpu_layers: int = 0
-    kv_cache_type: KvCacheType = "f16"
     flash_attention: bool = False
     repack_tensors: bool = False
     use_extra_bufts: bool = False
@@ -85,24 +84,23 @@ def _suitable(name: str, wish: Wish, file: GGUFFile, problem: Callable[[str], st
         raise LibraryUnusable(reason)
     library = open_library(name)
     architecture = file.text("general.architecture")
-    reason = obstacle(library.traits, wish, _head_size(file))
+    reason = obstacle(library.traits, wish)
     if not reason and not knows_architecture(library, architecture):
         reason = f"does not know the architecture {architecture!r}"
+    reason = reason or library.objection(file)
     if reason:
         raise LibraryUnusable(f"The library {name} {reason}.")
     return library
 
 
-def obstacle(traits: Traits, wish: Wish, head_size: int) -> str:
+def obstacle(traits: Traits, wish: Wish) -> str:
     """Why a library cannot do what is wished, in words that follow its name; empty if it can."""
     if wish.num_gpu_layers and not traits.can_fill_gpus:
         return "is not used with GPUs here (engine.llama_cpp.num_gpu_layers)"
-    if wish.kv_cache_type not in traits.kv_cache_types:
-        return f"has no KV cache in {wish.kv_cache_type} (engine.llama_cpp.kv_cache_dtype)"
-    if wish.flash_attention and head_size in traits.no_flash_attention:
+    if wish.flash_attention and not traits.has_flash_attention:
         return (
-            f"has no flash attention for heads of {head_size}, which a quantised KV cache and"
-            " engine.llama_cpp.flash_attention = true need"
+            "has no flash attention for several sequences, which engine.llama_cpp.kv_cache_dtype"
+            " other than f16 and engine.llama_cpp.flash_attention = true need"
         )
     if wish.repack_tensors and not traits.can_repack:
         return "does not repack all tensors (engine.llama_cpp.repack_tensors = true)"
@@ -124,17 +122,6 @@ def knows_architecture(library: LlamaLibrary, architecture: str) -> bool:
         library.free_model(model)
         return True
     return not any(_UNKNOWN in each for each in library.last_messages())
-
-
-def _head_size(file: GGUFFile) -> int:
-    """Values in an attention head's key; 0 where the file does not say."""
-    architecture = file.text("general.architecture")
-    length = file.metadata.get(f"{architecture}.attention.key_length")
-    if isinstance(length, int):
-        return length
-    width = file.metadata.get(f"{architecture}.embedding_length")
-    heads = file.metadata.get(f"{architecture}.attention.head_count")
-    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else 0
 
 
 def _advice(wish: Wish) -> str:

@@ -1,6 +1,7 @@
 """ik_llama.cpp, as ik-llama-cpp-python 0.1.5 builds it: an older interface, faster kernels."""
 
 import ctypes
+import os
 
 from runtime.errors import EngineError
 from runtime.llama_library.functions import (
@@ -27,9 +28,16 @@ from runtime.llama_library.values import (
     ModelShape,
     Traits,
 )
+from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
 
 _WHOLE_STATE = 0
 """No LLAMA_STATE_SEQ_FLAGS_*."""
+
+_UNEVEN_KINDS = frozenset(("Q4_1", "Q5_1"))
+_EVEN_ROW = 128
+_MAX_UNEVEN_ROWS = 31
+"""From 32 rows of a batch on, weights of these types are multiplied wrongly, without an error, when
+their own rows are no multiple of 128 values long. Fewer rows go through other code."""
 
 _MAX_ROUNDS = 64
 """How often the cache is asked to move its cells together. It moves at most some hundred runs of
@@ -210,6 +218,12 @@ class IkLibrary(LlamaLibrary):
     only, and leaves out those behind a hole, which gives wrong logits without an error. It also
     finds room for a batch only where free cells lie next to each other. So cells are moved
     together before the first batch after some were freed.
+
+    Its flash attention ends the process when a row has nothing to look at in a part of the cache,
+    as is so wherever several sequences share it. Without it values are kept in 16 bits.
+
+    Batches are computed in parts of 31 rows where weights would be multiplied wrongly in larger
+    ones.
     """
 
     family = "ik_llama.cpp"
@@ -219,20 +233,28 @@ class IkLibrary(LlamaLibrary):
         drops_cells=False,
         can_choose_attention=False,
         can_fill_gpus=False,
-        kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
-        no_flash_attention=frozenset((64,)),
+        has_flash_attention=False,
     )
     functions = _FUNCTIONS
 
     def __init__(self, library: ctypes.CDLL, version: str) -> None:
         super().__init__(library, version)
         self._loose: set[int] = set()  # contexts whose cache may have holes
+        self._uneven: set[int] = set()  # models that are computed in small parts
 
     def free_context(self, context: int) -> None:
         self._loose.discard(context)
         super().free_context(context)
 
+    def objection(self, file: GGUFFile) -> str:
+        architecture = file.text("general.architecture")
+        reads_at_once = not file.flag(f"{architecture}.attention.causal", True)
+        if reads_at_once and (tensor := _uneven_tensor(file)):
+            return f"multiplies weights like {tensor.name} ({tensor.type}) wrongly in an encoder"
+        return ""
+
     def free_model(self, model: LoadedModel) -> None:
+        self._uneven.discard(model.address)
         self._c.llama_free_model(model.address)
 
     def shape(self, model: LoadedModel) -> ModelShape:
@@ -267,7 +289,7 @@ class IkLibrary(LlamaLibrary):
     def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
         params = self._c.llama_context_default_params()
         params.n_ctx = options.num_cells
-        params.n_batch, params.n_ubatch = options.max_batch, options.max_rows
+        params.n_batch, params.n_ubatch = options.max_batch, self._max_rows(model, options)
         params.n_seq_max = options.max_sequences
         params.n_threads = params.n_threads_batch = options.num_threads
         params.flash_attn = options.flash_attention == "on"
@@ -277,6 +299,11 @@ class IkLibrary(LlamaLibrary):
         if options.embeddings:
             params.pooling_type = 0
         return self._c.llama_init_from_model(model.address, params) or 0
+
+    def _max_rows(self, model: LoadedModel, options: ContextOptions) -> int:
+        if model.address in self._uneven:
+            return min(options.max_rows, _MAX_UNEVEN_ROWS)
+        return options.max_rows
 
     def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
         return _Batch(
@@ -343,7 +370,10 @@ class IkLibrary(LlamaLibrary):
         params.n_gpu_layers = options.num_gpu_layers
         params.repack_tensors = options.repack_tensors
         params.use_mmap = not options.repack_tensors  # a mapped file cannot be rearranged
-        return self._c.llama_model_load_from_file(path, params) or 0
+        address = self._c.llama_model_load_from_file(path, params) or 0
+        if address and not options.vocab_only and _uneven_tensor(read_gguf(os.fsdecode(path))):
+            self._uneven.add(address)
+        return address
 
     def _number(self, model: LoadedModel, key: str) -> int:
         """A number of the architecture's own; 0 if it is absent or a list for each layer."""
@@ -394,3 +424,13 @@ class IkLibrary(LlamaLibrary):
     ) -> int:
         arguments = (model.vocab, token_id, buffer, len(buffer), 0, False)
         return int(self._c.llama_token_to_piece_vocab(*arguments))
+
+
+def _uneven_tensor(file: GGUFFile) -> TensorInfo | None:
+    """The first of the weights that are multiplied wrongly in large batches."""
+    found = (
+        tensor
+        for tensor in file.tensors
+        if tensor.type in _UNEVEN_KINDS and tensor.shape[0] % _EVEN_ROW
+    )
+    return next(found, None)

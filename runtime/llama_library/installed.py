@@ -105,7 +105,7 @@ def _open(name: str, path: Path) -> LlamaLibrary:
         [kind] = (each for each in _FAMILIES if each.family == family)
         return kind(library, library_version(name))
     except OSError as error:
-        raise LibraryUnusable(f"The library {path} cannot be loaded: {error}") from error
+        raise LibraryUnusable(f"The library {path} cannot be loaded: {error}.") from error
     except LibraryUnusable as error:
         raise LibraryUnusable(
             f"The library {path} cannot be used: {error}. Lockgate knows the interfaces of"

@@ -17,6 +17,7 @@ from runtime.llama_library.values import (
     ModelShape,
     Traits,
 )
+from runtime.models.gguf import GGUFFile
 
 LOG_LEVEL_ERROR = 4
 """GGML_LOG_LEVEL_ERROR of ggml.h."""
@@ -70,6 +71,11 @@ class LlamaLibrary(ABC):
 
         address = self._load(os.fsencode(path), options, ProgressCallback(go_on))
         return LoadedModel(address, self._c.llama_model_get_vocab(address)) if address else None
+
+    def objection(self, file: GGUFFile) -> str:
+        """Why it must not compute a model file that it knows, in words that follow its name; empty
+        if it may."""
+        return ""
 
     @abstractmethod
     def free_model(self, model: LoadedModel) -> None:

@@ -145,7 +145,7 @@ class MainlineLibrary(LlamaLibrary):
         drops_cells=True,
         can_choose_attention=True,
         can_fill_gpus=True,
-        kv_cache_types=frozenset(("f16", "q8_0", "q4_0")),
+        has_flash_attention=True,
     )
     functions = _FUNCTIONS
 

@@ -24,8 +24,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     then keeps all of them in memory of its own, because the file is not mapped. One that
     `has_extra_bufts` does so for single tensors. One whose windows `drops_cells` overwrites cells
     that a sliding window has passed.
-    `no_flash_attention` are the sizes of attention heads with which flash attention ends the
-    process. `can_choose_attention` says that it decides about flash attention by itself.
+    `has_flash_attention` says that flash attention is right for several sequences in one batch, and
+    `can_choose_attention` that it decides about flash attention by itself.
     `can_fill_gpus` says that builds of it for GPUs are known to work here.
     """
 
@@ -34,8 +34,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     drops_cells: bool
     can_choose_attention: bool
     can_fill_gpus: bool
-    kv_cache_types: frozenset[KvCacheType]
-    no_flash_attention: frozenset[int] = frozenset()
+    has_flash_attention: bool
 
 
 class LoadedModel(Struct, frozen=True):

@@ -154,7 +154,6 @@ def library_wish(config: EngineConfig) -> Wish:
     return Wish(
         library=settings.library,
         num_gpu_layers=settings.num_gpu_layers,
-        kv_cache_type=settings.kv_cache_dtype,
         flash_attention=settings.flash_attention is True or settings.kv_cache_dtype != "f16",
         repack_tensors=settings.repack_tensors is True,
         use_extra_bufts=settings.use_extra_bufts is True,

@@ -15,7 +15,7 @@ from runtime.llama_library.installed import open_library
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.results import floats_at
 from runtime.llama_library.self_check.reference import Rows, reference_logits
-from runtime.llama_library.self_check.tiny import CONTEXT, NUM_VOCAB, write_model
+from runtime.llama_library.self_check.tiny import CONTEXT, NUM_VOCAB, WIDTHS, write_model
 from runtime.llama_library.token_batch import TokenBatch
 from runtime.llama_library.values import ContextOptions, LoadedModel, ModelOptions
 
@@ -62,11 +62,12 @@ class _Run:
         return np.stack([floats_at(each, NUM_VOCAB) for each in addresses]).astype(np.float64)
 
 
-def check(library: LlamaLibrary, options: ModelOptions) -> None:
-    """Raise Wrong when the library computes other logits than it should."""
+def check(library: LlamaLibrary, options: ModelOptions, width: int) -> None:
+    """Raise Wrong when the library computes other logits than it should with weights whose rows
+    have `width` values."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "check.gguf"
-        weights = write_model(path)
+        weights = write_model(path, width)
         model = library.load_model(str(path), options)
         if model is None:
             raise Wrong(f"does not load a small model: {' '.join(library.last_messages())}")
@@ -126,9 +127,10 @@ def main(name: str) -> int:
     """Entry point; returns the exit status."""
     try:
         library = open_library(name)
-        check(library, ModelOptions())
-        if library.traits.can_repack:
-            check(library, ModelOptions(repack_tensors=True))
+        for width in WIDTHS:
+            check(library, ModelOptions(), width)
+            if library.traits.can_repack:
+                check(library, ModelOptions(repack_tensors=True), width)
     except LibraryUnusable as error:
         print(error)
         return 1

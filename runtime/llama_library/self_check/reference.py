@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.llama_library.self_check.tiny import (
-    HEAD_SIZE,
     NORM_EPSILON,
     NUM_HEADS,
     NUM_KV_HEADS,
@@ -31,13 +30,13 @@ def reference_logits(weights: Mapping[str, Values], token_ids: Sequence[int]) ->
 
 
 def _attention(weights: Mapping[str, Values], rows: Rows) -> Rows:
-    count = len(rows)
-    query = _rotated((rows @ weights["attn_q"].T).reshape(count, NUM_HEADS, HEAD_SIZE))
-    key = _rotated((rows @ weights["attn_k"].T).reshape(count, NUM_KV_HEADS, HEAD_SIZE))
-    value = (rows @ weights["attn_v"].T).reshape(count, NUM_KV_HEADS, HEAD_SIZE)
+    count, head_size = len(rows), rows.shape[1] // NUM_HEADS
+    query = _rotated((rows @ weights["attn_q"].T).reshape(count, NUM_HEADS, head_size))
+    key = _rotated((rows @ weights["attn_k"].T).reshape(count, NUM_KV_HEADS, head_size))
+    value = (rows @ weights["attn_v"].T).reshape(count, NUM_KV_HEADS, head_size)
     shared = NUM_HEADS // NUM_KV_HEADS
     key, value = np.repeat(key, shared, axis=1), np.repeat(value, shared, axis=1)
-    scores = np.einsum("qhd,khd->hqk", query, key) / HEAD_SIZE**0.5
+    scores = np.einsum("qhd,khd->hqk", query, key) / head_size**0.5
     scores = np.where(np.tri(count, dtype=bool), scores, -np.inf)
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
@@ -60,7 +59,8 @@ def _normalized(rows: Rows) -> Rows:
 
 def _rotated(heads: Rows) -> Rows:
     """Each pair of neighbouring values turned by an angle that its position and place give."""
-    angles = np.outer(np.arange(len(heads)), ROPE_BASE ** -(np.arange(0, HEAD_SIZE, 2) / HEAD_SIZE))
+    size = heads.shape[-1]
+    angles = np.outer(np.arange(len(heads)), ROPE_BASE ** -(np.arange(0, size, 2) / size))
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
     even, odd = heads[..., 0::2], heads[..., 1::2]
     return np.stack([even * cos - odd * sin, even * sin + odd * cos], -1).reshape(heads.shape)

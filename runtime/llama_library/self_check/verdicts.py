@@ -18,7 +18,7 @@ from runtime.user_cache import cache_folder
 log = structlog.get_logger(__name__)
 
 FILE_NAME = "llama_libraries.json"
-EDITION = 1
+EDITION = 2
 """Raised whenever the check becomes another one."""
 
 TIMEOUT = 120.0

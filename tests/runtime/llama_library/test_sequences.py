@@ -1,5 +1,6 @@
 """Every installed library against a forward pass in numpy, under random traffic of sequences."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runtime.llama_library.installed import installed_families, open_library
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.results import floats_at
 from runtime.llama_library.self_check.reference import reference_logits
-from runtime.llama_library.self_check.tiny import CONTEXT, NUM_VOCAB, Values, write_model
+from runtime.llama_library.self_check.tiny import CONTEXT, NUM_VOCAB, WIDTHS, Values, write_model
 from runtime.llama_library.token_batch import TokenBatch
 from runtime.llama_library.values import ContextOptions, LoadedModel, ModelOptions
 
@@ -30,7 +31,7 @@ class Traffic:
     def __init__(self, library: LlamaLibrary, model: LoadedModel, weights: dict[str, Values]):
         self.library, self.weights = library, weights
         options = ContextOptions(
-            num_cells=CONTEXT, max_batch=64, max_rows=16, max_sequences=8, num_threads=1
+            num_cells=CONTEXT, max_batch=64, max_rows=64, max_sequences=8, num_threads=1
         )
         self.context = library.new_context(model, options)
         assert self.context, library.last_messages()
@@ -74,13 +75,14 @@ class Traffic:
         self.texts[number] = text
 
 
-@pytest.fixture(scope="module", params=installed_families())
+@pytest.fixture(scope="module", params=itertools.product(installed_families(), WIDTHS))
 def loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[LlamaLibrary, LoadedModel, dict[str, Values]]]:
-    library = open_library(request.param)
+    family, width = request.param
+    library = open_library(family)
     path: Path = tmp_path_factory.mktemp("check") / "check.gguf"
-    weights = write_model(path)
+    weights = write_model(path, width)
     options = ModelOptions(repack_tensors=library.traits.can_repack)
     model = library.load_model(str(path), options)
     assert model is not None
