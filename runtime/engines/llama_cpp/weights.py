@@ -136,7 +136,6 @@ def load_weights(
             refused = error
             log.warning("llama_library_refuses_model", library=library.family, reason=str(error))
             continue
-        log.info("llama_library", library=library.family, version=library.version)
         return weights
     assert refused is not None, "usable_libraries gives one or raises"
     raise refused
