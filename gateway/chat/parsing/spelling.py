@@ -8,6 +8,9 @@ from runtime.errors import InvalidRequest
 MIN_LETTERS = 3
 """Names of fewer letters are too likely to be somebody's own."""
 
+MAX_CHARACTERS = 100
+"""No longer name is another spelling."""
+
 _BETWEEN = re.compile(r"[\s_.-]+")
 
 
@@ -22,7 +25,7 @@ class Spellings:
 
     def meant(self, name: str) -> str | None:
         """The name that another spelling means; None if it means none."""
-        letters = _letters(name)
+        letters = _letters(name) if len(name) <= MAX_CHARACTERS else ""
         found = self._names.get(letters) if len(letters) >= MIN_LETTERS else None
         return None if found == name else found
 

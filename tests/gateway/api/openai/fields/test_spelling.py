@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.openai.bodies import KINDS
-from gateway.chat.parsing.spelling import MIN_LETTERS, Spellings
+from gateway.chat.parsing.spelling import MAX_CHARACTERS, MIN_LETTERS, Spellings
 from tests.kit.chat.answers import CHAT, HI, RESPONSES, TEXT, error_of
 from tests.kit.serving import RunningServer
 
@@ -155,3 +155,9 @@ def test_every_name_is_found_in_every_spelling(path: str, random: Any):
         is_long = len(re.sub("_", "", name)) >= MIN_LETTERS
         assert spellings.meant(other) == (name if is_long and other != name else None)
         assert spellings.meant(name) is None
+
+
+def test_a_very_long_name_is_no_other_spelling():
+    """To compare it would take as long as it is."""
+    assert Spellings(["max_tokens"]).meant("max_" + "-" * MAX_CHARACTERS + "tokens") is None
+    assert Spellings(["max_tokens"]).meant("max--tokens") == "max_tokens"
