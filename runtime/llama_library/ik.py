@@ -1,7 +1,7 @@
 """ik_llama.cpp, as ik-llama-cpp-python 0.1.5 builds it: an older interface, faster kernels."""
 
 import ctypes
-import os
+from collections.abc import Callable
 
 from runtime.errors import EngineError
 from runtime.llama_library.functions import (
@@ -210,6 +210,8 @@ _FUNCTIONS = {
     "llama_decode": Function(INT, (POINTER, _Batch)),
 }
 
+_ALIASES = {"tokenize": "llama_vocab_tokenize", "to_piece": "llama_token_to_piece_vocab"}
+
 
 class IkLibrary(LlamaLibrary):
     """The library of ik_llama.cpp. Sliding windows are masks over a whole cache.
@@ -236,6 +238,7 @@ class IkLibrary(LlamaLibrary):
         has_flash_attention=False,
     )
     functions = _FUNCTIONS
+    aliases = _ALIASES
 
     def __init__(self, library: ctypes.CDLL, version: str) -> None:
         super().__init__(library, version)
@@ -252,6 +255,20 @@ class IkLibrary(LlamaLibrary):
         if reads_at_once and (tensor := _uneven_tensor(file)):
             return f"multiplies weights like {tensor.name} ({tensor.type}) wrongly in an encoder"
         return ""
+
+    def load_model(
+        self,
+        path: str,
+        options: ModelOptions,
+        on_progress: Callable[[float], None] = lambda _: None,
+        file: GGUFFile | None = None,
+    ) -> LoadedModel | None:
+        model = super().load_model(path, options, on_progress)
+        if model is None or options.vocab_only:
+            return model
+        if _uneven_tensor(file or read_gguf(path)):
+            self._uneven.add(model.address)
+        return model
 
     def free_model(self, model: LoadedModel) -> None:
         self._uneven.discard(model.address)
@@ -370,10 +387,7 @@ class IkLibrary(LlamaLibrary):
         params.n_gpu_layers = options.num_gpu_layers
         params.repack_tensors = options.repack_tensors
         params.use_mmap = not options.repack_tensors  # a mapped file cannot be rearranged
-        address = self._c.llama_model_load_from_file(path, params) or 0
-        if address and not options.vocab_only and _uneven_tensor(read_gguf(os.fsdecode(path))):
-            self._uneven.add(address)
-        return address
+        return self._c.llama_model_load_from_file(path, params) or 0
 
     def _number(self, model: LoadedModel, key: str) -> int:
         """A number of the architecture's own; 0 if it is absent or a list for each layer."""
@@ -408,22 +422,6 @@ class IkLibrary(LlamaLibrary):
             "abort_callback": None,
         }
         check_defaults("context parameters", self._c.llama_context_default_params(), context)
-
-    def _tokenize(
-        self,
-        model: LoadedModel,
-        text: bytes,
-        token_ids: "ctypes.Array[ctypes.c_int32]",
-        flags: tuple[bool, bool],
-    ) -> int:
-        arguments = (model.vocab, text, len(text), token_ids, len(token_ids), *flags)
-        return int(self._c.llama_vocab_tokenize(*arguments))
-
-    def _to_piece(
-        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
-    ) -> int:
-        arguments = (model.vocab, token_id, buffer, len(buffer), 0, False)
-        return int(self._c.llama_token_to_piece_vocab(*arguments))
 
 
 def _uneven_tensor(file: GGUFFile) -> TensorInfo | None:

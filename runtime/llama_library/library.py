@@ -41,10 +41,14 @@ class LlamaLibrary(ABC):
 
     traits: ClassVar[Traits]
     functions: ClassVar[Mapping[str, Function]]
+    aliases: ClassVar[Mapping[str, str]]
+    """Functions that families have under several names: the name here, and that of the family."""
 
     def __init__(self, library: ctypes.CDLL, version: str) -> None:
         self.version = version
         self._c: SimpleNamespace = bind(library, {**COMMON, **self.functions})
+        for name, own in self.aliases.items():
+            setattr(self._c, name, getattr(self._c, own))
         self._check_structures()
         self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._on_log = LogCallback(self._note)  # the library keeps a bare pointer to it
@@ -59,9 +63,11 @@ class LlamaLibrary(ABC):
         path: str,
         options: ModelOptions,
         on_progress: Callable[[float], None] = lambda _: None,
+        file: GGUFFile | None = None,
     ) -> LoadedModel | None:
-        """Load a GGUF file. `on_progress` gets the share that is there, again and again. None if
-        the library refuses the file; `last_messages` then say why."""
+        """Load a GGUF file. `on_progress` gets the share that is there, again and again; `file` is
+        the file's header, if it has been read. None if the library refuses the file;
+        `last_messages` then say why."""
         self._messages.clear()
         self._c.llama_log_set(self._on_log, None)  # another user of the library may have changed it
 
@@ -128,7 +134,8 @@ class LlamaLibrary(ABC):
         capacity = len(text) + 8
         while True:
             token_ids = (ctypes.c_int32 * capacity)()
-            count = self._tokenize(model, text, token_ids, (add_special, parse_special))
+            arguments = (model.vocab, text, len(text), token_ids, capacity)
+            count: int = self._c.tokenize(*arguments, add_special, parse_special)
             if count >= 0:
                 return list(token_ids[:count])
             capacity = -count  # a vocabulary may need more tokens than bytes
@@ -138,7 +145,7 @@ class LlamaLibrary(ABC):
         size = _PIECE_BYTES
         while True:
             buffer = ctypes.create_string_buffer(size)
-            count = self._to_piece(model, token_id, buffer)
+            count: int = self._c.to_piece(model.vocab, token_id, buffer, size, 0, False)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
@@ -197,22 +204,6 @@ class LlamaLibrary(ABC):
     @abstractmethod
     def _check_structures(self) -> None:
         """Raise LibraryUnusable unless the structures are laid out as declared."""
-
-    @abstractmethod
-    def _tokenize(
-        self,
-        model: LoadedModel,
-        text: bytes,
-        token_ids: "ctypes.Array[ctypes.c_int32]",
-        flags: tuple[bool, bool],
-    ) -> int:
-        """How many tokens were written; negative: how many there is no room for."""
-
-    @abstractmethod
-    def _to_piece(
-        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
-    ) -> int:
-        """How many bytes were written; negative: how many there is no room for."""
 
     def _note(self, level: int, text: bytes, _user_data: object) -> None:
         if level == LOG_LEVEL_ERROR:

@@ -134,6 +134,8 @@ _FUNCTIONS = {
     "llama_decode": Function(INT, (POINTER, _Batch)),
 }
 
+_ALIASES = {"tokenize": "llama_tokenize", "to_piece": "llama_token_to_piece"}
+
 
 class MainlineLibrary(LlamaLibrary):
     """llama.cpp's own library."""
@@ -148,6 +150,7 @@ class MainlineLibrary(LlamaLibrary):
         has_flash_attention=True,
     )
     functions = _FUNCTIONS
+    aliases = _ALIASES
 
     def free_model(self, model: LoadedModel) -> None:
         self._c.llama_model_free(model.address)
@@ -258,19 +261,3 @@ class MainlineLibrary(LlamaLibrary):
             "n_samplers": 0,
         }
         check_defaults("context parameters", self._c.llama_context_default_params(), context)
-
-    def _tokenize(
-        self,
-        model: LoadedModel,
-        text: bytes,
-        token_ids: "ctypes.Array[ctypes.c_int32]",
-        flags: tuple[bool, bool],
-    ) -> int:
-        arguments = (model.vocab, text, len(text), token_ids, len(token_ids), *flags)
-        return int(self._c.llama_tokenize(*arguments))
-
-    def _to_piece(
-        self, model: LoadedModel, token_id: int, buffer: "ctypes.Array[ctypes.c_char]"
-    ) -> int:
-        arguments = (model.vocab, token_id, buffer, len(buffer), 0, False)
-        return int(self._c.llama_token_to_piece(*arguments))

@@ -1,6 +1,5 @@
 """A model file that llama.cpp has loaded: weights, vocabulary, metadata. Contexts stand on it."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from runtime.llama_library.choice import Wish, usable_libraries
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
-from runtime.models.gguf import read_gguf
+from runtime.models.gguf import GGUFFile, read_gguf
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,7 @@ class LlamaWeights:
     def __init__(
         self,
         config: EngineConfig,
-        model_path: str,
+        file: GGUFFile,
         library: LlamaLibrary,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -42,7 +41,7 @@ class LlamaWeights:
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
-        self.model = _load(library, config, model_path, available, on_progress)
+        self.model = _load(library, config, file, available, on_progress)
         self.shape = self.library.shape(self.model)
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
@@ -85,22 +84,22 @@ class LlamaWeights:
 def _load(
     library: LlamaLibrary,
     config: EngineConfig,
-    model_path: str,
+    file: GGUFFile,
     available: int,
     on_progress: Callable[[float], None],
 ) -> LoadedModel:
     settings = config.llama_cpp
-    fits = REPACKING_MEMORY * os.path.getsize(model_path) <= available
+    fits = REPACKING_MEMORY * file.file_size <= available
     repacks = library.traits.can_repack and settings.repack_tensors == "auto" and fits
     options = ModelOptions(
         num_gpu_layers=settings.num_gpu_layers,
         use_extra_bufts=settings.use_extra_bufts is not False,
         repack_tensors=repacks or settings.repack_tensors is True,
     )
-    model = library.load_model(model_path, options, _each_percent(on_progress))
+    model = library.load_model(file.path, options, _each_percent(on_progress), file)
     if model is None:
         detail = " ".join(library.last_messages()) or f"{library.family} gave no reason."
-        raise ModelFileError(f"{library.family} cannot load {model_path}: {detail}")
+        raise ModelFileError(f"{library.family} cannot load {file.path}: {detail}")
     return model
 
 
@@ -129,9 +128,10 @@ def load_weights(
     """Load a model file with the best library that can; `on_progress` gets the share that is
     there. Raises ModelFileError, SetupError."""
     refused: ModelFileError | None = None
-    for library in usable_libraries(library_wish(config), read_gguf(model_path)):
+    file = read_gguf(model_path)
+    for library in usable_libraries(library_wish(config), file):
         try:
-            weights = LlamaWeights(config, model_path, library, on_progress)
+            weights = LlamaWeights(config, file, library, on_progress)
         except ModelFileError as error:
             refused = error
             log.warning("llama_library_refuses_model", library=library.family, reason=str(error))
