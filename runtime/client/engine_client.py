@@ -277,9 +277,10 @@ class EngineClient:
         in_flight = self._in_flight.get(request.request_id)
         if in_flight is None or in_flight.is_submitted or in_flight.has_begun:
             return
+        waited = max(time.monotonic() - request.arrival_time, 0.0)
         message = (
-            f"The request waited {time.monotonic() - request.arrival_time:.0f} seconds for an"
-            " engine, until its deadline. Try again later."
+            f"The request waited {waited:.0f} seconds for an engine, until its deadline."
+            " Try again later."
         )
         self._refused(RequestFailed(request.request_id, "expired", message))
 

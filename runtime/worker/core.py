@@ -294,9 +294,10 @@ def _rank(request: Request) -> tuple[int, float]:
 
 
 def _expired(request: Request | EmbeddingRequest, now: float) -> RequestFailed:
+    waited = max(now - request.arrival_time, 0.0)
     message = (
-        f"The request waited {now - request.arrival_time:.0f} seconds for its turn, until"
-        " its deadline. Try again later."
+        f"The request waited {waited:.0f} seconds for its turn, until its deadline."
+        " Try again later."
     )
     return RequestFailed(request.request_id, "expired", message)
 

@@ -1,14 +1,15 @@
 """Windows as far as Linux can imitate it, for Lockgate's own code: libraries and tests go on as on
-Linux.
+Linux, by other clocks.
 
-`imports` gives that code other modules `sys`, `os`, `signal` and so on (`modules`), and `files`
-refuses what the file system of Windows refuses. docs/windows.md says what is imitated and what is
+`imports` gives that code other modules `sys`, `os`, `signal` and so on (`modules`), `files`
+refuses what the file system of Windows refuses, and `clocks` makes everyone's clocks go in steps. docs/windows.md says what is imitated and what is
 not.
 """
 
 import sys
 import warnings
 
+from windows_ways.clocks import make_coarse
 from windows_ways.files import refuse
 from windows_ways.imports import Finder
 
@@ -22,6 +23,7 @@ def install() -> None:
     """From now on, in this process."""
     for name in ABSENT:
         sys.modules[name] = None  # type: ignore[assignment]
+    make_coarse()
     sys.meta_path.insert(0, Finder())
     sys.addaudithook(refuse)
     # text is cp1252 on Windows wherever nobody says what it is (PYTHONWARNDEFAULTENCODING)

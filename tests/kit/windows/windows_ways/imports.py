@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 PACKAGES = ("gateway", "runtime", "convert")
-IMITATED = ("asyncio", "os", "psutil", "select", "signal", "socket", "subprocess", "sys", "time")
+IMITATED = ("asyncio", "os", "psutil", "select", "signal", "socket", "subprocess", "sys")
 POSIX_ONLY = ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty")
 
 _HERE = Path(__file__)

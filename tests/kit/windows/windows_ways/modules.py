@@ -10,7 +10,6 @@ import signal as _signal
 import socket as _socket
 import subprocess as _subprocess
 import sys as _sys
-import time as _time
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -19,9 +18,6 @@ import psutil as _psutil
 
 MAX_SELECTED = 512
 """Sockets that Python's `select` takes on Windows."""
-
-TICK = 1 / 64
-"""Seconds by which the clock of Windows goes on."""
 
 CTRL_BREAK = _signal.SIGQUIT
 """What a test sends instead."""
@@ -144,17 +140,6 @@ _run = FunctionType(_subprocess.run.__code__, {**vars(_subprocess), "Popen": Pop
 _run.__kwdefaults__ = _subprocess.run.__kwdefaults__
 
 subprocess = Imitation(_subprocess, Popen=Popen, run=_run, CREATE_NEW_PROCESS_GROUP=0x200)
-
-
-def _coarse(seconds: float) -> float:
-    return seconds // TICK * TICK
-
-
-time = Imitation(
-    _time,
-    monotonic=lambda: _coarse(_time.monotonic()),
-    time=lambda: _coarse(_time.time()),
-)
 
 
 class _Selector(_selectors.SelectSelector):
