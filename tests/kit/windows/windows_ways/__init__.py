@@ -2,8 +2,8 @@
 Linux, by other clocks.
 
 `imports` gives that code other modules `sys`, `os`, `signal` and so on (`modules`), `files`
-refuses what the file system of Windows refuses, and `clocks` makes everyone's clocks go in steps. docs/windows.md says what is imitated and what is
-not.
+refuses what the file system of Windows refuses, and `clocks` makes everyone's clocks go in steps.
+docs/windows.md says what is imitated and what is not.
 """
 
 import sys
