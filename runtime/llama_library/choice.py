@@ -121,7 +121,7 @@ def knows_architecture(library: LlamaLibrary, architecture: str) -> bool:
     if model is not None:
         library.free_model(model)
         return True
-    return not any(_UNKNOWN in each for each in library.last_messages())
+    return _UNKNOWN not in library.last_messages()
 
 
 def _advice(wish: Wish) -> str:

@@ -1,7 +1,7 @@
 """ik_llama.cpp, as ik-llama-cpp-python 0.1.5 builds it: an older interface, faster kernels."""
 
 import ctypes
-from collections.abc import Callable
+from typing import Any
 
 from runtime.errors import EngineError
 from runtime.llama_library.functions import (
@@ -19,9 +19,6 @@ from runtime.llama_library.functions import (
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
 from runtime.llama_library.values import (
-    KEY_TYPES,
-    VALUE_TYPES,
-    BatchArrays,
     ContextOptions,
     LoadedModel,
     ModelOptions,
@@ -239,6 +236,7 @@ class IkLibrary(LlamaLibrary):
     )
     functions = _FUNCTIONS
     aliases = _ALIASES
+    batch = _Batch
 
     def __init__(self, library: ctypes.CDLL, version: str) -> None:
         super().__init__(library, version)
@@ -255,20 +253,6 @@ class IkLibrary(LlamaLibrary):
         if reads_at_once and (tensor := _uneven_tensor(file)):
             return f"multiplies weights like {tensor.name} ({tensor.type}) wrongly in an encoder"
         return ""
-
-    def load_model(
-        self,
-        path: str,
-        options: ModelOptions,
-        on_progress: Callable[[float], None] = lambda _: None,
-        file: GGUFFile | None = None,
-    ) -> LoadedModel | None:
-        model = super().load_model(path, options, on_progress)
-        if model is None or options.vocab_only:
-            return model
-        if _uneven_tensor(file or read_gguf(path)):
-            self._uneven.add(model.address)
-        return model
 
     def free_model(self, model: LoadedModel) -> None:
         self._uneven.discard(model.address)
@@ -303,38 +287,10 @@ class IkLibrary(LlamaLibrary):
     def token_attributes(self, model: LoadedModel, token_id: int) -> int:
         return int(self._c.llama_token_get_attr(model.address, token_id))
 
-    def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
-        params = self._c.llama_context_default_params()
-        params.n_ctx = options.num_cells
-        params.n_batch, params.n_ubatch = options.max_batch, self._max_rows(model, options)
-        params.n_seq_max = options.max_sequences
-        params.n_threads = params.n_threads_batch = options.num_threads
-        params.flash_attn = options.flash_attention == "on"
-        params.type_k = KEY_TYPES[options.kv_cache_type]
-        params.type_v = VALUE_TYPES[options.kv_cache_type]
-        params.embeddings = options.embeddings
-        if options.embeddings:
-            params.pooling_type = 0
-        return self._c.llama_init_from_model(model.address, params) or 0
-
-    def _max_rows(self, model: LoadedModel, options: ContextOptions) -> int:
-        if model.address in self._uneven:
-            return min(options.max_rows, _MAX_UNEVEN_ROWS)
-        return options.max_rows
-
-    def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
-        return _Batch(
-            token=arrays.token,
-            pos=arrays.position,
-            n_seq_id=arrays.num_ids,
-            seq_id=arrays.ids,
-            logits=arrays.wanted,
-        )
-
     def decode(self, context: int, batch: ctypes.Structure) -> int:
         if context in self._loose:
             self._close_holes(context)
-        return int(self._c.llama_decode(context, batch))
+        return super().decode(context, batch)
 
     def clear(self, context: int) -> None:
         self._c.llama_kv_cache_clear(context)
@@ -380,14 +336,20 @@ class IkLibrary(LlamaLibrary):
             self._c.llama_kv_cache_view_free(view)
         raise EngineError("ik_llama.cpp did not close the holes in its KV cache.")
 
-    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
-        params = self._c.llama_model_default_params()
-        params.progress_callback = callback
-        params.vocab_only = options.vocab_only
-        params.n_gpu_layers = options.num_gpu_layers
+    def _complete_model_params(self, params: Any, options: ModelOptions) -> None:
         params.repack_tensors = options.repack_tensors
         params.use_mmap = not options.repack_tensors  # a mapped file cannot be rearranged
-        return self._c.llama_model_load_from_file(path, params) or 0
+
+    def _complete_context_params(
+        self, params: Any, model: LoadedModel, options: ContextOptions
+    ) -> None:
+        params.flash_attn = options.flash_attention == "on"
+        if model.address in self._uneven:
+            params.n_ubatch = min(params.n_ubatch, _MAX_UNEVEN_ROWS)
+
+    def _note_model(self, model: LoadedModel, path: str, file: GGUFFile | None) -> None:
+        if _uneven_tensor(file or read_gguf(path)):
+            self._uneven.add(model.address)
 
     def _number(self, model: LoadedModel, key: str) -> int:
         """A number of the architecture's own; 0 if it is absent or a list for each layer."""

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from runtime.llama_library.functions import COMMON, Function, LogCallback, ProgressCallback, bind
 from runtime.llama_library.values import (
+    KEY_TYPES,
+    VALUE_TYPES,
     BatchArrays,
     ContextOptions,
     LoadedModel,
@@ -25,6 +27,9 @@ LOG_LEVEL_ERROR = 4
 MAX_MESSAGES = 5
 _PIECE_BYTES = 64
 _TEXT_BYTES = 256
+_NO_POOLING = 0
+"""LLAMA_POOLING_TYPE_NONE of llama.h."""
+
 CONTROL_OR_UNKNOWN = 8 | 1
 """LLAMA_TOKEN_ATTR_CONTROL and LLAMA_TOKEN_ATTR_UNKNOWN of llama.h."""
 
@@ -44,6 +49,9 @@ class LlamaLibrary(ABC):
     aliases: ClassVar[Mapping[str, str]]
     """Functions that families have under several names: the name here, and that of the family."""
 
+    batch: ClassVar[type[ctypes.Structure]]
+    """The structure of a batch."""
+
     def __init__(self, library: ctypes.CDLL, version: str) -> None:
         self.version = version
         self._c: SimpleNamespace = bind(library, {**COMMON, **self.functions})
@@ -54,9 +62,9 @@ class LlamaLibrary(ABC):
         self._on_log = LogCallback(self._note)  # the library keeps a bare pointer to it
         self._c.llama_backend_init()
 
-    def last_messages(self) -> list[str]:
-        """The last errors that the library has logged, at most five."""
-        return list(self._messages)
+    def last_messages(self) -> str:
+        """The last errors that the library has logged, at most five; empty without any."""
+        return " ".join(self._messages)
 
     def load_model(
         self,
@@ -75,8 +83,18 @@ class LlamaLibrary(ABC):
             on_progress(share)
             return True
 
-        address = self._load(os.fsencode(path), options, ProgressCallback(go_on))
-        return LoadedModel(address, self._c.llama_model_get_vocab(address)) if address else None
+        params = self._c.llama_model_default_params()
+        params.progress_callback = ProgressCallback(go_on)
+        params.vocab_only = options.vocab_only
+        params.n_gpu_layers = options.num_gpu_layers
+        self._complete_model_params(params, options)
+        address = self._c.llama_model_load_from_file(os.fsencode(path), params)
+        if not address:
+            return None
+        model = LoadedModel(address, self._c.llama_model_get_vocab(address))
+        if not options.vocab_only:
+            self._note_model(model, path, file)
+        return model
 
     def objection(self, file: GGUFFile) -> str:
         """Why it must not compute a model file that it knows, in words that follow its name; empty
@@ -150,22 +168,39 @@ class LlamaLibrary(ABC):
                 return buffer.raw[:count]
             size = -count
 
-    @abstractmethod
     def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
         """Set up a context. 0 if the library refuses; `last_messages` then say why."""
+        params = self._c.llama_context_default_params()
+        params.n_ctx = options.num_cells
+        params.n_batch, params.n_ubatch = options.max_batch, options.max_rows
+        params.n_seq_max = options.max_sequences
+        params.n_threads = params.n_threads_batch = options.num_threads
+        params.type_k = KEY_TYPES[options.kv_cache_type]
+        params.type_v = VALUE_TYPES[options.kv_cache_type]
+        params.embeddings = options.embeddings
+        if options.embeddings:
+            params.pooling_type = _NO_POOLING
+        self._complete_context_params(params, model, options)
+        return self._c.llama_init_from_model(model.address, params) or 0
 
     def free_context(self, context: int) -> None:
         """Free a context."""
         self._c.llama_free(context)
 
-    @abstractmethod
     def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
         """A batch over arrays; its `n_tokens` says how many of their entries count."""
+        return self.batch(
+            token=arrays.token,
+            pos=arrays.position,
+            n_seq_id=arrays.num_ids,
+            seq_id=arrays.ids,
+            logits=arrays.wanted,
+        )
 
-    @abstractmethod
     def decode(self, context: int, batch: ctypes.Structure) -> int:
         """Compute a batch. Returns 0, 1 when no place was found in the cache for all of it, and
         negative numbers for errors."""
+        return int(self._c.llama_decode(context, batch))
 
     def logits(self, context: int, row: int) -> int:
         """Where the logits of a row lie, as 32-bit floats; 0 if they were not asked for."""
@@ -198,8 +233,18 @@ class LlamaLibrary(ABC):
         found."""
 
     @abstractmethod
-    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
-        """The address of the loaded model, or 0. `callback` is a `ProgressCallback`."""
+    def _complete_model_params(self, params: Any, options: ModelOptions) -> None:
+        """Set what only this family has among the parameters of a model."""
+
+    @abstractmethod
+    def _complete_context_params(
+        self, params: Any, model: LoadedModel, options: ContextOptions
+    ) -> None:
+        """Set what this family has, or does, in its own way among the parameters of a context."""
+
+    def _note_model(self, model: LoadedModel, path: str, file: GGUFFile | None) -> None:
+        """Take note of a model whose weights have been loaded."""
+        return
 
     @abstractmethod
     def _check_structures(self) -> None:

@@ -1,6 +1,7 @@
 """llama.cpp itself, as llama-cpp-python 0.3.36 builds it."""
 
 import ctypes
+from typing import Any
 
 from runtime.llama_library.functions import (
     BOOL,
@@ -17,9 +18,6 @@ from runtime.llama_library.functions import (
 )
 from runtime.llama_library.library import LlamaLibrary, filled_buffer
 from runtime.llama_library.values import (
-    KEY_TYPES,
-    VALUE_TYPES,
-    BatchArrays,
     ContextOptions,
     LoadedModel,
     ModelOptions,
@@ -151,6 +149,7 @@ class MainlineLibrary(LlamaLibrary):
     )
     functions = _FUNCTIONS
     aliases = _ALIASES
+    batch = _Batch
 
     def free_model(self, model: LoadedModel) -> None:
         self._c.llama_model_free(model.address)
@@ -183,33 +182,6 @@ class MainlineLibrary(LlamaLibrary):
     def token_attributes(self, model: LoadedModel, token_id: int) -> int:
         return int(self._c.llama_vocab_get_attr(model.vocab, token_id))
 
-    def new_context(self, model: LoadedModel, options: ContextOptions) -> int:
-        params = self._c.llama_context_default_params()
-        params.n_ctx = options.num_cells
-        params.n_batch, params.n_ubatch = options.max_batch, options.max_rows
-        params.n_seq_max = options.max_sequences
-        params.n_threads = params.n_threads_batch = options.num_threads
-        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
-        params.type_k = KEY_TYPES[options.kv_cache_type]
-        params.type_v = VALUE_TYPES[options.kv_cache_type]
-        params.embeddings = options.embeddings
-        if options.embeddings:
-            params.pooling_type = 0
-        params.swa_full = params.kv_unified = params.no_perf = True
-        return self._c.llama_init_from_model(model.address, params) or 0
-
-    def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
-        return _Batch(
-            token=arrays.token,
-            pos=arrays.position,
-            n_seq_id=arrays.num_ids,
-            seq_id=arrays.ids,
-            logits=arrays.wanted,
-        )
-
-    def decode(self, context: int, batch: ctypes.Structure) -> int:
-        return int(self._c.llama_decode(context, batch))
-
     def clear(self, context: int) -> None:
         self._c.llama_memory_clear(self._c.llama_get_memory(context), True)
 
@@ -232,13 +204,14 @@ class MainlineLibrary(LlamaLibrary):
         read = self._c.llama_state_seq_set_data(context, buffer, size, sequence_id)
         return bool(read == size)
 
-    def _load(self, path: bytes, options: ModelOptions, callback: object) -> int:
-        params = self._c.llama_model_default_params()
-        params.progress_callback = callback
-        params.vocab_only = options.vocab_only
-        params.n_gpu_layers = options.num_gpu_layers
+    def _complete_model_params(self, params: Any, options: ModelOptions) -> None:
         params.use_extra_bufts = options.use_extra_bufts
-        return self._c.llama_model_load_from_file(path, params) or 0
+
+    def _complete_context_params(
+        self, params: Any, model: LoadedModel, options: ContextOptions
+    ) -> None:
+        params.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+        params.swa_full = params.kv_unified = params.no_perf = True
 
     def _head_size(self, model: LoadedModel) -> int:
         architecture = self.metadata(model, "general.architecture")

@@ -129,7 +129,9 @@ class LlamaModel:
         rows = self._fill(batch)
         status = self._library.decode(self.context, self._batch.data)
         if status != 0:
-            raise EngineError(f"llama_decode failed with status {status}. {self._last_messages()}")
+            raise EngineError(
+                f"llama_decode failed with status {status}. {self._library.last_messages()}"
+            )
         return rows
 
     def close(self) -> None:
@@ -160,9 +162,6 @@ class LlamaModel:
             if chunk.samples:
                 self._batch.want(rows[-1])
         return rows
-
-    def _last_messages(self) -> str:
-        return " ".join(self._library.last_messages())
 
     def _sequence_ids(self, slot: int) -> tuple[int, ...]:
         """llama.cpp's ids for a slot: one, and a second one with sliding windows. llama.cpp
@@ -232,7 +231,7 @@ class LlamaModel:
         if not context:
             raise EngineError(
                 f"llama.cpp cannot set up a context of {self.num_cells} tokens: lower"
-                f" engine.num_kv_tokens. {self._last_messages()}"
+                f" engine.num_kv_tokens. {self._library.last_messages()}"
             )
         return context
 

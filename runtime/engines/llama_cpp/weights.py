@@ -98,7 +98,7 @@ def _load(
     )
     model = library.load_model(file.path, options, _each_percent(on_progress), file)
     if model is None:
-        detail = " ".join(library.last_messages()) or f"{library.family} gave no reason."
+        detail = library.last_messages() or f"{library.family} gave no reason."
         raise ModelFileError(f"{library.family} cannot load {file.path}: {detail}")
     return model
 

@@ -44,7 +44,7 @@ class _Run:
         )
         self.context = library.new_context(model, options)
         if not self.context:
-            raise Wrong(f"sets up no context: {' '.join(library.last_messages())}")
+            raise Wrong(f"sets up no context: {library.last_messages()}")
         self._batch = TokenBatch(library, max_tokens=_MAX_BATCH, max_ids=2)
 
     def read(self, *parts: tuple[Sequence[int], int, int]) -> Rows:
@@ -70,7 +70,7 @@ def check(library: LlamaLibrary, options: ModelOptions, width: int) -> None:
         weights = write_model(path, width)
         model = library.load_model(str(path), options)
         if model is None:
-            raise Wrong(f"does not load a small model: {' '.join(library.last_messages())}")
+            raise Wrong(f"does not load a small model: {library.last_messages()}")
         first, second = _texts()
         expected = [reference_logits(weights, each) for each in (first, second)]
         _check_sequences(library, model, (first, second), expected)

@@ -14,6 +14,7 @@ from runtime.errors import LibraryUnusable
 from runtime.hardware.processor import machine_identity
 from runtime.llama_library.installed import library_version
 from runtime.user_cache import cache_folder
+from runtime.whole_file import write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -107,10 +108,7 @@ def _read(file: Path) -> list[Verdict]:
 
 
 def _write(file: Path, verdicts: list[Verdict]) -> None:
-    new = file.with_suffix(f".{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(msgspec.json.encode(verdicts))
-        os.replace(new, file)
+        write_whole(file, msgspec.json.encode(verdicts))
     except OSError as error:
         log.warning("llama_library_verdicts_not_written", path=str(file), reason=str(error))

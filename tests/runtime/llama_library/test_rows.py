@@ -7,7 +7,7 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 from gguf.quants import quantize
 
-from runtime.llama_library.ik import IkLibrary
+from runtime.llama_library import ik
 from runtime.llama_library.installed import installed_families, open_library
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.results import floats_at
@@ -81,7 +81,7 @@ def test_rows_of_any_width_and_kind(
 @with_ik
 def test_the_self_check_sees_what_is_left_out(monkeypatch: pytest.MonkeyPatch):
     """Without the bound on rows, ik_llama.cpp multiplies some weights wrongly."""
-    monkeypatch.setattr(IkLibrary, "_max_rows", lambda self, model, options: options.max_rows)
+    monkeypatch.setattr(ik, "_MAX_UNEVEN_ROWS", 10_000)
     with pytest.raises(self_check.Wrong, match="wrong logits for a prompt"):
         self_check.check(open_library("ik_llama.cpp"), ModelOptions(), 320)
 

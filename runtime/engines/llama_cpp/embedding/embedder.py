@@ -115,7 +115,9 @@ class LlamaEmbedder:
         started = time.perf_counter()
         status = self._library.decode(self._context, self._batch.data)
         if status != 0:
-            raise EngineError(f"llama_decode failed with status {status}. {self._last_messages()}")
+            raise EngineError(
+                f"llama_decode failed with status {status}. {self._library.last_messages()}"
+            )
         done = [each for each in map(self._read, pieces) if each is not None]
         self._learn(self._batch.num_tokens, time.perf_counter() - started)
         return done
@@ -190,7 +192,7 @@ class LlamaEmbedder:
         if not context:
             raise EngineError(
                 f"llama.cpp cannot set up embeddings of {self.max_tokens} tokens: lower"
-                f" engine.max_model_len. {self._last_messages()}"
+                f" engine.max_model_len. {self._library.last_messages()}"
             )
         return context
 
@@ -198,6 +200,3 @@ class LlamaEmbedder:
         is_long = self._is_whole and self.max_tokens > MAX_PLAIN_ATTENTION
         wants = (self._is_gpu or is_long) and self._library.traits.can_choose_attention
         return "auto" if wants else "off"
-
-    def _last_messages(self) -> str:
-        return " ".join(self._library.last_messages())
