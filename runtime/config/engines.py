@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from runtime.config.engine import EngineName
+from runtime.config.tensorrt_llm import SINGLE_PROCESS
 
 
 class EnginePackage(NamedTuple):
@@ -50,7 +51,7 @@ ENGINES: Mapping[EngineName, EngineKind] = {
         extra="tensorrt",
         grows_while_serving=True,
         start_advice=(
-            "If it waited for MPI, set TLLM_WORKER_USE_SINGLE_PROCESS=1 in the server's environment"
+            f"If it waited for MPI, set {SINGLE_PROCESS}=1 in the server's environment"
             " (docs/tensorrt-llm.md). If the autotuner takes so long, raise engine.start_timeout."
         ),
     ),

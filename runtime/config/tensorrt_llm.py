@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"
+"""A variable of the package's own: with "1" it works in the engine's process, without MPI."""
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1)]
 

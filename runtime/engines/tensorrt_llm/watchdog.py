@@ -10,15 +10,13 @@ from typing import Any
 
 import psutil
 
+from runtime.config.tensorrt_llm import SINGLE_PROCESS
 from runtime.engines.tensorrt_llm.sequence import Sequence
 from runtime.errors import EngineFatal
 from runtime.processes import is_alive
 
 CHECK_SECONDS = 0.5
 """Seconds between two checks of processes and requests."""
-
-SINGLE_PROCESS = "TLLM_WORKER_USE_SINGLE_PROCESS"
-"""The package's own variable: with "1" it works in this process."""
 
 
 class Watchdog:

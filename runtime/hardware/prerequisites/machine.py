@@ -137,7 +137,7 @@ def nearest(folder: Path) -> Path:
 
 
 def numbers(text: str) -> Version:
-    """The numbers at the beginning of a version: (13, 0) for "13.0.88" cut to two is the caller's
-    affair. Empty if it begins with none."""
+    """The numbers at the beginning of a version, such as (13, 0, 88) for "13.0.88+x". Empty if it
+    begins with none."""
     found = re.match(r"\d+(?:\.\d+)*", text)
     return tuple(map(int, found[0].split("."))) if found else ()

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from runtime.config.tensorrt_llm import SINGLE_PROCESS
 from runtime.hardware.prerequisites.machine import (
     Check,
     Machine,
@@ -80,13 +81,13 @@ def check_interfaces(machine: Machine, environment: Mapping[str, str]) -> Check:
 
 def _judged(machine: Machine, name: str, version: str, path: Path | None) -> Check:
     found = f"{version}, {path}"
-    single = machine.environment.get("TLLM_WORKER_USE_SINGLE_PROCESS") == "1"
+    single = machine.environment.get(SINGLE_PROCESS) == "1"
     if numbers(version)[:1] < (5,) or single:
         return ok(name, found)
     return warning(
         name,
         f"{found}: with Open MPI 5 the start may hang (MPI_ERR_UNKNOWN)",
-        "if it does, set TLLM_WORKER_USE_SINGLE_PROCESS=1, which does without MPI",
+        f"if it does, set {SINGLE_PROCESS}=1, which does without MPI",
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from runtime.engines.tensorrt_llm.watchdog import SINGLE_PROCESS, _workers
+from runtime.config.tensorrt_llm import SINGLE_PROCESS
+from runtime.engines.tensorrt_llm.watchdog import _workers
 from tests.kit.serving import wait_for
 
 
