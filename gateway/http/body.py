@@ -17,6 +17,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import Struct
 
 from gateway.bounds.body_memory import FREE_BYTES, BodyLease
+from gateway.bounds.body_pieces import BodyPieces
 from gateway.bounds.bounds import Bounds
 from gateway.bounds.work_pool import Work, at_once
 from gateway.errors import UnsupportedContentEncoding, UnsupportedMediaType
@@ -60,10 +61,11 @@ class JSONBody(Generic[T]):
     async def read(self, request: Request[Any, Any, Any]) -> T:
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
         charset = _check_headers(request.scope["headers"])
-        body = utf8(await _received(request), charset)
-        return await apart(request, self._decoded, request, body)
+        pieces = await _received(request)
+        return await apart(request, self._decoded, request, pieces, charset)
 
-    def _decoded(self, request: Request[Any, Any, Any], body: bytes) -> T:
+    def _decoded(self, request: Request[Any, Any, Any], pieces: BodyPieces, charset: str) -> T:
+        body = utf8(pieces.take(), charset)
         try:
             _bounds_of(request).body_limits.check(body)
             data = decode_leniently(self._decode, body)
@@ -121,29 +123,29 @@ async def while_connected(request: Request[Any, Any, Any], work: Coroutine[Any, 
 
 async def read_optional_json(request: Request[Any, Any, Any], kind: type[T]) -> T:
     """A body that may be left out, as `kind`. Raises InvalidRequest."""
-    body = utf8(await _received(request), "")
+    body = utf8((await _received(request)).take(), "")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except MISTAKES as error:
         raise to_invalid_request(error, kind, body=body) from error
 
 
-async def _received(request: Request[Any, Any, Any]) -> bytes:
+async def _received(request: Request[Any, Any, Any]) -> BodyPieces:
     """The body. Its memory is leased before it is read: raises GatewayOverloaded. Litestar's own
     reader would keep it until the response is complete."""
     limit: int = request.app.state.context.settings.server.max_body_bytes
     lease = _bounds_of(request).body_memory.lease(request.scope)
     _expect(_announced_bytes(request.scope["headers"]), limit, lease)
-    body, is_complete = bytearray(), False
+    body, is_complete = BodyPieces(), False
     while not is_complete:
         message: Any = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientException(_CLIENT_LEFT)
-        body += message.get("body", b"")
-        _expect(len(body), limit, lease)
+        body.add(message.get("body", b""))
+        _expect(body.num_bytes, limit, lease)
         is_complete = not message.get("more_body")
-    RequestRecord.of(request.scope).body_bytes = len(body)
-    return bytes(body)
+    RequestRecord.of(request.scope).body_bytes = body.num_bytes
+    return body
 
 
 def _expect(num_bytes: int, limit: int, lease: BodyLease) -> None:
