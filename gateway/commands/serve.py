@@ -36,6 +36,7 @@ from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
+from runtime.hardware.engine_checks import named_library_problem
 from runtime.version import __version__
 
 _BACKLOG = 2048
@@ -128,14 +129,16 @@ def _named(settings: Settings, name: str) -> Settings:
 
 
 def _check_engine(settings: Settings) -> None:
-    """Raises SetupError for an unknown model, a model that the engine cannot load, and a missing
-    package: before anything is downloaded."""
+    """Raises SetupError for an unknown model, a model that the engine cannot load, a missing
+    package and an unusable library: before anything is downloaded."""
     if not _needs_model(settings):
         return
     find_model(settings)
     kind = ENGINES[settings.engine.name]
     if kind.packages and not any(_installed(each.module) for each in kind.packages):
         raise MissingExtra(kind.packages[0].name, kind.extra)
+    if problem := named_library_problem(settings.engine):
+        raise SetupError(f"engine.llama_cpp.library: {problem}")
 
 
 def _installed(module: str) -> bool:

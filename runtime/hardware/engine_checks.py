@@ -33,7 +33,7 @@ class EngineReport(Struct, frozen=True, kw_only=True):
 class _LibraryReport(Struct, frozen=True):
     """What `python -m runtime.llama_library` says of a library."""
 
-    family: str
+    name: str
     version: str
     problem: str
 
@@ -43,7 +43,7 @@ def examine_engines(
 ) -> tuple[EngineReport, ...]:
     """A report on each engine. `config` and `model` are what is to be served. Takes seconds the
     first time: llama.cpp computes."""
-    return _examine_llama_cpp(), _examine_tensorrt_llm(driver, config, model), _SCRIPTED
+    return _examine_llama_cpp(config), _examine_tensorrt_llm(driver, config, model), _SCRIPTED
 
 
 _SCRIPTED = EngineReport(name="scripted", can_run=True, version=__version__)
@@ -51,20 +51,40 @@ _TENSORRT_LLM_ADVICE = "docs/tensorrt-llm.md has the installation, or use llama_
 _LLAMA_CPP_ADVICE = "pip install 'lockgate[cpu]'"
 
 
-def _examine_llama_cpp() -> EngineReport:
-    """In another process: a library built for another processor ends the process that loads it."""
-    command = [sys.executable, "-P", "-m", "runtime.llama_library"]
+def named_library_problem(config: EngineConfig) -> str:
+    """What is wrong with the library that `engine.llama_cpp.library` names for the engine that is
+    to run, in a sentence; empty if nothing is, or none is named. Takes seconds the first time."""
+    names = _named_libraries(config)
+    if config.name != "llama_cpp" or not names:
+        return ""
+    [report] = _library_reports(names)
+    return report.problem
+
+
+def _named_libraries(config: EngineConfig) -> list[str]:
+    library = config.llama_cpp.library
+    return [] if library in ("auto", "cautious") else [library]
+
+
+def _examine_llama_cpp(config: EngineConfig) -> EngineReport:
     try:
-        probe = subprocess.run(command, capture_output=True, check=True, timeout=_CHECK_TIMEOUT)
-        reports = msgspec.json.decode(probe.stdout, type=list[_LibraryReport])
+        reports = _library_reports(_named_libraries(config))
     except (subprocess.SubprocessError, msgspec.DecodeError) as error:
         return _llama_cpp_fails(f"its libraries cannot be examined: {error}")
     if not reports:
         return _llama_cpp_fails("no llama.cpp library is installed")
-    right = [f"{each.family} {each.version}" for each in reports if not each.problem]
+    right = [f"{each.name} {each.version}" for each in reports if not each.problem]
     if not right:
         return _llama_cpp_fails(*(each.problem for each in reports))
     return EngineReport(name="llama_cpp", can_run=True, version=", ".join(right))
+
+
+def _library_reports(names: list[str]) -> list[_LibraryReport]:
+    """On the named libraries, or on all that are installed. In another process: a library built for
+    another processor ends the process that loads it."""
+    command = [sys.executable, "-P", "-m", "runtime.llama_library", *names]
+    probe = subprocess.run(command, capture_output=True, check=True, timeout=_CHECK_TIMEOUT)
+    return msgspec.json.decode(probe.stdout, type=list[_LibraryReport])
 
 
 def _llama_cpp_fails(*problems: str) -> EngineReport:

@@ -233,6 +233,7 @@ class IkLibrary(LlamaLibrary):
         can_choose_attention=False,
         can_fill_gpus=False,
         has_flash_attention=False,
+        has_float32_cache=False,
     )
     functions = _FUNCTIONS
     aliases = _ALIASES

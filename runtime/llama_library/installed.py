@@ -59,7 +59,8 @@ def installed_families() -> list[str]:
 
 
 def library_version(name: str) -> str:
-    """What tells builds of a library apart: a package's version, or a file's size and time.
+    """What tells builds of a library apart: a package's version, or a file's size and time, as
+    seconds of the epoch.
 
     Raises LibraryUnusable for a family that is not installed, OSError for a file.
     """
@@ -103,7 +104,7 @@ def _open(name: str, path: Path) -> LlamaLibrary:
         library = _load(path)
         family = name if name in PACKAGES else _family_of(library)
         [kind] = (each for each in _FAMILIES if each.family == family)
-        return kind(library, library_version(name))
+        return kind(library, library_version(name) if name in PACKAGES else f"of {path.name}")
     except OSError as error:
         raise LibraryUnusable(f"The library {path} cannot be loaded: {error}.") from error
     except LibraryUnusable as error:

@@ -146,6 +146,7 @@ class MainlineLibrary(LlamaLibrary):
         can_choose_attention=True,
         can_fill_gpus=True,
         has_flash_attention=True,
+        has_float32_cache=True,
     )
     functions = _FUNCTIONS
     aliases = _ALIASES

@@ -5,12 +5,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-KvCacheType = Literal["f16", "q8_0", "q4_0"]
-"""Types in which values can be kept. Keys are kept in "q8_0" at least: in 4 bits they make nonsense
-of some models (docs/performance.md)."""
+KvCacheType = Literal["f32", "f16", "q8_0", "q4_0"]
+"""Types in which values can be kept, "f32" for measurements. Keys are kept in "q8_0" at least: in 4
+bits they make nonsense of some models (docs/performance.md)."""
 
-KEY_TYPES: Mapping[KvCacheType, int] = {"f16": 1, "q8_0": 8, "q4_0": 8}
-VALUE_TYPES: Mapping[KvCacheType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}
+KEY_TYPES: Mapping[KvCacheType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 8}
+VALUE_TYPES: Mapping[KvCacheType, int] = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
 """As numbers of `ggml_type` in ggml.h."""
 
 FlashAttention = Literal["off", "on", "auto"]
@@ -26,6 +26,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     that a sliding window has passed.
     `has_flash_attention` says that flash attention is right for several sequences in one batch, and
     `can_choose_attention` that it decides about flash attention by itself.
+    `has_float32_cache` says that values can be kept in "f32" without flash attention.
     `can_fill_gpus` says that builds of it for GPUs are known to work here.
     """
 
@@ -35,6 +36,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     can_choose_attention: bool
     can_fill_gpus: bool
     has_flash_attention: bool
+    has_float32_cache: bool
 
 
 class LoadedModel(Struct, frozen=True):

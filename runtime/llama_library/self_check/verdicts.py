@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runtime.errors import LibraryUnusable
 from runtime.hardware.processor import machine_identity
-from runtime.llama_library.installed import library_version
+from runtime.llama_library.installed import PACKAGES, library_version
 from runtime.user_cache import cache_folder
 from runtime.whole_file import write_whole
 
@@ -46,7 +46,7 @@ def problem_of(name: str, file: Path | None = None) -> str:
     try:
         version = library_version(name)
     except OSError as error:
-        return f"The library {name} cannot be read: {error.strerror}."
+        return _not_read(name, error)
     except LibraryUnusable as error:
         return str(error)
     machine, verdicts = machine_identity(), _read(file)
@@ -88,6 +88,13 @@ def check_in_child(name: str) -> str:
         f"The library {name} dies in its self-check ({_ending(child)}): it may be built for"
         " another processor."
     )
+
+
+def _not_read(name: str, error: OSError) -> str:
+    sentence = f"The library {name} cannot be read: {error.strerror}."
+    if os.path.dirname(name):
+        return sentence
+    return f"{sentence} Known by name are {', '.join(PACKAGES)}, auto and cautious."
 
 
 def _ending(child: "subprocess.CompletedProcess[str]") -> str:

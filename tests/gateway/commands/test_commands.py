@@ -106,6 +106,24 @@ def test_file_that_is_no_model_stops_the_start(
     assert capsys.readouterr().err == "lockgate: text.gguf is not a GGUF file\n"
 
 
+LIBRARIES = [
+    ("/no/such/libllama.so", "The library /no/such/libllama.so cannot be read: No such file"),
+    ("ik", "The library ik cannot be read: No such file or directory. Known by name are ik_llama"),
+    (__file__, f"The library {__file__} cannot be loaded: "),
+]
+
+
+@pytest.mark.parametrize(("library", "message"), LIBRARIES)
+def test_an_unusable_library_stops_the_start(
+    tiny_model_path: Path, capsys: pytest.CaptureFixture[str], library: str, message: str
+) -> None:
+    wish = f"engine.llama_cpp.library={library}"
+    assert main(["serve", "--port", "0", "--model", str(tiny_model_path), "--set", wish]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"lockgate: engine.llama_cpp.library: {message}")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.posix("errors")
 def test_place_where_one_may_not_look_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
