@@ -1,6 +1,6 @@
 """Dequantizes rows of a tensor to float32: with ggml's own functions if installed, else with numpy.
 
-Both give the same bits. ggml, which comes with llama-cpp-python, is ten to twenty times as fast.
+Both give the same bits. ggml, which comes with a llama.cpp library, is ten to twenty times as fast.
 """
 
 import ctypes
@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-_LIBRARIES = {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll"}
+_LIBRARIES = {
+    "llama_cpp": {"darwin": "libggml-base.dylib", "win32": "ggml-base.dll", "": "libggml-base.so"},
+    "ik_llama_cpp": {"darwin": "libggml.dylib", "win32": "ggml.dll", "": "libggml.so"},
+}
+"""Files by Python package and platform."""
+
+_CONTEXT_BYTES = 65_536
+
 _Function = Callable[[int, int, int], None]
 
 
@@ -75,15 +82,34 @@ def ggml_function(name: str) -> _Function | None:
 
 @cache
 def _ggml() -> ctypes.CDLL | None:
-    """ggml's base library, found beside llama_cpp without importing it."""
-    spec = find_spec("llama_cpp")
-    folders = (spec.submodule_search_locations or []) if spec is not None else []
-    name = _LIBRARIES.get(sys.platform, "libggml-base.so")
-    for folder in folders:
-        path = Path(folder) / "lib" / name
-        if path.is_file():
-            return ctypes.CDLL(str(path))
+    """ggml's base library, found beside a llama.cpp library without importing its package."""
+    for module, names in _LIBRARIES.items():
+        spec = find_spec(module)
+        folders = (spec.submodule_search_locations or []) if spec is not None else []
+        for folder in folders:
+            path = Path(folder) / "lib" / names.get(sys.platform, names[""])
+            if path.is_file():
+                return _prepared(ctypes.CDLL(str(path)))
     return None
+
+
+class _InitParams(ctypes.Structure):
+    """`ggml_init_params` of ggml.h."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+def _prepared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """ggml computes the table that turns 16-bit floats into 32 bits when its first context is made;
+    until then all of them are 0."""
+    library.ggml_init.argtypes, library.ggml_init.restype = [_InitParams], ctypes.c_void_p
+    library.ggml_free.argtypes, library.ggml_free.restype = [ctypes.c_void_p], None
+    library.ggml_free(library.ggml_init(_InitParams(_CONTEXT_BYTES, None, True)))
+    return library
 
 
 def _c_name(kind: str) -> str:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from benchmarks.agreement import text_logits
 from convert.architectures import KNOWN
 from convert.checks.verify import verify, verify_against
 from convert.target.recipe import Recipe, Rule, make_recipe
 from convert.tensors.safetensors_file import read_places
 from runtime.errors import ModelFileError
-from tests.kit.models.checkpoints import TOKEN_IDS, llama_cpp_logits, load_plain, read_json, scalar
+from tests.kit.engines import needs_llama_library
+from tests.kit.models.checkpoints import TOKEN_IDS, load_plain, read_json, scalar
 from tests.kit.models.conversion import converted
 from tests.kit.models.reference_model import last_logits
 from tests.kit.models.tiny_checkpoints import (
@@ -37,9 +39,10 @@ def test_the_weights_are_the_original_ones(architecture: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_as_llama_cpp_computes_them(architecture: str, tmp_path: Path) -> None:
+    needs_llama_library()
     path, _ = tiny_gguf(tmp_path, architecture)
     target = converted(path, tmp_path / "target")
-    expected = llama_cpp_logits(path, TOKEN_IDS)
+    expected = text_logits(path, TOKEN_IDS)[-1]
     ours = last_logits(read_json(target / "config.json"), load_plain(target), TOKEN_IDS)
 
     assert expected.std() > 0.1

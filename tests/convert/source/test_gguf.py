@@ -1,7 +1,9 @@
 """GGUF models as the converter reads them: every type, split files, damage."""
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import gguf
@@ -14,7 +16,12 @@ from hypothesis import strategies as st
 from convert.pipeline.plan import Options, make_plan
 from convert.source.gguf import GGUFSource, open_source
 from convert.target.recipe import make_recipe
-from convert.tensors.dequantize import dequantize, dequantize_with_numpy, ggml_function
+from convert.tensors.dequantize import (
+    _ggml,
+    dequantize,
+    dequantize_with_numpy,
+    ggml_function,
+)
 from convert.tokenizer import build_tokenizer
 from runtime.errors import ModelFileError, SetupError
 from tests.kit.models.tiny_checkpoints import (
@@ -39,10 +46,29 @@ def random_rows(kind: str, rows: int = 3, blocks: int = 2) -> tuple[np.ndarray, 
     return data, blocks * block_values
 
 
+@pytest.fixture(params=["llama_cpp", "ik_llama_cpp"])
+def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As if this were the only llama.cpp library that is installed."""
+    name: str = request.param
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr(
+        "convert.tensors.dequantize.find_spec",
+        lambda module: find_spec(module) if module == name else None,
+    )
+    _forget()
+    yield name
+    _forget()
+
+
+def _forget() -> None:
+    ggml_function.cache_clear()
+    _ggml.cache_clear()
+
+
 @pytest.mark.parametrize("kind", QUANTIZED)
-def test_ggml_and_numpy_give_the_same_values(kind: str) -> None:
-    if ggml_function("dequantize_row_q8_0") is None:
-        pytest.skip("llama-cpp-python is not installed")
+def test_ggml_and_numpy_give_the_same_values(kind: str, package: str) -> None:
+    assert ggml_function("dequantize_row_q8_0") is not None, package
     data, length = random_rows(kind)
     with np.errstate(all="ignore"):
         fast, slow = dequantize(data, kind, 3, length), dequantize_with_numpy(data, kind, 3, length)

@@ -13,6 +13,7 @@ from runtime.errors import ModelFileError
 from runtime.models.gguf import read_gguf
 from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
 from runtime.tokenizers.load import load_tokenizer
+from tests.kit.engines import needs_llama_library
 from tests.kit.models.texts import nasty_texts
 from tests.kit.models.tiny_checkpoints import (
     byte_level_vocabulary,
@@ -65,7 +66,7 @@ def test_byte_level_tokens(pre: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("add_space_prefix", [True, False])
 def test_sentencepiece_tokens(add_space_prefix: bool, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     path = model(tmp_path, sentencepiece_vocabulary(add_space_prefix=add_space_prefix))
     ours, reference = rebuilt(path)[0], LlamaVocabTokenizer(read_gguf(path))
 
