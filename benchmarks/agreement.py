@@ -11,9 +11,7 @@ weights out of it, with which llama.cpp rounds nothing.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from ctypes import c_int32
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -23,7 +21,12 @@ from msgspec import Struct
 from convert.checks.decoding import decoded_weights
 from convert.checks.verify import Target
 from convert.source.gguf import GGUFSource, open_source
-from runtime.models.gguf import GGUFValue
+from runtime.llama_library.installed import installed_families, open_library
+from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.results import floats_at
+from runtime.llama_library.token_batch import TokenBatch
+from runtime.llama_library.values import ContextOptions, LoadedModel, ModelOptions
+from runtime.models.gguf import GGUFValue, read_gguf
 from runtime.tokenizers.load import load_tokenizer
 
 Logits = npt.NDArray[np.float32]
@@ -91,41 +94,60 @@ def _values(source: GGUFSource, name: str) -> Logits:
         return reader.read(0, reader.tensor.num_rows).copy()
 
 
-def llama_cpp_logits(path: Path, token_ids: list[int], num_threads: int = 2) -> Logits:
-    """The logits at each position, shape (positions, vocabulary), with a cache in float32."""
-    import llama_cpp  # its release for this project, with caches in float32
+def reference_library() -> str:
+    """llama.cpp itself where it is installed, else the library that is."""
+    return installed_families()[-1]
 
-    llama_cpp.llama_backend_init()
-    model_params = llama_cpp.llama_model_default_params()
-    model_params.use_extra_bufts = False  # repacked weights crash on some virtual machines
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
-    assert model, f"llama.cpp does not load {path}"
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = _CONTEXT
-    params.n_threads = params.n_threads_batch = num_threads
-    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
-    context = llama_cpp.llama_init_from_model(model, params)
-    assert context, f"llama.cpp makes no context for {path}"
+
+def text_logits(
+    path: Path,
+    token_ids: list[int],
+    *,
+    library: str = "",
+    num_threads: int = 2,
+    repacks: bool = False,
+) -> Logits:
+    """The logits at each position of at most 1,024, shape (positions, vocabulary), with a cache in
+    float32 if the library has that. `library` is a family's name; none means the reference. Where
+    it `repacks`, weights are arranged for the processor in the library's own way."""
+    opened = open_library(library or reference_library())
+    options = ModelOptions(
+        use_extra_bufts=repacks and opened.traits.has_extra_bufts,
+        repack_tensors=repacks and opened.traits.can_repack,
+    )
+    model = opened.load_model(str(path), options, file=read_gguf(str(path)))
+    assert model, f"{opened.family} does not load {path}: {opened.last_messages()}"
+    context = _context(opened, model, num_threads)
     try:
-        return _decode(llama_cpp, model, context, token_ids)
+        return _decoded(opened, model, context, token_ids)
     finally:
-        llama_cpp.llama_free(context)
-        llama_cpp.llama_model_free(model)
+        opened.free_context(context)
+        opened.free_model(model)
 
 
-def _decode(llama_cpp: Any, model: Any, context: Any, token_ids: list[int]) -> Logits:
-    count = len(token_ids)
-    batch = llama_cpp.llama_batch_init(count, 0, 1)
-    batch.n_tokens = count
-    for position, token_id in enumerate(token_ids):
-        batch.token[position], batch.pos[position] = c_int32(token_id), position
-        batch.n_seq_id[position], batch.seq_id[position][0] = 1, 0
-        batch.logits[position] = 1
-    assert llama_cpp.llama_decode(context, batch) == 0
-    llama_cpp.llama_batch_free(batch)
-    width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-    rows = [llama_cpp.llama_get_logits_ith(context, position) for position in range(count)]
-    return np.stack([np.ctypeslib.as_array(row, shape=(width,)) for row in rows])
+def _context(library: LlamaLibrary, model: LoadedModel, num_threads: int) -> int:
+    options = ContextOptions(
+        num_cells=_CONTEXT,
+        max_batch=_CONTEXT,
+        max_rows=_CONTEXT,
+        max_sequences=1,
+        num_threads=num_threads,
+        kv_cache_type="f32" if library.traits.has_float32_cache else "f16",
+    )
+    context = library.new_context(model, options)
+    assert context, f"{library.family} makes no context: {library.last_messages()}"
+    return context
+
+
+def _decoded(
+    library: LlamaLibrary, model: LoadedModel, context: int, token_ids: list[int]
+) -> Logits:
+    batch = TokenBatch(library, max_tokens=_CONTEXT, max_ids=1)
+    batch.put(token_ids, 0, (0,), wanted=True)
+    assert library.decode(context, batch.data) == 0
+    width = library.num_vocab(model)
+    rows = [floats_at(library.logits(context, row), width) for row in range(len(token_ids))]
+    return np.stack(rows)
 
 
 def checkpoint_logits(folder: Path, token_ids: list[int]) -> Logits:

@@ -1,4 +1,4 @@
-"""A bare llama.cpp batch loop: the floor that the engine is measured against.
+"""A bare batch loop over a llama.cpp library: the floor that the engine is measured against.
 
 A child process: one JSON line `{"prompts": [[ids…]…], "num_tokens": N}` in, one line with the
 seconds out. Greedy by numpy's argmax; all prompts in the first batch, then one token each.
@@ -9,35 +9,42 @@ import sys
 import time
 from collections.abc import Iterator
 
-import llama_cpp
 import numpy as np
 
+from runtime.llama_library.installed import open_library
+from runtime.llama_library.results import floats_at
+from runtime.llama_library.token_batch import TokenBatch
+from runtime.llama_library.values import ContextOptions, ModelOptions
+from runtime.models.gguf import read_gguf
 
-@llama_cpp.llama_log_callback
-def _silent(_level: int, _text: bytes, _user_data: object) -> None:
-    pass
+NUM_SLOTS = 16
+MAX_BATCH = 512
 
 
 class BareLoop:
-    """One context, prompts in, seconds out. Nothing is freed: the process is thrown away."""
+    """One context of the library of that name, prompts in, seconds out. Nothing is freed: the
+    process is thrown away. `repacks` is whether weights are arranged for the processor, each
+    library in its own way."""
 
-    def __init__(self, model_path: str, *, num_threads: int, extra_bufts: bool) -> None:
-        llama_cpp.llama_log_set(_silent, None)
-        llama_cpp.llama_backend_init()
-        model_params = llama_cpp.llama_model_default_params()
-        model_params.use_extra_bufts = extra_bufts
-        self._model = llama_cpp.llama_model_load_from_file(model_path.encode(), model_params)
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = 32_768, 512, 128
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_seq_max, params.kv_unified = 16, True
-        params.n_threads = params.n_threads_batch = num_threads
-        self._context = llama_cpp.llama_init_from_model(self._model, params)
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._num_vocab = llama_cpp.llama_vocab_n_tokens(
-            llama_cpp.llama_model_get_vocab(self._model)
+    def __init__(self, model_path: str, *, library: str, num_threads: int, repacks: bool) -> None:
+        self._library = open_library(library)
+        options = ModelOptions(
+            use_extra_bufts=repacks and self._library.traits.has_extra_bufts,
+            repack_tensors=repacks and self._library.traits.can_repack,
         )
-        self._batch = llama_cpp.llama_batch_init(512, 0, 1)
+        model = self._library.load_model(model_path, options, file=read_gguf(model_path))
+        assert model, f"{library} does not load {model_path}"
+        self._num_vocab = self._library.num_vocab(model)
+        context = ContextOptions(
+            num_cells=32_768,
+            max_batch=MAX_BATCH,
+            max_rows=128,
+            max_sequences=NUM_SLOTS,
+            num_threads=num_threads,
+        )
+        self._context = self._library.new_context(model, context)
+        assert self._context, f"{library} makes no context"
+        self._batch = TokenBatch(self._library, max_tokens=MAX_BATCH, max_ids=1)
 
     def run(self, prompts: list[list[int]], num_tokens: int) -> float:
         """Generate `num_tokens` for every prompt; the seconds that it took."""
@@ -59,7 +66,7 @@ class BareLoop:
         return tokens, logits
 
     def _steps(self, prompts: list[list[int]], num_tokens: int) -> Iterator[list[np.ndarray]]:
-        llama_cpp.llama_memory_clear(self._memory, False)
+        self._library.clear(self._context)
         rows = self._decode([(slot, 0, prompt) for slot, prompt in enumerate(prompts)])
         for step in range(num_tokens - 1):
             yield rows
@@ -70,27 +77,25 @@ class BareLoop:
         yield rows
 
     def _decode(self, pieces: list[tuple[int, int, list[int]]]) -> list[np.ndarray]:
-        batch, row, rows = self._batch, 0, []
+        batch, rows = self._batch, []
+        batch.clear()
         for slot, start, tokens in pieces:
-            for offset, token in enumerate(tokens):
-                batch.token[row], batch.pos[row] = token, start + offset
-                batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, slot, 0
-                row += 1
-            batch.logits[row - 1] = 1
-            rows.append(row - 1)
-        batch.n_tokens = row
-        if llama_cpp.llama_decode(self._context, batch) != 0:
+            batch.put(tokens, start, (slot,), wanted=False)
+            rows.append(batch.num_tokens - 1)
+            batch.want(rows[-1])
+        if self._library.decode(self._context, batch.data) != 0:
             raise RuntimeError("llama_decode failed")
         return [self._logits(row) for row in rows]
 
     def _logits(self, row: int) -> np.ndarray:
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        return np.ctypeslib.as_array(pointer, shape=(self._num_vocab,))
+        return floats_at(self._library.logits(self._context, row), self._num_vocab)
 
 
 def main() -> None:
-    model_path, num_threads, extra_bufts = sys.argv[1:]
-    loop = BareLoop(model_path, num_threads=int(num_threads), extra_bufts=extra_bufts == "1")
+    model_path, library, num_threads, repacks = sys.argv[1:]
+    loop = BareLoop(
+        model_path, library=library, num_threads=int(num_threads), repacks=repacks == "1"
+    )
     loop.run([[1] * 32], 2)
     print("ready", flush=True)
     for line in sys.stdin:

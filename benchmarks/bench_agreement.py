@@ -2,7 +2,7 @@
 
 Converts the model to each precision and compares 512 positions of plain text with what llama.cpp
 computes from the GGUF file as it is, and from the same weights in float32. Needs torch and
-llama-cpp-python, and 9 bytes of disk for each weight.
+a llama.cpp library, and 9 bytes of disk for each weight.
 
 `scripts/bench agreement [--model NAME_OR_PATH] [--positions N] [--text FILE] [--precision P …]`.
 With `--folder F …` it compares folders that are there already, made of this model.
@@ -18,8 +18,8 @@ from agreement import (
     Logits,
     checkpoint_logits,
     compare,
-    llama_cpp_logits,
     plain_text,
+    text_logits,
     write_float_gguf,
 )
 from rich.console import Console
@@ -44,9 +44,9 @@ def main() -> None:
     token_ids = plain_text(path, arguments.positions, arguments.text)
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
-        as_it_is = llama_cpp_logits(path, token_ids)
+        as_it_is = text_logits(path, token_ids)
         write_float_gguf(path, Path(folder, "float32.gguf"))
-        in_float = llama_cpp_logits(Path(folder, "float32.gguf"), token_ids)
+        in_float = text_logits(Path(folder, "float32.gguf"), token_ids)
         Path(folder, "float32.gguf").unlink()
         table = Table("checkpoint", "against float32 weights", "against the file", box=None)
         table.add_row("(the file itself)", _cell(compare(in_float, as_it_is)), "")

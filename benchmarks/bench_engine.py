@@ -1,7 +1,7 @@
-"""The embedded engine through its client against a bare llama.cpp batch loop.
+"""The embedded engine through its client against a bare batch loop over the same llama.cpp library.
 
 Same model, same prompts, same threads, greedy, alternating rounds in one run; reports the median
-of each and of their ratio. `scripts/bench engine [--model PATH] [--rounds N]`.
+of each and of their ratio. `scripts/bench engine [--model PATH] [--library NAME]`.
 """
 
 import argparse
@@ -16,10 +16,12 @@ import time
 from pathlib import Path
 
 from report import report
+from server import ROOT
 
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.llama_library.installed import installed_families
 from runtime.messages.request import Request, SamplingParams
 from runtime.models.store import ModelStore
 from runtime.supervisor.supervisor import Supervisor
@@ -31,11 +33,12 @@ DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 class BareProcess:
     """`bare_loop.py` in a child, without repacked weights where those kernels crash."""
 
-    def __init__(self, model: str, num_threads: int) -> None:
-        for extra_bufts in ("1", "0"):
+    def __init__(self, model: str, library: str, num_threads: int) -> None:
+        for repacks in ("1", "0"):
             script = str(Path(__file__).with_name("bare_loop.py"))
             self._process = subprocess.Popen(
-                [sys.executable, script, model, str(num_threads), extra_bufts],
+                [sys.executable, script, model, library, str(num_threads), repacks],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -84,8 +87,8 @@ def make_prompts(count: int, seed: int) -> list[list[int]]:
     return [[generator.randrange(1000, 50_000) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
 
 
-async def start_engine(model: str, num_threads: int) -> Supervisor:
-    config = EngineConfig(llama_cpp=LlamaCppConfig(num_threads=num_threads))
+async def start_engine(model: str, library: str, num_threads: int) -> Supervisor:
+    config = EngineConfig(llama_cpp=LlamaCppConfig(library=library, num_threads=num_threads))
     supervisor = Supervisor(config, model, EngineClient())
     await supervisor.start()
     while supervisor.client.state in ("starting", "restarting"):  # noqa: ASYNC110 -- no event
@@ -96,8 +99,9 @@ async def start_engine(model: str, num_threads: int) -> Supervisor:
 
 
 async def measure(arguments: argparse.Namespace) -> list[dict[str, float]]:
-    supervisor = await start_engine(arguments.model, arguments.threads)
-    bare = BareProcess(arguments.model, arguments.threads)
+    served = (arguments.model, arguments.library, arguments.threads)
+    supervisor = await start_engine(*served)
+    bare = BareProcess(*served)
     rows = []
     try:
         for num_streams in arguments.streams:
@@ -125,6 +129,7 @@ async def measure(arguments: argparse.Namespace) -> list[dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH")
+    parser.add_argument("--library", default=installed_families()[0], help="llama.cpp, or ik's")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

@@ -4,11 +4,11 @@
     scripts/bench rounding --model PATH_OF_A_GGUF_FILE --every 1
 
 First the last token of one text: with other cells of the cache in use, with other rows in the
-batch, with its text read in other chunks; for both kinds of attention. Then answers of 40 tokens,
-one alone, cut after every `--every` tokens and taken up again: where one parts from the
-undisturbed, the two tokens' scores (logit and random number, what the draw compares) must lie
-closer than the logits moved, and a sampler that is given the undisturbed logits must draw the
-undisturbed token. The benchmark fails where either does not hold.
+batch, with its text read in other chunks; for the kinds of attention that the library has. Then
+answers of 40 tokens, one alone, cut after every `--every` tokens and taken up again: where one
+parts from the undisturbed, the two tokens' scores (logit and random number, what the draw compares)
+must lie closer than the logits moved, and a sampler that is given the undisturbed logits must draw
+the undisturbed token. The benchmark fails where either does not hold.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.sampling.sampler import MIN_TEMPERATURE, Sampler
 from runtime.engines.llama_cpp.scheduler import Batch
+from runtime.engines.llama_cpp.weights import load_weights
+from runtime.llama_library.installed import open_library
 from runtime.messages.request import Request, SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.tokenizers.load import load_tokenizer
@@ -82,7 +84,8 @@ class Probe:
     """Computes the last token of a text among others, and tells its logits."""
 
     def __init__(self, path: str, config: EngineConfig, token_ids: list[int]) -> None:
-        self._model = LlamaModel(config, path)
+        self._weights = load_weights(config, path)
+        self._model = LlamaModel(config, self._weights)
         self._text = token_ids
         self._last = len(token_ids) - 1
 
@@ -106,6 +109,7 @@ class Probe:
 
     def close(self) -> None:
         self._model.close()
+        self._weights.close()
 
     def _decode(self, *rows: Row) -> int:
         return self._model.decode(Batch(list(rows), 0))[0]  # type: ignore[arg-type]
@@ -247,13 +251,16 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a GGUF file")
     parser.add_argument("--every", type=int, default=4, help="tokens from one cut to the next")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--library", default="llama.cpp", help="of llama.cpp's families")
     arguments = parser.parse_args()
     tokenizer = load_tokenizer(arguments.model)
     encode = tokenizer.encode
     text = encode(Words("rounding").take(100), add_special=False, parse_special=False)[:100]
+    has_flash_attention = open_library(arguments.library).traits.has_flash_attention
     tables = {
         kind: _shifts_of(arguments, text, is_flash, chunk)
         for kind, is_flash, chunk in (("plain", False, 128), ("flash", True, 48))
+        if has_flash_attention or not is_flash
     }
     config = _config(arguments, False)
     engine = LlamaCppEngine(config, arguments.model, tokenizer)
@@ -275,7 +282,11 @@ def _config(arguments: argparse.Namespace, is_flash: bool) -> EngineConfig:
         num_kv_tokens=2048,
         prefix_caching="off",
         llama_cpp=LlamaCppConfig(
-            num_threads=arguments.threads, use_extra_bufts=False, flash_attention=is_flash
+            library=arguments.library,
+            num_threads=arguments.threads,
+            use_extra_bufts=False,
+            repack_tensors=False,
+            flash_attention=is_flash,
         ),
     )
 

@@ -86,7 +86,7 @@ def until(condition, seconds: float = START_SECONDS) -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The default model on llama.cpp."""
-    if subprocess.run([PYTHON, "-c", "import llama_cpp"], capture_output=True).returncode:
-        pytest.skip("llama-cpp-python is not installed")
+    if subprocess.run([PYTHON, "-m", "runtime.llama_library"], capture_output=True).stdout == b"[]":
+        pytest.skip("no llama.cpp library is installed")
     with serve() as running:
         yield running

@@ -1,4 +1,5 @@
-"""What the scheduler computes against llama.cpp alone, log-probability by log-probability."""
+"""What the scheduler computes against a llama.cpp library alone, log-probability by
+log-probability."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,7 @@ from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sampling.sampler import Flags, Floats, Sampler
+from runtime.llama_library.installed import installed_families
 from runtime.messages.request import Request, SamplingParams
 from runtime.models.store import ModelStore
 from runtime.tokenizers.load import load_tokenizer
@@ -56,20 +58,32 @@ def tokenizer(model_path: str) -> Tokenizer:
     return load_tokenizer(model_path)
 
 
+@pytest.fixture(scope="module", params=installed_families())
+def library(request) -> str:
+    """Each that is installed."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def bare(model_path: str) -> BareLoop:
-    return BareLoop(model_path, num_threads=1, extra_bufts=False)
+def bare(model_path: str, library: str) -> BareLoop:
+    return BareLoop(model_path, library=library, num_threads=1, repacks=False)
 
 
-@pytest.fixture(params=["llama.cpp"])
-def engine(request, model_path: str, tokenizer: Tokenizer, monkeypatch):
-    """On the library that the fixture's parameter names."""
-    settings = LlamaCppConfig(library=request.param, num_threads=1, use_extra_bufts=False)
-    engine = LlamaCppEngine(
-        EngineConfig(llama_cpp=settings, num_kv_tokens=2048), model_path, tokenizer
+def recording_engine(
+    model_path: str, library: str, tokenizer: Tokenizer, patch: pytest.MonkeyPatch
+) -> LlamaCppEngine:
+    settings = LlamaCppConfig(
+        library=library, num_threads=1, use_extra_bufts=False, repack_tensors=False
     )
-    monkeypatch.setattr(Recorder, "created", [], raising=False)
-    monkeypatch.setattr("runtime.engines.llama_cpp.engine.Sampler", Recorder)
+    config = EngineConfig(llama_cpp=settings, num_kv_tokens=2048)
+    patch.setattr(Recorder, "created", [], raising=False)
+    patch.setattr("runtime.engines.llama_cpp.engine.Sampler", Recorder)
+    return LlamaCppEngine(config, model_path, tokenizer)
+
+
+@pytest.fixture
+def engine(model_path: str, library: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch):
+    engine = recording_engine(model_path, library, tokenizer, monkeypatch)
     yield engine
     engine.close()
 
@@ -89,33 +103,10 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
     return logits - np.logaddexp.reduce(logits.astype(np.float64))
 
 
-@pytest.mark.parametrize("engine", ["ik_llama.cpp"], indirect=True)
-def test_both_libraries_compute_the_same_within_rounding(engine, bare, tokenizer):
-    """Until answers part at two tokens that are about as likely: the mean divergence is that of
-    activations in 8 bits."""
-    prompts = [tokenizer.encode(text, add_special=True, parse_special=True) for text in PROMPTS]
-    ours = generate(engine, prompts)
-    theirs, expected = bare.trace(prompts, NUM_TOKENS)
-
-    divergences = []
-    for number, recorder in enumerate(Recorder.created):
-        for position, (mine, reference) in enumerate(
-            zip(recorder.rows, expected[number], strict=True)
-        ):
-            right = log_probabilities(reference)
-            difference = right - log_probabilities(mine)
-            divergences.append(float((np.exp(right) * difference).sum()))
-            if ours[number][position] != theirs[number][position]:
-                break
-    assert len(divergences) > len(PROMPTS) * NUM_TOKENS / 2
-    assert np.mean(divergences) < 0.005
-    assert max(divergences) < 0.05
-
-
 @pytest.mark.parametrize("count", [1, len(PROMPTS)])
-def test_the_engine_computes_what_llama_cpp_computes(engine, bare, tokenizer, count: int):
+def test_the_engine_computes_what_its_library_computes(engine, bare, tokenizer, count: int):
     """The same prompts in the same batches: the same tokens, and log-probabilities of the likely
-    ones within 1e-2. Whether llama.cpp itself computes the same for one row as for eight depends
+    ones within 1e-2. Whether a library itself computes the same for one row as for eight depends
     on its kernels for the processor at hand, and is not compared."""
     prompts = [
         tokenizer.encode(text, add_special=True, parse_special=True) for text in PROMPTS[:count]
@@ -133,3 +124,29 @@ def test_the_engine_computes_what_llama_cpp_computes(engine, bare, tokenizer, co
             likely = np.argsort(reference)[-5:]
             difference = log_probabilities(mine)[likely] - log_probabilities(reference)[likely]
             assert np.abs(difference).max() < 1e-2
+
+
+@pytest.mark.skipif(len(installed_families()) < 2, reason="only one library is installed")
+def test_both_libraries_compute_the_same_within_rounding(model_path, tokenizer, monkeypatch):
+    """Until answers part at two tokens that are about as likely: the mean divergence is that of
+    activations in 8 bits."""
+    prompts = [tokenizer.encode(text, add_special=True, parse_special=True) for text in PROMPTS]
+    engine = recording_engine(model_path, "ik_llama.cpp", tokenizer, monkeypatch)
+    ours = generate(engine, prompts)
+    engine.close()
+    bare = BareLoop(model_path, library="llama.cpp", num_threads=1, repacks=False)
+    theirs, expected = bare.trace(prompts, NUM_TOKENS)
+
+    divergences = []
+    for number, recorder in enumerate(Recorder.created):
+        for position, (mine, reference) in enumerate(
+            zip(recorder.rows, expected[number], strict=True)
+        ):
+            right = log_probabilities(reference)
+            difference = right - log_probabilities(mine)
+            divergences.append(float((np.exp(right) * difference).sum()))
+            if ours[number][position] != theirs[number][position]:
+                break
+    assert len(divergences) > len(PROMPTS) * NUM_TOKENS / 2
+    assert np.mean(divergences) < 0.005
+    assert max(divergences) < 0.05

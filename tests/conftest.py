@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from runtime.structured.grammars import GrammarCompiler
 from tests.kit.command_line import end_what_was_left
+from tests.kit.engines import needs_llama_library
 from tests.kit.grammars import TOKENIZER
 from tests.kit.models.tiny_model import write_tiny_model
 from tests.kit.platform import IS_WINDOWS
@@ -67,7 +68,7 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny_server(tiny_model_path: Path) -> Iterator[RunningServer]:
     """It serves that model, whose weights are random: only grammars hold it to anything."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     with running_server(tiny_settings(), model_path=str(tiny_model_path)) as running:
         yield running
 

@@ -14,19 +14,24 @@ from benchmarks.agreement import (
     Logits,
     checkpoint_logits,
     compare,
-    llama_cpp_logits,
     plain_text,
+    reference_library,
+    text_logits,
     write_float_gguf,
 )
 from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
+from runtime.llama_library.installed import installed_families
 from runtime.models.store import ModelStore
+from tests.kit.engines import needs_llama_library
+
+needs_llama_library()
 
 pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
-pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 NUM_POSITIONS = 512
+NUM_COMPARED = 256
 MODELS = ("qwen2.5-coder-0.5b-instruct", "gemma-3-270m")
 # Models as small as these lose the most.
 MOST_KL = {"fp16": 0.0001, "bf16": 0.001, "int8": 0.01, "fp8": 0.03, "int4-rtn": 1.5}
@@ -43,7 +48,7 @@ class Expected:
         self.token_ids = plain_text(self.path, NUM_POSITIONS)
         in_float = folder / "float32.gguf"
         write_float_gguf(self.path, in_float)
-        self.logits: Logits = llama_cpp_logits(in_float, self.token_ids)
+        self.logits: Logits = text_logits(in_float, self.token_ids)
         in_float.unlink()
 
 
@@ -70,6 +75,26 @@ def test_the_checkpoint_says_what_the_weights_say(
     assert found.kl < MOST_KL[precision], found
     if precision in ("bf16", "fp16"):
         assert found.top1 >= 0.99, found
+
+
+@pytest.mark.timeout(600)
+def test_llama_cpp_libraries_are_equally_near_to_the_weights(expected: Expected) -> None:
+    """Each rounds activations to 8 bits in its own way, with weights arranged as it likes best.
+    What one computes differs from the other by no more than either from what the weights say."""
+    text = expected.token_ids[:NUM_COMPARED]
+    exact = expected.logits[:NUM_COMPARED]
+    found = {
+        library: text_logits(expected.path, text, library=library, repacks=library != "llama.cpp")
+        for library in installed_families()
+    }
+    away = {library: compare(exact, logits) for library, logits in found.items()}
+    reference = reference_library()
+
+    for library, logits in found.items():
+        assert away[library].kl < 0.008, away
+        assert away[library].top1 > 0.94, away
+        assert away[library].kl < 1.25 * away[reference].kl, away
+        assert compare(found[reference], logits).kl < 2 * away[reference].kl, away
 
 
 @pytest.mark.timeout(900)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.agreement import llama_cpp_logits
+from benchmarks.agreement import text_logits
 from convert.pipeline.convert import convert
 from convert.pipeline.plan import Options
 from convert.target.recipe import make_recipe
+from tests.kit.engines import needs_llama_library
 from tests.kit.models.tiny_checkpoints import (
     ARCHITECTURES,
     byte_level_vocabulary,
@@ -15,8 +16,9 @@ from tests.kit.models.tiny_checkpoints import (
     write_gguf,
 )
 
+needs_llama_library()
+
 torch = pytest.importorskip("torch", reason="torch is not installed: scripts/compat-torch")
-pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 TOKEN_IDS = [5, 77, 9, 260, 33, 5, 120, 201, 7]
 
@@ -32,7 +34,7 @@ def test_a_folder_is_loaded_as_it_is(architecture: str, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "target", dtype=torch.float32)
     with torch.no_grad():
         found = model(torch.tensor([TOKEN_IDS])).logits[0].numpy()
-    expected = llama_cpp_logits(path, TOKEN_IDS)
+    expected = text_logits(path, TOKEN_IDS)
 
     assert expected.std() > 0.1
     assert abs(found - expected).max() < 0.02 * expected.std()

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.agreement import compare, llama_cpp_logits, write_float_gguf
+from benchmarks.agreement import compare, text_logits, write_float_gguf
+from tests.kit.engines import needs_llama_library
 from tests.kit.models.tiny_checkpoints import (
     ARCHITECTURES,
     byte_level_vocabulary,
@@ -30,12 +31,12 @@ def test_both_figures_by_their_definition() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_file_without_its_vocabulary_computes_the_same(architecture: str, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    needs_llama_library()
     count = len(byte_level_vocabulary(tmp_path)["tokenizer.ggml.tokens"])
     path = write_gguf(tmp_path / "m.gguf", architecture, random_weights(architecture, count))
     write_float_gguf(path, tmp_path / "float32.gguf")
     token_ids = [5, 77, 9, 260, 33, 5]
-    expected = llama_cpp_logits(path, token_ids)
+    expected = text_logits(path, token_ids)
 
     assert expected.shape == (6, count)
-    np.testing.assert_array_equal(llama_cpp_logits(tmp_path / "float32.gguf", token_ids), expected)
+    np.testing.assert_array_equal(text_logits(tmp_path / "float32.gguf", token_ids), expected)

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from random import Random
 
-import pytest
-
-pytest.importorskip("llama_cpp")
-
 from sampled_schemas import Sampling, Verdicts, complaint_about, enforced, sample, suite_schemas
 
+from tests.kit.engines import needs_llama_library
 from tests.kit.random_schemas import random_schema
 from tests.kit.serving import MODEL, RunningServer
+
+needs_llama_library()
 
 NUM_SCHEMAS, NUM_ANSWERS = 20, 80
 

@@ -5,12 +5,14 @@ import time
 from typing import Any
 
 import msgspec
+import pytest
 
 from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
 from runtime.config.scripted import ScriptedConfig
 from runtime.engines import create_engine
 from runtime.engines.base import Engine, SequenceOutput
+from runtime.llama_library.installed import installed_families
 from runtime.messages.engine import EngineInfo, EngineLimits
 from runtime.messages.request import Request, RequestOutput, SamplingParams
 from runtime.messages.wire import Ready, StepOutput
@@ -22,6 +24,13 @@ LLAMA_LIBRARY = os.environ.get("LLAMA_LIBRARY", "auto")
 
 ONE_THREAD = LlamaCppConfig(library=LLAMA_LIBRARY, num_threads=1, use_extra_bufts=False)
 """The same sums on every machine."""
+
+
+def needs_llama_library() -> None:
+    """Skip the test, or the module that calls it, where no llama.cpp library is installed."""
+    if not installed_families():
+        pytest.skip("no llama.cpp library is installed", allow_module_level=True)
+
 
 LIMITS = EngineLimits(
     max_model_len=100,

@@ -22,6 +22,7 @@ from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.lessons import MAX_LESSONS, Lessons, Situation, situation_of
 from runtime.supervisor.supervisor import Supervisor
 from tests.kit.command_line import lockgate
+from tests.kit.engines import needs_llama_library
 
 HERE = Situation(machine="here", library="engine 1.0", model="m.gguf (5 bytes)")
 
@@ -137,7 +138,7 @@ posix = pytest.mark.posix("signals")
 async def test_second_start_does_not_die_again(
     tiny_model_path: Path, file: Path, deaths: list[str]
 ) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     for _ in range(2):
         async with started(tiny_model_path, file) as supervisor:
             assert supervisor.client.state == "ready"
@@ -156,7 +157,7 @@ async def test_kill_from_outside_teaches_nothing(
     tiny_model_path: Path, file: Path, deaths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kernel kills when memory runs out."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     monkeypatch.setenv("DEADLY", "SIGKILL")
     async with started(tiny_model_path, file) as supervisor:
         assert supervisor.client.state == "ready"

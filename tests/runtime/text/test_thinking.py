@@ -21,7 +21,13 @@ from runtime.tokenizers.byte_tokenizer import ByteTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from tests.kit.chat.cuts import cut
-from tests.kit.engines import ONE_THREAD, a_request, core_answers, scripted_core
+from tests.kit.engines import (
+    ONE_THREAD,
+    a_request,
+    core_answers,
+    needs_llama_library,
+    scripted_core,
+)
 from tests.kit.models.tiny_model import write_tiny_model
 
 BYTES = ByteTokenizer()
@@ -249,7 +255,7 @@ def tokenizer(thinker_path: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def engine(thinker_path: Path, tokenizer: Tokenizer) -> Iterator[Engine]:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     config = EngineConfig(max_num_seqs=8, num_kv_tokens=4096, llama_cpp=ONE_THREAD)
     engine = create_engine(config, str(thinker_path), tokenizer)
     yield engine

@@ -15,6 +15,7 @@ from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.special_tokens import clean_text
 from runtime.tokenizers.text_pattern import pattern_of
 from runtime.tokenizers.tokenizer import Tokenizer
+from tests.kit.engines import needs_llama_library
 from tests.kit.models.plain_text import control_ids, forged_texts, plain_ids, text_of
 from tests.kit.models.tiny_model import write_tiny_model
 
@@ -31,7 +32,7 @@ def tokenizer(
     write_tiny_model(path, more_control_tokens=MORE)
     if request.param == "tiktoken":
         return load_tokenizer(path)
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     return LlamaVocabTokenizer(read_gguf(path))
 
 

@@ -13,6 +13,7 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.agreement import text_logits
 from runtime.errors import InvalidRequest, MissingExtra, ModelFileError
 from runtime.models.gguf import read_gguf
 from runtime.tokenizers.bpe_ranks import build_ranks, spelling_of
@@ -22,6 +23,7 @@ from runtime.tokenizers.gguf.llama_vocab import LlamaVocabTokenizer
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.special_tokens import SpecialTokens
 from runtime.tokenizers.tokenizer import Tokenizer
+from tests.kit.engines import needs_llama_library
 from tests.kit.models.texts import FIELDS, nasty_texts
 from tests.kit.models.tiny_model import CHAT_TEMPLATE, write_tiny_model
 
@@ -51,7 +53,7 @@ def assert_same_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
 
 @pytest.mark.parametrize("pre", PRE_TOKENIZERS)
 def test_same_tokens_as_llama_cpp_on_the_tiny_model(pre: str, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     path = write_tiny_model(tmp_path / "tiny.gguf", pre=pre)
     ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
 
@@ -72,7 +74,7 @@ def test_same_tokens_as_llama_cpp_on_the_tiny_model(pre: str, tmp_path: Path) ->
 def test_tokens_that_mark_a_gap_are_found_by_their_texts(
     texts: tuple[str, str, str], tmp_path: Path
 ) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     path = write_tiny_model(tmp_path / "tiny.gguf", more_control_tokens=texts)
     ours, theirs = load_tokenizer(path), LlamaVocabTokenizer(read_gguf(path))
 
@@ -85,7 +87,7 @@ def test_tokens_that_mark_a_gap_are_found_by_their_texts(
 
 def test_tokens_that_mark_a_gap_are_named_by_the_file(tmp_path: Path) -> None:
     """By either generation of keys; two marks of three are none."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     names = ("<a>", "<b>", "<c>")
     for keys in (
         ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
@@ -108,7 +110,7 @@ def test_tokens_that_mark_a_gap_are_named_by_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_same_tokens_as_llama_cpp_on_the_default_model(default_model_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     ours = load_tokenizer(default_model_path)
     theirs = LlamaVocabTokenizer(read_gguf(default_model_path))
 
@@ -117,25 +119,14 @@ def test_same_tokens_as_llama_cpp_on_the_default_model(default_model_path: Path)
     assert_same(ours, theirs, nasty_texts(4000))
 
 
-def test_the_tiny_model_runs_in_llama_cpp(tiny_model_path: Path) -> None:
-    llama = pytest.importorskip("llama_cpp")
+def test_the_tiny_model_is_computed(tiny_model_path: Path) -> None:
+    needs_llama_library()
     tokenizer = LlamaVocabTokenizer(read_gguf(tiny_model_path))
-    model = llama.llama_model_load_from_file(
-        str(tiny_model_path).encode(), llama.llama_model_default_params()
-    )
-    params = llama.llama_context_default_params()
-    params.n_ctx, params.n_threads = 64, 1
-    context = llama.llama_init_from_model(model, params)
     token_ids = tokenizer.encode("the quick fox", add_special=True, parse_special=True)
-    batch = llama.llama_batch_get_one(
-        (llama.llama_token * len(token_ids))(*token_ids), len(token_ids)
-    )
+    logits = text_logits(tiny_model_path, token_ids, num_threads=1)
 
-    assert llama.llama_decode(context, batch) == 0
-    logits = llama.llama_get_logits_ith(context, -1)[: tokenizer.vocab_size]
-    assert len(set(logits)) > 100
-    llama.llama_free(context)
-    llama.llama_model_free(model)
+    assert logits.shape == (len(token_ids), tokenizer.vocab_size)
+    assert len(set(logits[-1])) > 100
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +174,7 @@ def test_lone_surrogates_count_as_replacement_characters(name: str, tiny_model_p
     if name == "tiny":
         tokenizer = load_tokenizer(tiny_model_path)
     if name == "llama":
-        pytest.importorskip("llama_cpp")
+        needs_llama_library()
         tokenizer = LlamaVocabTokenizer(read_gguf(tiny_model_path))
     encode = partial(tokenizer.encode, add_special=False, parse_special=True)
 
@@ -222,7 +213,7 @@ def test_many_threads_at_once(tiny: Tokenizer) -> None:
 
 
 def test_an_unknown_rule_goes_to_llama_cpp(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     path = write_tiny_model(tmp_path / "falcon.gguf", pre="falcon")
     tokenizer = load_tokenizer(path)
 
@@ -233,7 +224,7 @@ def test_an_unknown_rule_goes_to_llama_cpp(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["!" * 100_000, " " * 100_000, "x " * 9 + "日" * 2001])
 def test_texts_that_would_kill_the_process_are_refused(text: str, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     tokenizer = load_tokenizer(write_tiny_model(tmp_path / "falcon.gguf", pre="falcon"))
 
     with pytest.raises(InvalidRequest, match="2000"):
@@ -241,7 +232,7 @@ def test_texts_that_would_kill_the_process_are_refused(text: str, tmp_path: Path
 
 
 def test_a_rule_that_llama_cpp_does_not_know_either(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     path = write_tiny_model(tmp_path / "odd.gguf", pre="no such rule")
 
     with pytest.raises(ModelFileError, match=r"odd\.gguf"):

@@ -6,6 +6,7 @@ import pytest
 
 from tests.kit.chat.answers import CHAT, HI, good, streamed_messages, whole_messages
 from tests.kit.chat.tools import TOOLS, check_calls
+from tests.kit.engines import needs_llama_library
 from tests.kit.serving import (
     RunningServer,
     running_server,
@@ -39,7 +40,7 @@ def test_calls_that_the_model_chooses_to_make(scripted: RunningServer, logprobs:
 @pytest.mark.parametrize("name", ["qwen3_coder", "seed_oss", "glm45", "minimax_m2"])
 def test_calls_that_must_come_fit(tiny_model_path: Any, name: str) -> None:
     """With random weights, which only the grammar holds to anything."""
-    pytest.importorskip("llama_cpp")
+    needs_llama_library()
     with running_server(
         tiny_settings(tool_dialect=name), model_path=str(tiny_model_path)
     ) as server:

@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("llama_cpp")
-
 from runtime.config.engine import EngineConfig
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.sampling.sampler import Sampler
 from runtime.errors import ContextLengthExceeded, InvalidRequest, ModelFileError
 from runtime.messages.request import Request
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.engines import ONE_THREAD, a_request
+from tests.kit.engines import ONE_THREAD, a_request, needs_llama_library
 from tests.kit.models.tiny_model import write_tiny_model
+
+needs_llama_library()
 
 
 class Answer(NamedTuple):

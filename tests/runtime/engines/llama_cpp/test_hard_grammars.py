@@ -8,12 +8,13 @@ import httpx
 import psutil
 import pytest
 
-pytest.importorskip("llama_cpp")
-
 from runtime.processes import is_alive
 from runtime.structured.trial.limits import MAX_SECONDS
 from tests.kit.chat.answers import HI
+from tests.kit.engines import needs_llama_library
 from tests.kit.serving import RunningServer, wait_for
+
+needs_llama_library()
 
 ORDINARY = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 DIVISOR = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 99_999_989}}}

@@ -8,15 +8,15 @@ import msgspec
 import psutil
 import pytest
 
-pytest.importorskip("llama_cpp")
-
 from runtime.client.engine_client import EngineClient
 from runtime.client.token_stream import TokenStream
 from runtime.config.engine import EngineConfig
 from runtime.messages.request import Request, SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.supervisor.supervisor import Supervisor
-from tests.kit.engines import ONE_THREAD
+from tests.kit.engines import ONE_THREAD, needs_llama_library
+
+needs_llama_library()
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("llama_cpp")
-
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
@@ -23,7 +21,9 @@ from runtime.messages.wire import StepOutput
 from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
-from tests.kit.engines import ONE_THREAD, a_request
+from tests.kit.engines import ONE_THREAD, a_request, needs_llama_library
+
+needs_llama_library()
 
 NUM_TOKENS = 40
 CONFIG = EngineConfig(

@@ -11,8 +11,6 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec import structs
 
-pytest.importorskip("llama_cpp")
-
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import SequenceOutput
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
@@ -24,9 +22,11 @@ from runtime.tokenizers.load import load_tokenizer
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.core import EngineCore
 from tests.kit.chat.answers import CHAT, HI
-from tests.kit.engines import ONE_THREAD, a_request, engine_answers
+from tests.kit.engines import ONE_THREAD, a_request, engine_answers, needs_llama_library
 from tests.kit.random_schemas import random_schema
 from tests.kit.serving import RunningServer, text_of_chunks
+
+needs_llama_library()
 
 NUM_SCHEMAS = 50
 SAMPLES = 4

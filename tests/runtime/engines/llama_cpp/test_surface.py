@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-
-pytest.importorskip("llama_cpp")
-
-import msgspec
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import SequenceOutput
@@ -16,7 +13,9 @@ from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.errors import InvalidRequest
 from runtime.messages.request import Request, TokenLogprobs
 from runtime.tokenizers.load import load_tokenizer
-from tests.kit.engines import ONE_THREAD, a_request
+from tests.kit.engines import ONE_THREAD, a_request, needs_llama_library
+
+needs_llama_library()
 
 NUM_TOP = 4
 TOLERANCE = 0.01

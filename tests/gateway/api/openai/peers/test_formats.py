@@ -10,13 +10,15 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-pytest.importorskip("llama_cpp")
 from tests.kit.chat.answers import CHAT, RESPONSES, TEXT
+from tests.kit.engines import needs_llama_library
 from tests.kit.openai.peers import body_of, good, refused, streamed_or_not
 from tests.kit.serving import (
     MODEL,
     RunningServer,
 )
+
+needs_llama_library()
 
 
 @pytest.mark.parametrize("num_top", [0, 1, 5, 20])

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-pytest.importorskip("llama_cpp")
 from tests.kit.chat.answers import CHAT, HI, TEXT
+from tests.kit.engines import needs_llama_library
 from tests.kit.openai.peers import good
 from tests.kit.serving import (
     RunningServer,
@@ -16,6 +16,8 @@ from tests.kit.serving import (
     scripted_settings,
     wait_for,
 )
+
+needs_llama_library()
 
 
 def test_a_dropped_crowd_leaves_the_engine_free():

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llama_cpp")
 from tests.kit.chat.answers import CHAT, RESPONSES, TEXT
+from tests.kit.engines import needs_llama_library
 from tests.kit.openai.peers import SENTENCE, body_of, both_endpoints, good, refused, streamed_or_not
 from tests.kit.serving import (
     MODEL,
@@ -16,6 +16,8 @@ from tests.kit.serving import (
     scripted_settings,
     text_of_chunks,
 )
+
+needs_llama_library()
 
 
 @both_endpoints

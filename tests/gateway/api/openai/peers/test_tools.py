@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-pytest.importorskip("llama_cpp")
 from tests.kit.chat.answers import CHAT, HI
+from tests.kit.engines import needs_llama_library
 from tests.kit.openai.peers import ARGUMENTS, TOOLS, body_of, good, refused, streamed_or_not
 from tests.kit.serving import (
     RunningServer,
     text_of_chunks,
 )
+
+needs_llama_library()
 
 
 @pytest.mark.parametrize(
