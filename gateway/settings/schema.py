@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runtime.config.engine import EngineConfig
+from runtime.errors import SetupError
 from runtime.models.mirrors import DEFAULT_MIRRORS
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -137,9 +138,7 @@ LoadTime = Literal["start", "demand", "never"]
 """When a model is loaded: with the server, by the first request for it, or by an admin alone."""
 
 
-class NamedModelSettings(
-    ModelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True
-):
+class NamedModelSettings(ModelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One of several models, whose table's name is its name in the API.
 
     `load` says when it is loaded the first time. A model that has been unloaded comes back with the
@@ -167,6 +166,11 @@ class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     drain_after: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
     retry_seconds: Seconds = 30.0
     allow_unlisted: bool = False
+
+    @property
+    def max_bytes(self) -> int | None:
+        """`max_memory_gb` in bytes; None is what is free."""
+        return None if self.max_memory_gb == "auto" else round(self.max_memory_gb * 1e9)
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -225,3 +229,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     otel: OtelSettings = OtelSettings()
     models: dict[Annotated[str, Meta(min_length=1)], NamedModelSettings] = {}
     loading: LoadingSettings = LoadingSettings()
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Those of all models. Raises SetupError for one that means two of them."""
+        found = dict(self.model.aliases)
+        for model in self.models.values():
+            for alias, name in model.aliases.items():
+                if found.setdefault(alias, name) != name:
+                    raise SetupError(f"aliases: {alias!r} is an alias of two models; name another")
+        return found

@@ -32,7 +32,8 @@ def check_tables(origin: str, document: Mapping[str, Any]) -> None:
 
 def with_general_settings(document: dict[str, Any]) -> dict[str, Any]:
     """The settings with each model's table completed: its engine is the general one with what the
-    table changes, and the model that `[model]` names is one of them, the first."""
+    table changes, its name is that of the catalogue if it says no other, and the model that
+    `[model]` names is one of them, the first."""
     models = document.get(SECTION)
     if not models:
         return document
@@ -41,7 +42,12 @@ def with_general_settings(document: dict[str, Any]) -> dict[str, Any]:
     engine = document.get("engine", {})
     tables = {**_short_form(document), **models}
     complete = {
-        name: {**general, **table, "engine": _merged(engine, table.get("engine", {}))}
+        name: {
+            "name_or_path": name,
+            **general,
+            **table,
+            "engine": _merged(engine, table.get("engine", {})),
+        }
         for name, table in tables.items()
     }
     return {**document, SECTION: complete}
@@ -87,7 +93,7 @@ def _merged(general: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _are_alike(general: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    return own.get("method", general.get("method")) == general.get("method")
+    return bool(own.get("method", general.get("method")) == general.get("method"))
 
 
 def check_names(settings: Settings) -> None:

@@ -70,7 +70,7 @@ async def resume(context: CurrentContext) -> ASGIApp:
 def restart_engine(context: CurrentContext) -> ASGIApp:
     """Start a new engine process, also if the engine was given up. Requests in flight continue on
     it; `/health` shows its progress."""
-    context.restart_engine()
+    context.manager.restart(context.model.name)
     in_flight = context.model.engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
 
