@@ -33,6 +33,7 @@ from gateway.api.openai.responses.routes import (
 )
 from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
+from gateway.api.ops.loading import change_model, model_reports
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
@@ -93,6 +94,8 @@ ROUTES = (
     start_drain,
     restart_engine,
     resume,
+    model_reports,
+    change_model,
 )
 
 EXPOSED_HEADERS = (

@@ -57,6 +57,11 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
         _end(process)
 
 
+def running_server(settings: Settings) -> httpx.Client:
+    """A client of the server at the address of the settings, whether one runs there or not."""
+    return _client(_url(settings), server_trust(settings.server))
+
+
 def _url(settings: Settings) -> httpx.URL:
     host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
     scheme = "https" if settings.server.tls_certificate else "http"

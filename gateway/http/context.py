@@ -67,8 +67,15 @@ def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedM
     """The model of this name, which the request holds from now on; None means the server's own
     model. Raises UnknownModel, also if the request's key may not use the model."""
     model = context.models.get(context.model.name if name is None else name)
-    hold_model(request.scope, context.manager, context.models.base_of(model.name) or model.name)
+    hold_model(request.scope, context.manager, base_name(context, name))
     return model
+
+
+def base_name(context: Context, name: str | None) -> str:
+    """The name of the model behind an alias or an adapter, and of the server's own model for None.
+    Raises UnknownModel."""
+    found = context.models.get(context.model.name if name is None else name).name
+    return context.models.base_of(found) or found
 
 
 class NamesModel(Protocol):

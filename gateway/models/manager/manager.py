@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 5.0
 """`retry_after` of a request that could not wait for its model."""
 
+MEASURE_SECONDS = 1.0
+"""How often the processes of the engines are looked at for reports."""
+
 POLL_SECONDS = 1.0
 """How often the memory is looked at that other programs may have given back."""
 
@@ -48,6 +51,7 @@ class ModelManager:
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._is_over: LockgateError | None = None
+        self._next_measure = -math.inf
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
@@ -119,21 +123,19 @@ class ModelManager:
             self._want(slot)
             slot.is_wanted = True
 
-    async def unload(self, name: str, *, force: bool = False) -> None:
-        """Unloads a model once the requests that hold it are done, or with `force` at once: they
-        fail. A model that is still loading, and who waits for it, is told so."""
+    def unload(self, name: str, *, force: bool = False) -> "asyncio.Task[None]":
+        """Begins to unload a model, and returns what ends when that is done. Requests that hold it
+        are done first, with `force` they fail. Who waits until it is loaded is told so."""
         slot = self._slots[name]
-        slot.settle(
-            EngineUnavailable(f"The model `{name}` was unloaded.", retry_after=RETRY_SECONDS)
-        )
-        if slot.phase in ("queued", "loading"):
-            await self._end_loading(slot)
-        elif slot.phase in ("loaded", "draining"):
-            unloading = self._begin_unloading(slot)
-            if force:
-                slot.is_forced = True
-                slot.freed.set()
-            await asyncio.shield(unloading)
+        told = f"The model `{name}` was unloaded."
+        slot.settle(EngineUnavailable(told, retry_after=RETRY_SECONDS))
+        if slot.phase not in ("loaded", "draining"):
+            return asyncio.create_task(self._end_loading(slot))
+        unloading = self._begin_unloading(slot)
+        if force:
+            slot.is_forced = True
+            slot.freed.set()
+        return unloading
 
     def restart(self, name: str) -> None:
         """Replaces a model's engine process, or begins to load it. Requests in flight continue."""
@@ -164,10 +166,19 @@ class ModelManager:
         )
 
     async def measure(self) -> None:
-        """Looks what the loaded models use."""
+        """Looks what the loaded models use, at most every `MEASURE_SECONDS`."""
+        if (now := self._clock()) < self._next_measure:
+            return
+        self._next_measure = now + MEASURE_SECONDS
         for slot in list(self):
             if slot.holds_memory:
                 await self._footprint(slot)
+
+    def is_available(self, name: str) -> bool:
+        """Whether a request for this model would be taken now: it is ready, or it would be loaded
+        for the request."""
+        slot = self._slots[name]
+        return slot.model.is_ready if slot.phase == "loaded" else self.refusal(name) is None
 
     def refusal(self, name: str) -> LockgateError | None:
         """Why a request for this model would not wait for it; None if it would, or need not."""
@@ -232,8 +243,8 @@ class ModelManager:
 
     def _forget_unwanted(self, slot: Slot) -> None:
         """Ends the search for memory when nobody waits any more for what it is for."""
-        if slot.phase == "queued" and not slot.num_waiting and not slot.is_wanted:
-            self._news.set()
+        if slot.phase == "queued" and self._is_unwanted(slot):
+            self._tell()
 
     def _is_unwanted(self, slot: Slot) -> bool:
         return slot.outcome is None or not (slot.num_waiting or slot.is_wanted)
@@ -279,7 +290,7 @@ class ModelManager:
 
     async def _end_loading(self, slot: Slot) -> None:
         loading = slot.loading
-        self._news.set()  # one that looks for memory sees that nobody wants it
+        self._tell()  # one that looks for memory sees that nobody wants it
         if slot.phase == "loading":
             await slot.runner.stop("The model was unloaded while it loaded.")
         if loading is not None:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
+from structlog.contextvars import bound_contextvars
+
 from gateway.models.manager.spec import ModelSpec
 from gateway.models.served_model import ServedModel
 from runtime.client.engine_client import EngineClient
@@ -74,8 +76,9 @@ class EngineRunner:
     async def start(self, *, gives_up: bool) -> None:
         self._client.lost("starting", "The engine is starting.")
         self._supervisor = self._new_supervisor(self._spec, self._client, gives_up)
-        await self._supervisor.start()
-        self._reading = asyncio.create_task(self._model.load(self._spec.path))
+        with bound_contextvars(model=self._spec.name):  # in the log lines of both tasks
+            await self._supervisor.start()
+            self._reading = asyncio.create_task(self._model.load(self._spec.path))
         self._reading.add_done_callback(lambda _: self._changed.set())
 
     async def loaded(self) -> None:
