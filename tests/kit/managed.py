@@ -101,7 +101,9 @@ def slot(spec: ModelSpec, *, seconds: float = 5.0, pid: int = 1) -> Slot:
     return Slot(spec, ServedModel(spec.name, client), PretendedRunner(client, pid, seconds))
 
 
-def manager(slots: Sequence[Slot], *, limit_gb: float | None = None, **loading: Any) -> ModelManager:
+def manager(
+    slots: Sequence[Slot], *, limit_gb: float | None = None, **loading: Any
+) -> ModelManager:
     """Belongs to the loop that runs now, whose time it goes by."""
     limit = None if limit_gb is None else round(limit_gb * GB)
     settings = LoadingSettings(**{"max_memory_gb": limit_gb or "auto", **loading})

@@ -106,6 +106,7 @@ async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
     model = model_of(context, request, data.model)
+    _check_one(data)
     await until_loaded(request)
     token_ids = await while_connected(request, _token_ids(request, data, model))
     return JSONBytes(await apart(request, _tokens, data, token_ids, model))
@@ -156,9 +157,12 @@ def _list_json(items: Sequence[int] | Sequence[str]) -> msgspec.Raw:
     return msgspec.Raw(b"".join([b"[", b",".join(pieces), b"]"]))
 
 
-async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedModel) -> list[int]:
+def _check_one(data: TokenizeRequest) -> None:
     if (data.prompt is None) == (data.messages is None):
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
+
+
+async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedModel) -> list[int]:
     if data.messages is not None:
         chat = _chat(data, data.messages, model)
         work = work_for(request)

@@ -110,7 +110,9 @@ async def health(context: CurrentContext) -> ASGIApp:
 def _is_ready(context: Context) -> bool:
     if context.drain.is_draining:
         return False
-    return context.manager.is_available(context.model.name) and not context.gpus.under_pressure
+    if context.manager.starting or context.gpus.under_pressure:
+        return False
+    return context.manager.is_available(context.model.name)
 
 
 def _status(context: Context) -> str:
@@ -123,7 +125,12 @@ def _reason(context: Context) -> str:
     if context.drain.is_draining:
         left = context.drain.num_running
         return f"The server takes nothing new and finishes what it has; requests left: {left}."
-    return context.model.state_reason or context.gpus.pressure_reason
+    return context.model.state_reason or context.gpus.pressure_reason or _others_loading(context)
+
+
+def _others_loading(context: Context) -> str:
+    names = ", ".join(f"`{name}`" for name in context.manager.starting)
+    return f"Models are loading: {names}." if names else ""
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:

@@ -174,6 +174,11 @@ class ModelManager:
             if slot.holds_memory:
                 await self._footprint(slot)
 
+    @property
+    def starting(self) -> list[str]:
+        """The names of the models that are loaded with the server, and are not there yet."""
+        return [slot.name for slot in self if slot.phase == "loaded" and slot.is_starting]
+
     def is_available(self, name: str) -> bool:
         """Whether a request for this model would be taken now: it is ready, or it would be loaded
         for the request."""
@@ -238,6 +243,7 @@ class ModelManager:
         if slot.outcome is None:
             slot.outcome = asyncio.get_running_loop().create_future()
             if slot.loading is None:
+                slot.phase = "queued" if slot.phase == "unloaded" else slot.phase
                 slot.loading = asyncio.create_task(self._load(slot), name=f"load {slot.name}")
         return slot.outcome
 

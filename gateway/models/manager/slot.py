@@ -79,6 +79,12 @@ class Slot:
         return self.phase == "loaded" and not self.num_users and not self.num_waiting
 
     @property
+    def is_starting(self) -> bool:
+        """Whether its first engine, or its tokenizer, is still being loaded."""
+        is_waiting = not self.model.has_tokenizer and not self.model.load_error
+        return self.model.engine.state == "starting" or is_waiting
+
+    @property
     def max_waiting(self) -> int:
         """How many requests may wait until it is loaded: those that its engine would take."""
         return self.spec.engine.max_num_seqs + self.spec.engine.max_num_waiting

@@ -65,7 +65,6 @@ async def test_only_what_is_wanted_is_loaded() -> None:
     assert loaded(slots) == {"a", "b", "c"}
 
 
-
 @in_virtual_time
 async def test_the_least_recently_used_makes_room() -> None:
     slots, models = three()
@@ -109,7 +108,7 @@ async def test_a_load_that_fails_is_not_tried_again_at_once() -> None:
     runner = runner_of(slots[0])
     runner.failure = "The file is damaged."
     for _ in range(3):
-        with pytest.raises(EngineUnavailable, match="`a` could not be loaded. The file is dam"):
+        with pytest.raises(EngineUnavailable, match=r"`a` could not be loaded\. The file is dam"):
             await models.acquire("a")
     assert runner.num_starts == 1
     assert models.report("a").state == "failed"
@@ -182,7 +181,7 @@ async def test_an_idle_model_is_unloaded() -> None:
 
 @in_virtual_time
 async def test_an_admin_unloads_with_patience_or_without() -> None:
-    slots, models = three()
+    _slots, models = three()
     await models.start()
     lease = await models.acquire("a")
     unloading = models.unload("a")
