@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 from litestar import Litestar
@@ -48,10 +49,12 @@ from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
 from gateway.models.manager.factory import Listen, ModelFactory
+from gateway.models.manager.gpu_memory import free_gpu_bytes
 from gateway.models.manager.manager import ModelManager
 from gateway.models.manager.memory import MachineMemory
 from gateway.models.manager.slot import Slot
 from gateway.models.manager.spec import specs_of
+from gateway.models.manager.unlisted import UnlistedModels
 from gateway.models.registry import ModelRegistry
 from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
@@ -131,6 +134,7 @@ def create_app(
     context = _context(
         settings,
         [factory.slot(spec) for spec in specs_of(settings, model_path)],
+        factory,
         metrics,
         gpus,
         drain or Drain(settings.server.drain_timeout),
@@ -142,6 +146,7 @@ def create_app(
 def _context(
     settings: Settings,
     slots: Sequence[Slot],
+    factory: ModelFactory,
     metrics: Metrics,
     gpus: GpuMonitor,
     drain: Drain,
@@ -152,7 +157,10 @@ def _context(
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
         aliases=settings.aliases,
     )
-    manager = ModelManager(slots, MachineMemory(settings.loading.max_bytes), settings.loading)
+    memory = MachineMemory(
+        settings.loading.max_bytes, gpu_free=partial(free_gpu_bytes, settings.gpu.devices)
+    )
+    manager = ModelManager(slots, memory, settings.loading)
     return Context(
         settings=settings,
         models=models,
@@ -161,6 +169,7 @@ def _context(
         gpus=gpus,
         drain=drain,
         manager=manager,
+        unlisted=UnlistedModels(settings, models, manager, factory),
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),

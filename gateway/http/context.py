@@ -17,6 +17,7 @@ from gateway.http.deadlines import Uploads
 from gateway.http.loading.leases import hold_model, lease_of
 from gateway.http.other_paths import OtherPaths
 from gateway.models.manager.manager import ModelManager
+from gateway.models.manager.unlisted import UnlistedModels
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
@@ -31,7 +32,8 @@ AnyRequest = Request[Any, Any, Any]
 
 class Context(Struct, frozen=True):
     """One running server. `model` answers requests that name none: the first that is loaded with
-    the server, else the first of all. `manager` loads and unloads the models. `uploads` are the
+    the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
+    those that the settings do not name. `uploads` are the
     bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
     `tracer` is None if traces are off."""
 
@@ -42,6 +44,7 @@ class Context(Struct, frozen=True):
     gpus: GpuMonitor
     drain: Drain
     manager: ModelManager
+    unlisted: UnlistedModels
     bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
@@ -66,6 +69,8 @@ CurrentContext = SkipValidation[NamedDependency[Context]]
 def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedModel:
     """The model of this name, which the request holds from now on; None means the server's own
     model. Raises UnknownModel, also if the request's key may not use the model."""
+    if name is not None:
+        context.unlisted.admit(name)
     model = context.models.get(context.model.name if name is None else name)
     hold_model(request.scope, context.manager, base_name(context, name))
     return model

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.models.manager.manager import ModelManager
-from gateway.models.manager.memory import Footprint
+from gateway.models.manager.memory import Footprint, Need
 from gateway.models.manager.runner import LoadFailed
 from gateway.models.manager.slot import Slot
 from gateway.models.manager.spec import ModelSpec
@@ -75,17 +75,17 @@ class PretendedMemory:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
 
-    def estimate(self, spec: ModelSpec) -> int:
+    def estimate(self, spec: ModelSpec) -> Need:
         assert spec.memory_gb != "auto"
-        return round(spec.memory_gb * GB)
+        return Need(ram=round(spec.memory_gb * GB))
 
     def footprint(self, pid: int) -> Footprint | None:
         return None
 
-    def missing(self, needed: int, loaded: Sequence[Footprint]) -> int:
+    def missing(self, need: Need, loaded: Sequence[Footprint]) -> int:
         if self.limit is None:
             return 0
-        return needed + sum(each.needed for each in loaded) - self.limit
+        return need.ram + sum(each.needed for each in loaded) - self.limit
 
 
 def spec(name: str, *, memory_gb: float = 1.0, **fields: Any) -> ModelSpec:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import structlog
 
 from gateway.models.manager.lease import Lease
-from gateway.models.manager.memory import Footprint, Memory
-from gateway.models.manager.runner import LoadFailed
+from gateway.models.manager.memory import Footprint, Memory, Need
+from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
 from gateway.settings.schema import LoadingSettings
 from runtime.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, LockgateError
@@ -68,10 +68,10 @@ class ModelManager:
         tried again for as long as they fail."""
         for slot in self._slots.values():
             if slot.spec.load != "start":
-                await slot.runner.stop("The model is not loaded.")
-            elif await self._missing(slot) > 0 and any(each.holds_memory for each in self):
+                continue
+            if await self._missing(slot) > 0 and any(each.holds_memory for each in self):
                 log.warning("model_not_loaded_at_start", model=slot.name, reason="no memory left")
-                await slot.runner.stop("The model is not loaded.")
+                await slot.runner.stop(NOT_LOADED)
             else:
                 slot.phase = "loaded"
                 slot.num_loads += 1
@@ -329,11 +329,12 @@ class ModelManager:
         nobody has set a limit. Its engine makes do with what there is."""
         if any(other.holds_memory for other in self):
             return False
-        if self._settings.max_memory_gb == "auto":
+        limit = self._settings.max_memory_gb
+        if limit == "auto":
             return True
         raise LoadFailed(
-            f"It needs {missing / 1e9:.2f} GB more than loading.max_memory_gb"
-            f" ({self._settings.max_memory_gb:g} GB) even when it is alone."
+            f"It needs {missing / 1e9:.2f} GB more than there are for a model that is alone"
+            f" (loading.max_memory_gb = {limit:g})."
         )
 
     async def _hear(self, seconds: float) -> None:
@@ -368,7 +369,7 @@ class ModelManager:
             while slot.num_users and not slot.is_forced:
                 slot.freed.clear()
                 await slot.freed.wait()
-            await slot.runner.stop("The model is not loaded.")
+            await slot.runner.stop(NOT_LOADED)
             slot.phase, slot.is_forced = "unloaded", False
             log.info("model_unloaded", model=slot.name)
         finally:
@@ -377,18 +378,23 @@ class ModelManager:
 
     async def _missing(self, slot: Slot) -> int:
         others = [await self._footprint(other) for other in list(self) if other.holds_memory]
-        needed = slot.memory_bytes or await asyncio.to_thread(self._memory.estimate, slot.spec)
-        return await asyncio.to_thread(self._memory.missing, needed, others)
+        need = await self._need(slot)
+        return await asyncio.to_thread(self._memory.missing, need, others)
+
+    async def _need(self, slot: Slot) -> Need:
+        """What a model needs that is not loaded: what it was seen to use, or else an estimate."""
+        need = await asyncio.to_thread(self._memory.estimate, slot.spec)
+        return Need(ram=slot.memory_bytes or need.ram, gpu=need.gpu)
 
     async def _footprint(self, slot: Slot) -> Footprint:
         """What a loaded model needs, measured where it can be."""
-        estimate = await asyncio.to_thread(self._memory.estimate, slot.spec)
         pid = slot.runner.pid
         found = await asyncio.to_thread(self._memory.footprint, pid) if pid else None
         if found is None:
-            return Footprint(needed=slot.memory_bytes or estimate)
+            need = await self._need(slot)
+            return Footprint(needed=need.ram, gpu_to_take=need.gpu)
         if slot.spec.memory_gb != "auto":
-            found = Footprint(needed=estimate, taken=found.taken)
+            found = Footprint(needed=round(slot.spec.memory_gb * 1e9), taken=found.taken)
         slot.memory_bytes = found.needed
         return found
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import psutil
 from msgspec import Struct
 
+from gateway.models.manager.gpu_memory import gpu_share
 from gateway.models.manager.spec import ModelSpec
 from runtime.errors import LockgateError
 from runtime.hardware.allowance import memory_allowed
@@ -20,44 +21,60 @@ CACHE_TOKENS = 32_768
 """Tokens of a KV cache whose size is left to the engine, at most."""
 
 
+class Need(Struct, frozen=True, kw_only=True):
+    """What a model needs, in bytes of main memory and of the GPUs' memory."""
+
+    ram: int
+    gpu: int = 0
+
+
 class Footprint(Struct, frozen=True, kw_only=True):
-    """What a loaded model needs, and what of that it has taken for itself alone, so that the system
-    no longer counts it as free. Pages of mapped weights are needed and count as free. In bytes."""
+    """What a model that is loaded, or loads, needs of main memory, and what of that it has taken
+    for itself alone, so that the system no longer counts it as free. Pages of mapped weights are
+    needed and count as free. `gpu_to_take` is what it still wants of the GPUs. In bytes."""
 
     needed: int
     taken: int = 0
+    gpu_to_take: int = 0
 
 
 class Memory(Protocol):
     """The memory that models share. Its methods may take milliseconds: call them in a thread."""
 
-    def estimate(self, spec: ModelSpec) -> int:
-        """Bytes that a model will need which has never been loaded here."""
+    def estimate(self, spec: ModelSpec) -> Need:
+        """What a model will need that has never been loaded here."""
         ...
 
     def footprint(self, pid: int) -> Footprint | None:
         """What an engine's process uses; None if it is gone."""
         ...
 
-    def missing(self, needed: int, loaded: Sequence[Footprint]) -> int:
+    def missing(self, need: Need, loaded: Sequence[Footprint]) -> int:
         """Bytes that are missing for another model beside the loaded ones; 0 or less if it fits."""
         ...
 
 
 class MachineMemory:
-    """The memory of this machine. All models together may need `limit` bytes; None means whatever
-    is free."""
+    """The memory of this machine. All models together may need `limit` bytes of main memory; None
+    means whatever is free. `gpu_free` reads what the GPUs have left, None if nobody knows."""
 
     def __init__(
-        self, limit: int | None, free: Callable[[], int] = lambda: memory_allowed().available
+        self,
+        limit: int | None,
+        free: Callable[[], int] = lambda: memory_allowed().available,
+        gpu_free: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.limit = limit
         self._free = free
+        self._gpu_free = gpu_free
 
-    def estimate(self, spec: ModelSpec) -> int:
+    def estimate(self, spec: ModelSpec) -> Need:
+        size = _weights(Path(spec.path)) + _cache(spec)
+        on_gpu = round(size * gpu_share(spec))
+        ram = OWN_BYTES + size - on_gpu
         if spec.memory_gb != "auto":
-            return round(spec.memory_gb * 1e9)
-        return OWN_BYTES + _weights(Path(spec.path)) + _cache(spec)
+            ram = round(spec.memory_gb * 1e9)
+        return Need(ram=ram, gpu=on_gpu)
 
     def footprint(self, pid: int) -> Footprint | None:
         try:
@@ -69,11 +86,19 @@ class MachineMemory:
         mapped = sum(getattr(info, "shared", 0) for info in infos)  # Linux alone tells
         return Footprint(needed=resident, taken=max(resident - mapped, 0))
 
-    def missing(self, needed: int, loaded: Sequence[Footprint]) -> int:
+    def missing(self, need: Need, loaded: Sequence[Footprint]) -> int:
+        return max(self._missing_ram(need, loaded), self._missing_on_gpus(need, loaded))
+
+    def _missing_ram(self, need: Need, loaded: Sequence[Footprint]) -> int:
         if self.limit is not None:
-            return needed + sum(each.needed for each in loaded) - self.limit
+            return need.ram + sum(each.needed for each in loaded) - self.limit
         yet_to_take = sum(max(each.needed - each.taken, 0) for each in loaded)
-        return needed + yet_to_take - self._free()
+        return need.ram + yet_to_take - self._free()
+
+    def _missing_on_gpus(self, need: Need, loaded: Sequence[Footprint]) -> int:
+        if not need.gpu or (free := self._gpu_free()) is None:
+            return 0
+        return need.gpu + sum(each.gpu_to_take for each in loaded) - free
 
 
 def _weights(path: Path) -> int:

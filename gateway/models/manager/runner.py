@@ -7,11 +7,14 @@ from typing import Protocol
 
 from structlog.contextvars import bound_contextvars
 
+from gateway.bounds.freed_memory import give_freed_memory_back
 from gateway.models.manager.spec import ModelSpec
 from gateway.models.served_model import ServedModel
 from runtime.client.engine_client import EngineClient
 from runtime.errors import LockgateError
 from runtime.supervisor.supervisor import Supervisor
+
+NOT_LOADED = "The model is not loaded."
 
 
 class LoadFailed(LockgateError):
@@ -67,6 +70,8 @@ class EngineRunner:
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         client.on_state = self._changed.set
+        if spec.load != "start":
+            client.lost("unloaded", NOT_LOADED)
 
     @property
     def pid(self) -> int:
@@ -102,6 +107,9 @@ class EngineRunner:
             await supervisor.stop("unloaded", reason)
         self._model.unload()
         self._changed.set()
+        if supervisor is not None:
+            await asyncio.sleep(0)  # what has just been awaited holds what was read
+            await asyncio.to_thread(give_freed_memory_back)
 
     def restart(self) -> None:
         if self._supervisor is not None:
