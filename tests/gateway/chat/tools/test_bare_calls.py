@@ -67,6 +67,11 @@ def takes(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
     return grammars.takes(compiler, asked.structured_output, text)
 
 
+def takes_at_each_token(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
+    assert asked.structured_output is not None
+    return grammars.takes_token_by_token(compiler, asked.structured_output, text)
+
+
 def calls(asked: ToolConstraint, text: str) -> list[tuple[str, str]]:
     """Names and arguments that are read in a text."""
     return calls_in(read(asked.new_parser(), [text]))
@@ -199,10 +204,12 @@ def test_as_many_tools_as_there_may_be(compiler: GrammarCompiler, dialect: Diale
     arguments = json.dumps(dict.fromkeys(properties, "狐"), ensure_ascii=False)
     for name in (names[0], names[-1]):
         text = f'\n{{\n "name":"{name}",\n "parameters": {arguments}}}'
-        assert takes(compiler, asked, text)
+        assert takes_at_each_token(compiler, asked, text)
         assert calls(asked, text) == [(name, arguments)]
         assert not takes(compiler, asked, text.replace("p5", "p6"))
-    assert takes(compiler, asked, '{ "nam": 1 }\n```json\n{"type": "function"} ' + "a b\n" * 99)
+    assert takes_at_each_token(
+        compiler, asked, '{ "nam": 1 }\n```json\n{"type": "function"} ' + "a b\n" * 99
+    )
 
 
 BLANK = st.sampled_from(["", " ", "\n", "\u00a0", "\x1c"])
