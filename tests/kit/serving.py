@@ -28,7 +28,7 @@ MODEL = "acme/parrot"
 PATIENCE = 20.0
 """Seconds until a condition that should come at once counts as never coming."""
 READY_POLL = 0.03
-"""Seconds between two questions whether a server is ready; each takes milliseconds on both sides."""
+"""Seconds between two questions whether a server is ready; one takes milliseconds on both sides."""
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: reading the system's certificates takes longer than most tests."""
 
