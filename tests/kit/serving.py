@@ -102,9 +102,11 @@ class RunningServer:
         name, _, written = f"lockgate_{name}".partition("{")
         wanted = {label.strip() for label in written.rstrip("}").split('",') if label}
         wanted = {label if label.endswith('"') else f'{label}"' for label in wanted}
+        lines = self.http.get("/metrics").text.splitlines(keepends=True)
+        its_own = "".join(line for line in lines if line.startswith(name))
         values = [
             sample.value
-            for family in text_string_to_metric_families(self.http.get("/metrics").text)
+            for family in text_string_to_metric_families(its_own)
             for sample in family.samples
             if sample.name == name
             and wanted <= {f'{label}="{value}"' for label, value in sample.labels.items()}
