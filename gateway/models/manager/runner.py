@@ -11,6 +11,7 @@ from gateway.bounds.freed_memory import give_freed_memory_back
 from gateway.models.manager.spec import ModelSpec
 from gateway.models.served_model import ServedModel
 from runtime.client.engine_client import EngineClient
+from runtime.client.handle import EngineState
 from runtime.errors import LockgateError
 from runtime.supervisor.supervisor import Supervisor
 
@@ -31,9 +32,9 @@ class Runner(Protocol):
     async def loaded(self) -> None:
         """Waits until requests can be served. Raises LoadFailed, also if the model is stopped."""
 
-    async def stop(self, reason: str) -> None:
+    async def stop(self, reason: str, *, has_failed: bool = False) -> None:
         """Ends the engine, and waits until its process is gone. Whoever still waits for an answer
-        gets the reason."""
+        gets the reason. The engine's state is "failed" then, or else "unloaded"."""
 
     def restart(self) -> None:
         """Replaces the engine's process; requests in flight continue on the next."""
@@ -95,16 +96,17 @@ class EngineRunner:
             self._changed.clear()
             await self._changed.wait()
 
-    async def stop(self, reason: str) -> None:
+    async def stop(self, reason: str, *, has_failed: bool = False) -> None:
+        state: EngineState = "failed" if has_failed else "unloaded"
         supervisor, self._supervisor = self._supervisor, None
         if self._reading is not None:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reading
         if supervisor is None:
-            self._client.lost("unloaded", reason)
+            self._client.lost(state, reason)
         else:
-            await supervisor.stop("unloaded", reason)
+            await supervisor.stop(state, reason)
         self._model.unload()
         self._changed.set()
         if supervisor is not None:

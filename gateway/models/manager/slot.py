@@ -74,6 +74,11 @@ class Slot:
         return self.phase in ("loading", "loaded", "draining")
 
     @property
+    def needed_bytes(self) -> int:
+        """What it is known to need: by its settings, or as it was seen. 0 if that is not known."""
+        return self.spec.memory_bytes or self.memory_bytes
+
+    @property
     def is_idle(self) -> bool:
         """Whether it can be unloaded without taking it from anybody."""
         return self.phase == "loaded" and not self.num_users and not self.num_waiting
@@ -100,8 +105,9 @@ class Slot:
             outcome.set_exception(error)
             outcome.exception()  # perhaps nobody waits
 
-    def state(self, now: float) -> ModelState:
-        """In the words of the API, at the time `now` of the manager's clock."""
+    @property
+    def state(self) -> ModelState:
+        """In the words of the API."""
         match self.phase:
             case "loaded" if self.model.is_ready:
                 return "ready"
@@ -111,4 +117,4 @@ class Slot:
                 return "loading"
             case "draining":
                 return "draining"
-        return "failed" if self.failure and now < self.retry_time else "unloaded"
+        return "failed" if self.failure else "unloaded"

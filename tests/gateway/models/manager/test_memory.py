@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.models.manager.gpu_memory import gpu_share
+from gateway.models.manager.gpu_memory import is_on_gpu
 from gateway.models.manager.memory import OWN_BYTES, Footprint, MachineMemory, Need
 from gateway.models.manager.spec import ModelSpec
 from gateway.settings.schema import ModelSettings
@@ -71,7 +71,9 @@ def test_estimates_grow_with_weights_and_cache(tmp_path: Path) -> None:
         memory.estimate(spec(str(path), max_model_len=tokens)).ram for tokens in (1000, 2000)
     )
     assert long - short > 0
-    assert short - (long - short) == OWN_BYTES + size
+    assert short - (long - short) == OWN_BYTES + 2 * size
+    plain = spec(str(path), max_model_len=1000, llama_cpp=LlamaCppConfig(repack_tensors=False))
+    assert memory.estimate(plain).ram == short - size
     assert memory.estimate(spec(str(path), num_kv_tokens=2000)).ram == long
     assert memory.estimate(spec(str(path), 2.5)) == Need(ram=2_500_000_000)
     assert memory.estimate(spec("", name="scripted")) == Need(ram=OWN_BYTES)
@@ -83,16 +85,16 @@ def test_estimates_grow_with_weights_and_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "share"),
+    ("engine", "expected"),
     [
-        ({}, 0.0),
-        ({"llama_cpp": LlamaCppConfig(num_gpu_layers=3)}, 1.0),
-        ({"name": "tensorrt_llm"}, 1.0),
-        ({"name": "scripted"}, 0.0),
+        ({}, False),
+        ({"llama_cpp": LlamaCppConfig(num_gpu_layers=3)}, True),
+        ({"name": "tensorrt_llm"}, True),
+        ({"name": "scripted"}, False),
     ],
 )
-def test_what_is_on_gpus(engine: dict[str, object], share: float) -> None:
-    assert gpu_share(spec("", **engine)) == share
+def test_what_is_on_gpus(engine: dict[str, object], expected: bool) -> None:
+    assert is_on_gpu(spec("", **engine)) == expected
 
 
 def test_a_process_is_measured() -> None:
