@@ -57,13 +57,11 @@ def memory(server: Server) -> int:
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
 
 
-def swap(server: Server) -> tuple[str, str]:
-    """What both models say; each makes room for the other."""
-    coder = complete(server, "coder")
-    assert states(server) == {"coder": "ready", "other": "unloaded"}
-    other = complete(server, "other")
-    assert states(server) == {"coder": "unloaded", "other": "ready"}
-    return coder, other
+def alone(server: Server, model: str) -> str:
+    """What a model says for which the other one makes room."""
+    text = complete(server, model)
+    assert [name for name, state in states(server).items() if state == "ready"] == [model]
+    return text
 
 
 @pytest.fixture
@@ -73,20 +71,23 @@ def config(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return str(file)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("config", [TWO_REAL], indirect=True)
 def test_two_real_models_with_room_for_one(config: str) -> None:
     """Each comes back as it was, and nothing of an unloaded model is left but its file."""
-    with serve("--config", config, "--set", "models.other.idle_seconds=1") as server:
+    with serve("--config", config, "--set", "models.coder.idle_seconds=1") as server:
         before = memory(server)
-        first = swap(server)
-        assert all(each.strip() for each in first)
-        assert first[0] != first[1]
+        coder = complete(server, "coder")
         largest = memory(server)
-        assert swap(server) == first
-        wait_for(lambda: states(server)["other"] == "unloaded", 30)
-        wait_for(lambda: not server.engines(), 30)
+        other = alone(server, "other")
+        assert coder.strip()
+        assert other.strip()
+        assert coder != other
+        assert alone(server, "coder") == coder
+        wait_for(lambda: not server.engines(), 60)
+        assert states(server) == {"coder": "unloaded", "other": "unloaded"}
         left = memory(server) - before
-        assert left < 0.2 * (largest - before), "the gateway keeps what both engines had"
+        assert left < 0.25 * (largest - before), "only the gateway's own is left"
 
 
 @posix
