@@ -15,6 +15,9 @@ from tests.kit.serving import running_server
 from tests.kit.several_models import ask, several_settings
 
 
+COLUMNS = ("name", "state", "memory", "requests", "waiting", "idle", "loads", "reason")
+
+
 def ps(*arguments: str) -> str:
     """What the command prints, in a process of its own: the server here logs to stdout, too."""
     command = [sys.executable, "-m", "gateway", "ps", *arguments]
@@ -28,16 +31,7 @@ def test_the_table_and_its_json() -> None:
     with running_server(settings) as server:
         ask(server, "a")
         head, first, second = ps("--port", str(server.port)).splitlines()
-        assert head.split() == [
-            "name",
-            "state",
-            "memory",
-            "requests",
-            "waiting",
-            "idle",
-            "loads",
-            "reason",
-        ]
+        assert head.split() == [*COLUMNS]
         assert re.fullmatch(r"a +ready +\d+ MB +0 +0 +\d+ s +1 *", first)
         assert re.fullmatch(r"acme/b +unloaded +0 +0 +0 *", second)
         shown = json.loads(ps("--port", str(server.port), "--json"))
