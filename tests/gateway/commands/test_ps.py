@@ -14,7 +14,6 @@ from tests.kit.command_line import environment
 from tests.kit.serving import running_server
 from tests.kit.several_models import ask, several_settings
 
-
 COLUMNS = ("name", "state", "memory", "requests", "waiting", "idle", "loads", "reason")
 
 
