@@ -4,11 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from msgspec import structs
@@ -32,7 +32,7 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
-from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
+from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
@@ -53,9 +53,15 @@ from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
 from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import IGNORED_HEADER
 from gateway.observability.tracing import start_tracer, tracing
+from gateway.reload.engine import SupervisedEngine
+from gateway.reload.part import Part
+from gateway.reload.parts import keys_part, server_parts, told
+from gateway.reload.reloader import Reloader
+from gateway.reload.watching import Watcher
+from gateway.settings.live import LiveSettings
 from gateway.settings.schema import Settings
+from gateway.settings.source import SettingsSource
 from runtime.client.engine_client import EngineClient
 from runtime.config.engine import PrefixCaching
 from runtime.config.engines import ENGINES
@@ -68,8 +74,6 @@ from runtime.supervisor.lessons import Lessons
 from runtime.supervisor.supervisor import Supervisor
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
-
-LIMIT_FACTS = ("limit", "remaining", "reset")
 
 ROUTES = (
     create_chat_completion,
@@ -95,15 +99,9 @@ ROUTES = (
     drain_state,
     start_drain,
     restart_engine,
+    reload,
     resume,
 )
-
-EXPOSED_HEADERS = (
-    *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
-    *(IGNORED_HEADER.decode(), "x-loosened-keywords"),
-    *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
-)
-"""Those that a page of `server.cors_allow_origins` may read."""
 
 
 def create_app(
@@ -112,6 +110,7 @@ def create_app(
     keys: KeyRing,
     drain: Drain | None = None,
     stderr: BackgroundWriter | None = None,
+    source: SettingsSource | None = None,
 ) -> Litestar:
     """The server for one model.
 
@@ -119,19 +118,67 @@ def create_app(
     its own. The engine starts with the application, not before. A request needs one of `keys`, or
     none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
     is given by a caller that waits for its end; otherwise the application makes its own. What the
-    engine writes goes to `stderr`, or without it to this process's streams.
+    engine writes goes to `stderr`, or without it to this process's streams. From `source` the
+    settings are read again; without it they stay as they are.
     """
-    settings = with_prefix_caching(settings, has_keys=keys.is_required)
+    complete = partial(with_prefix_caching, has_keys=keys.is_required)
+    live = LiveSettings(settings := complete(settings))
     path = model_path or settings.model.tokenizer
     name = _served_name(settings, model_path)
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
     supervisor = _supervisor(settings, path, _listener(metrics.of(name), gpus), output, gpus)
+    reloader = _reloader(live, source, complete, SupervisedEngine(supervisor))
+    supervisor.on_refused = reloader.engine_refused
     context = _context(
-        settings, name, supervisor, metrics, gpus, drain or Drain(settings.server.drain_timeout)
+        live,
+        name,
+        supervisor,
+        metrics,
+        gpus,
+        drain or Drain(settings.server.drain_timeout),
+        reloader,
     )
-    return _gateway(context, keys, _lifespan(context, supervisor, path))
+    reloader.add(*_parts(context), keys_part(keys))
+    file = None if source is None else source.file
+    watcher = Watcher(reloader, live, file, keys_part(keys))
+    return _gateway(context, keys, _lifespan(context, supervisor, path, watcher))
+
+
+def _reloader(
+    live: LiveSettings,
+    source: SettingsSource | None,
+    complete: Callable[[Settings], Settings],
+    engine: SupervisedEngine,
+) -> Reloader:
+    settled = live.current if source is None else source.loaded
+    load = (lambda: settled) if source is None else source.load
+    return Reloader(live, load, settled, complete=complete, engine=engine)
+
+
+def _parts(context: Context) -> list[Part]:
+    gpus = told(context.live, lambda s: (s.gpu, min_free_bytes(s)), lambda _: _set_gpus(context))
+    return [
+        gpus,
+        *server_parts(
+            context.live,
+            drain=context.drain,
+            bounds=context.bounds,
+            metrics=context.metrics,
+            models=context.models,
+            model=context.model,
+        ),
+    ]
+
+
+def _set_gpus(context: Context) -> None:
+    gpu = context.settings.gpu
+    context.gpus.use(
+        interval=gpu.interval,
+        min_free_bytes=min_free_bytes(context.settings),
+        devices=gpu.devices,
+    )
 
 
 def _supervisor(
@@ -154,47 +201,52 @@ def _supervisor(
 
 
 def _context(
-    settings: Settings,
+    live: LiveSettings,
     name: str,
     supervisor: Supervisor,
     metrics: Metrics,
     gpus: GpuMonitor,
     drain: Drain,
+    reloader: Reloader,
 ) -> Context:
+    settings = live.current
     bounds = Bounds.of(settings.server)
     model = ServedModel(name, supervisor.client, settings.model, bounds.pool)
     return Context(
-        settings=settings,
+        live=live,
         models=_registry(settings, model),
         model=model,
         metrics=metrics,
         gpus=gpus,
         drain=drain,
-        restart_engine=supervisor.restart,
+        restart_engine=reloader.restart_engine,
         abandon_engine=supervisor.abandon,
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
+        reloader=reloader,
         tracer=start_tracer(settings.otel),
     )
 
 
 def _gateway(context: Context, keys: KeyRing, lifespan: Lifespan) -> Gateway:
-    settings = context.settings
-    admission = Admission(settings, keys, context.drain, Quotas())
-    return Gateway(
+    admission = Admission(context.live, keys, context.drain, Quotas())
+    gateway = Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
         state=State({"context": context}),
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
         middleware=[AdmissionMiddleware(admission)],
-        cors_config=_cors(settings.server.cors_allow_origins),
         lifespan=[lifespan, tracing(context.tracer)],
         exception_handlers={Exception: handle_error},
-        request_max_body_size=settings.server.max_body_bytes,
+        request_max_body_size=None,  # gateway.http.body reads bodies
         openapi_config=None,  # gateway.api.ops.openapi writes the document
         logging_config=None,
         debug=False,
     )
+    gateway.allow_origins(context.settings.server.cors_allow_origins)
+    origins = told(context.live, lambda s: s.server.cors_allow_origins, gateway.allow_origins)
+    context.reloader.add(origins)
+    return gateway
 
 
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
@@ -235,14 +287,6 @@ def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
     return ModelRegistry([model], adapters=adapters, aliases=settings.model.aliases)
 
 
-def _cors(origins: list[str]) -> CORSConfig | None:
-    """Allows the pages of `server.cors_allow_origins`. Keys travel in a header, so cookies are not
-    needed."""
-    if not origins:
-        return None
-    return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
-
-
 def min_free_bytes(settings: Settings) -> int | None:
     """`gpu.min_free_memory_gb` in bytes: 0 is off, and None lets the guard choose."""
     wanted = settings.gpu.min_free_memory_gb
@@ -271,11 +315,12 @@ def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine],
     return listen
 
 
-def _lifespan(context: Context, supervisor: Supervisor, path: str) -> Lifespan:
+def _lifespan(context: Context, supervisor: Supervisor, path: str, watcher: Watcher) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await supervisor.start()
         loading = asyncio.create_task(context.model.load(path))
+        watching = asyncio.create_task(watcher.run(), name="file-watch")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
@@ -283,6 +328,7 @@ def _lifespan(context: Context, supervisor: Supervisor, path: str) -> Lifespan:
             yield
         finally:
             loading.cancel()
+            watching.cancel()
             context.bounds.close()
             await supervisor.stop()
             await asyncio.to_thread(context.gpus.stop)

@@ -22,6 +22,8 @@ from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_attributes import request_attributes
 from gateway.observability.request_record import RequestRecord, key_fingerprint
+from gateway.reload.reloader import Reloader
+from gateway.settings.live import LiveSettings
 from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 
@@ -32,9 +34,9 @@ class Context(Struct, frozen=True):
     """One running server. `model` is the model that the server was started with. `restart_engine`
     replaces the engine process; `abandon_engine` kills it for good, from any thread. `uploads` are
     the bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
-    `tracer` is None if traces are off."""
+    `reloader` changes the settings, whose owner is `live`. `tracer` is None if traces are off."""
 
-    settings: Settings
+    live: LiveSettings
     models: ModelRegistry
     model: ServedModel
     metrics: Metrics
@@ -45,7 +47,13 @@ class Context(Struct, frozen=True):
     bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
+    reloader: Reloader
     tracer: Tracer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self.live.current
 
 
 def provide_context(request: AnyRequest) -> Context:

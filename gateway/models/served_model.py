@@ -70,6 +70,10 @@ class ServedModel:
             self.load_error = f"The tokenizer cannot be loaded: {error}"
             log.exception("tokenizer_failed", model=self.name)
 
+    def use(self, settings: ModelSettings) -> None:
+        """Answers further requests by these settings, except for what `load` has read."""
+        self._settings = settings
+
     def with_adapter(self, name: str) -> "ServedModel":
         """This model as it is now, under the name of an adapter: a view for one request."""
         adapted = copy.copy(self)

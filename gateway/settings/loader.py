@@ -69,10 +69,15 @@ def load_settings(
     except msgspec.ValidationError as error:  # every value is valid alone, but not all together
         raise_mistake("settings", document, str(error))
     check_zeros(document)
+    check_together(settings)
+    return settings
+
+
+def check_together(settings: Settings) -> None:
+    """Raises SetupError for settings that are valid one by one, but not all together."""
     _check_thinking(settings)
     _check_mirrors(settings)
     check_web_origins(settings.server)
-    return settings
 
 
 def _check_mirrors(settings: Settings) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import structlog
 import zmq
+from msgspec import structs
 
 from runtime.client.engine_client import EngineClient
 from runtime.client.load_state import LoadState
 from runtime.config.engine import EngineConfig
-from runtime.config.worker import CAUTION, cautious
+from runtime.config.worker import CAUTION, LogForm, cautious
 from runtime.errors import ModelFileError
 from runtime.messages.wire import FromEngine, Ready
 from runtime.models.integrity.guard import WeightsGuard
@@ -38,6 +39,7 @@ class Supervisor:
     be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
     gets what the processes write; without it they share this process's standard streams.
     `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads.
+    `on_refused` is told why the settings of `restart_with` are given up again.
     """
 
     def __init__(
@@ -52,6 +54,9 @@ class Supervisor:
         gpu_bytes: Callable[[], int] = int,
     ) -> None:
         self.client = client
+        self.on_refused: Callable[[str], object] | None = None
+        self._former: EngineConfig | None = None
+        self._is_cautious = False
         self._guard = guard
         self._lessons = lessons
         self._lesson = ""
@@ -108,6 +113,24 @@ class Supervisor:
         else:
             self._no_pause.set()
 
+    def use(self, config: EngineConfig, log_form: LogForm | None = None) -> None:
+        """Keep engines running by these settings: at once where the settings are about that, and
+        from the next process on otherwise. `log_form` is that of its log lines, if it changes."""
+        self._config = (cautious(config) or config) if self._is_cautious else config
+        self._budget.max_restarts = config.max_restarts
+        self._budget.window = config.restart_window
+        self.client.max_num_waiting_tokens = config.max_num_waiting_tokens
+        if self._output is not None and log_form is not None:
+            self._output = structs.replace(self._output, form=log_form)
+
+    def restart_with(self, config: EngineConfig) -> None:
+        """Replace the engine process by one with these settings, like `restart`. If it cannot load
+        with them, the next one has the settings of the last that could."""
+        if self.client.limits is not None and self._former is None:
+            self._former = self._config
+        self.use(config)
+        self.restart()
+
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
         self._task.add_done_callback(self._note_end)
@@ -143,9 +166,11 @@ class Supervisor:
             return 0.0
         if run.died_loading and (config := cautious(self._config)) is not None:
             log.warning("engine_retries_without_extra_bufts", reason=reason)
-            self._config = config
+            self._config, self._is_cautious = config, True
             self._lesson = reason if run.has_crashed else ""
             return 0.0
+        if self._former is not None and not run.was_ready:
+            return self._go_back(self._former, reason)
         return self._after_death(run, reason)
 
     def _next_run(self) -> EngineRun:
@@ -174,9 +199,21 @@ class Supervisor:
             watch.cancel()
             await asyncio.wait([watch])
 
+    def _go_back(self, former: EngineConfig, reason: str) -> float:
+        """Have the settings again with which an engine could load."""
+        log.error("engine_settings_refused", reason=reason)
+        self._former = None
+        self.use(former)
+        self.client.lost("restarting", f"The engine restarts with its former settings: {reason}")
+        if self.on_refused is not None:
+            self.on_refused(reason)
+        return 0.0
+
     def _listen(self, message: FromEngine) -> None:
-        if isinstance(message, Ready) and self._lesson:
-            self._learn()
+        if isinstance(message, Ready):
+            self._former = None
+            if self._lesson:
+                self._learn()
         if self._on_event is not None:
             self._on_event(message)
 
@@ -188,7 +225,7 @@ class Supervisor:
         lesson = self._lessons.find(situation_of(self._config.name, self._model_path))
         if lesson is not None:
             log.info("engine_starts_without_extra_bufts", reason=lesson.reason, date=lesson.date)
-            self._config = config
+            self._config, self._is_cautious = config, True
 
     def _learn(self) -> None:
         """The engine has loaded with other settings than those that the one before died of."""
