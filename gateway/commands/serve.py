@@ -233,9 +233,8 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
         ssl_keyfile=server.tls_key or None,
     )
     connections = told(context.live, lambda s: s.server, partial(use, config))
-    context.reloader.add(
-        connections, CertificateFiles(certificate, server, config.ssl_ciphers).prepare
-    )
+    files = CertificateFiles(certificate, server, config.ssl_ciphers or "DEFAULT")
+    context.reloader.add(connections, files.prepare)
     return config
 
 
