@@ -19,8 +19,11 @@ _COMMANDS = {
     "chat": "talk to a model in the terminal",
     "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
+    "reload": "have the running server read its settings, keys and certificate again",
     "doctor": "show what this machine is and which engines can run on it",
 }
+_ROOMS = {"reload": "running."}
+"""The folders of commands that do not lie in `gateway.commands` itself."""
 
 
 class _Command(Protocol):
@@ -53,7 +56,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _load(name: str) -> _Command:
-    return cast(_Command, import_module(f"gateway.commands.{name}"))
+    return cast(_Command, import_module(f"gateway.commands.{_ROOMS.get(name, '')}{name}"))
 
 
 if __name__ == "__main__":

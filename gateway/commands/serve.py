@@ -24,7 +24,7 @@ from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, open_store
 from gateway.commands.options import add_server_options, add_settings_options, source_of
 from gateway.commands.serving.certificate import CertificateFiles, check_tls
-from gateway.http.connections.handshakes import Certificate, loop_class
+from gateway.http.connections.handshakes import ShownCertificate, loop_class
 from gateway.http.connections.protocols import protocol_class, use
 from gateway.http.connections.select_loop import SelectLoop
 from gateway.http.connections.server import Ends, Server, Watch
@@ -213,7 +213,7 @@ def _have_checked(reloader: Reloader, keys: KeyRing) -> None:
 
 def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
     """The configuration of uvicorn for this application, which follows changed settings."""
-    certificate, context = Certificate(), app.state.context
+    certificate, context = ShownCertificate(), app.state.context
     config = uvicorn.Config(
         app,
         loop=_loop(server, certificate),
@@ -263,7 +263,7 @@ def _state_of(app: Litestar) -> Callable[[], str]:
     return lambda: f"Engine {engine.state}. {engine.state_reason}".strip()
 
 
-def _loop(server: ServerSettings, certificate: Certificate) -> Any:
+def _loop(server: ServerSettings, certificate: ShownCertificate) -> Any:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
     socket. Over TLS a handshake has as long as headers have."""
     kind: Any = asyncio.SelectorEventLoop

@@ -6,7 +6,7 @@ import ssl
 from functools import partial
 from pathlib import Path
 
-from gateway.http.connections.handshakes import Certificate
+from gateway.http.connections.handshakes import ShownCertificate
 from gateway.reload.part import Change
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.errors import SetupError
@@ -41,7 +41,7 @@ class CertificateFiles:
     """The part of the server that reads certificate and key again. `server` are the settings that
     it was started with, `ciphers` those that it offers."""
 
-    def __init__(self, certificate: Certificate, server: ServerSettings, ciphers: str) -> None:
+    def __init__(self, certificate: ShownCertificate, server: ServerSettings, ciphers: str) -> None:
         self._certificate = certificate
         self._ciphers = ciphers
         self._digest = _digest(server)

@@ -14,7 +14,7 @@ NO_TLS = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER
 """Reasons of OpenSSL for what does not begin like TLS."""
 
 
-class Certificate:
+class ShownCertificate:
     """The certificate that a server shows: that of its own context until there is a later one."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Certificate:
 
 
 def loop_class(
-    kind: Any, seconds: float, certificate: Certificate
+    kind: Any, seconds: float, certificate: ShownCertificate
 ) -> type[asyncio.AbstractEventLoop]:
     """The event loop `kind`, whose servers over TLS end a handshake after so many seconds; its own
     limit is a minute. uvicorn has no setting for it. They show this certificate, and answer plain
