@@ -1,6 +1,7 @@
 """A server whose settings file a test rewrites."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ SCRIPTED = {"model.served_name": MODEL, "engine.name": "scripted"}
 def write_settings(file: Path, settings: dict[str, Any]) -> None:
     """Writes settings by their paths, at one go, as editors do."""
     text = "".join(f"{path} = {_toml(value)}\n" for path, value in settings.items())
-    new = file.with_suffix(".new")
+    new = file.with_suffix(f".{uuid.uuid4().hex}")
     new.write_text(text, encoding="utf-8")
     new.replace(file)
 

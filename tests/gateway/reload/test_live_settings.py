@@ -1,11 +1,9 @@
 """Every setting that is said to be live takes effect while the server runs, and back again."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -83,7 +81,7 @@ def answer_to(sent: str, within: float = 1.0) -> Callable[[Reloadable], bytes]:
                 while not (data := connection.recv(4096)).startswith(b"HTTP/1.1 408"):
                     if not data:
                         return b"closed"
-            except socket.timeout:
+            except TimeoutError:
                 return b""
             return b"408"
 
