@@ -8,6 +8,7 @@ is refused while the server drains.
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 from gateway.admission.drain import Drain
@@ -47,6 +48,8 @@ class Admission:
         principal = self._keys.find(key)
         if principal is None:
             raise InvalidKey("The API key is not valid. Ask whoever runs this server for one.")
+        if principal.has_expired(datetime.now(UTC)):
+            raise InvalidKey("The API key has expired. Ask whoever runs this server for another.")
         return principal
 
     def check_admin(self, principal: Principal | None) -> None:

@@ -9,6 +9,7 @@ import hmac
 import secrets
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,7 +39,7 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `tokens_per_minute` counts prompts and answers. `priority` is the default class of the key's
     requests, and also the best class that they can have. `models` are the names that the key may
-    use.
+    use. From `expires` on it is no longer valid.
     """
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -48,6 +49,7 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens_per_minute: _Limit | None = None
     max_concurrent_requests: _Limit | None = None
     models: list[str] | None = None
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class KeysFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,6 +67,10 @@ class Principal(Struct, frozen=True, kw_only=True):
     @property
     def is_admin(self) -> bool:
         return self.entry.role == "admin"
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the key is no longer valid at this time."""
+        return self.entry.expires is not None and now >= self.entry.expires
 
 
 class KeyRing:

@@ -95,6 +95,8 @@ def test_without_any_key_left_nobody_is_let_in(tmp_path: Path):
     ("text", "message"),
     [
         (f'[keys.x]\nsha256 = "{HASH}"\nrole = "root"', "keys.x: Invalid enum value 'root'"),
+        (f'[keys.x]\nsha256 = "{HASH}"\nexpires = 2027-01-01T00:00:00', "keys.x: .*timezone"),
+        (f'[keys.x]\nsha256 = "{HASH}"\nexpires = 2027-01-01', "keys.x: .*datetime"),
         (f'[keys.x]\nsha256 = "{HASH}"\nrpm = 1', "keys.x: .*unknown field `rpm`"),
         (f'[keys.x]\nsha256 = "{HASH}"\n[keys.y]\nsha256 = "z"', "keys.y: "),
         (f'[keys.x]\nsha256 = "{HASH}"\nrequests_per_minute = 0', "keys.x: Expected `int` >= 1"),

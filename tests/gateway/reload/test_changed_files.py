@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_keys_aliases_and_limits_change_while_a_revoked_key_is_answered(tmp_path
         assert server.chat(keys["bob"]).status_code == 401
         wait_for(lambda: server.chat(user="x" * 600).status_code == 413)
         assert is_whole(lines)
+
+
+def test_a_key_expires_while_it_is_answered(tmp_path: Path, serving):
+    keys = write_keys(tmp_path / "keys.toml", alice={})
+    text = (tmp_path / "keys.toml").read_text()
+    with serving(KEYS) as server, server.stream(keys["alice"], num_tokens=150) as lines:
+        soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+        (tmp_path / "new.toml").write_text(f"{text}\nexpires = {soon}")
+        (tmp_path / "new.toml").replace(tmp_path / "keys.toml")
+        wait_for(lambda: "has expired" in server.chat(keys["alice"]).text)
+        assert is_whole(lines, 150)
+        (tmp_path / "keys.toml").write_text(f"{text}\nexpires = 2999-01-01T00:00:00+01:00")
+        wait_for(lambda: server.chat(keys["alice"]).status_code == 200)
 
 
 def test_a_file_that_is_wrong_changes_nothing_until_it_is_mended(tmp_path: Path, serving):
