@@ -26,7 +26,7 @@ PATHS = sorted(paths_of(Settings))
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_setting_has_a_known_effect(path: str):
-    sections = [path.rsplit(".", drop)[0] for drop in range(path.count("."))]
+    sections = [path.rsplit(".", drop)[0] for drop in range(path.count(".") + 1)]
     assert any(section in EFFECTS for section in sections), f"decide when {path} takes effect"
 
 
