@@ -2,10 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias
 
 from litestar import Litestar
@@ -34,6 +33,7 @@ from gateway.api.openai.responses.routes import (
 )
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
+from gateway.api.ops.loading import change_model, model_reports
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
@@ -47,31 +47,31 @@ from gateway.http.gateway import (
 from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
+from gateway.models.manager.factory import Listen, ModelFactory
+from gateway.models.manager.gpu_memory import free_gpu_bytes
+from gateway.models.manager.manager import ModelManager
+from gateway.models.manager.memory import MachineMemory
+from gateway.models.manager.slot import Slot
+from gateway.models.manager.spec import specs_of
+from gateway.models.manager.unlisted import UnlistedModels
 from gateway.models.registry import ModelRegistry
-from gateway.models.served_model import ServedModel
 from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
-from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.tracing import start_tracer, tracing
-from gateway.reload.engine import SupervisedEngine
+from gateway.reload.engine import ManagedEngine
 from gateway.reload.part import Part
 from gateway.reload.parts import keys_part, server_parts, told
 from gateway.reload.reloader import Reloader
 from gateway.reload.watching import Watcher
 from gateway.settings.live import LiveSettings
-from gateway.settings.schema import Settings
+from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
-from runtime.client.engine_client import EngineClient
-from runtime.config.engine import PrefixCaching
+from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
-from runtime.models.catalogue import shipped_catalogue
-from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_output import EngineOutput
-from runtime.supervisor.lessons import Lessons
-from runtime.supervisor.supervisor import Supervisor
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -101,56 +101,56 @@ ROUTES = (
     restart_engine,
     reload,
     resume,
+    model_reports,
+    change_model,
 )
 
 
 def create_app(
     settings: Settings,
-    model_path: str,
+    model_path: str | Mapping[str, str],
     keys: KeyRing,
     drain: Drain | None = None,
     stderr: BackgroundWriter | None = None,
     source: SettingsSource | None = None,
 ) -> Litestar:
-    """The server for one model.
+    """The server for the models of the settings.
 
     `model_path` is the model's file or folder; empty for the scripted engine without a tokenizer of
-    its own. The engine starts with the application, not before. A request needs one of `keys`, or
-    none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
-    is given by a caller that waits for its end; otherwise the application makes its own. What the
-    engine writes goes to `stderr`, or without it to this process's streams. From `source` the
-    settings are read again; without it they stay as they are.
+    its own. Of several models it has those by name. The engines start with the application, not
+    before. A request needs one of `keys`, or none if the ring is empty; `open_key_ring` makes the
+    ring from settings and environment. `drain` is given by a caller that waits for its end;
+    otherwise the application makes its own. What the engines write goes to `stderr`, or without it
+    to this process's streams. From `source` the settings are read again; without it they stay as
+    they are.
     """
     complete = partial(with_prefix_caching, has_keys=keys.is_required)
     live = LiveSettings(settings := complete(settings))
-    path = model_path or settings.model.tokenizer
-    name = _served_name(settings, model_path)
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
-    supervisor = _supervisor(settings, path, _listener(metrics.of(name), gpus), output, gpus)
-    reloader = _reloader(live, source, complete, SupervisedEngine(supervisor))
-    supervisor.on_refused = reloader.engine_refused
-    context = _context(
-        live,
-        name,
-        supervisor,
-        metrics,
-        gpus,
-        drain or Drain(settings.server.drain_timeout),
-        reloader,
+    bounds = Bounds.of(settings.server)
+    factory = ModelFactory(_listeners(metrics, gpus), gpus, bounds.pool, output)
+    slots = [factory.slot(spec) for spec in specs_of(settings, model_path)]
+    memory = MachineMemory(
+        settings.loading.max_bytes, gpu_free=lambda: free_gpu_bytes(live.current.gpu.devices)
     )
-    reloader.add(*_parts(context), keys_part(keys))
+    manager = ModelManager(slots, memory, settings.loading)
+    reloader = _reloader(live, source, complete, ManagedEngine(manager, slots[0]))
+    slots[0].runner.on_refused = reloader.engine_refused
+    drain = drain or Drain(settings.server.drain_timeout)
+    context = _context(live, slots, manager, factory, metrics, gpus, drain, bounds, reloader)
+    reloader.add(*_parts(context), keys_part(keys), _output_part(live, output))
     file = None if source is None else source.file
     watcher = Watcher(reloader, live, file, keys_part(keys))
-    return _gateway(context, keys, _lifespan(context, supervisor, path, watcher))
+    return _gateway(context, keys, _lifespan(context, watcher))
 
 
 def _reloader(
     live: LiveSettings,
     source: SettingsSource | None,
     complete: Callable[[Settings], Settings],
-    engine: SupervisedEngine,
+    engine: ManagedEngine,
 ) -> Reloader:
     settled = live.current if source is None else source.loaded
     load = (lambda: settled) if source is None else source.load
@@ -167,7 +167,6 @@ def _parts(context: Context) -> list[Part]:
             bounds=context.bounds,
             metrics=context.metrics,
             models=context.models,
-            model=context.model,
         ),
     ]
 
@@ -181,46 +180,42 @@ def _set_gpus(context: Context) -> None:
     )
 
 
-def _supervisor(
-    settings: Settings,
-    path: str,
-    on_event: Callable[[FromEngine], None],
-    output: EngineOutput | None,
-    gpus: GpuMonitor,
-) -> Supervisor:
-    return Supervisor(
-        settings.engine,
-        path,
-        EngineClient(settings.engine.max_num_waiting_tokens),
-        on_event=on_event,
-        output=output,
-        guard=weights_guard(settings, path),
-        lessons=Lessons(),
-        gpu_bytes=lambda: sum(gpu.memory_used or 0 for gpu in gpus.snapshot.gpus),
-    )
+def _output_part(live: LiveSettings, output: EngineOutput | None) -> Part:
+    """The form of the engines' log lines, which is that of the next process of each."""
+
+    def tell(log: LogSettings) -> None:
+        if output is not None:
+            output.form = engine_log_form(log)
+
+    return told(live, lambda s: s.log, tell)
 
 
 def _context(
     live: LiveSettings,
-    name: str,
-    supervisor: Supervisor,
+    slots: Sequence[Slot],
+    manager: ModelManager,
+    factory: ModelFactory,
     metrics: Metrics,
     gpus: GpuMonitor,
     drain: Drain,
+    bounds: Bounds,
     reloader: Reloader,
 ) -> Context:
     settings = live.current
-    bounds = Bounds.of(settings.server)
-    model = ServedModel(name, supervisor.client, settings.model, bounds.pool)
+    models = ModelRegistry(
+        [slot.model for slot in slots],
+        adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
+        aliases=settings.aliases,
+    )
     return Context(
         live=live,
-        models=_registry(settings, model),
-        model=model,
+        models=models,
+        model=slots[0].model,
         metrics=metrics,
         gpus=gpus,
         drain=drain,
-        restart_engine=reloader.restart_engine,
-        abandon_engine=supervisor.abandon,
+        manager=manager,
+        unlisted=UnlistedModels(settings, models, manager, factory),
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
@@ -257,22 +252,18 @@ def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWrite
 def with_prefix_caching(settings: Settings, *, has_keys: bool) -> Settings:
     """The settings with "auto" in `engine.prefix_caching` decided. Clients with keys of their own
     may be strangers to each other, and a shared cache tells one what another has sent."""
-    if settings.engine.prefix_caching != "auto":
-        return settings
     choice: PrefixCaching = "per_tenant" if has_keys else "shared"
-    engine = structs.replace(settings.engine, prefix_caching=choice)
-    return structs.replace(settings, engine=engine)
+    models = {
+        name: structs.replace(model, engine=_decided(model.engine, choice))
+        for name, model in settings.models.items()
+    }
+    return structs.replace(settings, engine=_decided(settings.engine, choice), models=models)
 
 
-def weights_guard(settings: Settings, path: str) -> WeightsGuard | None:
-    """The guard of the model's file; None without a model, and for a folder, whose weights are
-    copied when they are loaded."""
-    if not Path(path).is_file():
-        return None
-    for entry in shipped_catalogue():
-        if (entry.name, entry.file) == (settings.model.name_or_path, Path(path).name):
-            return WeightsGuard(Path(path), name=entry.name, expected=entry.sha256)
-    return WeightsGuard(Path(path))
+def _decided(engine: EngineConfig, choice: PrefixCaching) -> EngineConfig:
+    if engine.prefix_caching != "auto":
+        return engine
+    return structs.replace(engine, prefix_caching=choice)
 
 
 def _path_templates() -> set[str]:
@@ -281,18 +272,13 @@ def _path_templates() -> set[str]:
     return {re.sub(r":\w+}", "}", path) for route in ROUTES for path in route.paths}
 
 
-def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
-    engine = settings.engine
-    adapters = dict.fromkeys(engine.adapters, model.name)
-    return ModelRegistry([model], adapters=adapters, aliases=settings.model.aliases)
-
-
 def min_free_bytes(settings: Settings) -> int | None:
     """`gpu.min_free_memory_gb` in bytes: 0 is off, and None lets the guard choose."""
     wanted = settings.gpu.min_free_memory_gb
     if wanted != "auto":
         return round(wanted * 1e9)
-    return None if ENGINES[settings.engine.name].grows_while_serving else 0
+    engines = [model.engine for model in settings.models.values()] or [settings.engine]
+    return None if any(ENGINES[engine.name].grows_while_serving for engine in engines) else 0
 
 
 def _gpu_monitor(settings: Settings) -> GpuMonitor:
@@ -305,21 +291,25 @@ def _gpu_monitor(settings: Settings) -> GpuMonitor:
     )
 
 
-def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
-    def listen(event: FromEngine) -> None:
-        if isinstance(event, StepOutput):
-            metrics.engine.on_step(event)
-        elif isinstance(event, Ready):
-            gpus.engine_loaded()
+def _listeners(metrics: Metrics, gpus: GpuMonitor) -> Listen:
+    def listener_of(name: str) -> Callable[[FromEngine], None]:
+        engine = metrics.of(name).engine
 
-    return listen
+        def listen(event: FromEngine) -> None:
+            if isinstance(event, StepOutput):
+                engine.on_step(event)
+            elif isinstance(event, Ready):
+                gpus.engine_loaded()
+
+        return listen
+
+    return listener_of
 
 
-def _lifespan(context: Context, supervisor: Supervisor, path: str, watcher: Watcher) -> Lifespan:
+def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await supervisor.start()
-        loading = asyncio.create_task(context.model.load(path))
+        await context.manager.start()
         watching = asyncio.create_task(watcher.run(), name="file-watch")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
@@ -327,22 +317,9 @@ def _lifespan(context: Context, supervisor: Supervisor, path: str, watcher: Watc
         try:
             yield
         finally:
-            loading.cancel()
             watching.cancel()
             context.bounds.close()
-            await supervisor.stop()
+            await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
 
     return lifespan
-
-
-def _served_name(settings: Settings, model_path: str) -> str:
-    """The configured name, else the catalogue name, else the file's stem or the folder's name."""
-    if settings.model.served_name:
-        return settings.model.served_name
-    if not model_path and ENGINES[settings.engine.name].model_form == "any":
-        return str(settings.engine.name)
-    name = settings.model.name_or_path
-    if Path(name).is_dir():
-        return Path(name).resolve().name
-    return Path(name).stem if name.endswith(".gguf") else name

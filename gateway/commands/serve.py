@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.admission.admission import is_loopback
 from gateway.admission.drain import Drain
 from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
-from gateway.commands.models_on_disk import ensure_model, find_model, open_store
+from gateway.commands.models_on_disk import ensure_model, find_model, one_by_one, open_store
 from gateway.commands.options import add_server_options, add_settings_options, source_of
 from gateway.commands.serving.certificate import CertificateFiles, check_tls
 from gateway.http.connections.handshakes import ShownCertificate, loop_class
@@ -72,25 +72,40 @@ def run(arguments: argparse.Namespace) -> int:
     manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
-    read_own_template(settings.model.chat_template)
-    _check_engine(settings)
+    models = one_by_one(settings)
+    for each in models:
+        read_own_template(each.model.chat_template)
+        _check_engine(each)
     _allow_many_connections()
     with bind(settings.server) as listener:
-        settings, model_path = prepare_model(settings)
+        settings, model_paths = prepare_models(settings, models)
         _listen(listener, settings.server)
         with stderr_in_background() as stderr:
             configure_logging(settings.log)
             drain = Drain(settings.server.drain_timeout)
-            app = create_app(settings, model_path, keys, drain, stderr, source)
+            app = create_app(settings, model_paths, keys, drain, stderr, source)
             config = uvicorn_config(app, settings.server)
             _have_checked(app.state.context.reloader, keys)
-            greeting, ends = _greeting(settings, listener), _ends(app, stderr)
+            greeting = _greeting(list(model_paths), settings.server, listener)
+            ends = _ends(app, stderr)
             server = Server(config, greeting, drain, ends, Watch(manager, _state_of(app)))
             _end_with_signals(server)
             if arguments.until_stdin_ends:
                 threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
             server.run(sockets=[listener])
     return 0 if server.started else _EXIT_STARTUP_FAILED
+
+
+def prepare_models(
+    settings: Settings, models: Sequence[Settings]
+) -> tuple[Settings, dict[str, str]]:
+    """The settings with the names of all models filled in, and the path of each model by its name.
+    Raises SetupError."""
+    if not settings.models:
+        settings, path = prepare_model(settings)
+        return settings, {settings.model.served_name: path}
+    paths = {each.model.served_name: prepare_model(each)[1] for each in models}
+    return settings, paths
 
 
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
@@ -104,7 +119,8 @@ def prepare_model(settings: Settings) -> tuple[Settings, str]:
         return _prepare_without_model(settings)
     if settings.model.tokenizer:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
-    model = ensure_model(settings)
+    never = settings.models and settings.models[settings.model.served_name].load == "never"
+    model = find_model(settings) if never else ensure_model(settings)
     return _named(settings, model.name), str(model.path)
 
 
@@ -208,7 +224,12 @@ def _have_checked(reloader: Reloader, keys: KeyRing) -> None:
         return Change()
 
     reloader.add(checked)
-    reloader.add_check(_check_engine)
+    reloader.add_check(_check_engines)
+
+
+def _check_engines(settings: Settings) -> None:
+    for each in one_by_one(settings):
+        _check_engine(each)
 
 
 def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
@@ -247,20 +268,29 @@ def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
     )
 
     def cut_off() -> None:
-        context.model.engine.abort_all(stopping)
+        context.manager.cut_off(stopping)
         context.uploads.cut_off(stopping)
 
     return Ends(
         cut_off=cut_off,
-        abandon=context.abandon_engine,
+        abandon=context.manager.abandon,
         say_all=lambda: stderr.flush(_LAST_LINES_SECONDS),
     )
 
 
 def _state_of(app: Litestar) -> Callable[[], str]:
-    """A function that says in a line how the engine is."""
-    engine = app.state.context.model.engine
-    return lambda: f"Engine {engine.state}. {engine.state_reason}".strip()
+    """A function that says in a line how the engine is, or how many of the models are loaded."""
+    context: Context = app.state.context
+    models = list(context.models)
+    engine = context.model.engine
+
+    def state() -> str:
+        if len(models) == 1:
+            return f"Engine {engine.state}. {engine.state_reason}".strip()
+        num_ready = sum(model.is_ready for model in models)
+        return f"{num_ready} of {len(models)} models loaded."
+
+    return state
 
 
 def _loop(server: ServerSettings, certificate: ShownCertificate) -> Any:
@@ -278,12 +308,12 @@ def _loop(server: ServerSettings, certificate: ShownCertificate) -> Any:
     return loop_class(kind, server.header_timeout, certificate)
 
 
-def _greeting(settings: Settings, listener: socket.socket) -> str:
+def _greeting(names: Sequence[str], server: ServerSettings, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     if ":" in host:
         host = f"[{host}]"
-    name = settings.model.served_name
-    scheme = "https" if settings.server.tls_certificate else "http"
+    name = ", ".join(names)
+    scheme = "https" if server.tls_certificate else "http"
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
 
 

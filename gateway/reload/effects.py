@@ -38,6 +38,7 @@ _SERVER = """
     model.chat_template model.tool_dialect model.reasoning_parser model.thinking_budget_message
     engine.name engine.tensorrt_llm.lora.adapters
     gpu.enabled
+    models loading
     otel.endpoint otel.service_name otel.sample_ratio
 """
 EFFECTS: Mapping[str, Effect] = {
@@ -61,10 +62,13 @@ def effect_of(path: str) -> Effect:
 
 
 def effect_between(path: str, old: Settings, new: Settings) -> Effect:
-    """The same for one change."""
+    """The same for one change. Several models each have settings of their own, which only a start
+    hands out."""
     if path in _ON_OR_OFF and not (value_at(old, path) and value_at(new, path)):
         return "server"
     if path == "server.tls_key" and not (old.server.tls_certificate and new.server.tls_certificate):
+        return "server"
+    if new.models and path.partition(".")[0] in ("model", "engine") and path != "model.aliases":
         return "server"
     return effect_of(path)
 

@@ -1,24 +1,28 @@
-"""The engine of this machine, as far as settings concern it."""
+"""The engine of the only model, as far as settings concern it."""
 
-from gateway.observability.log import engine_log_form
+from gateway.models.manager.manager import ModelManager
+from gateway.models.manager.slot import Slot
 from gateway.settings.schema import Settings
-from runtime.supervisor.supervisor import Supervisor
 
 
-class SupervisedEngine:
-    """Hands settings over to a supervisor."""
+class ManagedEngine:
+    """Hands settings over to the model of this slot. Of several models, each keeps its own until
+    the next start of the server."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, manager: ModelManager, slot: Slot) -> None:
+        self._manager = manager
+        self._slot = slot
 
     def use(self, settings: Settings) -> None:
         """Has these settings from the next process on, at the latest."""
-        self._supervisor.use(settings.engine, engine_log_form(settings.log))
+        if not settings.models:
+            self._manager.use(self._slot.name, settings.model, settings.engine)
 
     def restart(self) -> None:
-        """Replaces the process. Requests in flight continue on the next one."""
-        self._supervisor.restart()
+        """Replaces the process, or starts one. Requests in flight continue on the next one."""
+        self._manager.restart(self._slot.name)
 
-    def replace(self, settings: Settings) -> None:
-        """Replaces the process by one with these settings, if it can load with them."""
-        self._supervisor.restart_with(settings.engine)
+    def replace(self, settings: Settings) -> bool:
+        """Replaces the process by one with these settings, if it can load with them. Returns
+        whether there was one."""
+        return self._manager.replace(self._slot.name, settings.model, settings.engine)

@@ -8,7 +8,6 @@ from gateway.admission.drain import Drain
 from gateway.admission.keys import KeyRing, keys_path, read_keys_file
 from gateway.bounds.bounds import Bounds
 from gateway.models.registry import ModelRegistry
-from gateway.models.served_model import ServedModel
 from gateway.observability.log import configure_logging
 from gateway.observability.metrics.server import Metrics
 from gateway.reload.part import Change, Part
@@ -36,8 +35,8 @@ def aliases_part(models: ModelRegistry) -> Part:
     """`model.aliases`, which may name models of this server only."""
 
     def prepare(settings: Settings) -> Change:
-        models.check_aliases(settings.model.aliases)
-        return Change(partial(models.set_aliases, settings.model.aliases))
+        models.check_aliases(settings.aliases)
+        return Change(partial(models.set_aliases, settings.aliases))
 
     return prepare
 
@@ -59,7 +58,6 @@ def server_parts(
     bounds: Bounds,
     metrics: Metrics,
     models: ModelRegistry,
-    model: ServedModel,
 ) -> list[Part]:
     """What keeps something of the settings in every server."""
     return [
@@ -67,6 +65,5 @@ def server_parts(
         told(live, lambda s: s.server.drain_timeout, partial(setattr, drain, "timeout")),
         told(live, lambda s: s.server, bounds.use),
         told(live, lambda s: s.metrics.max_keys, metrics.set_max_keys),
-        told(live, lambda s: s.model, model.use),
         told(live, lambda s: s.log, configure_logging),
     ]

@@ -36,14 +36,14 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
 
 class Engine(Protocol):
     """The engine, as far as settings concern it. `use` hands over those that hold. `restart`
-    replaces the process; `replace` does that with other settings, and takes them back if they are
-    of no use."""
+    replaces the process, or starts one. `replace` replaces it by one with other settings, and takes
+    them back if they are of no use; it returns whether there was one."""
 
     def use(self, settings: Settings) -> object: ...
 
     def restart(self) -> object: ...
 
-    def replace(self, settings: Settings) -> object: ...
+    def replace(self, settings: Settings) -> bool: ...
 
 
 class _Plan(Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class _Plan(Struct, frozen=True, kw_only=True):
     current: Settings
     changes: tuple[Change, ...]
     paths: Mapping[Effect, tuple[str, ...]]
-    restarts_engine: bool
+    replaces_engine: bool
 
 
 class Reloader:
@@ -124,10 +124,9 @@ class Reloader:
 
     def restart_engine(self) -> None:
         """Replaces the engine process. The next one has the settings that waited for it."""
-        if (waiting := self._waiting) is None:
+        waiting = self._waiting
+        if waiting is None or not self._replace_engine(waiting, self._completed(waiting)):
             self._engine.restart()
-        else:
-            self._replace_engine(waiting, self._completed(waiting))
 
     def engine_refused(self, reason: str) -> None:
         """The engine could not load with the settings that it was replaced for. The former ones
@@ -167,7 +166,7 @@ class Reloader:
             current=current,
             changes=self._prepared(current, self._completed(waiting)),
             paths=paths,
-            restarts_engine=restart_engine and bool(paths["engine"]),
+            replaces_engine=restart_engine and bool(paths["engine"]),
         )
 
     def _paths(self, wanted: Settings) -> Mapping[Effect, tuple[str, ...]]:
@@ -200,8 +199,9 @@ class Reloader:
 
     def _carried_out(self, plan: _Plan) -> ReloadReport:
         """Puts a plan into effect, without a pause in which a request could see half of it."""
-        if plan.restarts_engine:
-            self._replace_engine(plan.settled, plan.current)
+        restarts = False
+        if plan.replaces_engine:
+            restarts = self._replace_engine(plan.settled, plan.current)
         else:
             self._hold(plan.settled, plan.current)
             self._engine.use(plan.current)
@@ -210,21 +210,21 @@ class Reloader:
             change.apply()
         engine = plan.paths["engine"]
         names = (name for change in plan.changes for name in change.names)
-        now = (*plan.paths["live"], *(engine if plan.restarts_engine else ()), *names)
+        now = (*plan.paths["live"], *(engine if plan.replaces_engine else ()), *names)
         return ReloadReport(
             applied=tuple(dict.fromkeys(now)),
-            needs_engine_restart=() if plan.restarts_engine else engine,
+            needs_engine_restart=() if plan.replaces_engine else engine,
             needs_server_restart=plan.paths["server"],
-            restarts_engine=plan.restarts_engine,
+            restarts_engine=restarts,
         )
 
     def _hold(self, settled: Settings, current: Settings) -> None:
         self._settled, self._live.current, self._waiting = settled, current, None
 
-    def _replace_engine(self, settled: Settings, current: Settings) -> None:
+    def _replace_engine(self, settled: Settings, current: Settings) -> bool:
         self._former = self._settled
         self._hold(settled, current)
-        self._engine.replace(current)
+        return self._engine.replace(current)
 
     def _say(self, report: ReloadReport, of: Part | None = None) -> None:
         """Logs what is new since the last report, which was about the same part or about all. A

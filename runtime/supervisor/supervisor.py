@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import structlog
 import zmq
-from msgspec import structs
 
 from runtime.client.engine_client import EngineClient
+from runtime.client.handle import EngineState
 from runtime.client.load_state import LoadState
 from runtime.config.engine import EngineConfig
-from runtime.config.worker import CAUTION, LogForm, cautious
+from runtime.config.worker import CAUTION, cautious
 from runtime.errors import ModelFileError
 from runtime.messages.wire import FromEngine, Ready
 from runtime.models.integrity.guard import WeightsGuard
@@ -38,8 +38,9 @@ class Supervisor:
     when `restart` is called. While the `guard` finds that the model's file is not what it has to
     be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
     gets what the processes write; without it they share this process's standard streams.
-    `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads.
-    `on_refused` is told why the settings of `restart_with` are given up again.
+    `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads. With
+    `gives_up` a first engine that cannot load is not tried again. `on_refused` is told why the
+    settings of `restart_with` are given up again.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class Supervisor:
         guard: WeightsGuard | None = None,
         lessons: Lessons | None = None,
         gpu_bytes: Callable[[], int] = int,
+        *,
+        gives_up: bool = False,
     ) -> None:
         self.client = client
         self.on_refused: Callable[[str], object] | None = None
         self._former: EngineConfig | None = None
         self._is_cautious = False
+        self._gives_up = gives_up
         self._guard = guard
         self._lessons = lessons
         self._lesson = ""
@@ -76,8 +80,10 @@ class Supervisor:
         assert self._task is None, "supervisor started twice: this is a bug"
         self._begin()
 
-    async def stop(self) -> None:
-        """End the engine process and wait until it is gone."""
+    async def stop(
+        self, state: EngineState = "failed", reason: str = "The server has stopped."
+    ) -> None:
+        """End the engine process and wait until it is gone. The client is then in this state."""
         if self._task is None:
             return
         self._task.cancel()
@@ -85,7 +91,7 @@ class Supervisor:
         self._task = None
         if self._guard is not None:
             await asyncio.to_thread(self._guard.close)
-        self.client.lost("failed", "The server has stopped.")
+        self.client.lost(state, reason)
 
     def abandon(self) -> None:
         """Kill the engine process and remove its files, without waiting for anything. May be called
@@ -113,15 +119,13 @@ class Supervisor:
         else:
             self._no_pause.set()
 
-    def use(self, config: EngineConfig, log_form: LogForm | None = None) -> None:
+    def use(self, config: EngineConfig) -> None:
         """Keep engines running by these settings: at once where the settings are about that, and
-        from the next process on otherwise. `log_form` is that of its log lines, if it changes."""
+        from the next process on otherwise."""
         self._config = (cautious(config) or config) if self._is_cautious else config
         self._budget.max_restarts = config.max_restarts
         self._budget.window = config.restart_window
         self.client.max_num_waiting_tokens = config.max_num_waiting_tokens
-        if self._output is not None and log_form is not None:
-            self._output = structs.replace(self._output, form=log_form)
 
     def restart_with(self, config: EngineConfig) -> None:
         """Replace the engine process by one with these settings, like `restart`. If it cannot load
@@ -269,7 +273,8 @@ class Supervisor:
     def _give_up(self, reason: str) -> float | None:
         """Keep retrying at long intervals. The cause may pass, such as memory held by another
         program or a file being replaced, so the engine can return without an operator."""
-        interval = self._config.failed_retry_interval
+        is_final = self._gives_up and not self._has_served
+        interval = 0.0 if is_final else self._config.failed_retry_interval
         log.error("engine_failed", next_try=interval or None)
         if not interval:
             self.client.lost("failed", reason)
