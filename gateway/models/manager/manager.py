@@ -12,7 +12,8 @@ from gateway.models.manager.lease import Lease
 from gateway.models.manager.memory import Footprint, Memory, Need
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
-from gateway.settings.schema import LoadingSettings
+from gateway.settings.schema import LoadingSettings, ModelSettings
+from runtime.config.engine import EngineConfig
 from runtime.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, LockgateError
 
 log = structlog.get_logger(__name__)
@@ -147,6 +148,24 @@ class ModelManager:
             slot.runner.restart()
         else:
             self.load(name)
+
+    def use(self, name: str, model: ModelSettings, engine: EngineConfig) -> None:
+        """Has a model's next requests answered by these settings, and its engine's next process run
+        by them."""
+        slot = self._slots[name]
+        slot.use(model, engine)
+        slot.runner.use(slot.spec)
+
+    def replace(self, name: str, model: ModelSettings, engine: EngineConfig) -> bool:
+        """The same, with a new process at once if the model is loaded; returns whether it is. If
+        the process cannot load with these settings, the one after it has the former ones."""
+        slot = self._slots[name]
+        slot.use(model, engine)
+        if slot.phase not in ("loading", "loaded"):
+            slot.runner.use(slot.spec)
+            return False
+        slot.runner.replace(slot.spec)
+        return True
 
     def states(self) -> Mapping[str, ModelReport]:
         """Every model as it is now."""

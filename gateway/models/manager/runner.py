@@ -36,8 +36,18 @@ class Runner(Protocol):
         """Ends the engine, and waits until its process is gone. Whoever still waits for an answer
         gets the reason. The engine's state is "failed" then, or else "unloaded"."""
 
+    on_refused: Callable[[str], object] | None
+    """Told why the settings of `replace` are given up again."""
+
     def restart(self) -> None:
         """Replaces the engine's process; requests in flight continue on the next."""
+
+    def use(self, spec: ModelSpec) -> None:
+        """Has these settings from the next process on, at the latest."""
+
+    def replace(self, spec: ModelSpec) -> None:
+        """Replaces the engine's process by one with these settings. If it cannot load with them,
+        the one after it has the former ones."""
 
     def abandon(self) -> None:
         """Kills the engine without waiting, from any thread, as the last thing of all."""
@@ -68,6 +78,7 @@ class EngineRunner:
         self._client = client
         self._new_supervisor = new_supervisor
         self._supervisor: Supervisor | None = None
+        self.on_refused: Callable[[str], object] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         client.on_state = self._changed.set
@@ -82,6 +93,7 @@ class EngineRunner:
     async def start(self, *, gives_up: bool) -> None:
         self._client.lost("starting", "The engine is starting.")
         self._supervisor = self._new_supervisor(self._spec, self._client, gives_up)
+        self._supervisor.on_refused = self.on_refused
         with bound_contextvars(model=self._spec.name):  # in the log lines of both tasks
             await self._supervisor.start()
             self._reading = asyncio.create_task(self._model.load(self._spec.path))
@@ -116,6 +128,17 @@ class EngineRunner:
     def restart(self) -> None:
         if self._supervisor is not None:
             self._supervisor.restart()
+
+    def use(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._client.max_num_waiting_tokens = spec.engine.max_num_waiting_tokens
+        if self._supervisor is not None:
+            self._supervisor.use(spec.engine)
+
+    def replace(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        if self._supervisor is not None:
+            self._supervisor.restart_with(spec.engine)
 
     def abandon(self) -> None:
         if (supervisor := self._supervisor) is not None:

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.models.manager.runner import Runner
 from gateway.models.manager.spec import ModelSpec
 from gateway.models.served_model import ServedModel
+from gateway.settings.schema import ModelSettings
+from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
 
 ModelState = Literal["unloaded", "loading", "ready", "draining", "failed"]
@@ -93,6 +95,11 @@ class Slot:
     def max_waiting(self) -> int:
         """How many requests may wait until it is loaded: those that its engine would take."""
         return self.spec.engine.max_num_seqs + self.spec.engine.max_num_waiting
+
+    def use(self, model: ModelSettings, engine: EngineConfig) -> None:
+        """Has these settings from the next request on."""
+        self.spec = structs.replace(self.spec, model=model, engine=engine)
+        self.model.use(model)
 
     def settle(self, error: LockgateError | None = None) -> None:
         """Tells everybody who waits that the model is loaded, or why it is not."""
