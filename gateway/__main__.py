@@ -14,13 +14,15 @@ from runtime.version import __version__
 
 _COMMANDS = {
     "serve": "serve a model over the OpenAI API",
-    "pull": "download a model of the catalogue",
+    "pull": "download a model of the catalogue or of the Hugging Face hub",
     "models": "list the catalogue and what is on this machine",
     "chat": "talk to a model in the terminal",
     "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
     "doctor": "show what this machine is and which engines can run on it",
 }
+_ROOMS = {"pull": "hub."}
+"""The folders of commands that do not lie in `gateway.commands` itself."""
 
 
 class _Command(Protocol):
@@ -53,7 +55,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _load(name: str) -> _Command:
-    return cast(_Command, import_module(f"gateway.commands.{name}"))
+    return cast(_Command, import_module(f"gateway.commands.{_ROOMS.get(name, '')}{name}"))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Marks beside model files whose SHA-256 has been checked, so that it is checked once and not at
-each start."""
+"""Marks of model files whose SHA-256 has been checked, so that it is checked once and not at each
+start. They lie beside the files; those of links, which are in caches of other tools, in the user's
+cache."""
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from runtime.user_cache import cache_folder
 from runtime.whole_file import write_whole
 
 FOLDER = ".checked"
@@ -52,4 +55,7 @@ def marked(path: Path, state: FileState) -> str:
 
 
 def _file(path: Path) -> Path:
+    if path.is_symlink():
+        key = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
+        return cache_folder() / "checked" / f"{key[:32]}.json"
     return path.parent / FOLDER / f"{path.name}.json"
