@@ -15,13 +15,17 @@ from runtime.version import __version__
 _COMMANDS = {
     "serve": "serve a model over the OpenAI API",
     "pull": "download a model of the catalogue or of the Hugging Face hub",
+    "search": "search the Hugging Face hub for models",
+    "list": "list the models on this machine",
+    "show": "say what a model is and what it needs",
+    "rm": "remove models from this machine",
     "models": "list the catalogue and what is on this machine",
     "chat": "talk to a model in the terminal",
     "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
     "doctor": "show what this machine is and which engines can run on it",
 }
-_ROOMS = {"pull": "hub."}
+_ROOMS = dict.fromkeys(("pull", "search", "list", "show", "rm"), "hub.")
 """The folders of commands that do not lie in `gateway.commands` itself."""
 
 

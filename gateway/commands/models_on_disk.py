@@ -22,13 +22,14 @@ def open_store(settings: Settings, *, any_size: bool = False) -> ModelStore:
         place=find_place(is_offline=settings.model.offline),
         wants=Wants(
             form=ENGINES[settings.engine.name].model_form,
-            memory=0 if any_size else _memory(settings.engine),
+            memory=0 if any_size else memory_here(settings.engine),
         ),
     )
 
 
-def _memory(engine: EngineConfig) -> int:
-    """Bytes that a GGUF file may need; 0 for the engine that loads folders, which plans itself."""
+def memory_here(engine: EngineConfig) -> int:
+    """Bytes that a model may need; 0 for the engine that loads folders, whose memory is planned by
+    itself."""
     if ENGINES[engine.name].model_form == "folder":
         return 0
     return memory_for_models(engine.llama_cpp.num_gpu_layers)

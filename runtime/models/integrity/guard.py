@@ -81,8 +81,8 @@ class WeightsGuard:
         if self._expected and content != self._expected:
             raise ModelFileError(
                 f"The model file {self._path} is damaged: its SHA-256 is not the published"
-                f" one. Fetch it again with: lockgate pull {self._name}. To serve it as it is, name it by its"
-                " path"
+                f" one. Fetch it again with: lockgate pull {self._name}. To serve it as it is, name"
+                " it by its path"
             )
         if self._is_same_file(state) and content != self._content:
             raise ModelFileError(

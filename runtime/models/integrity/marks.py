@@ -42,19 +42,20 @@ def mark(path: Path, state: FileState, sha256: str) -> None:
     """Note that the file had this hash when it was in this state. Where the folder cannot be
     written, nothing is noted, and the next start reads the file again."""
     with contextlib.suppress(OSError):
-        write_whole(_file(path), msgspec.json.encode(_Mark(state, sha256)))
+        write_whole(file_of(path), msgspec.json.encode(_Mark(state, sha256)))
 
 
 def marked(path: Path, state: FileState) -> str:
     """The hash that the file has, if it is in the state in which it was checked; otherwise ""."""
     try:
-        noted = msgspec.json.decode(_file(path).read_bytes(), type=_Mark)
+        noted = msgspec.json.decode(file_of(path).read_bytes(), type=_Mark)
     except (OSError, msgspec.DecodeError):
         return ""
     return noted.sha256 if noted.state == state else ""
 
 
-def _file(path: Path) -> Path:
+def file_of(path: Path) -> Path:
+    """Where the mark of this file is or would be."""
     if path.is_symlink():
         key = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
         return cache_folder() / "checked" / f"{key[:32]}.json"

@@ -35,7 +35,7 @@ _INDEX = "model.safetensors.index.json"
 
 class CachedModel(Struct, frozen=True, kw_only=True):
     """A whole model in the cache: a GGUF file, of a split one all parts, or a folder's files.
-    `path` is what an engine loads. `last_used` is a time as of `time.time()`."""
+    `path` is what an engine loads, and `file` its path in the repository, "" for a folder."""
 
     repository: str
     commit: str
@@ -43,17 +43,7 @@ class CachedModel(Struct, frozen=True, kw_only=True):
     files: tuple[Path, ...]
     quantisation: str
     is_folder: bool
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of all its files."""
-        return sum(file.stat().st_size for file in self.files)
-
-    @property
-    def last_used(self) -> float:
-        """When one of its files was last read or written, as far as the file system notes it."""
-        states = [file.stat() for file in self.files]
-        return max(max(state.st_atime, state.st_mtime) for state in states)
+    file: str = ""
 
 
 class _Index(Struct, frozen=True):
@@ -77,12 +67,11 @@ class HubCache:
     def models(self) -> Iterator[CachedModel]:
         """All whole models, each once: in the newest commit that has it."""
         for repository in self.repositories():
-            seen: set[tuple[str, ...]] = set()
+            seen: set[str] = set()
             for commit in self._commits(HubName(repository=repository)):
                 for model in self._all_in(repository, commit):
-                    key = tuple(file.name for file in model.files) if not model.is_folder else ()
-                    if key not in seen:
-                        seen.add(key)
+                    if model.file not in seen:
+                        seen.add(model.file)
                         yield model
 
     def repositories(self) -> list[str]:
@@ -200,6 +189,7 @@ class HubCache:
             files=files,
             quantisation=quantisation_of(path),
             is_folder=False,
+            file=path,
         )
 
     def _folder(self, repository: str, commit: str) -> CachedModel | None:
