@@ -103,15 +103,16 @@ class HubClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         import httpx
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub import get_token
 
         self.place = place
         self.on_wait = on_wait
         self._pause = pause
-        headers = build_hf_headers(library_name="lockgate", library_version=__version__)
-        self._has_token = any(name.lower() == "authorization" for name in headers)
+        token = get_token()
+        self._has_token = bool(token)
+        headers = {"User-Agent": f"lockgate/{__version__}", "Accept-Encoding": "identity"}
         self._http = httpx.Client(
-            headers={**headers, "Accept-Encoding": "identity"},
+            headers={**headers, "Authorization": f"Bearer {token}"} if token else headers,
             follow_redirects=True,
             timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
         )

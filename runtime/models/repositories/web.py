@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 FOLDER = "web"
+_LOCK = ".lock"
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 30.0
 _MAX_BREAKS = 5
@@ -47,14 +48,21 @@ class WebFiles(Struct, frozen=True, kw_only=True):
 
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(".lock")):
+        try:
+            with FileLock(path.with_name(_LOCK)):
+                if not path.exists():
+                    self._fetch(name, path, progress)
+        finally:
             if not path.exists():
-                part = path.with_name(f"{name.file}.part")
-                self._complete(name, part, progress)
-                _check_file(name, part)
-                os.replace(part, path)
-                _etag_file(part).unlink(missing_ok=True)
+                _tidy(path)
         return path
+
+    def _fetch(self, name: WebName, path: Path, progress: Progress) -> None:
+        part = path.with_name(f"{name.file}.part")
+        self._complete(name, part, progress)
+        _check_file(name, part)
+        os.replace(part, path)
+        _etag_file(part).unlink(missing_ok=True)
 
     def _complete(self, name: WebName, part: Path, progress: Progress) -> None:
         import httpx
@@ -134,6 +142,17 @@ def _check_file(name: WebName, part: Path) -> None:
             _etag_file(part).unlink()
         reason = str(error).partition(": ")[2] or str(error)
         raise ModelFileError(f"{name.file}: {reason} The file was thrown away") from error
+
+
+def _tidy(path: Path) -> None:
+    """Removes what a pull without a result has left, but the beginning of a file."""
+    part = path.with_name(f"{path.name}.part")
+    if _size(part):
+        return
+    for file in (part, _etag_file(part), path.with_name(_LOCK)):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _etag_file(part: Path) -> Path:

@@ -23,6 +23,7 @@ class Fault:
     times: int = 1
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
     cut_at: int | None = None
     pause: float = 0.0
     content: bytes | None = None
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(seen)
         fault = self.hub.fault_for(self.path)
         if fault is not None and fault.status:
-            self._send(fault.status, b"{}", fault.headers)
+            self._send(fault.status, fault.body, fault.headers)
             return
         try:
             self.answer(fault)
