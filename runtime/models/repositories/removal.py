@@ -38,7 +38,8 @@ def plan_removal(cache: HubCache, name: HubName) -> Removal | None:
         return None
     shown = tuple(sorted({_shown(path, folder) for path in chosen if is_model(path.name)}))
     if len(chosen) == len(entries):
-        contents = [path for path in folder.rglob("*") if path.is_file()]
+        contents = [path for path in folder.glob("blobs/*") if path.is_file()]
+        contents += [path for path in entries if path.is_file()]
         freed = _freed([*contents, *_shared(cache, contents)])
         return Removal(
             names=shown or (name.repository,),

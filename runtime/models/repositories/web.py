@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 FOLDER = "web"
-_LOCK = ".lock"
+_LOCKS = ".locks"
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 30.0
 _MAX_BREAKS = 5
@@ -47,14 +47,17 @@ class WebFiles(Struct, frozen=True, kw_only=True):
         from filelock import FileLock
 
         path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path.with_name(_LOCK)):
-                if not path.exists():
-                    self._fetch(name, path, progress)
-        finally:
-            if not path.exists():
+        locks = self.folder / _LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{path.parent.name}.lock"):
+            if path.exists():
+                return path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._fetch(name, path, progress)
+            except BaseException:
                 _tidy(path)
+                raise
         return path
 
     def _fetch(self, name: WebName, path: Path, progress: Progress) -> None:
@@ -149,7 +152,7 @@ def _tidy(path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     if _size(part):
         return
-    for file in (part, _etag_file(part), path.with_name(_LOCK)):
+    for file in (part, _etag_file(part)):
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.parent.rmdir()

@@ -1,33 +1,18 @@
-"""A hub on loopback, and the models of a small repository."""
+"""A hub on loopback, and the store of an empty folder beside it."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runtime.models.repositories import client
 from runtime.models.repositories.listing import Form
 from runtime.models.repositories.place import find_place
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import ModelStore
-from tests.kit.hub.server import FakeHub, running_hub
+from tests.kit.hub.environment import hub_of
+from tests.kit.hub.server import FakeHub
+from tests.kit.hub.stores import OpenStore
 
-OpenStore = Callable[..., ModelStore]
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    """Nothing of the environment's leads to the real hub or to its cache."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(client, "RETRY_SECONDS", 0.001)
-    with running_hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
-        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "own"))
-        yield hub
+hub = pytest.fixture(hub_of)
 
 
 @pytest.fixture

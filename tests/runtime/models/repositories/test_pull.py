@@ -15,10 +15,10 @@ from runtime.errors import ModelFileError, ModelNotFound, PullError
 from runtime.models.repositories.cache import published_sha256
 from tests.kit.hub.contents import HubRepository
 from tests.kit.hub.server import FakeHub, Fault
+from tests.kit.hub.stores import OpenStore
 from tests.kit.platform import IS_WINDOWS
 from tests.kit.root import search_path
 from tests.kit.serving import PATIENCE, wait_for
-from tests.runtime.models.repositories.conftest import OpenStore
 
 SMALL = b"GGUF small"
 CONTENT = b"GGUF" + bytes(range(256)) * 1000

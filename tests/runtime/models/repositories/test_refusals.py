@@ -10,7 +10,7 @@ from runtime.models.repositories.client import HubClient
 from runtime.models.repositories.place import find_place
 from runtime.models.repositories.problems import problem
 from tests.kit.hub.server import FakeHub, Fault
-from tests.runtime.models.repositories.conftest import OpenStore
+from tests.kit.hub.stores import OpenStore
 
 FILES = {"m-Q4_K_M.gguf": b"GGUF and more", "README.md": b"card"}
 

@@ -10,8 +10,8 @@ from gateway.settings.schema import Settings
 from runtime.errors import ModelFileError
 from runtime.models.integrity import guard
 from tests.kit.hub.server import FakeHub
+from tests.kit.hub.stores import OpenStore
 from tests.kit.platform import IS_WINDOWS
-from tests.runtime.models.repositories.conftest import OpenStore
 
 CONTENT = b"GGUF" + bytes(1000)
 

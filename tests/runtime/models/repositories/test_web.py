@@ -9,8 +9,8 @@ import pytest
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
 from runtime.models.repositories import web as web_module
+from tests.kit.hub.stores import OpenStore
 from tests.kit.models.tiny_model import write_tiny_model
-from tests.runtime.models.repositories.conftest import OpenStore
 
 
 class Site(ThreadingHTTPServer):
