@@ -7,21 +7,25 @@ from gateway.settings.schema import Settings
 from runtime.config.engine import EngineConfig, EngineName
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
+from runtime.models.repositories.listing import Form
 from runtime.models.repositories.place import find_place
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import Model, ModelStore
 from runtime.planning.room import memory_for_models
 
 
-def open_store(settings: Settings, *, any_size: bool = False) -> ModelStore:
-    """The store of the model folder and of the mirrors that the settings name. It takes models that
-    the engine loads; with `any_size` those that are too large for this machine, too."""
+def open_store(
+    settings: Settings, *, any_size: bool = False, form: Form | None = None
+) -> ModelStore:
+    """The store of the model folder and of the mirrors that the settings name. Its models are of
+    this form, or of the one that the engine loads; with `any_size` those that are too large for
+    this machine, too."""
     return ModelStore(
         settings.model.folder,
         mirrors=settings.model.mirrors,
         place=find_place(is_offline=settings.model.offline),
         wants=Wants(
-            form=ENGINES[settings.engine.name].model_form,
+            form=form or ENGINES[settings.engine.name].model_form,
             memory=0 if any_size else memory_here(settings.engine),
         ),
     )

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the model's card. The hub is asked about a model that is not on the disk."""
     settings = settings_of(arguments)
     memory = memory_here(settings.engine)
-    card = _card(open_store(settings, any_size=True), arguments.name, memory)
+    card = _card(open_store(settings, any_size=True, form="any"), arguments.name, memory)
     if arguments.json:
         print_json(card)
     else:
