@@ -8,10 +8,10 @@ from runtime.config.engine import EngineConfig, EngineName
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 from runtime.models.repositories.listing import Form
-from runtime.models.repositories.place import find_place
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import Model, ModelStore
 from runtime.planning.room import memory_for_models
+from runtime.terminal.progress_lines import ProgressLines
 
 
 def open_store(
@@ -23,7 +23,7 @@ def open_store(
     return ModelStore(
         settings.model.folder,
         mirrors=settings.model.mirrors,
-        place=find_place(is_offline=settings.model.offline),
+        is_offline=settings.model.offline,
         wants=Wants(
             form=form or ENGINES[settings.engine.name].model_form,
             memory=0 if any_size else memory_here(settings.engine),
@@ -79,7 +79,7 @@ def _engine_for(form: str) -> str:
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:
     """Downloads a model and returns its path. Shows a progress bar on stderr or, without a
-    terminal, one line."""
+    terminal, a line now and then."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -92,8 +92,10 @@ def pull_with_progress(store: ModelStore, name: str) -> Path:
     from runtime.terminal.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal and not store.find(name).is_present:
-        print(f"Pulling {name} into {store.folder_of(name)}", file=sys.stderr, flush=True)
+    if not console.is_terminal:
+        if not store.find(name).is_present:
+            print(f"Pulling {name} into {store.folder_of(name)}", file=sys.stderr, flush=True)
+        return store.pull(name, ProgressLines())
     columns = (
         TextColumn("{task.fields[label]}"),
         BarColumn(),
@@ -101,10 +103,10 @@ def pull_with_progress(store: ModelStore, name: str) -> Path:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=None, label=name)
 
         def show(done: int, total: int, label: str) -> None:
-            bar.update(task, completed=done, total=total, label=f"{name}: {label}")
+            bar.update(task, completed=done, total=total or None, label=f"{name}: {label}")
 
         return store.pull(name, show)

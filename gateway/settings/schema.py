@@ -101,8 +101,8 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The served model and its name.
 
     `name_or_path` is a name of the catalogue or of the hub, the URL of a `.gguf` file, or the path
-    of one or of a Hugging Face checkpoint folder. `offline` forbids to ask the hub and to download
-    from it. `served_name` is the model's name in the API; empty means the name itself, the file's
+    of one or of a Hugging Face checkpoint folder. `offline` forbids to ask the network for
+    models. `served_name` is the model's name in the API; empty means the name itself, the file's
     stem or the folder's name. `folder` is where models are downloaded to; empty means
     `$LOCKGATE_MODELS`, else a folder in the user's cache. `mirrors` are the places to try for a
     model that the hub does not deliver, in order: "package-index", URLs and folders. `tokenizer` is

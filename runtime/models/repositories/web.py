@@ -31,10 +31,11 @@ _MAX_BREAKS = 5
 
 class WebFiles(Struct, frozen=True, kw_only=True):
     """The files from URLs in a model folder. `memory` is what a model may use, in bytes; 0 is no
-    limit."""
+    limit. With `is_offline` they are only those that are there."""
 
     folder: Path
     memory: int = 0
+    is_offline: bool = False
 
     def path(self, name: WebName) -> Path:
         """Where the file is or would be. Each URL has a folder of its own."""
@@ -52,6 +53,11 @@ class WebFiles(Struct, frozen=True, kw_only=True):
         with FileLock(locks / f"{path.parent.name}.lock"):
             if path.exists():
                 return path
+            if self.is_offline:
+                raise PullError(
+                    f"{name.file} is not in {path.parent}, and nothing is downloaded offline"
+                    " (--offline, model.offline)"
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._fetch(name, path, progress)

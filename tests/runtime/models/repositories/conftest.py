@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from runtime.models.repositories.listing import Form
-from runtime.models.repositories.place import find_place
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import ModelStore
 from tests.kit.hub.environment import hub_of
@@ -23,7 +22,7 @@ def store(hub: FakeHub, tmp_path: Path) -> OpenStore:
         return ModelStore(
             tmp_path / "models",
             catalogue=(),
-            place=find_place(is_offline=is_offline),
+            is_offline=is_offline,
             wants=Wants(form=form, memory=memory),
         )
 
