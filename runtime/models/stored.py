@@ -8,10 +8,11 @@ from typing import Literal
 from msgspec import Struct
 
 from runtime.errors import ModelNotFound, SetupError
+from runtime.models.gguf import part_names
 from runtime.models.hf_folder import is_checkpoint_folder
 from runtime.models.integrity import marks
 from runtime.models.repositories.cache import CachedModel
-from runtime.models.repositories.listing import is_model, part_names, quantisation_of
+from runtime.models.repositories.listing import is_model, quantisation_of
 from runtime.models.repositories.names import HubName, parse_name
 from runtime.models.repositories.removal import Removal, plan_removal, remove
 from runtime.models.store import Model, ModelStore

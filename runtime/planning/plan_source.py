@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import ModelNotFound
-from runtime.models.gguf import read_gguf
+from runtime.models.gguf import read_whole_gguf
 from runtime.models.repositories.names import HubName, parse_name
 from runtime.models.store import Model, ModelStore
 from runtime.planning.config_shape import shape_of_config
@@ -65,7 +65,7 @@ def _of_hub(name: str, store: ModelStore) -> PlannedModel | None:
 
 
 def _from_gguf(path: Path, name: str) -> PlannedModel:
-    file = read_gguf(path)
+    file = read_whole_gguf(path)
     num_bytes = sum(tensor.num_bytes for tensor in file.tensors)
     return PlannedModel(shape_of_gguf(file, name), StoredWeights(num_bytes, "gguf", None))
 

@@ -3,19 +3,17 @@
 from math import prod
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from gateway.chat.reasoning.formats import find_format
 from gateway.chat.tools.dialects.generic import GENERIC
 from gateway.chat.tools.find_dialect import find_dialect
 from runtime.errors import SetupError
-from runtime.models.gguf import GGUFFile, read_gguf
+from runtime.models.gguf import GGUFFile, read_whole_gguf
 from runtime.models.repositories.client import RepositoryInfo
 from runtime.models.repositories.listing import (
     Choice,
     memory_needed,
-    part_names,
     quantisation_of,
 )
 from runtime.models.store import Model
@@ -61,11 +59,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
 def card_of_file(model: Model, memory: int) -> ModelCard:
     """The card of a GGUF file on the disk, which may be split. `memory` is what may be used here;
     0 if that is not known. Raises ModelFileError."""
-    paths = [model.path.with_name(name) for name in part_names(model.path.name)]
-    headers = [read_gguf(path) for path in paths]
-    tensors = tuple(tensor for header in headers for tensor in header.tensors)
-    header = msgspec.structs.replace(headers[0], tensors=tensors)
-    size = sum(part.file_size for part in headers)
+    header = read_whole_gguf(model.path)
+    size = header.file_size
     capabilities = _capabilities(model.path, header)
     return ModelCard(
         name=model.name,
@@ -73,7 +68,7 @@ def card_of_file(model: Model, memory: int) -> ModelCard:
         is_present=True,
         form="gguf",
         architecture=header.text("general.architecture"),
-        parameters=sum(prod(tensor.shape) for tensor in tensors),
+        parameters=sum(prod(tensor.shape) for tensor in header.tensors),
         quantisation=quantisation_of(model.path.name) or _usual_type(header),
         context=header.max_model_len or None,
         licence=_licence(model, header.text("general.license")),

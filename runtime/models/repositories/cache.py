@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from runtime.models.gguf import part_names
 from runtime.models.hf_folder import is_checkpoint_folder
 from runtime.models.repositories.listing import (
     Form,
     RemoteFile,
     is_model,
     matching,
-    part_names,
     quantisation_of,
 )
 from runtime.models.repositories.names import HubName

@@ -7,13 +7,13 @@ from typing import Literal
 from msgspec import Struct
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
+from runtime.models.gguf import SPLIT_NAME, part_names
 from runtime.models.repositories.names import PICKLES, HubName, is_safe_path, refuse_pickle
 
 Form = Literal["gguf", "folder", "any"]
 """What an engine loads: a GGUF file, a checkpoint folder, or either."""
 
 _DRAFTS = ("mtp-", "eagle3-", "dflash-", "dspark-")
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _QUANTISATION = re.compile(
     r"(?:^|[._-])((?:UD-)?(?:I?Q\d+(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP\d\w*|NVFP4|BF16|F16|F32|FP16|FP32))$",
     re.IGNORECASE,
@@ -69,7 +69,7 @@ def memory_needed(num_bytes: int) -> int:
 
 def quantisation_of(path: str) -> str:
     """The quantisation that the name of a file ends in, such as "Q4_K_M"; "" if there is none."""
-    stem = _SPLIT.sub("", path.rpartition("/")[2])
+    stem = SPLIT_NAME.sub("", path.rpartition("/")[2])
     found = _QUANTISATION.search(re.sub(r"\.gguf$", "", stem, flags=re.IGNORECASE))
     return found.group(1).upper() if found else ""
 
@@ -82,17 +82,8 @@ def is_model(path: str) -> bool:
         return False
     if "imatrix" in name and not quantisation_of(path):
         return False
-    part = _SPLIT.search(name)
+    part = SPLIT_NAME.search(name)
     return part is None or int(part.group(1)) == 1
-
-
-def part_names(path: str) -> list[str]:
-    """The paths of all parts of the model whose first or only file this is."""
-    found = _SPLIT.search(path)
-    if found is None:
-        return [path]
-    count, stem, end = int(found.group(2)), path[: found.start()], path[-len(".gguf") :]
-    return [f"{stem}-{index:05}-of-{count:05}{end}" for index in range(1, count + 1)]
 
 
 def matching(paths: Iterable[str], name: HubName) -> list[str]:
@@ -141,7 +132,7 @@ def _check_kind(path: str) -> None:
     kind = "the importance matrix of a model" if "imatrix" in base else "a draft for a model"
     if "mmproj" in base:
         kind = "the projector of a model for images"
-    elif _SPLIT.search(base):
+    elif SPLIT_NAME.search(base):
         kind = f"a later part of a split file; name {part_names(path)[0]}"
     raise ModelFileError(f"{path} is not a model but {kind}")
 

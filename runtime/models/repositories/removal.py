@@ -10,8 +10,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import SetupError
+from runtime.models.gguf import part_names
 from runtime.models.repositories.cache import HubCache
-from runtime.models.repositories.listing import is_model, matching, part_names
+from runtime.models.repositories.listing import is_model, matching
 from runtime.models.repositories.names import HubName
 
 

@@ -14,6 +14,7 @@ from tests.kit.command_line import greeting, start
 from tests.kit.hub.environment import hub_of
 from tests.kit.hub.server import FakeHub, Fault
 from tests.kit.models.packed_folders import plain_source
+from tests.kit.models.split import split_gguf
 from tests.kit.models.tiny_model import write_tiny_model
 
 Run = Callable[..., tuple[int, str, str]]
@@ -201,11 +202,13 @@ def test_a_broken_download_is_resumed_by_the_next_pull(run: Run, hub: FakeHub, m
 
 
 def test_a_split_model_is_shown_as_a_whole(run: Run, hub: FakeHub, tmp_path: Path):
-    path = write_tiny_model(tmp_path / "x.gguf")
-    names = [f"s-Q8_0-0000{part}-of-00002.gguf" for part in (1, 2)]
-    hub.add("u/split", dict.fromkeys(names, path.read_bytes()))
+    path = write_tiny_model(tmp_path / "s-F32.gguf")
+    (tmp_path / "parts").mkdir()
+    parts = split_gguf(path, tmp_path / "parts")
+    hub.add("u/split", {part.name: part.read_bytes() for part in parts})
+    assert len(parts) > 2
     run("pull", "u/split")
-    one, both = answer(run, "show", str(path)), answer(run, "show", "u/split")
-    assert both["parameters"] == 2 * one["parameters"]
-    assert both["size"] == 2 * one["size"]
+    one, both = answer(run, "show", str(path)), answer(run, "show", "u/split:F32")
+    assert both["parameters"] == one["parameters"]
+    assert both["size"] == sum(part.stat().st_size for part in parts)
     assert answer(run, "list")[0]["size"] == both["size"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
+from runtime.models.gguf import part_names
 from runtime.models.repositories.listing import (
     Form,
     Listing,
@@ -14,7 +15,6 @@ from runtime.models.repositories.listing import (
     choose,
     is_model,
     memory_needed,
-    part_names,
     quantisation_of,
 )
 from runtime.models.repositories.names import HubName
