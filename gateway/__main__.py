@@ -14,7 +14,11 @@ from runtime.version import __version__
 
 _COMMANDS = {
     "serve": "serve a model over the OpenAI API",
-    "pull": "download a model of the catalogue",
+    "pull": "download a model of the catalogue or of the Hugging Face hub",
+    "search": "search the Hugging Face hub for models",
+    "list": "list the models on this machine",
+    "show": "say what a model is and what it needs",
+    "rm": "remove models from this machine",
     "models": "list the catalogue and what is on this machine",
     "chat": "talk to a model in the terminal",
     "keys": "make API keys",
@@ -23,7 +27,10 @@ _COMMANDS = {
     "doctor": "show what this machine is and which engines can run on it",
     "ps": "show which models the running server has loaded",
 }
-_ROOMS = {"ps": "running.", "reload": "running."}
+_ROOMS = {
+    **dict.fromkeys(("pull", "search", "list", "show", "rm"), "hub."),
+    **dict.fromkeys(("ps", "reload"), "running."),
+}
 """The folders of commands that do not lie in `gateway.commands` itself."""
 
 

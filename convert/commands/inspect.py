@@ -12,7 +12,11 @@ from runtime.terminal.console import Console
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate-convert inspect`."""
-    parser.add_argument("path", metavar="PATH", help="a GGUF file, a folder, or a catalogue name")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a GGUF file, a folder, or a name of the catalogue or of the hub",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

@@ -16,7 +16,11 @@ from runtime.terminal.numbers import whole_number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate-convert plan`."""
-    parser.add_argument("path", metavar="PATH", help="a GGUF file, a folder, or a catalogue name")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a GGUF file, a folder, or a name of the catalogue or of the hub",
+    )
     parser.add_argument(
         "--gpu", default="auto", help="a GPU such as rtx-4070; auto is the one in this machine"
     )

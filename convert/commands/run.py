@@ -39,7 +39,9 @@ from runtime.terminal.numbers import whole_number
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `lockgate-convert run`."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="a GGUF file, a folder or a catalogue name"
+        "source",
+        metavar="SOURCE",
+        help="a GGUF file, a folder, or a name of the catalogue or of the hub",
     )
     parser.add_argument("target", metavar="TARGET", help="the folder to make; it must not exist")
     parser.add_argument("--precision", choices=PRECISIONS, help="of the linear layers")

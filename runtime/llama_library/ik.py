@@ -25,7 +25,7 @@ from runtime.llama_library.values import (
     ModelShape,
     Traits,
 )
-from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
+from runtime.models.gguf import GGUFFile, TensorInfo, read_whole_gguf
 
 _WHOLE_STATE = 0
 """No LLAMA_STATE_SEQ_FLAGS_*."""
@@ -349,7 +349,7 @@ class IkLibrary(LlamaLibrary):
             params.n_ubatch = min(params.n_ubatch, _MAX_UNEVEN_ROWS)
 
     def _note_model(self, model: LoadedModel, path: str, file: GGUFFile | None) -> None:
-        if _uneven_tensor(file or read_gguf(path)):
+        if _uneven_tensor(file or read_whole_gguf(path)):
             self._uneven.add(model.address)
 
     def _number(self, model: LoadedModel, key: str) -> int:

@@ -7,6 +7,7 @@ every count and length is checked against the bytes that are left before anythin
 
 import mmap
 import os
+import re
 import struct
 import sys
 from array import array
@@ -15,13 +16,16 @@ from math import prod
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runtime.errors import ModelFileError
 
 GGUFValue: TypeAlias = (
     "bool | int | float | str | list[str] | list[GGUFValue] | array[int] | array[float]"
 )
+
+SPLIT_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+"""The end of the name of a part of a split file: its number, from 1, and how many there are."""
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -135,6 +139,29 @@ def read_gguf(path: str | Path) -> GGUFFile:
                 return _Reader(str(path), data, size).read()
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path}: cannot be read: {error}") from error
+
+
+def part_names(path: str) -> list[str]:
+    """The paths of all parts of the model of which this is the only file, or any part."""
+    found = SPLIT_NAME.search(path)
+    if found is None:
+        return [path]
+    count, stem, end = int(found.group(2)), path[: found.start()], path[-len(".gguf") :]
+    return [f"{stem}-{index:05}-of-{count:05}{end}" for index in range(1, count + 1)]
+
+
+def read_whole_gguf(path: str | Path) -> GGUFFile:
+    """As `read_gguf`, of a split file with the tensors and the size of all parts; each tensor's
+    `offset` counts in its own part. Raises ModelFileError for a missing part too."""
+    first = read_gguf(path)
+    if (first.number("split.count") or 1) < 2:
+        return first
+    parts = [first, *map(read_gguf, part_names(str(path))[1:])]
+    return structs.replace(
+        first,
+        file_size=sum(part.file_size for part in parts),
+        tensors=tuple(tensor for part in parts for tensor in part.tensors),
+    )
 
 
 class _Reader:

@@ -107,24 +107,27 @@ def fetch_from_web(source: WebFile, job: Fetch) -> None:
             with httpx.stream(
                 "GET",
                 source.url,
-                headers=_headers(done),
+                headers=byte_range(done),
                 follow_redirects=True,
                 timeout=httpx.Timeout(_READ_TIMEOUT, connect=_CONNECT_TIMEOUT),
             ) as response:
-                _receive(response, target, done, job, describe(source))
+                receive(response, target, done, job, describe(source))
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise PullError(str(error) or type(error).__name__) from error
 
 
-def _headers(done: int) -> Mapping[str, str]:
+def byte_range(done: int) -> Mapping[str, str]:
+    """The headers that ask for what follows the first `done` bytes."""
     # a range counts the bytes of the file, so nothing may be compressed
     plain = {"Accept-Encoding": "identity"}
     return {**plain, "Range": f"bytes={done}-"} if done else plain
 
 
-def _receive(
+def receive(
     response: "httpx.Response", target: BinaryIO, done: int, job: Fetch, label: str
 ) -> None:
+    """Appends the answer's content to a file that has `done` bytes, or begins it anew if the answer
+    does. Raises PullError for another answer and for more than `job.size` bytes."""
     goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
     if response.status_code == 200:
         done = 0

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 Progress = Callable[[int, int, str], None]
-"""Called with bytes done, bytes in all, and what is going on. Any thread may call it."""
+"""Called with bytes done, bytes in all, and what is going on; 0 bytes in all while it waits. Any
+thread may call it."""
 
 COPY_BYTES = 1 << 20
 _POLL_SECONDS = 0.2

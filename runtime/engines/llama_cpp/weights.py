@@ -12,7 +12,7 @@ from runtime.llama_library.choice import Wish, usable_libraries
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
-from runtime.models.gguf import GGUFFile, read_gguf
+from runtime.models.gguf import GGUFFile, read_whole_gguf
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +128,7 @@ def load_weights(
     """Load a model file with the best library that can; `on_progress` gets the share that is
     there. Raises ModelFileError, SetupError."""
     refused: ModelFileError | None = None
-    file = read_gguf(model_path)
+    file = read_whole_gguf(model_path)
     for library in usable_libraries(library_wish(config), file):
         try:
             weights = LlamaWeights(config, file, library, on_progress)

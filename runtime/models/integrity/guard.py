@@ -16,9 +16,9 @@ log = structlog.get_logger(__name__)
 
 
 class WeightsGuard:
-    """Watches one model file. `expected` is its SHA-256 in the catalogue, and `name` is its name
-    there; both are empty for a file that was named by its path: what it held when the first engine
-    loaded it is then what it has to hold.
+    """Watches one model file. `expected` is its SHA-256 in the catalogue or on the hub, and `name`
+    is its name there; both are empty for a file that was named by its path: what it held when the
+    first engine loaded it is then what it has to hold.
 
     A file that is renamed over the old one is taken by the next engine; the running one keeps the
     old file. The methods read files and block: call them in a thread.
@@ -49,7 +49,7 @@ class WeightsGuard:
             return self._problem()
 
     def forget(self) -> None:
-        """Take the file as it is at the next check. The catalogue's hash stays in force."""
+        """Take the file as it is at the next check. The published hash stays in force."""
         self._loaded, self._content = None, ""
 
     def close(self) -> None:
@@ -80,9 +80,9 @@ class WeightsGuard:
         content = self._read(state)
         if self._expected and content != self._expected:
             raise ModelFileError(
-                f"The model file {self._path} is damaged: its SHA-256 is not the catalogue's. Fetch"
-                f" it again with: lockgate pull {self._name}. To serve it as it is, name it by its"
-                " path"
+                f"The model file {self._path} is damaged: its SHA-256 is not the published"
+                f" one. Fetch it again with: lockgate pull {self._name}. To serve it as it is, name"
+                " it by its path"
             )
         if self._is_same_file(state) and content != self._content:
             raise ModelFileError(
@@ -103,7 +103,7 @@ class WeightsGuard:
             return True
 
     def _read(self, state: FileState) -> str:
-        """What stands for the file's content: a hash of all of it where the catalogue has one."""
+        """What stands for the file's content: a hash of all of it where one is published."""
         if not self._expected:
             return sample(self._path)
         found = marked(self._path, state) or sha256(self._path)

@@ -411,7 +411,7 @@ def test_known_model_need_not_be_there(store: ModelStore) -> None:
     assert [model.name for model in store.models()] == ["tiny-model"]
 
 
-@pytest.mark.parametrize("path", ["none.gguf", "folder/none", "./none", "~/none.gguf"])
+@pytest.mark.parametrize("path", ["none.gguf", "a/b/c/none", "./none", "~/none.gguf"])
 def test_missing_file_is_named(store: ModelStore, path: str) -> None:
     with pytest.raises(ModelNotFound, match=f"there is no model file {path}"):
         store.find(path)
@@ -422,7 +422,7 @@ def test_missing_file_is_named(store: ModelStore, path: str) -> None:
     [
         ("tiny", "Did you mean tiny-model? Known names: tiny-model;"),
         ("tiny-modle", "Did you mean tiny-model?"),
-        ("zzzz", "named 'zzzz'. Known names: tiny-model; or give the path of a .gguf file or of a"),
+        ("zzzz", "named 'zzzz'. Known names: tiny-model; or give a name of the hub (USER/REPO:"),
         ("", "named ''. Known names: tiny-model;"),
     ],
 )

@@ -9,7 +9,7 @@ from runtime.errors import ModelNotFound
 from runtime.models.store import ModelStore
 
 
-@pytest.mark.parametrize("name", ["user/repo:Q5_K_M", "a?b", "<x>", "C:\\none\\x.gguf", "x.gguf"])
+@pytest.mark.parametrize("name", ["a?b", "user/repo:Q5:K", "<x>", "C:\\none\\x.gguf", "x.gguf"])
 def test_a_name_that_no_file_can_have_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):

@@ -1,0 +1,1 @@
+"""Commands about models on the hub and on this machine's disk."""

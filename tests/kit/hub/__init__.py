@@ -1,0 +1,1 @@
+"""A hub of models on loopback that speaks the real one's HTTP."""

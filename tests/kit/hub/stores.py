@@ -1,0 +1,7 @@
+"""How tests open model stores of the hub on loopback."""
+
+from collections.abc import Callable
+
+from runtime.models.store import ModelStore
+
+OpenStore = Callable[..., ModelStore]
