@@ -234,6 +234,7 @@ class IkLibrary(LlamaLibrary):
         can_fill_gpus=False,
         has_flash_attention=False,
         has_float32_cache=False,
+        can_rank=False,
     )
     functions = _FUNCTIONS
     aliases = _ALIASES
