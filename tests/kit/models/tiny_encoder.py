@@ -17,11 +17,11 @@ CONTEXT = 128
 EPSILON = 1e-12
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CLS, SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
-WORDS = (
-    *"the cat dog fox sat on mat ran over lazy quick brown what is a where who query passage".split(),
-    *"search document : . ? , paris berlin capital of france germany".split(),
-    *"abcdefghijklmnopqrstuvwxyz0123456789",
-)
+_WORDS = """
+the cat dog fox sat on mat ran over lazy quick brown what is a where who query passage search
+document : . ? , paris berlin capital of france germany
+"""
+WORDS = (*_WORDS.split(), *"abcdefghijklmnopqrstuvwxyz0123456789")
 _TOKENS = (*SPECIAL, *(f"▁{word}" for word in dict.fromkeys(WORDS)), *"abcdefghijklmnopqrstuvwxyz")
 
 PoolingName = Literal["mean", "cls", "last", "rank"]
@@ -40,8 +40,8 @@ def write_tiny_encoder(
     weights = _weights(num_labels if pooling == "rank" else 0)
     if pooling == "rank":
         writer.add_array("bert.classifier.output_labels", [f"L{n}" for n in range(num_labels)])
-    for name, values in weights.items():
-        writer.add_tensor(name, values)
+    for tensor, values in weights.items():
+        writer.add_tensor(tensor, values)
     write_out(writer)
     return weights
 

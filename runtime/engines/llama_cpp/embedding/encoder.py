@@ -77,4 +77,3 @@ class EncoderEngine:
     def close(self) -> None:
         self.embedder.close()
         self._weights.close()
-
