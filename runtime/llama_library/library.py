@@ -190,7 +190,8 @@ class LlamaLibrary(ABC):
     def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
         """A batch over arrays; its `n_tokens` says how many of their entries count."""
         return self.batch(
-            token=arrays.token,
+            token=arrays.token or None,
+            embd=arrays.vectors or None,
             pos=arrays.position,
             n_seq_id=arrays.num_ids,
             seq_id=arrays.ids,

@@ -95,10 +95,11 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
 class BatchArrays(Struct, frozen=True, kw_only=True):
     """Addresses of a batch's arrays, which their owner keeps alive: token ids, positions, counts
     of sequence ids (32-bit integers), pointers to sequence ids, and marks of rows whose result is
-    wanted (bytes)."""
+    wanted (bytes). Where `vectors` (32-bit floats) stand for the tokens, `token` is 0."""
 
     token: int
     position: int
     num_ids: int
     ids: int
     wanted: int
+    vectors: int = 0

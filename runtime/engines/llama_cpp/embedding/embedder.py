@@ -15,6 +15,7 @@ from msgspec import Struct
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EmbeddingKey
 from runtime.engines.llama_cpp.embedding.results import Result, Score, Vector
+from runtime.engines.llama_cpp.embedding.segments import find_segment_inputs
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import EngineError
 from runtime.llama_library.token_batch import TokenBatch
@@ -91,7 +92,13 @@ class LlamaEmbedder:
         if not self._context:
             self._context = self._create_context()
             self._closing.callback(self._library.free_context, self._context)
-            self._batch = TokenBatch(self._library, max_tokens=self._max_rows, max_ids=1)
+            self._segments = find_segment_inputs(self._weights.file)
+            self._batch = TokenBatch(
+                self._library,
+                max_tokens=self._max_rows,
+                max_ids=1,
+                width=0 if self._segments is None else self._segments.width,
+            )
 
     def can_add(self, num_tokens: int) -> bool:
         used = sum(len(each.token_ids) for each in self._inputs.values())
@@ -154,6 +161,9 @@ class LlamaEmbedder:
         return pieces
 
     def _put(self, each: _Input, num_tokens: int) -> None:
+        if self._segments is not None:
+            self._batch.put_vectors(self._segments.vectors(each.token_ids), each.slot)
+            return
         token_ids = each.token_ids[each.num_read : each.num_read + num_tokens]
         self._batch.put(token_ids, each.num_read, (each.slot,), wanted=True)
 
