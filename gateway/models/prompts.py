@@ -15,7 +15,11 @@ log = structlog.get_logger(__name__)
 
 ROLES: Mapping[str, TextRole] = {
     **dict.fromkeys(
-        ("query", "search_query", "retrieval.query", "retrieval_query", "question"), "query"
+        (
+            *("query", "search_query", "retrieval.query", "retrieval_query", "question"),
+            *("question_answering", "code_retrieval_query"),
+        ),
+        "query",
     ),
     **dict.fromkeys(
         (

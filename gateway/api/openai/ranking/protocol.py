@@ -45,7 +45,7 @@ class RerankRequest(RankingRequest, kw_only=True):
 
     query: Text
     documents: list[str | TextDocument]
-    top_n: Annotated[int, Meta(ge=0)] | None = None
+    top_n: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     return_documents: bool | None = None
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
-from runtime.engines.llama_cpp.embedding.pooling import find_pooling
+from runtime.engines.llama_cpp.embedding.encoder import EncoderEngine
 from runtime.engines.llama_cpp.weights import load_weights
-from runtime.errors import InvalidRequest
 from tests.kit.engines import ONE_THREAD
+from tests.kit.models.tiny_encoder import WIDTH, PoolingName, encoded, write_tiny_encoder
 
 TEXTS = [[7], [3, 5, 7, 9], list(range(200)), [9, 7, 5, 3], [3, 5, 7, 9]]
 
@@ -60,6 +60,19 @@ def test_what_is_removed_leaves_its_room(embedder: LlamaEmbedder):
     np.testing.assert_allclose(embed(embedder, [[3, 5]]), embed(embedder, [[3, 5]]), atol=1e-6)
 
 
-def test_a_model_that_ranks_is_refused():
-    with pytest.raises(InvalidRequest, match="pooling_type 4"):
-        find_pooling("4")
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_an_encoder_pools_as_its_file_says(tmp_path: Path, pooling: PoolingName):
+    weights = write_tiny_encoder(tmp_path / "encoder.gguf", pooling)
+    texts = [[2, 9, 10, 11, 3], [2, 30, 3], [2, *range(5, 90), 3]]
+    loaded = load_weights(EngineConfig(llama_cpp=ONE_THREAD), str(tmp_path / "encoder.gguf"))
+    engine = EncoderEngine(EngineConfig(llama_cpp=ONE_THREAD), loaded)
+    try:
+        found = embed(engine.embedder, texts)
+    finally:
+        engine.close()
+
+    for text, vector in zip(texts, found, strict=True):
+        rows = encoded(weights, text, [0] * len(text))
+        expected = {"mean": rows.mean(axis=0), "cls": rows[0], "last": rows[-1]}[pooling]
+        np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=5e-3)
+    assert (engine.limits.scoring, engine.limits.embedding_width) == ("cosine", WIDTH)
