@@ -28,7 +28,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     `can_choose_attention` that it decides about flash attention by itself.
     `has_float32_cache` says that values can be kept in "f32" without flash attention.
     `can_fill_gpus` says that builds of it for GPUs are known to work here. `can_rank` says that it
-    computes the scores of rerankers.
+    computes the scores of rerankers. An encoder's batch must not have `wrong_rows` rows, since it
+    computes them wrongly; 0 stands for no such number.
     """
 
     can_repack: bool
@@ -39,6 +40,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     has_flash_attention: bool
     has_float32_cache: bool
     can_rank: bool
+    wrong_rows: int = 0
 
 
 class LoadedModel(Struct, frozen=True):

@@ -24,6 +24,9 @@ from runtime.llama_library.values import ContextOptions, FlashAttention
 MAX_INPUTS = 16
 """Texts in one batch."""
 
+_SPARE_SLOT = MAX_INPUTS
+"""The sequence of a token that only makes a batch longer."""
+
 MAX_ROWS = 128
 """Tokens that a generative model computes at once. llama.cpp keeps a row of logits for each,
 needed or not; a row is as long as the vocabulary."""
@@ -80,6 +83,7 @@ class LlamaEmbedder:
         is_whole = not weights.is_causal
         self._max_rows = self._num_cells if is_whole else min(MAX_ROWS, self._num_cells)
         self._is_whole = is_whole
+        self._wrong_rows = self._library.traits.wrong_rows
         self._new_result: Callable[[LlamaWeights], Result] = Score if weights.ranks else Vector
         self._inputs: dict[EmbeddingKey, _Input] = {}
         self._slots = list(range(MAX_INPUTS))
@@ -158,6 +162,8 @@ class LlamaEmbedder:
             first_row = self._batch.num_tokens
             self._put(each, num_tokens)
             pieces.append(_Piece(each, range(first_row, first_row + num_tokens)))
+        if self._is_whole and pieces and self._batch.num_tokens == self._wrong_rows:
+            self._batch.put((0,), 0, (_SPARE_SLOT,), wanted=True)
         return pieces
 
     def _put(self, each: _Input, num_tokens: int) -> None:
@@ -188,7 +194,7 @@ class LlamaEmbedder:
             num_cells=self._num_cells,
             max_batch=self._max_rows,
             max_rows=self._max_rows,
-            max_sequences=MAX_INPUTS,
+            max_sequences=MAX_INPUTS + 1,
             num_threads=self._weights.num_threads,
             flash_attention=self._flash_attention(),
             embeddings=True,
