@@ -109,7 +109,11 @@ async def _each_text(comparison: Comparison, model: ServedModel, most: int) -> C
     cut, around = comparison.cut, model.control_texts.around
     is_cut = cut.max_pair is not None or cut.max_document is not None
     token_lists = await model.encode(
-        texts.prompted, add_special=True, most=None if is_cut else most, places=texts.places
+        texts.prompted,
+        add_special=True,
+        parse_special=False,
+        most=None if is_cut else most,
+        places=texts.places,
     )
     pieces = zip(token_lists, texts.roles, texts.places, strict=True)
     return ComparedInputs(
