@@ -1,5 +1,6 @@
 """POST /v1/rerank and POST /v1/score."""
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from gateway.generation.scheduling import SchedulingWish, scheduling_of
 from gateway.generation.timeline import EmbeddingTimeline
 from gateway.http.body import apart, while_connected
 from gateway.http.context import AnyRequest, Context, CurrentContext, caller_of, served_model
+from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.models.served_model import ServedModel
 from runtime.errors import InvalidRequest
@@ -71,6 +73,7 @@ async def _respond(
     model = served_model(context, request, data)
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
     scheduling = scheduling_of(wish, caller_of(context, request))
+    await until_loaded(request, scheduling.deadline or math.inf)
     context.gpus.check_memory()
     limits = model.engine.check_scores()
     _check_adapter(model)
