@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    settings: Settings, *, wait_until_ready: bool = True, model_path: str = ""
+    settings: Settings, *, wait_until_ready: bool = True, model_path: str | Mapping[str, str] = ""
 ) -> Iterator[RunningServer]:
     """Serve until the end of the block; nothing of it is left then."""
     listener = socket.create_server(("127.0.0.1", 0))
