@@ -24,6 +24,7 @@ from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.completions import create_completion
 from gateway.api.openai.embeddings import create_embedding
 from gateway.api.openai.models import list_models, retrieve_model
+from gateway.api.openai.ranking.routes import rerank, score
 from gateway.api.openai.responses.routes import (
     cancel_response,
     count_input_tokens,
@@ -84,6 +85,8 @@ ROUTES = (
     stored_input_items,
     cancel_response,
     create_embedding,
+    rerank,
+    score,
     list_models,
     retrieve_model,
     live,

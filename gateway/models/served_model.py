@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 
 import structlog
 from msgspec import Struct
@@ -17,11 +18,14 @@ from gateway.chat.template.prompt import RenderedPrompt
 from gateway.chat.template.template import ChatTemplate
 from gateway.chat.tools.dialect import Dialect
 from gateway.chat.tools.find_dialect import DIALECTS
+from gateway.models.pairs import Cut, Pair, PairEncoder, find_pair_format
+from gateway.models.prompts import TextPrompts, find_prompts
 from gateway.models.templates import FoundTemplates, Templates, find_templates
 from gateway.settings.schema import ModelSettings
 from runtime.client.handle import EngineHandle
 from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
+from runtime.models.gguf import read_gguf
 from runtime.models.shortened_embeddings import is_matryoshka
 from runtime.tokenizers.control_text import ControlTexts
 from runtime.tokenizers.decoding import text_pieces
@@ -144,6 +148,11 @@ class ServedModel:
         return self._checked.control_texts
 
     @property
+    def text_prompts(self) -> TextPrompts:
+        """What an embedding model wants before a text. Raises what `tokenizer` raises."""
+        return self._checked.prompts
+
+    @property
     def reasoner(self) -> Reasoner | None:
         """None until the model is loaded, and if it does not reason."""
         return None if self._loaded is None else self._loaded.reasoner
@@ -199,6 +208,15 @@ class ServedModel:
             )
             raise too_long(least, most, param=param, is_least=True)
         return text
+
+    async def encode_pairs(self, pairs: Sequence[Pair], cut: Cut, most: int) -> list[list[int]]:
+        """Token ids of what a reranker reads. Raises what `PairEncoder.encode` raises."""
+        encoder = self._checked.pairs
+        assert encoder is not None, "an engine that ranks has a model file that says how"
+        encode = partial(encoder.encode, pairs, cut, most)
+        if sum(len(pair.query) + len(pair.document) for pair in pairs) <= LONG_TEXT:
+            return encode()
+        return await self._pool.run(encode)
 
     async def is_matryoshka(self) -> bool:
         """Whether a prefix of the model's embedding is an embedding too."""
@@ -273,6 +291,8 @@ class _Loaded(Struct, frozen=True):
     control_texts: ControlTexts
     templates: FoundTemplates
     reasoner: Reasoner | None
+    pairs: PairEncoder | None
+    prompts: TextPrompts
 
 
 def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
@@ -280,10 +300,23 @@ def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
     found = find_templates(name, tokenizer, settings)
     message, reasoning_format = settings.thinking_budget_message, found.reasoning_format
     reasoner = None if reasoning_format is None else Reasoner(reasoning_format, tokenizer, message)
-    loaded = _Loaded(tokenizer, ControlTexts(tokenizer), found, reasoner)
+    control_texts = ControlTexts(tokenizer)
+    pairs = _pair_encoder(model_path, tokenizer, control_texts)
+    prompts = find_prompts(model_path, settings.prompts)
+    loaded = _Loaded(tokenizer, control_texts, found, reasoner, pairs, prompts)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return loaded
+
+
+def _pair_encoder(
+    model_path: str, tokenizer: Tokenizer, control_texts: ControlTexts
+) -> PairEncoder | None:
+    """None for a model that is no reranker."""
+    if not Path(model_path).is_file():
+        return None
+    pair_format = find_pair_format(read_gguf(model_path), tokenizer)
+    return None if pair_format is None else PairEncoder(tokenizer, control_texts, pair_format)
 
 
 @lru_cache(maxsize=8)

@@ -100,6 +100,11 @@ class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     monitoring: Monitoring = "admin"
 
 
+TextRole = Literal["query", "document", "classification", "clustering", "similarity"]
+"""What a text to embed is for: to search, to be found, to be sorted into classes or into groups, or
+to be compared with its like."""
+
+
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The served model and its name.
 
@@ -119,7 +124,9 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     set none; `thinking_budget_message` is inserted into the answer when they are used up.
     `system_fingerprint` says whether answers carry the field of this name, which changes with
     program, engine and model. `is_matryoshka` says whether a prefix of an embedding is an
-    embedding, too; "auto" looks at the tags of the model file.
+    embedding, too; "auto" looks at the tags of the model file. `prompts` are what an embedding
+    model wants before a text, by what the text is for; "auto" takes those of a file
+    `config_sentence_transformers.json` in the model's folder, or those that the model is known for.
     """
 
     name_or_path: Annotated[str, Meta(min_length=1)] = "qwen2.5-coder-0.5b-instruct"
@@ -136,6 +143,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     thinking_budget_message: str = ""
     system_fingerprint: bool = True
     is_matryoshka: bool | Literal["auto"] = "auto"
+    prompts: dict[TextRole, str] | Literal["auto"] = "auto"
 
 
 LoadTime = Literal["start", "demand", "never"]

@@ -28,6 +28,7 @@ from runtime.messages.engine import Capability, EngineInfo, EngineLimits, Engine
 from runtime.messages.request import Request, RequestOutput
 from runtime.messages.sizes import check_sizes
 from runtime.messages.structured_output import LeftOut
+from runtime.messages.tasks import cannot_generate, check_embeds, check_scores
 from runtime.messages.wire import (
     Abort,
     Embedded,
@@ -93,6 +94,10 @@ class EngineClient:
         return f"{self._reason.rstrip('.')}. {self.load.sentence(time.monotonic())}"
 
     @property
+    def _engine_name(self) -> str:
+        return self.info.engine if self.info else "engine"
+
+    @property
     def num_in_flight(self) -> int:
         return len(self._in_flight)
 
@@ -128,20 +133,25 @@ class EngineClient:
         """Returns the engine's limits if it has embeddings and room for one request. Otherwise
         raises what `embed` would raise now."""
         limits = self._limits()
-        if not limits.max_embedding_len:
-            engine = self.info.engine if self.info else "engine"
-            raise InvalidRequest(
-                f"The engine `{engine}` has no embeddings. Use a server whose engine is llama_cpp.",
-                param="model",
-                code="unsupported_value",
-            )
+        check_embeds(limits, self._engine_name)
+        self._check_capacity(1, limits)
+        return limits
+
+    def check_scores(self) -> EngineLimits:
+        """Returns the engine's limits if its model compares texts and it has room for one request.
+        Otherwise raises what `embed` would raise now, or InvalidRequest."""
+        limits = self._limits()
+        check_scores(limits, self._engine_name)
         self._check_capacity(1, limits)
         return limits
 
     def embed(self, request: EmbeddingRequest) -> EmbeddingStream:
         """Hand an embedding request to the engine. Raises what `submit` raises, and InvalidRequest
-        when the engine has no embeddings."""
-        self.check_embeddings()
+        when the engine has neither embeddings nor scores."""
+        limits = self._limits()
+        if not limits.ranks:
+            check_embeds(limits, self._engine_name)
+        self._check_capacity(1, limits)
         self._check_tokens(request.num_tokens)
         stream = EmbeddingStream(request.request_id, len(request.inputs), self._abort)
         self._add(EmbeddingInFlight(request, stream))
@@ -375,11 +385,7 @@ class EngineClient:
 
     def _check_room(self, num_requests: int, limits: EngineLimits, param: str = "n") -> None:
         if not limits.can_generate:
-            raise InvalidRequest(
-                "This model makes embeddings and does nothing else. Use /v1/embeddings.",
-                param="model",
-                code="unsupported_value",
-            )
+            raise cannot_generate(limits)
         self._check_capacity(num_requests, limits, param)
 
     def _check_capacity(self, num_requests: int, limits: EngineLimits, param: str = "n") -> None:

@@ -74,6 +74,11 @@ class EngineHandle(EngineProgress, Protocol):
         raises what `embed` would raise now."""
         ...
 
+    def check_scores(self) -> EngineLimits:
+        """Returns the engine's limits if its model compares texts and it has room for one request.
+        Otherwise raises what `embed` would raise now, or InvalidRequest."""
+        ...
+
     def embed(self, request: EmbeddingRequest) -> EmbeddingStream:
         """Hands an embedding request to the engine. Raises what `submit` raises."""
         ...

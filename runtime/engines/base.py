@@ -50,7 +50,8 @@ EmbeddingKey: TypeAlias = tuple[str, int]
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors, several in one batch, beside the sequences of an engine.
+    """Turns texts into vectors, or a reranker's texts into scores, several in one batch, beside the
+    sequences of an engine.
 
     The first call of `open` allocates memory and may take a while; it raises EngineError if there
     is not enough. `add` may be called when `can_add` returns True, with 1 to `max_tokens` ids below

@@ -87,6 +87,8 @@ def _suitable(name: str, wish: Wish, file: GGUFFile, problem: Callable[[str], st
     reason = obstacle(library.traits, wish)
     if not reason and not knows_architecture(library, architecture):
         reason = f"does not know the architecture {architecture!r}"
+    if not reason and file.ranks and not library.traits.can_rank:
+        reason = "does not rank texts, and this model does nothing else"
     reason = reason or library.objection(file)
     if reason:
         raise LibraryUnusable(f"The library {name} {reason}.")

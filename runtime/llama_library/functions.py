@@ -41,6 +41,7 @@ COMMON: Mapping[str, Function] = {
     "llama_free": Function(None, (POINTER,)),
     "llama_get_logits_ith": Function(POINTER, (POINTER, INT)),
     "llama_get_embeddings_ith": Function(POINTER, (POINTER, INT)),
+    "llama_get_embeddings_seq": Function(POINTER, (POINTER, INT)),
 }
 
 TOKENIZE = Function(INT, (POINTER, TEXT, INT, POINTER, INT, BOOL, BOOL))

@@ -221,6 +221,8 @@ class IkLibrary(LlamaLibrary):
     Its flash attention ends the process when a row has nothing to look at in a part of the cache,
     as is so wherever several sequences share it. Without it values are kept in 16 bits.
 
+    An encoder's attention is wrong, without an error, in a batch of four rows.
+
     Batches are computed in parts of 31 rows where weights would be multiplied wrongly in larger
     ones.
     """
@@ -234,6 +236,8 @@ class IkLibrary(LlamaLibrary):
         can_fill_gpus=False,
         has_flash_attention=False,
         has_float32_cache=False,
+        can_rank=False,
+        wrong_rows=4,
     )
     functions = _FUNCTIONS
     aliases = _ALIASES

@@ -27,8 +27,8 @@ LOG_LEVEL_ERROR = 4
 MAX_MESSAGES = 5
 _PIECE_BYTES = 64
 _TEXT_BYTES = 256
-_NO_POOLING = 0
-"""LLAMA_POOLING_TYPE_NONE of llama.h."""
+_NO_POOLING, _RANK = 0, 4
+"""LLAMA_POOLING_TYPE_NONE and LLAMA_POOLING_TYPE_RANK of llama.h."""
 
 CONTROL_OR_UNKNOWN = 8 | 1
 """LLAMA_TOKEN_ATTR_CONTROL and LLAMA_TOKEN_ATTR_UNKNOWN of llama.h."""
@@ -179,7 +179,7 @@ class LlamaLibrary(ABC):
         params.type_v = VALUE_TYPES[options.kv_cache_type]
         params.embeddings = options.embeddings
         if options.embeddings:
-            params.pooling_type = _NO_POOLING
+            params.pooling_type = _RANK if options.ranks else _NO_POOLING
         self._complete_context_params(params, model, options)
         return self._c.llama_init_from_model(model.address, params) or 0
 
@@ -190,7 +190,8 @@ class LlamaLibrary(ABC):
     def new_batch(self, arrays: BatchArrays) -> ctypes.Structure:
         """A batch over arrays; its `n_tokens` says how many of their entries count."""
         return self.batch(
-            token=arrays.token,
+            token=arrays.token or None,
+            embd=arrays.vectors or None,
             pos=arrays.position,
             n_seq_id=arrays.num_ids,
             seq_id=arrays.ids,
@@ -209,6 +210,11 @@ class LlamaLibrary(ABC):
     def embedding(self, context: int, row: int) -> int:
         """Where the vector of a row lies, as 32-bit floats; 0 if it was not asked for."""
         return self._c.llama_get_embeddings_ith(context, row) or 0
+
+    def ranks(self, context: int, sequence_id: int) -> int:
+        """Where the scores of a sequence lie, as 32-bit floats, in a context that ranks; 0 if the
+        last batch had no row of the sequence."""
+        return self._c.llama_get_embeddings_seq(context, sequence_id) or 0
 
     @abstractmethod
     def clear(self, context: int) -> None:

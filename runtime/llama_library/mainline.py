@@ -116,6 +116,7 @@ _FUNCTIONS = {
     "llama_model_n_head_kv": Function(INT, (POINTER,)),
     "llama_model_n_embd_out": Function(INT, (POINTER,)),
     "llama_model_n_swa": Function(INT, (POINTER,)),
+    "llama_model_n_cls_out": Function(ctypes.c_uint32, (POINTER,)),
     "llama_vocab_get_attr": Function(ctypes.c_int, (POINTER, INT)),
     "llama_vocab_fim_pre": Function(INT, (POINTER,)),
     "llama_vocab_fim_suf": Function(INT, (POINTER,)),
@@ -147,6 +148,7 @@ class MainlineLibrary(LlamaLibrary):
         can_fill_gpus=True,
         has_flash_attention=True,
         has_float32_cache=True,
+        can_rank=True,
     )
     functions = _FUNCTIONS
     aliases = _ALIASES
@@ -170,6 +172,7 @@ class MainlineLibrary(LlamaLibrary):
             window=c.llama_model_n_swa(address),
             num_bytes=c.llama_model_size(address),
             has_state=c.llama_model_is_recurrent(address) or c.llama_model_is_hybrid(address),
+            num_labels=c.llama_model_n_cls_out(address),
         )
 
     def fim_tokens(self, model: LoadedModel) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from runtime.llama_library.library import LlamaLibrary
+from runtime.llama_library.results import Floats32
 from runtime.llama_library.values import BatchArrays
 
 _POINTER_BYTES = np.dtype(np.uintp).itemsize
@@ -13,10 +14,14 @@ _POINTER_BYTES = np.dtype(np.uintp).itemsize
 
 class TokenBatch:
     """At most `max_tokens` tokens, each for at most `max_ids` sequences. `data` is the library's
-    own form of it."""
+    own form of it. With a `width`, the batch has vectors of so many numbers in the place of token
+    ids."""
 
-    def __init__(self, library: LlamaLibrary, *, max_tokens: int, max_ids: int) -> None:
+    def __init__(
+        self, library: LlamaLibrary, *, max_tokens: int, max_ids: int, width: int = 0
+    ) -> None:
         self._token = np.zeros(max_tokens, np.int32)
+        self._vectors = np.zeros((max_tokens if width else 0, width), np.float32)
         self._position = np.zeros(max_tokens, np.int32)
         self._num_ids = np.zeros(max_tokens, np.int32)
         self._ids = np.zeros((max_tokens, max_ids), np.int32)
@@ -26,7 +31,8 @@ class TokenBatch:
         assert self._pointers.itemsize == _POINTER_BYTES, "pointers need their own width"
         self.data: Any = library.new_batch(
             BatchArrays(
-                token=self._token.ctypes.data,
+                token=0 if width else self._token.ctypes.data,
+                vectors=self._vectors.ctypes.data if width else 0,
                 position=self._position.ctypes.data,
                 num_ids=self._num_ids.ctypes.data,
                 ids=self._pointers.ctypes.data,
@@ -46,7 +52,18 @@ class TokenBatch:
         whether their results are."""
         start, end = self.num_tokens, self.num_tokens + len(token_ids)
         self._token[start:end] = token_ids
-        self._position[start:end] = range(position, position + len(token_ids))
+        self._put(start, end, position, sequence_ids, wanted)
+
+    def put_vectors(self, vectors: Floats32, sequence_id: int) -> None:
+        """Append a whole text of a sequence by its tokens' vectors, whose results are wanted."""
+        start, end = self.num_tokens, self.num_tokens + len(vectors)
+        self._vectors[start:end] = vectors
+        self._put(start, end, 0, (sequence_id,), True)
+
+    def _put(
+        self, start: int, end: int, position: int, sequence_ids: Sequence[int], wanted: bool
+    ) -> None:
+        self._position[start:end] = range(position, position + end - start)
         self._num_ids[start:end] = len(sequence_ids)
         self._ids[start:end, : len(sequence_ids)] = sequence_ids
         self._wanted[start:end] = wanted

@@ -27,7 +27,9 @@ class Traits(Struct, frozen=True, kw_only=True):
     `has_flash_attention` says that flash attention is right for several sequences in one batch, and
     `can_choose_attention` that it decides about flash attention by itself.
     `has_float32_cache` says that values can be kept in "f32" without flash attention.
-    `can_fill_gpus` says that builds of it for GPUs are known to work here.
+    `can_fill_gpus` says that builds of it for GPUs are known to work here. `can_rank` says that it
+    computes the scores of rerankers. An encoder's batch must not have `wrong_rows` rows, since it
+    computes them wrongly; 0 stands for no such number.
     """
 
     can_repack: bool
@@ -37,6 +39,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     can_fill_gpus: bool
     has_flash_attention: bool
     has_float32_cache: bool
+    can_rank: bool
+    wrong_rows: int = 0
 
 
 class LoadedModel(Struct, frozen=True):
@@ -57,7 +61,8 @@ class ModelOptions(Struct, frozen=True, kw_only=True):
 
 class ModelShape(Struct, frozen=True, kw_only=True):
     """Numbers of a loaded model. `window` is the number of tokens after which the library drops
-    cells that only one sequence has; 0 where it never does. `num_bytes` is the weights' size."""
+    cells that only one sequence has; 0 where it never does. `num_bytes` is the weights' size.
+    `num_labels` is how many scores a reranker has for a text."""
 
     num_vocab: int
     num_layers: int
@@ -70,11 +75,13 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     window: int
     num_bytes: int
     has_state: bool
+    num_labels: int = 0
 
 
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """How a context is set up; counts are in tokens, sequences and threads. The cache is one for
-    all sequences, and layers with windows have as many cells in it as the others."""
+    all sequences, and layers with windows have as many cells in it as the others. With `embeddings`
+    the rows have vectors instead of logits, and if it also `ranks`, sequences have scores."""
 
     num_cells: int
     max_batch: int
@@ -83,16 +90,18 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     num_threads: int
     flash_attention: FlashAttention = "off"
     embeddings: bool = False
+    ranks: bool = False
     kv_cache_type: KvCacheType = "f16"
 
 
 class BatchArrays(Struct, frozen=True, kw_only=True):
     """Addresses of a batch's arrays, which their owner keeps alive: token ids, positions, counts
     of sequence ids (32-bit integers), pointers to sequence ids, and marks of rows whose result is
-    wanted (bytes)."""
+    wanted (bytes). Where `vectors` (32-bit floats) stand for the tokens, `token` is 0."""
 
     token: int
     position: int
     num_ids: int
     ids: int
     wanted: int
+    vectors: int = 0

@@ -9,6 +9,12 @@ Capability = Literal["structural_tags"]
 own dialect among free text, not only plain JSON."""
 
 
+Scoring = Literal["none", "cosine", "logit", "probability"]
+"""How a model compares a query and a document. "cosine": by the vectors that it makes of each. A
+reranker reads both as one text, and the result is a number: a "logit", whose sigmoid is the score,
+or the "probability" that the document answers the query."""
+
+
 class EngineLimits(Struct, frozen=True, kw_only=True):
     """What the engine can take.
 
@@ -16,7 +22,8 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     that may wait beside the `max_num_seqs` that run. `num_kv_tokens` is 0 when the engine does
     not report it. `max_embedding_len` is the longest text, in tokens, that becomes a vector of
     `embedding_width` numbers; both are 0 for an engine without embeddings. `can_generate` is
-    false for a model that only makes embeddings.
+    false for a model that only makes embeddings. A reranker has an `embedding_width` of 0, and
+    `max_embedding_len` is its longest query and document together.
     """
 
     max_model_len: int
@@ -27,6 +34,12 @@ class EngineLimits(Struct, frozen=True, kw_only=True):
     max_embedding_len: int = 0
     embedding_width: int = 0
     can_generate: bool = True
+    scoring: Scoring = "none"
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the model reads a query and a document as one text, and makes no embeddings."""
+        return self.scoring in ("logit", "probability")
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

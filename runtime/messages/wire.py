@@ -87,7 +87,8 @@ class Loosened(Struct, frozen=True, tag=True, array_like=True):
 
 class Embedded(Struct, frozen=True, tag=True, array_like=True):
     """Engine to gateway: the next vectors of an `Embed`, in the order of its inputs. Each is
-    `embedding_width` little-endian numbers of 32 bits, of length 1 (L2)."""
+    `embedding_width` little-endian numbers of 32 bits, of length 1 (L2), or one such number for a
+    model that ranks."""
 
     request_id: str
     vectors: list[bytes]

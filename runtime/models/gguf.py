@@ -65,6 +65,10 @@ class TensorInfo(Struct, frozen=True):
     num_bytes: int
 
 
+_RANK = 4
+"""LLAMA_POOLING_TYPE_RANK of llama.h."""
+
+
 class GGUFFile(Struct, frozen=True):
     """A checked header. Arrays of numbers are `array.array`, those of strings are lists.
 
@@ -119,6 +123,18 @@ class GGUFFile(Struct, frozen=True):
         """The context that the model was trained with, in tokens; 0 where the file does not say."""
         architecture = self.text("general.architecture")
         return max(0, self.number(f"{architecture}.context_length") or 0)
+
+    @property
+    def pooling_type(self) -> int:
+        """How the vectors of tokens become one: LLAMA_POOLING_TYPE_* of llama.h; 0 where the file
+        does not say, as those of models that generate do not."""
+        architecture = self.text("general.architecture")
+        return self.number(f"{architecture}.pooling_type") or 0
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the model is a reranker: it scores a query and a document together."""
+        return self.pooling_type == _RANK
 
     def _wrong_type(self, key: str, wanted: str) -> NoReturn:
         raise ModelFileError(f"{self.path}: `{key}` is not {wanted}.")

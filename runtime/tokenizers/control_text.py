@@ -25,8 +25,16 @@ _JSON_BLANKS = r"(?: |\\[nrt])*"
 _DIGIT = re.compile("[0-9]")
 
 
+class Around(Struct, frozen=True):
+    """The token ids that `add_special` puts before and after a text."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
 class ControlTexts:
-    """The texts of a tokenizer's control tokens. Making it takes milliseconds."""
+    """The texts of a tokenizer's control tokens. Making it takes milliseconds. `around` is what
+    `add_special` adds."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -37,7 +45,7 @@ class ControlTexts:
         self._in_json = edges.json_patterns(tokenizer.control_tokens)
         self._spelled: dict[str, list[int]] = {}
         self._line = tokenizer.encode(_LINE, add_special=False, parse_special=False)
-        self._prefix, self._suffix = _tokens_around(tokenizer)
+        self.around = _tokens_around(tokenizer)
 
     def may_be_in(self, value: Any) -> bool:
         """Whether `replaced` may find something in a string in a value of JSON's types. False is
@@ -86,7 +94,7 @@ class ControlTexts:
         `add_special` is as in `Tokenizer.encode`.
         """
         encode = self._tokenizer.encode
-        token_ids = list(self._prefix) if add_special else []
+        token_ids = list(self.around.before) if add_special else []
         token_ids += encode(pieces[0], add_special=False, parse_special=True)
         for index, piece in enumerate(pieces[1:]):
             if index & 1:
@@ -94,7 +102,7 @@ class ControlTexts:
             else:
                 token_ids += self._spell(piece)
         if add_special:
-            token_ids += self._suffix
+            token_ids += self.around.after
         return token_ids
 
     def _spell(self, text: str) -> list[int]:
@@ -190,10 +198,10 @@ def _in_json(text: str) -> str:
         return text
 
 
-def _tokens_around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def _tokens_around(tokenizer: Tokenizer) -> Around:
     """What `add_special` puts before and after a text."""
     text = tokenizer.encode(_LINE, add_special=False, parse_special=False)
     whole = tokenizer.encode(_LINE, add_special=True, parse_special=False)
     starts = range(len(whole) - len(text) + 1)
     start = next((each for each in starts if whole[each : each + len(text)] == text), 0)
-    return whole[:start], whole[start + len(text) :]
+    return Around(tuple(whole[:start]), tuple(whole[start + len(text) :]))

@@ -163,8 +163,8 @@ def _check(token_ids: list[int], where: str, embedder: Embedder) -> None:
         raise InvalidRequest(f"`{where}` has no tokens.", param=where)
     if len(token_ids) > embedder.max_tokens:
         raise ContextLengthExceeded(
-            f"`{where}` has {len(token_ids)} tokens; a vector is made of {embedder.max_tokens} at"
-            " most.",
+            f"`{where}` has {len(token_ids)} tokens; the model reads {embedder.max_tokens} of a"
+            " text.",
             param=where,
         )
     if not all(0 <= token < embedder.vocab_size for token in token_ids):

@@ -126,7 +126,7 @@ def running_server(
     settings: Settings,
     *,
     wait_until_ready: bool = True,
-    model_path: str = "",
+    model_path: str | Mapping[str, str] = "",
     source: SettingsSource | None = None,
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunningServer]:

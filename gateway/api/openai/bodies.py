@@ -13,6 +13,12 @@ from gateway.api.openai.protocol.requests import (
     decode_chat_completion,
     decode_completion,
 )
+from gateway.api.openai.ranking.protocol import (
+    RerankRequest,
+    ScoreRequest,
+    decode_rerank,
+    decode_score,
+)
 from gateway.api.openai.responses.protocol import (
     ITEMS,
     ResponseRequest,
@@ -26,6 +32,8 @@ KINDS: Mapping[str, type[Struct]] = {
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponseRequest,
     "/v1/embeddings": EmbeddingRequest,
+    "/v1/rerank": RerankRequest,
+    "/v1/score": ScoreRequest,
 }
 """The bodies by the paths of their endpoints."""
 
@@ -47,8 +55,19 @@ EMBEDDING_FIELDS = UndeclaredFields(
     neutral={"add_special_tokens": (True,)},
     weighty=("messages", "prompt", "instructions", "suffix", "chat_template_kwargs"),
 )
+_OTHER_TEXTS = ("input", "messages", "prompt", "instructions", "suffix", "chat_template_kwargs")
+RERANK_FIELDS = UndeclaredFields(
+    RerankRequest,
+    KINDS,
+    weighty=(*_OTHER_TEXTS, "top_k", "dimensions", "text_1", "text_2", "queries"),
+)
+SCORE_FIELDS = UndeclaredFields(
+    ScoreRequest, KINDS, weighty=(*_OTHER_TEXTS, "dimensions", "query", "top_n", "top_k")
+)
 
 CHAT_BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, CHAT_FIELDS.settle)
 COMPLETION_BODY = JSONBody(CompletionRequest, decode_completion, COMPLETION_FIELDS.settle)
 RESPONSE_BODY = JSONBody(ResponseRequest, decode_response_request, RESPONSE_FIELDS.settle)
 EMBEDDING_BODY = JSONBody(EmbeddingRequest, decode_embedding, EMBEDDING_FIELDS.settle)
+RERANK_BODY = JSONBody(RerankRequest, decode_rerank, RERANK_FIELDS.settle)
+SCORE_BODY = JSONBody(ScoreRequest, decode_score, SCORE_FIELDS.settle)

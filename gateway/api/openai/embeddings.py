@@ -16,7 +16,14 @@ from gateway.api.openai.protocol.embedding import (
     EmbeddingUsage,
     Inputs,
 )
-from gateway.api.openai.translate.embedding import check_tokens, encoded, given_inputs, input_place
+from gateway.api.openai.translate.embedding import (
+    check_tokens,
+    encoded,
+    given_inputs,
+    input_place,
+    text_role,
+    with_prompt,
+)
 from gateway.bounds.body_memory import give_back
 from gateway.bounds.work_pool import Work
 from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
@@ -28,6 +35,7 @@ from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
+from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
 from runtime.messages.embedding import EmbeddingRequest as EngineRequest
@@ -53,6 +61,7 @@ async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGI
     context.gpus.check_memory()
     limits = model.engine.check_embeddings()
     _check_adapter(model)
+    inputs = _prompted(request, data, inputs, model)
     await _check_dimensions(data, model, limits.embedding_width)
     token_lists = await while_connected(
         request, _token_lists(data, inputs, model, limits, work_for(request))
@@ -138,6 +147,21 @@ async def _token_lists(
     most, vocab_size = limits.max_embedding_len, model.tokenizer.vocab_size
     await work(check_tokens, data, token_lists, most=most, vocab_size=vocab_size)
     return token_lists
+
+
+def _prompted(
+    request: AnyRequest, data: EmbeddingRequest, inputs: Inputs, model: ServedModel
+) -> Inputs:
+    """The texts with the model's prompt before each, if the client has said what they are for."""
+    if not data.input_type:
+        return inputs
+    role = text_role(data.input_type)
+    prompts = model.text_prompts
+    if not prompts.by_role:
+        name = RequestRecord.of(request.scope).param_names.get("input_type", "input_type")
+        note_ignored(request.scope, {name: "this model is known to want nothing before texts"})
+    prompt = prompts.of(role)
+    return with_prompt(prompt, inputs) if prompt else inputs
 
 
 def _check_adapter(model: ServedModel) -> None:

@@ -7,6 +7,7 @@ from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
+from runtime.engines.llama_cpp.embedding.results import find_scoring
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
@@ -87,6 +88,7 @@ class LlamaCppEngine:
             num_kv_tokens=self._model.num_cells,
             max_embedding_len=self.embedder.max_tokens,
             embedding_width=self.embedder.width,
+            scoring=find_scoring(self._weights),
         )
         self.info = self._weights.describe()
         self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))

@@ -21,6 +21,6 @@ def create(
     announce("weights")
     weights = load_weights(config, model_path, partial(announce, "weights"))
     announce("warm_up")
-    if weights.is_causal:
+    if weights.is_causal and not weights.ranks:
         return LlamaCppEngine(config, model_path, tokenizer, weights)
     return EncoderEngine(config, weights)

@@ -24,8 +24,8 @@ then are in memory of the process's own, and the file may still be in the kernel
 class LlamaWeights:
     """A loaded model. Not thread-safe. Contexts are closed before it.
 
-    `memory_left` is what may be used beside the weights, in bytes. `on_progress` is told the share
-    that has been read, 0 to 1.
+    `memory_left` is what may be used beside the weights, in bytes. `file` is the file's header,
+    with its `pooling_type` and `ranks`. `on_progress` is told the share that has been read, 0 to 1.
     Raises ModelFileError when llama.cpp cannot load the file.
     """
 
@@ -43,6 +43,9 @@ class LlamaWeights:
         available = memory_allowed().available
         self.model = _load(library, config, file, available, on_progress)
         self.shape = self.library.shape(self.model)
+        self.file = file
+        self.pooling_type = file.pooling_type
+        self.ranks = file.ranks
         # read before, because pages of a mapped file count as available and are needed all the time
         self.memory_left = max(0, available - self._bytes_in_memory())
 

@@ -269,4 +269,5 @@ def _limits(config: EngineConfig, tokenizer: Tokenizer) -> EngineLimits:
         num_kv_tokens=length * config.max_num_seqs,
         max_embedding_len=min(length, MAX_EMBEDDING_TOKENS),
         embedding_width=WIDTH,
+        scoring="cosine",
     )

@@ -19,6 +19,9 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+RANKING_TEMPLATE = (
+    "<|im_start|>user\n<Query>: {query}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n"
+)
 _TEXT = (
     "the quick brown fox jumps over the lazy dog and then the other dogs jump over the fox too . "
     "there is nothing here that anyone would want to read ; the words only give the vocabulary "
@@ -42,30 +45,43 @@ def write_tiny_model(
     window: int = 0,
     more_control_tokens: Sequence[str] = (),
     token_keys: Mapping[str, str] | None = None,
+    architecture: str = "llama",
+    ranks: bool = False,
 ) -> Path:
     """Write a model of random F32 weights, about 0.7 MB, and return its path.
 
     The vocabulary is byte-level BPE: 256 bytes, at most `n_vocab_extra` merged tokens, one that
     is not merged, five special ones and those of `more_control_tokens`; `token_keys` gives texts of
     tokens whose ids stand under keys such as "fim_pre_token_id". `context` is the training context
-    in tokens. The architecture is llama's, or, with a `window` in tokens, gemma2's: every other
-    layer sees that far back. It then has as many layers as gemma2's smallest model, by which
-    ik_llama.cpp knows it.
+    in tokens. With a `window` in tokens the architecture is gemma2's: every other layer sees that
+    far back. It then has as many layers as gemma2's smallest model, by which ik_llama.cpp knows it.
+    The architecture "qwen3" is that of rerankers too: a model that `ranks` has RANKING_TEMPLATE,
+    and its labels are the first two tokens.
     """
     merges = _train_merges(n_vocab_extra)
-    writer = gguf.GGUFWriter(path, "gemma2" if window else "llama")
+    writer = gguf.GGUFWriter(path, "gemma2" if window else architecture)
     num_layers = NUM_GEMMA_LAYERS if window else NUM_LAYERS
     _add_shape(writer, context, num_layers)
     if window:
         writer.add_sliding_window(window)
         writer.add_attn_logit_softcapping(50.0)
         writer.add_final_logit_softcapping(30.0)
+    if window or architecture == "qwen3":
         writer.add_key_length(WIDTH // NUM_HEADS)
         writer.add_value_length(WIDTH // NUM_HEADS)
+    if ranks:
+        _add_labels(writer, architecture)
     num_tokens = _add_vocabulary(writer, merges, pre, more_control_tokens, token_keys or {})
     for name, weights in _weights(np.random.default_rng(seed), num_tokens, num_layers):
         if not (window and name == "output.weight"):  # gemma's is the embedding
             writer.add_tensor(name, weights)
+        if ranks and name == "output.weight":
+            writer.add_tensor("cls.output.weight", weights[:2].copy())
+    if architecture == "qwen3":
+        for layer in range(num_layers):
+            for part in ("attn_q_norm", "attn_k_norm"):
+                ones = np.ones(WIDTH // NUM_HEADS, dtype=np.float32)
+                writer.add_tensor(f"blk.{layer}.{part}.weight", ones)
     if window:
         for layer in range(num_layers):
             for part in ("post_attention_norm", "post_ffw_norm"):
@@ -80,6 +96,12 @@ def write_out(writer: gguf.GGUFWriter) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_labels(writer: gguf.GGUFWriter, architecture: str) -> None:
+    writer.add_uint32(f"{architecture}.pooling_type", 4)
+    writer.add_array(f"{architecture}.classifier.output_labels", ["yes", "no"])
+    writer.add_string("tokenizer.chat_template.rerank", RANKING_TEMPLATE)
 
 
 def _add_shape(writer: gguf.GGUFWriter, context: int, num_layers: int) -> None:

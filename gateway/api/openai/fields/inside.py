@@ -23,6 +23,7 @@ from gateway.api.openai.protocol.messages import (
     UserMessage,
 )
 from gateway.api.openai.protocol.tools import FunctionDefinition, Tool
+from gateway.api.openai.ranking.protocol import TextDocument
 from gateway.api.openai.responses.protocol import (
     InputFunctionCall,
     InputFunctionOutput,
@@ -91,7 +92,7 @@ INSIDE: Mapping[type[Struct], Mapping[str, Fate]] = {
         (AssistantMessage,),
         {**MEDIA, "continue_final_message": _CONTINUES, "annotations": Repeated()},
     ),
-    **_all((TextPart, RefusalPart, ToolResultBlock, InputText, Refusal), MEDIA),
+    **_all((TextPart, RefusalPart, ToolResultBlock, InputText, Refusal, TextDocument), MEDIA),
     OutputText: {**MEDIA, "annotations": Repeated(), "logprobs": Repeated()},
     ToolCall: {"index": Repeated()},
     FunctionCall: {"parsed_arguments": Repeated()},

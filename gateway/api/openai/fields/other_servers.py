@@ -47,6 +47,8 @@ ALIASES: Mapping[str, Alias] = {
     "extra_key": Alias(("cache_salt",), ("",)),
     "prompt_cache_isolation_key": Alias(("cache_salt",), ("",)),
     "output_dimension": Alias(("dimensions",)),
+    **dict.fromkeys(("task", "task_type", "prompt_name"), Alias(("input_type",), ("",))),
+    "max_doc_length": Alias(("max_tokens_per_doc",)),
 }
 """Names for what is here under another name."""
 
@@ -128,9 +130,9 @@ REFUSED: Mapping[str, Refused] = {
         """
         end_id pad_id max_length max_length_total chat_template custom_chat_template
         instruction_template character mode template tool_prompt prompt_template input_type
-        prompt_name late_chunking output_dtype embedding_types prompt_truncate_len
+        late_chunking output_dtype embedding_types prompt_truncate_len
         prompt_truncate_length context_overflow_policy guided_whitespace_pattern
-        whitespace_pattern response_schema task task_type
+        whitespace_pattern response_schema
         """,
     ),
     **_same(

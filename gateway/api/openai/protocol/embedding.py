@@ -19,13 +19,16 @@ Inputs = list[str] | list[list[int]]
 
 class EmbeddingRequest(WorkRequest, kw_only=True):
     """The body of POST /v1/embeddings. `input` is a text, several, token ids, or several lists of
-    them. `dimensions` shortens the vectors of models that were trained for that."""
+    them. `dimensions` shortens the vectors of models that were trained for that. `input_type` says
+    what the texts are for, such as "query" or "document": the model's prompt for that is put before
+    each text. Without it nothing is."""
 
     input: str | list[str | int | list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate_prompt_tokens: Unsupported = None
     normalize: bool | None = None
+    input_type: str | None = None
 
 
 class Embedding(Struct, frozen=True):

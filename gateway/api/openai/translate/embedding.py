@@ -14,6 +14,8 @@ from gateway.api.openai.protocol.embedding import (
     Inputs,
 )
 from gateway.api.openai.translate.unsupported import refuse_parameter
+from gateway.models.prompts import ROLES
+from gateway.settings.schema import TextRole
 from runtime.errors import ContextLengthExceeded, InvalidRequest
 
 
@@ -36,6 +38,29 @@ def given_inputs(data: EmbeddingRequest) -> Inputs:
             where = input_place(data, index)
             raise InvalidRequest(f"`{where}` is empty: there is nothing to embed.", param=where)
     return inputs
+
+
+def text_role(input_type: str) -> TextRole:
+    """What an `input_type` says that texts are for. Raises InvalidRequest for one that no API
+    has."""
+    role = ROLES.get(input_type.lower())
+    if role is None:
+        known = ", ".join(f'"{name}"' for name in sorted(set(ROLES.values())))
+        raise InvalidRequest(f"`input_type` is one of {known}.", param="input_type")
+    return role
+
+
+def with_prompt(prompt: str, inputs: Inputs) -> list[str]:
+    """The texts with a prompt before each. Raises InvalidRequest for token ids, which have no place
+    for one."""
+    texts = [item for item in inputs if isinstance(item, str)]
+    if len(texts) < len(inputs):
+        raise InvalidRequest(
+            "`input_type` puts a prompt before texts, and `input` has token ids: send texts, or put"
+            " the prompt's tokens before them and leave `input_type` out.",
+            param="input_type",
+        )
+    return [prompt + text for text in texts]
 
 
 def input_place(data: EmbeddingRequest, index: int) -> str:

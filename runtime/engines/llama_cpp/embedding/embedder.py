@@ -1,4 +1,5 @@
-"""Embeddings: a second llama.cpp context over the same weights, with no more memory than it needs.
+"""Embeddings and rerankers' scores: a llama.cpp context with no more memory than it needs, for a
+model that generates a second one over the same weights.
 
 The first embedding request creates the context, so other workloads do not pay for it. A generative
 model reads a text in pieces, sized so that streams are not delayed. An encoder reads a text in one
@@ -7,22 +8,24 @@ piece, because its tokens attend in both directions.
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import MAX_EMBEDDING_TOKENS, EmbeddingKey
-from runtime.engines.llama_cpp.embedding.pooling import Pool, find_pooling
+from runtime.engines.llama_cpp.embedding.results import Result, Score, Vector
+from runtime.engines.llama_cpp.embedding.segments import find_segment_inputs
 from runtime.engines.llama_cpp.weights import LlamaWeights
 from runtime.errors import EngineError
-from runtime.llama_library.results import Floats32, floats_at
 from runtime.llama_library.token_batch import TokenBatch
 from runtime.llama_library.values import ContextOptions, FlashAttention
 
 MAX_INPUTS = 16
 """Texts in one batch."""
+
+_SPARE_SLOT = MAX_INPUTS
+"""The sequence of a token that only makes a batch longer."""
 
 MAX_ROWS = 128
 """Tokens that a generative model computes at once. llama.cpp keeps a row of logits for each,
@@ -44,11 +47,13 @@ CELL_MULTIPLE = 256
 class _Input:
     """A text that is being read."""
 
-    def __init__(self, key: EmbeddingKey, token_ids: Sequence[int], slot: int, pool: Pool) -> None:
+    def __init__(
+        self, key: EmbeddingKey, token_ids: Sequence[int], slot: int, result: Result
+    ) -> None:
         self.key = key
         self.token_ids = token_ids
         self.slot = slot
-        self.pool = pool
+        self.result = result
         self.num_read = 0
 
     @property
@@ -57,16 +62,15 @@ class _Input:
 
 
 class _Piece(Struct, frozen=True):
-    """A run of tokens of one text, whose vectors are the rows `first_row` to `end_row`."""
+    """A run of tokens of one text, which are these rows of the batch."""
 
     input: _Input
-    first_row: int
-    end_row: int
+    rows: range
 
 
 class LlamaEmbedder:
-    """Implements `Embedder` on llama.cpp. `max_model_len` is the longest text in tokens, at most
-    `MAX_EMBEDDING_TOKENS`."""
+    """Implements `Embedder` on llama.cpp: vectors, or the scores of a reranker. `max_model_len` is
+    the longest text in tokens, at most `MAX_EMBEDDING_TOKENS`."""
 
     def __init__(self, config: EngineConfig, weights: LlamaWeights, max_model_len: int) -> None:
         self._weights = weights
@@ -79,7 +83,8 @@ class LlamaEmbedder:
         is_whole = not weights.is_causal
         self._max_rows = self._num_cells if is_whole else min(MAX_ROWS, self._num_cells)
         self._is_whole = is_whole
-        self._pooling_type = weights.metadata(f"{weights.architecture}.pooling_type")
+        self._wrong_rows = self._library.traits.wrong_rows
+        self._new_result: Callable[[LlamaWeights], Result] = Score if weights.ranks else Vector
         self._inputs: dict[EmbeddingKey, _Input] = {}
         self._slots = list(range(MAX_INPUTS))
         self._token_seconds = 0.0
@@ -88,18 +93,24 @@ class LlamaEmbedder:
         self._context = 0
 
     def open(self) -> None:
-        self._pooling = find_pooling(self._pooling_type)
         if not self._context:
             self._context = self._create_context()
             self._closing.callback(self._library.free_context, self._context)
-            self._batch = TokenBatch(self._library, max_tokens=self._max_rows, max_ids=1)
+            self._segments = find_segment_inputs(self._weights.file)
+            self._batch = TokenBatch(
+                self._library,
+                max_tokens=self._max_rows,
+                max_ids=1,
+                width=0 if self._segments is None else self._segments.width,
+            )
 
     def can_add(self, num_tokens: int) -> bool:
         used = sum(len(each.token_ids) for each in self._inputs.values())
         return bool(self._slots) and used + num_tokens <= self._num_cells
 
     def add(self, key: EmbeddingKey, token_ids: Sequence[int]) -> None:
-        self._inputs[key] = _Input(key, token_ids, self._slots.pop(), Pool(self._pooling))
+        result = self._new_result(self._weights)
+        self._inputs[key] = _Input(key, token_ids, self._slots.pop(), result)
 
     def remove(self, key: EmbeddingKey) -> None:
         removed = self._inputs.pop(key, None)
@@ -150,27 +161,27 @@ class LlamaEmbedder:
                 break
             first_row = self._batch.num_tokens
             self._put(each, num_tokens)
-            pieces.append(_Piece(each, first_row, first_row + num_tokens))
+            pieces.append(_Piece(each, range(first_row, first_row + num_tokens)))
+        if self._is_whole and pieces and self._batch.num_tokens == self._wrong_rows:
+            self._batch.put((0,), 0, (_SPARE_SLOT,), wanted=True)
         return pieces
 
     def _put(self, each: _Input, num_tokens: int) -> None:
+        if self._segments is not None:
+            self._batch.put_vectors(self._segments.vectors(each.token_ids), each.slot)
+            return
         token_ids = each.token_ids[each.num_read : each.num_read + num_tokens]
         self._batch.put(token_ids, each.num_read, (each.slot,), wanted=True)
 
     def _read(self, piece: _Piece) -> tuple[EmbeddingKey, bytes] | None:
-        """Pool a piece's rows. Returns the vector if they were the last rows of the text."""
+        """Take a piece's part of the result. Returns the result if it was the last piece."""
         each = piece.input
-        each.pool.push(np.stack([self._row(row) for row in range(piece.first_row, piece.end_row)]))
-        each.num_read += piece.end_row - piece.first_row
+        each.result.push(self._context, each.slot, piece.rows)
+        each.num_read += len(piece.rows)
         if each.num_left:
             return None
         self.remove(each.key)
-        return each.key, each.pool.vector()
-
-    def _row(self, row: int) -> Floats32:
-        address = self._library.embedding(self._context, row)
-        assert address, "no vector was asked for in this row: this is a bug"
-        return floats_at(address, self.width)
+        return each.key, each.result.data()
 
     def _learn(self, num_tokens: int, seconds: float) -> None:
         self._num_tokens += num_tokens
@@ -183,15 +194,16 @@ class LlamaEmbedder:
             num_cells=self._num_cells,
             max_batch=self._max_rows,
             max_rows=self._max_rows,
-            max_sequences=MAX_INPUTS,
+            max_sequences=MAX_INPUTS + 1,
             num_threads=self._weights.num_threads,
             flash_attention=self._flash_attention(),
             embeddings=True,
+            ranks=self._weights.ranks,
         )
         context = self._library.new_context(self._weights.model, options)
         if not context:
             raise EngineError(
-                f"llama.cpp cannot set up embeddings of {self.max_tokens} tokens: lower"
+                f"llama.cpp cannot set up texts of {self.max_tokens} tokens: lower"
                 f" engine.max_model_len. {self._library.last_messages()}"
             )
         return context

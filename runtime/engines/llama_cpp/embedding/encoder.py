@@ -1,4 +1,4 @@
-"""The engine of a model that cannot generate: an encoder, made for embeddings."""
+"""The engine of a model that cannot generate: it is made for embeddings, or to rank documents."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -7,25 +7,28 @@ from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.pooling import find_pooling
+from runtime.engines.llama_cpp.embedding.results import find_scoring
 from runtime.engines.llama_cpp.weights import LlamaWeights
-from runtime.errors import InvalidRequest, SetupError
 from runtime.messages.engine import Capability, EngineLimits, EngineUsage
 from runtime.messages.request import Request
+from runtime.messages.tasks import cannot_generate
 
 
 class EncoderEngine:
     """Implements `Engine`; every request but those for its embedder is refused.
 
-    Raises SetupError for an encoder that does not make embeddings, such as one that ranks.
+    Raises SetupError for a model that makes neither embeddings nor the scores of a reranker.
     """
 
     def __init__(self, config: EngineConfig, weights: LlamaWeights) -> None:
         self._weights = weights
         trained = weights.shape.context
         wanted = trained if config.max_model_len == "auto" else config.max_model_len
+        scoring = find_scoring(weights)
+        if not weights.ranks:
+            find_pooling(weights.pooling_type)
         self.embedder = LlamaEmbedder(config, weights, min(wanted, trained))
-        _check(weights)
-        self.embedder.open()  # an encoder serves only embeddings
+        self.embedder.open()  # nothing else is served
         self.capabilities: frozenset[Capability] = frozenset()
         self.limits = EngineLimits(
             max_model_len=self.embedder.max_tokens,
@@ -34,8 +37,9 @@ class EncoderEngine:
             max_num_batched_tokens=config.max_num_batched_tokens,
             num_kv_tokens=0,
             max_embedding_len=self.embedder.max_tokens,
-            embedding_width=self.embedder.width,
+            embedding_width=0 if weights.ranks else self.embedder.width,
             can_generate=False,
+            scoring=scoring,
         )
         self.info = weights.describe()
 
@@ -44,11 +48,7 @@ class EncoderEngine:
         return 0
 
     def prepare(self, request: Request) -> NoReturn:
-        raise InvalidRequest(
-            "This model makes embeddings and does nothing else. Use /v1/embeddings.",
-            param="model",
-            code="unsupported_value",
-        )
+        raise cannot_generate(self.limits)
 
     def can_add(self, request: Request) -> bool:
         return True  # `add` refuses it
@@ -77,10 +77,3 @@ class EncoderEngine:
     def close(self) -> None:
         self.embedder.close()
         self._weights.close()
-
-
-def _check(weights: LlamaWeights) -> None:
-    try:
-        find_pooling(weights.metadata(f"{weights.architecture}.pooling_type"))
-    except InvalidRequest as error:
-        raise SetupError(str(error)) from error

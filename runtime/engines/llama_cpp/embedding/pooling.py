@@ -9,28 +9,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InvalidRequest
+from runtime.errors import SetupError
 from runtime.llama_library.results import Floats32
 
 Pooling = Literal["mean", "cls", "last"]
 
-_BY_NUMBER: dict[str, Pooling] = {"": "mean", "0": "mean", "1": "mean", "2": "cls", "3": "last"}
-"""By the number in a model file's `pooling_type` (llama.h, LLAMA_POOLING_TYPE_*). A file without
-`pooling_type`, or with none, is of a model not made for embeddings; its tokens' mean is used."""
+_BY_NUMBER: dict[int, Pooling] = {0: "mean", 1: "mean", 2: "cls", 3: "last"}
+"""By the number in a model file's `pooling_type` (llama.h, LLAMA_POOLING_TYPE_*). A file with 0, or
+without `pooling_type`, is of a model not made for embeddings; its tokens' mean is used."""
 
 
-def find_pooling(number: str) -> Pooling:
-    """The pooling that a model file asks for.
-
-    Raises InvalidRequest for a model that ranks pairs of texts.
-    """
+def find_pooling(number: int) -> Pooling:
+    """The pooling that a model file asks for. Raises SetupError for a kind that is not known."""
     pooling = _BY_NUMBER.get(number)
     if pooling is None:
-        raise InvalidRequest(
+        raise SetupError(
             "This model does not make embeddings: its file asks for another kind of output"
-            f" (pooling_type {number}), such as a rank.",
-            param="model",
-            code="unsupported_value",
+            f" (pooling_type {number}).",
         )
     return pooling
 

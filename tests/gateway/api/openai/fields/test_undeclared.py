@@ -16,7 +16,9 @@ from gateway.api.openai.bodies import (
     COMPLETION_FIELDS,
     EMBEDDING_FIELDS,
     KINDS,
+    RERANK_FIELDS,
     RESPONSE_FIELDS,
+    SCORE_FIELDS,
 )
 from gateway.api.openai.fields.fates import Alias, Fate, Hint, Refused, Spread
 from gateway.api.openai.fields.other_servers import ALIASES, HINTS, OTHER_SERVERS, REFUSED
@@ -24,7 +26,7 @@ from gateway.api.openai.fields.spreads import SPREADS
 from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.http.decoding import Settled
 from runtime.errors import InvalidRequest
-from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RERANK, RESPONSES, SCORE, TEXT
 from tests.kit.root import ROOT
 
 FIELDS: Mapping[str, tuple[UndeclaredFields[Any], type[Struct], Mapping[str, Any]]] = {
@@ -32,6 +34,8 @@ FIELDS: Mapping[str, tuple[UndeclaredFields[Any], type[Struct], Mapping[str, Any
     TEXT: (COMPLETION_FIELDS, KINDS[TEXT], {"prompt": "hi"}),
     RESPONSES: (RESPONSE_FIELDS, KINDS[RESPONSES], {"input": "hi"}),
     EMBEDDINGS: (EMBEDDING_FIELDS, KINDS[EMBEDDINGS], {"input": "hi"}),
+    RERANK: (RERANK_FIELDS, KINDS[RERANK], {"query": "hi", "documents": ["ho"]}),
+    SCORE: (SCORE_FIELDS, KINDS[SCORE], {"text_1": "hi", "text_2": "ho"}),
 }
 ASKING: list[Any] = [True, False, 3, 0.25, "x", ["x"], {"x": 1}]
 SAMPLES: Mapping[str, tuple[Any, Any, Any]] = {
@@ -51,6 +55,8 @@ SAMPLES: Mapping[str, tuple[Any, Any, Any]] = {
     "truncate_prompt_tokens": (5, 6, "5"),
     "cache_salt": ("a", "b", 3),
     "dimensions": (5, 6, "5"),
+    "input_type": ("query", "document", 3),
+    "max_tokens_per_doc": (5, 6, "5"),
 }
 """For each field that has other names: two values, and one of a wrong type; None if every type is
 right."""
