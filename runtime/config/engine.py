@@ -65,6 +65,8 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def adapters(self) -> Sequence[str]:
         """The names of the adapters that the engine adds to the model."""
+        if self.name == "llama_cpp":
+            return list(self.llama_cpp.lora.adapters)
         return list(self.tensorrt_llm.lora.adapters) if self.name == "tensorrt_llm" else []
 
     @property

@@ -74,7 +74,8 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """How a context is set up; counts are in tokens, sequences and threads. The cache is one for
-    all sequences, and layers with windows have as many cells in it as the others."""
+    all sequences, and layers with windows have as many cells in it as the others. `adapts` says
+    that LoRA adapters may be used in it."""
 
     num_cells: int
     max_batch: int
@@ -84,6 +85,7 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     flash_attention: FlashAttention = "off"
     embeddings: bool = False
     kv_cache_type: KvCacheType = "f16"
+    adapts: bool = False
 
 
 class BatchArrays(Struct, frozen=True, kw_only=True):

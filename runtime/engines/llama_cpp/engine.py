@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from runtime.config.engine import EngineConfig
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import Feature, check_features, check_token_ids
+from runtime.engines.llama_cpp.adapters import LlamaAdapters
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
@@ -37,6 +38,8 @@ FEATURES: frozenset[Feature] = frozenset(
     )
 )
 
+_WITH_ADAPTERS: frozenset[Feature] = frozenset(("lora",))
+
 
 class LlamaCppEngine:
     """Implements `Engine` on llama.cpp. One step is one `llama_decode`.
@@ -57,7 +60,11 @@ class LlamaCppEngine:
         self._compiler = GrammarCompiler(tokenizer)
         self._grammars: dict[str, Future[Grammar]] = {}
         self._failed: list[FailedSequence] = []
-        self._model = LlamaModel(config, self._weights)
+        self._features = FEATURES | _WITH_ADAPTERS if config.llama_cpp.lora.is_used else FEATURES
+        self._adapters = LlamaAdapters(self._weights)
+        for name, adapter in config.llama_cpp.lora.files.items():
+            self._adapters.load(name, adapter)
+        self._model = LlamaModel(config, self._weights, self._adapters)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
         self._kv_cache = KVCache(
@@ -99,11 +106,12 @@ class LlamaCppEngine:
         token_ids = request.prompt_token_ids + request.output_token_ids
         # A request that can never fit passes here; `add` refuses it.
         return len(token_ids) >= self.limits.max_model_len or self._scheduler.can_add(
-            token_ids, request.cache_salt, shares=not scores_prompt(request)
+            token_ids, self._adapters.salt(request), shares=not scores_prompt(request)
         )
 
     def prepare(self, request: Request) -> Future[Grammar] | None:
-        check_features(request, FEATURES, "llama_cpp")
+        check_features(request, self._features, "llama_cpp")
+        self._adapters.check(request)
         wanted = request.sampling.structured_output
         if wanted is None:
             return None
@@ -111,7 +119,8 @@ class LlamaCppEngine:
         return future
 
     def add(self, request: Request) -> None:
-        check_features(request, FEATURES, "llama_cpp")
+        check_features(request, self._features, "llama_cpp")
+        self._adapters.check(request)
         check_token_ids(request, self._model.num_vocab)
         self._check(request)
         ends = end_token_ids(request, self._eog_token_ids)
@@ -122,7 +131,8 @@ class LlamaCppEngine:
             end_token_ids=ends,
         )
         steering = self._steering(request)
-        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, steering)
+        most, salt = self.limits.max_model_len, self._adapters.salt(request)
+        sequence = Sequence(request, sampler, most, ends, steering, salt)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
@@ -254,7 +264,10 @@ class LlamaCppEngine:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
         num_scored = sum(chunk.num_tokens for chunk in batch.chunks if chunk.scores)
-        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
+        num_decoding = batch.num_decoding
+        if batch.is_turn and not num_decoding and num_prompt_tokens > num_scored:
+            num_decoding, num_prompt_tokens = 1, num_prompt_tokens - 1  # for the weights are read
+        self._pace.observe(num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
 
 
 def _next_token(sequence: Sequence, logits: Floats) -> int:

@@ -41,6 +41,7 @@ def write_tiny_model(
     window: int = 0,
     more_control_tokens: Sequence[str] = (),
     token_keys: Mapping[str, str] | None = None,
+    changes: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a model of random F32 weights, about 0.7 MB, and return its path.
 
@@ -49,7 +50,7 @@ def write_tiny_model(
     tokens whose ids stand under keys such as "fim_pre_token_id". `context` is the training context
     in tokens. The architecture is llama's, or, with a `window` in tokens, gemma2's: every other
     layer sees that far back. It then has as many layers as gemma2's smallest model, by which
-    ik_llama.cpp knows it.
+    ik_llama.cpp knows it. `changes` are added to the weights of these names.
     """
     merges = _train_merges(n_vocab_extra)
     writer = gguf.GGUFWriter(path, "gemma2" if window else "llama")
@@ -63,6 +64,8 @@ def write_tiny_model(
         writer.add_value_length(WIDTH // NUM_HEADS)
     num_tokens = _add_vocabulary(writer, merges, pre, more_control_tokens, token_keys or {})
     for name, weights in _weights(np.random.default_rng(seed), num_tokens, num_layers):
+        if changes is not None and name in changes:
+            weights = (weights + changes[name]).astype(np.float32)
         if not (window and name == "output.weight"):  # gemma's is the embedding
             writer.add_tensor(name, weights)
     if window:
