@@ -37,6 +37,7 @@ from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.hardware.engine_checks import named_library_problem
+from runtime.models.adapters.lora_file import check_adapters
 from runtime.version import __version__
 
 _BACKLOG = 2048
@@ -106,6 +107,7 @@ def prepare_model(settings: Settings) -> tuple[Settings, str]:
     if settings.model.tokenizer:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
     model = ensure_model(settings)
+    check_adapters(settings.engine.adapter_files, str(model.path))
     return _named(settings, model.name), str(model.path)
 
 

@@ -1,5 +1,6 @@
 """Settings of the llama.cpp engine."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -24,14 +25,18 @@ class LlamaCppLoRAConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def files(self) -> dict[str, LoRAAdapter]:
-        """The adapters by name, each with its scale."""
-        given = self.adapters.items()
-        return {name: LoRAAdapter(path=a) if isinstance(a, str) else a for name, a in given}
+        """The adapters by name, each with its scale, and "~" in its path replaced."""
+        return {name: _adapter(each) for name, each in self.adapters.items()}
 
     @property
     def is_used(self) -> bool:
         """Whether there may be adapters."""
         return bool(self.adapters or self.folder)
+
+
+def _adapter(given: str | LoRAAdapter) -> LoRAAdapter:
+    path, scale = (given, 1.0) if isinstance(given, str) else (given.path, given.scale)
+    return LoRAAdapter(path=str(Path(path).expanduser()), scale=scale)
 
 
 class LlamaCppConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

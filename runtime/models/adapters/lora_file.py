@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from runtime.errors import ModelFileError
+from runtime.errors import ModelFileError, SetupError
 from runtime.models.gguf import GGUFFile, TensorInfo, read_gguf
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -33,6 +33,19 @@ def read_adapter(path: str, base: GGUFFile) -> GGUFFile:
         )
     _check_base(file, base)
     return file
+
+
+def check_adapters(paths: Mapping[str, str], model_path: str) -> None:
+    """Raises SetupError for the first of these adapters, by name, that does not fit the model."""
+    base = read_gguf(model_path) if paths else None
+    for name, path in paths.items():
+        if not name.strip():
+            raise SetupError(f"an adapter of {path} has no name; give it one")
+        assert base is not None, "there is an adapter"
+        try:
+            read_adapter(path, base)
+        except ModelFileError as error:
+            raise SetupError(f"the adapter {name!r}: {error}") from error
 
 
 def adapted_tensors(file: GGUFFile) -> dict[str, TensorInfo]:
