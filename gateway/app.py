@@ -32,6 +32,7 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.metrics import metrics_text
@@ -96,6 +97,8 @@ ROUTES = (
     start_drain,
     restart_engine,
     resume,
+    load_lora_adapter,
+    unload_lora_adapter,
 )
 
 EXPOSED_HEADERS = (

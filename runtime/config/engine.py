@@ -77,6 +77,11 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return {name: each.path for name, each in self.llama_cpp.lora.files.items()}
 
     @property
+    def adapter_folder(self) -> str:
+        """The folder from which adapters can be loaded while the engine serves; empty if not."""
+        return self.llama_cpp.lora.folder if self.name == "llama_cpp" else ""
+
+    @property
     def budget_obstacle(self) -> str:
         """The setting that drafts tokens, where the engine cannot end the reasoning of drafted
         tokens; empty if a reasoning budget can be kept."""

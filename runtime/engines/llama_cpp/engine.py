@@ -4,6 +4,7 @@ import time
 from concurrent.futures import Future
 
 from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LoRAAdapter
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.llama_cpp.adapters import LlamaAdapters
@@ -96,7 +97,7 @@ class LlamaCppEngine:
             embedding_width=self.embedder.width,
         )
         self.info = self._weights.describe()
-        self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))
+        self.capabilities = _capabilities(config)
 
     @property
     def num_running(self) -> int:
@@ -163,6 +164,15 @@ class LlamaCppEngine:
         outputs = self._sample(batch, rows)
         self._account(batch, time.perf_counter() - started)
         return outputs
+
+    def load_adapter(self, name: str, adapter: LoRAAdapter) -> None:
+        self.unload_adapter(name)
+        self._adapters.load(name, adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        users = [each for each in self._scheduler.sequences() if each.request.lora == name]
+        assert not users, "an adapter is unloaded when no sequence uses it: this is a bug"
+        self._adapters.unload(self._model.context, name)
 
     def take_usage(self) -> EngineUsage:
         usage = EngineUsage(
@@ -279,6 +289,12 @@ def _next_token(sequence: Sequence, logits: Floats) -> int:
         return sampler.sample(logits, steering.allowed)
     sampler.take(forced)
     return forced
+
+
+def _capabilities(config: EngineConfig) -> frozenset[Capability]:
+    if config.llama_cpp.lora.folder:
+        return frozenset(("structural_tags", "runtime_adapters"))
+    return frozenset(("structural_tags",))
 
 
 def _check_settings(config: EngineConfig) -> None:
