@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from litestar import post
-from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
 from gateway.admission.middleware import ADMIN
+from gateway.errors import PermissionDenied, UnknownAdapter
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, Context, CurrentContext
@@ -68,25 +68,19 @@ async def unload_lora_adapter(request: AnyRequest, context: CurrentContext) -> A
     data = await read_optional_json(request, UnloadAdapterRequest)
     base = context.models.base_of(data.lora_name)
     if base is None:
-        names = ", ".join(f"`{name}`" for name in context.models.adapter_names) or "none"
-        raise InvalidRequest(
-            f"There is no adapter `{data.lora_name}` here. Loaded are: {names}.",
-            param="lora_name",
-            code="model_not_found",
-        )
+        raise UnknownAdapter(data.lora_name, context.models.adapter_names)
     context.models.remove_adapter(data.lora_name)
     context.models.get(base).engine.unload_adapter(data.lora_name)
     return _state(AdapterState(data.lora_name, "unloaded"))
 
 
 def _folder(context: Context) -> Path:
-    """Raises a 404 where the settings allow no adapters to be loaded."""
+    """Raises PermissionDenied where the settings allow no adapters to be loaded."""
     folder = context.settings.engine.adapter_folder
     if not folder:
-        raise HTTPException(
-            status_code=404,
-            detail="This server loads no adapters while it runs. The setting"
-            " engine.llama_cpp.lora.folder, the folder that they may come from, allows it.",
+        raise PermissionDenied(
+            "This server loads no adapters while it runs. The setting engine.llama_cpp.lora.folder,"
+            " the folder that they may come from, allows it."
         )
     return Path(folder).expanduser().resolve()
 
