@@ -85,6 +85,8 @@ class EngineClient:
         self.stats = EngineStats()
         self.num_restarts = 0
         self.num_resumed = 0
+        self.on_state: Callable[[], None] = lambda: None
+        """Called after each change of the state."""
 
     @property
     def state_reason(self) -> str:
@@ -185,6 +187,7 @@ class EngineClient:
         self.num_resumed += len(self._in_flight)
         self._adapters.connected(send)
         self._go_on()
+        self.on_state()
 
     def receive(self, message: FromEngine) -> None:
         """Deliver a message of the engine about requests or about itself."""
@@ -224,13 +227,14 @@ class EngineClient:
         self._adapters.lost(reason)
         self.stats = EngineStats()
         self.num_restarts += state == "restarting"
-        if state == "failed":
+        if state in ("failed", "unloaded"):
             self._fail_waiting(reason)
             self._fail_all(EngineError(reason))
         else:
             self._find_guilty(working_on, reason)
         for in_flight in self._in_flight.values():
             in_flight.is_submitted = False
+        self.on_state()
 
     def _find_guilty(self, working_on: Collection[str] | None, reason: str) -> None:
         submitted = [key for key, entry in self._in_flight.items() if entry.is_submitted]

@@ -1,5 +1,6 @@
 """POST /v1/load_lora_adapter and /v1/unload_lora_adapter, as vLLM has them: for the operator."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from gateway.admission.middleware import ADMIN
 from gateway.errors import PermissionDenied, UnknownAdapter
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
-from gateway.http.context import AnyRequest, Context, CurrentContext
+from gateway.http.context import AnyRequest, CurrentContext, base_name
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
 from runtime.errors import InvalidRequest
@@ -21,11 +22,13 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 class LoadAdapterRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`lora_path` is a GGUF file in the folder that the settings name, `lora_name` the model's name
-    from now on. `scale` is the factor with which the adapter is added to the weights."""
+    from now on. `scale` is the factor with which the adapter is added to the weights of
+    `base_model_name`, or without it of the server's own model."""
 
     lora_name: Name
     lora_path: Annotated[str, Meta(min_length=1)]
     scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
+    base_model_name: str | None = None
 
 
 class UnloadAdapterRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,12 +51,18 @@ class AdapterState(Struct, frozen=True):
 )
 async def load_lora_adapter(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Load a LoRA adapter, which then is a model of its own until the server ends."""
-    folder = _folder(context)
     data = await read_optional_json(request, LoadAdapterRequest)
-    name, model = data.lora_name, context.model
+    name, base = data.lora_name, base_name(context, data.base_model_name)
     context.models.check_free(name)
-    await model.engine.load_adapter(name, _file(folder, data.lora_path), data.scale)
-    context.models.add_adapter(name, model.name)
+    lease = context.manager.hold(base)
+    try:
+        engine = lease.spec.engine
+        path = _file(_folder(engine.adapter_folder), data.lora_path)
+        await lease.loaded(time.monotonic() + engine.max_queue_seconds)
+        await lease.model.engine.load_adapter(name, path, data.scale)
+    finally:
+        lease.release()
+    context.models.add_adapter(name, base)
     return _state(AdapterState(name, "loaded"))
 
 
@@ -64,7 +73,6 @@ async def load_lora_adapter(request: AnyRequest, context: CurrentContext) -> ASG
 )
 async def unload_lora_adapter(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Take a LoRA adapter away from new requests, and free it when no request needs it."""
-    _folder(context)
     data = await read_optional_json(request, UnloadAdapterRequest)
     base = context.models.base_of(data.lora_name)
     if base is None:
@@ -74,9 +82,8 @@ async def unload_lora_adapter(request: AnyRequest, context: CurrentContext) -> A
     return _state(AdapterState(data.lora_name, "unloaded"))
 
 
-def _folder(context: Context) -> Path:
+def _folder(folder: str) -> Path:
     """Raises PermissionDenied where the settings allow no adapters to be loaded."""
-    folder = context.settings.engine.adapter_folder
     if not folder:
         raise PermissionDenied(
             "This server loads no adapters while it runs. The setting engine.llama_cpp.lora.folder,"

@@ -130,6 +130,7 @@ def test_a_scale_is_part_of_the_adapter(server):
         (LOAD, {"lora_path": "one.gguf"}, 400, "lora_name"),
         (LOAD, {"lora_name": "x", "lora_path": "one.gguf", "scale": 1e9}, 400, "scale"),
         (LOAD, {"lora_name": "x", "lora_path": "one.gguf", "load_inplace": True}, 400, None),
+        (LOAD, {"lora_name": "x", "lora_path": "one.gguf", "base_model_name": "y"}, 404, "model"),
         (UNLOAD, {"lora_name": "x"}, 404, "lora_name"),
         (UNLOAD, {"lora_name": MODEL}, 404, "lora_name"),
         (UNLOAD, {}, 400, "lora_name"),
@@ -156,7 +157,7 @@ def test_a_user_may_not(server, keys, path):
 def test_without_the_setting_there_is_nothing_to_load_with(folder, keys):
     auth = AuthSettings(keys_file=str(folder.parent / "keys.toml"), monitoring="open")
     with running_server(scripted_settings(auth=auth)) as server:
-        for path in (LOAD, UNLOAD):
-            refused = server.http.post(path, json={"lora_name": "x"}, headers=bearer(keys["boss"]))
-            assert refused.status_code == 403
-            assert "engine.llama_cpp.lora.folder" in refused.json()["error"]["message"]
+        body = {"lora_name": "x", "lora_path": "one.gguf"}
+        refused = server.http.post(LOAD, json=body, headers=bearer(keys["boss"]))
+        assert refused.status_code == 403
+        assert "engine.llama_cpp.lora.folder" in refused.json()["error"]["message"]
