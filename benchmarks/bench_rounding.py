@@ -24,6 +24,7 @@ from words import Words
 
 from runtime.config.engine import EngineConfig
 from runtime.config.llama_cpp import LlamaCppConfig
+from runtime.engines.llama_cpp.adapters import LlamaAdapters
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.sampling.sampler import MIN_TEMPERATURE, Sampler
@@ -85,7 +86,7 @@ class Probe:
 
     def __init__(self, path: str, config: EngineConfig, token_ids: list[int]) -> None:
         self._weights = load_weights(config, path)
-        self._model = LlamaModel(config, self._weights)
+        self._model = LlamaModel(config, self._weights, LlamaAdapters(self._weights))
         self._text = token_ids
         self._last = len(token_ids) - 1
 

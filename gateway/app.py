@@ -32,6 +32,7 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.loading import change_model, model_reports
@@ -106,6 +107,8 @@ ROUTES = (
     resume,
     model_reports,
     change_model,
+    load_lora_adapter,
+    unload_lora_adapter,
 )
 
 

@@ -94,6 +94,18 @@ class UnknownModel(InvalidRequest):
         )
 
 
+class UnknownAdapter(InvalidRequest):
+    """No adapter of this name is loaded."""
+
+    def __init__(self, name: str, loaded: list[str]) -> None:
+        names = ", ".join(f"`{each}`" for each in loaded) or "none"
+        super().__init__(
+            f"There is no adapter `{name}` here. Loaded are: {names}.",
+            param="lora_name",
+            code="model_not_found",
+        )
+
+
 class UnsupportedMediaType(InvalidRequest):
     """The `Content-Type` of the request is not JSON."""
 
@@ -219,6 +231,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (HTTPVersionNotSupported, 505, "invalid_request_error", "http_version_not_supported"),
     (UnknownModel, 404, "invalid_request_error", None),
+    (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
     (UnsupportedContentEncoding, 415, "invalid_request_error", None),

@@ -41,6 +41,7 @@ from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
 from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.hardware.engine_checks import named_library_problem
+from runtime.models.adapters.lora_file import check_adapters
 from runtime.version import __version__
 
 _BACKLOG = 2048
@@ -121,6 +122,8 @@ def prepare_model(settings: Settings) -> tuple[Settings, str]:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
     never = settings.models and settings.models[settings.model.served_name].load == "never"
     model = find_model(settings) if never else ensure_model(settings)
+    if model.is_present:
+        check_adapters(settings.engine.adapter_files, str(model.path))
     return _named(settings, model.name), str(model.path)
 
 

@@ -7,7 +7,7 @@ from gateway.errors import UnknownModel
 from gateway.models.served_model import (
     ServedModel,
 )
-from runtime.errors import SetupError
+from runtime.errors import InvalidRequest, SetupError
 
 
 class ModelRegistry:
@@ -84,6 +84,29 @@ class ModelRegistry:
     def base_of(self, name: str) -> str | None:
         """The base model of an adapter; None for all other names."""
         return self._adapters.get(name)
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """The names of all adapters."""
+        return list(self._adapters)
+
+    def check_free(self, name: str) -> None:
+        """Raises InvalidRequest for a name that a model, an adapter or an alias has."""
+        if name in self._models or name in self._adapters or name in self._aliases:
+            raise InvalidRequest(
+                f"There is a model `{name}` already. Choose another name, or unload it first.",
+                param="lora_name",
+            )
+
+    def add_adapter(self, name: str, base: str) -> None:
+        """From now on requests may name this adapter of the model `base`. Raises InvalidRequest for
+        a name that is taken."""
+        self.check_free(name)
+        self._adapters[name] = base
+
+    def remove_adapter(self, name: str) -> None:
+        """From now on no request may name this adapter."""
+        del self._adapters[name]
 
     def _may_use(self, name: str) -> bool:
         if self._allowed is None:

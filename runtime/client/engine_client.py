@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import structlog
 
+from runtime.client.adapters import Adapters
 from runtime.client.embedding_stream import EmbeddingStream
 from runtime.client.handle import EngineState
 from runtime.client.in_flight import EmbeddingInFlight, InFlight
@@ -31,6 +32,7 @@ from runtime.messages.structured_output import LeftOut
 from runtime.messages.tasks import cannot_generate, check_embeds, check_scores
 from runtime.messages.wire import (
     Abort,
+    AdapterAnswer,
     Embedded,
     FromEngine,
     Loosened,
@@ -63,6 +65,7 @@ class EngineClient:
         self.max_num_waiting_tokens = max_num_waiting_tokens
         self._num_waiting_tokens = 0
         self._in_flight: dict[str, InFlight | EmbeddingInFlight] = {}
+        self._adapters = Adapters(self._is_adapter_used)
         self._send: Callable[[ToEngine], None] | None = None
         self._rate = ServiceRate()
         self._suspects = Suspects()
@@ -158,6 +161,25 @@ class EngineClient:
         self._hand_over([request])
         return stream
 
+    async def load_adapter(self, name: str, path: str, scale: float = 1.0) -> None:
+        """Load a LoRA adapter, here and into all engines to come. Raises InvalidRequest when the
+        engine cannot, and EngineUnavailable."""
+        self._limits()
+        if "runtime_adapters" not in self.capabilities:
+            engine = self.info.engine if self.info else "engine"
+            raise InvalidRequest(
+                f"The engine `{engine}` loads no adapters while it serves.", param="lora_name"
+            )
+        await self._adapters.load(name, path, scale)
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter as soon as no request in flight needs it."""
+        self._adapters.unload(name)
+
+    def _is_adapter_used(self, name: str) -> bool:
+        entries = self._in_flight.values()
+        return any(isinstance(each, InFlight) and each.request.lora == name for each in entries)
+
     def starts(self, load: LoadState) -> None:
         """An engine starts, and this is what it waits for."""
         self.load = load
@@ -173,6 +195,7 @@ class EngineClient:
         self.num_tokens = 0
         self.last_step_time = time.monotonic()
         self.num_resumed += len(self._in_flight)
+        self._adapters.connected(send)
         self._go_on()
         self.on_state()
 
@@ -190,6 +213,8 @@ class EngineClient:
                 self._deliver_vectors(request_id, vectors)
             case RequestFailed():
                 self._refused(message)
+            case AdapterAnswer():
+                self._adapters.answered(message)
 
     def count_death(self, now: float) -> None:
         """Count the death of an engine process at time `now` (monotonic clock)."""
@@ -209,6 +234,7 @@ class EngineClient:
         """
         self._send = None
         self.state, self._reason, self.load = state, reason, None
+        self._adapters.lost(reason)
         self.stats = EngineStats()
         self.num_restarts += state == "restarting"
         if state in ("failed", "unloaded"):
@@ -360,6 +386,7 @@ class EngineClient:
         self._suspects = Suspects()
         self._num_waiting_tokens = 0
         self._rate.in_flight(0)
+        self._adapters.settle()
         for stream in streams.values():
             stream.fail(error)
 
@@ -373,6 +400,7 @@ class EngineClient:
         self._clear(request_id)
         if in_flight is not None:
             self._num_waiting_tokens -= in_flight.waiting_tokens
+            self._adapters.settle()
         self._rate.in_flight(len(self._in_flight))
         return in_flight
 

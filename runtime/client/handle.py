@@ -83,5 +83,13 @@ class EngineHandle(EngineProgress, Protocol):
         """Hands an embedding request to the engine. Raises what `submit` raises."""
         ...
 
+    async def load_adapter(self, name: str, path: str, scale: float = 1.0) -> None:
+        """Loads a LoRA adapter, also into engines to come. Raises InvalidRequest when the engine
+        cannot, and EngineUnavailable."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Frees a LoRA adapter as soon as no request in flight needs it. Its name must be known to
+        nobody any more."""
+
     def abort_all(self, error: LockgateError) -> None:
         """Gives up everything in flight; its readers get `error`."""

@@ -1,6 +1,6 @@
 """Settings of the runtime: frozen, and a key that nobody knows is refused with its path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -65,7 +65,21 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def adapters(self) -> Sequence[str]:
         """The names of the adapters that the engine adds to the model."""
+        if self.name == "llama_cpp":
+            return list(self.llama_cpp.lora.adapters)
         return list(self.tensorrt_llm.lora.adapters) if self.name == "tensorrt_llm" else []
+
+    @property
+    def adapter_files(self) -> Mapping[str, str]:
+        """The paths of adapters in GGUF files, by name; empty for an engine that takes others."""
+        if self.name != "llama_cpp":
+            return {}
+        return {name: each.path for name, each in self.llama_cpp.lora.files.items()}
+
+    @property
+    def adapter_folder(self) -> str:
+        """The folder from which adapters can be loaded while the engine serves; empty if not."""
+        return self.llama_cpp.lora.folder if self.name == "llama_cpp" else ""
 
     @property
     def budget_obstacle(self) -> str:

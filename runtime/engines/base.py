@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
 from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LoRAAdapter
 from runtime.errors import LockgateError
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineUsage
 from runtime.messages.loading import Announce
@@ -85,6 +86,17 @@ class Preparation(Protocol):
 
     @property
     def left_out(self) -> SequenceOf[LeftOut]: ...
+
+
+@runtime_checkable
+class LoadsAdapters(Protocol):
+    """An engine that loads LoRA adapters while it serves. `load_adapter` replaces one of the same
+    name; it raises a LockgateError that says why it cannot. An adapter may be replaced or unloaded
+    when no sequence uses it; an unknown name is ignored."""
+
+    def load_adapter(self, name: str, adapter: LoRAAdapter) -> None: ...
+
+    def unload_adapter(self, name: str) -> None: ...
 
 
 class Engine(Protocol):

@@ -29,13 +29,15 @@ _UNKNOWN = "unknown model architecture"
 
 class Wish(Struct, frozen=True, kw_only=True):
     """What a library must do. `library` is "auto", "cautious", a family or the path of a file. True
-    stands for what was asked for in so many words; what may be left out is not mentioned."""
+    stands for what was asked for in so many words; what may be left out is not mentioned.
+    `adapters` are the headers of LoRA adapters."""
 
     library: str = "auto"
     num_gpu_layers: int = 0
     flash_attention: bool = False
     repack_tensors: bool = False
     use_extra_bufts: bool = False
+    adapters: tuple[GGUFFile, ...] = ()
 
 
 def usable_libraries(
@@ -90,6 +92,7 @@ def _suitable(name: str, wish: Wish, file: GGUFFile, problem: Callable[[str], st
     if not reason and file.ranks and not library.traits.can_rank:
         reason = "does not rank texts, and this model does nothing else"
     reason = reason or library.objection(file)
+    reason = reason or next(filter(None, map(library.adapter_objection, wish.adapters)), "")
     if reason:
         raise LibraryUnusable(f"The library {name} {reason}.")
     return library

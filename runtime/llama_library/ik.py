@@ -1,6 +1,7 @@
 """ik_llama.cpp, as ik-llama-cpp-python 0.1.5 builds it: an older interface, faster kernels."""
 
 import ctypes
+import os
 from typing import Any
 
 from runtime.errors import EngineError
@@ -11,6 +12,7 @@ from runtime.llama_library.functions import (
     SEQUENCE_COPY,
     SEQUENCE_REMOVE,
     SIZE,
+    TEXT,
     TO_PIECE,
     TOKENIZE,
     Function,
@@ -25,6 +27,7 @@ from runtime.llama_library.values import (
     ModelShape,
     Traits,
 )
+from runtime.models.adapters.lora_file import adapted_tensors
 from runtime.models.gguf import GGUFFile, TensorInfo, read_whole_gguf
 
 _WHOLE_STATE = 0
@@ -35,6 +38,20 @@ _EVEN_ROW = 128
 _MAX_UNEVEN_ROWS = 31
 """From 32 rows of a batch on, weights of these types are multiplied wrongly, without an error, when
 their own rows are no multiple of 128 values long. Fewer rows go through other code."""
+
+_MIN_ADAPTER_RANK = 8
+"""Adapters of rank 4 are multiplied wrongly, without an error. Other small ranks are rare."""
+
+_ADAPTED_ARCHITECTURES = frozenset(("llama", "qwen2", "qwen3"))
+_ADAPTED_WEIGHTS = tuple(
+    f"{name}.weight"
+    for name in (
+        *("attn_q", "attn_k", "attn_v", "attn_output"),
+        *("ffn_gate", "ffn_up", "ffn_down", "output"),
+    )
+)
+"""Where adapters have been compared with merged weights. Several of its kernels join
+multiplications into one and leave adapters out, without an error."""
 
 _MAX_ROUNDS = 64
 """How often the cache is asked to move its cells together. It moves at most some hundred runs of
@@ -205,6 +222,10 @@ _FUNCTIONS = {
     "llama_state_seq_get_data": Function(SIZE, (POINTER, POINTER, SIZE, INT, ctypes.c_uint32)),
     "llama_state_seq_set_data": Function(SIZE, (POINTER, POINTER, SIZE, INT, ctypes.c_uint32)),
     "llama_decode": Function(INT, (POINTER, _Batch)),
+    "llama_lora_adapter_init": Function(POINTER, (POINTER, TEXT)),
+    "llama_lora_adapter_free": Function(None, (POINTER,)),
+    "llama_lora_adapter_set": Function(INT, (POINTER, POINTER, ctypes.c_float)),
+    "llama_lora_adapter_clear": Function(None, (POINTER,)),
 }
 
 _ALIASES = {"tokenize": "llama_vocab_tokenize", "to_piece": "llama_token_to_piece_vocab"}
@@ -222,6 +243,10 @@ class IkLibrary(LlamaLibrary):
     as is so wherever several sequences share it. Without it values are kept in 16 bits.
 
     An encoder's attention is wrong, without an error, in a batch of four rows.
+
+    It computes the graph of the step before again when only the tokens differ, also when the
+    adapter does, and joins the multiplications of a feed-forward layer without their adapters.
+    Contexts that use adapters do neither.
 
     Batches are computed in parts of 31 rows where weights would be multiplied wrongly in larger
     ones.
@@ -257,6 +282,17 @@ class IkLibrary(LlamaLibrary):
         reads_at_once = not file.flag(f"{architecture}.attention.causal", True)
         if reads_at_once and (tensor := _uneven_tensor(file)):
             return f"multiplies weights like {tensor.name} ({tensor.type}) wrongly in an encoder"
+        return ""
+
+    def adapter_objection(self, file: GGUFFile) -> str:
+        if file.text("general.architecture") not in _ADAPTED_ARCHITECTURES:
+            return "is not known to add adapters rightly to models of this architecture"
+        for name, half in adapted_tensors(file).items():
+            if not name.endswith(_ADAPTED_WEIGHTS):
+                return f"is not known to add adapters rightly to {name}"
+            if half.shape[0] < _MIN_ADAPTER_RANK:
+                known = f"is not known to add adapters of a rank below {_MIN_ADAPTER_RANK} rightly"
+                return f"{known}, and that of {name} is {half.shape[0]}"
         return ""
 
     def free_model(self, model: LoadedModel) -> None:
@@ -321,6 +357,17 @@ class IkLibrary(LlamaLibrary):
         self._close_holes(context)
         return bool(self._c.llama_state_seq_set_data(*arguments) == len(data))
 
+    def load_adapter(self, model: LoadedModel, path: str) -> int:
+        self._messages.clear()
+        return self._c.llama_lora_adapter_init(model.address, os.fsencode(path)) or 0
+
+    def free_adapter(self, adapter: int) -> None:
+        self._c.llama_lora_adapter_free(adapter)
+
+    def use_adapter(self, context: int, adapter: int, scale: float) -> bool:
+        self._c.llama_lora_adapter_clear(context)
+        return not adapter or bool(self._c.llama_lora_adapter_set(context, adapter, scale) == 0)
+
     def _close_holes(self, context: int) -> None:
         """Move all cells in use to the front. Raises EngineError if that does not come to an
         end."""
@@ -349,6 +396,8 @@ class IkLibrary(LlamaLibrary):
         self, params: Any, model: LoadedModel, options: ContextOptions
     ) -> None:
         params.flash_attn = options.flash_attention == "on"
+        if options.adapts:
+            params.graph_reuse = params.fused_up_gate = params.fused_moe_up_gate = False
         if model.address in self._uneven:
             params.n_ubatch = min(params.n_ubatch, _MAX_UNEVEN_ROWS)
 

@@ -101,6 +101,11 @@ class LlamaLibrary(ABC):
         if it may."""
         return ""
 
+    def adapter_objection(self, file: GGUFFile) -> str:
+        """Why it must not add a LoRA adapter to a model, in words that follow its name; empty if it
+        may."""
+        return ""
+
     @abstractmethod
     def free_model(self, model: LoadedModel) -> None:
         """Free a model whose contexts have been freed."""
@@ -237,6 +242,20 @@ class LlamaLibrary(ABC):
     def load(self, context: int, sequence_id: int, data: bytes) -> bool:
         """Fill new cells of a sequence from a copy. False if the library failed, or no place was
         found."""
+
+    @abstractmethod
+    def load_adapter(self, model: LoadedModel, path: str) -> int:
+        """Load a LoRA adapter of the model. 0 if the library refuses; `last_messages` then say
+        why. It is freed with the model, or before by `free_adapter`."""
+
+    @abstractmethod
+    def free_adapter(self, adapter: int) -> None:
+        """Free an adapter that no context uses."""
+
+    @abstractmethod
+    def use_adapter(self, context: int, adapter: int, scale: float) -> bool:
+        """Add an adapter, times `scale`, to the weights of all batches that follow; 0 adds none.
+        False if the library failed."""
 
     @abstractmethod
     def _complete_model_params(self, params: Any, options: ModelOptions) -> None:

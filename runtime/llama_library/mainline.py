@@ -1,6 +1,7 @@
 """llama.cpp itself, as llama-cpp-python 0.3.36 builds it."""
 
 import ctypes
+import os
 from typing import Any
 
 from runtime.llama_library.functions import (
@@ -10,6 +11,7 @@ from runtime.llama_library.functions import (
     SEQUENCE_COPY,
     SEQUENCE_REMOVE,
     SIZE,
+    TEXT,
     TO_PIECE,
     TOKENIZE,
     Function,
@@ -131,6 +133,9 @@ _FUNCTIONS = {
     "llama_state_seq_get_data": Function(SIZE, (POINTER, POINTER, SIZE, INT)),
     "llama_state_seq_set_data": Function(SIZE, (POINTER, POINTER, SIZE, INT)),
     "llama_decode": Function(INT, (POINTER, _Batch)),
+    "llama_adapter_lora_init": Function(POINTER, (POINTER, TEXT)),
+    "llama_adapter_lora_free": Function(None, (POINTER,)),
+    "llama_set_adapters_lora": Function(INT, (POINTER, POINTER, SIZE, POINTER)),
 }
 
 _ALIASES = {"tokenize": "llama_tokenize", "to_piece": "llama_token_to_piece"}
@@ -207,6 +212,18 @@ class MainlineLibrary(LlamaLibrary):
         size, buffer = len(data), filled_buffer(data)
         read = self._c.llama_state_seq_set_data(context, buffer, size, sequence_id)
         return bool(read == size)
+
+    def load_adapter(self, model: LoadedModel, path: str) -> int:
+        self._messages.clear()
+        return self._c.llama_adapter_lora_init(model.address, os.fsencode(path)) or 0
+
+    def free_adapter(self, adapter: int) -> None:
+        self._c.llama_adapter_lora_free(adapter)
+
+    def use_adapter(self, context: int, adapter: int, scale: float) -> bool:
+        adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(scale)
+        number = 1 if adapter else 0
+        return bool(self._c.llama_set_adapters_lora(context, adapters, number, scales) == 0)
 
     def _complete_model_params(self, params: Any, options: ModelOptions) -> None:
         params.use_extra_bufts = options.use_extra_bufts

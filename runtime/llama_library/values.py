@@ -81,7 +81,8 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """How a context is set up; counts are in tokens, sequences and threads. The cache is one for
     all sequences, and layers with windows have as many cells in it as the others. With `embeddings`
-    the rows have vectors instead of logits, and if it also `ranks`, sequences have scores."""
+    the rows have vectors instead of logits, and if it also `ranks`, sequences have scores. `adapts`
+    says that LoRA adapters may be used in it."""
 
     num_cells: int
     max_batch: int
@@ -92,6 +93,7 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     embeddings: bool = False
     ranks: bool = False
     kv_cache_type: KvCacheType = "f16"
+    adapts: bool = False
 
 
 class BatchArrays(Struct, frozen=True, kw_only=True):

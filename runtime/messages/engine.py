@@ -4,9 +4,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-Capability = Literal["structural_tags"]
+Capability = Literal["structural_tags", "runtime_adapters"]
 """What only some engines can do. "structural_tags": a grammar can enforce tool calls in the model's
-own dialect among free text, not only plain JSON."""
+own dialect among free text, not only plain JSON. "runtime_adapters": LoRA adapters can be loaded
+while it serves."""
 
 
 Scoring = Literal["none", "cosine", "logit", "probability"]

@@ -46,6 +46,28 @@ class Abort(Struct, frozen=True, tag=True, array_like=True):
     request_id: str
 
 
+class LoadAdapter(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: load this LoRA adapter, or the new file of its name. An `AdapterAnswer`
+    says how that went."""
+
+    name: str
+    path: str
+    scale: float = 1.0
+
+
+class UnloadAdapter(Struct, frozen=True, tag=True, array_like=True):
+    """Gateway to engine: no request needs this adapter any more. Unknown names are ignored."""
+
+    name: str
+
+
+class AdapterAnswer(Struct, frozen=True, tag=True, array_like=True):
+    """Engine to gateway: this adapter is loaded, or `problem` says in a sentence why not."""
+
+    name: str
+    problem: str = ""
+
+
 class Stop(Struct, frozen=True, tag=True, array_like=True):
     """Gateway to engine: leave now."""
 
@@ -142,8 +164,10 @@ def with_times(message: Submit | Embed, now: float) -> Request | EmbeddingReques
     )
 
 
-ToEngine = Submit | Embed | Abort | Stop
-FromEngine = Loading | Ready | StepOutput | Loosened | Embedded | RequestFailed | Fatal
+ToEngine = Submit | Embed | Abort | LoadAdapter | UnloadAdapter | Stop
+FromEngine = (
+    Loading | Ready | StepOutput | Loosened | Embedded | RequestFailed | AdapterAnswer | Fatal
+)
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -28,11 +28,13 @@ from runtime.messages.wire import (
     Abort,
     Embed,
     Fatal,
+    LoadAdapter,
     Loading,
     Ready,
     Stop,
     Submit,
     ToEngine,
+    UnloadAdapter,
     with_times,
 )
 from runtime.processes import continue_when_parent_dies, ignore_interrupts, kill_offspring
@@ -75,6 +77,10 @@ def serve(core: EngineCore, border: Border) -> None:
                     core.embed(with_times(message, now))
                 case Abort(request_id):
                     core.abort(request_id)
+                case LoadAdapter():
+                    core.load_adapter(message)
+                case UnloadAdapter(name):
+                    core.unload_adapter(name)
                 case Stop():
                     return
         if core.has_work:

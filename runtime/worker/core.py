@@ -12,13 +12,21 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, structs
 
 from runtime.config.engine import EngineConfig
-from runtime.engines.base import Engine, Preparation, SequenceOutput
+from runtime.config.llama_cpp import LoRAAdapter
+from runtime.engines.base import Engine, LoadsAdapters, Preparation, SequenceOutput
 from runtime.errors import EngineFatal, EngineOverloaded, InvalidRequest, LockgateError
 from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import EngineStats, EngineUsage
 from runtime.messages.request import PRIORITY_STEP, Request
 from runtime.messages.sizes import check_sizes
-from runtime.messages.wire import FromEngine, Loosened, RequestFailed, StepOutput
+from runtime.messages.wire import (
+    AdapterAnswer,
+    FromEngine,
+    LoadAdapter,
+    Loosened,
+    RequestFailed,
+    StepOutput,
+)
 from runtime.tokenizers.tokenizer import Tokenizer
 from runtime.worker.embedding_jobs import EmbeddingJobs
 from runtime.worker.output import OutputProcessor
@@ -128,6 +136,23 @@ class EngineCore:
         self._waiting.remove(request_id)
         self._running.pop(request_id, None)
         self._engine.abort(request_id)
+
+    def load_adapter(self, message: LoadAdapter) -> None:
+        """Load a LoRA adapter, and answer how that went."""
+        adapter = LoRAAdapter(path=message.path, scale=message.scale)
+        try:
+            if not isinstance(self._engine, LoadsAdapters):
+                raise InvalidRequest("This engine loads no adapters while it serves.", param=None)
+            self._engine.load_adapter(message.name, adapter)
+        except LockgateError as error:
+            self._outbox.append(AdapterAnswer(message.name, str(error)))
+            return
+        self._outbox.append(AdapterAnswer(message.name))
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter that no request needs."""
+        if isinstance(self._engine, LoadsAdapters):
+            self._engine.unload_adapter(name)
 
     def step(self) -> None:
         """Admit what fits, compute one batch, turn it into text."""

@@ -4,8 +4,10 @@ import time
 from concurrent.futures import Future
 
 from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LoRAAdapter
 from runtime.engines.base import FailedSequence, SequenceOutput
 from runtime.engines.features import Feature, check_features, check_token_ids
+from runtime.engines.llama_cpp.adapters import LlamaAdapters
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.results import find_scoring
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
@@ -38,6 +40,8 @@ FEATURES: frozenset[Feature] = frozenset(
     )
 )
 
+_WITH_ADAPTERS: frozenset[Feature] = frozenset(("lora",))
+
 
 class LlamaCppEngine:
     """Implements `Engine` on llama.cpp. One step is one `llama_decode`.
@@ -58,7 +62,11 @@ class LlamaCppEngine:
         self._compiler = GrammarCompiler(tokenizer)
         self._grammars: dict[str, Future[Grammar]] = {}
         self._failed: list[FailedSequence] = []
-        self._model = LlamaModel(config, self._weights)
+        self._features = FEATURES | _WITH_ADAPTERS if config.llama_cpp.lora.is_used else FEATURES
+        self._adapters = LlamaAdapters(self._weights)
+        for name, adapter in config.llama_cpp.lora.files.items():
+            self._adapters.load(name, adapter)
+        self._model = LlamaModel(config, self._weights, self._adapters)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
         self._kv_cache = KVCache(
@@ -91,7 +99,7 @@ class LlamaCppEngine:
             scoring=find_scoring(self._weights),
         )
         self.info = self._weights.describe()
-        self.capabilities: frozenset[Capability] = frozenset(("structural_tags",))
+        self.capabilities = _capabilities(config)
 
     @property
     def num_running(self) -> int:
@@ -101,11 +109,12 @@ class LlamaCppEngine:
         token_ids = request.prompt_token_ids + request.output_token_ids
         # A request that can never fit passes here; `add` refuses it.
         return len(token_ids) >= self.limits.max_model_len or self._scheduler.can_add(
-            token_ids, request.cache_salt, shares=not scores_prompt(request)
+            token_ids, self._adapters.salt(request), shares=not scores_prompt(request)
         )
 
     def prepare(self, request: Request) -> Future[Grammar] | None:
-        check_features(request, FEATURES, "llama_cpp")
+        check_features(request, self._features, "llama_cpp")
+        self._adapters.check(request)
         wanted = request.sampling.structured_output
         if wanted is None:
             return None
@@ -113,7 +122,8 @@ class LlamaCppEngine:
         return future
 
     def add(self, request: Request) -> None:
-        check_features(request, FEATURES, "llama_cpp")
+        check_features(request, self._features, "llama_cpp")
+        self._adapters.check(request)
         check_token_ids(request, self._model.num_vocab)
         self._check(request)
         ends = end_token_ids(request, self._eog_token_ids)
@@ -124,7 +134,8 @@ class LlamaCppEngine:
             end_token_ids=ends,
         )
         steering = self._steering(request)
-        sequence = Sequence(request, sampler, self.limits.max_model_len, ends, steering)
+        most, salt = self.limits.max_model_len, self._adapters.salt(request)
+        sequence = Sequence(request, sampler, most, ends, steering, salt)
         self._scheduler.add(sequence)
         self._num_cached_tokens += sequence.num_cached_tokens
 
@@ -155,6 +166,15 @@ class LlamaCppEngine:
         outputs = self._sample(batch, rows)
         self._account(batch, time.perf_counter() - started)
         return outputs
+
+    def load_adapter(self, name: str, adapter: LoRAAdapter) -> None:
+        self.unload_adapter(name)
+        self._adapters.load(name, adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        users = [each for each in self._scheduler.sequences() if each.request.lora == name]
+        assert not users, "an adapter is unloaded when no sequence uses it: this is a bug"
+        self._adapters.unload(self._model.context, name)
 
     def take_usage(self) -> EngineUsage:
         usage = EngineUsage(
@@ -256,7 +276,10 @@ class LlamaCppEngine:
         num_prompt_tokens = batch.num_tokens - batch.num_decoding
         self._num_prompt_tokens += num_prompt_tokens
         num_scored = sum(chunk.num_tokens for chunk in batch.chunks if chunk.scores)
-        self._pace.observe(batch.num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
+        num_decoding = batch.num_decoding
+        if batch.is_turn and not num_decoding and num_prompt_tokens > num_scored:
+            num_decoding, num_prompt_tokens = 1, num_prompt_tokens - 1  # for the weights are read
+        self._pace.observe(num_decoding, num_prompt_tokens, seconds, num_scored=num_scored)
 
 
 def _next_token(sequence: Sequence, logits: Floats) -> int:
@@ -268,6 +291,12 @@ def _next_token(sequence: Sequence, logits: Floats) -> int:
         return sampler.sample(logits, steering.allowed)
     sampler.take(forced)
     return forced
+
+
+def _capabilities(config: EngineConfig) -> frozenset[Capability]:
+    if config.llama_cpp.lora.folder:
+        return frozenset(("structural_tags", "runtime_adapters"))
+    return frozenset(("structural_tags",))
 
 
 def _check_settings(config: EngineConfig) -> None:

@@ -7,6 +7,7 @@ from runtime.engines.base import Engine
 from runtime.engines.llama_cpp.embedding.encoder import EncoderEngine
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.weights import load_weights
+from runtime.errors import SetupError
 from runtime.messages.loading import Announce, tell_nobody
 from runtime.tokenizers.tokenizer import Tokenizer
 
@@ -23,4 +24,9 @@ def create(
     announce("warm_up")
     if weights.is_causal and not weights.ranks:
         return LlamaCppEngine(config, model_path, tokenizer, weights)
+    if config.llama_cpp.lora.is_used:
+        raise SetupError(
+            "engine.llama_cpp.lora: this model makes embeddings and does nothing else, and adapters"
+            " are for models that generate. Leave them out."
+        )
     return EncoderEngine(config, weights)

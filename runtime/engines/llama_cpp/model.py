@@ -3,6 +3,7 @@
 import contextlib
 
 from runtime.config.engine import EngineConfig
+from runtime.engines.llama_cpp.adapters import LlamaAdapters
 from runtime.engines.llama_cpp.kv.kv_cache import BLOCK_TOKENS
 from runtime.engines.llama_cpp.kv.prefix_tree import Block
 from runtime.engines.llama_cpp.sampling.top_k import Floats
@@ -52,9 +53,12 @@ CHUNKED_WINDOWS = frozenset({"llama4"})
 
 
 class LlamaModel:
-    """One context for many sequences, over weights that are loaded. Not thread-safe."""
+    """One context for many sequences, over weights that are loaded, with their adapters. Not
+    thread-safe."""
 
-    def __init__(self, config: EngineConfig, weights: LlamaWeights) -> None:
+    def __init__(
+        self, config: EngineConfig, weights: LlamaWeights, adapters: LlamaAdapters
+    ) -> None:
         self._weights = weights
         self._library = library = weights.library
         self._shape = weights.shape
@@ -72,6 +76,7 @@ class LlamaModel:
         self.can_share = self._can_share(config)
         if not self.can_share:
             self._ids_per_slot = 1
+        self._adapters = adapters
         self.context = self._create_context(config)
         self._closing.callback(library.free_context, self.context)
         self._batch = TokenBatch(
@@ -126,6 +131,7 @@ class LlamaModel:
 
         Raises EngineError when llama.cpp refuses the batch.
         """
+        self._adapters.use(self.context, batch.adapter)
         rows = self._fill(batch)
         status = self._library.decode(self.context, self._batch.data)
         if status != 0:
@@ -226,6 +232,7 @@ class LlamaModel:
             num_threads=self._weights.num_threads,
             flash_attention=attention,
             kv_cache_type=self._kv_cache_dtype,
+            adapts=config.llama_cpp.lora.is_used,
         )
         context = self._library.new_context(self._weights.model, options)
         if not context:

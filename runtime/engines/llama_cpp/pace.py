@@ -1,5 +1,8 @@
 """How many prompt tokens a step may carry: measured, not guessed."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 MIN_PROMPT_TOKENS = 2
 """A prompt always goes on, however slow the machine."""
 
@@ -27,8 +30,16 @@ UNDISTURBED_STEPS = 12.0
 faster, but the engine notices new and departing clients only between steps."""
 
 
+class Turn(NamedTuple):
+    """How many sequences of an adapter decode, and how many read their prompts."""
+
+    num_decoding: int
+    num_reading: int
+
+
 class Pace:
-    """Keeps steps near a target time. Times in seconds.
+    """Keeps steps near a target time. Times in seconds. Where sequences with other adapters wait
+    for their turn, the target holds for all turns together.
 
     It learns two things from the steps that run: the time of a step that only decodes, for each
     number of sequences, and the time that a prompt token adds.
@@ -45,10 +56,12 @@ class Pace:
         """How many prompt tokens take as long as one that is scored."""
         return self._scored_weight
 
-    def num_prompt_tokens(self, num_decoding: int, num_reading: int) -> int:
+    def num_prompt_tokens(
+        self, num_decoding: int, num_reading: int, waiting: Sequence[Turn] = ()
+    ) -> int:
         """Prompt tokens that the next step may compute for `num_reading` sequences, beside
-        `num_decoding` others that stream."""
-        num_tokens = self._affordable(num_decoding, num_reading)
+        `num_decoding` others that stream; the turns of `waiting` come next."""
+        num_tokens = self._affordable(Turn(num_decoding, num_reading), waiting)
         return num_tokens + -(num_decoding + num_tokens) % ROW_MULTIPLE
 
     def observe(
@@ -74,10 +87,12 @@ class Pace:
         weight = (seconds / self._prompt_token_seconds - num_others) / num_scored
         self._scored_weight = _smooth(self._scored_weight, max(weight, 1.0))
 
-    def _affordable(self, num_decoding: int, num_reading: int) -> int:
+    def _affordable(self, turn: Turn, waiting: Sequence[Turn]) -> int:
+        num_decoding = turn.num_decoding + sum(each.num_decoding for each in waiting)
+        num_reading = turn.num_reading + sum(each.num_reading for each in waiting)
         if not num_decoding:
             return self._fitting(UNDISTURBED_STEPS * self._max_step_seconds, first_guess=1 << 30)
-        decode = self._decode_step(num_decoding)
+        decode = self._decode_turns(turn, waiting)
         if not decode:
             return self._fitting(self._max_step_seconds, first_guess=MIN_PROMPT_TOKENS)
         if num_reading > num_decoding:  # if many sequences wait for a few, the few yield
@@ -85,12 +100,20 @@ class Pace:
         else:
             target = min(self._max_step_seconds, (1 + STRETCH * num_reading) * decode)
         target = max(target, MIN_STRETCH * decode)
-        return self._fitting(target - decode, first_guess=MIN_PROMPT_TOKENS)
+        share = turn.num_reading / num_reading if waiting and num_reading else 1.0
+        return self._fitting(share * (target - decode), first_guess=MIN_PROMPT_TOKENS)
 
     def _fitting(self, seconds: float, *, first_guess: int) -> int:
         if not self._prompt_token_seconds:
             return first_guess
         return max(MIN_PROMPT_TOKENS, int(seconds / self._prompt_token_seconds))
+
+    def _decode_turns(self, turn: Turn, waiting: Sequence[Turn]) -> float:
+        """Seconds of all turns without their prompts. A turn that only reads takes as long as one
+        sequence that decodes, because the weights are read for it."""
+        if not waiting:
+            return self._decode_step(turn.num_decoding)
+        return sum(self._decode_step(max(each.num_decoding, 1)) for each in (turn, *waiting))
 
     def _decode_step(self, num_decoding: int) -> float:
         """Seconds of a step without prompts; 0 when none has run yet. Based on the measurement for

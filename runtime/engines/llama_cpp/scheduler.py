@@ -4,12 +4,15 @@ There is no prefill phase and no decode phase: each sequence has tokens that are
 and a step hands out one token budget. Sequences with a single token left come first, so no
 stream stalls; prompts share the rest of the budget, in chunks. A run of tokens that several
 sequences need is computed once, for all of them.
+
+Adapters are added to the weights for a whole step. Where sequences with different adapters run,
+steps belong to each adapter in turn.
 """
 
 from msgspec import Struct
 
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
-from runtime.engines.llama_cpp.pace import Pace
+from runtime.engines.llama_cpp.pace import Pace, Turn
 from runtime.engines.llama_cpp.sequence import Sequence
 
 MAX_SCORED_TOKENS = 64
@@ -43,10 +46,13 @@ class Chunk(Struct, frozen=True, gc=False):
 
 class Batch(Struct, frozen=True, gc=False):
     """The work of one step: `num_decoding` chunks of one token that go on with an answer, then
-    chunks of prompts."""
+    chunks of prompts. All are computed with one adapter; "" is none. `is_turn` says that sequences
+    with another one wait for the next step."""
 
     chunks: list[Chunk]
     num_decoding: int
+    adapter: str = ""
+    is_turn: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -65,6 +71,7 @@ class Scheduler:
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
         self._running: dict[str, Sequence] = {}
+        self._turns: dict[str, None] = {}  # adapters, the one whose last step is longest ago first
         self._preempted: list[Sequence] = []
 
     @property
@@ -109,13 +116,30 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Hand out the step's token budget. An empty batch means that there is nothing to do."""
         self._make_room()
-        decoding = [seq for seq in self._running.values() if seq.num_remaining_tokens == 1]
+        adapter, *others = self._take_turn()
+        decoding, reading = self._divided(adapter)
         chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
+        turn = Turn(len(decoding), len(reading))
+        waiting = [Turn(*map(len, self._divided(each))) for each in others]
         budget = self._max_num_batched_tokens - len(chunks)
-        reading = [seq for seq in self._running.values() if seq.num_remaining_tokens > 1]
-        budget = min(budget, self._pace.num_prompt_tokens(len(chunks), len(reading)))
+        budget = min(budget, self._pace.num_prompt_tokens(*turn, waiting))
         chunks += self._read_prompts(reading, budget)
-        return Batch(chunks, len(decoding))
+        return Batch(chunks, len(decoding), adapter, is_turn=bool(others))
+
+    def _take_turn(self) -> list[str]:
+        """The adapters of all running sequences, in the order of their turns. The first one's turn
+        is now, and it is the last from now on. A new one waits for all others first."""
+        wanted = dict.fromkeys(seq.request.lora for seq in self._running.values()) or {"": None}
+        turns = [*(name for name in self._turns if name in wanted)]
+        turns += [name for name in wanted if name not in self._turns]
+        self._turns = dict.fromkeys([*turns[1:], turns[0]])
+        return turns
+
+    def _divided(self, adapter: str) -> tuple[list[Sequence], list[Sequence]]:
+        """The sequences with this adapter: those that decode, and those that read a prompt."""
+        own = [seq for seq in self._running.values() if seq.request.lora == adapter]
+        decoding = [seq for seq in own if seq.num_remaining_tokens == 1]
+        return decoding, [seq for seq in own if seq.num_remaining_tokens > 1]
 
     def commit(self, batch: Batch) -> None:
         """The batch has been computed."""

@@ -19,6 +19,9 @@ class Sequence:
     known token, of the prompt or of the answer, the next token is sampled after the step.
     `end_token_ids` end the answer.
 
+    Its prefixes are shared only with sequences of the same `cache_salt`, which is the request's own
+    unless another is given.
+
     A sequence that scores its prompt shares no prefix, because the cache holds no logits;
     `prompt_logprobs` grow with the tokens that are computed, and the first token has none.
     """
@@ -30,10 +33,12 @@ class Sequence:
         max_model_len: int,
         end_token_ids: Collection[int] = (),
         steering: Constraints | None = None,
+        cache_salt: str | None = None,
     ) -> None:
         self.request = request
         self.sampler = sampler
         self.steering = steering
+        self.cache_salt = request.cache_salt if cache_salt is None else cache_salt
         self.token_ids = request.prompt_token_ids + request.output_token_ids
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0

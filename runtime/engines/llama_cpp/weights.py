@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from runtime.config.engine import EngineConfig
@@ -12,6 +13,7 @@ from runtime.llama_library.choice import Wish, usable_libraries
 from runtime.llama_library.library import LlamaLibrary
 from runtime.llama_library.values import LoadedModel, ModelOptions
 from runtime.messages.engine import EngineInfo
+from runtime.models.adapters.lora_file import read_adapter
 from runtime.models.gguf import GGUFFile, read_whole_gguf
 
 log = structlog.get_logger(__name__)
@@ -38,6 +40,7 @@ class LlamaWeights:
     ) -> None:
         self._started = time.monotonic()
         self.library = library
+        self.file = file
         self.num_threads = _num_threads(config)
         self._num_gpu_layers = config.llama_cpp.num_gpu_layers
         available = memory_allowed().available
@@ -132,7 +135,10 @@ def load_weights(
     there. Raises ModelFileError, SetupError."""
     refused: ModelFileError | None = None
     file = read_whole_gguf(model_path)
-    for library in usable_libraries(library_wish(config), file):
+    files = config.llama_cpp.lora.files.values()
+    adapters = tuple(read_adapter(each.path, file) for each in files)
+    wish = msgspec.structs.replace(library_wish(config), adapters=adapters)
+    for library in usable_libraries(wish, file):
         try:
             weights = LlamaWeights(config, file, library, on_progress)
         except ModelFileError as error:

@@ -47,6 +47,7 @@ def write_tiny_model(
     token_keys: Mapping[str, str] | None = None,
     architecture: str = "llama",
     ranks: bool = False,
+    changes: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a model of random F32 weights, about 0.7 MB, and return its path.
 
@@ -56,7 +57,7 @@ def write_tiny_model(
     in tokens. With a `window` in tokens the architecture is gemma2's: every other layer sees that
     far back. It then has as many layers as gemma2's smallest model, by which ik_llama.cpp knows it.
     The architecture "qwen3" is that of rerankers too: a model that `ranks` has RANKING_TEMPLATE,
-    and its labels are the first two tokens.
+    and its labels are the first two tokens. `changes` are added to the weights of these names.
     """
     merges = _train_merges(n_vocab_extra)
     writer = gguf.GGUFWriter(path, "gemma2" if window else architecture)
@@ -73,6 +74,8 @@ def write_tiny_model(
         _add_labels(writer, architecture)
     num_tokens = _add_vocabulary(writer, merges, pre, more_control_tokens, token_keys or {})
     for name, weights in _weights(np.random.default_rng(seed), num_tokens, num_layers):
+        if changes is not None and name in changes:
+            weights = (weights + changes[name]).astype(np.float32)
         if not (window and name == "output.weight"):  # gemma's is the embedding
             writer.add_tensor(name, weights)
         if ranks and name == "output.weight":

@@ -170,7 +170,7 @@ class KVCache:
         sequence.slot = NO_SLOT
         sequence.num_computed_tokens = 0
         self._forget_down_to(self._max_num_bytes)
-        self._tree.drop_if_empty(sequence.request.cache_salt)
+        self._tree.drop_if_empty(sequence.cache_salt)
 
     def check_integrity(self) -> None:
         """Raise AssertionError when cells, slots, bytes or nodes are inconsistent."""
@@ -190,7 +190,7 @@ class KVCache:
 
     def _join(self, sequence: Sequence, prefix: list[int]) -> Node:
         """Make the sequence a user of its path, and give it the path's computed part."""
-        last = self._tree.insert(sequence.request.cache_salt, prefix)
+        last = self._tree.insert(sequence.cache_salt, prefix)
         for node in [*last.path()][::-1]:
             self._bring_in(node, sequence)
             if not node.users:
@@ -229,7 +229,7 @@ class KVCache:
             else:
                 last = self._tree.detach(node)
         if last.is_root:
-            return self._tree.root(sequence.request.cache_salt)  # it may have been forgotten
+            return self._tree.root(sequence.cache_salt)  # it may have been forgotten
         return last
 
     def _keep_private(self, sequence: Sequence, node: Node) -> None:

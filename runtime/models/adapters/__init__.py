@@ -1,0 +1,1 @@
+"""LoRA adapters in GGUF files: what their headers say, and whether they fit a model."""
