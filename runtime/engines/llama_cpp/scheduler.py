@@ -109,13 +109,23 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Hand out the step's token budget. An empty batch means that there is nothing to do."""
         self._make_room()
+        self._restore()
         decoding = [seq for seq in self._running.values() if seq.num_remaining_tokens == 1]
         chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
         budget = self._max_num_batched_tokens - len(chunks)
-        reading = [seq for seq in self._running.values() if seq.num_remaining_tokens > 1]
+        reading = [seq for seq in self._running.values() if self._is_reading(seq)]
         budget = min(budget, self._pace.num_prompt_tokens(len(chunks), len(reading)))
         chunks += self._read_prompts(reading, budget)
         return Batch(chunks, len(decoding))
+
+    def _restore(self) -> None:
+        """Load what has come from the disk: while answers stream, for a part of a step."""
+        num_decoding = sum(seq.num_remaining_tokens == 1 for seq in self._running.values())
+        seconds = self._pace.restoring_seconds(num_decoding)
+        self._kv_cache.restore(seconds, self._pace.prompt_token_seconds)
+
+    def _is_reading(self, sequence: Sequence) -> bool:
+        return sequence.num_remaining_tokens > 1 and not self._kv_cache.awaits_disk(sequence)
 
     def commit(self, batch: Batch) -> None:
         """The batch has been computed."""
@@ -165,7 +175,7 @@ class _Plan:
             weight = self._scored_weight
             most = min(most, self._num_scored_left)
         affordable = max(int(min(most, self._budget) / weight), 1) if self._budget > 0 else 0
-        end = min(position + min(most, affordable), sequence.num_tokens)
+        end = min(position + min(most, affordable), self._kv_cache.computes_to(sequence, position))
         while position < end:
             run = self._kv_cache.next_run(sequence, position)
             num_tokens = min(run.end, end) - position
