@@ -15,6 +15,7 @@ class BlockReader:
         self._changed = threading.Condition()
         self._wanted: deque[bytes] = deque()
         self._read: dict[bytes, bytes | None] = {}
+        self._is_closed = False
         threading.Thread(target=self._run, name="prefix-reader", daemon=True).start()
 
     def want(self, keys: Collection[bytes]) -> None:
@@ -39,10 +40,18 @@ class BlockReader:
         with self._changed:
             self._changed.wait_for(lambda: self._read or not self._wanted, timeout=seconds)
 
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted)
+                self._changed.wait_for(lambda: self._wanted or self._is_closed)
+                if self._is_closed:
+                    return
                 key = self._wanted[0]
             data = self._store.read(key)
             with self._changed:

@@ -86,8 +86,13 @@ class DiskTier:
         )
 
     def close(self) -> None:
-        """Give what is to be written a moment."""
-        self._writer.flush(FLUSH_SECONDS)
+        """Give what is to be written a moment, and end the threads."""
+        self._writer.close(FLUSH_SECONDS)
+        self._reader.close()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is written, for so long at most. Whether it is."""
+        return self._writer.flush(seconds)
 
     def _blocks(self, sequence: Sequence, end: int) -> list[tuple[int, bytes]]:
         """The full blocks among a sequence's first `end` tokens, as (start, key). An adapter's name

@@ -18,6 +18,7 @@ class BlockWriter:
         self._num_bytes = 0
         self._num_dropped = 0
         self._is_busy = True
+        self._is_closed = False
         threading.Thread(target=self._run, name="prefix-writer", daemon=True).start()
 
     def takes(self, key: bytes) -> bool:
@@ -54,22 +55,32 @@ class BlockWriter:
         with self._changed:
             return self._changed.wait_for(self._is_done, timeout=seconds)
 
+    def close(self, seconds: float) -> None:
+        """End the thread, when all is written or after so long at most."""
+        self.flush(seconds)
+        with self._changed:
+            self._is_closed = True
+            self._queue.clear()
+            self._changed.notify_all()
+
     def _is_done(self) -> bool:
         return not (self._queue or self._is_busy)
 
     def _run(self) -> None:
-        while True:
+        while not self._is_closed:
             self._store.sweep_if_due()
-            with self._changed:
-                if not self._queue:
-                    self._is_busy = False
-                    self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._queue, timeout=SWEEP_SECONDS)
-                if not self._queue:
-                    continue
-                self._is_busy = True
-                key, data = self._queue.popleft()
-            self._do(key, data)
+            if (job := self._next()) is not None:
+                self._do(*job)
+
+    def _next(self) -> tuple[bytes, bytes | None] | None:
+        """What to do next. None after a while without anything, so that a sweep is not late."""
+        with self._changed:
+            if not self._queue:
+                self._is_busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._queue or self._is_closed, SWEEP_SECONDS)
+            self._is_busy = bool(self._queue)
+            return self._queue.popleft() if self._queue else None
 
     def _do(self, key: bytes, data: bytes | None) -> None:
         if data is None:
