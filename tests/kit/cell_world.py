@@ -62,6 +62,7 @@ class World:
         self.waiting: list[Request] = []
         self.finished: dict[str, list[int]] = {}
         self.cached: dict[str, int] = {}
+        self.cached_at_end: dict[str, int] = {}
         self.num_preempted = 0
         self.num_computed = 0
 
@@ -110,6 +111,7 @@ class World:
         if sequence.append(answer_token(sequence.token_ids)) is not None:
             tokens = sequence.token_ids[sequence.num_prompt_tokens :]
             self.finished[sequence.request_id] = tokens
+            self.cached_at_end[sequence.request_id] = sequence.num_cached_tokens
             self.scheduler.remove(sequence.request_id)
 
     def run(self) -> None:

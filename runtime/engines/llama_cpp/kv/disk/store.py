@@ -56,7 +56,7 @@ class BlockStore:
         self._lock = threading.Lock()
         self._used: dict[bytes, float] = {}
         self._counts = DiskCounts()
-        self._failing: set[str] = set()
+        self._told: set[str] = set()
         self._paused_until = 0.0
         self._swept_at = -math.inf
         self._max_bytes = 0
@@ -123,7 +123,7 @@ class BlockStore:
         with self._lock:
             self._counts.num_errors += 1
         path = self._path(key)
-        log.warning("prefix_block_damaged", path=str(path))
+        self._tell("damage", "prefix_block_damaged", path=str(path))
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
@@ -170,13 +170,17 @@ class BlockStore:
         except OSError as error:
             with self._lock:
                 self._counts.num_errors += 1
-            if action not in self._failing:
-                self._failing.add(action)
-                log.warning("prefix_cache_disk_failed", action=action, reason=str(error))
+            self._tell(action, "prefix_cache_disk_failed", action=action, reason=str(error))
             return
-        if action in self._failing:
-            self._failing.discard(action)
+        if action in self._told:
+            self._told.discard(action)
             log.info("prefix_cache_disk_works_again", action=action)
+
+    def _tell(self, kind: str, event: str, **details: str) -> None:
+        """The first of a kind goes to the log; all are counted."""
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning(event, **details)
 
 
 def _make_folder(folder: Path) -> None:
