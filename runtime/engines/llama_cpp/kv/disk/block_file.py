@@ -10,9 +10,7 @@ import struct
 import threading
 from pathlib import Path
 
-SUFFIX = ".block"
-UNFINISHED = ".part"
-"""Ends the name of a file that is being written."""
+from runtime.engines.llama_cpp.kv.disk.names import UNFINISHED
 
 _MAGIC = b"lockgate block 1"
 _HEADER = struct.Struct("<16s32sQ")

@@ -50,7 +50,7 @@ def open_tier(
         None if most == "auto" else int(most * 1e9), config.prefix_cache_disk_days * DAY
     )
     return DiskTier(
-        BlockStore(base, identity.hex()[:32], limits),
+        BlockStore(base, identity, limits),
         identity,
         block_tokens=block_tokens,
         max_queued_bytes=min(max(memory_bytes, MIN_QUEUED_BYTES), MAX_QUEUED_BYTES),

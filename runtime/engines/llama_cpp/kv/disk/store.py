@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +11,11 @@ from pathlib import Path
 import structlog
 from msgspec import Struct
 
-from runtime.engines.llama_cpp.kv.disk.block_file import SUFFIX, read_block, write_block
-from runtime.engines.llama_cpp.kv.disk.block_key import KEY_BYTES
+from runtime.engines.llama_cpp.kv.disk.block_file import read_block, write_block
+from runtime.engines.llama_cpp.kv.disk.names import BLOCK, block_name, folder_name
 from runtime.engines.llama_cpp.kv.disk.sweep import Limits, sweep
 
 log = structlog.get_logger(__name__)
-
-_NAME = re.compile(f"([0-9a-f]{{{2 * KEY_BYTES}}}){re.escape(SUFFIX)}")
 
 TOUCH_SECONDS = 3600.0
 """A block that is used again and again is marked as used this often."""
@@ -41,17 +38,19 @@ class DiskCounts(Struct):
 
 
 class BlockStore:
-    """Files of blocks in the folder `model` of `base`. Its methods are those of threads that may
-    wait for the disk; `has` and `take_counts` wait for nothing.
+    """Files of blocks in `base`, in the folder of the model that `identity` stands for.
+
+    Its methods are for threads that may wait for the disk; `has`, `is_stale`, `can_write` and
+    `take_counts` wait for nothing.
 
     The index is what this process knows to be there. Another server, or a person, may add and
     remove files at any time: a file that is missing was never there. No method raises OSError: what
     the disk refuses is counted, and told in the log once until it works again.
     """
 
-    def __init__(self, base: Path, model: str, limits: Limits) -> None:
+    def __init__(self, base: Path, identity: bytes, limits: Limits) -> None:
         self._base = base
-        self._folder = base / model
+        self._folder = base / folder_name(identity)
         self._limits = limits
         self._lock = threading.Lock()
         self._used: dict[bytes, float] = {}
@@ -160,7 +159,7 @@ class BlockStore:
         self._used = found
 
     def _path(self, key: bytes) -> Path:
-        return self._folder / f"{key.hex()}{SUFFIX}"
+        return self._folder / block_name(key)
 
     @contextlib.contextmanager
     def _guarded(self, action: str) -> Iterator[None]:
@@ -191,5 +190,5 @@ def _make_folder(folder: Path) -> None:
 def _keys(folder: Path) -> Iterator[bytes]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if found := _NAME.fullmatch(entry.name):
+            if found := BLOCK.fullmatch(entry.name):
                 yield bytes.fromhex(found[1])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime.engines.llama_cpp.kv.disk.block_file import SUFFIX, UNFINISHED
+from runtime.engines.llama_cpp.kv.disk.names import BLOCK, FOLDER, UNFINISHED_BLOCK
 
 AUTO_BYTES = 10_000_000_000
 AUTO_SHARE = 0.1
@@ -67,7 +67,7 @@ def sweep(base: Path, limits: Limits) -> Swept:
 
 def _files(base: Path, now: float) -> Iterator[_File]:
     with os.scandir(base) as folders:
-        names = [each.path for each in folders if each.is_dir(follow_symlinks=False)]
+        names = [each.path for each in folders if FOLDER.fullmatch(each.name)]
     for name in names:
         with contextlib.suppress(OSError), os.scandir(name) as entries:
             for entry in entries:
@@ -78,9 +78,9 @@ def _files(base: Path, now: float) -> Iterator[_File]:
 def _block(entry: "os.DirEntry[str]", now: float) -> Iterator[_File]:
     status = entry.stat(follow_symlinks=False)
     used = status.st_mtime
-    if entry.name.endswith(UNFINISHED) and abs(now - used) > UNFINISHED_SECONDS:
+    if UNFINISHED_BLOCK.fullmatch(entry.name) and abs(now - used) > UNFINISHED_SECONDS:
         _removed(entry.path)
-    if entry.name.endswith(SUFFIX):
+    if BLOCK.fullmatch(entry.name):
         if used > now + FUTURE_SECONDS:
             os.utime(entry.path)
         yield _File(min(used, now), status.st_size, entry.path)
@@ -101,5 +101,6 @@ def _removed(path: str) -> bool:
 
 def _remove_empty_folders(base: Path) -> None:
     for folder in base.iterdir():
-        with contextlib.suppress(OSError):  # not empty, or no folder
-            folder.rmdir()
+        if FOLDER.fullmatch(folder.name):
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()

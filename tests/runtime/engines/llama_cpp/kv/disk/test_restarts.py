@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.engines.llama_cpp.kv.disk import restoring
+from runtime.engines.llama_cpp.kv.disk.names import folder_name
 from runtime.engines.llama_cpp.kv.disk.store import BlockStore
 from runtime.engines.llama_cpp.kv.disk.sweep import Limits
 from runtime.messages.request import Request
 from tests.kit.cell_world import World, expected_answer, world_request
-from tests.kit.disk_tiers import block_files, disk_tier
+from tests.kit.disk_tiers import MODEL, block_files, disk_tier
 
 PROMPT = list(range(1, 104))
 
@@ -89,8 +90,9 @@ def test_what_an_adapter_computes_is_not_kept(tmp_path: Path):
 def test_blocks_of_another_model_are_not_read_even_under_its_name(tmp_path: Path):
     restarted(tmp_path, world_request("0", PROMPT, max_tokens=1))
     [folder] = tmp_path.iterdir()
-    folder.rename(tmp_path / b"other".hex())
-    with disk_tier(tmp_path, identity=b"other") as disk:
+    other = b"o" * 32
+    folder.rename(tmp_path / folder_name(other))
+    with disk_tier(tmp_path, identity=other) as disk:
         world = World(num_cells=256, max_num_seqs=1, budget=64, disk=disk)
         assert run_one(world, world_request("1", PROMPT, max_tokens=1)) == 0
 
@@ -183,7 +185,7 @@ class Stuck(BlockStore):
     """A disk that does not answer until it is told to."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, b"model".hex(), Limits(1_000_000, 0))
+        super().__init__(folder, MODEL, Limits(1_000_000, 0))
         self.answers = threading.Event()
 
     def read(self, key: bytes) -> bytes | None:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from runtime.engines.llama_cpp.kv.disk import block_file, store, sweep
 from runtime.engines.llama_cpp.kv.disk.block_key import KEY_BYTES
+from runtime.engines.llama_cpp.kv.disk.names import UNFINISHED, block_name, folder_name
 from runtime.engines.llama_cpp.kv.disk.store import BlockStore
 from runtime.engines.llama_cpp.kv.disk.sweep import DAY, Limits
 from runtime.engines.llama_cpp.kv.disk.writer import BlockWriter
-from tests.kit.disk_tiers import PATIENCE, block_files
+from tests.kit.disk_tiers import MODEL, PATIENCE, block_files
 
 DATA = b"d" * 1000
 
@@ -27,7 +28,7 @@ def key(number: int) -> bytes:
     return number.to_bytes(KEY_BYTES, "big")
 
 
-def opened(folder: Path, *, model: str = "model", gb: float | None = 1, days: float = 0):
+def opened(folder: Path, *, model: bytes = MODEL, gb: float | None = 1, days: float = 0):
     most = None if gb is None else int(gb * 1e9)
     return BlockStore(folder, model, Limits(most, days * DAY))
 
@@ -57,12 +58,12 @@ def test_a_block_is_there_after_a_restart(tmp_path: Path):
 def test_nobody_else_may_look_into_the_folder(tmp_path: Path):
     opened(tmp_path / "cache" / "prefixes").write(key(1), DATA)
 
-    for folder in ("cache/prefixes", "cache/prefixes/model"):
+    for folder in ("cache/prefixes", f"cache/prefixes/{folder_name(MODEL)}"):
         assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
 
 
 def test_those_not_used_for_longest_leave_first_whatever_model_they_are_of(tmp_path: Path):
-    old, new = opened(tmp_path, model="old"), opened(tmp_path, gb=6e-6)
+    old, new = opened(tmp_path, model=b"o" * 32), opened(tmp_path, gb=6e-6)
     for number in range(4):
         old.write(key(number), DATA)
         age(path_of(tmp_path, number), 9 - number)
@@ -110,23 +111,28 @@ def test_a_block_of_a_wrong_clock_s_future_ages_from_now_on(tmp_path: Path):
 def test_files_that_a_killed_process_left_unfinished_leave(tmp_path: Path):
     blocks = opened(tmp_path)
     blocks.write(key(1), DATA)
-    for name, days in (("old", 1.0), ("new", 0.0)):
-        part = tmp_path / "model" / f"{name}{block_file.UNFINISHED}"
+    old, new = (f"{block_name(key(2))}.{number}{UNFINISHED}" for number in ("1-1", "2-2"))
+    for name, days in ((old, 1.0), (new, 0.0)):
+        part = tmp_path / folder_name(MODEL) / name
         part.write_bytes(DATA)
         age(part, days)
     blocks.sweep_if_due()
 
-    names = {path.name for path in block_files(tmp_path)}
-    assert names == {path_of(tmp_path, 1).name, f"new{block_file.UNFINISHED}"}
+    names = set(os.listdir(tmp_path / folder_name(MODEL)))
+    assert names == {path_of(tmp_path, 1).name, new}
 
 
 def test_folders_of_models_without_blocks_leave_and_others_files_stay(tmp_path: Path):
+    (tmp_path / folder_name(b"old model of this server")).mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "mine.txt").write_text("mine", encoding="utf-8")
-    opened(tmp_path, days=1).sweep_if_due()
+    mine = tmp_path / "notes" / "mine.block"
+    mine.write_text("mine", encoding="utf-8")
+    age(mine, 1000)
+    opened(tmp_path, gb=0, days=1).sweep_if_due()
 
-    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+    assert sorted(os.listdir(tmp_path)) == ["empty", "notes"]
+    assert mine.exists()
 
 
 def test_auto_takes_a_tenth_of_a_small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -280,12 +286,12 @@ def test_files_that_are_no_blocks_are_left_alone(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ):
     folder = tmp_path_factory.mktemp("blocks")
-    (folder / "model").mkdir()
-    kept = {name for name in names if name.strip(".")}
+    (folder / folder_name(MODEL)).mkdir()
+    kept = {name for name in names if name == name.strip(".")}
     for name in kept:
-        (folder / "model" / name).write_text(name, encoding="utf-8")
+        (folder / folder_name(MODEL) / name).write_text(name, encoding="utf-8")
     blocks = opened(folder)
     blocks.write(key(1), DATA)
 
     assert blocks.read(key(1)) == DATA
-    assert kept <= {path.name for path in block_files(folder)}
+    assert kept <= set(os.listdir(folder / folder_name(MODEL)))
