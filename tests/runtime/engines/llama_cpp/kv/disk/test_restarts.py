@@ -3,6 +3,7 @@
 import random
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from runtime.engines.llama_cpp.kv.disk import restoring
 from runtime.engines.llama_cpp.kv.disk.names import folder_name
 from runtime.engines.llama_cpp.kv.disk.store import BlockStore
 from runtime.engines.llama_cpp.kv.disk.sweep import Limits
+from runtime.engines.llama_cpp.kv.prefix_tree import Block
 from runtime.messages.request import Request
 from tests.kit.cell_world import World, expected_answer, world_request
 from tests.kit.disk_tiers import MODEL, block_files, disk_tier
@@ -206,3 +208,42 @@ def test_a_prompt_does_not_wait_for_a_disk_that_is_slower_than_computing(
         finally:
             store.answers.set()
     assert world.num_computed == len(PROMPT)
+
+
+def test_beside_a_stream_a_step_loads_for_its_share_of_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    restarted(tmp_path, world_request("0", PROMPT, max_tokens=1))
+    clock = [100.0]
+    with disk_tier(tmp_path) as disk:
+        world = World(num_cells=512, max_num_seqs=2, budget=64, disk=disk)
+        world.waiting.append(world_request("1", [3, 2, 1], max_tokens=300))
+        for _ in range(5):
+            world.step()
+        loads = count_loads(world, monkeypatch, clock)
+        world.waiting.append(world_request("2", PROMPT, max_tokens=1))
+        while "2" not in world.finished:
+            before = len(loads)
+            disk.wait()
+            batch = world.step()
+            assert batch.num_decoding >= 1, "the stream goes on"
+            assert len(loads) - before <= 1, "a block takes longer than a step of the stream"
+        world.run()
+
+    assert world.cached_at_end["2"] == 4 * len(loads) == 100
+
+
+def count_loads(world: World, monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> list[Block]:
+    """The blocks that are loaded from now on; each takes a hundredth of a second, and nothing else
+    takes time."""
+    loads: list[Block] = []
+    load = world.memory.load
+
+    def slow(slot: int, block: Block, start: int, end: int) -> None:
+        load(slot, block, start, end)
+        loads.append(block)
+        clock[0] += 0.01
+
+    monkeypatch.setattr(world.memory, "load", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    return loads
