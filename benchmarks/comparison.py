@@ -46,12 +46,12 @@ class Target:
 
 
 TARGETS = (
-    Target("short", RATE.name, "at least", 1.0, streams=(1, 4)),
-    Target("short", RATE.name, "at least", 1.15, streams=(8, 16)),
-    Target("shared", RATE.name, "at least", 4.0, streams=(8,)),
+    Target("short", RATE.name, "at least", 1.25, streams=(1,)),
+    Target("short", RATE.name, "at least", 1.4, streams=(4, 8, 16)),
+    Target("shared", RATE.name, "at least", 7.0, streams=(8,)),
     Target("long", f"{DURING} p95", "at most", 0.5),
     Target("long", DURING_TO_BEFORE, "at most", 3.0, of="ours"),
-    Target("multiturn", f"{LATER_TURNS} p50", "at most", 1.0),
+    Target("multiturn", f"{LATER_TURNS} p50", "at most", 0.85),
     *(Target(workload, FAILED.name, "at most", 0.0, of="ours") for workload in MEASURES),
 )
 

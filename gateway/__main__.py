@@ -20,7 +20,10 @@ _COMMANDS = {
     "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
     "doctor": "show what this machine is and which engines can run on it",
+    "ps": "show which models the running server has loaded",
 }
+_ROOMS = {"ps": "running."}
+"""The folders of commands that do not lie in `gateway.commands` itself."""
 
 
 class _Command(Protocol):
@@ -53,7 +56,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _load(name: str) -> _Command:
-    return cast(_Command, import_module(f"gateway.commands.{name}"))
+    return cast(_Command, import_module(f"gateway.commands.{_ROOMS.get(name, '')}{name}"))
 
 
 if __name__ == "__main__":

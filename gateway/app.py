@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from functools import partial
 from typing import TypeAlias
 
 from litestar import Litestar
@@ -34,6 +34,7 @@ from gateway.api.openai.responses.routes import (
 )
 from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
+from gateway.api.ops.loading import change_model, model_reports
 from gateway.api.ops.metrics import metrics_text
 from gateway.api.ops.openapi import openapi_json
 from gateway.api.ops.version import version
@@ -47,25 +48,25 @@ from gateway.http.gateway import (
 from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import operations_of
 from gateway.http.shared_paths import options_of_shared_paths
+from gateway.models.manager.factory import Listen, ModelFactory
+from gateway.models.manager.gpu_memory import free_gpu_bytes
+from gateway.models.manager.manager import ModelManager
+from gateway.models.manager.memory import MachineMemory
+from gateway.models.manager.slot import Slot
+from gateway.models.manager.spec import specs_of
+from gateway.models.manager.unlisted import UnlistedModels
 from gateway.models.registry import ModelRegistry
-from gateway.models.served_model import ServedModel
 from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
-from gateway.observability.metrics.model import ModelMetrics
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_record import IGNORED_HEADER
 from gateway.observability.tracing import start_tracer, tracing
 from gateway.settings.schema import Settings
-from runtime.client.engine_client import EngineClient
-from runtime.config.engine import PrefixCaching
+from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
 from runtime.messages.wire import FromEngine, Ready, StepOutput
-from runtime.models.catalogue import shipped_catalogue
-from runtime.models.integrity.guard import WeightsGuard
 from runtime.supervisor.engine_output import EngineOutput
-from runtime.supervisor.lessons import Lessons
-from runtime.supervisor.supervisor import Supervisor
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -96,6 +97,8 @@ ROUTES = (
     start_drain,
     restart_engine,
     resume,
+    model_reports,
+    change_model,
 )
 
 EXPOSED_HEADERS = (
@@ -108,70 +111,65 @@ EXPOSED_HEADERS = (
 
 def create_app(
     settings: Settings,
-    model_path: str,
+    model_path: str | Mapping[str, str],
     keys: KeyRing,
     drain: Drain | None = None,
     stderr: BackgroundWriter | None = None,
 ) -> Litestar:
-    """The server for one model.
+    """The server for the models of the settings.
 
     `model_path` is the model's file or folder; empty for the scripted engine without a tokenizer of
-    its own. The engine starts with the application, not before. A request needs one of `keys`, or
-    none if the ring is empty; `open_key_ring` makes the ring from settings and environment. `drain`
-    is given by a caller that waits for its end; otherwise the application makes its own. What the
-    engine writes goes to `stderr`, or without it to this process's streams.
+    its own. Of several models it has those by name. The engines start with the application, not
+    before. A request needs one of `keys`, or none if the ring is empty; `open_key_ring` makes the
+    ring from settings and environment. `drain` is given by a caller that waits for its end;
+    otherwise the application makes its own. What the engines write goes to `stderr`, or without it
+    to this process's streams.
     """
     settings = with_prefix_caching(settings, has_keys=keys.is_required)
-    path = model_path or settings.model.tokenizer
-    name = _served_name(settings, model_path)
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
-    supervisor = _supervisor(settings, path, _listener(metrics.of(name), gpus), output, gpus)
+    bounds = Bounds.of(settings.server)
+    factory = ModelFactory(_listeners(metrics, gpus), gpus, bounds.pool, output)
     context = _context(
-        settings, name, supervisor, metrics, gpus, drain or Drain(settings.server.drain_timeout)
+        settings,
+        [factory.slot(spec) for spec in specs_of(settings, model_path)],
+        factory,
+        metrics,
+        gpus,
+        drain or Drain(settings.server.drain_timeout),
+        bounds,
     )
-    return _gateway(context, keys, _lifespan(context, supervisor, path))
-
-
-def _supervisor(
-    settings: Settings,
-    path: str,
-    on_event: Callable[[FromEngine], None],
-    output: EngineOutput | None,
-    gpus: GpuMonitor,
-) -> Supervisor:
-    return Supervisor(
-        settings.engine,
-        path,
-        EngineClient(settings.engine.max_num_waiting_tokens),
-        on_event=on_event,
-        output=output,
-        guard=weights_guard(settings, path),
-        lessons=Lessons(),
-        gpu_bytes=lambda: sum(gpu.memory_used or 0 for gpu in gpus.snapshot.gpus),
-    )
+    return _gateway(context, keys, _lifespan(context))
 
 
 def _context(
     settings: Settings,
-    name: str,
-    supervisor: Supervisor,
+    slots: Sequence[Slot],
+    factory: ModelFactory,
     metrics: Metrics,
     gpus: GpuMonitor,
     drain: Drain,
+    bounds: Bounds,
 ) -> Context:
-    bounds = Bounds.of(settings.server)
-    model = ServedModel(name, supervisor.client, settings.model, bounds.pool)
+    models = ModelRegistry(
+        [slot.model for slot in slots],
+        adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
+        aliases=settings.aliases,
+    )
+    memory = MachineMemory(
+        settings.loading.max_bytes, gpu_free=partial(free_gpu_bytes, settings.gpu.devices)
+    )
+    manager = ModelManager(slots, memory, settings.loading)
     return Context(
         settings=settings,
-        models=_registry(settings, model),
-        model=model,
+        models=models,
+        model=slots[0].model,
         metrics=metrics,
         gpus=gpus,
         drain=drain,
-        restart_engine=supervisor.restart,
-        abandon_engine=supervisor.abandon,
+        manager=manager,
+        unlisted=UnlistedModels(settings, models, manager, factory),
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
@@ -205,34 +203,24 @@ def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWrite
 def with_prefix_caching(settings: Settings, *, has_keys: bool) -> Settings:
     """The settings with "auto" in `engine.prefix_caching` decided. Clients with keys of their own
     may be strangers to each other, and a shared cache tells one what another has sent."""
-    if settings.engine.prefix_caching != "auto":
-        return settings
     choice: PrefixCaching = "per_tenant" if has_keys else "shared"
-    engine = structs.replace(settings.engine, prefix_caching=choice)
-    return structs.replace(settings, engine=engine)
+    models = {
+        name: structs.replace(model, engine=_decided(model.engine, choice))
+        for name, model in settings.models.items()
+    }
+    return structs.replace(settings, engine=_decided(settings.engine, choice), models=models)
 
 
-def weights_guard(settings: Settings, path: str) -> WeightsGuard | None:
-    """The guard of the model's file; None without a model, and for a folder, whose weights are
-    copied when they are loaded."""
-    if not Path(path).is_file():
-        return None
-    for entry in shipped_catalogue():
-        if (entry.name, entry.file) == (settings.model.name_or_path, Path(path).name):
-            return WeightsGuard(Path(path), name=entry.name, expected=entry.sha256)
-    return WeightsGuard(Path(path))
+def _decided(engine: EngineConfig, choice: PrefixCaching) -> EngineConfig:
+    if engine.prefix_caching != "auto":
+        return engine
+    return structs.replace(engine, prefix_caching=choice)
 
 
 def _path_templates() -> set[str]:
     """The paths of all routes in the form of Litestar's `path_template`: parameters without
     types."""
     return {re.sub(r":\w+}", "}", path) for route in ROUTES for path in route.paths}
-
-
-def _registry(settings: Settings, model: ServedModel) -> ModelRegistry:
-    engine = settings.engine
-    adapters = dict.fromkeys(engine.adapters, model.name)
-    return ModelRegistry([model], adapters=adapters, aliases=settings.model.aliases)
 
 
 def _cors(origins: list[str]) -> CORSConfig | None:
@@ -248,7 +236,8 @@ def min_free_bytes(settings: Settings) -> int | None:
     wanted = settings.gpu.min_free_memory_gb
     if wanted != "auto":
         return round(wanted * 1e9)
-    return None if ENGINES[settings.engine.name].grows_while_serving else 0
+    engines = [model.engine for model in settings.models.values()] or [settings.engine]
+    return None if any(ENGINES[engine.name].grows_while_serving for engine in engines) else 0
 
 
 def _gpu_monitor(settings: Settings) -> GpuMonitor:
@@ -261,42 +250,33 @@ def _gpu_monitor(settings: Settings) -> GpuMonitor:
     )
 
 
-def _listener(metrics: ModelMetrics, gpus: GpuMonitor) -> Callable[[FromEngine], None]:
-    def listen(event: FromEngine) -> None:
-        if isinstance(event, StepOutput):
-            metrics.engine.on_step(event)
-        elif isinstance(event, Ready):
-            gpus.engine_loaded()
+def _listeners(metrics: Metrics, gpus: GpuMonitor) -> Listen:
+    def listener_of(name: str) -> Callable[[FromEngine], None]:
+        engine = metrics.of(name).engine
 
-    return listen
+        def listen(event: FromEngine) -> None:
+            if isinstance(event, StepOutput):
+                engine.on_step(event)
+            elif isinstance(event, Ready):
+                gpus.engine_loaded()
+
+        return listen
+
+    return listener_of
 
 
-def _lifespan(context: Context, supervisor: Supervisor, path: str) -> Lifespan:
+def _lifespan(context: Context) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await supervisor.start()
-        loading = asyncio.create_task(context.model.load(path))
+        await context.manager.start()
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
         try:
             yield
         finally:
-            loading.cancel()
             context.bounds.close()
-            await supervisor.stop()
+            await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
 
     return lifespan
-
-
-def _served_name(settings: Settings, model_path: str) -> str:
-    """The configured name, else the catalogue name, else the file's stem or the folder's name."""
-    if settings.model.served_name:
-        return settings.model.served_name
-    if not model_path and ENGINES[settings.engine.name].model_form == "any":
-        return str(settings.engine.name)
-    name = settings.model.name_or_path
-    if Path(name).is_dir():
-        return Path(name).resolve().name
-    return Path(name).stem if name.endswith(".gguf") else name

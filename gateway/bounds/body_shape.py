@@ -11,6 +11,9 @@ from runtime.errors import InvalidRequest
 _SLICE = 262_144
 """Bytes that are taken apart at once, in about a millisecond."""
 
+_COUNTED = 1_048_576
+"""Bytes that are counted at once, so that the interpreter's other threads need not wait longer."""
+
 _BACKSLASH = 0x5C
 
 
@@ -52,8 +55,13 @@ class BodyLimits(Struct, frozen=True):
 
 def upper_bound(body: bytes) -> BodyShape:
     """At least the shape of a body, because what stands within texts counts too."""
-    values = body.count(b'"') // 2 + body.count(b"{") + body.count(b"[")
-    return BodyShape(values, body.count(b","))
+    quotes = openings = commas = 0
+    for start in range(0, len(body), _COUNTED):
+        part = (start, start + _COUNTED)
+        quotes += body.count(b'"', *part)
+        openings += body.count(b"{", *part) + body.count(b"[", *part)
+        commas += body.count(b",", *part)
+    return BodyShape(quotes // 2 + openings, commas)
 
 
 def measure(body: bytes) -> BodyShape:

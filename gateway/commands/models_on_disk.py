@@ -2,8 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from gateway.settings.schema import Settings
+from msgspec import structs
+
+from gateway.settings.schema import ModelSettings, Settings
 from runtime.config.engine import EngineName
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
@@ -13,6 +16,24 @@ from runtime.models.store import Model, ModelStore
 def open_store(settings: Settings) -> ModelStore:
     """The store of the model folder and of the mirrors that the settings name."""
     return ModelStore(settings.model.folder, mirrors=settings.model.mirrors)
+
+
+def one_by_one(settings: Settings) -> list[Settings]:
+    """The settings for each model as if it were the only one; its name is the served name."""
+    if not settings.models:
+        return [settings]
+    return [
+        structs.replace(
+            settings,
+            model=ModelSettings(**{**_fields_of(model), "served_name": name}),
+            engine=model.engine,
+        )
+        for name, model in settings.models.items()
+    ]
+
+
+def _fields_of(model: ModelSettings) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in ModelSettings.__struct_fields__}
 
 
 def find_model(settings: Settings) -> Model:

@@ -1,6 +1,7 @@
 """Options that commands share, and their conversion to settings."""
 
 import argparse
+import tomllib
 
 from gateway.settings.loader import Override, load_settings
 from gateway.settings.schema import Settings
@@ -54,4 +55,19 @@ def _override(origin: str, item: str) -> Override:
     path, equals, text = item.partition("=")
     if not equals or not path:
         raise SetupError(f"{origin}: write it as SECTION.KEY=VALUE, such as server.port=8001")
-    return Override(f"--set {path}", tuple(path.strip().lower().split(".")), text.strip())
+    return Override(f"--set {path}", _keys(f"--set {path}", path.strip()), text.strip())
+
+
+def _keys(origin: str, path: str) -> tuple[str, ...]:
+    """The parts of a path. A model's name may be in quotes, because names have dots."""
+    if '"' not in path:
+        section, dot, rest = path.partition(".")
+        return tuple(f"{section.lower()}{dot}{rest if dot else ''}".split("."))
+    try:
+        keys, table = [], tomllib.loads(f"{path} = 0")
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f'{origin}: write a name with dots as models."a.b".load') from error
+    while isinstance(table, dict):
+        [(key, table)] = table.items()
+        keys.append(key)
+    return tuple(keys)

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
-from gateway.commands.models_on_disk import ensure_model
+from gateway.commands.models_on_disk import ensure_model, one_by_one
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
@@ -45,8 +45,9 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
         if settings.server.port and _status(client, "/health/live"):
             yield client
             return
-    if ENGINES[settings.engine.name].model_form == "gguf":
-        ensure_model(settings)
+    for each in one_by_one(settings):
+        if ENGINES[each.engine.name].model_form == "gguf":
+            ensure_model(each)
     process = _start(arguments)
     try:
         with _client(_greeted_url(process)) as client:
@@ -54,6 +55,11 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
             yield client
     finally:
         _end(process)
+
+
+def running_server(settings: Settings) -> httpx.Client:
+    """A client of the server at the address of the settings, whether one runs there or not."""
+    return _client(_url(settings), server_trust(settings.server))
 
 
 def _url(settings: Settings) -> httpx.URL:

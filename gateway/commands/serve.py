@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from gateway.admission.admission import is_loopback
 from gateway.admission.drain import Drain
 from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
-from gateway.commands.models_on_disk import ensure_model, find_model, open_store
+from gateway.commands.models_on_disk import ensure_model, find_model, one_by_one, open_store
 from gateway.commands.options import add_server_options, add_settings_options, settings_of
 from gateway.http.connections.handshakes import loop_class
 from gateway.http.connections.protocols import protocol_class
@@ -69,18 +69,21 @@ def run(arguments: argparse.Namespace) -> int:
     manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
-    read_own_template(settings.model.chat_template)
-    _check_engine(settings)
+    models = one_by_one(settings)
+    for each in models:
+        read_own_template(each.model.chat_template)
+        _check_engine(each)
     _allow_many_connections()
     with bind(settings.server) as listener:
-        settings, model_path = prepare_model(settings)
+        settings, model_paths = prepare_models(settings, models)
         _listen(listener, settings.server)
         with stderr_in_background() as stderr:
             configure_logging(settings.log)
             drain = Drain(settings.server.drain_timeout)
-            app = create_app(settings, model_path, keys, drain, stderr)
+            app = create_app(settings, model_paths, keys, drain, stderr)
             config = uvicorn_config(app, settings.server)
-            greeting, ends = _greeting(settings, listener), _ends(app, stderr)
+            greeting = _greeting(list(model_paths), settings.server, listener)
+            ends = _ends(app, stderr)
             server = Server(config, greeting, drain, ends, Watch(manager, _state_of(app)))
             _end_with_signals(server)
             if arguments.until_stdin_ends:
@@ -94,6 +97,18 @@ def _without_keys(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, server=server)
 
 
+def prepare_models(
+    settings: Settings, models: Sequence[Settings]
+) -> tuple[Settings, dict[str, str]]:
+    """The settings with the names of all models filled in, and the path of each model by its name.
+    Raises SetupError."""
+    if not settings.models:
+        settings, path = prepare_model(settings)
+        return settings, {settings.model.served_name: path}
+    paths = {each.model.served_name: prepare_model(each)[1] for each in models}
+    return settings, paths
+
+
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
     """The settings with `served_name` filled in, and the path of the model's file or folder. A
     model of the catalogue is downloaded if it is missing.
@@ -105,7 +120,8 @@ def prepare_model(settings: Settings) -> tuple[Settings, str]:
         return _prepare_without_model(settings)
     if settings.model.tokenizer:
         raise SetupError("model.tokenizer is for the scripted engine alone; leave it empty")
-    model = ensure_model(settings)
+    never = settings.models and settings.models[settings.model.served_name].load == "never"
+    model = find_model(settings) if never else ensure_model(settings)
     return _named(settings, model.name), str(model.path)
 
 
@@ -252,20 +268,29 @@ def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
     )
 
     def cut_off() -> None:
-        context.model.engine.abort_all(stopping)
+        context.manager.cut_off(stopping)
         context.uploads.cut_off(stopping)
 
     return Ends(
         cut_off=cut_off,
-        abandon=context.abandon_engine,
+        abandon=context.manager.abandon,
         say_all=lambda: stderr.flush(_LAST_LINES_SECONDS),
     )
 
 
 def _state_of(app: Litestar) -> Callable[[], str]:
-    """A function that says in a line how the engine is."""
-    engine = app.state.context.model.engine
-    return lambda: f"Engine {engine.state}. {engine.state_reason}".strip()
+    """A function that says in a line how the engine is, or how many of the models are loaded."""
+    context: Context = app.state.context
+    models = list(context.models)
+    engine = context.model.engine
+
+    def state() -> str:
+        if len(models) == 1:
+            return f"Engine {engine.state}. {engine.state_reason}".strip()
+        num_ready = sum(model.is_ready for model in models)
+        return f"{num_ready} of {len(models)} models loaded."
+
+    return state
 
 
 def _loop(server: ServerSettings) -> Any:
@@ -281,12 +306,12 @@ def _loop(server: ServerSettings) -> Any:
     return loop_class(kind, server.header_timeout) if server.tls_certificate else kind
 
 
-def _greeting(settings: Settings, listener: socket.socket) -> str:
+def _greeting(names: Sequence[str], server: ServerSettings, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     if ":" in host:
         host = f"[{host}]"
-    name = settings.model.served_name
-    scheme = "https" if settings.server.tls_certificate else "http"
+    name = ", ".join(names)
+    scheme = "https" if server.tls_certificate else "http"
     return f"Lockgate {__version__} serves {name} at {scheme}://{host}:{port}/v1 (Ctrl-C stops it)"
 
 

@@ -63,7 +63,12 @@ class AnswerWriter(Protocol):
 
     def failed(self, error: ErrorBody) -> bytes:
         """The closing frames of a stream whose answer an error ended."""
-        return error_frame(error) + DONE
+        return broken_stream(error)
+
+
+def broken_stream(error: ErrorBody) -> bytes:
+    """The closing frames of a stream that an error ended, in the form of most APIs."""
+    return error_frame(error) + DONE
 
 
 def error_frame(error: ErrorBody) -> bytes:

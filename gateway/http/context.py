@@ -1,7 +1,6 @@
 """The objects that all handlers share, which Litestar provides."""
 
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -15,7 +14,10 @@ from gateway.admission.middleware import principal_of
 from gateway.bounds.bounds import Bounds
 from gateway.generation.scheduling import Caller
 from gateway.http.deadlines import Uploads
+from gateway.http.loading.leases import hold_model, lease_of
 from gateway.http.other_paths import OtherPaths
+from gateway.models.manager.manager import ModelManager
+from gateway.models.manager.unlisted import UnlistedModels
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
@@ -29,9 +31,10 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Context(Struct, frozen=True):
-    """One running server. `model` is the model that the server was started with. `restart_engine`
-    replaces the engine process; `abandon_engine` kills it for good, from any thread. `uploads` are
-    the bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
+    """One running server. `model` answers requests that name none: the first that is loaded with
+    the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
+    those that the settings do not name. `uploads` are the
+    bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
     `tracer` is None if traces are off."""
 
     settings: Settings
@@ -40,8 +43,8 @@ class Context(Struct, frozen=True):
     metrics: Metrics
     gpus: GpuMonitor
     drain: Drain
-    restart_engine: Callable[[], None]
-    abandon_engine: Callable[[], None]
+    manager: ModelManager
+    unlisted: UnlistedModels
     bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
@@ -63,10 +66,21 @@ CurrentContext = SkipValidation[NamedDependency[Context]]
 """The type of a handler's argument `context`, which Litestar provides."""
 
 
-def model_of(context: Context, name: str | None) -> ServedModel:
-    """The model of this name; None means the server's own model. Raises UnknownModel, also if the
-    request's key may not use the model."""
-    return context.models.get(context.model.name if name is None else name)
+def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedModel:
+    """The model of this name, which the request holds from now on; None means the server's own
+    model. Raises UnknownModel, also if the request's key may not use the model."""
+    if name is not None:
+        context.unlisted.admit(name)
+    model = context.models.get(context.model.name if name is None else name)
+    hold_model(request.scope, context.manager, base_name(context, name))
+    return model
+
+
+def base_name(context: Context, name: str | None) -> str:
+    """The name of the model behind an alias or an adapter, and of the server's own model for None.
+    Raises UnknownModel."""
+    found = context.models.get(context.model.name if name is None else name).name
+    return context.models.base_of(found) or found
 
 
 class NamesModel(Protocol):
@@ -78,7 +92,7 @@ class NamesModel(Protocol):
 
 def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
     """Like `model_of`, for a request that counts for the model's metrics."""
-    model = model_of(context, data.model)
+    model = model_of(context, request, data.model)
     _note_model(context, request, data, model)
     return model
 
@@ -100,7 +114,8 @@ def _note_model(
 def caller_of(context: Context, request: AnyRequest) -> Caller:
     """The arrival time and the origin of this request."""
     arrival_time = RequestRecord.of(request.scope).started
-    engine = context.settings.engine
+    lease = lease_of(request.scope)
+    engine = context.settings.engine if lease is None else lease.spec.engine
     principal = principal_of(request.scope)
     fingerprint = principal.name if principal else key_fingerprint(request.scope["headers"])
     return Caller(

@@ -28,6 +28,7 @@ from gateway.bounds.body_memory import give_back
 from gateway.errors import HTTPVersionNotSupported, ServerDraining, wrong_host, wrong_target
 from gateway.http.context import AnyRequest, Context
 from gateway.http.error_handler import handle_error
+from gateway.http.loading.leases import release_models
 from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
@@ -73,6 +74,7 @@ class Gateway(Litestar):
             await _last_answer(scope, receive, send)
         finally:
             give_back(scope)
+            release_models(scope)
             _observe(request_record, scope, context)
 
 

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
-from gateway.errors import ErrorReply, ErrorResponse
+from gateway.errors import ErrorBody, ErrorReply, ErrorResponse
+from gateway.generation.writer import broken_stream
 
 _KEY = "facts"
 
@@ -32,6 +33,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     `errors` are the statuses beside those that every route may have, `done` is that of success.
     `unavailable` is the body of a 503, if it is not the `envelope`, in which the route's errors are
     written. `operation` is OpenTelemetry's `gen_ai.operation.name` of a route that uses the engine.
+    `broken_stream` writes the error that ends a stream before its first event.
     `parts` are further types that a description of the API needs, and `describe` adds to the JSON
     schemas, by name, what the types do not say.
     """
@@ -45,6 +47,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     unavailable: Any = None
     envelope: Envelope = ErrorResponse
     operation: str = ""
+    broken_stream: Callable[[ErrorBody], bytes] = broken_stream
     parts: tuple[Any, ...] = ()
     describe: Callable[[dict[str, Any]], None] | None = None
 

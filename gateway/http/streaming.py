@@ -26,6 +26,8 @@ from gateway.http.body import while_connected, work_for
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.http.json_response import JSONBytes
+from gateway.http.loading.stream import STREAM_HEADERS, LoadingStream
+from gateway.http.loading.wait import is_loaded, until_loaded
 from gateway.models.served_model import LONG_TEXT, ServedModel
 from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.observability.reports.loosened_schemas import report_left_out
@@ -33,12 +35,6 @@ from gateway.observability.request_record import RequestRecord
 from runtime.errors import LockgateError
 
 log = structlog.get_logger(__name__)
-
-STREAM_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class Closable(Protocol):
@@ -56,11 +52,21 @@ NewWriter = Callable[[AnswerRun], AnswerWriter]
 async def respond(
     context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
 ) -> ASGIApp:
-    """The response to a job, as a stream or in one piece.
+    """The response to a job, as a stream or in one piece. A model that is not loaded is waited for.
 
     Raises the errors that can be known before the engine has the job: no room, no memory, a limit
     of the key, a prompt that the model cannot have.
     """
+    answer = _answer(context, request, job, model, new_writer)
+    if job.is_streamed and not is_loaded(request):
+        return LoadingStream(answer, context.settings.server.keep_alive_interval, _last_words)
+    return await answer
+
+
+async def _answer(
+    context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
+) -> ASGIApp:
+    await until_loaded(request, job.scheduling.deadline or math.inf)
     if job.needs_engine:
         context.gpus.check_memory()
         model.engine.check_room(job.num_requests, job.count_param)

@@ -7,7 +7,7 @@ from msgspec import Struct
 from runtime.client.handle import EngineHandle
 from runtime.messages.loading import LoadPhase
 
-HealthState = Literal["starting", "ready", "degraded", "restarting", "failed"]
+HealthState = Literal["starting", "ready", "degraded", "restarting", "failed", "unloaded"]
 
 RECENT_SECONDS = 300.0
 """For this long after an engine's death the server is degraded: it works, but needs a look."""

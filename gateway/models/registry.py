@@ -38,6 +38,16 @@ class ModelRegistry:
                 raise SetupError(f"model.aliases: there is no model {name!r}; known here: {known}")
         self._allowed: frozenset[str] | None = None
 
+    def add(self, model: ServedModel) -> None:
+        """Adds a model under its own name, which no other has."""
+        assert model.name not in self.names, "two models of one name: this is a bug"
+        self._models[model.name] = model
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether only some of the models may be used."""
+        return self._allowed is not None
+
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 

@@ -56,25 +56,37 @@ class ServedModel:
         self.lora = ""
         self.engine = engine
         self.created = int(time.time())
-        self.load_error = ""
-        self._loaded: _Loaded | None = None
-        self._model_path = ""
+        self._files = _Files()
 
     async def load(self, model_path: str) -> None:
         """Reads the tokenizer and the chat template in a thread. A failure is logged and
         remembered."""
-        self._model_path = model_path
+        files = self._files
+        files.path, files.error = model_path, ""
         try:
-            self._loaded = await asyncio.to_thread(_load, self.name, model_path, self._settings)
+            files.loaded = await asyncio.to_thread(_load, self.name, model_path, self._settings)
         except Exception as error:
-            self.load_error = f"The tokenizer cannot be loaded: {error}"
+            files.error = f"The tokenizer cannot be loaded: {error}"
             log.exception("tokenizer_failed", model=self.name)
 
+    def unload(self) -> None:
+        """Forgets what `load` has read."""
+        self._files.loaded, self._files.error = None, ""
+
     def with_adapter(self, name: str) -> "ServedModel":
-        """This model as it is now, under the name of an adapter: a view for one request."""
+        """This model under the name of an adapter: a view for one request."""
         adapted = copy.copy(self)
         adapted.name = adapted.lora = name
         return adapted
+
+    @property
+    def load_error(self) -> str:
+        """Why tokenizer and templates could not be loaded, as a sentence; empty if they could."""
+        return self._files.error
+
+    @property
+    def _loaded(self) -> "_Loaded | None":
+        return self._files.loaded
 
     @property
     def default_thinking_budget(self) -> int | None:
@@ -188,7 +200,7 @@ class ServedModel:
         """Whether a prefix of the model's embedding is an embedding too."""
         if self._settings.is_matryoshka != "auto":
             return self._settings.is_matryoshka
-        return await asyncio.to_thread(is_matryoshka, self._model_path)
+        return await asyncio.to_thread(is_matryoshka, self._files.path)
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of a prompt that was sent as token ids."""
@@ -241,6 +253,15 @@ class ServedModel:
         self.check_loaded()
         assert self._loaded is not None, "loaded"
         return self._loaded
+
+
+class _Files:
+    """What was read of a model's files, which all views of the model share."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.error = ""
+        self.loaded: _Loaded | None = None
 
 
 class _Loaded(Struct, frozen=True):

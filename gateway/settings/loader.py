@@ -27,13 +27,22 @@ from gateway.settings.mistakes import (
     raise_mistake,
     raise_unknown,
     reason_at,
+    section_in,
     toml_reason,
     whole_table,
 )
 from gateway.settings.schema import (
+    ModelSettings,
     Settings,
 )
+from gateway.settings.several_models import (
+    check_names,
+    check_tables,
+    named_path,
+    with_general_settings,
+)
 from gateway.settings.web_origins import check_web_origins
+from runtime.config.engine import EngineConfig
 from runtime.errors import SetupError
 from runtime.models.mirrors import check_mirror
 
@@ -63,35 +72,47 @@ def load_settings(
     if file is not None:
         document = _read_file(file)
     for override in [*_from_environment(environ), *options]:
+        path = named_path(override.path, document.get("models", {}))
+        override = msgspec.structs.replace(override, path=path)
         _set(document, override.path, _value_of(override))
-    try:
-        settings = msgspec.convert(document, Settings)
-    except msgspec.ValidationError as error:  # every value is valid alone, but not all together
-        raise_mistake("settings", document, str(error))
+    document = with_general_settings(document)
+    settings = _convert("settings", document)  # each value is valid alone, but perhaps not together
     check_zeros(document)
-    _check_thinking(settings)
-    _check_mirrors(settings)
+    check_names(settings)
+    _check_thinking("model", settings.model, settings.engine)
+    _check_mirrors("model", settings.model)
+    for name, model in settings.models.items():
+        _check_thinking(f"models.{name}", model, model.engine)
+        _check_mirrors(f"models.{name}", model)
     check_web_origins(settings.server)
     return settings
 
 
-def _check_mirrors(settings: Settings) -> None:
-    for mirror in settings.model.mirrors:
+def _convert(origin: str, document: dict[str, Any]) -> Settings:
+    """Raises SetupError for a mistake in the document."""
+    check_tables(origin, document)
+    try:
+        return msgspec.convert(document, Settings)
+    except msgspec.ValidationError as error:
+        raise_mistake(origin, document, str(error))
+
+
+def _check_mirrors(section: str, model: ModelSettings) -> None:
+    for mirror in model.mirrors:
         try:
             check_mirror(mirror)
         except SetupError as error:
-            raise SetupError(f"model.mirrors: {error}") from error
+            raise SetupError(f"{section}.mirrors: {error}") from error
 
 
-def _check_thinking(settings: Settings) -> None:
+def _check_thinking(section: str, model: ModelSettings, engine: EngineConfig) -> None:
     """Raises SetupError for a default thinking budget that the engine cannot enforce. Otherwise the
     engine would refuse every chat with a reasoning model."""
-    engine, model = settings.engine, settings.model
     has_budget = model.thinking_token_budget != "none" and model.reasoning_parser != "none"
     if has_budget and (drafts := engine.budget_obstacle):
         raise SetupError(
-            f"model.thinking_token_budget cannot be kept while {drafts}"
-            ' drafts tokens; leave one of them out, or set model.reasoning_parser = "none"'
+            f"{section}.thinking_token_budget cannot be kept while {drafts}"
+            f' drafts tokens; leave one of them out, or set {section}.reasoning_parser = "none"'
         )
 
 
@@ -112,10 +133,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise SetupError(f"the settings file {file} cannot be read: {reason}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SetupError(f"{file} is not valid TOML: {toml_reason(error)}") from error
-    try:
-        msgspec.convert(document, Settings)
-    except msgspec.ValidationError as error:
-        raise_mistake(str(file), document, str(error))
+    _convert(str(file), document)
     return document
 
 
@@ -159,6 +177,9 @@ def _type_at(origin: str, path: tuple[str, ...]) -> Any:
     kind: Any = Settings
     for depth, key in enumerate(path):
         fields = fields_of(kind)
+        if section := section_in(kind):
+            kind = section
+            continue
         if is_table(kind):
             raise SetupError(f"{origin}: {whole_table(path[:depth], key)}")
         if key not in fields:

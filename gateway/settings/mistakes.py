@@ -77,6 +77,12 @@ def is_table(kind: Any) -> bool:
     return get_origin(_bare(kind)) is dict
 
 
+def section_in(kind: Any) -> Any:
+    """The type of the sections in a table whose keys are their names; None for all others."""
+    inner = get_args(_bare(kind))[1] if is_table(kind) else None
+    return inner if fields_of(inner) else None
+
+
 def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
@@ -86,19 +92,27 @@ _MISSING = re.compile(r"missing required field `(?P<key>[^`]*)`")
 _PLACE = re.compile(r"^(?P<reason>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 
 
-def raise_mistake(origin: str, document: dict[str, Any], message: str) -> NoReturn:
+def raise_mistake(
+    origin: str,
+    document: Any,
+    message: str,
+    kind: Any = Settings,
+    parent: tuple[str, ...] = (),
+) -> NoReturn:
     """Raises SetupError with msgspec's `message` about the document, rewritten as one line that
-    names the setting. `origin` is where the document came from."""
+    names the setting. `origin` is where the document came from. It is of the type `kind`, and is at
+    the path `parent` of all settings."""
     if unknown := _UNKNOWN.search(message):
         path = _split(unknown["path"])
-        raise_unknown(origin, path, unknown["key"], fields_of(_walk(Settings, path)))
+        raise_unknown(origin, (*parent, *path), unknown["key"], fields_of(_walk(kind, path)))
     place = _PLACE.match(message)
     assert place is not None, "the pattern matches any text"
     path = _split(place["path"])
     value: Any = document
     for key in path:
         value = value[key]
-    raise SetupError(f"{origin}: {reason_at(path, _walk(Settings, path), value, place['reason'])}")
+    reason = reason_at((*parent, *path), _walk(kind, path), value, place["reason"])
+    raise SetupError(f"{origin}: {reason}")
 
 
 def raise_unknown(origin: str, parent: tuple[str, ...], key: str, known: Iterable[str]) -> NoReturn:
@@ -214,4 +228,8 @@ def _split(path: str | None) -> tuple[str, ...]:
 
 def dotted(path: tuple[str, ...]) -> str:
     """The path of a setting as messages show it: "$.server.port"."""
-    return ".".join(("$", *path))
+    return ".".join(("$", *map(_quoted, path)))
+
+
+def _quoted(key: str) -> str:
+    return f'"{key}"' if "." in key else key

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from runtime.config.engine import EngineConfig
+from runtime.errors import SetupError
 from runtime.models.mirrors import DEFAULT_MIRRORS
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -133,6 +134,45 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     is_matryoshka: bool | Literal["auto"] = "auto"
 
 
+LoadTime = Literal["start", "demand", "never"]
+"""When a model is loaded: with the server, by the first request for it, or by an admin alone."""
+
+
+class NamedModelSettings(ModelSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One of several models, whose table's name is its name in the API.
+
+    `load` says when it is loaded the first time. A model that has been unloaded comes back with the
+    next request for it, unless that is "never". After `idle_seconds` without a request it is
+    unloaded; 0 keeps it until another model needs its memory. `memory_gb` is what it needs, in
+    gigabytes (10^9 bytes) of main memory; "auto" is what its engine was seen to use, and before
+    that an estimate by its files. `engine` is the general section with what this table changes.
+    """
+
+    load: LoadTime = "demand"
+    idle_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    memory_gb: Annotated[float, Meta(gt=0)] | Literal["auto"] = "auto"
+    engine: EngineConfig = EngineConfig()
+
+
+class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How several models share the memory. All loaded models together may need `max_memory_gb`
+    gigabytes (10^9 bytes) of main memory; "auto" is what is free. A model that must wait for memory
+    longer than `drain_after` seconds gets it from one that is never idle: that one takes no new
+    requests and is unloaded when it has answered those it has. A model that could not be loaded is
+    not tried again for `retry_seconds`. `allow_unlisted` lets requests name every model of the
+    model folder."""
+
+    max_memory_gb: Annotated[float, Meta(gt=0)] | Literal["auto"] = "auto"
+    drain_after: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
+    retry_seconds: Seconds = 30.0
+    allow_unlisted: bool = False
+
+    @property
+    def max_bytes(self) -> int | None:
+        """`max_memory_gb` in bytes; None is what is free."""
+        return None if self.max_memory_gb == "auto" else round(self.max_memory_gb * 1e9)
+
+
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Monitoring of the NVIDIA GPUs. `interval` is the time between two readings in seconds.
 
@@ -187,3 +227,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     otel: OtelSettings = OtelSettings()
+    models: dict[Annotated[str, Meta(min_length=1)], NamedModelSettings] = {}
+    loading: LoadingSettings = LoadingSettings()
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Those of all models. Raises SetupError for one that means two of them."""
+        found = dict(self.model.aliases)
+        for model in self.models.values():
+            for alias, name in model.aliases.items():
+                if found.setdefault(alias, name) != name:
+                    raise SetupError(f"aliases: {alias!r} is an alias of two models; name another")
+        return found

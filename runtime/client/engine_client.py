@@ -82,6 +82,8 @@ class EngineClient:
         self.stats = EngineStats()
         self.num_restarts = 0
         self.num_resumed = 0
+        self.on_state: Callable[[], None] = lambda: None
+        """Called after each change of the state."""
 
     @property
     def state_reason(self) -> str:
@@ -162,6 +164,7 @@ class EngineClient:
         self.last_step_time = time.monotonic()
         self.num_resumed += len(self._in_flight)
         self._go_on()
+        self.on_state()
 
     def receive(self, message: FromEngine) -> None:
         """Deliver a message of the engine about requests or about itself."""
@@ -198,13 +201,14 @@ class EngineClient:
         self.state, self._reason, self.load = state, reason, None
         self.stats = EngineStats()
         self.num_restarts += state == "restarting"
-        if state == "failed":
+        if state in ("failed", "unloaded"):
             self._fail_waiting(reason)
             self._fail_all(EngineError(reason))
         else:
             self._find_guilty(working_on, reason)
         for in_flight in self._in_flight.values():
             in_flight.is_submitted = False
+        self.on_state()
 
     def _find_guilty(self, working_on: Collection[str] | None, reason: str) -> None:
         submitted = [key for key, entry in self._in_flight.items() if entry.is_submitted]

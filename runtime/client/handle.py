@@ -11,7 +11,8 @@ from runtime.messages.embedding import EmbeddingRequest
 from runtime.messages.engine import Capability, EngineInfo, EngineLimits, EngineStats
 from runtime.messages.request import Request
 
-EngineState = Literal["starting", "ready", "restarting", "failed"]
+EngineState = Literal["starting", "ready", "restarting", "failed", "unloaded"]
+"""An engine that is "unloaded" has been ended on purpose, and comes back when it is wanted."""
 
 
 class EngineProgress(Protocol):

@@ -9,6 +9,7 @@ import structlog
 import zmq
 
 from runtime.client.engine_client import EngineClient
+from runtime.client.handle import EngineState
 from runtime.client.load_state import LoadState
 from runtime.config.engine import EngineConfig
 from runtime.config.worker import CAUTION, cautious
@@ -37,7 +38,8 @@ class Supervisor:
     when `restart` is called. While the `guard` finds that the model's file is not what it has to
     be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
     gets what the processes write; without it they share this process's standard streams.
-    `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads.
+    `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads. With
+    `gives_up` a first engine that cannot load is not tried again.
     """
 
     def __init__(
@@ -50,8 +52,11 @@ class Supervisor:
         guard: WeightsGuard | None = None,
         lessons: Lessons | None = None,
         gpu_bytes: Callable[[], int] = int,
+        *,
+        gives_up: bool = False,
     ) -> None:
         self.client = client
+        self._gives_up = gives_up
         self._guard = guard
         self._lessons = lessons
         self._lesson = ""
@@ -71,8 +76,10 @@ class Supervisor:
         assert self._task is None, "supervisor started twice: this is a bug"
         self._begin()
 
-    async def stop(self) -> None:
-        """End the engine process and wait until it is gone."""
+    async def stop(
+        self, state: EngineState = "failed", reason: str = "The server has stopped."
+    ) -> None:
+        """End the engine process and wait until it is gone. The client is then in this state."""
         if self._task is None:
             return
         self._task.cancel()
@@ -80,7 +87,7 @@ class Supervisor:
         self._task = None
         if self._guard is not None:
             await asyncio.to_thread(self._guard.close)
-        self.client.lost("failed", "The server has stopped.")
+        self.client.lost(state, reason)
 
     def abandon(self) -> None:
         """Kill the engine process and remove its files, without waiting for anything. May be called
@@ -232,7 +239,8 @@ class Supervisor:
     def _give_up(self, reason: str) -> float | None:
         """Keep retrying at long intervals. The cause may pass, such as memory held by another
         program or a file being replaced, so the engine can return without an operator."""
-        interval = self._config.failed_retry_interval
+        is_final = self._gives_up and not self._has_served
+        interval = 0.0 if is_final else self._config.failed_retry_interval
         log.error("engine_failed", next_try=interval or None)
         if not interval:
             self.client.lost("failed", reason)

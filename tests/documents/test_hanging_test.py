@@ -29,8 +29,9 @@ def test_a_test_that_swallows_its_timeout_ends(tmp_path: Path, workers: list[str
     (tmp_path / "test_hangs.py").write_text(HANGS)
     options = ["-c", os.fspath(ROOT / "pyproject.toml"), "--rootdir", os.fspath(tmp_path)]
     limits = ["-o", "timeout=1", "-o", "faulthandler_timeout=3"]
+    left_out = ["-p", "no:langsmith_plugin", "-p", "no:schemathesis"]  # as in scripts/test
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *limits, *workers, "test_hangs.py"],
+        [sys.executable, "-m", "pytest", *options, *limits, *left_out, *workers, "test_hangs.py"],
         cwd=tmp_path,
         capture_output=True,
         timeout=90,

@@ -17,7 +17,7 @@ from tests.kit.api_keys import bearer
 from tests.kit.chat.answers import HI
 from tests.kit.platform import IS_WINDOWS
 from tests.kit.root import search_path
-from tests.kit.serving import PATIENCE, wait_for
+from tests.kit.serving import NO_TLS, PATIENCE, wait_for
 
 SCRIPTED = ("--engine", "scripted", "--port", "0")
 _started: list[subprocess.Popen[str]] = []
@@ -91,9 +91,7 @@ posix = pytest.mark.posix("signals")
 class Served:
     """`lockgate serve` in a process of its own, which an admin's key opens."""
 
-    def __init__(
-        self, process: "subprocess.Popen[str]", url: str, verify: ssl.SSLContext | bool
-    ) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", url: str, verify: ssl.SSLContext) -> None:
         self.process = process
         self.http = httpx.Client(
             base_url=url, headers=bearer(ADMIN), timeout=PATIENCE, verify=verify
@@ -114,7 +112,7 @@ class Served:
 
 @contextmanager
 def served(
-    folder: Path, *options: str, step_ms: float = 10, verify: ssl.SSLContext | bool = True
+    folder: Path, *options: str, step_ms: float = 10, verify: ssl.SSLContext = NO_TLS
 ) -> Iterator[Served]:
     settings = ("--set", f"engine.scripted.step_ms={step_ms}", *options)
     process = start(folder, "serve", *SCRIPTED, *settings, LOCKGATE_ADMIN_API_KEY=ADMIN)

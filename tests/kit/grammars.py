@@ -17,8 +17,20 @@ TOKENIZER = load_tokenizer("")
 
 def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool:
     """Whether the text may come and then end."""
-    params = SamplingParams(max_tokens=1, structured_output=asked)
-    guide = Guide(compiler.compile(asked).result(), params)
+    grammar = compiler.compile(asked).result()
+    token_ids = TOKENIZER.encode(text, add_special=False, parse_special=True)
+    if grammar.matcher.deep_copy().validate_tokens(token_ids) < len(token_ids):
+        return False
+    guide = Guide(grammar, SamplingParams(max_tokens=1, structured_output=asked))
+    guide.push(token_ids)
+    return bool(guide.allowed[TOKENIZER.eos_token_id])
+
+
+def takes_token_by_token(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool:
+    """Like `takes`, as an engine asks: which tokens may follow is computed after each one."""
+    guide = Guide(
+        compiler.compile(asked).result(), SamplingParams(max_tokens=1, structured_output=asked)
+    )
     guide.push([])
     for token_id in TOKENIZER.encode(text, add_special=False, parse_special=True):
         if not guide.allowed[token_id]:

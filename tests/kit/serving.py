@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from tests.kit.models.tensorrt_model import write_tensorrt_model
 MODEL = "acme/parrot"
 PATIENCE = 20.0
 """Seconds until a condition that should come at once counts as never coming."""
+READY_POLL = 0.03
+"""Seconds between two questions whether a server is ready; one takes milliseconds on both sides."""
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of plain HTTP: reading the system's certificates takes longer than most tests."""
 
 
 def scripted_settings(
@@ -77,7 +82,7 @@ class RunningServer:
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, verify=NO_TLS)
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.http.post(path, json={"model": MODEL, **body})
@@ -101,9 +106,11 @@ class RunningServer:
         name, _, written = f"lockgate_{name}".partition("{")
         wanted = {label.strip() for label in written.rstrip("}").split('",') if label}
         wanted = {label if label.endswith('"') else f'{label}"' for label in wanted}
+        lines = self.http.get("/metrics").text.splitlines(keepends=True)
+        its_own = "".join(line for line in lines if line.startswith(name))
         values = [
             sample.value
-            for family in text_string_to_metric_families(self.http.get("/metrics").text)
+            for family in text_string_to_metric_families(its_own)
             for sample in family.samples
             if sample.name == name
             and wanted <= {f'{label}="{value}"' for label, value in sample.labels.items()}
@@ -132,7 +139,7 @@ def running_server(
     try:
         wait_for(lambda: server.started)
         if wait_until_ready:
-            wait_for(lambda: running.http.get("/health/ready").status_code == 200)
+            wait_for(lambda: running.http.get("/health/ready").status_code == 200, every=READY_POLL)
         yield running
     finally:
         running.http.close()
@@ -152,12 +159,14 @@ def server_of(settings: Settings) -> Any:
     return server
 
 
-def wait_for(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
-    """Ask until it is so, for `timeout` seconds at most."""
+def wait_for(
+    condition: Callable[[], bool], timeout: float = PATIENCE, *, every: float = 0.01
+) -> None:
+    """Ask until it is so, `every` so many seconds, for `timeout` seconds at most."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def parse_events(text: str) -> list[dict[str, Any]]:

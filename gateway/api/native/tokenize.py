@@ -25,6 +25,7 @@ from gateway.generation.writer import encode
 from gateway.http.body import JSONBody, apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import BODY_ERRORS, facts
 from gateway.models.served_model import ServedModel
 from gateway.observability.reports.ignored_parameters import note_ignored
@@ -104,7 +105,9 @@ _DETOKENIZE = JSONBody(
 async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
-    model = model_of(context, data.model)
+    model = model_of(context, request, data.model)
+    _check_one(data)
+    await until_loaded(request)
     token_ids = await while_connected(request, _token_ids(request, data, model))
     return JSONBytes(await apart(request, _tokens, data, token_ids, model))
 
@@ -117,8 +120,9 @@ async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
 async def detokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The text of token ids."""
     data = await _DETOKENIZE.read(request)
-    tokenizer = model_of(context, data.model).tokenizer
-    return JSONBytes(await apart(request, _text, tokenizer, data.tokens))
+    model = model_of(context, request, data.model)
+    await until_loaded(request)
+    return JSONBytes(await apart(request, _text, model.tokenizer, data.tokens))
 
 
 def _tokens(data: TokenizeRequest, token_ids: list[int], model: ServedModel) -> bytes:
@@ -153,9 +157,12 @@ def _list_json(items: Sequence[int] | Sequence[str]) -> msgspec.Raw:
     return msgspec.Raw(b"".join([b"[", b",".join(pieces), b"]"]))
 
 
-async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedModel) -> list[int]:
+def _check_one(data: TokenizeRequest) -> None:
     if (data.prompt is None) == (data.messages is None):
         raise InvalidRequest("Send either `prompt` or `messages`.", param="prompt")
+
+
+async def _token_ids(request: AnyRequest, data: TokenizeRequest, model: ServedModel) -> list[int]:
     if data.messages is not None:
         chat = _chat(data, data.messages, model)
         work = work_for(request)

@@ -7,8 +7,9 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.generation.writer import encode
-from gateway.http.context import CurrentContext, model_of
+from gateway.http.context import AnyRequest, CurrentContext, model_of
 from gateway.http.json_response import JSONBytes
+from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import facts
 from gateway.models.served_model import ServedModel
 
@@ -32,11 +33,12 @@ class TokenizerInfo(Struct, frozen=True, kw_only=True):
 @get(
     "/tokenizer_info",
     opt=facts(answer=TokenizerInfo, errors=(401, 403, 429, 503)),
-    sync_to_thread=False,
 )
-def tokenizer_info(context: CurrentContext) -> ASGIApp:
+async def tokenizer_info(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The special tokens and the chat template of the model."""
-    return JSONBytes(encode(_describe(model_of(context, None))))
+    model = model_of(context, request, None)
+    await until_loaded(request)
+    return JSONBytes(encode(_describe(model)))
 
 
 def _describe(model: ServedModel) -> TokenizerInfo:

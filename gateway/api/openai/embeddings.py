@@ -1,6 +1,7 @@
 """POST /v1/embeddings: texts to vectors."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncIterator, Sequence
 
@@ -23,6 +24,7 @@ from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
 from gateway.http.body import apart, while_connected, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
+from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
@@ -47,6 +49,7 @@ async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGI
     inputs = await apart(request, given_inputs, data)
     wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
     scheduling = scheduling_of(wish, caller_of(context, request))
+    await until_loaded(request, scheduling.deadline or math.inf)
     context.gpus.check_memory()
     limits = model.engine.check_embeddings()
     _check_adapter(model)

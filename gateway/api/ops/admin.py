@@ -11,7 +11,7 @@ from gateway.admission.drain import Drain
 from gateway.admission.middleware import ADMIN
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
-from gateway.http.context import AnyRequest, CurrentContext
+from gateway.http.context import AnyRequest, CurrentContext, base_name
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import facts
 
@@ -28,6 +28,12 @@ class DrainState(Struct, frozen=True):
     status: Literal["serving", "draining"]
     exit: bool
     num_running: int
+
+
+class RestartRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model's engine is to be replaced; null for that of requests that name no model."""
+
+    model: str | None = None
 
 
 class RestartState(Struct, frozen=True):
@@ -65,13 +71,14 @@ async def resume(context: CurrentContext) -> ASGIApp:
     "/admin/restart",
     opt={ADMIN: True, **facts(answer=RestartState, done=202)},
     status_code=202,
-    sync_to_thread=False,
 )
-def restart_engine(context: CurrentContext) -> ASGIApp:
+async def restart_engine(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Start a new engine process, also if the engine was given up. Requests in flight continue on
     it; `/health` shows its progress."""
-    context.restart_engine()
-    in_flight = context.model.engine.num_in_flight
+    data = await read_optional_json(request, RestartRequest)
+    name = base_name(context, data.model)
+    context.manager.restart(name)
+    in_flight = context.models.get(name).engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
 
 

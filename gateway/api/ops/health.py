@@ -21,6 +21,7 @@ from gateway.models.health import (
     progress_of,
     state_of,
 )
+from gateway.models.manager.slot import ModelReport
 from gateway.models.served_model import LOADING_RETRY_SECONDS
 from runtime.hardware.readings import GpuReading
 from runtime.messages.engine import EngineInfo, EngineLimits, EngineStats
@@ -38,7 +39,9 @@ class Health(Struct, frozen=True, kw_only=True):
     """The state of the server, for people and monitors. `gpu_problem` says why no GPU is shown.
 
     `state` says more than `status`: a degraded server accepts requests, and `reason` says why it
-    needs attention. `loading` is what an engine that starts waits for, null when none does.
+    needs attention. `loading` is what an engine that starts waits for, null when none does. All of
+    this is about the model that answers requests which name none; `models` has every model by its
+    name.
     """
 
     status: str
@@ -54,6 +57,7 @@ class Health(Struct, frozen=True, kw_only=True):
     stats: dict[str, float]
     gpus: tuple[GpuReading, ...]
     gpu_problem: str
+    models: dict[str, ModelReport] = {}
 
 
 @get("/health/live", opt={PUBLIC: True}, sync_to_thread=False)
@@ -75,10 +79,10 @@ def ready(request: AnyRequest, context: CurrentContext) -> ASGIApp:
 @get(
     "/health",
     opt={MONITORING: True, **facts(answer=Health, errors=(503,), unavailable=Health)},
-    sync_to_thread=False,
 )
-def health(context: CurrentContext) -> ASGIApp:
+async def health(context: CurrentContext) -> ASGIApp:
     """Everything that the server knows about itself. The HTTP status is that of /health/ready."""
+    await context.manager.measure()
     now = time.monotonic()
     model, engine = context.model, context.model.engine
     problems = problems_of(engine, context.gpus.pressure_reason, now)
@@ -98,6 +102,7 @@ def health(context: CurrentContext) -> ASGIApp:
             stats=_stats(engine.stats),
             gpus=context.gpus.snapshot.gpus,
             gpu_problem=context.gpus.snapshot.problem,
+            models=dict(context.manager.states()),
         ),
     )
 
@@ -105,7 +110,9 @@ def health(context: CurrentContext) -> ASGIApp:
 def _is_ready(context: Context) -> bool:
     if context.drain.is_draining:
         return False
-    return context.model.is_ready and not context.gpus.under_pressure
+    if context.manager.starting or context.gpus.under_pressure:
+        return False
+    return context.manager.is_available(context.model.name)
 
 
 def _status(context: Context) -> str:
@@ -118,7 +125,12 @@ def _reason(context: Context) -> str:
     if context.drain.is_draining:
         left = context.drain.num_running
         return f"The server takes nothing new and finishes what it has; requests left: {left}."
-    return context.model.state_reason or context.gpus.pressure_reason
+    return context.model.state_reason or context.gpus.pressure_reason or _others_loading(context)
+
+
+def _others_loading(context: Context) -> str:
+    names = ", ".join(f"`{name}`" for name in context.manager.starting)
+    return f"Models are loading: {names}." if names else ""
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """GET /metrics."""
 
 import asyncio
+from collections.abc import Iterable
 
 from litestar import Response, get
 
@@ -9,6 +10,7 @@ from gateway.http.context import CurrentContext
 from gateway.http.route_facts import facts
 from gateway.observability.metrics.exposition import CONTENT_TYPE, render
 from gateway.observability.metrics.processes import ProcessUsage, own_usage, usage_of_tree
+from runtime.client.handle import EngineHandle
 from runtime.messages.engine import EngineInfo
 
 
@@ -16,10 +18,15 @@ from runtime.messages.engine import EngineInfo
 async def metrics_text(context: CurrentContext) -> Response[bytes]:
     """The server's metrics as Prometheus text."""
     engines = {model.name: model.engine for model in context.models}
-    usages = await asyncio.to_thread(_usages, [engine.info for engine in engines.values()])
+    usages = await asyncio.to_thread(_usages, _running(engines.values()))
     text = render(context.metrics, engines, context.gpus, usages, context.bounds)
     # Litestar adds the character set to whatever is text
     return Response(text, media_type=CONTENT_TYPE.removesuffix("; charset=utf-8"))
+
+
+def _running(engines: Iterable[EngineHandle]) -> list[EngineInfo | None]:
+    """The engines that have a process: those of models that are not loaded have none."""
+    return [engine.info for engine in engines if engine.state != "unloaded"]
 
 
 def _usages(infos: list[EngineInfo | None]) -> dict[str, ProcessUsage]:

@@ -1,9 +1,10 @@
 """Vectors without a model: the same tokens have the same vector, others another one."""
 
 import hashlib
+import math
+import random
+import struct
 from collections.abc import Sequence
-
-import numpy as np
 
 from runtime.engines.base import EmbeddingKey
 
@@ -48,5 +49,7 @@ class ScriptedEmbedder:
 def scripted_vector(token_ids: Sequence[int]) -> bytes:
     """The vector of these tokens, as in `runtime.messages.wire.Embedded`: a random direction."""
     digest = hashlib.sha256(" ".join(map(str, token_ids)).encode()).digest()
-    values = np.random.default_rng(list(digest)).standard_normal(WIDTH)
-    return (values / np.linalg.norm(values)).astype("<f4").tobytes()
+    dice = random.Random(digest)
+    values = [dice.gauss() for _ in range(WIDTH)]
+    length = math.hypot(*values)
+    return struct.pack(f"<{WIDTH}f", *(value / length for value in values))

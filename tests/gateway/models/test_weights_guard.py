@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import weights_guard
-from gateway.settings.schema import ModelSettings, Settings
+from gateway.models.manager.factory import weights_guard
 from runtime.errors import ModelFileError
 from runtime.models.catalogue import shipped_catalogue
 
@@ -24,8 +23,7 @@ def test_file_of_the_catalogue_is_held_to_its_hash(
     tmp_path: Path, name_or_path: str, file: str, is_held: bool
 ) -> None:
     (tmp_path / file).write_bytes(b"something else")
-    settings = Settings(model=ModelSettings(name_or_path=name_or_path))
-    guard = weights_guard(settings, str(tmp_path / file))
+    guard = weights_guard(name_or_path, str(tmp_path / file))
     assert guard is not None
     if is_held:
         with pytest.raises(ModelFileError, match=f"lockgate pull {ENTRY.name}"):
@@ -37,4 +35,4 @@ def test_file_of_the_catalogue_is_held_to_its_hash(
 
 @pytest.mark.parametrize("path", ["", "absent.gguf", "."])
 def test_without_a_file_there_is_nothing_to_guard(path: str) -> None:
-    assert weights_guard(Settings(), path) is None
+    assert weights_guard(ENTRY.name, path) is None

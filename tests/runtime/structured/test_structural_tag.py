@@ -20,7 +20,8 @@ from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.structural_tag import is_legacy, legacy_structural_tag
 from runtime.worker.output import OutputProcessor
 from tests.kit.engines import a_request
-from tests.kit.grammars import TOKENIZER, takes
+from tests.kit.grammars import TOKENIZER
+from tests.kit.grammars import takes_token_by_token as takes
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"city": "Oslo"}}\n</tool_call>'

@@ -1,7 +1,11 @@
 """The engine process's loop, with messages from a list instead of a socket."""
 
+import subprocess
+import sys
+
 from runtime.messages.wire import Abort, FromEngine, StepOutput, Stop, Submit, ToEngine
 from runtime.worker.__main__ import serve
+from tests.kit.command_line import environment
 from tests.kit.engines import a_request, scripted_core
 
 
@@ -49,3 +53,13 @@ def test_stop_is_obeyed_before_the_next_step():
     serve(scripted_core("abc"), border)
 
     assert border.outputs() == [["a"], ["a"]]
+
+
+def test_an_engine_process_loads_only_what_it_needs() -> None:
+    program = """if True:
+        import sys, runtime.worker.__main__, runtime.engines.scripted.engine
+        loaded = {"rich", "numpy", "litestar"} & sys.modules.keys()
+        import rich.console  # whoever wants it later gets it
+        sys.exit(str(loaded) if loaded else 0)
+    """
+    assert subprocess.run([sys.executable, "-c", program], env=environment()).returncode == 0

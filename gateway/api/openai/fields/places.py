@@ -1,6 +1,7 @@
 """Finds the fields inside a body that its Structs do not declare. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -126,6 +127,7 @@ def _flat(types: Iterable[inspect.Type]) -> Iterator[inspect.Type]:
             yield each
 
 
+@cache
 def _shape(kind: type[Struct]) -> Shape:
     names = [field.encode_name for field in _fields(kind)]
     tag_field = kind.__struct_config__.tag_field
@@ -133,6 +135,7 @@ def _shape(kind: type[Struct]) -> Shape:
     return Shape(kind, known, places_in(kind))
 
 
+@cache
 def _fields(kind: type[Struct]) -> tuple[inspect.Field, ...]:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType), "a Struct"

@@ -7,8 +7,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 class Model(Struct, frozen=True, kw_only=True):
     """A name that requests may use. `root` is the model that answers, and `parent` the model that
-    an adapter is added to. `max_model_len` is in tokens, and absent until the model is loaded.
-    OpenAI does not have these three."""
+    an adapter is added to. `max_model_len` is in tokens; it and `capabilities` are absent until the
+    model was loaded once. `state` says whether it is loaded. OpenAI does not have these five."""
 
     id: str
     object: Literal["model"] = "model"
@@ -17,6 +17,8 @@ class Model(Struct, frozen=True, kw_only=True):
     root: str
     parent: str | None = None
     max_model_len: int | UnsetType = UNSET
+    state: str = "ready"
+    capabilities: list[str] | UnsetType = UNSET
 
 
 class ModelList(Struct, frozen=True, kw_only=True):

@@ -209,6 +209,14 @@ class ResponseFailed(_Event, frozen=True, kw_only=True, tag="response.failed"):
     response: Response
 
 
+class ResponseError(_Event, frozen=True, kw_only=True, tag="error"):
+    """The end of a stream that an error ends before there is a response."""
+
+    code: str | None
+    message: str
+    param: str | None
+
+
 class OutputItemAdded(_Event, frozen=True, kw_only=True, tag="response.output_item.added"):
     output_index: int
     item: OutputItem
@@ -287,4 +295,5 @@ ResponseEvent = (
     | ResponseCompleted
     | ResponseIncomplete
     | ResponseFailed
+    | ResponseError
 )

@@ -20,7 +20,7 @@ from gateway.api.openai.responses.translate import (
     scheduling_wish,
 )
 from gateway.api.openai.responses.unsupported import check_supported
-from gateway.api.openai.responses.writer import ResponseWriter, new_response
+from gateway.api.openai.responses.writer import ResponseWriter, broken_stream, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
 from gateway.errors import NotStored
@@ -32,6 +32,7 @@ from gateway.generation.writer import AnswerWriter, encode, new_head
 from gateway.http.body import apart, work_for
 from gateway.http.context import AnyRequest, CurrentContext, caller_of, model_of, served_model
 from gateway.http.json_response import JSONBytes
+from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
 from gateway.observability.reports.ignored_parameters import note_ignored
@@ -41,6 +42,7 @@ RESPONSE_FACTS = facts(
     body=ResponseRequest,
     answer=Response,
     event=ResponseEvent,
+    broken_stream=broken_stream,
     errors=ENGINE_ERRORS,
     parts=PARTS,
     describe=note_responses,
@@ -81,7 +83,8 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     refuses before it needs one is refused here too."""
     data = await RESPONSE_BODY.read(request)
     check_supported(data)
-    model = model_of(context, data.model)
+    model = model_of(context, request, data.model)
+    await until_loaded(request)
     caller = caller_of(context, request)
     tools = await apart(request, tools_of, data)
     job = await apart(request, response_job, data, tools, "", caller, model.lora)

@@ -19,6 +19,7 @@ from gateway.api.openai.responses.answers import (
     Response,
     ResponseCompleted,
     ResponseCreated,
+    ResponseError,
     ResponseFailed,
     ResponseFailure,
     ResponseIncomplete,
@@ -203,6 +204,13 @@ class ResponseWriter(AnswerWriter):
             return []
         written = self._logprobs.write(event.token_ids, event.logprobs)
         return [_text_logprob(entry) for entry in written.content]
+
+
+def broken_stream(error: ErrorBody) -> bytes:
+    """The only event of a stream that an error ends before there is a response."""
+    return frame(
+        ResponseError(sequence_number=0, code=error.code, message=error.message, param=error.param)
+    )
 
 
 def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Head) -> Response:

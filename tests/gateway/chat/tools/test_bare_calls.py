@@ -67,6 +67,11 @@ def takes(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
     return grammars.takes(compiler, asked.structured_output, text)
 
 
+def takes_at_each_token(compiler: GrammarCompiler, asked: ToolConstraint, text: str) -> bool:
+    assert asked.structured_output is not None
+    return grammars.takes_token_by_token(compiler, asked.structured_output, text)
+
+
 def calls(asked: ToolConstraint, text: str) -> list[tuple[str, str]]:
     """Names and arguments that are read in a text."""
     return calls_in(read(asked.new_parser(), [text]))
@@ -199,10 +204,12 @@ def test_as_many_tools_as_there_may_be(compiler: GrammarCompiler, dialect: Diale
     arguments = json.dumps(dict.fromkeys(properties, "狐"), ensure_ascii=False)
     for name in (names[0], names[-1]):
         text = f'\n{{\n "name":"{name}",\n "parameters": {arguments}}}'
-        assert takes(compiler, asked, text)
+        assert takes_at_each_token(compiler, asked, text)
         assert calls(asked, text) == [(name, arguments)]
         assert not takes(compiler, asked, text.replace("p5", "p6"))
-    assert takes(compiler, asked, '{ "nam": 1 }\n```json\n{"type": "function"} ' + "a b\n" * 99)
+    assert takes_at_each_token(
+        compiler, asked, '{ "nam": 1 }\n```json\n{"type": "function"} ' + "a b\n" * 99
+    )
 
 
 BLANK = st.sampled_from(["", " ", "\n", "\u00a0", "\x1c"])
@@ -210,33 +217,33 @@ NAME = st.sampled_from(['"toss"', '"stop-all"', '"\\u0074oss"', '"\\u0074o\\u007
 ARGUMENTS = st.sampled_from([GOOD, BAD, "{}", '"{}"', "null", '{"sure": 1}'])
 
 
-@st.composite
-def objects(draw: st.DrawFn) -> str:
-    """What looks like a call, with its parts in any order, doubled, or missing."""
-    parts = draw(
-        st.lists(
-            st.one_of(
-                NAME.map(lambda name: ('"name"', name)),
-                ARGUMENTS.map(lambda value: ('"arguments"', value)),
-                ARGUMENTS.map(lambda value: ('"parameters"', value)),
-                st.just(('"id"', '"1"')),
-                st.just(('"type"', '"function"')),
-            ),
-            min_size=1,
-            max_size=3,
-        )
-    )
-    blank = draw(BLANK)
+PARTS = st.lists(
+    st.one_of(
+        NAME.map(lambda name: ('"name"', name)),
+        ARGUMENTS.map(lambda value: ('"arguments"', value)),
+        ARGUMENTS.map(lambda value: ('"parameters"', value)),
+        st.just(('"id"', '"1"')),
+        st.just(('"type"', '"function"')),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def written(parts: list[tuple[str, str]], blank: str) -> str:
     inner = f"{blank},{blank}".join(f"{key}{blank}:{blank}{value}" for key, value in parts)
     return f"{blank}{{{blank}{inner}{blank}}}"
 
 
-@st.composite
-def answers(draw: st.DrawFn) -> str:
-    begin = draw(st.sampled_from(["", "```json\n", "```", "[", "```json [", "<tool_call>\n", "a "]))
-    separator = draw(st.sampled_from(["", "\n", ", ", "; ", "\n</tool_call>\n<tool_call>\n"]))
-    end = draw(st.sampled_from(["", "\n```", "]", "\n</tool_call>"]))
-    return begin + separator.join(draw(st.lists(objects(), min_size=1, max_size=2))) + end
+OBJECTS = st.lists(st.builds(written, PARTS, BLANK), min_size=1, max_size=2)
+"""What looks like calls, with their parts in any order, doubled, or missing."""
+ANSWERS = st.builds(
+    lambda begin, separator, objects, end: begin + separator.join(objects) + end,
+    st.sampled_from(["", "```json\n", "```", "[", "```json [", "<tool_call>\n", "a "]),
+    st.sampled_from(["", "\n", ", ", "; ", "\n</tool_call>\n<tool_call>\n"]),
+    OBJECTS,
+    st.sampled_from(["", "\n```", "]", "\n</tool_call>"]),
+)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +265,7 @@ def test_calls_of_llama_in_any_spacing(compiler: GrammarCompiler, text: str) -> 
 
 @pytest.mark.parametrize("dialect", [HERMES, GENERIC, LLAMA3], ids=lambda each: each.name)
 @settings(max_examples=400, deadline=None)
-@given(text=answers())
+@given(text=ANSWERS)
 def test_whatever_is_read_as_a_call_fits(
     compiler: GrammarCompiler, dialect: Dialect, text: str
 ) -> None:

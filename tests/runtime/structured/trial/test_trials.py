@@ -24,6 +24,8 @@ from tests.kit.grammars import TOKENIZER
 
 SLOW = 199_999
 """A divisor whose automaton takes longer than a trial may."""
+HURRY = 0.2
+"""Seconds of processor time that hurried trials have, which is enough for all that is not hard."""
 
 
 @pytest.fixture
@@ -34,6 +36,12 @@ def grammars() -> Iterator[GrammarCompiler]:
     yield grammars
     grammars.close()
     assert psutil.Process().children() == before
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials have less time: what happens at its end takes place sooner."""
+    monkeypatch.setattr("runtime.structured.trial.process.MAX_PROCESSOR_SECONDS", HURRY)
 
 
 def schema(**keywords: Any) -> StructuredOutput:
@@ -160,6 +168,7 @@ def test_nothing_is_compiled_for_nobody(grammars: GrammarCompiler) -> None:
     grammars.leave(again)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_nobody_waits_behind_the_hard_grammars_of_another(grammars: GrammarCompiler) -> None:
     hostile = [grammars.compile(slow(number), "hostile") for number in range(30)]
     shared = grammars.compile(slow(29), "second")

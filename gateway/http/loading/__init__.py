@@ -1,0 +1,1 @@
+"""Requests for models that have to be loaded first."""
