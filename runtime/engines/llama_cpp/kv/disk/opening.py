@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import structlog
@@ -60,7 +61,7 @@ def open_tier(
 def _problem(base: Path) -> str:
     """Why the folder cannot be trusted; "" if it can, or is not there yet. Whoever may write into
     it chooses what the model takes for its own thoughts."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return ""  # the folders of a user are the user's own there
     try:
         status = base.stat()
