@@ -19,10 +19,11 @@ _COMMANDS = {
     "chat": "talk to a model in the terminal",
     "keys": "make API keys",
     "plan": "say what of a model fits on a GPU, and how fast it can be",
+    "reload": "have the running server read its settings, keys and certificate again",
     "doctor": "show what this machine is and which engines can run on it",
     "ps": "show which models the running server has loaded",
 }
-_ROOMS = {"ps": "running."}
+_ROOMS = {"ps": "running.", "reload": "running."}
 """The folders of commands that do not lie in `gateway.commands` itself."""
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TypeAlias
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from msgspec import structs
@@ -32,7 +31,7 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
-from gateway.api.ops.admin import drain_state, restart_engine, resume, start_drain
+from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
 from gateway.api.ops.loading import change_model, model_reports
 from gateway.api.ops.metrics import metrics_text
@@ -59,9 +58,15 @@ from gateway.models.registry import ModelRegistry
 from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
 from gateway.observability.metrics.server import Metrics
-from gateway.observability.request_record import IGNORED_HEADER
 from gateway.observability.tracing import start_tracer, tracing
-from gateway.settings.schema import Settings
+from gateway.reload.engine import ManagedEngine
+from gateway.reload.part import Part
+from gateway.reload.parts import keys_part, server_parts, told
+from gateway.reload.reloader import Reloader
+from gateway.reload.watching import Watcher
+from gateway.settings.live import LiveSettings
+from gateway.settings.schema import LogSettings, Settings
+from gateway.settings.source import SettingsSource
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -69,8 +74,6 @@ from runtime.messages.wire import FromEngine, Ready, StepOutput
 from runtime.supervisor.engine_output import EngineOutput
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
-
-LIMIT_FACTS = ("limit", "remaining", "reset")
 
 ROUTES = (
     create_chat_completion,
@@ -96,17 +99,11 @@ ROUTES = (
     drain_state,
     start_drain,
     restart_engine,
+    reload,
     resume,
     model_reports,
     change_model,
 )
-
-EXPOSED_HEADERS = (
-    *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
-    *(IGNORED_HEADER.decode(), "x-loosened-keywords"),
-    *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
-)
-"""Those that a page of `server.cors_allow_origins` may read."""
 
 
 def create_app(
@@ -115,6 +112,7 @@ def create_app(
     keys: KeyRing,
     drain: Drain | None = None,
     stderr: BackgroundWriter | None = None,
+    source: SettingsSource | None = None,
 ) -> Litestar:
     """The server for the models of the settings.
 
@@ -123,46 +121,94 @@ def create_app(
     before. A request needs one of `keys`, or none if the ring is empty; `open_key_ring` makes the
     ring from settings and environment. `drain` is given by a caller that waits for its end;
     otherwise the application makes its own. What the engines write goes to `stderr`, or without it
-    to this process's streams.
+    to this process's streams. From `source` the settings are read again; without it they stay as
+    they are.
     """
-    settings = with_prefix_caching(settings, has_keys=keys.is_required)
+    complete = partial(with_prefix_caching, has_keys=keys.is_required)
+    live = LiveSettings(settings := complete(settings))
     metrics = Metrics(settings.metrics.max_keys, sorted(_path_templates()), operations_of(ROUTES))
     gpus = _gpu_monitor(settings)
     output = None if stderr is None else _engine_output(settings, metrics, stderr)
     bounds = Bounds.of(settings.server)
     factory = ModelFactory(_listeners(metrics, gpus), gpus, bounds.pool, output)
-    context = _context(
-        settings,
-        [factory.slot(spec) for spec in specs_of(settings, model_path)],
-        factory,
-        metrics,
-        gpus,
-        drain or Drain(settings.server.drain_timeout),
-        bounds,
+    slots = [factory.slot(spec) for spec in specs_of(settings, model_path)]
+    memory = MachineMemory(
+        settings.loading.max_bytes, gpu_free=lambda: free_gpu_bytes(live.current.gpu.devices)
     )
-    return _gateway(context, keys, _lifespan(context))
+    manager = ModelManager(slots, memory, settings.loading)
+    reloader = _reloader(live, source, complete, ManagedEngine(manager, slots[0]))
+    slots[0].runner.on_refused = reloader.engine_refused
+    drain = drain or Drain(settings.server.drain_timeout)
+    context = _context(live, slots, manager, factory, metrics, gpus, drain, bounds, reloader)
+    reloader.add(*_parts(context), keys_part(keys), _output_part(live, output))
+    file = None if source is None else source.file
+    watcher = Watcher(reloader, live, file, keys_part(keys))
+    return _gateway(context, keys, _lifespan(context, watcher))
+
+
+def _reloader(
+    live: LiveSettings,
+    source: SettingsSource | None,
+    complete: Callable[[Settings], Settings],
+    engine: ManagedEngine,
+) -> Reloader:
+    settled = live.current if source is None else source.loaded
+    load = (lambda: settled) if source is None else source.load
+    return Reloader(live, load, settled, complete=complete, engine=engine)
+
+
+def _parts(context: Context) -> list[Part]:
+    gpus = told(context.live, lambda s: (s.gpu, min_free_bytes(s)), lambda _: _set_gpus(context))
+    return [
+        gpus,
+        *server_parts(
+            context.live,
+            drain=context.drain,
+            bounds=context.bounds,
+            metrics=context.metrics,
+            models=context.models,
+        ),
+    ]
+
+
+def _set_gpus(context: Context) -> None:
+    gpu = context.settings.gpu
+    context.gpus.use(
+        interval=gpu.interval,
+        min_free_bytes=min_free_bytes(context.settings),
+        devices=gpu.devices,
+    )
+
+
+def _output_part(live: LiveSettings, output: EngineOutput | None) -> Part:
+    """The form of the engines' log lines, which is that of the next process of each."""
+
+    def tell(log: LogSettings) -> None:
+        if output is not None:
+            output.form = engine_log_form(log)
+
+    return told(live, lambda s: s.log, tell)
 
 
 def _context(
-    settings: Settings,
+    live: LiveSettings,
     slots: Sequence[Slot],
+    manager: ModelManager,
     factory: ModelFactory,
     metrics: Metrics,
     gpus: GpuMonitor,
     drain: Drain,
     bounds: Bounds,
+    reloader: Reloader,
 ) -> Context:
+    settings = live.current
     models = ModelRegistry(
         [slot.model for slot in slots],
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
         aliases=settings.aliases,
     )
-    memory = MachineMemory(
-        settings.loading.max_bytes, gpu_free=partial(free_gpu_bytes, settings.gpu.devices)
-    )
-    manager = ModelManager(slots, memory, settings.loading)
     return Context(
-        settings=settings,
+        live=live,
         models=models,
         model=slots[0].model,
         metrics=metrics,
@@ -173,26 +219,29 @@ def _context(
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
+        reloader=reloader,
         tracer=start_tracer(settings.otel),
     )
 
 
 def _gateway(context: Context, keys: KeyRing, lifespan: Lifespan) -> Gateway:
-    settings = context.settings
-    admission = Admission(settings, keys, context.drain, Quotas())
-    return Gateway(
+    admission = Admission(context.live, keys, context.drain, Quotas())
+    gateway = Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
         state=State({"context": context}),
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
         middleware=[AdmissionMiddleware(admission)],
-        cors_config=_cors(settings.server.cors_allow_origins),
         lifespan=[lifespan, tracing(context.tracer)],
         exception_handlers={Exception: handle_error},
-        request_max_body_size=settings.server.max_body_bytes,
+        request_max_body_size=None,  # gateway.http.body reads bodies
         openapi_config=None,  # gateway.api.ops.openapi writes the document
         logging_config=None,
         debug=False,
     )
+    gateway.allow_origins(context.settings.server.cors_allow_origins)
+    origins = told(context.live, lambda s: s.server.cors_allow_origins, gateway.allow_origins)
+    context.reloader.add(origins)
+    return gateway
 
 
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
@@ -221,14 +270,6 @@ def _path_templates() -> set[str]:
     """The paths of all routes in the form of Litestar's `path_template`: parameters without
     types."""
     return {re.sub(r":\w+}", "}", path) for route in ROUTES for path in route.paths}
-
-
-def _cors(origins: list[str]) -> CORSConfig | None:
-    """Allows the pages of `server.cors_allow_origins`. Keys travel in a header, so cookies are not
-    needed."""
-    if not origins:
-        return None
-    return CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
 
 
 def min_free_bytes(settings: Settings) -> int | None:
@@ -265,16 +306,18 @@ def _listeners(metrics: Metrics, gpus: GpuMonitor) -> Listen:
     return listener_of
 
 
-def _lifespan(context: Context) -> Lifespan:
+def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await context.manager.start()
+        watching = asyncio.create_task(watcher.run(), name="file-watch")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
         try:
             yield
         finally:
+            watching.cancel()
             context.bounds.close()
             await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)

@@ -8,6 +8,7 @@ is refused while the server drains.
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 from gateway.admission.drain import Drain
@@ -16,7 +17,7 @@ from gateway.admission.quotas import Permit, Quota, Quotas
 from gateway.admission.web_origin import host_name, is_own_host, is_own_page
 from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
 from gateway.observability.request_record import RequestRecord
-from gateway.settings.schema import Settings
+from gateway.settings.live import LiveSettings
 
 REFUSED_STATUSES = (429, 503)
 """Statuses of requests that the server had no room for: they are not charged."""
@@ -27,13 +28,11 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Admission:
     """Keys, quotas and the drain of one server. Single-threaded."""
 
-    def __init__(self, settings: Settings, keys: KeyRing, drain: Drain, quotas: Quotas) -> None:
+    def __init__(self, settings: LiveSettings, keys: KeyRing, drain: Drain, quotas: Quotas) -> None:
         self.drain = drain
         self._keys = keys
         self._quotas = quotas
-        self._monitoring = settings.auth.monitoring
-        self._allowed_hosts = settings.server.allowed_hosts
-        self._allowed_origins = settings.server.cors_allow_origins
+        self._settings = settings
 
     def identify(self, headers: Headers) -> Principal | None:
         """The principal of the request's key; None if no key is needed. Raises InvalidKey, or
@@ -49,6 +48,8 @@ class Admission:
         principal = self._keys.find(key)
         if principal is None:
             raise InvalidKey("The API key is not valid. Ask whoever runs this server for one.")
+        if principal.has_expired(datetime.now(UTC)):
+            raise InvalidKey("The API key has expired. Ask whoever runs this server for another.")
         return principal
 
     def check_admin(self, principal: Principal | None) -> None:
@@ -61,11 +62,11 @@ class Admission:
 
     def may_monitor(self, headers: Headers, client: str) -> None:
         """Raises InvalidKey or PermissionDenied. `client` is the peer's address."""
-        is_open = self._monitoring == "open"
-        if is_open or (self._monitoring == "loopback" and is_loopback(client)):
+        monitoring = self._settings.current.auth.monitoring
+        if monitoring == "open" or (monitoring == "loopback" and is_loopback(client)):
             return
         principal = self.identify(headers)
-        if principal is not None and self._monitoring != "key":
+        if principal is not None and monitoring != "key":
             self.check_admin(principal)
 
     @contextmanager
@@ -97,13 +98,14 @@ class Admission:
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        if not is_own_host(host, self._allowed_hosts):
+        server = self._settings.current.server
+        if not is_own_host(host, server.allowed_hosts):
             raise PermissionDenied(
                 f"The host name `{host_name(host)[:255]}` is not one of this server's. Add it to"
                 " server.allowed_hosts, or set up API keys.",
                 code="host_not_allowed",
             )
-        if origin and not is_own_page(origin, host, self._allowed_origins):
+        if origin and not is_own_page(origin, host, server.cors_allow_origins):
             raise page_not_allowed()
 
 

@@ -21,7 +21,7 @@ class Drain:
         self.is_draining = False
         self.exits = False
         self.num_running = 0
-        self._timeout = timeout
+        self.timeout = timeout
         self._clock = clock
         self._deadline = math.inf
 
@@ -30,7 +30,7 @@ class Drain:
         done; a second call does not extend their time."""
         self.is_draining = True
         if exits and not self.exits:
-            self._deadline = self._clock() + self._timeout
+            self._deadline = self._clock() + self.timeout
             self.exits = True
 
     def resume(self) -> bool:

@@ -6,16 +6,14 @@ Only the SHA-256 of a key is kept. A slow hash protects passwords, which can be 
 
 import hashlib
 import hmac
-import os
 import secrets
-import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import structlog
 from msgspec import Meta, Struct
 
 from gateway.generation.scheduling import (
@@ -25,16 +23,11 @@ from gateway.settings.mistakes import toml_reason
 from gateway.settings.schema import AuthSettings
 from runtime.errors import SetupError
 
-log = structlog.get_logger(__name__)
-
 KEY_VARIABLE = "LOCKGATE_API_KEY"
 ADMIN_KEY_VARIABLE = "LOCKGATE_ADMIN_API_KEY"
 
 MIN_KEY_LENGTH = 16
 """Characters of a key from the environment: shorter ones can be guessed."""
-
-RELOAD_SECONDS = 1.0
-"""How often the keys file is checked for changes."""
 
 Role = Literal["user", "admin"]
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
@@ -46,7 +39,7 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `tokens_per_minute` counts prompts and answers. `priority` is the default class of the key's
     requests, and also the best class that they can have. `models` are the names that the key may
-    use.
+    use. From `expires` on it is no longer valid.
     """
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -56,6 +49,7 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tokens_per_minute: _Limit | None = None
     max_concurrent_requests: _Limit | None = None
     models: list[str] | None = None
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class KeysFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,33 +68,27 @@ class Principal(Struct, frozen=True, kw_only=True):
     def is_admin(self) -> bool:
         return self.entry.role == "admin"
 
+    def has_expired(self, now: datetime) -> bool:
+        """Whether the key is no longer valid at this time."""
+        return self.entry.expires is not None and now >= self.entry.expires
+
 
 class KeyRing:
-    """All keys that are valid now.
+    """All keys that are valid now: those of the file, which `replace` exchanges, and `extra` ones
+    that stay."""
 
-    A changed file is read again within `RELOAD_SECONDS`. If the file has become invalid or is gone,
-    the log reports it and the keys stay as they are: an editing mistake must not open or close the
-    server.
-    """
-
-    def __init__(
-        self,
-        file: Path | None = None,
-        extra: Iterable[Principal] = (),
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._file = file
+    def __init__(self, file: Path | None = None, extra: Iterable[Principal] = ()) -> None:
         self._extra = tuple(extra)
-        self._clock = clock
         self._pepper = secrets.token_bytes(32)
-        self._stamp = _stamp(file)
-        self._looked = clock()
-        self._table = self._index(read_keys_file(file) if file else {})
-
-    @property
-    def is_required(self) -> bool:
+        self.is_required = file is not None or bool(self._extra)
         """Whether requests need a key. Does not change while the server runs."""
-        return self._file is not None or bool(self._extra)
+        self.replace(read_keys_file(file) if file else {})
+
+    def replace(self, entries: Mapping[str, KeyEntry]) -> None:
+        """From now on the keys of the file are these, by name."""
+        self.entries = entries
+        principals = [*self._extra, *(Principal(name=n, entry=e) for n, e in entries.items())]
+        self._table = {self._place(bytes.fromhex(p.entry.sha256)): p for p in principals}
 
     def find(self, key: bytes) -> Principal | None:
         """The principal of a key.
@@ -109,7 +97,6 @@ class KeyRing:
         under a keyed hash that is different in every run, and the entry found is compared in
         constant time.
         """
-        self._reload()
         digest = hashlib.sha256(key).digest()
         found = self._table.get(self._place(digest))
         expected = bytes.fromhex(found.entry.sha256) if found else bytes(32)
@@ -117,27 +104,6 @@ class KeyRing:
 
     def _place(self, digest: bytes) -> bytes:
         return hashlib.blake2b(digest, key=self._pepper, digest_size=32).digest()
-
-    def _index(self, entries: Mapping[str, KeyEntry]) -> dict[bytes, Principal]:
-        principals = [*self._extra, *(Principal(name=n, entry=e) for n, e in entries.items())]
-        return {self._place(bytes.fromhex(p.entry.sha256)): p for p in principals}
-
-    def _reload(self) -> None:
-        now = self._clock()
-        if self._file is None or now - self._looked < RELOAD_SECONDS:
-            return
-        self._looked = now
-        stamp = _stamp(self._file)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            entries = read_keys_file(self._file)
-        except SetupError as error:
-            log.error("keys_file_refused", error=str(error))
-            return
-        self._table = self._index(entries)
-        log.info("keys_file_read", keys=len(entries))
 
 
 def open_key_ring(settings: AuthSettings, environ: MutableMapping[str, str]) -> KeyRing:
@@ -148,8 +114,12 @@ def open_key_ring(settings: AuthSettings, environ: MutableMapping[str, str]) -> 
         for variable, role in _VARIABLES.items()
         if environ.get(variable)
     ]
-    file = Path(settings.keys_file).expanduser() if settings.keys_file else None
-    return KeyRing(file, extra)
+    return KeyRing(keys_path(settings), extra)
+
+
+def keys_path(settings: AuthSettings) -> Path | None:
+    """The file of the keys; None if the settings name none."""
+    return Path(settings.keys_file).expanduser() if settings.keys_file else None
 
 
 _VARIABLES: Mapping[str, Role] = {KEY_VARIABLE: "user", ADMIN_KEY_VARIABLE: "admin"}
@@ -204,17 +174,6 @@ def _explained(document: Mapping[str, object], error: msgspec.ValidationError) -
 
 def _twice(hashes: list[str]) -> str | None:
     return next((item for number, item in enumerate(hashes) if item in hashes[:number]), None)
-
-
-def _stamp(file: Path | None) -> tuple[int, int, int] | None:
-    """A value that changes whenever the file changes; None while the file does not exist."""
-    if file is None:
-        return None
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

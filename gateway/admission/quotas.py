@@ -22,20 +22,21 @@ would lock out the key's other requests, and answers are hardly ever that long."
 
 
 class Quota:
-    """One key's use of its limits. `num_running` counts its requests in flight."""
+    """One key's use of its limits, which counts while it has none, too. `num_running` counts its
+    requests in flight."""
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name = name
         self.num_running = 0
-        self.requests: SlidingWindow | None = None
-        self.tokens: SlidingWindow | None = None
+        self.requests = SlidingWindow()
+        self.tokens = SlidingWindow()
         self.max_running: int | None = None
         self.clock = clock
 
     def set_limits(self, entry: KeyEntry) -> None:
         """Replaces the limits; used amounts stay."""
-        self.requests = _window(self.requests, entry.requests_per_minute)
-        self.tokens = _window(self.tokens, entry.tokens_per_minute)
+        self.requests.limit = entry.requests_per_minute or math.inf
+        self.tokens.limit = entry.tokens_per_minute or math.inf
         self.max_running = entry.max_concurrent_requests
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -43,7 +44,7 @@ class Quota:
         now = self.clock()
         headers = []
         for kind, window in ((b"requests", self.requests), (b"tokens", self.tokens)):
-            if window is not None:
+            if window.limit < math.inf:
                 headers += [
                     (b"x-ratelimit-limit-" + kind, b"%d" % window.limit),
                     (b"x-ratelimit-remaining-" + kind, b"%d" % window.remaining(now)),
@@ -62,13 +63,11 @@ class Quota:
             )
         return Permit(self, self._take(self.requests, 1, "requests"))
 
-    def reserve(self, tokens: int) -> Charge | None:
-        """Charges tokens; returns None without a limit. Raises RateLimited."""
+    def reserve(self, tokens: int) -> Charge:
+        """Charges tokens. Raises RateLimited."""
         return self._take(self.tokens, tokens, "tokens")
 
-    def _take(self, window: SlidingWindow | None, amount: int, kind: str) -> Charge | None:
-        if window is None:
-            return None
+    def _take(self, window: SlidingWindow, amount: int, kind: str) -> Charge:
         now = self.clock()
         charge = window.take(amount, now)
         if charge is None:
@@ -96,9 +95,9 @@ class Quota:
 class Permit:
     """One admitted request. Call `close` once, when the request is over."""
 
-    def __init__(self, quota: Quota, request_charge: Charge | None) -> None:
+    def __init__(self, quota: Quota, request_charge: Charge) -> None:
         self._quota = quota
-        self._request_charge = request_charge
+        self._request_charge: Charge | None = request_charge
         self._token_charge: Charge | None = None
         self._reserved = 0
         self._used: Callable[[], int] = lambda: 0
@@ -114,7 +113,7 @@ class Permit:
         """Gives back what the request was charged: the server had no room for it."""
         quota = self._quota
         self._settle_tokens(0)
-        if self._request_charge is not None and quota.requests is not None:
+        if self._request_charge is not None:
             quota.requests.settle(self._request_charge, 1, 0, quota.clock())
         self._request_charge = None
 
@@ -126,7 +125,7 @@ class Permit:
 
     def _settle_tokens(self, used: int) -> None:
         quota = self._quota
-        if self._token_charge is not None and quota.tokens is not None:
+        if self._token_charge is not None:
             quota.tokens.settle(self._token_charge, self._reserved, used, quota.clock())
         self._token_charge = None
 
@@ -155,12 +154,3 @@ def duration(seconds: float) -> bytes:
     minutes, rest = divmod(milliseconds, 60_000)
     text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
     return (f"{minutes}m{text}" if minutes else text).encode()
-
-
-def _window(window: SlidingWindow | None, limit: int | None) -> SlidingWindow | None:
-    if limit is None:
-        return None
-    if window is None:
-        return SlidingWindow(limit)
-    window.limit = limit
-    return window

@@ -29,15 +29,16 @@ class Charge:
 
 class SlidingWindow:
     """Takes at most `limit` (more than 0) within any `WINDOW_SECONDS`. `limit` may be changed at
-    any time. All times are seconds on one monotonic clock, and never go back."""
+    any time; what is taken while it is infinite counts for a later one. All times are seconds on
+    one monotonic clock, and never go back."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: float = math.inf) -> None:
         self.limit = limit
         self._charges: deque[Charge] = deque()
         self._taken = 0
 
-    def remaining(self, now: float) -> int:
-        """The amount that can be taken at once; never negative."""
+    def remaining(self, now: float) -> float:
+        """The amount that can be taken at once; never negative, and infinite without a limit."""
         self._forget(now)
         return max(self.limit - self._taken, 0)
 

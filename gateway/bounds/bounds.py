@@ -12,7 +12,7 @@ from gateway.bounds.work_pool import WorkPool
 from gateway.settings.schema import ServerSettings
 
 
-class Bounds(Struct, frozen=True):
+class Bounds(Struct):
     """What the requests of a server share, and must not use up."""
 
     body_limits: BodyLimits
@@ -25,15 +25,27 @@ class Bounds(Struct, frozen=True):
         """The bounds that the settings ask for."""
         map_large_blocks()
         pool = WorkPool()
-        max_bytes = max(settings.max_bodies_bytes, settings.max_body_bytes)
         return cls(
-            body_limits=BodyLimits(settings.max_body_values, settings.max_body_entries),
-            body_memory=BodyMemory(max_bytes, pool.tidy_later),
+            body_limits=_body_limits(settings),
+            body_memory=BodyMemory(_max_bytes(settings), pool.tidy_later),
             pool=pool,
             lag=LoopLag(),
         )
+
+    def use(self, settings: ServerSettings) -> None:
+        """Has these bounds from the next body on."""
+        self.body_limits = _body_limits(settings)
+        self.body_memory.max_bytes = _max_bytes(settings)
 
     def close(self) -> None:
         """Ends what runs beside the requests."""
         self.lag.stop()
         self.pool.close()
+
+
+def _body_limits(settings: ServerSettings) -> BodyLimits:
+    return BodyLimits(settings.max_body_values, settings.max_body_entries)
+
+
+def _max_bytes(settings: ServerSettings) -> int:
+    return max(settings.max_bodies_bytes, settings.max_body_bytes)

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
             " the first one a letter or digit"
         ) from error
     print(f"The key of {arguments.name}, shown this once: {key}")
-    print("Add these lines to the file that auth.keys_file names:\n")
+    print("Add these lines to the file that auth.keys_file names. A running server takes them up")
+    print("within two seconds (lockgate reload if server.watch_files is off):\n")
     print(f'[keys."{arguments.name}"]\nsha256 = "{digest}"\nrole = "{arguments.role}"')
     return 0

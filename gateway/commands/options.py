@@ -3,8 +3,9 @@
 import argparse
 import tomllib
 
-from gateway.settings.loader import Override, load_settings
+from gateway.settings.loader import Override
 from gateway.settings.schema import Settings
+from gateway.settings.source import SettingsSource
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
 
@@ -43,12 +44,20 @@ _SHORTCUTS = (
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The settings with this command's options applied on top."""
+    return source_of(arguments).loaded
+
+
+def source_of(arguments: argparse.Namespace) -> SettingsSource:
+    """The same, for a command that reads them again."""
     overrides = [_override("--set " + item, item) for item in arguments.set]
     for flag, path, _ in _SHORTCUTS:
         text = getattr(arguments, path, None)
         if text is not None:
             overrides.append(Override(flag, tuple(path.split(".")), text))
-    return load_settings(arguments.config, options=overrides)
+    if getattr(arguments, "allow_unauthenticated", False):
+        setting = ("server", "allow_unauthenticated")
+        overrides.append(Override("--allow-unauthenticated", setting, "true"))
+    return SettingsSource(arguments.config, options=overrides)
 
 
 def _override(origin: str, item: str) -> Override:

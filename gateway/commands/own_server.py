@@ -62,6 +62,12 @@ def running_server(settings: Settings) -> httpx.Client:
     return _client(_url(settings), server_trust(settings.server))
 
 
+def admin_header() -> dict[bytes, bytes]:
+    """The header with an admin's key of the environment, or with the other one if there is none.
+    Raises SetupError."""
+    return _key_header(ADMIN_KEY_VARIABLE, KEY_VARIABLE)
+
+
 def _url(settings: Settings) -> httpx.URL:
     host = _EVERY_ADDRESS.get(settings.server.host, settings.server.host)
     scheme = "https" if settings.server.tls_certificate else "http"
@@ -103,7 +109,7 @@ def _client(url: httpx.URL | str, trust: ssl.SSLContext | None = None) -> httpx.
     """A client without a proxy. A connection ends with its request."""
     return httpx.Client(
         base_url=url,
-        headers=_key_header(),
+        headers=_key_header(KEY_VARIABLE, ADMIN_KEY_VARIABLE),
         timeout=httpx.Timeout(_READ_TIMEOUT, connect=CONNECT_TIMEOUT),
         limits=httpx.Limits(max_keepalive_connections=0),
         trust_env=False,
@@ -111,8 +117,8 @@ def _client(url: httpx.URL | str, trust: ssl.SSLContext | None = None) -> httpx.
     )
 
 
-def _key_header() -> dict[bytes, bytes]:
-    for variable in (KEY_VARIABLE, ADMIN_KEY_VARIABLE):
+def _key_header(*variables: str) -> dict[bytes, bytes]:
+    for variable in variables:
         if key := os.environ.get(variable, "").strip():
             if not key.isprintable():
                 raise SetupError(f"{variable} holds a character that no header may hold")

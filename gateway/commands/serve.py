@@ -7,10 +7,10 @@ import importlib.util
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,9 +22,10 @@ from gateway.admission.drain import Drain
 from gateway.admission.keys import KEY_VARIABLE, KeyRing, open_key_ring
 from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, one_by_one, open_store
-from gateway.commands.options import add_server_options, add_settings_options, settings_of
-from gateway.http.connections.handshakes import loop_class
-from gateway.http.connections.protocols import protocol_class
+from gateway.commands.options import add_server_options, add_settings_options, source_of
+from gateway.commands.serving.certificate import CertificateFiles, check_tls
+from gateway.http.connections.handshakes import ShownCertificate, loop_class
+from gateway.http.connections.protocols import protocol_class, use
 from gateway.http.connections.select_loop import SelectLoop
 from gateway.http.connections.server import Ends, Server, Watch
 from gateway.http.context import Context
@@ -32,6 +33,9 @@ from gateway.models.templates import read_own_template
 from gateway.observability.background_writer import BackgroundWriter, stderr_in_background
 from gateway.observability.log import configure_logging
 from gateway.observability.service_manager import find_service_manager
+from gateway.reload.part import Change
+from gateway.reload.parts import told
+from gateway.reload.reloader import Reloader
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.config.engines import ENGINES
@@ -62,9 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves until SIGINT, SIGTERM, SIGHUP, SIGBREAK or an admin's drain request with `exit`; then
     running requests may finish. A second signal aborts them."""
-    settings = settings_of(arguments)
-    if arguments.allow_unauthenticated:
-        settings = _without_keys(settings)
+    source = source_of(arguments)
+    settings = source.loaded
     keys = open_key_ring(settings.auth, os.environ)
     manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
@@ -80,8 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         with stderr_in_background() as stderr:
             configure_logging(settings.log)
             drain = Drain(settings.server.drain_timeout)
-            app = create_app(settings, model_paths, keys, drain, stderr)
+            app = create_app(settings, model_paths, keys, drain, stderr, source)
             config = uvicorn_config(app, settings.server)
+            _have_checked(app.state.context.reloader, keys)
             greeting = _greeting(list(model_paths), settings.server, listener)
             ends = _ends(app, stderr)
             server = Server(config, greeting, drain, ends, Watch(manager, _state_of(app)))
@@ -90,11 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
                 threading.Thread(target=_stop_after_stdin, args=(server,), daemon=True).start()
             server.run(sockets=[listener])
     return 0 if server.started else _EXIT_STARTUP_FAILED
-
-
-def _without_keys(settings: Settings) -> Settings:
-    server = msgspec.structs.replace(settings.server, allow_unauthenticated=True)
-    return msgspec.structs.replace(settings, server=server)
 
 
 def prepare_models(
@@ -175,26 +174,6 @@ def check_exposure(server: ServerSettings, keys: KeyRing) -> None:
         )
 
 
-def check_tls(server: ServerSettings) -> None:
-    """Raises SetupError if certificate and key cannot be used."""
-    if not server.tls_certificate:
-        if server.tls_key:
-            raise SetupError("server.tls_key is set without server.tls_certificate")
-        return
-    for name in ("tls_certificate", "tls_key"):
-        file = getattr(server, name)
-        if file and not os.access(file, os.R_OK):
-            raise SetupError(f"server.{name}: {file} cannot be read")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(server.tls_certificate, server.tls_key or None, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise SetupError(
-            f"server.tls_certificate: {server.tls_certificate} and its key are not usable: {error}."
-            " Both have to be PEM files that belong together, the key without a password"
-        ) from error
-
-
 def bind(server: ServerSettings) -> socket.socket:
     """A bound socket that does not listen yet. Raises SetupError if the address cannot be used."""
     family, kind, protocol, _, address = _resolve(server)
@@ -237,11 +216,28 @@ def _no_socket(server: ServerSettings, error: OSError) -> SetupError:
     )
 
 
+def _have_checked(reloader: Reloader, keys: KeyRing) -> None:
+    """Has changed settings refused that would be refused at the start."""
+
+    def checked(settings: Settings) -> Change:
+        check_exposure(settings.server, keys)
+        return Change()
+
+    reloader.add(checked)
+    reloader.add_check(_check_engines)
+
+
+def _check_engines(settings: Settings) -> None:
+    for each in one_by_one(settings):
+        _check_engine(each)
+
+
 def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
-    """The configuration of uvicorn for this application."""
-    return uvicorn.Config(
+    """The configuration of uvicorn for this application, which follows changed settings."""
+    certificate, context = ShownCertificate(), app.state.context
+    config = uvicorn.Config(
         app,
-        loop=_loop(server),
+        loop=_loop(server, certificate),
         http=protocol_class(server),
         h11_max_incomplete_event_size=server.max_header_bytes,
         ws="none",
@@ -257,6 +253,10 @@ def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:
         ssl_certfile=server.tls_certificate or None,
         ssl_keyfile=server.tls_key or None,
     )
+    connections = told(context.live, lambda s: s.server, partial(use, config))
+    files = CertificateFiles(certificate, server, config.ssl_ciphers or "DEFAULT")
+    context.reloader.add(connections, files.prepare)
+    return config
 
 
 def _ends(app: Litestar, stderr: BackgroundWriter) -> Ends:
@@ -293,7 +293,7 @@ def _state_of(app: Litestar) -> Callable[[], str]:
     return state
 
 
-def _loop(server: ServerSettings) -> Any:
+def _loop(server: ServerSettings, certificate: ShownCertificate) -> Any:
     """The event loop: uvloop if it is installed; on Windows the loop that can watch the engine's
     socket. Over TLS a handshake has as long as headers have."""
     kind: Any = asyncio.SelectorEventLoop
@@ -303,7 +303,9 @@ def _loop(server: ServerSettings) -> Any:
         import uvloop
 
         kind = uvloop.Loop
-    return loop_class(kind, server.header_timeout) if server.tls_certificate else kind
+    if not server.tls_certificate:
+        return kind
+    return loop_class(kind, server.header_timeout, certificate)
 
 
 def _greeting(names: Sequence[str], server: ServerSettings, listener: socket.socket) -> str:

@@ -24,6 +24,8 @@ from gateway.observability.finished_request import Tracer
 from gateway.observability.metrics.server import Metrics
 from gateway.observability.request_attributes import request_attributes
 from gateway.observability.request_record import RequestRecord, key_fingerprint
+from gateway.reload.reloader import Reloader
+from gateway.settings.live import LiveSettings
 from gateway.settings.schema import Settings
 from runtime.hardware.gpu_monitor import GpuMonitor
 
@@ -33,11 +35,11 @@ AnyRequest = Request[Any, Any, Any]
 class Context(Struct, frozen=True):
     """One running server. `model` answers requests that name none: the first that is loaded with
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
-    those that the settings do not name. `uploads` are the
-    bodies that are arriving, `other_paths` knows what clients mean by paths that are not here.
-    `tracer` is None if traces are off."""
+    those that the settings do not name. `uploads` are the bodies that are arriving, `other_paths`
+    knows what clients mean by paths that are not here. `reloader` changes the settings, whose owner
+    is `live`. `tracer` is None if traces are off."""
 
-    settings: Settings
+    live: LiveSettings
     models: ModelRegistry
     model: ServedModel
     metrics: Metrics
@@ -48,7 +50,13 @@ class Context(Struct, frozen=True):
     bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
+    reloader: Reloader
     tracer: Tracer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self.live.current
 
 
 def provide_context(request: AnyRequest) -> Context:

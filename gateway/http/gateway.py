@@ -33,9 +33,18 @@ from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
-from gateway.observability.request_record import RequestRecord
+from gateway.observability.request_record import IGNORED_HEADER, RequestRecord
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.errors import LockgateError
+
+LIMIT_FACTS = ("limit", "remaining", "reset")
+
+EXPOSED_HEADERS = (
+    *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
+    *(IGNORED_HEADER.decode(), "x-loosened-keywords"),
+    *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
+)
+"""Those that a page of `server.cors_allow_origins` may read."""
 
 _HOST = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")
 
@@ -43,6 +52,16 @@ _HOST = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")
 class Gateway(Litestar):
     """Litestar with a `RequestRecord` around every request, including requests that match no route.
     The record gives each response its id and times, and is observed when the request is over."""
+
+    def allow_origins(self, origins: list[str]) -> None:
+        """Pages of these origins may use the server from the next request on. Keys travel in a
+        header, so cookies are not needed."""
+        self.cors_config = (
+            CORSConfig(allow_origins=origins, expose_headers=list(EXPOSED_HEADERS))
+            if origins
+            else None
+        )
+        self.asgi_handler = self._create_asgi_handler()
 
     async def __call__(
         self,

@@ -33,6 +33,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     `errors` are the statuses beside those that every route may have, `done` is that of success.
     `unavailable` is the body of a 503, if it is not the `envelope`, in which the route's errors are
     written. `operation` is OpenTelemetry's `gen_ai.operation.name` of a route that uses the engine.
+    `shown_paths` are what a description of the API shows instead of the route's own path.
     `broken_stream` writes the error that ends a stream before its first event.
     `parts` are further types that a description of the API needs, and `describe` adds to the JSON
     schemas, by name, what the types do not say.
@@ -47,6 +48,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     unavailable: Any = None
     envelope: Envelope = ErrorResponse
     operation: str = ""
+    shown_paths: tuple[str, ...] = ()
     broken_stream: Callable[[ErrorBody], bytes] = broken_stream
     parts: tuple[Any, ...] = ()
     describe: Callable[[dict[str, Any]], None] | None = None

@@ -26,17 +26,25 @@ class ModelRegistry:
     ) -> None:
         self._models = {model.name: model for model in models}
         self._adapters = dict(adapters or {})
-        self._aliases = dict(aliases or {})
         for name in self._adapters.keys() & self._models.keys():
             raise SetupError(f"an adapter has the name of the model {name!r}; give it another one")
+        self.check_aliases(aliases or {})
+        self.set_aliases(aliases or {})
+        self._allowed: frozenset[str] | None = None
+
+    def check_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Raises SetupError for an alias that is a name already, or of a name that is none."""
         names = self._models.keys() | self._adapters.keys()
-        for alias, name in self._aliases.items():
+        for alias, name in aliases.items():
             if alias in names:
                 raise SetupError(f"model.aliases: {alias!r} is a model already; name another")
             if name not in names:
                 known = ", ".join(sorted(names))
                 raise SetupError(f"model.aliases: there is no model {name!r}; known here: {known}")
-        self._allowed: frozenset[str] | None = None
+
+    def set_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Has these aliases, which have been checked, from the next request on."""
+        self._aliases = dict(aliases)
 
     def add(self, model: ServedModel) -> None:
         """Adds a model under its own name, which no other has."""

@@ -73,6 +73,10 @@ class ServedModel:
         """Forgets what `load` has read."""
         self._files.loaded, self._files.error = None, ""
 
+    def use(self, settings: ModelSettings) -> None:
+        """Answers further requests by these settings, except for what `load` has read."""
+        self._settings = settings
+
     def with_adapter(self, name: str) -> "ServedModel":
         """This model under the name of an adapter: a view for one request."""
         adapted = copy.copy(self)

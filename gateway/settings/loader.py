@@ -78,6 +78,12 @@ def load_settings(
     document = with_general_settings(document)
     settings = _convert("settings", document)  # each value is valid alone, but perhaps not together
     check_zeros(document)
+    check_together(settings)
+    return settings
+
+
+def check_together(settings: Settings) -> None:
+    """Raises SetupError for settings that are valid one by one, but not all together."""
     check_names(settings)
     _check_thinking("model", settings.model, settings.engine)
     _check_mirrors("model", settings.model)
@@ -85,7 +91,6 @@ def load_settings(
         _check_thinking(f"models.{name}", model, model.engine)
         _check_mirrors(f"models.{name}", model)
     check_web_origins(settings.server)
-    return settings
 
 
 def _convert(origin: str, document: dict[str, Any]) -> Settings:

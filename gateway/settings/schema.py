@@ -61,7 +61,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `allow_unauthenticated` permits other addresses than loopback without a key. `allowed_hosts` and
     `cors_allow_origins` are host names and origins of web pages that may use the server
     (`admission.web_origin`). `tls_certificate` and `tls_key` are PEM files; without them the server
-    speaks plain HTTP.
+    speaks plain HTTP. `watch_files` puts changes of the settings file, of the keys and of the
+    certificate into effect as soon as they are written.
     """
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -83,6 +84,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     cors_allow_origins: list[str] = []
     tls_certificate: str = ""
     tls_key: str = ""
+    watch_files: bool = True
 
 
 class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

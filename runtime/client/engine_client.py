@@ -59,7 +59,7 @@ class EngineClient:
     """
 
     def __init__(self, max_num_waiting_tokens: int = 0) -> None:
-        self._max_num_waiting_tokens = max_num_waiting_tokens
+        self.max_num_waiting_tokens = max_num_waiting_tokens
         self._num_waiting_tokens = 0
         self._in_flight: dict[str, InFlight | EmbeddingInFlight] = {}
         self._send: Callable[[ToEngine], None] | None = None
@@ -399,7 +399,7 @@ class EngineClient:
 
     def _check_tokens(self, num_tokens: int) -> None:
         """A prompt is accepted at any length while no other prompt waits."""
-        limit, waiting = self._max_num_waiting_tokens, self._num_waiting_tokens
+        limit, waiting = self.max_num_waiting_tokens, self._num_waiting_tokens
         if not limit or not waiting or waiting + num_tokens <= limit:
             return
         raise EngineOverloaded(

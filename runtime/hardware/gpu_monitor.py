@@ -49,9 +49,11 @@ class GpuMonitor:
         self._interval = interval
         self._devices = tuple(devices)
         self._reader = reader or GpuReader()
+        self._min_free_bytes = min_free_bytes
         self._guard = MemoryGuard(min_free_bytes)
         self._engine_is_new = False
-        self._stopping = threading.Event()
+        self._is_stopping = False
+        self._wakes = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -73,7 +75,8 @@ class GpuMonitor:
 
     def stop(self) -> None:
         """Ends the thread, or abandons it if the driver blocks it."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._wakes.set()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
 
@@ -81,6 +84,15 @@ class GpuMonitor:
         """Tells the monitor that an engine has allocated its memory: the next reading sets the
         guard."""
         self._engine_is_new = True
+
+    def use(self, *, interval: float, min_free_bytes: int | None, devices: Sequence[int]) -> None:
+        """Changes what `__init__` was given, with a reading at once. Where the guard is to choose,
+        it chooses by the memory that is free now."""
+        if min_free_bytes != self._min_free_bytes:
+            self._min_free_bytes, self._guard = min_free_bytes, MemoryGuard(min_free_bytes)
+            self._engine_is_new = min_free_bytes is None
+        self._interval, self._devices = interval, tuple(devices)
+        self._wakes.set()
 
     def check_memory(self) -> None:
         """Raises GpuMemoryPressure while too little memory is free."""
@@ -121,7 +133,9 @@ class GpuMonitor:
                     log.exception("gpu_monitor_failed")
                 self.update(GpuSnapshot(time=time.monotonic(), problem="reading the GPUs failed"))
             problem = bool(self.snapshot.problem)
-            if self._stopping.wait(self._interval * (PROBLEM_INTERVALS if problem else 1)):
+            self._wakes.wait(self._interval * (PROBLEM_INTERVALS if problem else 1))
+            self._wakes.clear()
+            if self._is_stopping:
                 self._reader.close()
                 return
 

@@ -13,9 +13,10 @@ from runtime.config.worker import LogForm
 _READ_BYTES = 65_536
 
 
-class EngineOutput(Struct, frozen=True):
+class EngineOutput(Struct):
     """Where all that an engine process writes goes, line by line: `write` must not wait for
-    anybody, because the engine would wait too. `form` is that of the engine's own log lines."""
+    anybody, because the engine would wait too. `form` is that of the own log lines of engines that
+    start from now on."""
 
     write: Callable[[bytes], None]
     form: LogForm

@@ -18,8 +18,8 @@ class RestartBudget:
     """
 
     def __init__(self, max_restarts: int, window: float) -> None:
-        self._max_restarts = max_restarts
-        self._window = window
+        self.max_restarts = max_restarts
+        self.window = window
         self._deaths: deque[float] = deque()
         self._search_deaths: deque[float] = deque()
 
@@ -28,11 +28,11 @@ class RestartBudget:
         start, or None when the budget is used up."""
         deaths = self._search_deaths if is_search else self._deaths
         deaths.append(now)
-        while deaths[0] < now - self._window:
+        while deaths[0] < now - self.window:
             deaths.popleft()
         if is_search:
             return FIRST_PAUSE_SECONDS if len(deaths) <= MAX_SEARCH_DEATHS else None
-        if len(deaths) > self._max_restarts:
+        if len(deaths) > self.max_restarts:
             return None
         return float(min(FIRST_PAUSE_SECONDS * 2 ** (len(deaths) - 1), MAX_PAUSE_SECONDS))
 

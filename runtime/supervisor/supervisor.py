@@ -39,7 +39,8 @@ class Supervisor:
     be, no engine runs. `lessons` say which settings an engine died of at an earlier start. `output`
     gets what the processes write; without it they share this process's standard streams.
     `gpu_bytes` reads the memory in use on all GPUs, whose change shows that an engine loads. With
-    `gives_up` a first engine that cannot load is not tried again.
+    `gives_up` a first engine that cannot load is not tried again. `on_refused` is told why the
+    settings of `restart_with` are given up again.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Supervisor:
         gives_up: bool = False,
     ) -> None:
         self.client = client
+        self.on_refused: Callable[[str], object] | None = None
+        self._former: EngineConfig | None = None
+        self._is_cautious = False
         self._gives_up = gives_up
         self._guard = guard
         self._lessons = lessons
@@ -115,6 +119,22 @@ class Supervisor:
         else:
             self._no_pause.set()
 
+    def use(self, config: EngineConfig) -> None:
+        """Keep engines running by these settings: at once where the settings are about that, and
+        from the next process on otherwise."""
+        self._config = (cautious(config) or config) if self._is_cautious else config
+        self._budget.max_restarts = config.max_restarts
+        self._budget.window = config.restart_window
+        self.client.max_num_waiting_tokens = config.max_num_waiting_tokens
+
+    def restart_with(self, config: EngineConfig) -> None:
+        """Replace the engine process by one with these settings, like `restart`. If it cannot load
+        with them, the next one has the settings of the last that could."""
+        if self.client.limits is not None and self._former is None:
+            self._former = self._config
+        self.use(config)
+        self.restart()
+
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._keep_running(), name="engine-supervisor")
         self._task.add_done_callback(self._note_end)
@@ -150,9 +170,11 @@ class Supervisor:
             return 0.0
         if run.died_loading and (config := cautious(self._config)) is not None:
             log.warning("engine_retries_without_extra_bufts", reason=reason)
-            self._config = config
+            self._config, self._is_cautious = config, True
             self._lesson = reason if run.has_crashed else ""
             return 0.0
+        if self._former is not None and not run.was_ready:
+            return self._go_back(self._former, reason)
         return self._after_death(run, reason)
 
     def _next_run(self) -> EngineRun:
@@ -181,9 +203,21 @@ class Supervisor:
             watch.cancel()
             await asyncio.wait([watch])
 
+    def _go_back(self, former: EngineConfig, reason: str) -> float:
+        """Have the settings again with which an engine could load."""
+        log.error("engine_settings_refused", reason=reason)
+        self._former = None
+        self.use(former)
+        self.client.lost("restarting", f"The engine restarts with its former settings: {reason}")
+        if self.on_refused is not None:
+            self.on_refused(reason)
+        return 0.0
+
     def _listen(self, message: FromEngine) -> None:
-        if isinstance(message, Ready) and self._lesson:
-            self._learn()
+        if isinstance(message, Ready):
+            self._former = None
+            if self._lesson:
+                self._learn()
         if self._on_event is not None:
             self._on_event(message)
 
@@ -195,7 +229,7 @@ class Supervisor:
         lesson = self._lessons.find(situation_of(self._config.name, self._model_path))
         if lesson is not None:
             log.info("engine_starts_without_extra_bufts", reason=lesson.reason, date=lesson.date)
-            self._config = config
+            self._config, self._is_cautious = config, True
 
     def _learn(self) -> None:
         """The engine has loaded with other settings than those that the one before died of."""

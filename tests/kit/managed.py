@@ -1,8 +1,8 @@
 """A manager of models whose engines and memory are pretended."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from gateway.models.manager.manager import ModelManager
 from gateway.models.manager.memory import Footprint, Need
@@ -56,9 +56,9 @@ class PretendedRunner:
         else:
             raise LoadFailed("It was stopped.")
 
-    async def stop(self, reason: str) -> None:
+    async def stop(self, reason: str, *, has_failed: bool = False) -> None:
         self._stopped.set()
-        self.client.lost("unloaded", reason)
+        self.client.lost("failed" if has_failed else "unloaded", reason)
         await asyncio.sleep(0.1)
         self.is_running = False
 
@@ -70,17 +70,20 @@ class PretendedRunner:
 
 
 class PretendedMemory:
-    """Every model needs `memory_gb` of its spec, of `limit` bytes in all; None is no end."""
+    """Every model needs the `memory_gb` of its spec, 1 GB without, of `limit` bytes in all; None is
+    no end. `measured` are the gigabytes of processes, by their numbers."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, measured: Mapping[int, float]) -> None:
         self.limit = limit
+        self._measured = measured
 
     def estimate(self, spec: ModelSpec) -> Need:
-        assert spec.memory_gb != "auto"
-        return Need(ram=round(spec.memory_gb * GB))
+        return Need(ram=spec.memory_bytes or GB)
 
     def footprint(self, pid: int) -> Footprint | None:
-        return None
+        if pid not in self._measured:
+            return None
+        return Footprint(needed=round(self._measured[pid] * GB))
 
     def missing(self, need: Need, loaded: Sequence[Footprint]) -> int:
         if self.limit is None:
@@ -88,7 +91,7 @@ class PretendedMemory:
         return need.ram + sum(each.needed for each in loaded) - self.limit
 
 
-def spec(name: str, *, memory_gb: float = 1.0, **fields: Any) -> ModelSpec:
+def spec(name: str, *, memory_gb: float | Literal["auto"] = 1.0, **fields: Any) -> ModelSpec:
     engine = EngineConfig(name="scripted", max_num_seqs=2, max_num_waiting=3)
     given = {"load": "demand", **fields}
     return ModelSpec(
@@ -102,13 +105,17 @@ def slot(spec: ModelSpec, *, seconds: float = 5.0, pid: int = 1) -> Slot:
 
 
 def manager(
-    slots: Sequence[Slot], *, limit_gb: float | None = None, **loading: Any
+    slots: Sequence[Slot],
+    *,
+    limit_gb: float | None = None,
+    measured: Mapping[int, float] | None = None,
+    **loading: Any,
 ) -> ModelManager:
     """Belongs to the loop that runs now, whose time it goes by."""
     limit = None if limit_gb is None else round(limit_gb * GB)
     settings = LoadingSettings(**{"max_memory_gb": limit_gb or "auto", **loading})
     clock = asyncio.get_running_loop().time
-    return ModelManager(slots, PretendedMemory(limit), settings, clock)
+    return ModelManager(slots, PretendedMemory(limit, measured or {}), settings, clock)
 
 
 def runner_of(slot: Slot) -> PretendedRunner:

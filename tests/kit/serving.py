@@ -5,9 +5,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from gateway.admission.keys import open_key_ring
 from gateway.app import create_app
 from gateway.commands.serve import uvicorn_config
 from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
+from gateway.settings.source import SettingsSource
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
 from tests.kit.engines import ONE_THREAD
@@ -79,8 +81,9 @@ def tensorrt_settings(
 class RunningServer:
     """Where the server is, and short ways to talk to it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, config: uvicorn.Config | None = None) -> None:
         self.port = port
+        self.config = config
         self.url = f"http://127.0.0.1:{port}"
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, verify=NO_TLS)
 
@@ -124,18 +127,23 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    settings: Settings, *, wait_until_ready: bool = True, model_path: str = ""
+    settings: Settings,
+    *,
+    wait_until_ready: bool = True,
+    model_path: str = "",
+    source: SettingsSource | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunningServer]:
-    """Serve until the end of the block; nothing of it is left then."""
+    """Serve until the end of the block; nothing of it is left then. `environ` may hold keys."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn_config(
-        create_app(settings, model_path, open_key_ring(settings.auth, {})), settings.server
-    )
+    keys = open_key_ring(settings.auth, dict(environ))
+    app = create_app(settings, model_path, keys, source=source)
+    config = uvicorn_config(app, settings.server)
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    running = RunningServer(listener.getsockname()[1])
+    running = RunningServer(listener.getsockname()[1], config)
     try:
         wait_for(lambda: server.started)
         if wait_until_ready:

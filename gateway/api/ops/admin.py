@@ -14,6 +14,7 @@ from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, CurrentContext, base_name
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import facts
+from gateway.reload.reloader import ReloadReport
 
 
 class DrainRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,6 +29,12 @@ class DrainState(Struct, frozen=True):
     status: Literal["serving", "draining"]
     exit: bool
     num_running: int
+
+
+class ReloadRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """With `restart_engine` changes that need a new engine process get one."""
+
+    restart_engine: bool = False
 
 
 class RestartRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,9 +84,21 @@ async def restart_engine(request: AnyRequest, context: CurrentContext) -> ASGIAp
     it; `/health` shows its progress."""
     data = await read_optional_json(request, RestartRequest)
     name = base_name(context, data.model)
-    context.manager.restart(name)
+    if name == context.model.name:
+        context.reloader.restart_engine()
+    else:
+        context.manager.restart(name)
     in_flight = context.models.get(name).engine.num_in_flight
     return JSONBytes(encode(RestartState(status="restarting", num_in_flight=in_flight)), 202)
+
+
+@post("/admin/reload", opt={ADMIN: True, **facts(answer=ReloadReport)}, status_code=200)
+async def reload(request: AnyRequest, context: CurrentContext) -> ASGIApp:
+    """Read settings, keys and certificates again. If one of them is wrong, nothing changes, and the
+    status is 422."""
+    data = await read_optional_json(request, ReloadRequest)
+    report = await context.reloader.reload(restart_engine=data.restart_engine)
+    return JSONBytes(encode(report), 422 if report.errors else 200)
 
 
 def _state(drain: Drain) -> ASGIApp:

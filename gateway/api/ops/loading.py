@@ -28,6 +28,14 @@ class LoadedModels(Struct, frozen=True):
     models: list[ModelReport]
 
 
+_CHANGE_FACTS = facts(
+    answer=ModelReport,
+    done=202,
+    errors=(400, 404),
+    shown_paths=("/admin/models/{model_id}/load", "/admin/models/{model_id}/unload"),
+)
+
+
 @get("/admin/models", opt={ADMIN: True, **facts(answer=LoadedModels)})
 async def model_reports(context: CurrentContext) -> ASGIApp:
     """Which models are loaded, what they need, and who uses them."""
@@ -38,7 +46,7 @@ async def model_reports(context: CurrentContext) -> ASGIApp:
 @post(
     "/admin/models/{action:path}",
     status_code=202,
-    opt={ADMIN: True, **facts(answer=ModelReport, done=202, errors=(400, 404))},
+    opt={ADMIN: True, **_CHANGE_FACTS},
 )
 async def change_model(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Load or unload a model: the path ends with the model's name, which may contain slashes, and

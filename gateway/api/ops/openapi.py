@@ -80,8 +80,10 @@ def document(routes: Iterable[BaseRoute]) -> Json:
     known: list[RouteFacts] = []
     for route in routes:
         if isinstance(route, HTTPRoute):
-            paths.setdefault(_path(route), {}).update(_operations(route))
-            known += [facts_of(handler) for handler in _handlers(route).values()]
+            for method, handler in _handlers(route).items():
+                known.append(facts_of(handler))
+                for path in known[-1].shown_paths or (_path(route),):
+                    paths.setdefault(path, {})[method.lower()] = _described(method, path, handler)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -105,12 +107,8 @@ def _path(route: HTTPRoute) -> str:
     return re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path_format)
 
 
-def _operations(route: HTTPRoute) -> Json:
-    path = _path(route)
-    return {
-        method.lower(): _operation(method, path, handler.fn.__doc__ or "", facts_of(handler))
-        for method, handler in _handlers(route).items()
-    }
+def _described(method: str, path: str, handler: Any) -> Json:
+    return _operation(method, path, handler.fn.__doc__ or "", facts_of(handler))
 
 
 def _handlers(route: HTTPRoute) -> dict[str, Any]:

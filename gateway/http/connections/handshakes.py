@@ -14,30 +14,46 @@ NO_TLS = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "WRONG_VERSION_NUMBER
 """Reasons of OpenSSL for what does not begin like TLS."""
 
 
-def loop_class(kind: Any, seconds: float) -> type[asyncio.AbstractEventLoop]:
+class ShownCertificate:
+    """The certificate that a server shows: that of its own context until there is a later one."""
+
+    def __init__(self) -> None:
+        self._later: ssl.SSLContext | None = None
+
+    def show(self, context: ssl.SSLContext) -> None:
+        """Shows the certificate of this context to clients that connect from now on."""
+        context.sslobject_class = _Handshake
+        self._later = context
+
+    def shown_by(self, context: Any) -> None:
+        """Makes a server's context show this certificate, and answer plain HTTP."""
+        own = context.wrap_bio
+        context.sslobject_class = _Handshake
+
+        def wrap_bio(*buffers: ssl.MemoryBIO, **options: Any) -> Any:
+            wrap: Any = own if self._later is None else self._later.wrap_bio
+            handshake = wrap(*buffers, **options)
+            handshake.buffers = buffers
+            return handshake
+
+        context.wrap_bio = wrap_bio
+
+
+def loop_class(
+    kind: Any, seconds: float, certificate: ShownCertificate
+) -> type[asyncio.AbstractEventLoop]:
     """The event loop `kind`, whose servers over TLS end a handshake after so many seconds; its own
-    limit is a minute. uvicorn has no setting for it. They answer plain HTTP in plain HTTP."""
+    limit is a minute. uvicorn has no setting for it. They show this certificate, and answer plain
+    HTTP in plain HTTP."""
 
     async def create_server(self: Any, *args: Any, **options: Any) -> Any:
         if options.get("ssl") is not None:
             options["ssl_handshake_timeout"] = seconds
-            _answer_plain_http(options["ssl"])
+            certificate.shown_by(options["ssl"])
         return await kind.create_server(self, *args, **options)
 
     made: type[asyncio.AbstractEventLoop] = type("Loop", (kind,), {"create_server": create_server})
     return made
-
-
-def _answer_plain_http(context: Any) -> None:
-    wrap = context.wrap_bio
-
-    def wrap_bio(incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **named: Any) -> Any:
-        handshake = wrap(incoming, outgoing, *args, **named)
-        handshake.buffers = incoming, outgoing
-        return handshake
-
-    context.sslobject_class = _Handshake
-    context.wrap_bio = wrap_bio
 
 
 class _Handshake(ssl.SSLObject):

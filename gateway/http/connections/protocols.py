@@ -4,10 +4,20 @@ import asyncio
 import importlib.util
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http.connections.on_h11 import OnH11
 from gateway.settings.schema import ServerSettings
+
+
+def use(config: uvicorn.Config, limits: ServerSettings) -> None:
+    """Holds the connections of a server to these limits: at once, or from the next connection on
+    where uvicorn copies them."""
+    config.timeout_keep_alive = limits.keep_alive_timeout
+    config.h11_max_incomplete_event_size = limits.max_header_bytes
+    kind: Any = config.http
+    kind.limits = limits
 
 
 def protocol_class(limits: ServerSettings) -> type[asyncio.Protocol]:

@@ -7,12 +7,12 @@ from runtime.hardware.choice import visible_gpus
 from runtime.hardware.nvml import GpuReader
 
 
-def gpu_share(spec: ModelSpec) -> float:
-    """The share of a model's weights and cache that is on GPUs, 0 to 1. Every layer of a model
-    counts as on a GPU as soon as some are: how many it has is not looked up."""
+def is_on_gpu(spec: ModelSpec) -> bool:
+    """Whether a model's weights and cache are on GPUs. As soon as some layers are, all count: how
+    many the model has is not looked up."""
     if spec.engine.name == "llama_cpp":
-        return 1.0 if spec.engine.llama_cpp.num_gpu_layers else 0.0
-    return 1.0 if spec.engine.name == "tensorrt_llm" else 0.0
+        return spec.engine.llama_cpp.num_gpu_layers > 0
+    return spec.engine.name == "tensorrt_llm"
 
 
 def free_gpu_bytes(devices: Sequence[int]) -> int | None:

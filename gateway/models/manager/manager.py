@@ -12,7 +12,8 @@ from gateway.models.manager.lease import Lease
 from gateway.models.manager.memory import Footprint, Memory, Need
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
-from gateway.settings.schema import LoadingSettings
+from gateway.settings.schema import LoadingSettings, ModelSettings
+from runtime.config.engine import EngineConfig
 from runtime.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, LockgateError
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class ModelManager:
         self._news = asyncio.Event()
         self._is_over: LockgateError | None = None
         self._next_measure = -math.inf
+        self._is_tight = False
+        self._shrinking: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
@@ -80,7 +83,8 @@ class ModelManager:
     async def stop(self) -> None:
         """Ends all engines, and waits until they are gone."""
         self.cut_off(EngineUnavailable("The server has stopped.", retry_after=RETRY_SECONDS))
-        tasks = [t for s in self for t in (s.loading, s.unloading) if t is not None]
+        own = [task for slot in self for task in (slot.loading, slot.unloading)]
+        tasks = [task for task in (*own, self._shrinking) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -145,6 +149,24 @@ class ModelManager:
         else:
             self.load(name)
 
+    def use(self, name: str, model: ModelSettings, engine: EngineConfig) -> None:
+        """Has a model's next requests answered by these settings, and its engine's next process run
+        by them."""
+        slot = self._slots[name]
+        slot.use(model, engine)
+        slot.runner.use(slot.spec)
+
+    def replace(self, name: str, model: ModelSettings, engine: EngineConfig) -> bool:
+        """The same, with a new process at once if the model is loaded; returns whether it is. If
+        the process cannot load with these settings, the one after it has the former ones."""
+        slot = self._slots[name]
+        slot.use(model, engine)
+        if slot.phase not in ("loading", "loaded"):
+            slot.runner.use(slot.spec)
+            return False
+        slot.runner.replace(slot.spec)
+        return True
+
     def states(self) -> Mapping[str, ModelReport]:
         """Every model as it is now."""
         return {slot.name: self.report(slot.name) for slot in self}
@@ -152,7 +174,7 @@ class ModelManager:
     def report(self, name: str) -> ModelReport:
         """One model as it is now. Its memory is what was last measured."""
         slot, now = self._slots[name], self._clock()
-        state = slot.state(now)
+        state = slot.state
         return ModelReport(
             name=name,
             state=state,
@@ -268,6 +290,7 @@ class ModelManager:
                 slot.phase = "loading"
                 await slot.runner.start(gives_up=True)
             await slot.runner.loaded()
+            await self._check_measured(slot)
         except LoadFailed as error:
             await self._note_failure(slot, str(error))
         except Exception as error:
@@ -288,7 +311,7 @@ class ModelManager:
         self._watch_idleness(slot)
 
     async def _note_failure(self, slot: Slot, reason: str) -> None:
-        await slot.runner.stop(reason)
+        await slot.runner.stop(reason, has_failed=True)
         slot.phase, slot.failure = "unloaded", reason
         slot.retry_time = self._clock() + self._settings.retry_seconds
         log.error("model_load_failed", model=slot.name, reason=reason)
@@ -302,6 +325,8 @@ class ModelManager:
         if loading is not None:
             await asyncio.wait([loading])
         slot.failure = ""
+        if slot.phase == "unloaded":
+            await slot.runner.stop(NOT_LOADED)
 
     async def _make_room(self, slot: Slot) -> bool:
         """Unloads others until the model fits. False if nobody wants it any more. Raises LoadFailed
@@ -311,8 +336,7 @@ class ModelManager:
             self._news.clear()
             if self._is_unwanted(slot):
                 return False
-            missing = await self._missing(slot)
-            if missing <= 0 or self._must_fit(slot, missing):
+            if await self._missing(slot) <= 0 or self._may_try(slot):
                 return True
             if victim := self._idle_one():
                 log.info("model_makes_room", model=victim.name, wanted=slot.name)
@@ -324,18 +348,40 @@ class ModelManager:
                 self._begin_unloading(victim)
             await self._hear(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
 
-    def _must_fit(self, slot: Slot, missing: int) -> bool:
-        """Whether a model without enough memory is loaded all the same: one that is alone, where
-        nobody has set a limit. Its engine makes do with what there is."""
+    def _may_try(self, slot: Slot) -> bool:
+        """Whether a model without enough memory is loaded all the same: one that is alone, unless
+        it is known to need more than there may be. Its engine makes do with what there is."""
         if any(other.holds_memory for other in self):
             return False
-        limit = self._settings.max_memory_gb
-        if limit == "auto":
-            return True
-        raise LoadFailed(
-            f"It needs {missing / 1e9:.2f} GB more than there are for a model that is alone"
-            f" (loading.max_memory_gb = {limit:g})."
-        )
+        if slot.needed_bytes:
+            self._check_limit(slot, slot.needed_bytes)
+        return True
+
+    def _check_limit(self, slot: Slot, needed: int) -> None:
+        """Raises LoadFailed for a model that is too large even when it is alone."""
+        limit = self._settings.max_bytes
+        if limit is not None and needed > limit:
+            raise LoadFailed(
+                f"It needs {needed / 1e9:.2f} GB, and loading.max_memory_gb is"
+                f" {limit / 1e9:g} GB. Raise that, or lower its engine.max_model_len."
+            )
+
+    async def _check_measured(self, slot: Slot) -> None:
+        """What was an estimate is known now: others may have to go after all."""
+        footprint = await self._footprint(slot)
+        self._check_limit(slot, footprint.needed)
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        """Unloads those that nobody holds while all together need more than there is."""
+        while (is_tight := await self._excess() > 0) and (victim := self._idle_one()):
+            log.info("model_makes_room", model=victim.name, wanted="")
+            await asyncio.shield(self._begin_unloading(victim))
+        self._is_tight = is_tight
+
+    async def _excess(self) -> int:
+        loaded = [await self._footprint(slot) for slot in list(self) if slot.holds_memory]
+        return await asyncio.to_thread(self._memory.missing, Need(ram=0), loaded)
 
     async def _hear(self, seconds: float) -> None:
         """Waits for news of a model, or for other programs to give memory back."""
@@ -384,7 +430,7 @@ class ModelManager:
     async def _need(self, slot: Slot) -> Need:
         """What a model needs that is not loaded: what it was seen to use, or else an estimate."""
         need = await asyncio.to_thread(self._memory.estimate, slot.spec)
-        return Need(ram=slot.memory_bytes or need.ram, gpu=need.gpu)
+        return Need(ram=slot.needed_bytes or need.ram, gpu=need.gpu)
 
     async def _footprint(self, slot: Slot) -> Footprint:
         """What a loaded model needs, measured where it can be."""
@@ -393,8 +439,8 @@ class ModelManager:
         if found is None:
             need = await self._need(slot)
             return Footprint(needed=need.ram, gpu_to_take=need.gpu)
-        if slot.spec.memory_gb != "auto":
-            found = Footprint(needed=round(slot.spec.memory_gb * 1e9), taken=found.taken)
+        if slot.spec.memory_bytes:
+            found = Footprint(needed=slot.spec.memory_bytes, taken=found.taken)
         slot.memory_bytes = found.needed
         return found
 
@@ -404,6 +450,14 @@ class ModelManager:
         if not slot.num_users:
             slot.freed.set()
             self._watch_idleness(slot)
+            if self._is_tight and self._shrinking is None:
+                self._shrinking = asyncio.create_task(self._shrink(), name="shrink")
+                self._shrinking.add_done_callback(self._note_shrunk)
+
+    def _note_shrunk(self, task: "asyncio.Task[None]") -> None:
+        self._shrinking = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("memory_not_looked_at", exc_info=error)
 
     def _watch_idleness(self, slot: Slot) -> None:
         if slot.spec.idle_seconds:

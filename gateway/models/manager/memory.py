@@ -7,7 +7,7 @@ from typing import Protocol
 import psutil
 from msgspec import Struct
 
-from gateway.models.manager.gpu_memory import gpu_share
+from gateway.models.manager.gpu_memory import is_on_gpu
 from gateway.models.manager.spec import ModelSpec
 from runtime.errors import LockgateError
 from runtime.hardware.allowance import memory_allowed
@@ -69,12 +69,11 @@ class MachineMemory:
         self._gpu_free = gpu_free
 
     def estimate(self, spec: ModelSpec) -> Need:
-        size = _weights(Path(spec.path)) + _cache(spec)
-        on_gpu = round(size * gpu_share(spec))
-        ram = OWN_BYTES + size - on_gpu
-        if spec.memory_gb != "auto":
-            ram = round(spec.memory_gb * 1e9)
-        return Need(ram=ram, gpu=on_gpu)
+        weights, cache = _weights(Path(spec.path)), _cache(spec)
+        if is_on_gpu(spec):
+            return Need(ram=spec.memory_bytes or OWN_BYTES, gpu=weights + cache)
+        copies = 2 if _repacks(spec) else 1  # the mapped file, and its weights in another order
+        return Need(ram=spec.memory_bytes or OWN_BYTES + copies * weights + cache)
 
     def footprint(self, pid: int) -> Footprint | None:
         try:
@@ -105,6 +104,11 @@ def _weights(path: Path) -> int:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return path.stat().st_size if path.is_file() else 0
+
+
+def _repacks(spec: ModelSpec) -> bool:
+    """Whether the engine may arrange the weights anew for the processor."""
+    return spec.engine.name == "llama_cpp" and spec.engine.llama_cpp.repack_tensors is not False
 
 
 def _cache(spec: ModelSpec) -> int:

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.models.manager.runner import Runner
 from gateway.models.manager.spec import ModelSpec
 from gateway.models.served_model import ServedModel
+from gateway.settings.schema import ModelSettings
+from runtime.config.engine import EngineConfig
 from runtime.errors import LockgateError
 
 ModelState = Literal["unloaded", "loading", "ready", "draining", "failed"]
@@ -74,6 +76,11 @@ class Slot:
         return self.phase in ("loading", "loaded", "draining")
 
     @property
+    def needed_bytes(self) -> int:
+        """What it is known to need: by its settings, or as it was seen. 0 if that is not known."""
+        return self.spec.memory_bytes or self.memory_bytes
+
+    @property
     def is_idle(self) -> bool:
         """Whether it can be unloaded without taking it from anybody."""
         return self.phase == "loaded" and not self.num_users and not self.num_waiting
@@ -89,6 +96,11 @@ class Slot:
         """How many requests may wait until it is loaded: those that its engine would take."""
         return self.spec.engine.max_num_seqs + self.spec.engine.max_num_waiting
 
+    def use(self, model: ModelSettings, engine: EngineConfig) -> None:
+        """Has these settings from the next request on."""
+        self.spec = structs.replace(self.spec, model=model, engine=engine)
+        self.model.use(model)
+
     def settle(self, error: LockgateError | None = None) -> None:
         """Tells everybody who waits that the model is loaded, or why it is not."""
         outcome, self.outcome, self.is_wanted = self.outcome, None, False
@@ -100,8 +112,9 @@ class Slot:
             outcome.set_exception(error)
             outcome.exception()  # perhaps nobody waits
 
-    def state(self, now: float) -> ModelState:
-        """In the words of the API, at the time `now` of the manager's clock."""
+    @property
+    def state(self) -> ModelState:
+        """In the words of the API."""
         match self.phase:
             case "loaded" if self.model.is_ready:
                 return "ready"
@@ -111,4 +124,4 @@ class Slot:
                 return "loading"
             case "draining":
                 return "draining"
-        return "failed" if self.failure and now < self.retry_time else "unloaded"
+        return "failed" if self.failure else "unloaded"

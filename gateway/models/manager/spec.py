@@ -27,6 +27,11 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 0.0
     memory_gb: float | Literal["auto"] = "auto"
 
+    @property
+    def memory_bytes(self) -> int:
+        """`memory_gb` in bytes; 0 if it is to be measured."""
+        return 0 if self.memory_gb == "auto" else round(self.memory_gb * 1e9)
+
 
 def specs_of(settings: Settings, paths: str | Mapping[str, str]) -> list[ModelSpec]:
     """The models of the settings. `paths` are their files or folders by name, or that of the only

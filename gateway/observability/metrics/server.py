@@ -109,12 +109,15 @@ class Metrics(InstrumentGroup):
         self._hold_requests()
         self._hold_genai()
         self._hold_keys()
-        self._max_keys = max_keys
         self._operations = operations
         self._key_names = BoundedNames(max_keys)
         self._errors = BoundedNames(MAX_ERROR_CODES)
         self._begin_at_zero(self._operations, "", EARLY_RESULTS)
         self._begin_at_zero(endpoints, "", [(500, INTERNAL_ERROR)])
+
+    def set_max_keys(self, max_keys: int) -> None:
+        """Changes how many keys get their own label."""
+        self._key_names.limit = max_keys
 
     def _hold_requests(self) -> None:
         self.rejections: LabelledCounter[str] = LabelledCounter(
@@ -193,7 +196,7 @@ class Metrics(InstrumentGroup):
             self._count_genai(
                 request_record, operation, error or _error_of(request_record, status), seconds
             )
-        if self._max_keys and request_record.key_name:
+        if self._key_names.limit and request_record.key_name:
             self._count_key(request_record)
 
     def _count_genai(

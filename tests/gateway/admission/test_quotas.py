@@ -85,6 +85,42 @@ def test_new_limits_keep_what_was_used():
     assert quotas.of(key()).headers() == []
 
 
+LIMITS = st.none() | st.integers(1, 6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 40), LIMITS, LIMITS, st.integers(1, 4), st.booleans())))
+def test_no_sequence_of_changed_limits_is_a_refill(steps):
+    """Whatever the limits were meanwhile, nobody gets more within a minute than the limit that
+    holds says, counted over all of the minute."""
+    clock = Clock()
+    quotas = Quotas(clock)
+    entered: list[float] = []
+    tokens: list[tuple[float, int]] = []
+    for pause, requests, most, amount, closes in steps:
+        clock.now += pause
+        limits = {"requests_per_minute": requests, "tokens_per_minute": most}
+        quota = quotas.of(key(**limits))
+        try:
+            permit = quota.enter()
+        except RateLimited:
+            assert requests is not None
+            # amounts leave the window by the second
+            assert sum(time > clock.now - 61 for time in entered) >= requests
+            continue
+        entered.append(clock.now)
+        assert requests is None or sum(time > clock.now - 60 for time in entered) <= requests
+        try:
+            permit.reserve_tokens(amount, lambda n=amount: n)
+        except RateLimited:
+            assert most is not None
+            assert amount + sum(n for time, n in tokens if time > clock.now - 61) > most
+        else:
+            tokens.append((clock.now, amount))
+            assert most is None or sum(n for time, n in tokens if time > clock.now - 60) <= most
+        if closes:
+            permit.close()
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 30), st.integers(1, 80), st.integers(0, 200), st.booleans()))
 )

@@ -89,10 +89,12 @@ def test_mistake_is_one_line_and_exit_code_2(
     assert captured.err.count("\n") == 1
 
 
-def test_bad_setting_in_a_variable_stops_the_start(tmp_path: Path) -> None:
-    answer = lockgate(tmp_path, "serve", LOCKGATE__ENGINE__MAX_SEQS="4")
-    assert answer.returncode == 2
-    assert answer.stderr == (
+def test_bad_setting_in_a_variable_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCKGATE__ENGINE__MAX_SEQS", "4")
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == (
         "lockgate: LOCKGATE__ENGINE__MAX_SEQS: $.engine.max_seqs is not a setting; "
         "did you mean max_num_seqs?\n"
     )

@@ -39,6 +39,12 @@ def restore_logging() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end nobody is in a hurry: on a busy machine the writer may take long to be awake."""
+    monkeypatch.setattr("gateway.observability.background_writer.LAST_WORDS_SECONDS", PATIENCE)
+
+
 class Reader:
     """A pipe, and one who reads it only when told."""
 
@@ -169,9 +175,16 @@ def test_an_engine_that_writes_without_end_waits_for_nobody_and_its_lines_stay_w
     reader = Reader()
     writer = BackgroundWriter(reader.stream)
     pieces: list[None] = []
-    forward(process, writer.write, lambda: pieces.append(None))
-    assert process.wait(PATIENCE) == 0
-    wait_for(lambda: writer.num_lost > 0)
+    num_lines: list[int] = []
+
+    def write(data: bytes) -> None:
+        writer.write(data)
+        num_lines.append(data.count(b"\n"))
+
+    forward(process, write, lambda: pieces.append(None))
+    assert process.wait(3 * PATIENCE) == 0
+    wait_for(lambda: sum(num_lines) == 50_001)
+    assert writer.num_lost > 0
     reader.read_on()
     assert writer.flush(PATIENCE)
     assert set(reader.everything().splitlines()) <= {b"z" * 50, b"end"}

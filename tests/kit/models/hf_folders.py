@@ -1,7 +1,8 @@
 """Checkpoint folders without weights: tokenizers trained in a moment, in the forms of real ones."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,7 @@ def byte_level(
     vocab_size: int = 1000,
 ) -> Tokenizer:
     """Byte-level BPE as GPT-2 (no pattern), Qwen and Llama 3 have it."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    # Trained without a pattern, so that tokens cross the borders of all patterns' words.
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=12,
-    )
-    tokenizer.train_from_iterator(_plain(texts), trainer)
+    tokenizer = Tokenizer.from_str(_trained(tuple(texts), ignore_merges, vocab_size))
     tokenizer.pre_tokenizer = byte_level_words(pattern)
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
@@ -107,7 +99,23 @@ def byte_level(
     return tokenizer
 
 
-def _plain(texts: list[str]) -> list[str]:
+@cache
+def _trained(texts: Sequence[str], ignore_merges: bool, vocab_size: int) -> str:
+    """Its JSON: training takes longer than most tests of what was trained."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    # Trained without a pattern, so that tokens cross the borders of all patterns' words.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=12,
+    )
+    tokenizer.train_from_iterator(_plain(texts), trainer)
+    return tokenizer.to_str()
+
+
+def _plain(texts: Sequence[str]) -> list[str]:
     """Texts that do not teach merging to make special tokens."""
     return [text for text in texts if "<|" not in text and "s>" not in text]
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _add_shape(writer: gguf.GGUFWriter, context: int, num_layers: int) -> None:
 
 def _add_vocabulary(
     writer: gguf.GGUFWriter,
-    merges: list[tuple[bytes, bytes]],
+    merges: Sequence[tuple[bytes, bytes]],
     pre: str,
     more_control_tokens: Sequence[str],
     token_keys: Mapping[str, str],
@@ -145,7 +146,8 @@ def _weights(
         yield f"blk.{layer}.ffn_down.weight", matrix(WIDTH, FEED_FORWARD) * 2
 
 
-def _train_merges(count: int) -> list[tuple[bytes, bytes]]:
+@cache
+def _train_merges(count: int) -> Sequence[tuple[bytes, bytes]]:
     """Plain BPE training on the words of a short text."""
     words = [*(f" {word}" for word in _TEXT.split(" ")), *_RUNS]
     symbols = [[bytes((byte,)) for byte in word.encode()] for word in words]
@@ -157,7 +159,7 @@ def _train_merges(count: int) -> list[tuple[bytes, bytes]]:
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         symbols = [_merge(word, best) for word in symbols]
-    return merges
+    return tuple(merges)
 
 
 def _merge(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:

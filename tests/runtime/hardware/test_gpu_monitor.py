@@ -52,6 +52,37 @@ def test_it_opens_again_a_quarter_higher() -> None:
         assert watching.under_pressure == closed
 
 
+def test_another_minimum_holds_from_the_next_reading() -> None:
+    watching = monitor(GB)
+    watching.update(snapshot(GB, 3 * GB))
+    watching.use(interval=30, min_free_bytes=2 * GB, devices=[])
+    watching.update(snapshot(GB, 3 * GB))
+    assert watching.under_pressure
+    watching.use(interval=30, min_free_bytes=2 * GB, devices=[1])
+    watching.update(snapshot(GB, 3 * GB))
+    assert not watching.under_pressure
+    watching.use(interval=30, min_free_bytes=None, devices=[])
+    watching.update(snapshot(GB // 10, 3 * GB))
+    assert not watching.under_pressure
+    watching.update(snapshot(GB // 30, 3 * GB))
+    assert watching.under_pressure
+
+
+def test_a_monitor_with_another_interval_reads_at_once() -> None:
+    nvml = FakeNvml()
+    watching = GpuMonitor(interval=3600, reader=GpuReader(nvml))
+    watching.start()
+    try:
+        wait_for(lambda: watching.snapshot.time > 0)
+        before = watching.snapshot.time
+        watching.use(interval=0.001, min_free_bytes=0, devices=[])
+        wait_for(lambda: watching.snapshot.time > before)
+        after = watching.snapshot.time
+        wait_for(lambda: watching.snapshot.time > after)
+    finally:
+        watching.stop()
+
+
 @given(st.integers(1, GB), st.lists(st.integers(0, 2 * GB)))
 def test_the_guard_changes_only_outside_its_two_limits(limit: int, readings: list[int]) -> None:
     guard = MemoryGuard(limit)

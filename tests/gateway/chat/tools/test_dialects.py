@@ -1,6 +1,7 @@
 """Every dialect of tool calls: whatever is said and however it is cut, the stream says what the
 whole text says; calls are found, and what is no call comes out unchanged."""
 
+import functools
 import itertools
 import json
 from collections.abc import Iterable
@@ -84,6 +85,7 @@ def test_a_call_that_was_cut_off_loses_nothing(name, calls, data):
         assert calls[len(found) - 1][1].startswith(found[-1][1])
 
 
+@functools.cache
 def fragments(dialect: Dialect) -> st.SearchStrategy[str]:
     """Texts that look much like calls and mostly are none."""
     pieces = [

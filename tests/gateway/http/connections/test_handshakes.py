@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.connections.handshakes import loop_class
+from gateway.http.connections.handshakes import ShownCertificate, loop_class
 from tests.kit.certificates import Certificate, make_certificate
 from tests.kit.raw_http import error_code, head
 from tests.kit.serving import PATIENCE
@@ -55,7 +55,8 @@ def port(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[i
             server.close()
 
     def run() -> None:
-        with asyncio.Runner(loop_factory=loop_class(request.param, HANDSHAKE_SECONDS)) as runner:
+        loop = loop_class(request.param, HANDSHAKE_SECONDS, ShownCertificate())
+        with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(serve())
 
     thread = threading.Thread(target=run)

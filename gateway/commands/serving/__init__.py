@@ -1,0 +1,1 @@
+"""What `lockgate serve` adds to an application: connections, and what they can learn later."""

@@ -1,0 +1,1 @@
+"""Changed settings, keys and certificates take effect while the server runs."""
