@@ -88,7 +88,8 @@ def make_prompts(count: int, seed: int) -> list[list[int]]:
 
 
 async def start_engine(model: str, library: str, num_threads: int) -> Supervisor:
-    config = EngineConfig(llama_cpp=LlamaCppConfig(library=library, num_threads=num_threads))
+    llama_cpp = LlamaCppConfig(library=library, num_threads=num_threads)
+    config = EngineConfig(llama_cpp=llama_cpp, prefix_cache_disk_gb=0)
     supervisor = Supervisor(config, model, EngineClient())
     await supervisor.start()
     while supervisor.client.state in ("starting", "restarting"):  # noqa: ASYNC110 -- no event

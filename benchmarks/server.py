@@ -143,6 +143,8 @@ def environment_of(settings: Mapping[str, str], tree: Path = ROOT) -> dict[str, 
         "LOCKGATE__ENGINE__NAME": "scripted",
         "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]),
     }
+    if "prefix_cache_disk_gb" in (tree / "settings.toml").read_text(encoding="utf-8"):
+        base["LOCKGATE__ENGINE__PREFIX_CACHE_DISK_GB"] = "0"  # no run knows what others have asked
     return {**others, **base, **ours}
 
 

@@ -50,6 +50,13 @@ class Server:
         return stats
 
 
+def environment() -> dict[str, str]:
+    """Without settings of the one who runs the tests, and without what earlier servers have left
+    on disk."""
+    clean = {key: value for key, value in os.environ.items() if "LOCKGATE__" not in key}
+    return {**clean, "LOCKGATE__ENGINE__PREFIX_CACHE_DISK_GB": "0"}
+
+
 @contextmanager
 def serve(*arguments: str) -> Iterator[Server]:
     """Run `python -m gateway serve` on a free port until the end of the block."""
@@ -59,7 +66,7 @@ def serve(*arguments: str) -> Iterator[Server]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
-        env={key: value for key, value in os.environ.items() if "LOCKGATE__" not in key},
+        env=environment(),
     )
     assert process.stdout is not None
     try:

@@ -31,7 +31,11 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `max_queue_seconds` is refused. `prefix_caching` says who may reuse whose prompts; "auto" is
     "per_tenant" on a server with keys, else "shared". `prefix_cache_gb` says how many gigabytes
     (10^9 bytes) of plain memory keep those that nobody uses at the moment; "auto" is a tenth of
-    what weights and KV cache leave.
+    what weights and KV cache leave. `prefix_cache_disk_gb` is the same for the disk, where they
+    outlive the engine: 0 is off, "auto" is 10 or a tenth of the free disk, if that is less. Those
+    that nobody has used for `prefix_cache_disk_days` are removed; 0 keeps them. They are in
+    `prefix_cache_folder`; an empty one stands for a folder of the user's cache, and keeps none in
+    an engine that runs outside a process of its own.
 
     An engine that loads may be silent for `start_timeout`: no message, no work of its processes.
     One that serves may be silent for `heartbeat_timeout`.
@@ -50,6 +54,9 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     num_kv_tokens: Annotated[int, Meta(ge=16)] | Auto = "auto"
     prefix_caching: PrefixCaching | Auto = "auto"
     prefix_cache_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
+    prefix_cache_disk_gb: Annotated[float, Meta(ge=0)] | Auto = "auto"
+    prefix_cache_disk_days: Annotated[float, Meta(ge=0)] = 30.0
+    prefix_cache_folder: str = ""
     priority_ageing: Annotated[float, Meta(gt=0)] = 30.0
     preempt_after: Annotated[float, Meta(ge=0)] = 2.0
     max_queue_seconds: Annotated[float, Meta(gt=0)] = 600.0

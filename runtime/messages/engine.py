@@ -54,6 +54,23 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     pid: int = 0
 
 
+class DiskUsage(Struct, frozen=True, array_like=True, gc=False):
+    """What became of prefixes on disk since the last report.
+
+    `num_hit_tokens` were read back instead of computed; `num_read_bytes` and `num_written_bytes`
+    are those of keys and values. `num_dropped` blocks were not written because the disk was too
+    slow, and `num_errors` could not be read or written, or were damaged. `num_bytes` is what all
+    models' blocks take now.
+    """
+
+    num_hit_tokens: int = 0
+    num_read_bytes: int = 0
+    num_written_bytes: int = 0
+    num_dropped: int = 0
+    num_errors: int = 0
+    num_bytes: int = 0
+
+
 class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
     """What an engine reports after a step: what it counted since its last report, and what it uses.
 
@@ -64,6 +81,7 @@ class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
     `num_compiling` and `num_to_compile` are the grammars that are compiled now and that wait for
     it, wanted or not. `kv_cache_usage` is the share of KV cells that running sequences hold.
     `prefix_cache_usage` is the used share of the memory for idle prefixes. Both are 0 to 1.
+    `num_cached_tokens` includes those that `disk` has read back.
     """
 
     num_prompt_tokens: int = 0
@@ -77,6 +95,7 @@ class EngineUsage(Struct, frozen=True, array_like=True, gc=False):
     num_trials_killed: int = 0
     num_compiling: int = 0
     num_to_compile: int = 0
+    disk: DiskUsage = DiskUsage()
 
 
 class EngineStats(Struct, frozen=True, array_like=True, gc=False):

@@ -33,6 +33,7 @@ from runtime.supervisor.engine_process import EngineProcess
 from runtime.supervisor.load_watch import LoadWatch
 from runtime.supervisor.run_folder import run_folder
 from runtime.supervisor.signs_of_life import read_signs
+from runtime.user_cache import cache_folder
 
 log = structlog.get_logger(__name__)
 
@@ -149,7 +150,7 @@ class EngineRun:
             key=self._channel.key,
             record=str(record),
             model_path=self._model_path,
-            engine=self._config,
+            engine=_with_prefix_folder(self._config),
             log_form=form_of(self._output),
         )
 
@@ -218,6 +219,12 @@ class EngineRun:
             self._has_hung = True
             return f"{why} {ENGINES[self._config.name].start_advice}".rstrip()
         return None
+
+
+def _with_prefix_folder(config: EngineConfig) -> EngineConfig:
+    """With the folder that an empty `prefix_cache_folder` stands for."""
+    folder = config.prefix_cache_folder or str(cache_folder() / "prefixes")
+    return msgspec.structs.replace(config, prefix_cache_folder=folder)
 
 
 def _address(folder: Path) -> str:

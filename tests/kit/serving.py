@@ -55,7 +55,11 @@ def scripted_settings(
 def tiny_settings(**model: Any) -> Settings:
     """The embedded engine, for a model of `tiny_model`; named MODEL."""
     engine = EngineConfig(
-        max_num_seqs=16, num_kv_tokens=16_384, max_model_len=2048, llama_cpp=ONE_THREAD
+        max_num_seqs=16,
+        num_kv_tokens=16_384,
+        max_model_len=2048,
+        prefix_cache_disk_gb=0,
+        llama_cpp=ONE_THREAD,
     )
     return Settings(model=ModelSettings(served_name=MODEL, **model), engine=engine)
 

@@ -6,7 +6,39 @@ from gateway.chat.finish import FinishReason
 from gateway.observability.metrics.counter import Counter, LabelledCounter, Total
 from gateway.observability.metrics.histogram import BATCH_BUCKETS, TOKEN_BUCKETS, Histogram
 from gateway.observability.metrics.instrument import MODEL, InstrumentGroup
+from runtime.messages.engine import DiskUsage
 from runtime.messages.wire import StepOutput
+
+
+class DiskMetrics(InstrumentGroup):
+    """Sums over what engines report of their prefixes on disk."""
+
+    def __init__(self) -> None:
+        self.hits = Counter(
+            "lockgate_prefix_cache_disk_hits", "Prompt tokens that were read back from the disk."
+        )
+        self.read_bytes = Counter(
+            "lockgate_prefix_cache_disk_read_bytes", "Keys and values read back from the disk."
+        )
+        self.written_bytes = Counter(
+            "lockgate_prefix_cache_disk_written_bytes", "Keys and values written to the disk."
+        )
+        self.dropped = Counter(
+            "lockgate_prefix_cache_disk_dropped",
+            "Blocks that were not written, because the disk was too slow or had refused others.",
+        )
+        self.errors = Counter(
+            "lockgate_prefix_cache_disk_errors",
+            "Blocks that the disk refused to write or read, or had damaged.",
+        )
+
+    def on_step(self, usage: DiskUsage) -> None:
+        """Once per step."""
+        self.hits.value += usage.num_hit_tokens
+        self.read_bytes.value += usage.num_read_bytes
+        self.written_bytes.value += usage.num_written_bytes
+        self.dropped.value += usage.num_dropped
+        self.errors.value += usage.num_errors
 
 
 class EngineMetrics(InstrumentGroup):
@@ -29,6 +61,7 @@ class EngineMetrics(InstrumentGroup):
             "lockgate_grammar_compilations_killed",
             "Compilations of grammars that took too much, or that nobody waited for any more.",
         )
+        self.disk = DiskMetrics()
         self._hold_steps()
 
     def _hold_tokens(self) -> None:
@@ -70,6 +103,7 @@ class EngineMetrics(InstrumentGroup):
         self.draft_tokens.value += usage.num_draft_tokens
         self.accepted_tokens.value += usage.num_accepted_tokens
         self.killed_grammars.value += usage.num_trials_killed
+        self.disk.on_step(usage.disk)
         if seconds := stats.step_seconds:
             self.step_seconds.observe(seconds)
             if num_tokens := usage.num_prompt_tokens + usage.num_generation_tokens:

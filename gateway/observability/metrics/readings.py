@@ -126,6 +126,12 @@ OF_MODELS: tuple[Reading[ModelSource], ...] = (
     ),
     _value(
         "gauge",
+        "lockgate_prefix_cache_disk_bytes",
+        "Size of the prefixes on disk, of all models in the folder.",
+        lambda model: model.client.stats.usage.disk.num_bytes,
+    ),
+    _value(
+        "gauge",
         "lockgate_engine_ready",
         "1 when requests are taken.",
         lambda model: model.client.state == "ready",

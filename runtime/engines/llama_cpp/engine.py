@@ -10,6 +10,8 @@ from runtime.engines.features import Feature, check_features, check_token_ids
 from runtime.engines.llama_cpp.adapters import LlamaAdapters
 from runtime.engines.llama_cpp.embedding.embedder import LlamaEmbedder
 from runtime.engines.llama_cpp.embedding.results import find_scoring
+from runtime.engines.llama_cpp.kv.disk.opening import open_tier
+from runtime.engines.llama_cpp.kv.disk.tier import DiskTier
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
 from runtime.engines.llama_cpp.model import LlamaModel
 from runtime.engines.llama_cpp.pace import Pace
@@ -21,7 +23,7 @@ from runtime.engines.llama_cpp.scheduler import Batch, Chunk, Scheduler
 from runtime.engines.llama_cpp.sequence import Sequence, end_token_ids, scores_prompt
 from runtime.engines.llama_cpp.weights import LlamaWeights, load_weights
 from runtime.errors import ContextLengthExceeded, InvalidRequest, SetupError
-from runtime.messages.engine import Capability, EngineLimits, EngineUsage
+from runtime.messages.engine import Capability, DiskUsage, EngineLimits, EngineUsage
 from runtime.messages.request import FinishReason, Request, TokenLogprobs
 from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.guide import Grammar, Guide
@@ -69,6 +71,7 @@ class LlamaCppEngine:
         self._model = LlamaModel(config, self._weights, self._adapters)
         self._eog_token_ids = self._model.eog_token_ids()
         self._pace = Pace(config.max_step_ms / 1000)
+        self._disk = _open_disk(config, model_path, self._model)
         self._kv_cache = KVCache(
             self._model,
             num_cells=self._model.num_cells,
@@ -76,6 +79,7 @@ class LlamaCppEngine:
             max_num_bytes=self._model.prefix_cache_bytes(config),
             block_tokens=self._model.block_tokens,
             sharing=self._model.can_share,
+            disk=self._disk,
         )
         self._scheduler = Scheduler(
             self._kv_cache,
@@ -160,6 +164,8 @@ class LlamaCppEngine:
     def step(self) -> list[SequenceOutput]:
         batch = self._scheduler.schedule()
         if not batch.chunks:
+            if self._disk is not None:
+                self._disk.wait()
             return []
         started = time.perf_counter()
         rows = self._model.decode(batch)
@@ -177,22 +183,26 @@ class LlamaCppEngine:
         self._adapters.unload(self._model.context, name)
 
     def take_usage(self) -> EngineUsage:
+        disk = DiskUsage() if self._disk is None else self._disk.take_usage()
         usage = EngineUsage(
             num_prompt_tokens=self._num_prompt_tokens,
             num_generation_tokens=self._num_generation_tokens,
-            num_cached_tokens=self._num_cached_tokens,
+            num_cached_tokens=self._num_cached_tokens + disk.num_hit_tokens,
             num_preempted=self._num_preempted,
             kv_cache_usage=self._kv_cache.usage,
             prefix_cache_usage=self._kv_cache.prefix_usage,
             num_trials_killed=self._compiler.take_num_killed(),
             num_compiling=self._compiler.num_compiling,
             num_to_compile=self._compiler.num_waiting,
+            disk=disk,
         )
         self._num_prompt_tokens = self._num_generation_tokens = 0
         self._num_cached_tokens = self._num_preempted = 0
         return usage
 
     def close(self) -> None:
+        if self._disk is not None:
+            self._disk.close()
         self._compiler.close()
         self.embedder.close()
         self._model.close()
@@ -297,6 +307,18 @@ def _capabilities(config: EngineConfig) -> frozenset[Capability]:
     if config.llama_cpp.lora.folder:
         return frozenset(("structural_tags", "runtime_adapters"))
     return frozenset(("structural_tags",))
+
+
+def _open_disk(config: EngineConfig, model_path: str, model: LlamaModel) -> DiskTier | None:
+    if not model.can_share:
+        return None
+    return open_tier(
+        config,
+        model_path,
+        model.computation(config),
+        block_tokens=model.block_tokens,
+        memory_bytes=model.prefix_cache_bytes(config),
+    )
 
 
 def _check_settings(config: EngineConfig) -> None:

@@ -110,8 +110,10 @@ class LlamaModel:
         return data
 
     def load(self, slot: int, block: Block, start: int, end: int) -> None:
-        """Fill new cells of a slot at positions `start` to `end`, which the block covers."""
+        """Fill new cells of a slot at positions `start` to `end`, which the block covers. Raises
+        EngineError when the block does not fit, and leaves nothing then."""
         if not self._library.load(self.context, self._transit_id, block.data):
+            self._cut(self._transit_id, 0, -1)
             raise EngineError(f"llama.cpp did not take {len(block.data)} bytes into the KV cache.")
         for sequence_id in self._sequence_ids(slot):
             self._library.copy(self.context, self._transit_id, sequence_id, start, end)
@@ -211,6 +213,22 @@ class LlamaModel:
             return int(config.prefix_cache_gb * 1e9)
         spare = max(0, self._spare_bytes() - self.num_cells * self._bytes_per_cell())
         return max(int(PREFIX_MEMORY_SHARE * spare), MIN_AUTO_PREFIX_BYTES)
+
+    def computation(self, config: EngineConfig) -> list[object]:
+        """On what keys and values depend beside the model's file and the tokens, and on what the
+        form of copies depends."""
+        library, settings = self._library, config.llama_cpp
+        architecture = self._weights.architecture
+        key = f"{architecture}.rope.scaling.original_context_length"
+        original = int(self._weights.metadata(key) or self.num_cells)
+        return [
+            library.family,
+            library.version,
+            self._kv_cache_dtype,
+            self._flash_attention(config),
+            settings.num_gpu_layers,
+            self.num_cells > original,  # some models turn positions differently in long contexts
+        ]
 
     def _spare_bytes(self) -> int:
         return max(0, self._weights.memory_left - RESERVED_BYTES)

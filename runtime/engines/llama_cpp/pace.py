@@ -25,6 +25,11 @@ stay below three times their length without prompts."""
 MIN_STRETCH = 1.3
 """If decoding alone takes longer than the target, prompts still get this much more time."""
 
+RESTORING_SHARE = 0.5
+"""Of the time of a step without prompts, how much more loading copies from the disk may take."""
+
+GUESSED_TOKEN_SECONDS = 0.01
+
 UNDISTURBED_STEPS = 12.0
 """While no sequence decodes, a step may take this many times the target. Large chunks are read
 faster, but the engine notices new and departing clients only between steps."""
@@ -55,6 +60,17 @@ class Pace:
     def scored_weight(self) -> float:
         """How many prompt tokens take as long as one that is scored."""
         return self._scored_weight
+
+    @property
+    def prompt_token_seconds(self) -> float:
+        """How long computing a prompt token takes, or a guess while that is not known."""
+        return self._prompt_token_seconds or GUESSED_TOKEN_SECONDS
+
+    def restoring_seconds(self, num_decoding: int) -> float:
+        """How long the next step may load copies, beside `num_decoding` sequences that stream."""
+        if not num_decoding:
+            return self._max_step_seconds
+        return min(RESTORING_SHARE * self._decode_step(num_decoding), self._max_step_seconds)
 
     def num_prompt_tokens(
         self, num_decoding: int, num_reading: int, waiting: Sequence[Turn] = ()

@@ -116,6 +116,7 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Hand out the step's token budget. An empty batch means that there is nothing to do."""
         self._make_room()
+        self._restore()
         adapter, *others = self._take_turn()
         decoding, reading = self._divided(adapter)
         chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
@@ -127,9 +128,9 @@ class Scheduler:
         return Batch(chunks, len(decoding), adapter, is_turn=bool(others))
 
     def _take_turn(self) -> list[str]:
-        """The adapters of all running sequences, in the order of their turns. The first one's turn
+        """The adapters of all sequences that can go on, in the order of their turns. The first one's turn
         is now, and it is the last from now on. A new one waits for all others first."""
-        wanted = dict.fromkeys(seq.request.lora for seq in self._running.values()) or {"": None}
+        wanted = dict.fromkeys(seq.request.lora for seq in self._able()) or {"": None}
         turns = [*(name for name in self._turns if name in wanted)]
         turns += [name for name in wanted if name not in self._turns]
         self._turns = dict.fromkeys([*turns[1:], turns[0]])
@@ -137,9 +138,19 @@ class Scheduler:
 
     def _divided(self, adapter: str) -> tuple[list[Sequence], list[Sequence]]:
         """The sequences with this adapter: those that decode, and those that read a prompt."""
-        own = [seq for seq in self._running.values() if seq.request.lora == adapter]
+        own = [seq for seq in self._able() if seq.request.lora == adapter]
         decoding = [seq for seq in own if seq.num_remaining_tokens == 1]
         return decoding, [seq for seq in own if seq.num_remaining_tokens > 1]
+
+    def _restore(self) -> None:
+        """Load what has come from the disk: while answers stream, for a part of a step."""
+        num_decoding = sum(seq.num_remaining_tokens == 1 for seq in self._running.values())
+        seconds = self._pace.restoring_seconds(num_decoding)
+        self._kv_cache.restore(seconds, self._pace.prompt_token_seconds)
+
+    def _able(self) -> list[Sequence]:
+        """The running sequences that need not wait for the disk."""
+        return [seq for seq in self._running.values() if not self._kv_cache.awaits_disk(seq)]
 
     def commit(self, batch: Batch) -> None:
         """The batch has been computed."""
@@ -189,7 +200,7 @@ class _Plan:
             weight = self._scored_weight
             most = min(most, self._num_scored_left)
         affordable = max(int(min(most, self._budget) / weight), 1) if self._budget > 0 else 0
-        end = min(position + min(most, affordable), sequence.num_tokens)
+        end = min(position + min(most, affordable), self._kv_cache.computes_to(sequence, position))
         while position < end:
             run = self._kv_cache.next_run(sequence, position)
             num_tokens = min(run.end, end) - position

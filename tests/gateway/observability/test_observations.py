@@ -16,7 +16,7 @@ from gateway.observability.metrics.instrument import InstrumentGroup
 from gateway.observability.metrics.server import Metrics
 from runtime.client.engine_client import EngineClient
 from runtime.hardware.gpu_monitor import GpuMonitor
-from runtime.messages.engine import EngineStats, EngineUsage
+from runtime.messages.engine import DiskUsage, EngineStats, EngineUsage
 from runtime.messages.request import RequestOutput
 from runtime.messages.wire import StepOutput
 from tests.kit.shown_metrics import BOUNDS, Shown, text_of
@@ -175,8 +175,13 @@ def test_engine_steps():
     assert shown("grammar_compilation_time_seconds_sum") == 0.5
 
 
-@pytest.mark.parametrize("name", EngineUsage.__struct_fields__)
-def test_every_number_of_an_engine_is_exported(name):
+@pytest.mark.parametrize(
+    "reported",
+    [{name: 1} for name in EngineUsage.__struct_fields__ if name != "disk"]
+    + [{"disk": DiskUsage(**{name: 1})} for name in DiskUsage.__struct_fields__],
+    ids=repr,
+)
+def test_every_number_of_an_engine_is_exported(reported):
     """As a sum over the steps, or as the state after the last one."""
 
     def exported(usage: EngineUsage) -> str:
@@ -186,7 +191,7 @@ def test_every_number_of_an_engine_is_exported(name):
         client.receive(step)
         return render(metrics, {"m": client}, GpuMonitor(interval=1), {}, BOUNDS).decode()
 
-    assert exported(EngineUsage(**{name: 1})) != exported(EngineUsage())
+    assert exported(EngineUsage(**reported)) != exported(EngineUsage())
 
 
 class Naps(InstrumentGroup):

@@ -1,14 +1,21 @@
 """Which sequence holds how many cells of llama.cpp's KV cache, and which prefixes can be reused."""
 
+import time
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
+from runtime.engines.llama_cpp.kv.disk.tier import DiskTier
 from runtime.engines.llama_cpp.kv.prefix_tree import Block, Node, PrefixTree
 from runtime.engines.llama_cpp.sequence import NO_SLOT, Sequence
+from runtime.errors import EngineError
 
 BLOCK_TOKENS = 64
 """Tokens that are copied out of the cache together. A prefix may end anywhere in a block; the
 block is then loaded whole and cut. So the memory has this many cells more than `num_cells`."""
+
+MAX_SAVED_FOR_DISK = 8
+"""Blocks that are copied out for the disk alone when a sequence ends. A block that is not copied
+for the memory as well belongs to others that run, or to two nodes; their ends come too."""
 
 
 class Memory(Protocol):
@@ -27,7 +34,8 @@ class Memory(Protocol):
         ...
 
     def load(self, slot: int, block: Block, start: int, end: int) -> None:
-        """Fill new cells of a slot at positions `start` to `end`, which the block covers."""
+        """Fill new cells of a slot at positions `start` to `end`, which the block covers. Raises
+        EngineError when the block does not fit, and leaves nothing then."""
         ...
 
 
@@ -60,6 +68,10 @@ class KVCache:
     because every occupied cell makes every step slower, and copying a token takes a thousandth of
     the time of computing it. Without
     `sharing` every cell is private and nothing stays.
+
+    Below the copies lies the `disk`, where there is one. A block that is there is read back instead
+    of computed: the sequence holds its cells from the beginning, and waits for it as others wait
+    for their turn to be computed.
     """
 
     def __init__(
@@ -71,12 +83,14 @@ class KVCache:
         max_num_bytes: int,
         sharing: bool = True,
         block_tokens: int = BLOCK_TOKENS,
+        disk: DiskTier | None = None,
     ) -> None:
         self.num_cells = num_cells
         self._memory = memory
         self._sharing = sharing
         self._max_num_bytes = max_num_bytes
         self._block_tokens = block_tokens
+        self._disk = disk
         self._tree = PrefixTree()
         self._holdings: dict[int, _Holding] = {}
         self._free_slots = list(range(num_slots - 1, -1, -1))
@@ -122,6 +136,34 @@ class KVCache:
         self._holdings[sequence.slot] = _Holding(node, num_private)
         self._num_held += num_private
         assert self.num_free >= 0, "cells were handed out twice: this is a bug"
+        if self._disk is not None:
+            self._disk.begin(sequence, node.end)
+
+    def awaits_disk(self, sequence: Sequence) -> bool:
+        """Whether the sequence can do nothing but wait for the disk."""
+        return self._disk is not None and self._disk.restoring.awaits(sequence)
+
+    def computes_to(self, sequence: Sequence, position: int) -> int:
+        """How far a sequence that stands at `position` may compute: to the next block that is read
+        from the disk, or to its end."""
+        if self._disk is None:
+            return sequence.num_tokens
+        start = self._disk.restoring.next_start(sequence, position)
+        return sequence.num_tokens if start is None else max(start, position)
+
+    def restore(self, seconds: float, token_seconds: float) -> None:
+        """Load what has come from the disk, for about `seconds`. Computing a token would take
+        `token_seconds`."""
+        if self._disk is None:
+            return
+        started = time.perf_counter()
+        restoring = self._disk.restoring
+        for sequence in restoring.sequences():
+            while found := restoring.take(sequence, token_seconds * self._block_tokens):
+                self._load_from_disk(sequence, *found)
+                restoring.read_ahead()
+                if time.perf_counter() - started > seconds:
+                    return
 
     def next_run(self, sequence: Sequence, position: int) -> Run:
         """The next run for a sequence that has computed `position` tokens."""
@@ -165,6 +207,7 @@ class KVCache:
         node = self._leave(sequence, node)
         if self._sharing:
             self._keep_private(sequence, node)
+            self._write_behind(sequence)
         self._memory.remove(sequence.slot)
         self._free_slots.append(sequence.slot)
         sequence.slot = NO_SLOT
@@ -251,10 +294,57 @@ class KVCache:
         if node.blocks:
             return
         blocks = []
-        for start in range(node.start, node.end, self._block_tokens):
-            end = min(start + self._block_tokens, node.end)
+        start = node.start
+        while start < node.end:  # blocks end at multiples of their size, as those on disk do
+            end = min(start - start % self._block_tokens + self._block_tokens, node.end)
             blocks.append(Block(start, end, self._memory.save(slot, start, end)))
+            start = end
         self._tree.store(node, blocks)
+
+    def _write_behind(self, sequence: Sequence) -> None:
+        """Have the blocks written that the disk has not."""
+        if self._disk is None:
+            return
+        self._disk.restoring.end(sequence)
+        copies = self._copies_of(sequence) if (unwritten := self._disk.unwritten(sequence)) else {}
+        num_saved = 0
+        for start, key in unwritten:
+            if start in copies:
+                self._disk.write(key, copies[start])
+            elif num_saved < MAX_SAVED_FOR_DISK:
+                end = start + self._block_tokens
+                self._disk.write(key, self._memory.save(sequence.slot, start, end))
+                num_saved += 1
+
+    def _copies_of(self, sequence: Sequence) -> dict[int, bytes]:
+        """The copies of a sequence's full blocks that are in memory, by the position at which they
+        begin."""
+        tokens = sequence.token_ids[: sequence.num_computed_tokens]
+        return {
+            block.start: block.data
+            for node, num_tokens in self._tree.match(sequence.cache_salt, tokens)
+            for block in node.blocks
+            if block.start % self._block_tokens == 0
+            and block.end - block.start == self._block_tokens
+            and block.end <= node.start + num_tokens
+        }
+
+    def _load_from_disk(self, sequence: Sequence, key: bytes, block: Block) -> None:
+        """Fill the cells of all sequences that need what a block holds, as if it were computed."""
+        assert self._disk is not None, "no disk, and something was read: this is a bug"
+        while (position := sequence.num_computed_tokens) < block.end:
+            sequences, run_end = self.next_run(sequence, position)
+            end = min(run_end, block.end)
+            first, *others = (each.slot for each in sequences)
+            try:
+                self._memory.load(first, block, position, end)
+            except EngineError:
+                self._disk.discard(key)
+                return
+            for other in others:
+                self._memory.share(first, other, position, end)
+            self.commit(sequences, end - position)
+            self._disk.count_hit(_count_as_cached(sequences, end - position))
 
     def _touch(self, node: Node) -> None:
         """Mark a node as just used: if it is an idle leaf, it is the last to be forgotten."""
@@ -270,6 +360,15 @@ class KVCache:
             if parent.is_idle_leaf:  # last used when its last child was
                 self._idle_leaves[parent] = None
                 self._idle_leaves.move_to_end(parent, last=False)
+
+
+def _count_as_cached(sequences: tuple[Sequence, ...], num_tokens: int) -> int:
+    """Note in each sequence that it was spared these tokens; returns how many that is in all. One
+    that resumes has been told its number before."""
+    fresh = [each for each in sequences if not each.request.output_token_ids]
+    for sequence in fresh:
+        sequence.num_cached_tokens += num_tokens
+    return len(fresh) * num_tokens
 
 
 def _check_node(node: Node) -> None:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 CONFIG = EngineConfig(
     max_num_seqs=4,
     num_kv_tokens=4096,
+    prefix_cache_disk_gb=0,
     # Its sums for a row do not depend on the rows beside it, as ik_llama.cpp's do.
     llama_cpp=msgspec.structs.replace(ONE_THREAD, library="llama.cpp"),
 )
