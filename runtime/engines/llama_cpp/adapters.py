@@ -74,12 +74,12 @@ class LlamaAdapters:
             )
 
     def salt(self, request: Request) -> str:
-        """What keeps a request's prefixes from those of others: its own salt, and the content and
-        the scale of its adapter, which computes other keys and values."""
+        """What keeps a request's prefixes from those of others: its own salt, and the content of
+        its adapter, which computes other keys and values."""
         adapter = self._loaded.get(request.lora)
         if adapter is None:
             return request.cache_salt
-        parts = [["lora", adapter.content, adapter.scale], request.cache_salt]
+        parts = [["lora", adapter.content], request.cache_salt]
         return msgspec.json.encode(parts).decode()
 
 

@@ -128,8 +128,8 @@ class Scheduler:
         return Batch(chunks, len(decoding), adapter, is_turn=bool(others))
 
     def _take_turn(self) -> list[str]:
-        """The adapters of all sequences that can go on, in the order of their turns. The first one's turn
-        is now, and it is the last from now on. A new one waits for all others first."""
+        """The adapters of all sequences that can go on, in the order of their turns. The first
+        one's turn is now, and it is the last from now on. A new one waits for all others first."""
         wanted = dict.fromkeys(seq.request.lora for seq in self._able()) or {"": None}
         turns = [*(name for name in self._turns if name in wanted)]
         turns += [name for name in wanted if name not in self._turns]

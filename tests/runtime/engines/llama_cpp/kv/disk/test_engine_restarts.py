@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from runtime.config.engine import EngineConfig
+from runtime.config.llama_cpp import LlamaCppConfig, LlamaCppLoRAConfig, LoRAAdapter
 from runtime.engines.llama_cpp.engine import LlamaCppEngine
 from runtime.engines.llama_cpp.kv.disk import opening
 from runtime.llama_library.installed import installed_families
@@ -18,6 +19,7 @@ from runtime.messages.engine import EngineUsage
 from runtime.tokenizers.load import load_tokenizer
 from tests.kit.disk_tiers import block_files
 from tests.kit.engines import ONE_THREAD, a_request, engine_answers, needs_llama_library
+from tests.kit.models.tiny_adapter import write_tiny_adapter
 from tests.kit.models.tiny_model import write_tiny_model
 
 needs_llama_library()
@@ -34,9 +36,10 @@ def started(path: Path, folder: Path | str, **settings: Any) -> Iterator[LlamaCp
     engine.close()
 
 
-def answered(engine: LlamaCppEngine) -> tuple[list[int], EngineUsage]:
+def answered(engine: LlamaCppEngine, lora: str = "") -> tuple[list[int], EngineUsage]:
     engine.take_usage()
-    each = a_request("r", prompt_token_ids=PROMPT, max_tokens=8, temperature=0.0, ignore_eos=True)
+    fields = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True}
+    each = a_request("r", prompt_token_ids=PROMPT, lora=lora, **fields)
     output = engine_answers(engine, each)["r"]
     usage = engine.take_usage()
     assert usage.num_cached_tokens == output.num_cached_tokens
@@ -74,6 +77,30 @@ def test_cells_are_bit_for_bit_those_that_were_computed(tiny_model_path: Path, t
 
     assert after
     assert after == {name: before[name] for name in after}
+
+
+def with_adapters(**adapters: str | LoRAAdapter) -> LlamaCppConfig:
+    return msgspec.structs.replace(ONE_THREAD, lora=LlamaCppLoRAConfig(adapters=adapters))
+
+
+def test_what_an_adapter_has_computed_is_read_back_for_its_content_and_scale_alone(
+    tiny_model_path: Path, tmp_path: Path
+):
+    one, two = str(tmp_path / "one.gguf"), str(tmp_path / "two.gguf")
+    write_tiny_adapter(Path(one), seed=1)
+    write_tiny_adapter(Path(two), seed=2)
+    folder = tmp_path / "blocks"
+    with started(tiny_model_path, folder, llama_cpp=with_adapters(sql=one)) as engine:
+        computed, usage = answered(engine, "sql")
+        assert answered(engine)[1].num_cached_tokens == 0
+    with started(tiny_model_path, folder, llama_cpp=with_adapters(renamed=one)) as engine:
+        read_back, usage = answered(engine, "renamed")
+        assert usage.disk.num_hit_tokens == 256
+        assert read_back == computed
+    half = LoRAAdapter(path=one, scale=0.5)
+    with started(tiny_model_path, folder, llama_cpp=with_adapters(sql=two, half=half)) as engine:
+        assert answered(engine, "sql")[1].disk.num_hit_tokens == 0
+        assert answered(engine, "half")[1].disk.num_hit_tokens == 0
 
 
 @pytest.mark.parametrize("family", installed_families())

@@ -82,13 +82,6 @@ def test_a_block_is_never_read_for_another_salt(tmp_path: Path):
         assert restarted(tmp_path, again) == 100
 
 
-def test_what_an_adapter_computes_is_not_kept(tmp_path: Path):
-    for number in range(2):
-        each = world_request(str(number), PROMPT, max_tokens=1, lora="sql")
-        assert restarted(tmp_path, each) == 0
-    assert not block_files(tmp_path)
-
-
 def test_blocks_of_another_model_are_not_read_even_under_its_name(tmp_path: Path):
     restarted(tmp_path, world_request("0", PROMPT, max_tokens=1))
     [folder] = tmp_path.iterdir()
@@ -208,6 +201,29 @@ def test_a_prompt_does_not_wait_for_a_disk_that_is_slower_than_computing(
         finally:
             store.answers.set()
     assert world.num_computed == len(PROMPT)
+
+
+def test_others_go_on_while_an_adapter_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    restarted(tmp_path, world_request("0", PROMPT, max_tokens=1))
+    monkeypatch.setattr(restoring, "PATIENCE_SECONDS", 1000.0)
+    store = Stuck(tmp_path)
+    with disk_tier(tmp_path, store=store) as disk:
+        world = World(num_cells=512, max_num_seqs=2, budget=64, disk=disk)
+        world.waiting += [
+            world_request("1", [3, 2, 1], max_tokens=50),
+            world_request("2", PROMPT, max_tokens=1, lora="sql"),
+        ]
+        try:
+            world.step()
+            for _ in range(20):
+                assert world.step().num_decoding == 1
+        finally:
+            store.answers.set()
+        world.run()
+
+    assert world.cached_at_end["2"] == 100
 
 
 def test_beside_a_stream_a_step_loads_for_its_share_of_time_only(
