@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
 
+from gateway.models.manager.accounts import MemoryAccounts
 from gateway.models.manager.lease import Lease
-from gateway.models.manager.memory import Footprint, Memory, Need
+from gateway.models.manager.memory import Memory
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
 from gateway.settings.schema import LoadingSettings, ModelSettings
@@ -46,7 +47,7 @@ class ModelManager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = {slot.name: slot for slot in slots}
-        self._memory = memory
+        self._accounts = MemoryAccounts(self._slots, memory, settings.max_bytes)
         self._settings = settings
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -72,7 +73,7 @@ class ModelManager:
         for slot in self._slots.values():
             if slot.spec.load != "start":
                 continue
-            if await self._missing(slot) > 0 and any(each.holds_memory for each in self):
+            if await self._accounts.missing(slot) > 0 and any(each.holds_memory for each in self):
                 log.warning("model_not_loaded_at_start", model=slot.name, reason="no memory left")
                 await slot.runner.stop(NOT_LOADED)
             else:
@@ -192,9 +193,7 @@ class ModelManager:
         if (now := self._clock()) < self._next_measure:
             return
         self._next_measure = now + MEASURE_SECONDS
-        for slot in list(self):
-            if slot.holds_memory:
-                await self._footprint(slot)
+        await self._accounts.measure()
 
     @property
     def starting(self) -> list[str]:
@@ -336,7 +335,7 @@ class ModelManager:
             self._news.clear()
             if self._is_unwanted(slot):
                 return False
-            if await self._missing(slot) <= 0 or self._may_try(slot):
+            if await self._accounts.missing(slot) <= 0 or self._accounts.may_try(slot):
                 return True
             if victim := self._idle_one():
                 log.info("model_makes_room", model=victim.name, wanted=slot.name)
@@ -348,40 +347,18 @@ class ModelManager:
                 self._begin_unloading(victim)
             await self._hear(min(left, POLL_SECONDS) if left > 0 else POLL_SECONDS)
 
-    def _may_try(self, slot: Slot) -> bool:
-        """Whether a model without enough memory is loaded all the same: one that is alone, unless
-        it is known to need more than there may be. Its engine makes do with what there is."""
-        if any(other.holds_memory for other in self):
-            return False
-        if slot.needed_bytes:
-            self._check_limit(slot, slot.needed_bytes)
-        return True
-
-    def _check_limit(self, slot: Slot, needed: int) -> None:
-        """Raises LoadFailed for a model that is too large even when it is alone."""
-        limit = self._settings.max_bytes
-        if limit is not None and needed > limit:
-            raise LoadFailed(
-                f"It needs {needed / 1e9:.2f} GB, and loading.max_memory_gb is"
-                f" {limit / 1e9:g} GB. Raise that, or lower its engine.max_model_len."
-            )
-
     async def _check_measured(self, slot: Slot) -> None:
         """What was an estimate is known now: others may have to go after all."""
-        footprint = await self._footprint(slot)
-        self._check_limit(slot, footprint.needed)
+        await self._accounts.measure()
+        self._accounts.check_limit(slot)
         await self._shrink()
 
     async def _shrink(self) -> None:
         """Unloads those that nobody holds while all together need more than there is."""
-        while (is_tight := await self._excess() > 0) and (victim := self._idle_one()):
+        while (is_tight := await self._accounts.excess() > 0) and (victim := self._idle_one()):
             log.info("model_makes_room", model=victim.name, wanted="")
             await asyncio.shield(self._begin_unloading(victim))
         self._is_tight = is_tight
-
-    async def _excess(self) -> int:
-        loaded = [await self._footprint(slot) for slot in list(self) if slot.holds_memory]
-        return await asyncio.to_thread(self._memory.missing, Need(ram=0), loaded)
 
     async def _hear(self, seconds: float) -> None:
         """Waits for news of a model, or for other programs to give memory back."""
@@ -421,28 +398,6 @@ class ModelManager:
         finally:
             slot.unloading = None
             self._tell()
-
-    async def _missing(self, slot: Slot) -> int:
-        others = [await self._footprint(other) for other in list(self) if other.holds_memory]
-        need = await self._need(slot)
-        return await asyncio.to_thread(self._memory.missing, need, others)
-
-    async def _need(self, slot: Slot) -> Need:
-        """What a model needs that is not loaded: what it was seen to use, or else an estimate."""
-        need = await asyncio.to_thread(self._memory.estimate, slot.spec)
-        return Need(ram=slot.needed_bytes or need.ram, gpu=need.gpu)
-
-    async def _footprint(self, slot: Slot) -> Footprint:
-        """What a loaded model needs, measured where it can be."""
-        pid = slot.runner.pid
-        found = await asyncio.to_thread(self._memory.footprint, pid) if pid else None
-        if found is None:
-            need = await self._need(slot)
-            return Footprint(needed=need.ram, gpu_to_take=need.gpu)
-        if slot.spec.memory_bytes:
-            found = Footprint(needed=slot.spec.memory_bytes, taken=found.taken)
-        slot.memory_bytes = found.needed
-        return found
 
     def _given_back(self, slot: Slot) -> None:
         slot.last_used = self._clock()
