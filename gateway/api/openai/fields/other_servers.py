@@ -129,7 +129,7 @@ REFUSED: Mapping[str, Refused] = {
         Refused(),
         """
         end_id pad_id max_length max_length_total chat_template custom_chat_template
-        instruction_template character mode template tool_prompt prompt_template input_type
+        instruction_template character mode template tool_prompt prompt_template
         late_chunking output_dtype embedding_types prompt_truncate_len
         prompt_truncate_length context_overflow_policy guided_whitespace_pattern
         whitespace_pattern response_schema

@@ -112,7 +112,7 @@ def test_body_too_large_without_a_length(server):
 
 
 def test_unknown_paths_and_wrong_methods(server):
-    for path in ("/", "/v1", "/v1/rerank", "/schema", "/v1/chat/completions/x"):
+    for path in ("/", "/v1", "/v1/classify", "/schema", "/v1/chat/completions/x"):
         check_error(server.http.get(path), 404, None, "unknown_url")
     for method, path, allow in (
         ("GET", CHAT, "POST"),

@@ -81,7 +81,7 @@ def test_what_is_too_long_is_told_with_the_limit(server: RunningServer, path: st
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/rerank", "/v1/files", "/v1/messages", "/v1/images/generations"]
+    "path", ["/v1/classify", "/v1/files", "/v1/messages", "/v1/images/generations"]
 )
 def test_endpoints_that_are_not_here_say_so(server: RunningServer, path: str):
     response = server.post(path, input="hi")
