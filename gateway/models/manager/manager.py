@@ -25,6 +25,9 @@ RETRY_SECONDS = 5.0
 MEASURE_SECONDS = 1.0
 """How often the processes of the engines are looked at for reports."""
 
+MEASURE_PATIENCE = 0.05
+"""How many seconds a report waits for that."""
+
 POLL_SECONDS = 1.0
 """How often the memory is looked at that other programs may have given back."""
 
@@ -54,6 +57,7 @@ class ModelManager:
         self._news = asyncio.Event()
         self._is_over: LockgateError | None = None
         self._next_measure = -math.inf
+        self._measuring: asyncio.Task[None] | None = None
         self._is_tight = False
         self._shrinking: asyncio.Task[None] | None = None
 
@@ -85,7 +89,7 @@ class ModelManager:
         """Ends all engines, and waits until they are gone."""
         self.cut_off(EngineUnavailable("The server has stopped.", retry_after=RETRY_SECONDS))
         own = [task for slot in self for task in (slot.loading, slot.unloading)]
-        tasks = [task for task in (*own, self._shrinking) if task is not None]
+        tasks = [task for task in (*own, self._shrinking, self._measuring) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -189,11 +193,18 @@ class ModelManager:
         )
 
     async def measure(self) -> None:
-        """Looks what the loaded models use, at most every `MEASURE_SECONDS`."""
-        if (now := self._clock()) < self._next_measure:
-            return
-        self._next_measure = now + MEASURE_SECONDS
-        await self._accounts.measure()
+        """Looks what the loaded models use, at most every `MEASURE_SECONDS`. Does not wait long: on
+        a busy machine the reports then have what was seen before."""
+        if self._measuring is None and self._clock() >= self._next_measure:
+            self._next_measure = self._clock() + MEASURE_SECONDS
+            self._measuring = asyncio.create_task(self._accounts.measure(), name="measure")
+            self._measuring.add_done_callback(self._note_measured)
+        if self._measuring is not None:
+            await asyncio.wait([self._measuring], timeout=MEASURE_PATIENCE)
+
+    def _note_measured(self, task: "asyncio.Task[None]") -> None:
+        self._measuring = None
+        _log_failure(task)
 
     @property
     def starting(self) -> list[str]:
@@ -411,8 +422,7 @@ class ModelManager:
 
     def _note_shrunk(self, task: "asyncio.Task[None]") -> None:
         self._shrinking = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("memory_not_looked_at", exc_info=error)
+        _log_failure(task)
 
     def _watch_idleness(self, slot: Slot) -> None:
         if slot.spec.idle_seconds:
@@ -424,6 +434,11 @@ class ModelManager:
         if slot.is_idle and slot.last_used == last_used and self._is_over is None:
             log.info("model_idle", model=slot.name, seconds=slot.spec.idle_seconds)
             self._begin_unloading(slot)
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("memory_not_looked_at", exc_info=error)
 
 
 def _failed(slot: Slot) -> str:
