@@ -5,6 +5,7 @@ is bounded, and dropped when its client leaves.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,10 @@ MAX_WAITING = 64
 RETRY_SECONDS = 1.0
 IDLE_SECONDS = 0.5
 """Time without work after which the memory of the past work is given back."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may run Python while another one waits for the interpreter. With CPython's 5 ms
+the event loop waits so long for each socket that is ready while large work is done."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +42,8 @@ async def at_once(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 
 
 class WorkPool:
-    """Belongs to one event loop. `num_running` calls run, on at most `num_threads` threads, and
+    """Belongs to one event loop, and has threads of this process take turns every
+    `SWITCH_SECONDS`. `num_running` calls run, on at most `num_threads` threads, and
     `num_waiting` wait. `num_refused` counts the calls that were one too many."""
 
     def __init__(self, num_threads: int = NUM_THREADS, max_waiting: int = MAX_WAITING) -> None:
@@ -47,6 +53,7 @@ class WorkPool:
         self.num_refused = 0
         self._max_waiting = max_waiting
         self._places = asyncio.Semaphore(num_threads)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="large-work")
         self._tidying: asyncio.TimerHandle | None = None
         self._is_closed = False
