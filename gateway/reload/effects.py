@@ -29,6 +29,7 @@ _LIVE = """
 _ENGINE = """
     engine.max_model_len engine.max_num_seqs engine.max_num_waiting engine.max_num_batched_tokens
     engine.max_step_ms engine.num_kv_tokens engine.prefix_caching engine.prefix_cache_gb
+    engine.prefix_cache_disk_gb engine.prefix_cache_disk_days engine.prefix_cache_folder
     engine.priority_ageing engine.preempt_after engine.start_timeout engine.heartbeat_timeout
     engine.llama_cpp engine.scripted engine.tensorrt_llm
 """
@@ -36,6 +37,7 @@ _SERVER = """
     server.host server.port
     model.name_or_path model.served_name model.folder model.mirrors model.tokenizer
     model.chat_template model.tool_dialect model.reasoning_parser model.thinking_budget_message
+    model.offline model.prompts
     engine.name engine.tensorrt_llm.lora.adapters
     gpu.enabled
     models loading

@@ -201,7 +201,7 @@ def test_the_ratio_is_taken_within_rounds():
 
 
 def test_targets_are_held_against_the_right_value():
-    taken = {OURS: [samples("short", rate=11.0)], PEER: [samples("short", rate=10.0)]}
+    taken = {OURS: [samples("short", rate=13.0)], PEER: [samples("short", rate=10.0)]}
     assert [compare("short", n, taken)[0].is_met for n in (1, 8)] == [True, False]
     assert compare("short", 3, taken)[0].target == ""
     failed = {OURS: [samples("short", failed=1.0), samples("short", failed=0.0)]}
@@ -212,7 +212,7 @@ def test_targets_are_held_against_the_right_value():
 def test_without_a_peer_there_is_nothing_to_miss():
     row = compare("short", 1, {OURS: [samples("short")]})[0]
     assert (row.ours, row.peer, row.ratio, row.is_met) == (1.0, None, None, None)
-    assert row.target == "ratio ≥ 1"
+    assert row.target == "ratio ≥ 1.25"
 
 
 def test_what_could_not_be_measured_meets_no_target():

@@ -134,9 +134,10 @@ def _others_loading(context: Context) -> str:
 
 
 def _stats(stats: EngineStats) -> dict[str, float]:
-    own = structs.asdict(stats)
-    del own["usage"]
-    return own | structs.asdict(stats.usage)
+    usage, disk = structs.asdict(stats.usage), structs.asdict(stats.usage.disk)
+    all_of_them = structs.asdict(stats) | usage
+    all_of_them |= {f"disk_{name.removeprefix('num_')}": value for name, value in disk.items()}
+    return {name: value for name, value in all_of_them.items() if name not in ("usage", "disk")}
 
 
 def _health_response(context: Context, body: Struct) -> ASGIApp:

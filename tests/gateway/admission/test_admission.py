@@ -33,7 +33,8 @@ def test_every_route_that_is_not_public_needs_a_key():
     }
     assert marked[PUBLIC] == {"/health/live", "/health/ready"}
     assert marked[MONITORING] == {"/health", "/metrics"}
-    assert marked[ADMIN] == {path for h in handlers for path in h.paths if "/admin" in path}
+    paths = {path for handler in handlers for path in handler.paths}
+    assert marked[ADMIN] == {path for path in paths if "/admin" in path or "lora_adapter" in path}
 
 
 @pytest.mark.parametrize("path", ["/v1/models", f"/v1/models/{MODEL}", "/health", "/metrics"])

@@ -187,7 +187,7 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gateway.commands.options.load_settings", interrupt)
+    monkeypatch.setattr("gateway.settings.source.load_settings", interrupt)
     assert main(["models"]) == 130
 
 

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
-from gateway.app import weights_guard
-from gateway.settings.schema import Settings
+from gateway.models.manager.factory import weights_guard
 from runtime.errors import ModelFileError
 from runtime.models.integrity import guard
 from tests.kit.hub.server import FakeHub
@@ -16,11 +14,6 @@ from tests.kit.platform import IS_WINDOWS
 CONTENT = b"GGUF" + bytes(1000)
 
 pytestmark = pytest.mark.skipif(IS_WINDOWS, reason="without links there are no names of blobs")
-
-
-def served(name: str) -> Settings:
-    settings = Settings()
-    return structs.replace(settings, model=structs.replace(settings.model, name_or_path=name))
 
 
 def pulled(hub: FakeHub, store: OpenStore) -> Path:
@@ -33,7 +26,7 @@ def test_it_is_not_read_again_when_it_was_just_pulled(
 ):
     path = pulled(hub, store)
     monkeypatch.setattr(guard, "sha256", lambda path: pytest.fail("it was read"))
-    found = weights_guard(served("u/r"), str(path))
+    found = weights_guard("u/r", str(path))
     assert found is not None
     found.check()
     found.close()
@@ -43,7 +36,7 @@ def test_it_is_not_read_again_when_it_was_just_pulled(
 def test_other_content_is_refused_with_what_to_do(hub: FakeHub, store: OpenStore):
     path = pulled(hub, store)
     path.write_bytes(b"GGUF" + bytes(999) + b"x")
-    found = weights_guard(served("u/r"), str(path))
+    found = weights_guard("u/r", str(path))
     assert found is not None
     with pytest.raises(ModelFileError, match=r"not the published one\. .* lockgate pull u/r\."):
         found.check()
@@ -55,7 +48,7 @@ def test_other_content_is_refused_with_what_to_do(hub: FakeHub, store: OpenStore
 def test_a_path_is_served_as_it_is(hub: FakeHub, store: OpenStore):
     path = pulled(hub, store)
     path.write_bytes(b"GGUF" + bytes(999) + b"x")
-    found = weights_guard(served(str(path)), str(path))
+    found = weights_guard(str(path), str(path))
     assert found is not None
     found.check()
     found.close()
