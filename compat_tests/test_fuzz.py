@@ -91,6 +91,8 @@ def test_requests_that_were_made_up(
         _name_the_model(case)
         if path == "/tokenize" and mode is not WRONG:
             _choose_the_prompt(case)
+        if path == "/v1/score" and mode is not WRONG:
+            _choose_the_texts(case)
         response = case.call(base_url=server.url, timeout=30)
         case.validate_response(response, checks=CHECKS)
         if response.status_code >= 400:
@@ -102,7 +104,7 @@ def test_requests_that_were_made_up(
     run()
     if mode is WRONG:
         assert not statuses[200]
-    elif path.startswith("/admin/"):
+    elif path.startswith("/admin/") or "lora_adapter" in path:
         assert set(statuses) <= {403, 405}, "without keys nobody is an admin"
     elif "{response_id}" in path:
         assert set(statuses) <= {404, 405}, "responses are not stored"
@@ -124,3 +126,17 @@ def _choose_the_prompt(case: Any) -> None:
     """A text together with a conversation would be a 400, whatever else the request says."""
     if isinstance(case.body, dict) and isinstance(case.body.get("prompt"), str):
         case.body = {name: value for name, value in case.body.items() if name in OF_PROMPTS}
+
+
+OF_TEXTS = ("text_1", "text_2", "queries", "documents")
+
+
+def _choose_the_texts(case: Any) -> None:
+    """Texts under two pairs of names would be a 400, whatever else the request says."""
+    if isinstance(case.body, dict):
+        others = {name: case.body[name] for name in case.body if name not in OF_TEXTS}
+        case.body = {
+            **others,
+            "text_1": "one",
+            "text_2": case.body.get("text_2") or ["two", "three"],
+        }
