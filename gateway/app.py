@@ -142,13 +142,12 @@ def create_app(
         settings.loading.max_bytes, gpu_free=lambda: free_gpu_bytes(live.current.gpu.devices)
     )
     manager = ModelManager(slots, memory, settings.loading)
-    reloader = _reloader(live, source, complete, ManagedEngine(manager, slots[0]))
+    reloader = _reloader(live, source, complete, ManagedEngine(manager, slots[0]), keys)
     slots[0].runner.on_refused = reloader.engine_refused
     drain = drain or Drain(settings.server.drain_timeout)
     context = _context(live, slots, manager, factory, metrics, gpus, drain, bounds, reloader)
-    reloader.add(*_parts(context), keys_part(keys), _output_part(live, output))
-    file = None if source is None else source.file
-    watcher = Watcher(reloader, live, file, keys_part(keys))
+    reloader.add(*_parts(context), _output_part(live, output))
+    watcher = Watcher(reloader, live, None if source is None else source.file)
     return _gateway(context, keys, _lifespan(context, watcher))
 
 
@@ -157,10 +156,11 @@ def _reloader(
     source: SettingsSource | None,
     complete: Callable[[Settings], Settings],
     engine: ManagedEngine,
+    keys: KeyRing,
 ) -> Reloader:
     settled = live.current if source is None else source.loaded
     load = (lambda: settled) if source is None else source.load
-    return Reloader(live, load, settled, complete=complete, engine=engine)
+    return Reloader(live, load, settled, complete=complete, engine=engine, keys=keys_part(keys))
 
 
 def _parts(context: Context) -> list[Part]:

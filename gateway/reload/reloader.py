@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 
 class ReloadReport(Struct, frozen=True, kw_only=True):
     """What a reload has done. `applied` holds from now on: settings, keys as `keys.NAME`, and a
-    certificate whose file has changed. With `errors` nothing has changed. `restarts_engine` says
-    whether the engine process is being replaced."""
+    certificate whose file has changed. With `errors` nothing has changed but keys, if their own
+    file is right. `restarts_engine` says whether the engine process is being replaced."""
 
     applied: tuple[str, ...] = ()
     needs_engine_restart: tuple[str, ...] = ()
@@ -63,7 +63,8 @@ class Reloader:
     """The one who changes the current settings. Several reloads at once take their turns.
 
     `load` reads the settings anew. `settled` are those of the last reading, as far as they hold;
-    `complete` fills in what the server decides itself.
+    `complete` fills in what the server decides itself. `keys` is the part that reads the keys: they
+    change even if something else is wrong, so that no mistake elsewhere keeps a revoked key valid.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class Reloader:
         complete: Callable[[Settings], Settings],
         engine: Engine,
         parts: Iterable[Part] = (),
+        keys: Part | None = None,
     ) -> None:
         self._live = live
         self._load = load
         self._settled = settled
         self._complete = complete
         self._engine = engine
-        self._parts = list(parts)
+        self._keys = keys
+        self._parts = [*parts, *([] if keys is None else [keys])]
         self._checks: list[Callable[[Settings], object]] = []
         self._waiting: Settings | None = None
         self._former: Settings = settled
@@ -103,14 +106,28 @@ class Reloader:
             try:
                 plan = await self._plan(restart_engine)
             except _Mistakes as mistakes:
-                report = ReloadReport(errors=mistakes.errors)
+                report = ReloadReport(errors=mistakes.errors, applied=await self._keys_alone())
             else:
                 report = self._carried_out(plan)
         self._say(report)
         return report
 
-    async def reload_part(self, part: Part) -> ReloadReport:
-        """Reads what belongs to one part anew; the settings stay."""
+    async def _keys_alone(self) -> tuple[str, ...]:
+        """Takes up the keys under the settings that hold. Returns the names of what has changed;
+        a mistake in their file is among those that are reported already."""
+        if self._keys is None:
+            return ()
+        try:
+            change = await asyncio.to_thread(self._keys, self._live.current)
+        except SetupError:
+            return ()
+        change.apply()
+        return change.names
+
+    async def reload_keys(self) -> ReloadReport:
+        """Reads the keys anew; the settings stay."""
+        part = self._keys
+        assert part is not None, "a server that watches a file of keys reads them"
         async with self._lock:
             try:
                 change = await asyncio.to_thread(part, self._live.current)

@@ -8,7 +8,6 @@ import structlog
 
 from gateway.admission.keys import keys_path
 from gateway.reload.file_watch import FileWatch
-from gateway.reload.part import Part
 from gateway.reload.reloader import Reloader
 from gateway.settings.live import LiveSettings
 
@@ -20,16 +19,12 @@ POLL_SECONDS = 0.5
 
 class Watcher:
     """Reloads what changes on disk while `server.watch_files` is on. `settings_file` is the file of
-    the settings, if they have one, and `keys` the part that reads the keys: their file is read by
-    itself, so that a mistake elsewhere does not keep a revoked key valid."""
+    the settings, if they have one. The file of the keys is read by itself."""
 
-    def __init__(
-        self, reloader: Reloader, live: LiveSettings, settings_file: Path | None, keys: Part
-    ) -> None:
+    def __init__(self, reloader: Reloader, live: LiveSettings, settings_file: Path | None) -> None:
         self._reloader = reloader
         self._live = live
         self._settings_file = settings_file
-        self._keys = keys
         self._files = FileWatch()
 
     async def run(self) -> None:
@@ -48,7 +43,7 @@ class Watcher:
         keys_file = keys_path(self._live.current.auth)
         changed = await asyncio.to_thread(self._files.changed, list(self._watched(keys_file)))
         if keys_file in changed:
-            await self._reloader.reload_part(self._keys)
+            await self._reloader.reload_keys()
         if changed - {keys_file}:
             await self._reloader.reload()
 

@@ -94,8 +94,8 @@ async def restart_engine(request: AnyRequest, context: CurrentContext) -> ASGIAp
 
 @post("/admin/reload", opt={ADMIN: True, **facts(answer=ReloadReport)}, status_code=200)
 async def reload(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Read settings, keys and certificates again. If one of them is wrong, nothing changes, and the
-    status is 422."""
+    """Read settings, keys and certificates again. If one of them is wrong, nothing changes but
+    keys, whose own file is right, and the status is 422."""
     data = await read_optional_json(request, ReloadRequest)
     report = await context.reloader.reload(restart_engine=data.restart_engine)
     return JSONBytes(encode(report), 422 if report.errors else 200)

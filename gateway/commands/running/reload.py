@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks the server at the address of the settings, and prints what it has done. Raises
-    SetupError if the server has changed nothing because of a mistake."""
+    SetupError if a mistake has kept the server from changing more than keys."""
     with running_server(settings_of(arguments)) as client:
         report = _reloaded(client, restart_engine=arguments.restart_engine)
     if report.errors:
-        raise SetupError("the server changed nothing: " + "; ".join(report.errors))
+        changed = f"only {', '.join(report.applied)}" if report.applied else "nothing"
+        raise SetupError(f"the server changed {changed}: " + "; ".join(report.errors))
     print("\n".join(_lines(report)))
     return 0
 

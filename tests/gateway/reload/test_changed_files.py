@@ -193,17 +193,21 @@ def test_an_engine_that_cannot_load_gives_way_to_the_one_before(serving):
         ({"auth.keys_file": "none.toml"}, "none.toml cannot be read"),
     ],
 )
-def test_a_mistake_keeps_all_as_it_is(tmp_path: Path, serving, change: dict, message: str):
-    keys = write_keys(tmp_path / "keys.toml", alice={})
+def test_a_mistake_keeps_all_but_the_keys_as_it_is(
+    tmp_path: Path, serving, change: dict, message: str
+):
+    alice = write_keys(tmp_path / "keys.toml", alice={})["alice"]
     with serving({**KEYS, "server.watch_files": False}) as server:
-        write_keys(tmp_path / "keys.toml", bob={})
+        bob = write_keys(tmp_path / "keys.toml", bob={})["bob"]
         server.write({**KEYS, "metrics.max_keys": 5, **change})
         answer = server.http.post("/admin/reload")
-        assert (answer.status_code, answer.json()["applied"]) == (422, [])
+        assert (answer.status_code, answer.json()["applied"]) == (422, ["keys.alice", "keys.bob"])
         [error] = answer.json()["errors"]
         assert message in error
-        assert server.chat(keys["alice"]).status_code == 200
-        assert 'key="alice"' not in server.http.get("/metrics").text
+        assert server.chat(alice).status_code == 401, "no mistake keeps a revoked key valid"
+        assert server.chat(bob).status_code == 200
+        assert 'key="bob"' not in server.http.get("/metrics").text
+        assert server.http.post("/admin/reload").json()["applied"] == []
 
 
 def test_reloading_is_for_admins(tmp_path: Path, serving):
