@@ -18,11 +18,12 @@ from runtime.models.repositories.names import HubName
 
 class Removal(Struct, frozen=True, kw_only=True):
     """What a removal takes away: files that are deleted, `names` that models lose, and folders that
-    go as a whole. `num_bytes` become free."""
+    go as a whole, those of locks last. `num_bytes` become free."""
 
     names: tuple[str, ...]
     files: tuple[Path, ...]
     folders: tuple[Path, ...] = ()
+    lock_folders: tuple[Path, ...] = ()
     num_bytes: int = 0
 
 
@@ -45,7 +46,8 @@ def plan_removal(cache: HubCache, name: HubName) -> Removal | None:
         return Removal(
             names=shown or (name.repository,),
             files=tuple(_shared(cache, contents)),
-            folders=(folder, cache.folder / ".locks" / folder.name),
+            folders=(folder,),
+            lock_folders=(cache.folder / ".locks" / folder.name,),
             num_bytes=freed,
         )
     kept = {target for path, target in entries.items() if path not in chosen}
@@ -62,6 +64,8 @@ def remove(removal: Removal, cache: HubCache) -> None:
             path.unlink(missing_ok=True)
         for folder in removal.folders:
             shutil.rmtree(folder, ignore_errors=not folder.exists())
+    for folder in removal.lock_folders:  # Windows deletes no file that is open
+        shutil.rmtree(folder, ignore_errors=True)
     for path in removal.files:
         _remove_empty(path.parent, cache.folder)
 
@@ -135,7 +139,7 @@ def _unused(cache: HubCache, removal: Removal) -> Iterator[None]:
     oids = {path.name for path in removal.files if path.parent.name == "blobs"}
     folders = {path.parent.parent.name for path in removal.files if path.parent.name == "blobs"}
     locks = [cache.folder / ".locks" / name / f"{oid}.lock" for name in folders for oid in oids]
-    locks += [path for folder in removal.folders for path in folder.glob("*.lock")]
+    locks += [path for folder in removal.lock_folders for path in folder.glob("*.lock")]
     with ExitStack() as stack:
         for lock in filter(Path.exists, locks):
             try:
