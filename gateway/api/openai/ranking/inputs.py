@@ -21,6 +21,9 @@ from runtime.tokenizers.control_text import Around
 MULTIPLIED_NUMBERS = 100_000
 """Numbers that are multiplied at once, in a few milliseconds: then others have their turn."""
 
+DECIMALS = 6
+"""Places to which scores are compared."""
+
 
 class ComparedInputs(Struct, frozen=True):
     """The texts for the engine, as token ids. Pair k is text k, or with `sides` the two texts that
@@ -55,6 +58,12 @@ async def compared_inputs(
             code="max_tokens_per_request",
         )
     return inputs
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """The places of the scores, the highest first. Scores that are equal to `DECIMALS` places are
+    equal and keep their order: beyond that they depend on what else is in a batch."""
+    return sorted(range(len(scores)), key=lambda place: -round(scores[place], DECIMALS))
 
 
 async def scores_of(

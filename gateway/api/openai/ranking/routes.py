@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.bodies import RERANK_BODY, SCORE_BODY
 from gateway.api.openai.ranking.answer import RankingAnswer
-from gateway.api.openai.ranking.inputs import compared_inputs, scores_of
+from gateway.api.openai.ranking.inputs import best_first, compared_inputs, scores_of
 from gateway.api.openai.ranking.protocol import (
     PairScore,
     RankedDocument,
@@ -109,7 +109,7 @@ def _ranked(
     scores: Sequence[float],
 ) -> RerankAnswer:
     """The best first; of equal ones the first."""
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    order = best_first(scores)
     has_texts = data.return_documents is not False
     texts = [RankedDocument(pair.document) if has_texts else None for pair in comparison.pairs]
     return RerankAnswer(

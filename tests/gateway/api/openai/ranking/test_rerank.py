@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.api.openai.ranking.inputs import best_first
 from runtime.engines.scripted.embedder import scripted_vector
 from tests.kit.chat.answers import RERANK, SCORE, error_of, good
 from tests.kit.serving import (
@@ -235,3 +236,8 @@ def test_a_full_queue_and_a_passed_deadline_refuse(open_server: RunningServer):
     assert error_of(response)["param"] == "deadline"
     error = error_of(open_server.post(RERANK, query="a", documents=["b"], priority="first"))
     assert error["param"] == "priority"
+
+
+def test_scores_that_differ_by_rounding_alone_keep_the_order_of_the_request():
+    """The same text at other places of a batch."""
+    assert best_first([0.73245641, 0.73245648, 0.9, 0.73245641, 0.7324]) == [2, 0, 1, 3, 4]
