@@ -7,15 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
+from msgspec import structs
 
 from gateway.models.manager.accounts import MemoryAccounts
+from gateway.models.manager.files import find_file, has_file
 from gateway.models.manager.lease import Lease
 from gateway.models.manager.memory import Memory
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
 from gateway.settings.schema import LoadingSettings, ModelSettings
 from runtime.config.engine import EngineConfig
-from runtime.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, LockgateError
+from runtime.errors import (
+    DeadlineExceeded,
+    EngineOverloaded,
+    EngineUnavailable,
+    LockgateError,
+    SetupError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -294,6 +302,7 @@ class ModelManager:
         slot.phase = "queued"
         try:
             async with self._turn:
+                await self._find_file(slot)
                 if not await self._make_room(slot):
                     slot.phase, slot.outcome = "unloaded", None
                     return
@@ -311,6 +320,17 @@ class ModelManager:
         finally:
             slot.loading = None
             self._tell()
+
+    async def _find_file(self, slot: Slot) -> None:
+        """Looks for the model's file anew if it was not there. Raises LoadFailed."""
+        if await asyncio.to_thread(has_file, slot.spec):
+            return
+        try:
+            path = await asyncio.to_thread(find_file, slot.spec)
+        except SetupError as error:
+            raise LoadFailed(str(error)) from error
+        slot.spec = structs.replace(slot.spec, path=path)
+        slot.runner.use(slot.spec)
 
     def _note_loaded(self, slot: Slot) -> None:
         slot.phase, slot.failure = "loaded", ""
