@@ -47,7 +47,7 @@ class ModelManager:
     then loads while the next one looks for its own. The least recently used of those that nobody
     holds is unloaded for it. Where all are held for longer than `drain_after`, the one that was
     loaded first takes no new requests until its place has been given away. So every model gets its
-    turn.
+    turn. While `is_ending` says that the server ends, no load begins that no request waits for.
     """
 
     def __init__(
@@ -56,11 +56,14 @@ class ModelManager:
         memory: Memory,
         settings: LoadingSettings,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._slots = {slot.name: slot for slot in slots}
         self._accounts = MemoryAccounts(self._slots, memory, settings.max_bytes)
         self._settings = settings
         self._clock = clock
+        self._is_ending = is_ending
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._is_over: LockgateError | None = None
@@ -144,8 +147,7 @@ class ModelManager:
         """Begins to unload a model, and returns what ends when that is done. Requests that hold it
         are done first, with `force` they fail. Who waits until it is loaded is told so."""
         slot = self._slots[name]
-        told = f"The model `{name}` was unloaded."
-        slot.settle(EngineUnavailable(told, retry_after=RETRY_SECONDS))
+        slot.settle(_unloaded(slot))
         if slot.phase not in ("loaded", "draining"):
             return asyncio.create_task(self._end_loading(slot))
         unloading = self._begin_unloading(slot)
@@ -293,7 +295,8 @@ class ModelManager:
             self._tell()
 
     def _is_unwanted(self, slot: Slot) -> bool:
-        return slot.outcome is None or not (slot.num_waiting or slot.is_wanted)
+        is_wanted = slot.num_waiting or (slot.is_wanted and not self._is_ending())
+        return slot.outcome is None or not is_wanted
 
     async def _load(self, slot: Slot) -> None:
         """Loads a model for those who wait for its `outcome`."""
@@ -423,6 +426,7 @@ class ModelManager:
             while slot.num_users and not slot.is_forced:
                 slot.freed.clear()
                 await slot.freed.wait()
+            slot.model.engine.abort_all(_unloaded(slot))
             await slot.runner.stop(NOT_LOADED)
             slot.phase, slot.is_forced = "unloaded", False
             log.info("model_unloaded", model=slot.name)
@@ -462,7 +466,12 @@ def _log_failure(task: "asyncio.Task[None]") -> None:
 
 
 def _failed(slot: Slot) -> str:
-    return f"The model `{slot.name}` could not be loaded. {slot.failure}"
+    """For clients: the reason may name files of the server."""
+    return f"The model `{slot.name}` could not be loaded; the server's log says why."
+
+
+def _unloaded(slot: Slot) -> EngineUnavailable:
+    return EngineUnavailable(f"The model `{slot.name}` was unloaded.", retry_after=RETRY_SECONDS)
 
 
 def _reason(slot: Slot, state: str) -> str:
