@@ -141,10 +141,10 @@ def create_app(
     memory = MachineMemory(
         settings.loading.max_bytes, gpu_free=lambda: free_gpu_bytes(live.current.gpu.devices)
     )
-    manager = ModelManager(slots, memory, settings.loading)
+    drain = drain or Drain(settings.server.drain_timeout)
+    manager = ModelManager(slots, memory, settings.loading, is_ending=lambda: drain.exits)
     reloader = _reloader(live, source, complete, ManagedEngine(manager, slots[0]), keys)
     slots[0].runner.on_refused = reloader.engine_refused
-    drain = drain or Drain(settings.server.drain_timeout)
     context = _context(live, slots, manager, factory, metrics, gpus, drain, bounds, reloader)
     reloader.add(*_parts(context), _output_part(live, output))
     watcher = Watcher(reloader, live, None if source is None else source.file)

@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec import structs
 
+from gateway.models.manager.files import check_form
 from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig, EngineName
+from runtime.config.engine import EngineConfig
 from runtime.config.engines import ENGINES
-from runtime.errors import SetupError
 from runtime.models.repositories.listing import Form
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import Model, ModelStore
@@ -64,7 +64,7 @@ def find_model(settings: Settings) -> Model:
     """The model that the settings name; the hub is asked for one that is not here. `SetupError` if
     there is none, or if the engine cannot load its kind."""
     model = open_store(settings).look_up(settings.model.name_or_path)
-    _check_form(model, settings.engine.name)
+    check_form(model, settings.engine.name)
     return model
 
 
@@ -75,27 +75,6 @@ def ensure_model(settings: Settings) -> Model:
     if not model.is_present:
         pull_with_progress(store, settings.model.name_or_path)
     return store.find(settings.model.name_or_path)
-
-
-def _check_form(model: Model, engine: EngineName) -> None:
-    form = ENGINES[engine].model_form
-    if form == "gguf" and model.is_folder:
-        raise SetupError(
-            f"model.name_or_path: {model.path} is a Hugging Face checkpoint folder, and the engine"
-            f" {engine} needs a .gguf file. Name one, or choose another engine with"
-            f" --engine {_engine_for('folder')}"
-        )
-    if form == "folder" and not model.is_folder:
-        raise SetupError(
-            f"model.name_or_path: {model.name} is a .gguf file, and the engine {engine} needs"
-            " a Hugging Face checkpoint folder. Name one, or choose another engine with"
-            f" --engine {_engine_for('gguf')}"
-        )
-
-
-def _engine_for(form: str) -> str:
-    """The first engine that loads models of this form."""
-    return next(name for name, kind in ENGINES.items() if kind.model_form == form)
 
 
 def pull_with_progress(store: ModelStore, name: str) -> Path:

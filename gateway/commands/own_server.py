@@ -19,6 +19,7 @@ import httpx
 
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KEY_VARIABLE
 from gateway.commands.models_on_disk import ensure_model, one_by_one
+from gateway.commands.serving.tables import problem_of
 from gateway.settings.schema import ServerSettings, Settings
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
@@ -47,7 +48,7 @@ def server_for(arguments: argparse.Namespace, settings: Settings) -> Iterator[ht
             return
     for each in one_by_one(settings):
         if ENGINES[each.engine.name].model_form == "gguf":
-            ensure_model(each)
+            problem_of(each, ensure_model)
     process = _start(arguments)
     try:
         with _client(_greeted_url(process)) as client:

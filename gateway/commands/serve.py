@@ -9,11 +9,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+import structlog
 import uvicorn
 from litestar import Litestar
 
@@ -24,6 +25,7 @@ from gateway.app import create_app
 from gateway.commands.models_on_disk import ensure_model, find_model, one_by_one, open_store
 from gateway.commands.options import add_server_options, add_settings_options, source_of
 from gateway.commands.serving.certificate import CertificateFiles, check_tls
+from gateway.commands.serving.tables import naming_table, problem_of, stops_the_server
 from gateway.http.connections.handshakes import ShownCertificate, loop_class
 from gateway.http.connections.protocols import protocol_class, use
 from gateway.http.connections.select_loop import SelectLoop
@@ -43,6 +45,8 @@ from runtime.errors import EngineUnavailable, MissingExtra, SetupError
 from runtime.hardware.engine_checks import named_library_problem
 from runtime.models.adapters.lora_file import check_adapters
 from runtime.version import __version__
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
 _EXIT_STARTUP_FAILED = 3
@@ -74,19 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
     check_exposure(settings.server, keys)
     check_tls(settings.server)
     models = one_by_one(settings)
-    for each in models:
-        read_own_template(each.model.chat_template)
-        _check_engine(each)
+    problems = find_problems(models, _check_model)
     _allow_many_connections()
     with bind(settings.server) as listener:
-        settings, model_paths = prepare_models(settings, models)
+        settings, model_paths = prepare_models(settings, models, problems)
         _listen(listener, settings.server)
         with stderr_in_background() as stderr:
             configure_logging(settings.log)
+            _warn(problems)
             drain = Drain(settings.server.drain_timeout)
             app = create_app(settings, model_paths, keys, drain, stderr, source)
             config = uvicorn_config(app, settings.server)
-            _have_checked(app.state.context.reloader, keys)
+            _have_checked(app.state.context.reloader, keys, problems)
             greeting = _greeting(list(model_paths), settings.server, listener)
             ends = _ends(app, stderr)
             server = Server(config, greeting, drain, ends, Watch(manager, _state_of(app)))
@@ -97,16 +100,44 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if server.started else _EXIT_STARTUP_FAILED
 
 
+def find_problems(
+    models: Sequence[Settings], check: Callable[[Settings], object]
+) -> dict[str, str]:
+    """Why models do not pass a check, by their names. Raises SetupError for a model that is to be
+    loaded with the server."""
+    found = {each.model.served_name: problem_of(each, check) for each in models}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def _warn(problems: Mapping[str, str]) -> None:
+    for name, problem in problems.items():
+        log.warning("model_not_usable", model=name, reason=problem)
+
+
 def prepare_models(
-    settings: Settings, models: Sequence[Settings]
+    settings: Settings, models: Sequence[Settings], problems: dict[str, str]
 ) -> tuple[Settings, dict[str, str]]:
     """The settings with the names of all models filled in, and the path of each model by its name.
-    Raises SetupError."""
+    It is empty for models with `problems`, to which those are added that are found now. Raises
+    SetupError."""
     if not settings.models:
         settings, path = prepare_model(settings)
         return settings, {settings.model.served_name: path}
-    paths = {each.model.served_name: prepare_model(each)[1] for each in models}
+    paths = {each.model.served_name: _path_of(each, problems) for each in models}
     return settings, paths
+
+
+def _path_of(settings: Settings, problems: dict[str, str]) -> str:
+    name = settings.model.served_name
+    if name in problems:
+        return ""
+    try:
+        return naming_table(settings, prepare_model)[1]
+    except SetupError as error:
+        if stops_the_server(settings):
+            raise
+        problems[name] = str(error)
+        return ""
 
 
 def prepare_model(settings: Settings) -> tuple[Settings, str]:
@@ -144,6 +175,13 @@ def _prepare_without_model(settings: Settings) -> tuple[Settings, str]:
 def _named(settings: Settings, name: str) -> Settings:
     model = msgspec.structs.replace(settings.model, served_name=settings.model.served_name or name)
     return msgspec.structs.replace(settings, model=model)
+
+
+def _check_model(settings: Settings) -> None:
+    """Raises SetupError for a template, a model or an engine that cannot be used: before anything
+    is downloaded."""
+    read_own_template(settings.model.chat_template)
+    _check_engine(settings)
 
 
 def _check_engine(settings: Settings) -> None:
@@ -219,7 +257,7 @@ def _no_socket(server: ServerSettings, error: OSError) -> SetupError:
     )
 
 
-def _have_checked(reloader: Reloader, keys: KeyRing) -> None:
+def _have_checked(reloader: Reloader, keys: KeyRing, problems: Mapping[str, str]) -> None:
     """Has changed settings refused that would be refused at the start."""
 
     def checked(settings: Settings) -> Change:
@@ -227,12 +265,22 @@ def _have_checked(reloader: Reloader, keys: KeyRing) -> None:
         return Change()
 
     reloader.add(checked)
-    reloader.add_check(_check_engines)
+    reloader.add_check(_engine_check(problems))
 
 
-def _check_engines(settings: Settings) -> None:
-    for each in one_by_one(settings):
-        _check_engine(each)
+def _engine_check(problems: Mapping[str, str]) -> Callable[[Settings], None]:
+    """A check that changed settings pass unless a model that is loaded with the server has an
+    engine that cannot be used. Of other models it warns, unless that is among the `problems` that
+    were found before."""
+    said = dict(problems)
+
+    def check(settings: Settings) -> None:
+        found = find_problems(one_by_one(settings), _check_engine)
+        _warn({name: problem for name, problem in found.items() if said.get(name) != problem})
+        said.clear()
+        said.update(found)
+
+    return check
 
 
 def uvicorn_config(app: Litestar, server: ServerSettings) -> uvicorn.Config:

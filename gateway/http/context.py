@@ -76,18 +76,21 @@ CurrentContext = SkipValidation[NamedDependency[Context]]
 
 def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedModel:
     """The model of this name, which the request holds from now on; None means the server's own
-    model. Raises UnknownModel, also if the request's key may not use the model."""
-    if name is not None:
-        context.unlisted.admit(name)
-    model = context.models.get(context.model.name if name is None else name)
+    model, or the first of the request's key if that may not use it. Raises UnknownModel, also if
+    the key may not use the model."""
+    if name is None:
+        name = context.models.default(context.model.name)
+    context.unlisted.admit(name)
+    model = context.models.get(name)
     hold_model(request.scope, context.manager, base_name(context, name))
     return model
 
 
 def base_name(context: Context, name: str | None) -> str:
-    """The name of the model behind an alias or an adapter, and of the server's own model for None.
-    Raises UnknownModel."""
-    found = context.models.get(context.model.name if name is None else name).name
+    """The name of the model behind an alias or an adapter, and for None of the model that answers
+    requests that name none. Raises UnknownModel."""
+    name = context.models.default(context.model.name) if name is None else name
+    found = context.models.get(name).name
     return context.models.base_of(found) or found
 
 

@@ -30,7 +30,7 @@ class ModelRegistry:
             raise SetupError(f"an adapter has the name of the model {name!r}; give it another one")
         self.check_aliases(aliases or {})
         self.set_aliases(aliases or {})
-        self._allowed: frozenset[str] | None = None
+        self._allowed: tuple[str, ...] | None = None
 
     def check_aliases(self, aliases: Mapping[str, str]) -> None:
         """Raises SetupError for an alias that is a name already, or of a name that is none."""
@@ -63,7 +63,7 @@ class ModelRegistry:
         """The same models, but only the models with these names may be used, under any of their
         names."""
         allowed = copy.copy(self)
-        allowed._allowed = frozenset(names)
+        allowed._allowed = tuple(names)
         return allowed
 
     @property
@@ -80,6 +80,19 @@ class ModelRegistry:
         if base is None or not self._may_use(name):
             raise UnknownModel(name, self.names, is_restricted=self._allowed is not None)
         return base if own_name == base.name else base.with_adapter(own_name)
+
+    def default(self, name: str) -> str:
+        """The name of the model of requests that name none: the server's own, which has this
+        `name`, or the first allowed one if that may not be used. Raises InvalidRequest if none
+        is allowed."""
+        if self._allowed is None or self._may_use(name):
+            return name
+        if not self._allowed:
+            raise InvalidRequest(
+                "This key may use no model.", param="model", code="model_not_found"
+            )
+        known = (allowed for allowed in self._allowed if allowed in self.names)
+        return next(known, self._allowed[0])
 
     def base_of(self, name: str) -> str | None:
         """The base model of an adapter; None for all other names."""

@@ -109,13 +109,15 @@ def manager(
     *,
     limit_gb: float | None = None,
     measured: Mapping[int, float] | None = None,
+    is_ending: Callable[[], bool] = lambda: False,
     **loading: Any,
 ) -> ModelManager:
     """Belongs to the loop that runs now, whose time it goes by."""
     limit = None if limit_gb is None else round(limit_gb * GB)
     settings = LoadingSettings(**{"max_memory_gb": limit_gb or "auto", **loading})
     clock = asyncio.get_running_loop().time
-    return ModelManager(slots, PretendedMemory(limit, measured or {}), settings, clock)
+    memory = PretendedMemory(limit, measured or {})
+    return ModelManager(slots, memory, settings, clock, is_ending=is_ending)
 
 
 def runner_of(slot: Slot) -> PretendedRunner:

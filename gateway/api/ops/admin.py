@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.admission.drain import Drain
 from gateway.admission.middleware import ADMIN
+from gateway.errors import ServerDraining
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, CurrentContext, base_name
@@ -84,6 +85,8 @@ async def restart_engine(request: AnyRequest, context: CurrentContext) -> ASGIAp
     it; `/health` shows its progress."""
     data = await read_optional_json(request, RestartRequest)
     name = base_name(context, data.model)
+    if context.drain.exits and context.manager.report(name).state in ("unloaded", "failed"):
+        raise ServerDraining(context.drain.retry_after)
     if name == context.model.name:
         context.reloader.restart_engine()
     else:

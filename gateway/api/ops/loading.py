@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.admission.middleware import ADMIN
+from gateway.errors import ServerDraining
 from gateway.generation.writer import encode
 from gateway.http.body import read_optional_json
 from gateway.http.context import AnyRequest, Context, CurrentContext, base_name
@@ -31,7 +32,7 @@ class LoadedModels(Struct, frozen=True):
 _CHANGE_FACTS = facts(
     answer=ModelReport,
     done=202,
-    errors=(400, 404),
+    errors=(400, 404, 503),
     shown_paths=("/admin/models/{model_id}/load", "/admin/models/{model_id}/unload"),
 )
 
@@ -51,7 +52,8 @@ async def model_reports(context: CurrentContext) -> ASGIApp:
 async def change_model(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Load or unload a model: the path ends with the model's name, which may contain slashes, and
     `/load` or `/unload`. Both begin at once, and `/health` shows their progress. An unloaded model
-    comes back with the next request for it, unless its settings say `load = "never"`."""
+    comes back with the next request for it, unless its settings say `load = "never"`. A server that
+    is about to end loads none: 503."""
     path = str(request.path_params["action"]).removeprefix("/")
     name, _, action = path.rpartition("/")
     if not name or action not in _ACTIONS:
@@ -62,6 +64,8 @@ async def change_model(request: AnyRequest, context: CurrentContext) -> ASGIApp:
 
 
 async def _load(request: AnyRequest, context: Context, name: str) -> None:
+    if context.drain.exits:
+        raise ServerDraining(context.drain.retry_after)
     context.manager.load(name)
 
 

@@ -7,15 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
+from msgspec import structs
 
 from gateway.models.manager.accounts import MemoryAccounts
+from gateway.models.manager.files import find_file, has_file
 from gateway.models.manager.lease import Lease
 from gateway.models.manager.memory import Memory
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
 from gateway.settings.schema import LoadingSettings, ModelSettings
 from runtime.config.engine import EngineConfig
-from runtime.errors import DeadlineExceeded, EngineOverloaded, EngineUnavailable, LockgateError
+from runtime.errors import (
+    DeadlineExceeded,
+    EngineOverloaded,
+    EngineUnavailable,
+    LockgateError,
+    SetupError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +47,7 @@ class ModelManager:
     then loads while the next one looks for its own. The least recently used of those that nobody
     holds is unloaded for it. Where all are held for longer than `drain_after`, the one that was
     loaded first takes no new requests until its place has been given away. So every model gets its
-    turn.
+    turn. While `is_ending` says that the server ends, no load begins that no request waits for.
     """
 
     def __init__(
@@ -48,11 +56,14 @@ class ModelManager:
         memory: Memory,
         settings: LoadingSettings,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._slots = {slot.name: slot for slot in slots}
         self._accounts = MemoryAccounts(self._slots, memory, settings.max_bytes)
         self._settings = settings
         self._clock = clock
+        self._is_ending = is_ending
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._is_over: LockgateError | None = None
@@ -136,8 +147,7 @@ class ModelManager:
         """Begins to unload a model, and returns what ends when that is done. Requests that hold it
         are done first, with `force` they fail. Who waits until it is loaded is told so."""
         slot = self._slots[name]
-        told = f"The model `{name}` was unloaded."
-        slot.settle(EngineUnavailable(told, retry_after=RETRY_SECONDS))
+        slot.settle(_unloaded(slot))
         if slot.phase not in ("loaded", "draining"):
             return asyncio.create_task(self._end_loading(slot))
         unloading = self._begin_unloading(slot)
@@ -285,7 +295,8 @@ class ModelManager:
             self._tell()
 
     def _is_unwanted(self, slot: Slot) -> bool:
-        return slot.outcome is None or not (slot.num_waiting or slot.is_wanted)
+        is_wanted = slot.num_waiting or (slot.is_wanted and not self._is_ending())
+        return slot.outcome is None or not is_wanted
 
     async def _load(self, slot: Slot) -> None:
         """Loads a model for those who wait for its `outcome`."""
@@ -294,6 +305,7 @@ class ModelManager:
         slot.phase = "queued"
         try:
             async with self._turn:
+                await self._find_file(slot)
                 if not await self._make_room(slot):
                     slot.phase, slot.outcome = "unloaded", None
                     return
@@ -311,6 +323,17 @@ class ModelManager:
         finally:
             slot.loading = None
             self._tell()
+
+    async def _find_file(self, slot: Slot) -> None:
+        """Looks for the model's file anew if it was not there. Raises LoadFailed."""
+        if await asyncio.to_thread(has_file, slot.spec):
+            return
+        try:
+            path = await asyncio.to_thread(find_file, slot.spec)
+        except SetupError as error:
+            raise LoadFailed(str(error)) from error
+        slot.spec = structs.replace(slot.spec, path=path)
+        slot.runner.use(slot.spec)
 
     def _note_loaded(self, slot: Slot) -> None:
         slot.phase, slot.failure = "loaded", ""
@@ -403,6 +426,7 @@ class ModelManager:
             while slot.num_users and not slot.is_forced:
                 slot.freed.clear()
                 await slot.freed.wait()
+            slot.model.engine.abort_all(_unloaded(slot))
             await slot.runner.stop(NOT_LOADED)
             slot.phase, slot.is_forced = "unloaded", False
             log.info("model_unloaded", model=slot.name)
@@ -442,7 +466,12 @@ def _log_failure(task: "asyncio.Task[None]") -> None:
 
 
 def _failed(slot: Slot) -> str:
-    return f"The model `{slot.name}` could not be loaded. {slot.failure}"
+    """For clients: the reason may name files of the server."""
+    return f"The model `{slot.name}` could not be loaded; the server's log says why."
+
+
+def _unloaded(slot: Slot) -> EngineUnavailable:
+    return EngineUnavailable(f"The model `{slot.name}` was unloaded.", retry_after=RETRY_SECONDS)
 
 
 def _reason(slot: Slot, state: str) -> str:

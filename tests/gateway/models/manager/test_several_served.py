@@ -180,7 +180,9 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
         for stream in (False, True):
             response = server.chat(model="b", stream=stream)
             check_error(response, 503, None, "engine_unavailable")
-            assert "The model `b` could not be loaded." in response.json()["error"]["message"]
+            assert response.json()["error"]["message"] == (
+                "The model `b` could not be loaded; the server's log says why."
+            )
             assert 20 <= int(response.headers["retry-after"]) <= 30
         health = server.health()
         assert (health["status"], health["models"]["b"]["state"]) == ("ok", "failed")
