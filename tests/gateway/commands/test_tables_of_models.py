@@ -120,6 +120,7 @@ def test_a_mistake_of_a_model_that_is_loaded_later_is_a_warning(
     assert message in warning
 
 
+@pytest.mark.posix("Linux loads no library of Windows")
 def test_a_file_that_comes_and_goes(tmp_path: Path, tiny_model_path: Path) -> None:
     write_settings(tmp_path, tiny_model_path, 'name_or_path = "late.gguf"', "never")
     late = tmp_path / "late.gguf"
