@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.openai.protocol.params import Unsupported
 from gateway.api.openai.protocol.requests import WorkRequest
+from gateway.models.prompts import ROLES
 
 MAX_INPUTS = 2048
 """Texts of one request, as at OpenAI."""
@@ -15,6 +16,9 @@ MAX_TOKENS = 300_000
 """Tokens of all texts of one request together, as at OpenAI."""
 
 Inputs = list[str] | list[list[int]]
+
+InputType = Annotated[str, Meta(extra_json_schema={"enum": sorted(ROLES)})]
+"""What texts are for, in the words of several APIs; upper case is as good."""
 
 
 class EmbeddingRequest(WorkRequest, kw_only=True):
@@ -28,7 +32,7 @@ class EmbeddingRequest(WorkRequest, kw_only=True):
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     truncate_prompt_tokens: Unsupported = None
     normalize: bool | None = None
-    input_type: str | None = None
+    input_type: InputType | None = None
 
 
 class Embedding(Struct, frozen=True):
