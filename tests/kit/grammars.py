@@ -13,6 +13,12 @@ from runtime.structured.guide import Guide
 from runtime.tokenizers.load import load_tokenizer
 
 TOKENIZER = load_tokenizer("")
+SLOW: dict[str, Any] = {
+    "type": "object",
+    "properties": {f"p{n}": {"type": "integer", "multipleOf": 199_999 - 2 * n} for n in range(3)},
+}
+"""A schema whose automata take about four times as long as a trial may, so that a machine twice as
+fast as those of today does not compile it in time."""
 
 
 def takes(compiler: GrammarCompiler, asked: StructuredOutput, text: str) -> bool:

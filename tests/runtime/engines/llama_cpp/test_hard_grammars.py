@@ -12,13 +12,13 @@ from runtime.processes import is_alive
 from runtime.structured.trial.limits import MAX_SECONDS
 from tests.kit.chat.answers import HI
 from tests.kit.engines import needs_llama_library
+from tests.kit.grammars import SLOW
 from tests.kit.serving import RunningServer, wait_for
 
 needs_llama_library()
 
 ORDINARY = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 DIVISOR = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 99_999_989}}}
-LONG = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 199_999}}}
 
 
 def schema(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
@@ -48,9 +48,9 @@ def trials(server: RunningServer) -> list[psutil.Process]:
     ("body", "param"),
     [
         (schema(DIVISOR), "response_format"),
-        (schema(LONG), "response_format"),
+        (schema(SLOW), "response_format"),
         (tools("auto", ORDINARY, DIVISOR), "tools[1].function.parameters"),
-        (tools("required", ORDINARY, LONG), "tools[1].function.parameters"),
+        (tools("required", ORDINARY, SLOW), "tools[1].function.parameters"),
         ({"guided_regex": "((a{999}){999}){999}"}, "guided_regex"),
         ({"guided_grammar": 'start: %json {"multipleOf": 99999989}'}, "guided_grammar"),
     ],
@@ -72,7 +72,7 @@ def test_a_hard_grammar_is_a_clear_error_and_others_are_served(
 @pytest.mark.parametrize(
     ("body", "keyword"),
     [
-        (schema(LONG, strict=False), "response_format"),
+        (schema(SLOW, strict=False), "response_format"),
         (tools("required", ORDINARY, DIVISOR, strict=False), "tools[1].function.parameters"),
         ({"guided_json": {"allOf": [DIVISOR, ORDINARY]}}, "guided_json"),
     ],
@@ -96,7 +96,7 @@ def test_a_grammar_of_a_client_that_left_is_not_compiled_on(tiny_server: Running
                 json={
                     "model": "acme/parrot",
                     "messages": HI,
-                    **schema({**LONG, "title": f"{number}"}),
+                    **schema({**SLOW, "title": f"{number}"}),
                 },
                 timeout=0.5,
             )

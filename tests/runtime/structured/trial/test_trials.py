@@ -20,10 +20,8 @@ from runtime.processes import is_alive
 from runtime.structured.fair_threads import NUM_THREADS
 from runtime.structured.grammars import GrammarCompiler
 from runtime.structured.trial.limits import MAX_MEMORY, MAX_SECONDS
-from tests.kit.grammars import TOKENIZER
+from tests.kit.grammars import SLOW, TOKENIZER
 
-SLOW = 199_999
-"""A divisor whose automaton takes longer than a trial may."""
 HURRY = 0.2
 """Seconds of processor time that hurried trials have, which is enough for all that is not hard."""
 
@@ -49,7 +47,7 @@ def schema(**keywords: Any) -> StructuredOutput:
 
 
 def slow(number: int = 0) -> StructuredOutput:
-    return schema(type="integer", multipleOf=SLOW, title=str(number))
+    return schema(**SLOW, title=str(number))
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -70,7 +68,7 @@ def trials() -> list[psutil.Process]:
 
 HOSTILE = {
     "a divisor": schema(properties={"a": {"type": "integer", "multipleOf": 99_999_989}}),
-    "a divisor that is tried": slow(),
+    "divisors that are tried": slow(),
     "a divisor in a grammar": StructuredOutput(
         grammar='start: %json {"type": "integer", "multipleOf": 99999989}', source="guided_grammar"
     ),
@@ -110,12 +108,13 @@ def test_what_takes_too_much_is_refused_and_disturbs_nobody(
     assert grammars.compile(wanted) is refused, "and it is not tried again"
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_takes_too_much_is_left_out_of_a_schema_that_is_not_strict(
     grammars: GrammarCompiler,
 ) -> None:
     hard = schema(
         type="object",
-        properties={"a": {"type": "integer", "multipleOf": SLOW}, "b": {"const": 1}},
+        properties={"a": {"type": "integer", "multipleOf": 199_999}, "b": {"const": 1}},
         required=["b"],
     )
     grammar = grammars.compile(structs.replace(hard, is_strict=False)).result(5 * MAX_SECONDS)
@@ -221,13 +220,13 @@ def test_a_busy_machine_is_no_reason_to_refuse_for_good(
 
 
 def test_the_end_of_the_engine_process_is_the_end_of_its_trials() -> None:
-    script = f"""
-        import time
+    script = """
+        import json, time
         from runtime.messages.structured_output import StructuredOutput
         from runtime.structured.grammars import GrammarCompiler
-        from tests.kit.grammars import TOKENIZER
+        from tests.kit.grammars import SLOW, TOKENIZER
         grammars = GrammarCompiler(TOKENIZER)
-        grammars.compile(StructuredOutput(json='{{"type": "integer", "multipleOf": {SLOW}}}'))
+        grammars.compile(StructuredOutput(json=json.dumps(SLOW)))
         while not grammars.num_compiling:
             time.sleep(0.01)
         print("compiling", flush=True)
