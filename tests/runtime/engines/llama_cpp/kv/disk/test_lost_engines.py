@@ -17,6 +17,8 @@ needs_llama_library()
 
 pytestmark = pytest.mark.anyio
 
+ATTEMPTS = 5
+"""Engines that may find the disk of a busy machine slower than computing."""
 PROMPT = [10 + 7 * number % 200 for number in range(300)]
 
 
@@ -42,11 +44,14 @@ async def test_the_engine_after_one_that_was_killed_reads_back_what_that_had_com
         assert await num_cached(supervisor, "first") == 0
         folder = tmp_path / "lockgate" / "prefixes"
         await until(lambda: len(block_files(folder)) == 4)
-        [engine] = engine_processes()
-        engine.kill()
-        await until_next_engine(supervisor, engine)
+        for number in range(ATTEMPTS):
+            [engine] = engine_processes()
+            engine.kill()
+            await until_next_engine(supervisor, engine)
+            if (read_back := await num_cached(supervisor, f"next {number}")) == 256:
+                break
 
-        assert await num_cached(supervisor, "second") == 256
+        assert read_back == 256
         await until(lambda: supervisor.client.stats.usage.disk.num_bytes > 0)
     finally:
         await supervisor.stop()

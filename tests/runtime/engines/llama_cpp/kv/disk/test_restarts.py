@@ -203,11 +203,8 @@ def test_a_prompt_does_not_wait_for_a_disk_that_is_slower_than_computing(
     assert world.num_computed == len(PROMPT)
 
 
-def test_others_go_on_while_an_adapter_waits_for_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_others_go_on_while_an_adapter_waits_for_the_disk(tmp_path: Path):
     restarted(tmp_path, world_request("0", PROMPT, max_tokens=1))
-    monkeypatch.setattr(restoring, "PATIENCE_SECONDS", 1000.0)
     store = Stuck(tmp_path)
     with disk_tier(tmp_path, store=store) as disk:
         world = World(num_cells=512, max_num_seqs=2, budget=64, disk=disk)
