@@ -1,14 +1,11 @@
 """POST /v1/embeddings: texts to vectors."""
 
 import asyncio
-import math
-import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from litestar import post
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.bodies import EMBEDDING_BODY
 from gateway.api.openai.protocol.embedding import (
     EmbeddingList,
@@ -24,21 +21,16 @@ from gateway.api.openai.translate.embedding import (
     text_role,
     with_prompt,
 )
-from gateway.bounds.body_memory import give_back
+from gateway.api.openai.vectors import Vectors, scheduled, vectors_of
 from gateway.bounds.work_pool import Work
-from gateway.generation.scheduling import Scheduling, SchedulingWish, scheduling_of
-from gateway.generation.timeline import EmbeddingTimeline
 from gateway.generation.writer import encode
 from gateway.http.body import apart, while_connected, work_for
-from gateway.http.context import AnyRequest, CurrentContext, caller_of, served_model
-from gateway.http.loading.wait import until_loaded
+from gateway.http.context import AnyRequest, CurrentContext, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
-from gateway.http.streaming import until_over
 from gateway.models.served_model import ServedModel
 from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.observability.request_record import RequestRecord
 from runtime.errors import InvalidRequest
-from runtime.messages.embedding import EmbeddingRequest as EngineRequest
 from runtime.messages.engine import EngineLimits
 
 WRITTEN_NUMBERS = 50_000
@@ -55,48 +47,29 @@ async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGI
     data = await EMBEDDING_BODY.read(request)
     model = served_model(context, request, data)
     inputs = await apart(request, given_inputs, data)
-    wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
-    scheduling = scheduling_of(wish, caller_of(context, request))
-    await until_loaded(request, scheduling.deadline or math.inf)
-    context.gpus.check_memory()
+    scheduling = await scheduled(context, request, data, model)
     limits = model.engine.check_embeddings()
-    _check_adapter(model)
     inputs = _prompted(request, data, inputs, model)
     await _check_dimensions(data, model, limits.embedding_width)
     token_lists = await while_connected(
         request, _token_lists(data, inputs, model, limits, work_for(request))
     )
-    give_back(request.scope)
-    started = scheduling.arrival_time
-    timeline = EmbeddingTimeline(context.metrics.of(model.name), started, token_lists)
-    reserve_prompt_tokens(request.scope, timeline.num_tokens, lambda: timeline.num_used)
-    return EmbeddingAnswer(data, model, _engine_request(token_lists, scheduling), timeline)
+    vectors = vectors_of(context, request, model, scheduling, token_lists)
+    return EmbeddingAnswer(data, model.name, vectors)
 
 
 class EmbeddingAnswer:
-    """The response: submits the request, waits for its vectors and writes them in pieces."""
+    """The response: waits for the vectors and writes them in pieces."""
 
-    def __init__(
-        self,
-        data: EmbeddingRequest,
-        model: ServedModel,
-        request: EngineRequest,
-        timeline: EmbeddingTimeline,
-    ) -> None:
+    def __init__(self, data: EmbeddingRequest, model: str, vectors: Vectors) -> None:
         self._data = data
         self._model = model
-        self._request = request
-        self._timeline = timeline
+        self._vectors = vectors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_record = RequestRecord.of(scope)
-        stream = self._model.engine.embed(self._request)
-        request_record.answer = self._timeline.record
-        with self._timeline, until_over(receive, stream, request_record.deadline):
-            vectors = await stream.result()
-            if vectors is None:
-                return  # the client has left
-            self._timeline.finish()
+        vectors = await self._vectors.compute(scope, receive)
+        if vectors is None:
+            return  # the client has left
         pieces = [piece async for piece in self._pieces(vectors)]
         headers = [
             (b"content-type", b"application/json"),
@@ -116,20 +89,9 @@ class EmbeddingAnswer:
             body = b",".join([encode(encoded(index, each, self._data)) for index, each in part])
             yield b"," + body if start else body
             await asyncio.sleep(0)
-        num_tokens = self._timeline.num_tokens
+        num_tokens = self._vectors.num_tokens
         usage = encode(EmbeddingUsage(num_tokens, num_tokens))
-        yield b'],"model":%s,"usage":%s}' % (encode(self._model.name), usage)
-
-
-def _engine_request(token_lists: list[list[int]], scheduling: Scheduling) -> EngineRequest:
-    return EngineRequest(
-        request_id=f"embd-{secrets.token_hex(16)}",
-        inputs=token_lists,
-        priority=scheduling.priority,
-        tenant=scheduling.tenant,
-        arrival_time=scheduling.arrival_time,
-        deadline=scheduling.deadline,
-    )
+        yield b'],"model":%s,"usage":%s}' % (encode(self._model), usage)
 
 
 async def _token_lists(
@@ -162,15 +124,6 @@ def _prompted(
         note_ignored(request.scope, {name: "this model is known to want nothing before texts"})
     prompt = prompts.of(role)
     return with_prompt(prompt, inputs) if prompt else inputs
-
-
-def _check_adapter(model: ServedModel) -> None:
-    if model.lora:
-        raise InvalidRequest(
-            "Adapters have no embeddings: ask for the model that the adapter is added to.",
-            param="model",
-            code="unsupported_value",
-        )
 
 
 async def _check_dimensions(data: EmbeddingRequest, model: ServedModel, width: int) -> None:

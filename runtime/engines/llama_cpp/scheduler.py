@@ -9,6 +9,8 @@ Adapters are added to the weights for a whole step. Where sequences with differe
 steps belong to each adapter in turn.
 """
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from runtime.engines.llama_cpp.kv.kv_cache import KVCache
@@ -117,40 +119,39 @@ class Scheduler:
         """Hand out the step's token budget. An empty batch means that there is nothing to do."""
         self._make_room()
         self._restore()
-        adapter, *others = self._take_turn()
-        decoding, reading = self._divided(adapter)
+        able = self._able()
+        adapter, *others = self._take_turn(able)
+        decoding, reading = _divided(able[adapter])
         chunks = [Chunk((seq,), seq.num_computed_tokens, 1) for seq in decoding]
         turn = Turn(len(decoding), len(reading))
-        waiting = [Turn(*map(len, self._divided(each))) for each in others]
+        waiting = [Turn(*map(len, _divided(able[each]))) for each in others]
         budget = self._max_num_batched_tokens - len(chunks)
         budget = min(budget, self._pace.num_prompt_tokens(*turn, waiting))
         chunks += self._read_prompts(reading, budget)
         return Batch(chunks, len(decoding), adapter, is_turn=bool(others))
 
-    def _take_turn(self) -> list[str]:
+    def _able(self) -> dict[str, list[Sequence]]:
+        """The running sequences of each adapter, without those that must wait for the disk. There
+        is at least one adapter; "" is none."""
+        able: dict[str, list[Sequence]] = {}
+        for seq in self._running.values():
+            if not self._kv_cache.awaits_disk(seq):
+                able.setdefault(seq.request.lora, []).append(seq)
+        return able or {"": []}
+
+    def _take_turn(self, able: Collection[str]) -> list[str]:
         """The adapters of all sequences that can go on, in the order of their turns. The first
         one's turn is now, and it is the last from now on. A new one waits for all others first."""
-        wanted = dict.fromkeys(seq.request.lora for seq in self._able()) or {"": None}
-        turns = [*(name for name in self._turns if name in wanted)]
-        turns += [name for name in wanted if name not in self._turns]
+        turns = [*(name for name in self._turns if name in able)]
+        turns += [name for name in able if name not in self._turns]
         self._turns = dict.fromkeys([*turns[1:], turns[0]])
         return turns
-
-    def _divided(self, adapter: str) -> tuple[list[Sequence], list[Sequence]]:
-        """The sequences with this adapter: those that decode, and those that read a prompt."""
-        own = [seq for seq in self._able() if seq.request.lora == adapter]
-        decoding = [seq for seq in own if seq.num_remaining_tokens == 1]
-        return decoding, [seq for seq in own if seq.num_remaining_tokens > 1]
 
     def _restore(self) -> None:
         """Load what has come from the disk: while answers stream, for a part of a step."""
         num_decoding = sum(seq.num_remaining_tokens == 1 for seq in self._running.values())
         seconds = self._pace.restoring_seconds(num_decoding)
         self._kv_cache.restore(seconds, self._pace.prompt_token_seconds)
-
-    def _able(self) -> list[Sequence]:
-        """The running sequences that need not wait for the disk."""
-        return [seq for seq in self._running.values() if not self._kv_cache.awaits_disk(seq)]
 
     def commit(self, batch: Batch) -> None:
         """The batch has been computed."""
@@ -214,6 +215,12 @@ class _Plan:
 
     def _position(self, sequence: Sequence) -> int:
         return self._positions.get(sequence, sequence.num_computed_tokens)
+
+
+def _divided(sequences: list[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
+    """Those that decode, and those that read a prompt."""
+    decoding = [seq for seq in sequences if seq.num_remaining_tokens == 1]
+    return decoding, [seq for seq in sequences if seq.num_remaining_tokens > 1]
 
 
 def _rank(sequence: Sequence) -> tuple[int, float]:

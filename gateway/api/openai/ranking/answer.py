@@ -1,17 +1,13 @@
-"""The response to a comparison: submits the request, waits for the engine and writes the scores."""
+"""The response to a comparison: waits for the vectors and writes the scores."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
-from gateway.generation.timeline import EmbeddingTimeline
+from gateway.api.openai.vectors import Vectors
 from gateway.generation.writer import encode
 from gateway.http.json_response import JSONBytes
-from gateway.http.streaming import until_over
-from gateway.models.served_model import ServedModel
-from gateway.observability.request_record import RequestRecord
-from runtime.messages.embedding import EmbeddingRequest as EngineRequest
 
 
 class RankingAnswer:
@@ -19,26 +15,17 @@ class RankingAnswer:
 
     def __init__(
         self,
-        model: ServedModel,
-        request: EngineRequest,
-        timeline: EmbeddingTimeline,
+        vectors: Vectors,
         score: Callable[[Sequence[bytes]], Awaitable[list[float]]],
         write: Callable[[Sequence[float]], Struct],
     ) -> None:
-        self._model = model
-        self._request = request
-        self._timeline = timeline
+        self._vectors = vectors
         self._score = score
         self._write = write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_record = RequestRecord.of(scope)
-        stream = self._model.engine.embed(self._request)
-        request_record.answer = self._timeline.record
-        with self._timeline, until_over(receive, stream, request_record.deadline):
-            vectors = await stream.result()
-            if vectors is None:
-                return  # the client has left
-            self._timeline.finish()
+        vectors = await self._vectors.compute(scope, receive)
+        if vectors is None:
+            return  # the client has left
         scores = await self._score(vectors)
         await JSONBytes(encode(self._write(scores)))(scope, receive, send)

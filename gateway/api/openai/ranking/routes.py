@@ -1,6 +1,5 @@
 """POST /v1/rerank and POST /v1/score."""
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.bodies import RERANK_BODY, SCORE_BODY
 from gateway.api.openai.ranking.answer import RankingAnswer
 from gateway.api.openai.ranking.inputs import best_first, compared_inputs, scores_of
@@ -26,16 +24,11 @@ from gateway.api.openai.ranking.protocol import (
     ScoreRequest,
 )
 from gateway.api.openai.ranking.texts import Comparison, reranked, scored
-from gateway.bounds.body_memory import give_back
-from gateway.generation.scheduling import SchedulingWish, scheduling_of
-from gateway.generation.timeline import EmbeddingTimeline
+from gateway.api.openai.vectors import scheduled, vectors_of
 from gateway.http.body import apart, while_connected
-from gateway.http.context import AnyRequest, Context, CurrentContext, caller_of, served_model
-from gateway.http.loading.wait import until_loaded
+from gateway.http.context import AnyRequest, Context, CurrentContext, served_model
 from gateway.http.route_facts import ENGINE_ERRORS, facts
 from gateway.models.served_model import ServedModel
-from runtime.errors import InvalidRequest
-from runtime.messages.embedding import EmbeddingRequest as EngineRequest
 
 _RERANK_FACTS = facts(
     operation="rerank", body=RerankRequest, answer=RerankAnswer, errors=ENGINE_ERRORS
@@ -71,31 +64,13 @@ async def _respond(
     write: Write,
 ) -> ASGIApp:
     model = served_model(context, request, data)
-    wish = SchedulingWish(priority=data.priority, tenant=data.user, deadline=data.deadline)
-    scheduling = scheduling_of(wish, caller_of(context, request))
-    await until_loaded(request, scheduling.deadline or math.inf)
-    context.gpus.check_memory()
+    scheduling = await scheduled(context, request, data, model)
     limits = model.engine.check_scores()
-    _check_adapter(model)
     inputs = await while_connected(request, compared_inputs(comparison, model, limits))
-    give_back(request.scope)
-    timeline = EmbeddingTimeline(
-        context.metrics.of(model.name), scheduling.arrival_time, inputs.token_lists
-    )
-    reserve_prompt_tokens(request.scope, timeline.num_tokens, lambda: timeline.num_used)
-    engine_request = EngineRequest(
-        request_id=f"rank-{secrets.token_hex(16)}",
-        inputs=inputs.token_lists,
-        priority=scheduling.priority,
-        tenant=scheduling.tenant,
-        arrival_time=scheduling.arrival_time,
-        deadline=scheduling.deadline,
-    )
-    usage = RankingUsage(timeline.num_tokens, timeline.num_tokens)
+    vectors = vectors_of(context, request, model, scheduling, inputs.token_lists)
+    usage = RankingUsage(vectors.num_tokens, vectors.num_tokens)
     return RankingAnswer(
-        model,
-        engine_request,
-        timeline,
+        vectors,
         partial(scores_of, inputs=inputs, scoring=limits.scoring, is_raw=comparison.is_raw),
         partial(write, model, usage),
     )
@@ -131,12 +106,3 @@ def _listed(model: ServedModel, usage: RankingUsage, scores: Sequence[float]) ->
         data=[PairScore(index, each) for index, each in enumerate(scores)],
         usage=usage,
     )
-
-
-def _check_adapter(model: ServedModel) -> None:
-    if model.lora:
-        raise InvalidRequest(
-            "Adapters have no scores: ask for the model that the adapter is added to.",
-            param="model",
-            code="unsupported_value",
-        )
