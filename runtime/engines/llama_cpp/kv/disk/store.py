@@ -98,7 +98,7 @@ class BlockStore:
             try:
                 data = read_block(self._path(key), key)
             except FileNotFoundError:
-                self._used.pop(key, None)
+                self._forget(key)
                 return None
             if data is None:
                 self.discard(key)
@@ -107,7 +107,7 @@ class BlockStore:
             with self._lock:
                 self._counts.read_bytes += len(data)
             return data
-        self._used.pop(key, None)
+        self._forget(key)
         return None
 
     def touch(self, key: bytes) -> None:
@@ -118,13 +118,13 @@ class BlockStore:
 
     def discard(self, key: bytes) -> None:
         """Remove a block that cannot be used."""
-        self._used.pop(key, None)
-        with self._lock:
-            self._counts.num_errors += 1
         path = self._path(key)
         self._tell("damage", "prefix_block_damaged", path=str(path))
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+        self._forget(key)  # last, or a look at the folder meanwhile would find it
+        with self._lock:
+            self._counts.num_errors += 1
 
     def sweep_if_due(self) -> None:
         """Keep to the limits, and learn what other servers have added and removed."""
@@ -151,12 +151,21 @@ class BlockStore:
         return self._has_written and self._counts.num_bytes > self._max_bytes
 
     def _refresh(self) -> None:
-        """Look which blocks there are: by name alone, which is cheap."""
-        found: dict[bytes, float] = {}
+        """Look which blocks there are: by name alone, which is cheap. A block that is forgotten
+        meanwhile may have been seen, and stays forgotten."""
+        found: set[bytes] = set()
+        with self._lock:
+            before = set(self._used)
         with self._guarded("read"), contextlib.suppress(FileNotFoundError):
-            for key in _keys(self._folder):
-                found[key] = self._used.get(key, -math.inf)
-        self._used = found
+            found.update(_keys(self._folder))
+        with self._lock:
+            known = self._used
+            there = [key for key in found if key in known or key not in before]
+            self._used = {key: known.get(key, -math.inf) for key in there}
+
+    def _forget(self, key: bytes) -> None:
+        with self._lock:
+            self._used.pop(key, None)
 
     def _path(self, key: bytes) -> Path:
         return self._folder / block_name(key)

@@ -54,6 +54,28 @@ def test_a_block_is_there_after_a_restart(tmp_path: Path):
     assert again.take_counts().num_errors == 0
 
 
+def test_a_block_that_proves_damaged_while_the_folder_is_looked_through_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    blocks = opened(tmp_path)
+    blocks.write(key(1), DATA)
+    blocks.write(key(2), DATA)
+    path_of(tmp_path, 1).write_bytes(b"damaged")
+    names = store._keys
+
+    def seen_before(folder: Path) -> list[bytes]:
+        found = list(names(folder))
+        assert blocks.read(key(1)) is None
+        return found
+
+    monkeypatch.setattr(store, "_keys", seen_before)
+    blocks.sweep_if_due()
+
+    assert (blocks.has(key(1)), blocks.has(key(2))) == (False, True)
+    blocks.write(key(1), DATA)
+    assert blocks.read(key(1)) == DATA
+
+
 @pytest.mark.posix("permissions")
 def test_nobody_else_may_look_into_the_folder(tmp_path: Path):
     opened(tmp_path / "cache" / "prefixes").write(key(1), DATA)
