@@ -5,6 +5,7 @@ import itertools
 import os
 import threading
 from collections import deque
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..facts import fact
@@ -76,6 +77,12 @@ class Executor:
     def kill_worker(self) -> None:
         """For tests: the worker ends without a word, whatever it is doing between iterations."""
         self._host.put(Die())
+
+    def together(self) -> AbstractContextManager[Any]:
+        """For tests: a worker in a thread gets what is submitted meanwhile in one piece, so that no
+        request can be over before the next one has come."""
+        assert isinstance(self._host, ThreadHost)
+        return self._host.together()
 
     def unblock(self) -> None:
         """For tests: let a `shutdown` go that waits for a dead worker."""

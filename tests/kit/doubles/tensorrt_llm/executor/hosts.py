@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,6 +25,7 @@ class ThreadHost:
     def __init__(self, config: WorkerConfig, on_batch: Callable[[Batch], None]) -> None:
         self.send = on_batch
         self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._reading = threading.Lock()
         self._released = threading.Event()
         self._worker = Worker(config, self)
         self._thread = threading.Thread(target=self._run, name="trtllm-worker", daemon=True)
@@ -41,12 +43,17 @@ class ThreadHost:
         self._inbox.put(None)
         self._thread.join()
 
+    def together(self) -> AbstractContextManager[Any]:
+        """For tests: what is put meanwhile comes to the worker in one piece."""
+        return self._reading
+
     def receive(self, block: bool) -> list[Any]:
         messages = []
         try:
             messages.append(self._inbox.get(block))
-            while True:
-                messages.append(self._inbox.get_nowait())
+            with self._reading:
+                while True:
+                    messages.append(self._inbox.get_nowait())
         except Empty:
             return messages
 

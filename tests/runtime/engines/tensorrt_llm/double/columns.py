@@ -20,6 +20,7 @@ from tests.runtime.engines.tensorrt_llm.double.harness import (
     awaited_error,
     error_of,
     stream,
+    together,
     turns,
     until,
 )
@@ -122,8 +123,9 @@ async def stops_despite_ignore_eos(double: Double, start: Start) -> bool:
 async def loop_says_its_end(double: Double, start: Start) -> bool:
     """To every request that runs, as the error of each. Nobody else is served any more."""
     fault = {"kind": "loop_terminates", "prompt_has": 99, "after": 2}
-    llm = start({"step_ms": 1, "faults": [fault]})
-    results = [llm.generate_async(prompt, double.params(max_tokens=300)) for prompt in ([1], [99])]
+    llm = start({"faults": [fault]})
+    params = double.params(max_tokens=300)
+    results = together(llm, ([1], params), ([99], params))
     waiting = [asyncio.ensure_future(result.aresult()) for result in results]
     await until(lambda: llm._executor._dead)
     await turns()
@@ -220,10 +222,10 @@ async def failing_processor(double: Double, start: Start) -> bool:
     def processor(*arguments: Any) -> None:
         raise KeyError("broken")
 
-    llm = start({"step_ms": 1})
-    other = llm.generate_async(PROMPT, double.params(max_tokens=200), streaming=True)
-    await anext(other)
-    kind, text = await awaited_error(double.output(llm, logits_processor=processor))
+    llm = start()
+    failing = double.params(logits_processor=processor)
+    other, wrong = together(llm, (PROMPT, double.params(max_tokens=200)), (PROMPT, failing))
+    kind, text = await awaited_error(wrong.aresult())
     assert (kind, "broken" in text) == ("RequestError", True)
     return (await awaited_error(other.aresult()))[0] == "RequestError"
 

@@ -17,6 +17,8 @@ from tests.runtime.engines.tensorrt_llm.double.harness import (
     awaited_error,
     error_of,
     stream,
+    together,
+    tokens_together,
     turns,
     until,
 )
@@ -139,7 +141,7 @@ async def cached_blocks(double: Double, start: Start) -> list[int]:
 
 async def aborted(double: Double, start: Start) -> list[tuple[bool, str]]:
     """Whether it runs or waits; after a shutdown there is nobody to ask."""
-    llm = start({"step_ms": 1}, max_batch_size=1)
+    llm = start({"step_ms": 10}, max_batch_size=1)
     results = [
         llm.generate_async(PROMPT, double.params(max_tokens=900), streaming=True) for _ in range(2)
     ]
@@ -240,8 +242,8 @@ async def runs_together(double: Double, start: Start) -> list[int]:
             enable_iter_perf_stats=True,
             scheduler_config={"capacity_scheduler_policy": policy},
         )
-        answers = await asyncio.gather(
-            *(double.tokens(llm, [number], max_tokens=100) for number in range(3, 7))
+        answers = await tokens_together(
+            llm, *(([number], double.params(max_tokens=100)) for number in range(3, 7))
         )
         assert answers == [double.answer([number], 100) for number in range(3, 7)]
         stats = [record["inflightBatchingStats"] for record in llm.get_stats(timeout=WAIT)]
@@ -259,14 +261,14 @@ async def begins_anew_after_a_pause(double: Double, start: Start) -> tuple[int, 
 
     plan: dict[str, Any] = {"script": [7], "kv_tokens": 130}
     llm = start(plan, scheduler_config=PAUSES)
-    first = double.tokens(llm, max_tokens=100)
-    second = double.tokens(llm, max_tokens=100, logits_processor=Forbids7())
-    _, forbidden = await asyncio.gather(first, second)
+    plain = double.params(max_tokens=100)
+    processed = double.params(max_tokens=100, logits_processor=Forbids7())
+    _, forbidden = await tokens_together(llm, (PROMPT, plain), (PROMPT, processed))
     llm = start(plan, speaks=True, guided_decoding_backend="xgrammar", scheduler_config=PAUSES)
-    guided = double.llmapi.GuidedDecodingParams(regex=LONG_TEXT)
-    first = double.tokens(llm, max_tokens=100, end_id=None)
-    second = double.tokens(llm, max_tokens=400, guided_decoding=guided, end_id=None)
-    _, text = await asyncio.gather(first, second)
+    plain = double.params(max_tokens=100, end_id=None)
+    guide = double.llmapi.GuidedDecodingParams(regex=LONG_TEXT)
+    guided = double.params(max_tokens=400, guided_decoding=guide, end_id=None)
+    _, text = await tokens_together(llm, (PROMPT, plain), (PROMPT, guided))
     return forbidden.count(7), len(LONG_TEXT) < len(text) - 1 < 2 * len(LONG_TEXT)
 
 
@@ -293,10 +295,8 @@ async def engine_error(double: Double, start: Start) -> tuple[bool, tuple[str, s
 
 async def cuda_error(double: Double, start: Start) -> tuple[set[str], bool]:
     """Everything fails, each as an error of its request, and health stays good."""
-    llm = start({"step_ms": 1, "faults": [{"kind": "cuda_error", "prompt_has": 99}]})
-    other = llm.generate_async(PROMPT, double.params(max_tokens=500), streaming=True)
-    await anext(other)
-    bad = llm.generate_async([99], double.params())
+    llm = start({"faults": [{"kind": "cuda_error", "prompt_has": 99}]})
+    other, bad = together(llm, (PROMPT, double.params(max_tokens=500)), ([99], double.params()))
     results = (bad, other, llm.generate_async(PROMPT, double.params()))
     errors = [await awaited_error(result.aresult()) for result in results]
     assert all("CUDA error: an illegal memory access" in text for _, text in errors)

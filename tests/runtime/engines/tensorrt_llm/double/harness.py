@@ -70,6 +70,18 @@ def loaded(release: str) -> Iterator[Double]:
         yield Double(release)
 
 
+def together(llm: Any, *asked: tuple[list[int], Any]) -> list[Any]:
+    """Requests that the worker gets at one time. In turn, the first could be over before the
+    next one comes."""
+    with llm._executor.together():
+        return [llm.generate_async(prompt, params) for prompt, params in asked]
+
+
+async def tokens_together(llm: Any, *asked: tuple[list[int], Any]) -> list[list[int]]:
+    results = await asyncio.gather(*(result.aresult() for result in together(llm, *asked)))
+    return [list(result.outputs[0].token_ids) for result in results]
+
+
 def error_of(call: Callable[[], Any]) -> tuple[str, str]:
     """The class and the text of the exception that a call raises; two empty ones for none."""
     try:
