@@ -56,6 +56,7 @@ from gateway.models.manager.memory import MachineMemory
 from gateway.models.manager.slot import Slot
 from gateway.models.manager.spec import specs_of
 from gateway.models.manager.unlisted import UnlistedModels
+from gateway.models.pulls.lookup import Lookups
 from gateway.models.registry import ModelRegistry
 from gateway.observability.background_writer import BackgroundWriter
 from gateway.observability.log import engine_log_form
@@ -213,6 +214,7 @@ def _context(
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
         aliases=settings.aliases,
     )
+    lookups = Lookups()
     return Context(
         live=live,
         models=models,
@@ -221,7 +223,8 @@ def _context(
         gpus=gpus,
         drain=drain,
         manager=manager,
-        unlisted=UnlistedModels(settings, models, manager, factory),
+        unlisted=UnlistedModels(settings, models, manager, factory, lookups),
+        lookups=lookups,
         bounds=bounds,
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),

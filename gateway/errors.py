@@ -94,6 +94,15 @@ class UnknownModel(InvalidRequest):
         )
 
 
+class ModelNotPullable(InvalidRequest):
+    """Neither the catalogue nor the hub has a model of this name; `reason` ends a sentence."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"The model `{name}` cannot be pulled: {reason}.", param="model", code="model_not_found"
+        )
+
+
 class UnknownAdapter(InvalidRequest):
     """No adapter of this name is loaded."""
 
@@ -231,6 +240,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (HTTPVersionNotSupported, 505, "invalid_request_error", "http_version_not_supported"),
     (UnknownModel, 404, "invalid_request_error", None),
+    (ModelNotPullable, 404, "invalid_request_error", None),
     (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),

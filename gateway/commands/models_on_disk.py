@@ -7,13 +7,12 @@ from typing import Any
 from msgspec import structs
 
 from gateway.models.manager.files import check_form
+from gateway.models.pulls.wanted import memory_here
 from gateway.settings.schema import ModelSettings, Settings
-from runtime.config.engine import EngineConfig
 from runtime.config.engines import ENGINES
 from runtime.models.repositories.listing import Form
 from runtime.models.repositories.pull import Wants
 from runtime.models.store import Model, ModelStore
-from runtime.planning.room import memory_for_models
 from runtime.terminal.progress_lines import ProgressLines
 
 
@@ -32,14 +31,6 @@ def open_store(
             memory=0 if any_size else memory_here(settings.engine),
         ),
     )
-
-
-def memory_here(engine: EngineConfig) -> int:
-    """Bytes that a model may need; 0 for the engine that loads folders, whose memory is planned by
-    itself."""
-    if ENGINES[engine.name].model_form == "folder":
-        return 0
-    return memory_for_models(engine.llama_cpp.num_gpu_layers)
 
 
 def one_by_one(settings: Settings) -> list[Settings]:

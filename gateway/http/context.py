@@ -18,6 +18,7 @@ from gateway.http.loading.leases import hold_model, lease_of
 from gateway.http.other_paths import OtherPaths
 from gateway.models.manager.manager import ModelManager
 from gateway.models.manager.unlisted import UnlistedModels
+from gateway.models.pulls.lookup import Lookups
 from gateway.models.registry import ModelRegistry
 from gateway.models.served_model import ServedModel
 from gateway.observability.finished_request import Tracer
@@ -35,7 +36,8 @@ AnyRequest = Request[Any, Any, Any]
 class Context(Struct, frozen=True):
     """One running server. `model` answers requests that name none: the first that is loaded with
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
-    those that the settings do not name. `uploads` are the bodies that are arriving, `other_paths`
+    those that the settings do not name. `lookups` asks the hub for
+    models. `uploads` are the bodies that are arriving, `other_paths`
     knows what clients mean by paths that are not here. `reloader` changes the settings, whose owner
     is `live`. `tracer` is None if traces are off."""
 
@@ -47,6 +49,7 @@ class Context(Struct, frozen=True):
     drain: Drain
     manager: ModelManager
     unlisted: UnlistedModels
+    lookups: Lookups
     bounds: Bounds
     uploads: Uploads
     other_paths: OtherPaths
@@ -74,13 +77,13 @@ CurrentContext = SkipValidation[NamedDependency[Context]]
 """The type of a handler's argument `context`, which Litestar provides."""
 
 
-def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedModel:
+async def model_of(context: Context, request: AnyRequest, name: str | None) -> ServedModel:
     """The model of this name, which the request holds from now on; None means the server's own
     model, or the first of the request's key if that may not use it. Raises UnknownModel, also if
     the key may not use the model."""
     if name is None:
         name = context.models.default(context.model.name)
-    context.unlisted.admit(name)
+    await context.unlisted.admit(name, context.models)
     model = context.models.get(name)
     hold_model(request.scope, context.manager, base_name(context, name))
     return model
@@ -101,9 +104,9 @@ class NamesModel(Protocol):
     def model(self) -> str | None: ...
 
 
-def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
+async def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
     """Like `model_of`, for a request that counts for the model's metrics."""
-    model = model_of(context, request, data.model)
+    model = await model_of(context, request, data.model)
     _note_model(context, request, data, model)
     return model
 

@@ -59,7 +59,7 @@ async def respond(
     """
     answer = _answer(context, request, job, model, new_writer)
     if job.is_streamed and not is_loaded(request):
-        return LoadingStream(answer, context.settings.server.keep_alive_interval, _last_words)
+        return LoadingStream(answer, context.settings.server.keep_alive_interval, last_words)
     return await answer
 
 
@@ -138,7 +138,7 @@ class EventStream:
                 if not request_record.status:
                     raise
                 run.fail()
-                body = self._writer.failed(_last_words(error, request_record))
+                body = self._writer.failed(last_words(error, request_record))
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _write_all(self, send: Send, request_record: RequestRecord) -> None:
@@ -189,7 +189,7 @@ async def _close_on_disconnect(receive: Receive, stream: Closable) -> None:
     stream.close()
 
 
-def _last_words(error: Exception, request_record: RequestRecord) -> ErrorBody:
+def last_words(error: Exception, request_record: RequestRecord) -> ErrorBody:
     """The error that the client receives in mid-stream."""
     reply = to_reply(error, request_record.request_id)
     request_record.error_code = reply.body.code

@@ -51,6 +51,10 @@ class ModelRegistry:
         assert model.name not in self.names, "two models of one name: this is a bug"
         self._models[model.name] = model
 
+    def remove(self, name: str) -> None:
+        """Forgets a model that `add` has added."""
+        del self._models[name]
+
     @property
     def is_restricted(self) -> bool:
         """Whether only some of the models may be used."""
@@ -70,14 +74,14 @@ class ModelRegistry:
     def names(self) -> list[str]:
         """Every name that a request may use: models, then adapters, then aliases."""
         names = [*self._models, *self._adapters, *self._aliases]
-        return [name for name in names if self._may_use(name)]
+        return [name for name in names if self.may_use(name)]
 
     def get(self, name: str) -> ServedModel:
         """Raises UnknownModel, also for a model that `restricted` excludes: a key does not learn
         which models there are beside its own."""
         own_name = self._aliases.get(name, name)
         base = self._models.get(self._adapters.get(own_name, own_name))
-        if base is None or not self._may_use(name):
+        if base is None or not self.may_use(name):
             raise UnknownModel(name, self.names, is_restricted=self._allowed is not None)
         return base if own_name == base.name else base.with_adapter(own_name)
 
@@ -85,7 +89,7 @@ class ModelRegistry:
         """The name of the model of requests that name none: the server's own, which has this
         `name`, or the first allowed one if that may not be used. Raises InvalidRequest if none
         is allowed."""
-        if self._allowed is None or self._may_use(name):
+        if self._allowed is None or self.may_use(name):
             return name
         if not self._allowed:
             raise InvalidRequest(
@@ -121,7 +125,8 @@ class ModelRegistry:
         """From now on no request may name this adapter."""
         del self._adapters[name]
 
-    def _may_use(self, name: str) -> bool:
+    def may_use(self, name: str) -> bool:
+        """Whether this name may be used if there is a model behind it."""
         if self._allowed is None:
             return True
         return name in self._allowed or self._aliases.get(name, name) in self._allowed

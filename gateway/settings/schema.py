@@ -171,13 +171,15 @@ class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     gigabytes (10^9 bytes) of main memory; "auto" is what is free. A model that must wait for memory
     longer than `drain_after` seconds gets it from one that is never idle: that one takes no new
     requests and is unloaded when it has answered those it has. A model that could not be loaded is
-    not tried again for `retry_seconds`. `allow_unlisted` lets requests name every model of the
-    model folder."""
+    not tried again for `retry_seconds`. `allow_unlisted` lets requests name every model that is on
+    this machine, and `allow_pull` every model of the catalogue and of the hub, which is downloaded
+    first."""
 
     max_memory_gb: Annotated[float, Meta(gt=0)] | Literal["auto"] = "auto"
     drain_after: Annotated[float, Meta(ge=0, le=86_400)] = 10.0
     retry_seconds: Seconds = 30.0
     allow_unlisted: bool = False
+    allow_pull: bool = False
 
     @property
     def max_bytes(self) -> int | None:

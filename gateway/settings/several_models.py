@@ -97,7 +97,12 @@ def _are_alike(general: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def check_names(settings: Settings) -> None:
-    """Raises SetupError for a table that says its name twice."""
+    """Raises SetupError for a table that says its name twice, and for a name that logs and tables
+    cannot show."""
+    own_name = settings.model.served_name
+    for name in (*settings.models, *([own_name] if own_name else ())):
+        if not name.strip() or not name.isprintable():
+            raise SetupError(f"the model name {name!r} is not a line of printable characters")
     for name, model in settings.models.items():
         if model.served_name:
             raise SetupError(

@@ -83,7 +83,7 @@ FACTS = facts(
 async def generate(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue a text, as a stream or in one piece."""
     data = await _BODY.read(request)
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     job = generate_job(
         data, f"cmpl-{secrets.token_hex(16)}", caller_of(context, request), model.lora
     )

@@ -105,7 +105,7 @@ _DETOKENIZE = JSONBody(
 async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The token ids of a text or of a conversation, as the model would read it."""
     data = await _TOKENIZE.read(request)
-    model = model_of(context, request, data.model)
+    model = await model_of(context, request, data.model)
     _check_one(data)
     await until_loaded(request)
     token_ids = await while_connected(request, _token_ids(request, data, model))
@@ -120,7 +120,7 @@ async def tokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
 async def detokenize(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The text of token ids."""
     data = await _DETOKENIZE.read(request)
-    model = model_of(context, request, data.model)
+    model = await model_of(context, request, data.model)
     await until_loaded(request)
     return JSONBytes(await apart(request, _text, model.tokenizer, data.tokens))
 

@@ -36,7 +36,7 @@ class TokenizerInfo(Struct, frozen=True, kw_only=True):
 )
 async def tokenizer_info(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The special tokens and the chat template of the model."""
-    model = model_of(context, request, None)
+    model = await model_of(context, request, None)
     await until_loaded(request)
     return JSONBytes(encode(_describe(model)))
 

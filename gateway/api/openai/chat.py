@@ -40,7 +40,7 @@ FACTS = facts(
 async def create_chat_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Answer a conversation, as a stream or in one piece."""
     data = await CHAT_BODY.read(request)
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     job_id = f"chatcmpl-{secrets.token_hex(16)}"
     job = await apart(request, chat_job, data, job_id, caller_of(context, request), model.lora)
 

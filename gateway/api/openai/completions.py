@@ -38,7 +38,7 @@ FACTS = facts(
 async def create_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Continue one or more texts, as a stream or in one piece."""
     data = await COMPLETION_BODY.read(request)
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     job_id = f"cmpl-{secrets.token_hex(16)}"
     caller = caller_of(context, request)
     job = await apart(request, completion_job, data, job_id, caller, model.lora)

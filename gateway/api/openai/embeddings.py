@@ -45,7 +45,7 @@ FACTS = facts(
 async def create_embedding(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """Turn one or more texts into vectors of length 1."""
     data = await EMBEDDING_BODY.read(request)
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     inputs = await apart(request, given_inputs, data)
     scheduling = await scheduled(context, request, data, model)
     limits = model.engine.check_embeddings()

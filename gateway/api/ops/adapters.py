@@ -17,7 +17,7 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import BODY_ERRORS, facts
 from runtime.errors import InvalidRequest
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class LoadAdapterRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,8 +7,9 @@ from msgspec import Struct, structs
 from rich.table import Table
 
 from gateway.commands.hub.output import print_json, print_table, size_text
-from gateway.commands.models_on_disk import memory_here, open_store
+from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
+from gateway.models.pulls.wanted import memory_here
 from runtime.errors import PullError, SetupError
 from runtime.models.repositories.client import HubClient, RepositoryInfo
 from runtime.models.repositories.listing import Choice, choose, memory_needed
@@ -45,13 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints what the hub finds, the most downloaded first."""
+    words = " ".join(arguments.words).strip()
+    if not words:
+        raise SetupError("say which words the repository's name has, as in: lockgate search qwen3")
     settings = settings_of(arguments)
     place = open_store(settings).repositories.place
     if place.is_offline:
         raise SetupError("the hub is not searched offline (model.offline, HF_HUB_OFFLINE)")
     client = HubClient(place)
     try:
-        found = client.search(" ".join(arguments.words), arguments.limit)
+        found = client.search(words, arguments.limit)
         memory = memory_here(settings.engine)
         with ThreadPoolExecutor(_THREADS) as threads:
             rows = list(threads.map(lambda info: _row(client, info, memory), found))
@@ -62,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif rows:
         print_table(_table(rows))
     else:
-        print(f"The hub has no model with GGUF files for: {' '.join(arguments.words)}")
+        print(f"The hub has no model with GGUF files for: {words}")
     return 0
 
 

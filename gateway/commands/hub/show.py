@@ -6,8 +6,9 @@ from rich.table import Table
 
 from gateway.commands.hub.card import ModelCard, card_of_file, card_of_folder, card_of_hub
 from gateway.commands.hub.output import print_json, print_table, size_text
-from gateway.commands.models_on_disk import memory_here, open_store
+from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_offline_option, add_settings_options, settings_of
+from gateway.models.pulls.wanted import memory_here
 from runtime.errors import SetupError
 from runtime.models.repositories.client import HubClient
 from runtime.models.store import ModelStore

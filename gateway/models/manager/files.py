@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gateway.models.manager.spec import ModelSpec
+from gateway.models.pulls.wanted import WantedModel, wanted_model
 from runtime.config.engine import EngineName
 from runtime.config.engines import ENGINES
 from runtime.errors import SetupError
@@ -12,15 +13,21 @@ from runtime.models.store import Model, ModelStore
 def has_file(spec: ModelSpec) -> bool:
     """Whether everything is there that the model is loaded from."""
     if not spec.path:
-        return ENGINES[spec.engine.name].model_form == "any"
+        return not spec.may_be_pulled and ENGINES[spec.engine.name].model_form == "any"
     return Path(spec.path).exists()
+
+
+def wanted_of(spec: ModelSpec) -> WantedModel:
+    """What has to be downloaded for the model."""
+    return wanted_model(spec.model.name_or_path, spec.model, spec.engine)
 
 
 def find_file(spec: ModelSpec) -> str:
     """Where the file or folder is that the settings name. Nothing is downloaded. Raises
     SetupError."""
     is_any = ENGINES[spec.engine.name].model_form == "any"
-    name = spec.model.tokenizer if is_any else spec.model.name_or_path
+    is_only_tokenizer = is_any and not spec.may_be_pulled
+    name = spec.model.tokenizer if is_only_tokenizer else spec.model.name_or_path
     model = ModelStore(spec.model.folder, mirrors=spec.model.mirrors, is_offline=True).find(name)
     if not model.is_present:
         raise SetupError(f"{model.name} is not on this machine; run: lockgate pull {model.name}")

@@ -10,11 +10,13 @@ import structlog
 from msgspec import structs
 
 from gateway.models.manager.accounts import MemoryAccounts
-from gateway.models.manager.files import find_file, has_file
+from gateway.models.manager.files import find_file, has_file, wanted_of
 from gateway.models.manager.lease import Lease
 from gateway.models.manager.memory import Memory
 from gateway.models.manager.runner import NOT_LOADED, LoadFailed
 from gateway.models.manager.slot import ModelReport, Slot
+from gateway.models.manager.spec import ModelSpec
+from gateway.models.pulls.pulls import Pulls
 from gateway.settings.schema import LoadingSettings, ModelSettings
 from runtime.config.engine import EngineConfig
 from runtime.errors import (
@@ -63,6 +65,8 @@ class ModelManager:
         self._accounts = MemoryAccounts(self._slots, memory, settings.max_bytes)
         self._settings = settings
         self._clock = clock
+        self.pulls = Pulls()
+        """Downloads of models, for those that are loaded and for admins."""
         self._is_ending = is_ending
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
@@ -78,9 +82,22 @@ class ModelManager:
     def __contains__(self, name: str) -> bool:
         return name in self._slots
 
+    def spec(self, name: str) -> ModelSpec:
+        """A model's settings as they are now."""
+        return self._slots[name].spec
+
     def add(self, slot: Slot) -> None:
         """Adds a model that nobody has named before."""
         self._slots[slot.name] = slot
+
+    def forget_unpulled(self) -> list[str]:
+        """Forgets the models that were to be pulled, are not there, and are not waited for. Returns
+        their names."""
+        oldest = self._clock() - self._settings.retry_seconds
+        gone = [slot.name for slot in self if slot.is_unpulled and (slot.last_used or 0) < oldest]
+        for name in gone:
+            del self._slots[name]
+        return gone
 
     async def start(self) -> None:
         """Begins to load the models of `load = "start"` that fit. Returns at once: their loads are
@@ -115,6 +132,7 @@ class ModelManager:
     def cut_off(self, error: LockgateError) -> None:
         """Loads nothing any more: who waits gets this error, and so does everything in flight."""
         self._is_over = error
+        self.pulls.stop()
         for slot in self:
             slot.settle(error)
             slot.model.engine.abort_all(error)
@@ -275,8 +293,8 @@ class ModelManager:
             ) from error
 
     def _what_it_waits_for(self, slot: Slot) -> str:
-        if slot.phase == "loading":
-            return slot.model.state_reason
+        if slot.phase == "loading" or slot.pull is not None:
+            return _reason(slot, slot.state)
         held = [other.name for other in self if other.num_users]
         return f"It waits for memory; models in use: {', '.join(held) or 'none'}."
 
@@ -304,9 +322,9 @@ class ModelManager:
             await asyncio.wait([slot.unloading])
         slot.phase = "queued"
         try:
+            has_file = await self._find_file(slot)
             async with self._turn:
-                await self._find_file(slot)
-                if not await self._make_room(slot):
+                if not has_file or not await self._make_room(slot):
                     slot.phase, slot.outcome = "unloaded", None
                     return
                 slot.phase = "loading"
@@ -324,16 +342,37 @@ class ModelManager:
             slot.loading = None
             self._tell()
 
-    async def _find_file(self, slot: Slot) -> None:
-        """Looks for the model's file anew if it was not there. Raises LoadFailed."""
+    async def _find_file(self, slot: Slot) -> bool:
+        """Looks for the model's file anew if it was not there, and downloads it if that is allowed.
+        False if nobody wants it any more. Raises LoadFailed."""
         if await asyncio.to_thread(has_file, slot.spec):
-            return
+            return True
         try:
-            path = await asyncio.to_thread(find_file, slot.spec)
+            path = await self._path_of(slot)
         except SetupError as error:
             raise LoadFailed(str(error)) from error
+        if path is None:
+            return False
         slot.spec = structs.replace(slot.spec, path=path)
         slot.runner.use(slot.spec)
+        return True
+
+    async def _path_of(self, slot: Slot) -> str | None:
+        try:
+            return await asyncio.to_thread(find_file, slot.spec)
+        except SetupError:
+            if not slot.spec.may_be_pulled:
+                raise
+        wanted = await asyncio.to_thread(wanted_of, slot.spec)
+        with self.pulls.joined(wanted) as slot.pull:
+            try:
+                while not slot.pull.outcome.done():
+                    if self._is_unwanted(slot):
+                        return None
+                    await asyncio.wait([slot.pull.outcome], timeout=POLL_SECONDS)
+                return str(slot.pull.outcome.result())
+            finally:
+                slot.pull = None
 
     def _note_loaded(self, slot: Slot) -> None:
         slot.phase, slot.failure = "loaded", ""
@@ -481,7 +520,10 @@ def _reason(slot: Slot, state: str) -> str:
         case "unloaded":
             return ""
         case "draining":
-            return f"It is unloaded when {slot.num_users} requests are done."
+            what = "its request is" if slot.num_users == 1 else f"{slot.num_users} requests are"
+            return f"It is unloaded when {what} done."
+    if slot.pull is not None:
+        return f"It is downloaded: {slot.pull.progress.text}."
     if slot.phase == "queued":
         return "It waits for memory."
     return slot.model.state_reason

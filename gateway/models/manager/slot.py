@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 
 from gateway.models.manager.runner import Runner
 from gateway.models.manager.spec import ModelSpec
+from gateway.models.pulls.pull import Pull
 from gateway.models.served_model import ServedModel
 from gateway.settings.schema import ModelSettings
 from runtime.config.engine import EngineConfig
@@ -52,6 +53,8 @@ class Slot:
         self.outcome: asyncio.Future[None] | None = None
         self.loading: asyncio.Task[None] | None = None
         self.unloading: asyncio.Task[None] | None = None
+        self.pull: Pull | None = None
+        """The download of its file, while it runs."""
         self.failure = ""
         self.retry_time = 0.0
         self.is_forced = False
@@ -84,6 +87,12 @@ class Slot:
     def is_idle(self) -> bool:
         """Whether it can be unloaded without taking it from anybody."""
         return self.phase == "loaded" and not self.num_users and not self.num_waiting
+
+    @property
+    def is_unpulled(self) -> bool:
+        """Whether it has not been downloaded, and nobody waits for that."""
+        is_absent = self.spec.may_be_pulled and not self.spec.path
+        return is_absent and self.phase == "unloaded" and not self.num_waiting
 
     @property
     def is_starting(self) -> bool:

@@ -16,7 +16,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     """A model's name in the API, its file or folder, and its settings.
 
     `path` is "" for an engine without a model. `load`, `idle_seconds` and `memory_gb` are those of
-    its table in the settings.
+    its table in the settings. A model that `may_be_pulled` is downloaded when it is loaded.
     """
 
     name: str
@@ -26,6 +26,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     load: LoadTime = "start"
     idle_seconds: float = 0.0
     memory_gb: float | Literal["auto"] = "auto"
+    may_be_pulled: bool = False
 
     @property
     def memory_bytes(self) -> int:
@@ -64,10 +65,18 @@ def _only_model(settings: Settings, path: str) -> ModelSpec:
     )
 
 
-def unlisted_spec(settings: Settings, name: str, path: Path) -> ModelSpec:
-    """A model that the settings do not name, with the general settings of engines."""
+def unlisted_spec(settings: Settings, name: str, path: Path | None) -> ModelSpec:
+    """A model that the settings do not name, with the general settings of engines. Without a path
+    it has to be pulled."""
     model = structs.replace(settings.model, name_or_path=name, served_name="", tokenizer="")
-    return ModelSpec(name=name, path=str(path), model=model, engine=settings.engine, load="demand")
+    return ModelSpec(
+        name=name,
+        path="" if path is None else str(path),
+        model=model,
+        engine=settings.engine,
+        load="demand",
+        may_be_pulled=path is None,
+    )
 
 
 def _served_name(settings: Settings, path: str) -> str:

@@ -103,6 +103,9 @@ def test_variables_reach_into_tables(tmp_path: Path) -> None:
         ("[models.a]\nmirrors = ['ftp://x']", "models.a.mirrors: "),
         ("model.chat_template = 'x'\n[models.a]", "model.chat_template: with [models] tables"),
         ("model.served_name = 'a'\n[models.a]", "two models of one name"),
+        ('[models."a\\nb"]', "the model name 'a\\nb' is not a line of printable"),
+        ("[models.' ']", "the model name ' ' is not a line of printable"),
+        ('model.served_name = "a\\u001bb"', "the model name 'a\\x1bb' is not a line"),
     ],
 )
 def test_mistakes_are_told_by_their_path(tmp_path: Path, text: str, expected: str) -> None:

@@ -63,7 +63,7 @@ async def _respond(
     comparison: Comparison,
     write: Write,
 ) -> ASGIApp:
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     scheduling = await scheduled(context, request, data, model)
     limits = model.engine.check_scores()
     inputs = await while_connected(request, compared_inputs(comparison, model, limits))

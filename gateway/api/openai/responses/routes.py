@@ -61,7 +61,7 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
     Nothing is stored."""
     data = await RESPONSE_BODY.read(request)
-    model = served_model(context, request, data)
+    model = await served_model(context, request, data)
     check_supported(data)
     tools = await apart(request, tools_of, data)
     job_id = f"resp_{secrets.token_hex(16)}"
@@ -83,7 +83,7 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     refuses before it needs one is refused here too."""
     data = await RESPONSE_BODY.read(request)
     check_supported(data)
-    model = model_of(context, request, data.model)
+    model = await model_of(context, request, data.model)
     await until_loaded(request)
     caller = caller_of(context, request)
     tools = await apart(request, tools_of, data)

@@ -121,6 +121,7 @@ def test_a_scale_is_part_of_the_adapter(server):
         (LOAD, {"lora_name": "x", "lora_path": "../outside.gguf"}, 400, "lora_path"),
         (LOAD, {"lora_name": "x", "lora_path": "nowhere.gguf"}, 400, "lora_path"),
         (LOAD, {"lora_name": "x", "lora_path": "."}, 400, "lora_path"),
+        (LOAD, {"lora_name": "x\ny", "lora_path": "one.gguf"}, 400, "lora_name"),
         (LOAD, {"lora_name": "x", "lora_path": "a\0b"}, 400, "lora_path"),
         (LOAD, {"lora_name": "x", "lora_path": "a" * 5000}, 400, "lora_path"),
         (LOAD, {"lora_name": "x", "lora_path": "/etc/passwd"}, 400, "lora_path"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import main
-from gateway.commands import models_on_disk
+from gateway.models.pulls import wanted
 from tests.kit.command_line import greeting, start
 from tests.kit.hub.environment import hub_of
 from tests.kit.hub.server import FakeHub, Fault
@@ -125,6 +125,7 @@ def test_search_says_what_runs_here(run: Run, hub: FakeHub, monkeypatch: pytest.
         (("rm", "--yes", "/etc/none.gguf"), "no model file /etc/none.gguf"),
         (("search", "r", "--set", "model.offline=true"), "not searched offline"),
         (("search", "r", "--limit", "0"), "--limit"),
+        (("search", ""), "say which words"),
         (("serve", "--port", "0", "--model", "u/none"), "no repository u/none"),
         (("serve", "--port", "0", "--model", "u/r/a.bin"), "is a pickle"),
         (("serve", "--port", "0", "--offline", "--model", "u/r"), "nothing is downloaded offline"),
@@ -135,6 +136,12 @@ def test_a_mistake_is_one_line(run: Run, arguments: tuple[str, ...], words: str)
     assert code == 2
     assert words in errors.splitlines()[-1]
     assert "Traceback" not in errors
+
+
+def test_a_file_on_the_disk_need_not_be_pulled(run: Run, tiny_model_path: Path, hub: FakeHub):
+    code, output, _ = run("pull", str(tiny_model_path))
+    assert (code, output) == (0, f"{tiny_model_path}\n")
+    assert hub.requests == []
 
 
 def test_rm_asks_and_takes_no_for_an_answer(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -162,7 +169,7 @@ class _Typed:
 def test_what_is_too_large_is_refused_and_can_be_had_all_the_same(
     run: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(models_on_disk, "memory_for_models", lambda num_gpu_layers: 1_000_000)
+    monkeypatch.setattr(wanted, "memory_for_models", lambda num_gpu_layers: 1_000_000)
     for arguments in (("pull", "u/r"), ("serve", "--port", "0", "--model", "u/r")):
         code, _, errors = run(*arguments)
         assert code == 2

@@ -270,6 +270,9 @@ def test_admins_load_and_unload(tmp_path: Path) -> None:
         wait_for(lambda: reports()["acme/b"]["state"] == "ready")
         for path in ("/admin/models/x/load", "/admin/models/a/sing", "/admin/models/load"):
             assert server.http.post(path, headers=boss).status_code == 404, path
+        for path, body, name in ((load, {"wait": True}, "wait"), (unload, {"x": 1}, "x")):
+            wrong = server.http.post(path, headers=boss, json=body)
+            check_error(wrong, 400, name, wrong.json()["error"]["code"])
         wrong = server.http.post(unload, headers=boss, json={"force": 1})
         check_error(wrong, 400, "force", wrong.json()["error"]["code"])
 

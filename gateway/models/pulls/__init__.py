@@ -1,0 +1,1 @@
+"""Downloads of models while the server runs."""
