@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from gateway.admission.keys import KeyRing
-from gateway.commands.serve import check_exposure, check_tls
+from gateway.commands.serving.address import check_exposure
+from gateway.commands.serving.tls import check_tls
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from tests.kit.api_keys import write_keys

@@ -5,7 +5,6 @@ default. Every POST counts as work, except an admin's: it takes a place within i
 is refused while the server drains.
 """
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from functools import partial
 
 from gateway.admission.drain import Drain
 from gateway.admission.keys import ADMIN_KEY_VARIABLE, KeyRing, Principal, presented_key
+from gateway.admission.loopback import is_loopback
 from gateway.admission.quotas import Permit, Quota, Quotas
 from gateway.admission.web_origin import host_name, is_own_host, is_own_page
 from gateway.errors import InvalidKey, PermissionDenied, ServerDraining
@@ -125,11 +125,3 @@ def page_not_allowed() -> PermissionDenied:
         " server.cors_allow_origins.",
         code="origin_not_allowed",
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether the address is a loopback address, which only this machine can have."""
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -16,7 +16,7 @@ from gateway.settings.schema import LogSettings
 from runtime.config.worker import LogForm
 
 _PRIVATE_FIELDS = frozenset({"api_key", "authorization", "content", "messages", "prompt", "text"})
-_TALKATIVE = ("uvicorn", "litestar", "asyncio")
+_TALKATIVE = ("uvicorn", "litestar", "asyncio", "httpx")
 
 
 def configure_logging(settings: LogSettings) -> None:

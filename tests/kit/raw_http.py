@@ -28,7 +28,7 @@ def running_server_on(parser: str, settings: Settings) -> Iterator[RunningServer
         kind = protocols.protocol_class(settings.server)
     assert issubclass(kind, H11Protocol) is (parser == "h11")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.commands.serve.protocol_class", lambda _: kind)
+        patch.setattr("gateway.commands.serving.server.protocol_class", lambda _: kind)
         with running_server(settings) as server:
             yield server
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admission.keys import open_key_ring
 from gateway.app import create_app
-from gateway.commands.serve import uvicorn_config
+from gateway.commands.serving.server import uvicorn_config
 from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
 from gateway.settings.source import SettingsSource
 from runtime.config.engine import EngineConfig

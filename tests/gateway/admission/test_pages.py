@@ -8,8 +8,8 @@ import httpx
 import pytest
 import structlog
 
-from gateway.admission.admission import is_loopback
 from gateway.admission.keys import open_key_ring
+from gateway.admission.loopback import is_loopback
 from gateway.settings.schema import AuthSettings, ServerSettings
 from runtime.errors import SetupError
 from tests.kit.api_keys import bearer, write_keys

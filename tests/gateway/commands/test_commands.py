@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from gateway.__main__ import main
-from gateway.commands.serve import bind
+from gateway.commands.serving.address import bind
 from gateway.settings.schema import ServerSettings
 from runtime.errors import SetupError
 from runtime.version import __version__
