@@ -15,7 +15,9 @@ from gateway.settings.schema import LogFormat, LogSettings
 def restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    talkative = {name: logging.getLogger(name).level for name in ("uvicorn", "litestar", "asyncio")}
+    talkative = {
+        name: logging.getLogger(name).level for name in ("uvicorn", "litestar", "asyncio", "httpx")
+    }
     yield
     structlog.reset_defaults()
     root.handlers = handlers
@@ -60,6 +62,7 @@ def test_level_holds_and_servers_are_quiet(capsys: pytest.CaptureFixture[str]) -
     configure_logging(LogSettings(level="info", format="json"))
     structlog.get_logger().debug("hidden")
     logging.getLogger("uvicorn.error").info("hidden")
+    logging.getLogger("httpx").info("hidden")
     logging.getLogger("uvicorn.error").error("shown")
     assert [json.loads(line)["event"] for line in lines(capsys)] == ["shown"]
 

@@ -88,6 +88,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_takes_too_much_is_refused_and_disturbs_nobody(
     grammars: GrammarCompiler, name: str
