@@ -23,12 +23,14 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Ask:
-    """A chat request. `label` says what kind it is; `on_text` is called at its first text."""
+    """A chat request. `label` says what kind it is; `on_text` is called at its first text. Without
+    `model` it is for the endpoint's own."""
 
     messages: Sequence[Message]
     max_tokens: int
     label: str = ""
     on_text: Callable[[], None] | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Client:
     def _body(self, ask: Ask) -> dict[str, Any]:
         return {
             **self._endpoint.fields,
+            **({"model": ask.model} if ask.model else {}),
             "messages": list(ask.messages),
             "max_tokens": ask.max_tokens,
             "stream": True,
