@@ -20,6 +20,7 @@ from gateway.settings.schema import ServerSettings
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
+    414: "URI Too Long",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
@@ -27,6 +28,10 @@ PHRASES = {
 MAX_HEADERS = 1000
 """Headers of a request. Each is handled by itself, so that many short ones take longer than a few
 long ones."""
+
+MAX_TARGET_BYTES = 8192
+"""Bytes of a request's target. It is decoded, split and matched in the event loop. RFC 9110,
+section 4.1, recommends to take at least 8000."""
 
 PARTING_SECONDS = 1.0
 """How long a client that still sends may take to read why the connection ends."""
@@ -125,6 +130,10 @@ class Limited(_Base):
 
     def refuse_headers(self) -> None:
         self.refuse(431, "headers_too_large", f"There are more than {MAX_HEADERS} headers.")
+
+    def refuse_target(self) -> None:
+        message = f"The path and the query have more than {MAX_TARGET_BYTES} bytes."
+        self.refuse(414, "uri_too_long", message)
 
     def refuse(self, status: int, code: str, message: str) -> None:
         """Answers input that is not a complete request, and closes the connection. Writes nothing

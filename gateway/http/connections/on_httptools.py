@@ -7,7 +7,7 @@ from typing import Any
 import httptools
 
 from gateway.http.connections.early_answers import close_after_early_answer
-from gateway.http.connections.limits import MAX_HEADERS, Limited
+from gateway.http.connections.limits import MAX_HEADERS, MAX_TARGET_BYTES, Limited
 from gateway.http.connections.targets import to_origin_form
 from gateway.http.connections.until_closed import end_by_closing
 
@@ -17,15 +17,16 @@ MAX_PIPELINED = 16
 
 class OnHttpTools(Limited):
     """Counts headers and their bytes as they arrive, because httptools does not limit them, and the
-    requests that wait for an earlier answer, because uvicorn takes in all that were sent; reads
-    requests that offer another protocol; writes to HTTP/1.0 without chunks, and nothing before the
+    requests that wait for an earlier answer, because uvicorn takes in all that were sent; adds what
+    one read brings of a body as one piece; reads requests that offer another protocol; writes to HTTP/1.0 without chunks, and nothing before the
     answer; takes whole URLs as targets, and ends connections that an early answer leaves open."""
 
     _in_head = False
     _is_in_body = False
     _head_bytes = 0
     _plain_head = b""
-    url: bytes
+    _pieces: list[bytes]
+    url: bytes = b""
     expect_100_continue: bool
     pipeline: deque[Any]
     parser: "_NeverUpgrades"
@@ -33,6 +34,7 @@ class OnHttpTools(Limited):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.parser = _NeverUpgrades(self)
+        self._pieces = []
 
     def on_message_begin(self) -> None:
         super().on_message_begin()  # type: ignore[misc]
@@ -50,6 +52,8 @@ class OnHttpTools(Limited):
         )
         if self._head_bytes > self.limits.max_header_bytes:
             raise ValueError("the headers are too large")  # ends in send_400_response
+        if len(self.url) > MAX_TARGET_BYTES:
+            raise ValueError("the target is too long")
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many requests wait")
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -66,7 +70,19 @@ class OnHttpTools(Limited):
         if is_older:
             end_by_closing(self.cycle)
 
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+
+    def add_pieces(self) -> None:
+        """Adds to the body what has come of it. A copy of the whole for each chunk of a byte would
+        take milliseconds."""
+        if self._pieces:
+            body = b"".join(self._pieces)
+            self._pieces.clear()
+            super().on_body(body)  # type: ignore[misc]
+
     def on_message_complete(self) -> None:
+        self.add_pieces()
         self._is_in_body = False
         if not self._plain_head:
             super().on_message_complete()  # type: ignore[misc]
@@ -95,14 +111,14 @@ class OnHttpTools(Limited):
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests wait for the answer to an earlier one."
             self.refuse(400, "too_many_pipelined", message)
-            return
-        if len(self.headers or ()) > MAX_HEADERS:
+        elif len(self.headers or ()) > MAX_HEADERS:
             self.refuse_headers()
-            return
-        if self._head_bytes <= limit:
+        elif len(self.url) > MAX_TARGET_BYTES:
+            self.refuse_target()
+        elif self._head_bytes > limit:
+            self.refuse(431, "headers_too_large", f"The headers have more than {limit} bytes.")
+        else:
             super().send_400_response(msg)
-            return
-        self.refuse(431, "headers_too_large", f"The headers have more than {limit} bytes.")
 
 
 class _NeverUpgrades:
@@ -135,4 +151,5 @@ class _NeverUpgrades:
                 data = self._protocol.take_plain_head() + data[num_read:]
                 self._begin()  # the former one may refuse to read on
             else:
-                return
+                break
+        self._protocol.add_pieces()

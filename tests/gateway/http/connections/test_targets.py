@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http.connections.limits import MAX_TARGET_BYTES
 from gateway.http.connections.targets import to_origin_form
 from tests.kit.raw_http import PARSERS, answer_to, error_code, head, responses, running_server_on
 from tests.kit.serving import RunningServer, scripted_settings
@@ -51,6 +52,16 @@ def test_options_of_the_server(server: RunningServer, target: str):
     (answer, body), _ = responses(answer_to(server, sent))
     assert (answer.status, body) == (204, b"")
     assert answer.getheader("allow") == "DELETE, GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize("start", ["/v1/models?", "/" * 50, "/%F0", "http://x/"])
+def test_a_target_has_a_longest_length(server: RunningServer, start: str):
+    """The connection ends with the refusal."""
+    target = start.ljust(MAX_TARGET_BYTES, "a")
+    assert status_of(server, f"GET {target} HTTP/1.1", "Host: x") in (200, 404)
+    sent = head(f"GET {target}a HTTP/1.1", "Host: x") + NEXT
+    [(answer, body)] = responses(answer_to(server, sent))
+    assert (answer.status, error_code(body)) == (414, "uri_too_long")
 
 
 def test_options_of_the_server_are_not_for_strange_pages(server: RunningServer):
