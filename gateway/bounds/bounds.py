@@ -8,6 +8,7 @@ from gateway.bounds.body_memory import BodyMemory
 from gateway.bounds.body_shape import BodyLimits
 from gateway.bounds.freed_memory import map_large_blocks
 from gateway.bounds.loop_lag import LoopLag
+from gateway.bounds.turns import Turns
 from gateway.bounds.work_pool import WorkPool
 from gateway.settings.schema import ServerSettings
 
@@ -19,6 +20,7 @@ class Bounds(Struct):
     body_memory: BodyMemory
     pool: WorkPool
     lag: LoopLag
+    turns: Turns
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self:
@@ -30,6 +32,7 @@ class Bounds(Struct):
             body_memory=BodyMemory(_max_bytes(settings), pool.tidy_later),
             pool=pool,
             lag=LoopLag(),
+            turns=Turns(),
         )
 
     def use(self, settings: ServerSettings) -> None:

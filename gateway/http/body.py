@@ -62,6 +62,8 @@ class JSONBody(Generic[T]):
         """The body of this request. Raises InvalidRequest with the path of the mistake."""
         charset = _check_headers(request.scope["headers"])
         pieces = await _received(request)
+        if work_for(request) is at_once:
+            await _bounds_of(request).turns.wait(pieces.num_bytes)
         return await apart(request, self._decoded, request, pieces, charset)
 
     def _decoded(self, request: Request[Any, Any, Any], pieces: BodyPieces, charset: str) -> T:
