@@ -26,7 +26,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
 
 
 def chat(num_spaces: int) -> bytes:
-    return json.dumps({"model": MODEL, "messages": HI, "max_tokens": 3}).encode() + b" " * num_spaces
+    return (
+        json.dumps({"model": MODEL, "messages": HI, "max_tokens": 3}).encode() + b" " * num_spaces
+    )
 
 
 @pytest.mark.parametrize("ends", [False, True])
