@@ -18,8 +18,9 @@ MAX_PIPELINED = 16
 class OnHttpTools(Limited):
     """Counts headers and their bytes as they arrive, because httptools does not limit them, and the
     requests that wait for an earlier answer, because uvicorn takes in all that were sent; adds what
-    one read brings of a body as one piece; reads requests that offer another protocol; writes to HTTP/1.0 without chunks, and nothing before the
-    answer; takes whole URLs as targets, and ends connections that an early answer leaves open."""
+    one read brings of a body as one piece; reads requests that offer another protocol; writes to
+    HTTP/1.0 without chunks, and nothing before the answer; takes whole URLs as targets, and ends
+    connections that an early answer leaves open."""
 
     _in_head = False
     _is_in_body = False
