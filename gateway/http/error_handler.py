@@ -22,9 +22,6 @@ HTTP_CODES = {
 }
 """Statuses that the router and the body reader refuse with: status to `code` and message."""
 
-_SHOWN = 200
-"""Characters of a path that its refusal repeats."""
-
 
 def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything. The envelope is that of the route's API."""
@@ -51,7 +48,7 @@ def _http_reply(request: Request[Any, Any, Any], error: HTTPException) -> ErrorR
     status = 404 if error.status_code == 405 and path in ACTIONS else error.status_code
     code, message = HTTP_CODES.get(status, ("invalid_request", error.detail))
     if status in HTTP_CODES:
-        message = message.format(method=request.method, path=path[:_SHOWN])
+        message = message.format(method=request.method, path=path)
     if status == 404:
         message += _hint(request)
     allow = (error.headers or {}).get("allow") if status == error.status_code else None

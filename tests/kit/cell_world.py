@@ -133,8 +133,9 @@ class World:
 
     def check_batch(self, batch: Batch) -> None:
         assert batch.num_tokens <= self.budget
-        decoding = [seq for seq in self.scheduler.sequences() if seq.num_remaining_tokens == 1]
-        assert batch.num_decoding == len(decoding), "nobody's stream stalls"
+        turn = [s for s in self.scheduler.sequences() if s.request.lora == batch.adapter]
+        decoding = [seq for seq in turn if seq.num_remaining_tokens == 1]
+        assert batch.num_decoding == len(decoding), "nobody's stream stalls in its turn"
         ends: dict[Sequence, int] = {}
         for chunk in batch.chunks:
             assert chunk.num_tokens > 0
