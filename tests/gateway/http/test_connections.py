@@ -13,7 +13,7 @@ from tests.kit.raw_http import PARSERS, answer_to, read_all, running_server_on
 from tests.kit.serving import RunningServer, raw_request, scripted_settings, wait_for
 
 STRICT = ServerSettings(
-    header_timeout=0.3, body_timeout=0.3, write_timeout=0.3, max_header_bytes=4096
+    header_timeout=0.6, body_timeout=0.6, write_timeout=0.6, max_header_bytes=4096
 )
 START = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n"
 
