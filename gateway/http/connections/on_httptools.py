@@ -75,8 +75,8 @@ class OnHttpTools(Limited):
         self._pieces.append(body)
 
     def add_pieces(self) -> None:
-        """Adds to the body what has come of it. A copy of the whole for each chunk of a byte would
-        take milliseconds."""
+        """Adds to the body what one read has brought of it. A chunk of a byte is only noted until
+        then."""
         if self._pieces:
             body = b"".join(self._pieces)
             self._pieces.clear()
