@@ -7,7 +7,7 @@ from typing import Any
 import httptools
 
 from gateway.http.connections.early_answers import close_after_early_answer
-from gateway.http.connections.limits import MAX_HEADERS, MAX_TARGET_BYTES, Limited
+from gateway.http.connections.limits import MAX_HEADERS, MAX_TARGET_BYTES, Limited, response
 from gateway.http.connections.targets import to_origin_form
 from gateway.http.connections.until_closed import end_by_closing
 
@@ -17,7 +17,8 @@ MAX_PIPELINED = 16
 
 class OnHttpTools(Limited):
     """Counts headers and their bytes as they arrive, because httptools does not limit them, and the
-    requests that wait for an earlier answer, because uvicorn takes in all that were sent; adds what
+    requests that wait for an earlier answer, because uvicorn takes in all that were sent; refuses
+    one when those before it are answered, and tells all of them that the client has left; adds what
     one read brings of a body as one piece; reads requests that offer another protocol; writes to
     HTTP/1.0 without chunks, and nothing before the answer; takes whole URLs as targets, and ends
     connections that an early answer leaves open."""
@@ -26,16 +27,25 @@ class OnHttpTools(Limited):
     _is_in_body = False
     _head_bytes = 0
     _plain_head = b""
+    _last_words = b""
     _pieces: list[bytes]
+    _unanswered: deque[Any]
     url: bytes = b""
     expect_100_continue: bool
     pipeline: deque[Any]
     parser: "_NeverUpgrades"
 
     def connection_made(self, transport: Any) -> None:
+        self._pieces = []
+        self._unanswered = deque()
         super().connection_made(transport)
         self.parser = _NeverUpgrades(self)
-        self._pieces = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()  # type: ignore[misc]
@@ -66,6 +76,7 @@ class OnHttpTools(Limited):
         is_older = self.parser.get_http_version() == "1.0"
         self.expect_100_continue = self.expect_100_continue and not is_older
         super().on_headers_complete()  # type: ignore[misc]
+        self._unanswered.append(self.cycle)
         self._is_in_body = True
         close_after_early_answer(self.cycle, self.part)
         if is_older:
@@ -88,6 +99,31 @@ class OnHttpTools(Limited):
         if not self._plain_head:
             super().on_message_complete()  # type: ignore[misc]
 
+    def on_response_complete(self) -> None:
+        self._unanswered.popleft()
+        is_last = bool(self._last_words) and not self._unanswered
+        if is_last and not self.transport.is_closing():
+            self.transport.write(self._last_words)
+        super().on_response_complete()
+        if is_last:
+            self.part()
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """Refuses what came last. Requests before it are answered first."""
+        if self._is_in_body and len(self._unanswered) > 1:
+            self._drop_newest()
+        if self._is_in_body or not self._unanswered:
+            super().refuse(status, code, message)
+        else:
+            self._last_words = self._last_words or response(status, code, message)
+
+    def _drop_newest(self) -> None:
+        """Forgets the request whose body is not complete, and which waits for its turn."""
+        self.pipeline.popleft()
+        self._unanswered.pop()
+        self.cycle = self._unanswered[-1]
+        self._is_in_body = False
+
     def take_plain_head(self) -> bytes:
         """The head of a request that the parser has left for another protocol, without that
         offer."""
@@ -101,8 +137,10 @@ class OnHttpTools(Limited):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def data_received(self, data: bytes) -> None:
+        if self._last_words:
+            return
         super().data_received(data)
-        if self._in_head and self._parting is None:
+        if self._in_head and self._parting is None and not self._last_words:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes:
                 self.send_400_response("")

@@ -19,6 +19,8 @@ RETRY_SECONDS = 5.0
 def find_by_name(store: ModelStore, name: str) -> Model | None:
     """The model with this name of the catalogue or of the hub, which may have to be pulled. None
     for all other words, also for paths and URLs: a request must not choose a file or a server."""
+    if not name.isprintable():
+        return None
     try:
         found = store.find(name)
         is_url = isinstance(parse_name(name), WebName)

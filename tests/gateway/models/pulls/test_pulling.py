@@ -110,6 +110,8 @@ def test_what_cannot_be_pulled_is_told_at_once(server: RunningServer, hub: FakeH
         "https://example.com/a/b.gguf": "give a name of the catalogue or of the hub",
         "/etc/passwd": "no repository etc/passwd",
         "plainname": "give a name of the catalogue or of the hub",
+        "u/r%00": "give a name of the catalogue or of the hub",
+        "u/r%7F": "give a name of the catalogue or of the hub",
     }
     for name, said in cases.items():
         response = server.http.post(f"/admin/models/{name}/pull")
@@ -207,7 +209,14 @@ def test_a_request_for_what_is_not_there_leaves_nothing(
     server: RunningServer, hub: FakeHub, keys: dict[str, str]
 ) -> None:
     before = server.http.get("/v1/models").json()
-    for name in ("u/none", "u/r:Q2_K", "https://example.com/a/b.gguf", "/etc/passwd", "../x/y"):
+    for name in (
+        "u/none",
+        "u/r:Q2_K",
+        "https://example.com/a/b.gguf",
+        "/etc/passwd",
+        "../x/y",
+        "u/\0r",
+    ):
         check_error(ask(server, name), 404, "model", "model_not_found")
     hub.requests.clear()
     check_error(ask(server, key=keys["other"]), 404, "model", "model_not_found")
