@@ -6,7 +6,7 @@
 "swap": seconds from a request until its first token, when its model is not loaded: bare, with
 nothing to unload, and in place of the other model, for which there is no room beside it. "stream":
 milliseconds between the tokens of a stream of the first model while it is alone, and while the
-second one loads beside it.
+second one loads beside it. Both models need a chat template.
 """
 
 import argparse

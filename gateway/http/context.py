@@ -36,10 +36,9 @@ AnyRequest = Request[Any, Any, Any]
 class Context(Struct, frozen=True):
     """One running server. `model` answers requests that name none: the first that is loaded with
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
-    those that the settings do not name. `lookups` asks the hub for
-    models. `uploads` are the bodies that are arriving, `other_paths`
-    knows what clients mean by paths that are not here. `reloader` changes the settings, whose owner
-    is `live`. `tracer` is None if traces are off."""
+    those that the settings do not name. `lookups` asks the hub for models. `uploads` are the bodies
+    that are arriving, `other_paths` knows what clients mean by paths that are not here. `reloader`
+    changes the settings, whose owner is `live`. `tracer` is None if traces are off."""
 
     live: LiveSettings
     models: ModelRegistry
