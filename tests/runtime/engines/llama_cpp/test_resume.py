@@ -5,7 +5,6 @@ from pathlib import Path
 
 import anyio
 import msgspec
-import psutil
 import pytest
 
 from runtime.client.engine_client import EngineClient
@@ -15,6 +14,7 @@ from runtime.messages.request import Request, SamplingParams
 from runtime.messages.structured_output import StructuredOutput
 from runtime.supervisor.supervisor import Supervisor
 from tests.kit.engines import ONE_THREAD, needs_llama_library
+from tests.kit.supervised import engine_processes
 
 needs_llama_library()
 
@@ -22,20 +22,22 @@ pytestmark = pytest.mark.anyio
 
 CONFIG = EngineConfig(
     max_num_seqs=4,
-    num_kv_tokens=4096,
+    num_kv_tokens=16_384,
     prefix_cache_disk_gb=0,
     # Its sums for a row do not depend on the rows beside it, as ik_llama.cpp's do.
     llama_cpp=msgspec.structs.replace(ONE_THREAD, library="llama.cpp"),
 )
+NUM_TOKENS = 1500
+"""Long enough that an engine on a fast machine is far from its end when it is killed."""
 CASES: dict[str, SamplingParams] = {
-    "greedy": SamplingParams(max_tokens=200, temperature=0.0, ignore_eos=True),
-    "sampled": SamplingParams(max_tokens=200, temperature=1.5, seed=7, ignore_eos=True),
-    "top-p": SamplingParams(max_tokens=200, temperature=1.0, top_p=0.8, seed=8, ignore_eos=True),
+    "greedy": SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0, ignore_eos=True),
+    "sampled": SamplingParams(max_tokens=NUM_TOKENS, temperature=1.5, seed=7, ignore_eos=True),
+    "top-p": SamplingParams(max_tokens=NUM_TOKENS, temperature=1.0, top_p=0.8, seed=8, ignore_eos=True),
     "structured": SamplingParams(
-        max_tokens=200,
+        max_tokens=NUM_TOKENS,
         temperature=2.0,
         seed=9,
-        structured_output=StructuredOutput(regex="[a-z]{150}"),
+        structured_output=StructuredOutput(regex=f"[a-z]{{{NUM_TOKENS}}}"),
     ),
 }
 
@@ -67,10 +69,10 @@ async def test_every_kind_of_answer_goes_on_as_it_would_have(tiny_model_path: Pa
             while supervisor.client.state != "ready":  # noqa: ASYNC110 -- a process is waited for
                 await anyio.sleep(0.01)
             undisturbed = {k: await read(s) for k, s in submit(supervisor, "first").items()}
+            [engine] = engine_processes()
             streams = submit(supervisor, "second")
             begun = {k: await read(s, first_only=True) for k, s in streams.items()}
             assert all(len(begun[k][0]) < len(undisturbed[k][0]) for k in CASES)
-            [engine] = [p for p in psutil.Process().children() if "runtime.worker" in p.cmdline()]
             engine.kill()
             resumed = {k: await read(s) for k, s in streams.items()}
         assert supervisor.client.num_restarts == 1
