@@ -222,6 +222,14 @@ class GatewayOverloaded(LockgateError):
         self.retry_after = retry_after
 
 
+class StoreFull(LockgateError):
+    """There is no room for what was to be stored: the disk or the quota is full."""
+
+
+class StoreUnavailable(LockgateError):
+    """The database does not answer, or more waits to be stored than the server can hold."""
+
+
 class BodyTimeout(LockgateError):
     """The request's body did not arrive in time."""
 
@@ -236,6 +244,8 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
     (ServerDraining, 503, "server_error", "server_draining"),
     (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
+    (StoreFull, 507, "server_error", "store_full"),
+    (StoreUnavailable, 503, "server_error", "store_unavailable"),
     (BodyTimeout, 408, "invalid_request_error", "body_timeout"),
     (RequestTimeout, 504, "server_error", "request_timeout"),
     (HTTPVersionNotSupported, 505, "invalid_request_error", "http_version_not_supported"),

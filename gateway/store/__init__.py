@@ -1,0 +1,1 @@
+"""What the server remembers: records in a database, each with an owner."""

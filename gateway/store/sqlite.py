@@ -1,0 +1,166 @@
+"""A database in a file, with the SQLite that Python has."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import StoreFull, StoreUnavailable
+from gateway.store.migrations import migrations
+from gateway.store.record import Page, Query, Record
+from runtime.errors import SetupError
+
+MIGRATIONS = "sqlite_migrations"
+BUSY_SECONDS = 10.0
+"""How long another process may hold the file before a change fails."""
+
+_COLUMNS = "kind, id, owner, created_at, body, parent"
+_PUT = f"""
+INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, parent = excluded.parent
+WHERE owner = excluded.owner
+"""
+
+
+def open_sqlite(path: Path) -> "SQLiteDatabase":
+    """The database in this file, which is made if it is missing, with its tables in their present
+    form. Raises SetupError for a file that cannot be used, or that a newer Lockgate has written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = _connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise SetupError(f"store.path: {path} cannot be opened: {error}") from error
+    try:
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise SetupError(f"store.path: {path} cannot be used: {error}") from error
+    except SetupError:
+        connection.close()
+        raise
+    return SQLiteDatabase(connection)
+
+
+class SQLiteDatabase:
+    """A connection to the file. `Database` says what its methods do."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with _told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def put(self, record: Record) -> None:
+        values = (record.kind, record.id, record.owner, record.created_at, record.body)
+        self._execute(_PUT, (*values, record.parent))
+
+    def get(self, kind: str, id: str, owner: str | None) -> Record | None:
+        sql = f"SELECT {_COLUMNS} FROM records WHERE kind = ? AND id = ?"
+        rows = self._execute(sql, (kind, id))
+        record = _record(rows[0]) if rows else None
+        return record if record is not None and owner in (None, record.owner) else None
+
+    def find(self, query: Query) -> Page:
+        where, values = _conditions(query)
+        order = "DESC" if query.newest_first else "ASC"
+        sql = f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY position {order} LIMIT ?"
+        rows = self._execute(sql, (*values, query.limit + 1))
+        return Page([_record(row) for row in rows[: query.limit]], len(rows) > query.limit)
+
+    def delete(self, kind: str, id: str, owner: str | None) -> bool:
+        where, values = "kind = ? AND id = ?", [kind, id]
+        if owner is not None:
+            where, values = f"{where} AND owner = ?", [*values, owner]
+        return bool(self._execute(f"DELETE FROM records WHERE {where} RETURNING 1", values))
+
+    def delete_children(self, kind: str, parent: str) -> int:
+        sql = "DELETE FROM records WHERE kind = ? AND parent = ? AND parent <> '' RETURNING 1"
+        return len(self._execute(sql, (kind, parent)))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _execute(self, sql: str, values: Any) -> list[Any]:
+        with _told():
+            return self._connection.execute(sql, values).fetchall()
+
+
+def _conditions(query: Query) -> tuple[str, list[object]]:
+    """What SQL asks for after WHERE, and the values of its parameters."""
+    pairs: list[tuple[str, object]] = [("kind = ?", query.kind)]
+    if query.owner is not None:
+        pairs.append(("owner = ?", query.owner))
+    if query.parent is not None:
+        pairs.append(("parent = ?", query.parent))
+    behind, ahead = ("<", ">") if query.newest_first else (">", "<")
+    place = "(SELECT position FROM records WHERE kind = ? AND id = ?)"
+    values = [value for _, value in pairs]
+    parts = [condition for condition, _ in pairs]
+    for mark, sign in ((query.after, behind), (query.before, ahead)):
+        if mark:
+            parts.append(f"position {sign} {place}")
+            values += [query.kind, mark]
+    return " AND ".join(parts), values
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    kind, id, owner, created_at, body, parent = row
+    return Record(
+        kind=kind, id=id, owner=owner, created_at=created_at, body=bytes(body), parent=parent
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Another process may do the same at the same time: one of them waits, and finds it done."""
+    steps = migrations(MIGRATIONS)
+    connection.execute("BEGIN EXCLUSIVE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(steps):
+        raise SetupError(
+            f"store.path: {path} was written by a newer version of Lockgate (its form is"
+            f" {version}, this version knows {len(steps)}). Use that version, or another file"
+        )
+    for step in steps[version:]:
+        for statement in _statements(step.script):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {step.version}")
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Says SQLite's errors in the store's words."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise StoreFull("The disk with the store is full.") from error
+        raise StoreUnavailable(f"The store cannot be used now: {error}.") from error

@@ -1,0 +1,195 @@
+"""The memory of a server: one thread writes, another reads, and no request waits for the disk that
+does not ask to."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from gateway.errors import StoreUnavailable
+from gateway.store.database import Database
+from gateway.store.record import Page, Query, Record
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 10_000
+"""Changes that may wait to be written."""
+
+MAX_WAITING_BYTES = 64_000_000
+"""Bytes of their records."""
+
+MAX_BATCH = 500
+"""Changes that are stored in one transaction."""
+
+T = TypeVar("T")
+
+
+class _Change(Struct, frozen=True):
+    """A change that waits. Nobody waits for its result if there is no `result`."""
+
+    apply: Callable[[Database], Any]
+    num_bytes: int = 0
+    num_records: int = 0
+    result: Future[Any] | None = None
+
+
+class Store:
+    """Belongs to one event loop. Changes are stored in the order in which they came, many in one
+    transaction. Who reads sees all changes that were asked for before.
+
+    `num_lost` counts records of `put_later` that could not be stored. `num_waiting` changes, which
+    have `waiting_bytes`, are not stored yet.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Database],
+        max_waiting: int = MAX_WAITING,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        """`connect` is called for each of the two threads. Raises SetupError."""
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._writing, self._reading = connect(), connect()
+        self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._counting = threading.Lock()
+        self.num_waiting = 0
+        self.waiting_bytes = 0
+        self.num_lost = 0
+        self._is_closed = False
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
+        self._writer.start()
+
+    def put_later(self, records: Sequence[Record]) -> bool:
+        """Has the records stored soon, together or not at all. False says that too much waits
+        already, and that they are lost; this is counted and logged."""
+        num_bytes = sum(len(record.body) for record in records)
+        if self._takes(num_bytes):
+            self._submit(_Change(_put_all(records), num_bytes, len(records)))
+            return True
+        self._lose(len(records), "too much waits to be written")
+        return False
+
+    async def put(self, *records: Record) -> None:
+        """Stores the records, together or not at all."""
+        await self.write(_put_all(records), sum(len(record.body) for record in records))
+
+    async def delete(self, kind: str, id: str, owner: str | None) -> bool:
+        """Whether there was such a record of this owner."""
+        return await self.write(lambda database: database.delete(kind, id, owner))
+
+    async def write(self, change: Callable[[Database], T], num_bytes: int = 0) -> T:
+        """The result of a change, once it is stored. A change may be applied again after an error
+        of another one. Raises StoreFull and StoreUnavailable."""
+        if not self._takes(num_bytes):
+            raise StoreUnavailable("Too much waits to be stored. Send the request again.")
+        result: Future[T] = Future()
+        self._submit(_Change(change, num_bytes, result=result))
+        return await asyncio.wrap_future(result)
+
+    async def get(self, kind: str, id: str, owner: str | None) -> Record | None:
+        return await self.read(lambda database: database.get(kind, id, owner))
+
+    async def find(self, query: Query) -> Page:
+        return await self.read(lambda database: database.find(query))
+
+    async def read(self, question: Callable[[Database], T]) -> T:
+        """The answer to a question, after all changes that came before it."""
+        if self.num_waiting:
+            await self.write(_nothing)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, question, self._reading)
+
+    def close(self) -> None:
+        """Stores what waits, and ends the threads. Nothing may be asked for any more."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+            self._writer.join()
+            self._readers.shutdown()
+            self._writing.close()
+            self._reading.close()
+
+    def _takes(self, num_bytes: int) -> bool:
+        """Whether a change of this size may wait. One that is too large by itself waits alone."""
+        fits = self.waiting_bytes + num_bytes <= self._max_waiting_bytes
+        return self.num_waiting < self._max_waiting and (fits or not self.waiting_bytes)
+
+    def _submit(self, change: _Change) -> None:
+        assert not self._is_closed, "a closed store takes nothing"
+        with self._counting:
+            self.num_waiting += 1
+            self.waiting_bytes += change.num_bytes
+        self._queue.put(change)
+
+    def _write_all(self) -> None:
+        is_over = False
+        while not is_over:
+            batch, is_over = self._next_batch()
+            if batch:
+                self._store(batch)
+            with self._counting:
+                self.num_waiting -= len(batch)
+                self.waiting_bytes -= sum(change.num_bytes for change in batch)
+
+    def _next_batch(self) -> tuple[list[_Change], bool]:
+        """The changes that wait, at least one, and whether they are the last ones."""
+        batch: list[_Change] = []
+        change = self._queue.get()
+        while change is not None:
+            batch.append(change)
+            if len(batch) == MAX_BATCH:
+                return batch, False
+            try:
+                change = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _store(self, batch: list[_Change]) -> None:
+        """Stores changes in one transaction; if one of them fails, each in its own."""
+        try:
+            results = self._stored(batch)
+        except Exception as error:
+            if len(batch) > 1:
+                for change in batch:
+                    self._store([change])
+                return
+            self._failed(batch[0], error)
+            return
+        for change, result in zip(batch, results, strict=True):
+            if change.result is not None and change.result.set_running_or_notify_cancel():
+                change.result.set_result(result)
+
+    def _stored(self, batch: list[_Change]) -> list[Any]:
+        with self._writing.transaction():
+            return [change.apply(self._writing) for change in batch]
+
+    def _failed(self, change: _Change, error: Exception) -> None:
+        if change.result is None:
+            self._lose(change.num_records, str(error))
+        elif change.result.set_running_or_notify_cancel():
+            change.result.set_exception(error)
+
+    def _lose(self, num_records: int, reason: str) -> None:
+        with self._counting:
+            self.num_lost += num_records
+        log.warning("not_stored", num_records=num_records, reason=reason)
+
+
+def _put_all(records: Sequence[Record]) -> Callable[[Database], None]:
+    def put_all(database: Database) -> None:
+        for record in records:
+            database.put(record)
+
+    return put_all
+
+
+def _nothing(_: Database) -> None:
+    pass
