@@ -1,4 +1,4 @@
-"""The folder in the user's cache that belongs to this program."""
+"""The folders of the user that belong to this program."""
 
 import os
 from pathlib import Path
@@ -11,4 +11,16 @@ def cache_folder() -> Path:
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "lockgate"
+
+
+def data_folder() -> Path:
+    """Where what cannot be made anew is kept, such as stored answers: `$LOCKGATE_DATA`, else a
+    folder beside other programs' data. Nobody has made sure that it exists."""
+    if own := os.environ.get("LOCKGATE_DATA"):
+        return Path(own).expanduser()
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "lockgate"

@@ -25,6 +25,7 @@ _LIVE = """
     gpu.interval gpu.min_free_memory_gb gpu.devices
     log.level log.format log.prompts log.access
     metrics.max_keys
+    store.responses store.keep_days store.max_gb
 """
 _ENGINE = """
     engine.max_model_len engine.max_num_seqs engine.max_num_waiting engine.max_num_batched_tokens
@@ -41,6 +42,7 @@ _SERVER = """
     engine.name engine.tensorrt_llm.lora.adapters
     gpu.enabled
     models loading
+    store.enabled store.path
     otel.endpoint otel.service_name otel.sample_ratio
 """
 EFFECTS: Mapping[str, Effect] = {

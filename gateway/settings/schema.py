@@ -187,6 +187,19 @@ class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return None if self.max_memory_gb == "auto" else round(self.max_memory_gb * 1e9)
 
 
+class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the server remembers. `path` is the file of the database; empty means `store.db` in
+    `$LOCKGATE_DATA`, else in the user's folder for data. `responses` says whether a response is
+    stored whose request does not say. What is older than `keep_days` is deleted, and the oldest
+    where all would take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything."""
+
+    enabled: bool = True
+    path: str = ""
+    responses: bool = True
+    keep_days: Annotated[float, Meta(ge=0)] = 30.0
+    max_gb: Annotated[float, Meta(ge=0)] = 10.0
+
+
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Monitoring of the NVIDIA GPUs. `interval` is the time between two readings in seconds.
 
@@ -243,6 +256,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     otel: OtelSettings = OtelSettings()
     models: dict[Annotated[str, Meta(min_length=1)], NamedModelSettings] = {}
     loading: LoadingSettings = LoadingSettings()
+    store: StoreSettings = StoreSettings()
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -52,19 +52,24 @@ class Store:
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """`connect` is called for each of the two threads. Raises SetupError."""
+        """`connect` opens a connection for each of the two threads."""
+        self._connect = connect
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
-        self._writing, self._reading = connect(), connect()
         self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._counting = threading.Lock()
         self.num_waiting = 0
         self.waiting_bytes = 0
         self.num_lost = 0
-        self._is_closed = False
+        self._is_closed = True
+
+    def open(self) -> None:
+        """Begins. Raises SetupError if the database cannot be used."""
+        self._writing, self._reading = self._connect(), self._connect()
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._writer.start()
+        self._is_closed = False
 
     def put_later(self, records: Sequence[Record]) -> bool:
         """Has the records stored soon, together or not at all. False says that too much waits

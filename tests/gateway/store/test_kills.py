@@ -18,6 +18,7 @@ from gateway.store.store import Store
 
 async def main(path, first):
     store = Store(lambda: open_sqlite(Path(path)))
+    store.open()
     async def put(number):
         pair = [Record(kind=kind, id=str(number), owner="ann", created_at=1.0, body=b"x" * 500)
                 for kind in ("thing", "part")]

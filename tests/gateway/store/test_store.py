@@ -25,6 +25,7 @@ ALL = Query(kind="thing", owner=None, limit=10_000)
 @contextmanager
 def opened(connect: Callable[[], Database], **limits: int) -> Iterator[Store]:
     store = Store(connect, **limits)
+    store.open()
     try:
         yield store
     finally:
