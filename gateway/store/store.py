@@ -107,7 +107,9 @@ class Store:
     async def read(self, question: Callable[[Database], T]) -> T:
         """The answer to a question, after all changes that came before it."""
         if self.num_waiting:
-            await self.write(_nothing)
+            earlier: Future[None] = Future()
+            self._submit(_Change(_nothing, result=earlier))
+            await asyncio.wrap_future(earlier)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, question, self._reading)
 
@@ -123,7 +125,7 @@ class Store:
 
     def _takes(self, num_bytes: int) -> bool:
         """Whether a change of this size may wait. One that is too large by itself waits alone."""
-        fits = self.waiting_bytes + num_bytes <= self._max_waiting_bytes
+        fits = not num_bytes or self.waiting_bytes + num_bytes <= self._max_waiting_bytes
         return self.num_waiting < self._max_waiting and (fits or not self.waiting_bytes)
 
     def _submit(self, change: _Change) -> None:
