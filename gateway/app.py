@@ -70,6 +70,7 @@ from gateway.reload.watching import Watcher
 from gateway.settings.live import LiveSettings
 from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
+from gateway.store.opening import store_of
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -229,6 +230,7 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
+        store=store_of(settings.store),
         tracer=start_tracer(settings.otel),
     )
 
@@ -318,6 +320,8 @@ def _listeners(metrics: Metrics, gpus: GpuMonitor) -> Listen:
 def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        if context.store is not None:
+            context.store.open()
         await context.manager.start()
         watching = asyncio.create_task(watcher.run(), name="file-watch")
         context.bounds.lag.start()
@@ -330,5 +334,7 @@ def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
             context.bounds.close()
             await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
+            if context.store is not None:
+                await asyncio.to_thread(context.store.close)
 
     return lifespan

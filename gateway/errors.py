@@ -140,14 +140,31 @@ class UnsupportedContentEncoding(InvalidRequest):
 
 
 class NotStored(InvalidRequest):
-    """The server stores no responses, so no response has this id."""
+    """No response that this request may see has this id."""
+
+    def __init__(self, response_id: str, *, is_on: bool = False) -> None:
+        reason = (
+            "it was not stored, or is not there any more."
+            if is_on
+            else "this server does not store responses."
+        )
+        super().__init__(
+            f"There is no response `{response_id[:100]}`: {reason} Keep what the server answers, and"
+            " send it again in `input`.",
+            param="response_id",
+            code="response_not_found",
+        )
+
+
+class PreviousNotStored(InvalidRequest):
+    """The response that a request follows upon, or one before it, is not stored."""
 
     def __init__(self, response_id: str) -> None:
         super().__init__(
-            f"There is no response `{response_id[:100]}`: this server does not store responses."
-            " Keep what it answers, and send it again in `input`.",
-            param="response_id",
-            code="response_not_found",
+            f"There is no response `{response_id[:100]}` to follow upon: it was not stored, or is"
+            " not there any more. Send what was said so far in `input`.",
+            param="previous_response_id",
+            code="previous_response_not_found",
         )
 
 

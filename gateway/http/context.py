@@ -28,6 +28,7 @@ from gateway.observability.request_record import RequestRecord, key_fingerprint
 from gateway.reload.reloader import Reloader
 from gateway.settings.live import LiveSettings
 from gateway.settings.schema import Settings
+from gateway.store.store import Store
 from runtime.hardware.gpu_monitor import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
@@ -38,7 +39,8 @@ class Context(Struct, frozen=True):
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
     those that the settings do not name. `lookups` asks the hub for models. `uploads` are the bodies
     that are arriving, `other_paths` knows what clients mean by paths that are not here. `reloader`
-    changes the settings, whose owner is `live`. `tracer` is None if traces are off."""
+    changes the settings, whose owner is `live`. `store` is None if nothing is remembered, and
+    `tracer` if traces are off."""
 
     live: LiveSettings
     models: ModelRegistry
@@ -53,6 +55,7 @@ class Context(Struct, frozen=True):
     uploads: Uploads
     other_paths: OtherPaths
     reloader: Reloader
+    store: Store | None = None
     tracer: Tracer | None = None
 
     @property

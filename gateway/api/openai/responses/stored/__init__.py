@@ -1,0 +1,1 @@
+"""Responses that the server remembers."""

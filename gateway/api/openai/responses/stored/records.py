@@ -1,0 +1,71 @@
+"""Responses and their input as records of the store."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.api.openai.responses.answers import Response
+from gateway.errors import PreviousNotStored
+from gateway.generation.writer import encode
+from gateway.store.database import Database
+from gateway.store.record import Record
+from gateway.store.store import Store
+
+RESPONSE = "response"
+INPUT = "response.input"
+MAX_TURNS = 1000
+"""Responses that may follow one upon the other."""
+
+
+class _Output(Struct):
+    """The part of a stored response that a later one begins with."""
+
+    output: list[Raw]
+
+
+_decode_output = msgspec.json.Decoder(_Output).decode
+_decode_items = msgspec.json.Decoder(list[Raw]).decode
+
+
+class Keeper(Struct, frozen=True):
+    """Stores one response: its input when it begins, which may be large, and the rest at its
+    end."""
+
+    store: Store
+    owner: str
+
+    def begin(self, response: Response, items: Sequence[Raw]) -> None:
+        self._put(INPUT, response, encode(items))
+
+    def end(self, response: Response) -> None:
+        self._put(RESPONSE, response, encode(response))
+
+    def _put(self, kind: str, response: Response, body: bytes) -> None:
+        record = Record(
+            kind=kind,
+            id=response.id,
+            owner=self.owner,
+            created_at=response.created_at,
+            parent=response.previous_response_id or "",
+            body=body,
+        )
+        self.store.put_later([record])
+
+
+def history(response_id: str, reader: str | None) -> Callable[[Database], list[Raw]]:
+    """A question to the store: what was said up to the end of this response, as items of an input.
+    Raises PreviousNotStored if this response, or one before it, is not there for the reader."""
+
+    def ask(database: Database) -> list[Raw]:
+        turns, wanted = list[list[Raw]](), response_id
+        while wanted:
+            response = database.get(RESPONSE, wanted, reader)
+            given = database.get(INPUT, wanted, reader)
+            if response is None or given is None or len(turns) == MAX_TURNS:
+                raise PreviousNotStored(wanted)
+            turns.append([*_decode_items(given.body), *_decode_output(response.body).output])
+            wanted = response.parent
+        return [item for turn in reversed(turns) for item in turn]
+
+    return ask
