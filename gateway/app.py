@@ -29,6 +29,7 @@ from gateway.api.openai.responses.routes import (
     cancel_response,
     count_input_tokens,
     create_response,
+    delete_response,
     stored_input_items,
     stored_response,
 )
@@ -87,6 +88,7 @@ ROUTES = (
     stored_response,
     stored_input_items,
     cancel_response,
+    delete_response,
     create_embedding,
     rerank,
     score,

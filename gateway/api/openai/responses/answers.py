@@ -148,7 +148,7 @@ class Response(Struct, frozen=True, kw_only=True):
     model: str
     output: list[OutputItem] = []
     parallel_tool_calls: bool
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     prompt_cache_key: str | None = None
     reasoning: ReportedReasoning
     safety_identifier: str | None = None

@@ -204,7 +204,7 @@ class ResponseRequest(SampledRequest, kw_only=True):
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     truncation: Unsupported = None
-    previous_response_id: Unsupported = None
+    previous_response_id: str | None = None
     conversation: Unsupported = None
     max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -254,7 +254,14 @@ def input_items(data: ResponseRequest) -> list[InputItem]:
     names the place of the mistake."""
     if isinstance(data.input, str):
         return [InputMessage(role="user", content=data.input)]
-    return _items(data.input)
+    return items_of(data.input, "input")
+
+
+def raw_items(data: ResponseRequest) -> list[Raw]:
+    """The items of `input` as JSON."""
+    if isinstance(data.input, str):
+        return [Raw(msgspec.json.encode(input_items(data)[0]))]
+    return data.input
 
 
 def tools_of(data: ResponseRequest) -> ResponseTools:
@@ -273,10 +280,12 @@ def tools_of(data: ResponseRequest) -> ResponseTools:
     return ResponseTools(functions, skipped)
 
 
-def _items(raws: Sequence[Raw]) -> list[Any]:
+def items_of(raws: Sequence[Raw], param: str) -> list[Any]:
+    """The items that a parameter has as JSON. Raises InvalidRequest, which names the place of the
+    mistake."""
     found = []
     for index, raw in enumerate(raws):
-        where = f"input[{index}]"
+        where = f"{param}[{index}]"
         tag = _type_of(raw, where)
         kind = "message" if tag is None else tag
         if kind not in ITEMS:

@@ -1,9 +1,11 @@
 """POST /v1/responses and the routes below it."""
 
 import secrets
+from typing import Literal
 
-from litestar import HttpMethod, get, post, route
+from litestar import delete, get, post
 from litestar.types import ASGIApp
+from msgspec import Struct
 
 from gateway.api.openai.bodies import RESPONSE_BODY
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
@@ -14,6 +16,12 @@ from gateway.api.openai.responses.protocol import (
 from gateway.api.openai.responses.schema_notes import (
     PARTS,
     note_responses,
+)
+from gateway.api.openai.responses.stored.memory import (
+    earlier_items,
+    forget,
+    keeper_of,
+    stored,
 )
 from gateway.api.openai.responses.translate import (
     response_job,
@@ -58,21 +66,25 @@ INPUT_TOKENS_FACTS = facts(
 
 @post("/v1/responses", status_code=200, opt=RESPONSE_FACTS)
 async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece.
-    Nothing is stored."""
+    """Answer a conversation in the form of OpenAI's Responses API, as a stream or in one piece. The
+    response is stored when it is over, unless the request or the settings say otherwise."""
     data = await RESPONSE_BODY.read(request)
     model = await served_model(context, request, data)
     check_supported(data)
+    earlier = await earlier_items(context, request, data.previous_response_id)
     tools = await apart(request, tools_of, data)
     job_id = f"resp_{secrets.token_hex(16)}"
     caller = caller_of(context, request)
-    job = await apart(request, response_job, data, tools, job_id, caller, model.lora)
+    job = await apart(request, response_job, data, tools, job_id, caller, model.lora, earlier)
+    keeper = keeper_of(context, request, data)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
-        return ResponseWriter(new_response(data, list(tools.functions.values()), head), logprobs)
+        functions = list(tools.functions.values())
+        response = new_response(data, functions, head, is_stored=keeper is not None)
+        return ResponseWriter(response, logprobs, None if keeper is None else keeper.keep)
 
     return await respond(context, request, job, model, new_writer)
 
@@ -86,8 +98,9 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     model = await model_of(context, request, data.model)
     await until_loaded(request)
     caller = caller_of(context, request)
+    earlier = await earlier_items(context, request, data.previous_response_id)
     tools = await apart(request, tools_of, data)
-    job = await apart(request, response_job, data, tools, "", caller, model.lora)
+    job = await apart(request, response_job, data, tools, "", caller, model.lora, earlier)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
@@ -95,16 +108,32 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
 
 
-@route(
+class DeletedResponse(Struct, frozen=True):
+    """The answer of DELETE /v1/responses/{response_id}."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
+@get("/v1/responses/{response_id:str}", opt=facts(answer=Response, errors=(404, 503)))
+async def stored_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
+    """A stored response, as it was answered."""
+    response_id = str(request.path_params["response_id"])
+    return JSONBytes((await stored(context, request, response_id)).body)
+
+
+@delete(
     "/v1/responses/{response_id:str}",
-    http_method=[HttpMethod.GET, HttpMethod.DELETE],
     status_code=200,
-    sync_to_thread=False,
-    opt=facts(errors=(404,)),
+    opt=facts(answer=DeletedResponse, errors=(404, 503, 507)),
 )
-def stored_response(request: AnyRequest) -> None:
-    """A 404: responses are not stored."""
-    raise NotStored(str(request.path_params["response_id"]))
+async def delete_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
+    """Forget a stored response and its input. Responses that follow upon it cannot be followed
+    upon any more."""
+    response_id = str(request.path_params["response_id"])
+    await forget(context, request, response_id)
+    return JSONBytes(encode(DeletedResponse(response_id)))
 
 
 @get(

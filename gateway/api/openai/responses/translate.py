@@ -1,6 +1,8 @@
 """A request for a response to its job. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from msgspec import Raw
 
 from gateway.api.openai.protocol.response_format import JSONObjectFormat
 from gateway.api.openai.responses.protocol import (
@@ -8,9 +10,10 @@ from gateway.api.openai.responses.protocol import (
     ResponseRequest,
     ResponseTools,
     input_items,
+    items_of,
 )
 from gateway.api.openai.responses.tools import find_tool_use
-from gateway.api.openai.responses.turns import turns_of
+from gateway.api.openai.responses.turns import EARLIER, turns_of
 from gateway.api.openai.translate.checks import check_stream_options
 from gateway.api.openai.translate.reasoning import reasoning_wish
 from gateway.api.openai.translate.sampling import shared_params, token_limit
@@ -39,15 +42,17 @@ def response_job(
     job_id: str,
     caller: Caller,
     lora: str = "",
+    earlier: Sequence[Raw] = (),
 ) -> Job:
-    """The job of a response with these tools. `lora` is the adapter that the model's name stands
+    """The job of a response with these tools. `earlier` are the items of what was said before its
+    own input. `lora` is the adapter that the model's name stands
     for; "" is no adapter. Raises InvalidRequest, and PermissionDenied for what the caller's key
     does not allow."""
     check_stream_options(data)
     verbosity = None if data.text is None else data.text.verbosity
     return Job(
         id=job_id,
-        prompt=conversation_of(data, tools),
+        prompt=conversation_of(data, tools, earlier),
         sampling=shared_params(data, structured_output(data), logprobs=num_logprobs(data)),
         limit=TokenLimit(num_tokens=token_limit(data.max_output_tokens, "max_output_tokens")),
         scheduling=scheduling_of(scheduling_wish(data), caller, lora),
@@ -61,11 +66,14 @@ def response_job(
     )
 
 
-def conversation_of(data: ResponseRequest, tools: ResponseTools) -> Conversation:
+def conversation_of(
+    data: ResponseRequest, tools: ResponseTools, earlier: Sequence[Raw] = ()
+) -> Conversation:
     """Everything that the prompt of a response depends on. Raises InvalidRequest."""
     effort = None if data.reasoning is None else data.reasoning.effort
+    before = items_of(earlier, EARLIER)
     return Conversation(
-        turns=turns_of(data.instructions, input_items(data)),
+        turns=turns_of(data.instructions, before, input_items(data)),
         tools=find_tool_use(data, tools),
         reasoning=reasoning_wish(data, effort, "reasoning.effort"),
         variables=data.chat_template_kwargs or {},

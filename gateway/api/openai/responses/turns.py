@@ -23,14 +23,21 @@ from gateway.chat.conversation import Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
 
-def turns_of(instructions: str | None, items: Sequence[InputItem]) -> tuple[Turn, ...]:
-    """The conversation, with `instructions` in front. Raises InvalidRequest, with its place, for
-    content that is not text."""
+EARLIER = "previous_response_id"
+"""The parameter that stands for what was said before."""
+
+
+def turns_of(
+    instructions: str | None, earlier: Sequence[InputItem], items: Sequence[InputItem]
+) -> tuple[Turn, ...]:
+    """The conversation: `instructions`, what was said `earlier`, and the items of `input`. Raises
+    InvalidRequest, with its place, for content that is not text."""
     turns = _Turns()
     if instructions is not None:
         turns.add(Turn("system", instructions))
-    for index, item in enumerate(items):
-        where = f"input[{index}]"
+    places = [f"{EARLIER}[{index}]" for index in range(len(earlier))]
+    places += [f"input[{index}]" for index in range(len(items))]
+    for where, item in zip(places, (*earlier, *items), strict=True):
         match item:
             case InputMessage(role="assistant", content=content):
                 turns.add_text(_text(content, f"{where}.content"))

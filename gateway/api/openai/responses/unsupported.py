@@ -21,10 +21,9 @@ class Refused(Struct, frozen=True):
     neutral: tuple[Any, ...] = ()
 
 
-_STATELESS = Refused("Responses are not stored: send what was said so far in `input`.")
+_STATELESS = Refused("Send what was said so far in `input`, or `previous_response_id`.")
 
 REFUSED: Mapping[str, Refused] = {
-    "previous_response_id": _STATELESS,
     "conversation": _STATELESS,
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
     "background": Refused(
@@ -55,8 +54,8 @@ REFUSED_INSIDE: Mapping[str, Refused] = {
 HARMLESS: Mapping[str, str] = {
     "user": "names the end user, who takes a fair share of the engine",
     "safety_identifier": "names the end user, and wins over `user`",
-    "metadata": "labels, which the answer repeats; nothing is stored",
-    "store": "nothing is stored, and the answer says so",
+    "metadata": "labels, which the answer repeats",
+    "store": "whether the response is remembered; the answer says so",
     "service_tier": "how soon, not what; the answer says which tier it had",
     "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",
     "prompt_cache_options": "hint for the prompt cache",

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -56,8 +56,15 @@ class ResponseWriter(AnswerWriter):
     content does not depend on how the answer was cut into deltas.
     """
 
-    def __init__(self, response: Response, logprobs: ChatLogprobsWriter | None = None) -> None:
+    def __init__(
+        self,
+        response: Response,
+        logprobs: ChatLogprobsWriter | None = None,
+        on_end: Callable[[Response], None] | None = None,
+    ) -> None:
+        """`on_end` gets the response when it is complete, or has failed in mid-stream."""
         self._response = response
+        self._on_end = on_end
         self._logprobs = logprobs
         self._numbers = itertools.count()
         self._items: list[Item] = []
@@ -93,6 +100,7 @@ class ResponseWriter(AnswerWriter):
         response = msgspec.structs.replace(
             self._response, status="failed", error=failure, output=output
         )
+        self._over(response)
         return frame(ResponseFailed(sequence_number=next(self._numbers), response=response))
 
     def _frame(self, event: Event) -> bytes:
@@ -196,8 +204,13 @@ class ResponseWriter(AnswerWriter):
             output=[self._finished[index] for index in range(len(self._items))],
             usage=usage_of(event.usage),
         )
+        self._over(self._response)
         kind = ResponseIncomplete if is_cut else ResponseCompleted
         return frame(kind(sequence_number=next(self._numbers), response=self._response))
+
+    def _over(self, response: Response) -> None:
+        if self._on_end is not None:
+            self._on_end(response)
 
     def _reported(self, event: TokensDelta) -> list[TextLogprob]:
         if self._logprobs is None:
@@ -213,7 +226,9 @@ def broken_stream(error: ErrorBody) -> bytes:
     )
 
 
-def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Head) -> Response:
+def new_response(
+    data: ResponseRequest, tools: Sequence[ResponseTool], head: Head, *, is_stored: bool
+) -> Response:
     """The state of a response at its beginning."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
@@ -227,10 +242,12 @@ def new_response(data: ResponseRequest, tools: Sequence[ResponseTool], head: Hea
         metadata=data.metadata or {},
         model=head.model,
         parallel_tool_calls=data.parallel_tool_calls is not False,
+        previous_response_id=data.previous_response_id,
         prompt_cache_key=data.prompt_cache_key,
         reasoning=ReportedReasoning(effort),
         safety_identifier=data.safety_identifier,
         service_tier=UNSET if head.service_tier is None else head.service_tier,
+        store=is_stored,
         temperature=1.0 if data.temperature is None else data.temperature,
         text=ReportedText(wanted or TextFormat()),
         tool_choice=data.tool_choice or "auto",

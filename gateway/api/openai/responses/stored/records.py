@@ -1,6 +1,6 @@
 """Responses and their input as records of the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw, Struct
@@ -29,20 +29,23 @@ _decode_items = msgspec.json.Decoder(list[Raw]).decode
 
 
 class Keeper(Struct, frozen=True):
-    """Stores one response: its input when it begins, which may be large, and the rest at its
-    end."""
+    """Stores one response when it is over, with `items`, its input as a JSON list."""
 
     store: Store
     owner: str
+    items: bytes
 
-    def begin(self, response: Response, items: Sequence[Raw]) -> None:
-        self._put(INPUT, response, encode(items))
+    def keep(self, response: Response) -> None:
+        """Both are there or neither is."""
+        self.store.put_later(
+            [
+                self._record(INPUT, response, self.items),
+                self._record(RESPONSE, response, encode(response)),
+            ]
+        )
 
-    def end(self, response: Response) -> None:
-        self._put(RESPONSE, response, encode(response))
-
-    def _put(self, kind: str, response: Response, body: bytes) -> None:
-        record = Record(
+    def _record(self, kind: str, response: Response, body: bytes) -> Record:
+        return Record(
             kind=kind,
             id=response.id,
             owner=self.owner,
@@ -50,7 +53,6 @@ class Keeper(Struct, frozen=True):
             parent=response.previous_response_id or "",
             body=body,
         )
-        self.store.put_later([record])
 
 
 def history(response_id: str, reader: str | None) -> Callable[[Database], list[Raw]]:
