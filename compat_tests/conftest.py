@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,14 @@ START_SECONDS = 300.0
 
 PYTHON = os.environ.get("LOCKGATE_PYTHON", sys.executable)
 """Where the server is installed; tests of clients run in environments of the clients' own."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What servers remember is not kept among the data of the one who runs the tests. Processes of
+    tests inherit it."""
+    folder = tempfile.TemporaryDirectory(prefix="lockgate-tests-", ignore_cleanup_errors=True)
+    os.environ["LOCKGATE_DATA"] = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
 DEFAULT_MODEL_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What servers remember is not kept among the data of the one who runs the tests. Processes of
+    tests inherit it."""
+    folder = tempfile.TemporaryDirectory(prefix="lockgate-tests-", ignore_cleanup_errors=True)
+    os.environ["LOCKGATE_DATA"] = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +58,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper().startswith("LOCKGATE"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LOCKGATE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("LOCKGATE_DATA", str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")
