@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.settings.schema import StoreSettings
 from gateway.store.store import Store
+from gateway.store.upkeep.sweep import Limits, Sweep
 from runtime.user_cache import data_folder
 
 FILE = "store.db"
@@ -16,7 +17,7 @@ def store_of(settings: StoreSettings) -> Store | None:
         return None
     from gateway.store.sqlite import open_sqlite  # SQLite takes 30 ms to import
 
-    return Store(partial(open_sqlite, path_of(settings)))
+    return Store(partial(open_sqlite, path_of(settings)), sweep=Sweep(Limits.of(settings)))
 
 
 def path_of(settings: StoreSettings) -> Path:
