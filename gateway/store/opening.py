@@ -5,7 +5,9 @@ from pathlib import Path
 
 from gateway.settings.schema import StoreSettings
 from gateway.store.store import Store
+from gateway.store.upkeep.maintained import Maintained
 from gateway.store.upkeep.sweep import Limits, Sweep
+from runtime.errors import SetupError
 from runtime.user_cache import data_folder
 
 FILE = "store.db"
@@ -18,6 +20,19 @@ def store_of(settings: StoreSettings) -> Store | None:
     from gateway.store.sqlite import open_sqlite  # SQLite takes 30 ms to import
 
     return Store(partial(open_sqlite, path_of(settings)), sweep=Sweep(Limits.of(settings)))
+
+
+def open_existing(settings: StoreSettings, *, upgrade: bool = True) -> Maintained:
+    """The database that a server with these settings uses, whether it runs or not. Raises
+    SetupError if there is none, or if it cannot be used."""
+    from gateway.store.sqlite import open_sqlite
+
+    path = path_of(settings)
+    if not path.is_file():
+        raise SetupError(
+            f"there is no store {path}: nothing was stored yet, or store.path is another file"
+        )
+    return open_sqlite(path, upgrade=upgrade)
 
 
 def path_of(settings: StoreSettings) -> Path:
