@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     if is_new:
-        os.chmod(path, 0o600)  # its log is made with the same rights
+        with suppress(PermissionError):  # file systems without rights
+            os.chmod(path, 0o600)  # its log is made with the same ones
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # which is decided now, for ever
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
