@@ -66,6 +66,11 @@ class BodyLease:
         self._num_bytes = 0
 
 
+def lease_of(scope: Any) -> BodyLease:
+    """The lease of a request whose body has been read."""
+    return cast(BodyLease, scope[_LEASE])
+
+
 def give_back(scope: Any) -> None:
     """Ends the lease of a request whose body is no longer needed, if it has one."""
     lease = cast(BodyLease | None, scope.get(_LEASE))

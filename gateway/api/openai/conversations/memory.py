@@ -102,10 +102,10 @@ async def forget_item(
     return found
 
 
-def store_of(context: Context, conversation_id: str) -> Store:
-    """The store. Raises ConversationNotFound if there is none."""
+def store_of(context: Context, conversation_id: str, param: str = "conversation_id") -> Store:
+    """The store. Raises ConversationNotFound, which names `param`, if there is none."""
     if context.store is None:
-        raise ConversationNotFound(conversation_id, is_on=False)
+        raise ConversationNotFound(conversation_id, is_on=False, param=param)
     return context.store
 
 

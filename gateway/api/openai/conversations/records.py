@@ -190,7 +190,7 @@ def listed(
             )
         records, has_more = _cut(page)
         return list_of_items(
-            [NewItem(_item_id(record), record.body) for record in records], has_more=has_more
+            [NewItem(item_id_of(record), record.body) for record in records], has_more=has_more
         )
 
     return ask
@@ -293,5 +293,5 @@ def _key(conversation_id: str, item_id: str) -> str:
     return f"{conversation_id}/{item_id}"
 
 
-def _item_id(record: Record) -> str:
+def item_id_of(record: Record) -> str:
     return record.id.partition("/")[2]

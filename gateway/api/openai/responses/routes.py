@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.api.openai.bodies import RESPONSE_BODY
+from gateway.api.openai.conversations.in_responses import open_conversation
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.protocol import (
     ResponseRequest,
@@ -21,6 +22,7 @@ from gateway.api.openai.responses.stored.memory import (
     earlier_items,
     forget,
     keeper_of,
+    keeping,
     stored,
 )
 from gateway.api.openai.responses.translate import (
@@ -71,7 +73,8 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     data = await RESPONSE_BODY.read(request)
     model = await served_model(context, request, data)
     check_supported(data)
-    earlier = await earlier_items(context, request, data.previous_response_id)
+    conversation = await open_conversation(context, request, data)
+    earlier = await earlier_items(context, request, data.previous_response_id, conversation)
     tools = await apart(request, tools_of, data)
     job_id = f"resp_{secrets.token_hex(16)}"
     caller = caller_of(context, request)
@@ -84,7 +87,7 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         functions = list(tools.functions.values())
         response = new_response(data, functions, head, is_stored=keeper is not None)
-        return ResponseWriter(response, logprobs, None if keeper is None else keeper.keep)
+        return ResponseWriter(response, logprobs, keeping(keeper, conversation))
 
     return await respond(context, request, job, model, new_writer)
 
@@ -98,7 +101,8 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     model = await model_of(context, request, data.model)
     await until_loaded(request)
     caller = caller_of(context, request)
-    earlier = await earlier_items(context, request, data.previous_response_id)
+    conversation = await open_conversation(context, request, data)
+    earlier = await earlier_items(context, request, data.previous_response_id, conversation)
     tools = await apart(request, tools_of, data)
     job = await apart(request, response_job, data, tools, "", caller, model.lora, earlier)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
