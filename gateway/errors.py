@@ -149,8 +149,8 @@ class NotStored(InvalidRequest):
             else "this server does not store responses."
         )
         super().__init__(
-            f"There is no response `{response_id[:100]}`: {reason} Keep what the server answers, and"
-            " send it again in `input`.",
+            f"There is no response `{response_id[:100]}`: {reason} Keep what the server answers,"
+            " and send it again in `input`.",
             param="response_id",
             code="response_not_found",
         )
@@ -165,6 +165,45 @@ class PreviousNotStored(InvalidRequest):
             " not there any more. Send what was said so far in `input`.",
             param="previous_response_id",
             code="previous_response_not_found",
+        )
+
+
+class PreviousNotFinished(InvalidRequest):
+    """The response that a request follows upon is still made in the background."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"The response `{response_id[:100]}` is not finished yet. Ask for it until it is"
+            " `completed`, and then follow upon it.",
+            param="previous_response_id",
+            code="previous_response_not_finished",
+        )
+
+
+class ConversationNotFound(InvalidRequest):
+    """No conversation that this request may see has this id. `param` is where the request names
+    it."""
+
+    def __init__(
+        self, conversation_id: str, *, is_on: bool = True, param: str = "conversation_id"
+    ) -> None:
+        reason = "it is not there, or not any more." if is_on else "this server stores nothing."
+        super().__init__(
+            f"There is no conversation `{conversation_id[:100]}`: {reason} POST /v1/conversations"
+            " begins one.",
+            param=param,
+            code="conversation_not_found",
+        )
+
+
+class ConversationItemNotFound(InvalidRequest):
+    """The conversation has no item with this id."""
+
+    def __init__(self, conversation_id: str, item_id: str) -> None:
+        super().__init__(
+            f"The conversation `{conversation_id[:100]}` has no item `{item_id[:100]}`.",
+            param="item_id",
+            code="item_not_found",
         )
 
 
@@ -270,6 +309,8 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (ModelNotPullable, 404, "invalid_request_error", None),
     (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
+    (ConversationNotFound, 404, "invalid_request_error", None),
+    (ConversationItemNotFound, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
     (UnsupportedContentEncoding, 415, "invalid_request_error", None),
     (InvalidRequest, 400, "invalid_request_error", None),

@@ -21,14 +21,8 @@ class Refused(Struct, frozen=True):
     neutral: tuple[Any, ...] = ()
 
 
-_STATELESS = Refused("Send what was said so far in `input`, or `previous_response_id`.")
-
 REFUSED: Mapping[str, Refused] = {
-    "conversation": _STATELESS,
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
-    "background": Refused(
-        "Responses are not stored: wait for the answer, or read it as a stream.", (False,)
-    ),
     "truncation": Refused(
         "No prompt is cut without a word: shorten `input` yourself.", ("disabled",)
     ),
