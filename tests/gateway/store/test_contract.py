@@ -75,11 +75,15 @@ def test_children_go_with_their_parent_alone(database: Database) -> None:
 def test_a_transaction_is_whole_or_absent(
     database: Database, connect: Callable[[], Database]
 ) -> None:
+    def fail() -> None:
+        with database.transaction():
+            database.put(record("y"))
+            database.delete("thing", "x", None)
+            raise ZeroDivisionError
+
     stored(database, record("x"))
-    with pytest.raises(ZeroDivisionError), database.transaction():
-        database.put(record("y"))
-        database.delete("thing", "x", None)
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail()
     stored(database, record("z"))
     other = connect()
     assert ids(other.find(Query(kind="thing", owner=None))) == ["x", "z"]
@@ -100,9 +104,7 @@ QUERIES = st.builds(
     newest_first=st.booleans(),
 )
 RECORDS = st.lists(
-    st.builds(
-        record, NAMES, OWNERS, kind=st.sampled_from(["thing", "other"]), parent=PARENTS
-    ),
+    st.builds(record, NAMES, OWNERS, kind=st.sampled_from(["thing", "other"]), parent=PARENTS),
     max_size=12,
 )
 

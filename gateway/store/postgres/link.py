@@ -1,0 +1,109 @@
+"""A connection that comes back when the server does."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
+import structlog
+from psycopg import errors
+
+from gateway.errors import StoreFull, StoreUnavailable
+from gateway.store.postgres.address import Address
+from gateway.store.postgres.connection import Connection, Limits, connect, is_lost
+from gateway.store.postgres.tables import prepare
+from runtime.errors import SetupError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Link:
+    """Has a connection to a database, or the reason why there is none. `limits` say how long its
+    user waits for another."""
+
+    def __init__(self, address: Address, limits: Limits) -> None:
+        """Raises SetupError if the database cannot be used."""
+        self.limits = limits
+        self._address = address
+        self._reason = ""
+        self._away_since = self._next_attempt = 0.0
+        self._pause = limits.pause
+        try:
+            self._connection: Connection | None = self._connected()
+        except psycopg.Error as error:
+            reason = address.without_secrets(error)
+            raise SetupError(f"store.url: {address} cannot be used: {reason}") from error
+
+    def connection(self, patience: float = 0.0) -> Connection:
+        """The connection, or another if it is lost. There is an attempt to connect unless the last
+        one was a moment ago, and there are further ones while the server has not been away for
+        longer than `patience` in seconds. Raises StoreUnavailable."""
+        while self._connection is None:
+            pause = self._next_attempt - time.monotonic()
+            if pause > 0:
+                if self._next_attempt > self._away_since + patience:
+                    raise StoreUnavailable(f"The store cannot be used now: {self._reason}.")
+                time.sleep(pause)
+            self._try_again()
+        return self._connection
+
+    def ask(self, question: Callable[[Connection], T], patience: float = 0.0) -> T:
+        """The answer to what changes nothing. It is asked a second time, on another connection, if
+        this one turns out to be lost. Raises StoreUnavailable and psycopg's errors."""
+        connection = self.connection(patience)
+        try:
+            return question(connection)
+        except psycopg.Error as error:
+            if not is_lost(connection, error):
+                raise
+            self.lose(error)
+        return question(self.connection(patience))
+
+    def lose(self, error: psycopg.Error) -> None:
+        """The connection cannot be used any more."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._away_since = time.monotonic()
+            self._reason = self._address.without_secrets(error)
+            log.warning("store_connection_lost", reason=self._reason)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Says PostgreSQL's errors in the store's words."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if self._connection is not None and is_lost(self._connection, error):
+                self.lose(error)
+            reason = self._address.without_secrets(error)
+            if isinstance(error, errors.DiskFull):
+                raise StoreFull("The disk of the store's database is full.") from error
+            raise StoreUnavailable(f"The store cannot be used now: {reason}.") from error
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connected(self) -> Connection:
+        connection = connect(self._address, self.limits)
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _try_again(self) -> None:
+        try:
+            self._connection = self._connected()
+        except (psycopg.Error, SetupError) as error:
+            self._reason = self._address.without_secrets(error)
+            self._next_attempt = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, self.limits.max_pause)
+        else:
+            self._pause = self.limits.pause
+            log.info("store_connected_again")
