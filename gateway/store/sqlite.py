@@ -22,6 +22,7 @@ INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, parent = excluded.parent
 WHERE owner = excluded.owner
 """
+_PLACE = "SELECT position FROM records WHERE kind = ? AND id = ?"
 
 
 def open_sqlite(path: Path) -> "SQLiteDatabase":
@@ -72,7 +73,7 @@ class SQLiteDatabase:
         return record if record is not None and owner in (None, record.owner) else None
 
     def find(self, query: Query) -> Page:
-        where, values = conditions(query, "records", "?")
+        where, values = conditions(query, "?", _PLACE)
         order = "DESC" if query.newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY position {order} LIMIT ?"
         rows = self._execute(sql, (*values, query.limit + 1))

@@ -37,8 +37,8 @@ class Address(Struct, frozen=True):
         return f"postgresql://{hosts}{':' if ports else ''}{ports}/{name}"
 
     def without_secrets(self, text: object) -> str:
-        """The text in one line of bounded length, with no password in it."""
-        line = " ".join(str(text).split())
+        """The text in one line of bounded length, without a full stop, with no password in it."""
+        line = " ".join(str(text).split()).rstrip(".")
         for name in _SECRETS:
             if secret := self.parameters.get(name):
                 line = line.replace(str(secret), "***")

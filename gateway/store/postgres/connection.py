@@ -1,5 +1,6 @@
 """A connection that no silent server holds for ever."""
 
+import logging
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ _LOST = ("08", "57P")
 also mean that it accepts none yet."""
 
 T = TypeVar("T")
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what it also raises
 
 
 class Limits(Struct, frozen=True, kw_only=True):

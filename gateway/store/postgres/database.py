@@ -23,6 +23,11 @@ INSERT INTO {_TABLE} ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, parent = excluded.parent
 WHERE {_TABLE}.owner = excluded.owner
 """
+_ONE = "kind || '' = %s AND id = %s"
+"""The condition of one record. It keeps PostgreSQL to the index by id: where it knows little of the
+table, it may take all of a kind or of an owner for fewer."""
+
+_PLACE = f"SELECT position FROM {_TABLE} WHERE {_ONE}"
 _BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK}; SELECT pg_current_xact_id()::text"
 _FATE = f"BEGIN; {LOCK}; SELECT pg_xact_status('%d'); COMMIT"
 
@@ -71,7 +76,7 @@ class PostgresDatabase:
         return _record(rows[0]) if rows else None
 
     def find(self, query: Query) -> Page:
-        where, values = conditions(query, _TABLE, "%s")
+        where, values = conditions(query, "%s", _PLACE)
         order = "DESC" if query.newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM {_TABLE} WHERE {where} ORDER BY position {order} LIMIT %s"
         rows = self._rows(sql, [*_written(values), query.limit + 1])
@@ -171,7 +176,7 @@ def _asked(connection: Connection, sql: str, values: Sequence[object]) -> list[A
 
 
 def _one(kind: str, id: str, owner: str | None) -> tuple[str, list[object]]:
-    where, values = "kind = %s AND id = %s", [kind, id]
+    where, values = _ONE, [kind, id]
     if owner is not None:
         where, values = f"{where} AND owner = %s", [*values, owner]
     return where, _written(values)
