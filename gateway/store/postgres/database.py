@@ -111,7 +111,7 @@ class PostgresDatabase:
 
     def _commit(self, connection: Connection, number: int) -> None:
         try:
-            done = connection.execute("COMMIT").statusmessage
+            done = connection.execute("COMMIT", prepare=False).statusmessage
         except psycopg.Error as error:
             if not is_lost(connection, error):
                 raise

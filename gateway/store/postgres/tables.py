@@ -1,7 +1,5 @@
 """The tables in their present form."""
 
-import psycopg
-
 from gateway.store.migrations import migrations
 from gateway.store.postgres.connection import LOCK, Connection
 from runtime.errors import SetupError
@@ -9,6 +7,12 @@ from runtime.errors import SetupError
 MIGRATIONS = "postgres_migrations"
 OLDEST_SERVER = 130_000
 """In the form of `server_version_num`."""
+
+_HAS_VERSION = """
+SELECT 1 FROM pg_catalog.pg_class
+WHERE relname = 'lockgate_version' AND pg_catalog.pg_table_is_visible(oid)
+"""
+"""What another transaction has made since this one began is seen in this table alone."""
 
 
 def prepare(connection: Connection) -> None:
@@ -51,10 +55,9 @@ def _check_version(version: int, newest: int) -> None:
         )
 
 
-def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+def _version(connection: Connection) -> int:
     """0 without tables."""
-    row = connection.execute("SELECT to_regclass('lockgate_version')").fetchone()
-    if row is None or row[0] is None:
+    if connection.execute(_HAS_VERSION).fetchone() is None:
         return 0
-    row = connection.execute("SELECT max(version) FROM lockgate_version").fetchone()
-    return int(str(row[0])) if row is not None and row[0] is not None else 0
+    row = connection.execute("SELECT version FROM lockgate_version").fetchone()
+    return 0 if row is None else int(row[0])
