@@ -41,7 +41,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     patience: float = 5.0
     doubt: float = 15.0
     pause: float = 0.1
-    max_pause: float = 10.0
+    max_pause: float = 1.0
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
