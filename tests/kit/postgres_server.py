@@ -87,6 +87,18 @@ class PostgresServer:
             " WHERE application_name = 'lockgate'"
         )
 
+    @contextmanager
+    def halted_connection(self) -> Iterator[None]:
+        """That of the only gateway hangs meanwhile."""
+        ((number,),) = self.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'lockgate'"
+        )
+        subprocess.run(["kill", "-STOP", str(number)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["kill", "-CONT", str(number)], check=True)
+
     def make(self) -> None:
         self._give_away(self._folder)
         secret = self._folder / "password"
@@ -129,7 +141,7 @@ class PostgresServer:
                 time.sleep(0.02)
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        command = [self._programs / program, "-D", self._folder / "data", *arguments]
+        command = [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
         return subprocess.run(command, cwd=self._folder, capture_output=True, **_identity())
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import psycopg
 from msgspec import Struct
 from psycopg import errors
+from psycopg.waiting import wait_selector
 
 from gateway.store.postgres.address import Address
 
@@ -20,6 +21,9 @@ LOCK = f"SELECT pg_advisory_xact_lock({LOCK_KEY})"
 _LOST = ("08", "57P")
 """Beginnings of the codes with which a server ends a connection. A code that begins with 57P can
 also mean that it accepts none yet."""
+
+_LOOK = 0.1
+"""Seconds between two looks whether a silent server has been so for too long."""
 
 T = TypeVar("T")
 
@@ -52,7 +56,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **more: Any) -> T:
         """Runs all that needs the server."""
-        return super().wait(gen if self.silence is None else self._watched(gen), *args, **more)
+        if self.silence is None:
+            return super().wait(gen, *args, **more)
+        return wait_selector(self._watched(gen), self.pgconn.socket, interval=_LOOK)
 
     def _watched(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
         assert self.silence is not None
@@ -78,6 +84,7 @@ def connect(address: Address, limits: Limits) -> Connection:
     connection = Connection.connect(**address.parameters, autocommit=True)
     try:
         connection.silence = limits.silence
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         connection.execute(_SESSION, _session_values(limits))
     except BaseException:
         connection.close()

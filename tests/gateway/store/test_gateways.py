@@ -24,9 +24,9 @@ RESPONSES = "/v1/responses"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that wait no seconds for a database that is away."""
-    from gateway.store.postgres import database
+    from gateway.store.postgres.connection import Limits
 
-    monkeypatch.setattr(database, "Limits", partial(database.Limits, patience=0))
+    monkeypatch.setattr("gateway.store.postgres.database.Limits", partial(Limits, patience=0))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.settings.schema import StoreSettings
@@ -59,7 +60,7 @@ def test_what_was_acknowledged_is_there_and_pairs_are_whole(place: tuple[str, st
 
 def found(place: tuple[str, str]) -> tuple[set[str], set[str]]:
     """The ids of both kinds, when what was in the midst of being stored is over."""
-    database = connect_of(StoreSettings(**dict([place])))()
+    database = connect_of(msgspec.convert(dict([place]), StoreSettings))()
     try:
         with database.transaction():
             things, parts = (

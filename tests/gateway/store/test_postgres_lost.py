@@ -1,8 +1,6 @@
 """A PostgreSQL server that is lost, hangs or refuses, and comes back."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -208,16 +206,10 @@ def test_a_server_that_hangs_holds_nobody_for_ever(postgres: PostgresServer, url
     limits = Limits(patience=0, silence=0.3)
     with opened(url, limits) as database:
         put(database, "x")
-        ((number,),) = postgres.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'lockgate'"
-        )
-        os.kill(number, signal.SIGSTOP)
-        try:
+        with postgres.halted_connection():
             began = time.monotonic()
             assert ids(database) == ["x"]  # on another connection
             assert time.monotonic() - began > limits.silence
-        finally:
-            os.kill(number, signal.SIGCONT)
 
 
 def test_a_change_waits_for_that_of_another_but_not_for_ever(url: str) -> None:
