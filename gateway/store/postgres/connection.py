@@ -34,8 +34,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Times in seconds. The server ends a statement that takes longer than `statement`, one that
     waits for a lock longer than `lock`, and a transaction in which the gateway says nothing for
     `idle`. A server that says nothing for `silence` has gone. Changes wait for a server that is
-    away, but not when it has been away for `patience`, and after a commit without an answer it is
-    asked for `doubt` what became of it. The time between two attempts to connect is `pause` at
+    away, but not when it has been away for `patience`. The time between two attempts to connect is `pause` at
     first, then twice as much each time, up to `max_pause`."""
 
     statement: float = 30.0
@@ -43,7 +42,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     idle: float = 30.0
     silence: float = 40.0
     patience: float = 5.0
-    doubt: float = 15.0
     pause: float = 0.1
     max_pause: float = 1.0
 

@@ -126,7 +126,7 @@ class PostgresDatabase:
         holds the lock until then. Raises StoreUnavailable if nothing is stored, CommitUncertain if
         that cannot be found out."""
         try:
-            fate = self._link.ask(partial(_fate, number), self._link.limits.doubt)
+            fate = self._link.ask(partial(_fate, number), self._link.limits.patience)
         except errors.InvalidParameterValue:  # a server that took over does not know the number
             fate = "aborted"
         except (psycopg.Error, StoreUnavailable):

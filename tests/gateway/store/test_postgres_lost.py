@@ -184,10 +184,9 @@ async def test_where_nobody_knows_whether_a_commit_was_done_nothing_is_done_agai
     postgres: PostgresServer,
 ) -> None:
     schema = postgres.new_schema()
-    limits = Limits(patience=0, doubt=0, pause=0.01)
     with (
         wire_to(postgres.port) as wire,
-        store_at(postgres.url(schema, port=wire.port), limits) as store,
+        store_at(postgres.url(schema, port=wire.port)) as store,
     ):
         assert await store.write(one_more) == 1
         wire.cut_at(COMMIT, arrives=True, stays_down=True)
