@@ -34,8 +34,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Times in seconds. The server ends a statement that takes longer than `statement`, one that
     waits for a lock longer than `lock`, and a transaction in which the gateway says nothing for
     `idle`. A server that says nothing for `silence` has gone. Changes wait for a server that is
-    away, but not when it has been away for `patience`. The time between two attempts to connect is `pause` at
-    first, then twice as much each time, up to `max_pause`."""
+    away, but not when it has been away for `patience`. The time between two attempts to connect is
+    `pause` at first, then twice as much each time, up to `max_pause`."""
 
     statement: float = 30.0
     lock: float = 10.0

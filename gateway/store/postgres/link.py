@@ -17,12 +17,13 @@ from runtime.errors import SetupError
 
 log = structlog.get_logger(__name__)
 
+_AWAY = "The store cannot be used now: its database does not answer."
+
 T = TypeVar("T")
 
 
 class Link:
-    """Has a connection to a database, or the reason why there is none. `limits` say how long its
-    user waits for another."""
+    """Has a connection to a database, or makes another. `limits` say how long that may take."""
 
     def __init__(self, address: Address, limits: Limits) -> None:
         """Raises SetupError if the database cannot be used."""
@@ -45,7 +46,7 @@ class Link:
             pause = self._next_attempt - time.monotonic()
             if pause > 0:
                 if self._next_attempt > self._away_since + patience:
-                    raise StoreUnavailable(f"The store cannot be used now: {self._reason}.")
+                    raise StoreUnavailable(_AWAY)
                 time.sleep(pause)
             self._try_again()
         return self._connection
@@ -68,21 +69,23 @@ class Link:
             self._connection.close()
             self._connection = None
             self._away_since = time.monotonic()
-            self._reason = self._address.without_secrets(error)
-            log.warning("store_connection_lost", reason=self._reason)
+            self._reason = ""
+            log.warning("store_connection_lost", reason=self._address.without_secrets(error))
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Says PostgreSQL's errors in the store's words."""
+        """Says PostgreSQL's errors in the store's words, which clients read. Where the database is
+        stands in the log alone."""
         try:
             yield
         except psycopg.Error as error:
             if self._connection is not None and is_lost(self._connection, error):
                 self.lose(error)
-            reason = self._address.without_secrets(error)
             if isinstance(error, errors.DiskFull):
                 raise StoreFull("The disk of the store's database is full.") from error
-            raise StoreUnavailable(f"The store cannot be used now: {reason}.") from error
+            reason = error.diag.message_primary
+            said = f"The store cannot be used now: {reason}." if reason else _AWAY
+            raise StoreUnavailable(said) from error
 
     def close(self) -> None:
         if self._connection is not None:
@@ -101,9 +104,15 @@ class Link:
         try:
             self._connection = self._connected()
         except (psycopg.Error, SetupError) as error:
-            self._reason = self._address.without_secrets(error)
+            self._tell(self._address.without_secrets(error))
             self._next_attempt = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, self.limits.max_pause)
         else:
             self._pause = self.limits.pause
             log.info("store_connected_again")
+
+    def _tell(self, reason: str) -> None:
+        """Logs why there is no connection, unless that is known."""
+        if reason != self._reason:
+            log.warning("store_not_connected", reason=reason)
+        self._reason = reason
