@@ -19,7 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.admission.keys import open_key_ring
 from gateway.app import create_app
 from gateway.commands.serving.server import uvicorn_config
-from gateway.settings.schema import AuthSettings, ModelSettings, ServerSettings, Settings
+from gateway.settings.schema import (
+    AuthSettings,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+)
 from gateway.settings.source import SettingsSource
 from runtime.config.engine import EngineConfig
 from runtime.config.scripted import ScriptedConfig
@@ -41,13 +47,15 @@ def scripted_settings(
     auth: AuthSettings | None = None,
     model: dict[str, Any] | None = None,
     engine: dict[str, Any] | None = None,
+    store: StoreSettings | None = None,
     **scripted: Any,
 ) -> Settings:
     """The scripted engine with bytes for tokens, named MODEL."""
     return Settings(
+        store=store or StoreSettings(),
         server=server or ServerSettings(),
         auth=auth or AuthSettings(),
-        model=ModelSettings(served_name=MODEL, **(model or {})),
+        model=ModelSettings(**{"served_name": MODEL, **(model or {})}),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
     )
 

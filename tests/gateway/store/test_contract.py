@@ -76,15 +76,16 @@ def test_children_go_with_their_parent_alone(database: Database) -> None:
 def test_a_transaction_is_whole_or_absent(
     database: Database, connect: Callable[[], Database]
 ) -> None:
-    def fail() -> None:
+    stored(database, record("x"))
+
+    def change_and_fail() -> None:
         with database.transaction():
             database.put(record("y"))
             database.delete("thing", "x", None)
             raise ZeroDivisionError
 
-    stored(database, record("x"))
     with pytest.raises(ZeroDivisionError):
-        fail()
+        change_and_fail()
     stored(database, record("z"))
     other = connect()
     assert ids(other.find(Query(kind="thing", owner=None))) == ["x", "z"]

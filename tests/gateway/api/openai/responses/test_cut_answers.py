@@ -45,7 +45,7 @@ def run(text: str, cuts: Sequence[int], reason: str, logprobs: bool) -> dict[str
         assembler = Assembler(["r0"], [7], parsing=OutputParsing(thinking_parser))
         writer = ChatLogprobsWriter(TOKENIZER) if logprobs else None
         data = decode_response_request(b'{"model": "m", "input": "hi"}')
-        shape = ResponseWriter(new_response(data, [], HEAD), writer)
+        shape = ResponseWriter(new_response(data, [], HEAD, is_stored=False), writer)
         frames = b""
         for output in deltas("r0", text, cuts, reason, logprobs):
             events = assembler.push([output])

@@ -1,4 +1,4 @@
-"""What becomes of responses: nothing is stored, clients leave, official clients read."""
+"""What becomes of responses: clients leave, time is over, official clients read."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import openai
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.settings.schema import ServerSettings
+from gateway.settings.schema import ServerSettings, StoreSettings
 from tests.kit.openai.responses import FUNCTION, HI, SENTENCE, URL, ask, fold, parse
 from tests.kit.openai.schemas import (
     check_answer,
@@ -23,14 +23,20 @@ from tests.kit.serving import (
 )
 
 
-def test_responses_are_not_stored(server: RunningServer):
-    answer = ask(server, max_output_tokens=1)
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel")):
-        response = server.http.request(method, f"{URL}/{answer['id']}{path}")
-        assert response.status_code == 404
-        check_error(response.json())
-        assert response.json()["error"]["code"] == "response_not_found"
-        assert "does not store" in response.json()["error"]["message"]
+def test_a_server_without_a_memory_says_so():
+    with running_server(scripted_settings(store=StoreSettings(enabled=False))) as server:
+        answer = ask(server, max_output_tokens=1, store=True)
+        assert answer["store"] is False
+        for method, path in (
+            *(("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel")),
+        ):
+            response = server.http.request(method, f"{URL}/{answer['id']}{path}")
+            assert response.status_code == 404
+            check_error(response.json())
+            assert response.json()["error"]["code"] == "response_not_found"
+            assert "does not store" in response.json()["error"]["message"]
+        after = server.post(URL, input="and?", previous_response_id=answer["id"])
+        assert after.json()["error"]["code"] == "previous_response_not_found"
 
 
 def test_input_tokens_are_those_of_the_usage(server: RunningServer):
@@ -127,5 +133,7 @@ def test_the_official_client_reads_every_answer(server: RunningServer, caller: R
             counted = client.responses.input_tokens.count(model=MODEL, input="hi", **fields)
             assert whole.usage is not None
             assert counted.input_tokens == whole.usage.input_tokens
+            assert client.responses.retrieve(whole.id) == whole
+            client.responses.delete(whole.id)
             with pytest.raises(openai.NotFoundError):
                 client.responses.retrieve(whole.id)

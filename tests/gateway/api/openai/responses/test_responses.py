@@ -31,7 +31,7 @@ def test_a_text(server: RunningServer):
     assert answer["usage"]["input_tokens"] == chat["usage"]["prompt_tokens"]
     assert answer["usage"]["output_tokens"] == chat["usage"]["completion_tokens"]
     assert answer["usage"]["total_tokens"] == chat["usage"]["total_tokens"]
-    assert (answer["store"], answer["metadata"], answer["user"]) == (False, {"a": "b"}, "u")
+    assert (answer["store"], answer["metadata"], answer["user"]) == (True, {"a": "b"}, "u")
     assert (answer["instructions"], answer["truncation"]) == ("Be short.", "disabled")
     assert (answer["id"][:5], answer["object"]) == ("resp_", "response")
 
@@ -98,7 +98,7 @@ def test_items_become_messages():
     data = decode_response_request(json.dumps(body).encode())
 
     calls = (TurnCall("c1", "f", {}), TurnCall("c2", "g", {}))
-    assert turns_of(data.instructions, input_items(data)) == (
+    assert turns_of(data.instructions, (), input_items(data)) == (
         Turn("system", "Be short."),
         Turn("user", "Oslo?"),
         Turn("assistant", "Wait.", reasoning="Hm.", calls=calls),
