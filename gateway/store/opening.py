@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.settings.schema import StoreSettings
 from gateway.store.database import Database
 from gateway.store.store import Store
+from gateway.store.upkeep.sweep import Limits, Sweep
 from runtime.errors import MissingExtra
 from runtime.user_cache import data_folder
 
@@ -15,7 +16,9 @@ FILE = "store.db"
 
 def store_of(settings: StoreSettings) -> Store | None:
     """A store that is to be opened; None if it is turned off. Raises MissingExtra."""
-    return Store(connect_of(settings)) if settings.enabled else None
+    if not settings.enabled:
+        return None
+    return Store(connect_of(settings), sweep=Sweep(Limits.of(settings)))
 
 
 def connect_of(settings: StoreSettings) -> Callable[[], Database]:

@@ -10,6 +10,7 @@ from gateway.errors import StoreFull, StoreUnavailable
 from gateway.store.conditions import conditions
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
+from gateway.store.sqlite_upkeep import SQLiteUpkeep
 from runtime.errors import SetupError
 
 MIGRATIONS = "sqlite_migrations"
@@ -47,8 +48,8 @@ def open_sqlite(path: Path) -> "SQLiteDatabase":
     return SQLiteDatabase(connection)
 
 
-class SQLiteDatabase:
-    """A connection to the file. `Database` says what its methods do."""
+class SQLiteDatabase(SQLiteUpkeep):
+    """A connection to the file. `Database` and `Maintained` say what its methods do."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -111,6 +112,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # decided when the file is made
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
@@ -147,7 +149,9 @@ def _told() -> Iterator[None]:
     """Says SQLite's errors in the store's words."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise StoreFull("The disk with the store is full.") from error
         raise StoreUnavailable(f"The store cannot be used now: {error}.") from error

@@ -23,7 +23,7 @@ ALL = Query(kind="thing", owner=None, limit=10_000)
 
 
 @contextmanager
-def opened(connect: Callable[[], Database], **limits: int) -> Iterator[Store]:
+def opened(connect: Callable[[], Database], **limits: Any) -> Iterator[Store]:
     store = Store(connect, **limits)
     store.open()
     try:
