@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from gateway.settings.schema import StoreSettings
-from gateway.store.database import Database
 from gateway.store.store import Store
+from gateway.store.upkeep.maintained import Maintained
 from gateway.store.upkeep.sweep import Limits, Sweep
-from runtime.errors import MissingExtra
+from runtime.errors import MissingExtra, SetupError
 from runtime.user_cache import data_folder
 
 FILE = "store.db"
@@ -21,7 +21,7 @@ def store_of(settings: StoreSettings) -> Store | None:
     return Store(connect_of(settings), sweep=Sweep(Limits.of(settings)))
 
 
-def connect_of(settings: StoreSettings) -> Callable[[], Database]:
+def connect_of(settings: StoreSettings) -> Callable[[], Maintained]:
     """Opens a connection to the database, which raises SetupError if it cannot be used. Raises
     MissingExtra without the package that a server needs."""
     if settings.url:
@@ -33,6 +33,21 @@ def connect_of(settings: StoreSettings) -> Callable[[], Database]:
     from gateway.store.sqlite import open_sqlite  # SQLite takes 30 ms to import
 
     return partial(open_sqlite, path_of(settings))
+
+
+def open_existing(settings: StoreSettings, *, upgrade: bool = True) -> Maintained:
+    """The database that a server with these settings uses, whether it runs or not. Raises
+    SetupError if there is none, or if it cannot be used."""
+    if settings.url:
+        return connect_of(settings)()
+    from gateway.store.sqlite import open_sqlite
+
+    path = path_of(settings)
+    if not path.is_file():
+        raise SetupError(
+            f"there is no store {path}: nothing was stored yet, or store.path is another file"
+        )
+    return open_sqlite(path, upgrade=upgrade)
 
 
 def path_of(settings: StoreSettings) -> Path:

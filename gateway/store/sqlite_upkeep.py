@@ -1,12 +1,21 @@
 """What SQLite tells of all records together."""
 
+import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from gateway.store.record import Record
-from gateway.store.upkeep.maintained import Aged, Share, Which
+from gateway.store.upkeep.maintained import About, Aged, Share, Which
+
+_INCREMENTAL = 2
+"""The value of `auto_vacuum` in a file that can become smaller bit by bit."""
+
+_PAGES_AT_ONCE = 1000
+"""Pages that are copied before the program looks whether it is to end."""
 
 _AT_ONCE = 1000
 """Places of records that are held while their records are read one by one."""
@@ -15,19 +24,21 @@ _AT_ONCE = 1000
 class SQLiteUpkeep(ABC):
     """The part of a database that `Maintained` adds, and describes."""
 
+    _connection: sqlite3.Connection
+
     def num_bytes(self) -> int:
-        return (self._pragma("page_count") - self._pragma("freelist_count")) * self.page_size()
+        num_pages = self._pragma("page_count") - self._pragma("freelist_count")
+        return num_pages * self._pragma("page_size")
 
-    def file_bytes(self) -> int:
-        """The size of the file, once what waits in its log is written."""
-        return self._pragma("page_count") * self.page_size()
-
-    def page_size(self) -> int:
-        return self._pragma("page_size")
-
-    def form(self) -> int:
-        """The version of the tables."""
-        return self._pragma("user_version")
+    def about(self) -> About:
+        path = self._path()
+        files = (path, path.with_name(f"{path.name}-wal"))
+        return About(
+            place=str(path),
+            form=self._pragma("user_version"),
+            num_bytes=self.num_bytes(),
+            file_bytes=sum(file.stat().st_size for file in files if file.exists()),
+        )
 
     def oldest(self, which: Which, limit: int) -> Sequence[Aged]:
         where, values = _conditions(which)
@@ -43,12 +54,29 @@ class SQLiteUpkeep(ABC):
     def _is_loose(self, keep: float) -> bool:
         """Whether more than this share is free and can be given back."""
         num_free = self._pragma("freelist_count")
-        return num_free > keep * self._pragma("page_count") and self.gives_back
+        is_loose = num_free > keep * self._pragma("page_count")
+        return is_loose and self._pragma("auto_vacuum") == _INCREMENTAL
 
-    @property
-    def gives_back(self) -> bool:
-        """Whether the file was made so that it can become smaller bit by bit."""
-        return self._pragma("auto_vacuum") == 2
+    def write_back(self) -> None:
+        self._execute("PRAGMA wal_checkpoint(PASSIVE)", ())
+
+    def rewrite(self) -> None:
+        self._execute("PRAGMA auto_vacuum = INCREMENTAL", ())
+        self._execute("VACUUM", ())
+
+    def back_up(self, target: Path) -> None:
+        with self._snapshot(), closing(sqlite3.connect(target)) as copy:
+            self._connection.backup(copy, pages=_PAGES_AT_ONCE)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """What others store meanwhile is not seen."""
+        self._execute("BEGIN", ())
+        try:
+            self._pragma("user_version")
+            yield
+        finally:
+            self._execute("ROLLBACK", ())
 
     def shares(self, which: Which) -> Sequence[Share]:
         where, values = _conditions(which)
@@ -81,6 +109,10 @@ class SQLiteUpkeep(ABC):
         ((value,),) = self._execute(f"PRAGMA {name}", ())
         assert isinstance(value, int)
         return value
+
+    def _path(self) -> Path:
+        ((_, _, file),) = self._execute("PRAGMA database_list", ())
+        return Path(file)
 
     @abstractmethod
     def _execute(self, sql: str, values: Any) -> list[Any]: ...

@@ -1,6 +1,7 @@
 """What a database tells of its records as a whole, for keeping it in bounds."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -38,6 +39,16 @@ class Share(Struct, frozen=True, kw_only=True):
     newest: float
 
 
+class About(Struct, frozen=True, kw_only=True):
+    """A database: where it is, the version of its tables, and bytes. `num_bytes` are those of
+    `num_bytes()`, `file_bytes` those that it takes of the disk."""
+
+    place: str
+    form: int
+    num_bytes: int
+    file_bytes: int
+
+
 @runtime_checkable
 class Maintained(Database, Protocol):
     """A database that can be kept in bounds."""
@@ -54,6 +65,21 @@ class Maintained(Database, Protocol):
         """Works for about so long at giving free room back to the file system, except a share
         `keep` of all that new records can take. Whether there is more to give back."""
         ...
+
+    def write_back(self) -> None:
+        """Puts changes that wait in a log where they belong, as far as that disturbs nobody."""
+        ...
+
+    def rewrite(self) -> None:
+        """Writes the whole database anew, without free room. Others cannot store meanwhile."""
+        ...
+
+    def back_up(self, target: Path) -> None:
+        """Copies all that is stored now into this file, which is empty. Others may store and read
+        meanwhile. Raises SetupError where that is another program's work."""
+        ...
+
+    def about(self) -> About: ...
 
     def shares(self, which: Which) -> Sequence[Share]:
         """By kind and owner, in their order."""
