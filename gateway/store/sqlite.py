@@ -36,8 +36,9 @@ def open_sqlite(path: Path, *, upgrade: bool = True) -> "SQLiteDatabase":
         connection = _connect(path)
     except (OSError, sqlite3.Error) as error:
         raise SetupError(
-            f"store.path: {path} cannot be opened: {_reason(error)}. Set store.path, or $LOCKGATE_DATA, to"
-            " where files can be written; store.enabled = false turns the memory off"
+            f"store.path: {path} cannot be opened: {_reason(error)}. Set store.path, or"
+            " $LOCKGATE_DATA, to where files can be written; store.enabled = false turns the"
+            " memory off"
         ) from error
     try:
         if upgrade:

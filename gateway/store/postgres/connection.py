@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -90,6 +91,19 @@ def connect(address: Address, limits: Limits) -> Connection:
     return connection
 
 
+@contextmanager
+def unhurried(connection: Connection, limits: Limits) -> Iterator[None]:
+    """What is asked meanwhile may take as long as it takes."""
+    connection.silence = None
+    connection.execute(_STATEMENT_TIMEOUT, ["0"])
+    try:
+        yield
+    finally:
+        connection.silence = limits.silence
+        if not connection.closed:
+            connection.execute(_STATEMENT_TIMEOUT, _session_values(limits)[:1])
+
+
 def is_lost(connection: psycopg.Connection[Any], error: psycopg.Error) -> bool:
     """Whether nothing more can be asked on this connection, or should be: a server that only reads
     is no longer the one to write to."""
@@ -103,6 +117,7 @@ _NAMES = (
     "lock_timeout",
     "idle_in_transaction_session_timeout",
 )
+_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, false)"
 _SESSION = "SELECT " + ", ".join(f"set_config('{name}', %s, false)" for name in _NAMES)
 
 

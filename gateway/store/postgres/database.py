@@ -1,7 +1,6 @@
 """Records in PostgreSQL."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +13,8 @@ from gateway.store.conditions import conditions
 from gateway.store.postgres.address import address_of
 from gateway.store.postgres.connection import LOCK, Connection, Limits, is_lost
 from gateway.store.postgres.link import Link
+from gateway.store.postgres.texts import read, written
+from gateway.store.postgres.upkeep import ENTRIES, PostgresUpkeep
 from gateway.store.record import Page, Query, Record
 
 _COLUMNS = "kind, id, owner, created_at, body, parent"
@@ -38,8 +39,8 @@ def open_postgres(url: str, limits: Limits | None = None) -> "PostgresDatabase":
     return PostgresDatabase(Link(address_of(url), limits or Limits()))
 
 
-class PostgresDatabase:
-    """A connection to the server. `Database` says what its methods do.
+class PostgresDatabase(PostgresUpkeep):
+    """A connection to the server. `Database` and `Maintained` say what its methods do.
 
     All who change something wait for one lock first, as with SQLite, so that the order of the
     records is that in which they become visible, whichever gateway stores them. Puts are sent
@@ -61,6 +62,7 @@ class PostgresDatabase:
                     yield
             except BaseException:
                 _roll_back(connection)
+                self._forget_size()
                 raise
             finally:
                 self._changing = None
@@ -69,6 +71,7 @@ class PostgresDatabase:
     def put(self, record: Record) -> None:
         with self._link.told():
             self._change(_PUT, _values(record))
+            self._changed(len(record.body) + ENTRIES)
 
     def get(self, kind: str, id: str, owner: str | None) -> Record | None:
         where, values = _one(kind, id, owner)
@@ -79,23 +82,28 @@ class PostgresDatabase:
         where, values = conditions(query, "%s", _PLACE)
         order = "DESC" if query.newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM {_TABLE} WHERE {where} ORDER BY position {order} LIMIT %s"
-        rows = self._rows(sql, [*_written(values), query.limit + 1])
+        rows = self._rows(sql, [*written(values), query.limit + 1])
         return Page([_record(row) for row in rows[: query.limit]], len(rows) > query.limit)
 
     def delete(self, kind: str, id: str, owner: str | None) -> bool:
         where, values = _one(kind, id, owner)
         with self._link.told():
-            sql = f"DELETE FROM {_TABLE} WHERE {where} RETURNING 1"
-            return bool(self._change(sql, values).fetchall())
+            return bool(self._delete(where, values))
 
     def delete_children(self, kind: str, parent: str) -> int:
         where = "kind = %s AND parent = %s AND parent <> ''"
         with self._link.told():
-            sql = f"DELETE FROM {_TABLE} WHERE {where} RETURNING 1"
-            return len(self._change(sql, _written([kind, parent])).fetchall())
+            return self._delete(where, written([kind, parent]))
 
     def close(self) -> None:
         self._link.close()
+
+    def _delete(self, where: str, values: Sequence[object]) -> int:
+        """How many records that were."""
+        sql = f"DELETE FROM {_TABLE} WHERE {where} RETURNING pg_column_size(body)"
+        sizes = self._change(sql, values).fetchall()
+        self._changed(-sum(size + ENTRIES for (size,) in sizes))
+        return len(sizes)
 
     def _change(self, sql: str, values: Sequence[object]) -> psycopg.Cursor[Any]:
         if self._changing is not None:
@@ -179,37 +187,22 @@ def _one(kind: str, id: str, owner: str | None) -> tuple[str, list[object]]:
     where, values = _ONE, [kind, id]
     if owner is not None:
         where, values = f"{where} AND owner = %s", [*values, owner]
-    return where, _written(values)
+    return where, written(values)
 
 
 def _values(record: Record) -> list[object]:
     """In the order of the columns."""
     names = [record.kind, record.id, record.owner]
-    return _written([*names, record.created_at, record.body, record.parent])
+    return written([*names, record.created_at, record.body, record.parent])
 
 
 def _record(row: tuple[Any, ...]) -> Record:
     kind, id, owner, created_at, body, parent = row
     return Record(
-        kind=_read(kind),
-        id=_read(id),
-        owner=_read(owner),
+        kind=read(kind),
+        id=read(id),
+        owner=read(owner),
         created_at=created_at,
         body=body,
-        parent=_read(parent),
+        parent=read(parent),
     )
-
-
-def _written(values: Iterable[object]) -> list[object]:
-    """The values with texts as they are stored: PostgreSQL takes no NUL in them, so that is a
-    backslash and a 0, and a backslash is two."""
-    return [
-        value.replace("\\", r"\\").replace("\0", r"\0") if isinstance(value, str) else value
-        for value in values
-    ]
-
-
-def _read(text: str) -> str:
-    if "\\" not in text:
-        return text
-    return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)

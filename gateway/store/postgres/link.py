@@ -23,12 +23,13 @@ T = TypeVar("T")
 
 
 class Link:
-    """Has a connection to a database, or makes another. `limits` say how long that may take."""
+    """Has a connection to the database at `address`, or makes another. `limits` say how long that
+    may take."""
 
     def __init__(self, address: Address, limits: Limits) -> None:
         """Raises SetupError if the database cannot be used."""
         self.limits = limits
-        self._address = address
+        self.address = address
         self._reason = ""
         self._away_since = self._next_attempt = 0.0
         self._pause = limits.pause
@@ -70,7 +71,7 @@ class Link:
             self._connection = None
             self._away_since = time.monotonic()
             self._reason = ""
-            log.warning("store_connection_lost", reason=self._address.without_secrets(error))
+            log.warning("store_connection_lost", reason=self.address.without_secrets(error))
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -92,7 +93,7 @@ class Link:
             self._connection.close()
 
     def _connected(self) -> Connection:
-        connection = connect(self._address, self.limits)
+        connection = connect(self.address, self.limits)
         try:
             prepare(connection)
         except BaseException:
@@ -104,7 +105,7 @@ class Link:
         try:
             self._connection = self._connected()
         except (psycopg.Error, SetupError) as error:
-            self._tell(self._address.without_secrets(error))
+            self._tell(self.address.without_secrets(error))
             self._next_attempt = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, self.limits.max_pause)
         else:

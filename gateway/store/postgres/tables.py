@@ -21,13 +21,13 @@ def prepare(connection: Connection) -> None:
     cannot hold what is stored."""
     _check_server(connection)
     steps = migrations(MIGRATIONS)
-    if _version(connection) == len(steps):
+    if form_of(connection) == len(steps):
         return
     silence, connection.silence = connection.silence, None
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         connection.execute(LOCK)
-        version = _version(connection)
+        version = form_of(connection)
         _check_version(version, len(steps))
         for step in steps[version:]:
             connection.execute(step.script.encode())
@@ -55,8 +55,8 @@ def _check_version(version: int, newest: int) -> None:
         )
 
 
-def _version(connection: Connection) -> int:
-    """0 without tables."""
+def form_of(connection: Connection) -> int:
+    """The version of the tables; 0 without any."""
     if connection.execute(_HAS_VERSION).fetchone() is None:
         return 0
     row = connection.execute("SELECT version FROM lockgate_version").fetchone()

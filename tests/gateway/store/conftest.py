@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.store.database import Database
 from gateway.store.sqlite import open_sqlite
+from gateway.store.upkeep.maintained import Maintained
 from tests.kit.postgres_server import PostgresServer, postgres_server, programs
 
-Connect = Callable[[], Database]
+Connect = Callable[[], Maintained]
 
 
 @pytest.fixture(scope="session")

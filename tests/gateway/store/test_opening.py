@@ -12,9 +12,7 @@ from runtime.errors import MissingExtra, SetupError
 
 
 def test_a_server_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*sys.modules]:
-        if name.startswith("gateway.store.postgres"):
-            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "gateway.store.postgres.database", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtra, match=r"pip install 'lockgate\[postgres\]'"):
         store_of(StoreSettings(url="postgresql://127.0.0.1/db"))
