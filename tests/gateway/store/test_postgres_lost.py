@@ -285,23 +285,3 @@ def test_no_mistake_in_a_url_shows_a_part_of_it(password: str, rest: str) -> Non
     while shown is not None:
         assert "hunter2" not in str(shown)
         shown = shown.__cause__
-
-
-def test_a_database_of_a_newer_version_is_left_alone(postgres: PostgresServer, url: str) -> None:
-    with opened(url):
-        pass
-    schema = url.rpartition("%3D")[2]
-    postgres.execute(f"UPDATE {schema}.lockgate_version SET version = 99")
-    with pytest.raises(SetupError, match="newer version of Lockgate"):
-        open_postgres(url)
-
-
-def test_a_database_whose_encoding_has_not_every_character_is_refused(
-    postgres: PostgresServer,
-) -> None:
-    postgres.execute("CREATE DATABASE old ENCODING 'LATIN1' TEMPLATE template0")
-    try:
-        with pytest.raises(SetupError, match="LATIN1"):
-            open_postgres(postgres.url().replace("/postgres?", "/old?"))
-    finally:
-        postgres.execute("DROP DATABASE old")
