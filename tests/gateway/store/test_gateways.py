@@ -1,10 +1,11 @@
 """Real servers that share a PostgreSQL database."""
 
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from msgspec import structs
 from gateway.settings.schema import Settings, StoreSettings
 from tests.kit.command_line import SCRIPTED, greeting, lockgate, start
 from tests.kit.postgres_server import PASSWORD, PostgresServer
-from tests.kit.serving import PATIENCE, RunningServer, running_server, scripted_settings, wait_for
+from tests.kit.serving import (
+    MODEL,
+    PATIENCE,
+    RunningServer,
+    running_server,
+    scripted_settings,
+    wait_for,
+)
 
 RESPONSES = "/v1/responses"
 
@@ -42,6 +50,16 @@ def servers(settings: Settings) -> Iterator[tuple[RunningServer, RunningServer]]
 
 def respond(server: RunningServer, **more: Any) -> httpx.Response:
     return server.post(RESPONSES, input="hi", max_output_tokens=16, **more)
+
+
+@contextmanager
+def killed(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """At the end, as by the kernel."""
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def is_kept(server: RunningServer, id: str) -> bool:
@@ -116,13 +134,29 @@ def test_of_a_server_that_is_killed_every_answer_is_whole_or_absent(
                         enough.set()
 
     with running_server(settings) as other:
-        with ThreadPoolExecutor(4) as pool, process:
+        with ThreadPoolExecutor(4) as pool, killed(process):
             for _ in range(4):
                 pool.submit(ask)
             assert enough.wait(PATIENCE)
-            process.kill()
         kept = [id for id in made if is_kept(other, id)]
         assert kept
         for id in made:
             follows = respond(other, previous_response_id=id)
             assert follows.status_code == (200 if id in kept else 400), follows.text
+
+
+@pytest.mark.slow
+def test_what_a_killed_server_made_in_the_background_another_finishes(
+    settings: Settings, url: str, tmp_path: Path
+) -> None:
+    slow = ("--set", f"model.served_name={MODEL}", "--set", "engine.scripted.step_ms=200")
+    process = start(tmp_path, "serve", *SCRIPTED, *slow, LOCKGATE__STORE__URL=url)
+    address = re.findall(r"http://\S+:\d+", greeting(process))[0]
+    with running_server(settings) as other:
+        with killed(process):
+            wait_for(lambda: httpx.get(f"{address}/health/ready").status_code == 200)
+            body = {"model": MODEL, "input": "hi", "max_output_tokens": 500, "background": True}
+            made = httpx.post(f"{address}{RESPONSES}", json=body, timeout=PATIENCE).json()
+            path = f"{RESPONSES}/{made['id']}"
+            wait_for(lambda: other.http.get(path).status_code == 200)
+        wait_for(lambda: other.http.get(path).json()["status"] in ("completed", "incomplete"))
