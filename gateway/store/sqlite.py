@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,14 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """The file is never opened by other means: whoever closes it loses all locks of the process."""
-    is_new = not path.exists()
+    is_new = not path.exists() or not path.stat().st_size
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     if is_new:
-        os.chmod(path, 0o600)  # its log is made with the same rights
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # decided when the file is made
+        with suppress(PermissionError):  # file systems without rights
+            os.chmod(path, 0o600)  # its log is made with the same ones
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # which is decided now, for ever
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection

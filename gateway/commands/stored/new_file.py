@@ -28,8 +28,6 @@ def new_file(path: Path, *, force: bool) -> Iterator[Path]:
 
 def _reserve(path: Path, *, force: bool) -> None:
     """Takes the name, so that no other program can while the file is written."""
-    if path.is_dir():
-        raise SetupError(f"{path} is a folder; name a file in it")
     if force:
         return
     try:

@@ -38,12 +38,15 @@ def which_of(arguments: argparse.Namespace) -> Which:
     for option in ("owner", "kind"):
         if (text := getattr(arguments, option)) is not None:
             check_text(f"--{option}", text)
-    return Which(kinds=[arguments.kind] if arguments.kind else [], owner=arguments.owner)
+    kinds = () if arguments.kind is None else (arguments.kind,)
+    return Which(kinds=kinds, owner=arguments.owner)
 
 
 def check_target(arguments: argparse.Namespace, target: Path) -> None:
-    """Raises SetupError for a file that must not be overwritten: the store itself, and a database
+    """Raises SetupError for what must not be overwritten: a folder, the store itself, a database
     whose log lies beside it, which would be taken for the log of what is written."""
+    if target.is_dir():
+        raise SetupError(f"{target} is a folder; name a file in it")
     store = path_of(settings_of(arguments).store)
     if target.exists() and store.exists() and target.samefile(store):
         raise SetupError(f"{target} is the store itself; name another file")

@@ -58,7 +58,8 @@ def _which(arguments: argparse.Namespace) -> Which:
     which = which_of(arguments)
     if arguments.older_than is not None:
         which = structs.replace(which, before=time.time() - arguments.older_than * _DAY)
-    if which == Which() and not arguments.all:
+    chosen = (arguments.owner, arguments.kind, arguments.older_than)
+    if chosen == (None, None, None) and not arguments.all:
         raise SetupError("say what to delete: --owner, --kind, --older-than or --all")
     if arguments.kind and (whole := whole_of(arguments.kind)):
         raise SetupError(f"--kind: {arguments.kind} is a part of others; say --kind {whole}")

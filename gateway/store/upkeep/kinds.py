@@ -22,7 +22,10 @@ class ObjectKind(Struct, frozen=True):
 
 
 OBJECTS = (
-    ObjectKind("response", parts=("response.input",)),
+    ObjectKind(
+        "response",
+        parts=("response.input", "response.claim", "response.request", "response.events"),
+    ),
     ObjectKind("chat.completion", parts=("chat.completion.messages", "chat.completion.labels")),
     ObjectKind("conversation", children=("conversation.item",), ages=False),
 )
