@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from msgspec import Struct
 
-from gateway.errors import StoreFull, StoreUnavailable
+from gateway.errors import CommitUncertain, StoreFull, StoreUnavailable
 from gateway.store.database import Database
 from gateway.store.record import Page, Query, Record
 from gateway.store.upkeep.maintained import Maintained
@@ -229,6 +229,10 @@ class Store:
         """Stores changes in one transaction; if one of them fails, each in its own."""
         try:
             results = self._stored(batch)
+        except CommitUncertain as error:
+            for change in batch:
+                self._failed(change, error)
+            return
         except Exception as error:
             if len(batch) > 1:
                 for change in batch:
