@@ -117,7 +117,7 @@ def test_the_oldest_of_all_kinds_goes_first_however_many_there_are(
     for number in range(150):
         stored(database, record("talk", str(number), 500.0 + number, body=b"x" * 8000))
         stored(database, record("thing", str(number), float(number), body=b"x" * 8000))
-    limits = Limits(max_bytes=database.num_bytes() * 2 // 3)
+    limits = Limits(max_bytes=database.num_bytes() * 11 // 20)
     sweep = Sweep(limits, [THING, TALK], now=lambda: NOW, clock=FakeClock())
     ended(sweep, database)
     kinds = [kind for kind, _ in left(database)]
