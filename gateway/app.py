@@ -72,6 +72,7 @@ from gateway.settings.live import LiveSettings
 from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
 from gateway.store.opening import store_of
+from gateway.usage.ledger import Ledger
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -218,6 +219,7 @@ def _context(
         aliases=settings.aliases,
     )
     lookups = Lookups()
+    store = store_of(settings.store)
     return Context(
         live=live,
         models=models,
@@ -232,7 +234,8 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
-        store=store_of(settings.store),
+        ledger=Ledger(store),
+        store=store,
         tracer=start_tracer(settings.otel),
     )
 
@@ -324,8 +327,10 @@ def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         if context.store is not None:
             context.store.open()
+        await context.ledger.open()
         await context.manager.start()
         watching = asyncio.create_task(watcher.run(), name="file-watch")
+        counting = asyncio.create_task(context.ledger.run(), name="ledger")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
@@ -336,6 +341,8 @@ def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
             context.bounds.close()
             await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
+            counting.cancel()
+            await context.ledger.close()
             if context.store is not None:
                 await asyncio.to_thread(context.store.close)
 

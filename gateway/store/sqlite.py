@@ -1,7 +1,7 @@
 """A database in a file, with the SQLite that Python has."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from gateway.errors import StoreFull, StoreUnavailable
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
+from gateway.store.sqlite_usage import add_usage, find_usage, usage_number
+from gateway.store.usage import Counts, UsageKey, UsageQuery
 from runtime.errors import SetupError
 
 MIGRATIONS = "sqlite_migrations"
@@ -86,6 +88,15 @@ class SQLiteDatabase:
     def delete_children(self, kind: str, parent: str) -> int:
         sql = "DELETE FROM records WHERE kind = ? AND parent = ? AND parent <> '' RETURNING 1"
         return len(self._execute(sql, (kind, parent)))
+
+    def add_usage(self, writer: str, number: int, counts: Mapping[UsageKey, Counts]) -> None:
+        add_usage(self._execute, writer, number, counts)
+
+    def usage_number(self, writer: str) -> int:
+        return usage_number(self._execute, writer)
+
+    def find_usage(self, query: UsageQuery) -> dict[UsageKey, Counts]:
+        return find_usage(self._execute, query)
 
     def close(self) -> None:
         self._connection.close()
