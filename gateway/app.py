@@ -33,6 +33,7 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.openai.usage.routes import completions_usage, embeddings_usage
 from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
@@ -95,6 +96,8 @@ ROUTES = (
     score,
     list_models,
     retrieve_model,
+    completions_usage,
+    embeddings_usage,
     live,
     ready,
     health,

@@ -40,9 +40,9 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One key of the file. None means no limit.
 
     `tokens_per_minute` counts prompts and answers, as `tokens_per_day` and `tokens_per_month` do;
-    `cost_per_day` and `cost_per_month` are in the currency of the prices. `priority` is the default class of the key's
-    requests, and also the best class that they can have. `models` are the names that the key may
-    use. From `expires` on it is no longer valid.
+    `cost_per_day` and `cost_per_month` are in the currency of the prices. `priority` is the default
+    class of the key's requests, and also the best class that they can have. `models` are the names
+    that the key may use. From `expires` on it is no longer valid.
     """
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

@@ -9,8 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from msgspec import Struct
 
-from gateway.admission.drain import Drain
 from gateway.admission.accounts import check_budgets_of
+from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
 from gateway.bounds.bounds import Bounds
 from gateway.generation.scheduling import Caller
@@ -41,8 +41,8 @@ class Context(Struct, frozen=True):
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
     those that the settings do not name. `lookups` asks the hub for models. `uploads` are the bodies
     that are arriving, `other_paths` knows what clients mean by paths that are not here. `reloader`
-    changes the settings, whose owner is `live`. `ledger` counts what requests use. `store` is None if nothing is remembered, and
-    `tracer` if traces are off."""
+    changes the settings, whose owner is `live`. `ledger` counts what requests use. `store` is None
+    if nothing is remembered, and `tracer` if traces are off."""
 
     live: LiveSettings
     models: ModelRegistry

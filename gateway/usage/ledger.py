@@ -23,7 +23,8 @@ WRITE_SECONDS = 1.0
 """Seconds between two writes to the store: what a killed server has counted since is lost."""
 
 REFRESH_SECONDS = 60.0
-"""Seconds after which totals that were asked for are read again, because other servers may use the store too."""
+"""Seconds after which totals that were asked for are read again: other servers may use the store,
+too."""
 
 T = TypeVar("T")
 Sums = Mapping[UsageKey, Counts]
