@@ -1,16 +1,16 @@
 """Time in buckets, and sums by bucket and group. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
+from gateway.api.openai.usage.params import wrong
 from gateway.api.openai.usage.protocol import DEFAULT_LIMITS, UsageParams, Width
 from gateway.store.usage import Counts, UsageKey, UsageQuery
 from gateway.usage.ledger import Sums
 from gateway.usage.periods import DAY, HOUR, hour_of
-from runtime.errors import InvalidRequest
 
-SECONDS: dict[Width, int] = {"1h": HOUR, "1d": DAY}
+SECONDS: Mapping[Width, int] = {"1h": HOUR, "1d": DAY}
 
 Group = tuple[tuple[str, str | bool], ...]
 """The fields that a result is grouped by, with their values."""
@@ -42,7 +42,7 @@ def spans_of(params: UsageParams, now: float) -> Spans:
     if params.end_time is None:
         end = max(end, start + HOUR)
     elif params.end_time <= params.start_time:
-        raise _wrong("end_time", "it is exclusive, and has to be after `start_time`")
+        raise wrong("end_time", "it is exclusive, and has to be after `start_time`")
     edges = [_first_edge(params.page, start, end, seconds)]
     for _ in range(params.limit or DEFAULT_LIMITS[params.bucket_width]):
         if edges[-1] < end:
@@ -55,7 +55,7 @@ def _first_edge(page: str | None, start: int, end: int, seconds: int) -> int:
         return start
     edge = int(page.removeprefix("page_"))
     if not start < edge < end or edge % seconds:
-        raise _wrong(
+        raise wrong(
             "page", "it is not the `next_page` of an answer to a request with these parameters"
         )
     return edge
@@ -82,7 +82,3 @@ def _group(key: UsageKey, group_by: Collection[str]) -> Group:
         "endpoint": key.endpoint,
     }
     return tuple((name, value) for name, value in values.items() if name in group_by)
-
-
-def _wrong(param: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"`{param}` is wrong: {reason}.", param=param, code="invalid_value")

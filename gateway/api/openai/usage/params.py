@@ -1,56 +1,42 @@
-"""The query of a request as parameters."""
+"""What a request asks of the usage."""
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-
-from gateway.api.openai.usage.protocol import MAX_LIMITS, UsageParams
-from gateway.chat.parsing.spelling import unknown_parameter
-from gateway.http.decoding import to_invalid_request
+from gateway.api.openai.query import query_of
+from gateway.api.openai.usage.protocol import (
+    MAX_LIMITS,
+    CompletionsParams,
+    EmbeddingsParams,
+    UsageParams,
+)
+from gateway.http.context import AnyRequest
 from runtime.errors import InvalidRequest
 
-T = TypeVar("T", bound=UsageParams)
-
-_LISTS = ("group_by", "models", "api_key_ids")
-_NOWHERE = ("project_ids", "user_ids")
+T = TypeVar("T", CompletionsParams, EmbeddingsParams)
 
 
-def read_params(kind: type[T], query: Iterable[tuple[str, str]]) -> T:
-    """Raises InvalidRequest. Lists are repeated names, with `[]` or without."""
-    values: dict[str, Any] = {}
-    for name, value in query:
-        name = name.removesuffix("[]")
-        _check_name(kind, name, is_again=name in values)
-        if name in _LISTS:
-            values.setdefault(name, []).append(value)
-        else:
-            values[name] = value
-    if values.get("bucket_width") == "1m":
-        raise _wrong("bucket_width", "sums are kept by the hour, so that a bucket is `1h` or `1d`")
-    try:
-        params = msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise to_invalid_request(error, kind) from None
+def usage_params(request: AnyRequest, kind: type[T]) -> T:
+    """Raises InvalidRequest, which names the parameter."""
+    params = query_of(request, kind)
+    if params.bucket_width == "1m":
+        raise wrong("bucket_width", "sums are kept by the hour, so that a bucket is `1h` or `1d`")
     if params.limit is not None and params.limit > (most := MAX_LIMITS[params.bucket_width]):
-        raise _wrong("limit", f"a page has at most {most} buckets of {params.bucket_width}")
+        raise wrong("limit", f"a page has at most {most} buckets of {params.bucket_width}")
+    _check_places(params)
     return params
 
 
-def _check_name(kind: type[UsageParams], name: str, *, is_again: bool) -> None:
-    known = kind.__struct_fields__
-    if name in _NOWHERE:
-        raise InvalidRequest(
-            f"`{name}` is not supported: this server has no projects and no users. Name keys in"
-            " `api_key_ids`.",
-            param=name,
-            code="unsupported_parameter",
-        )
-    if name not in known:
-        raise unknown_parameter(name, known)
-    if is_again and name not in _LISTS:
-        raise _wrong(name, "it is there twice; send it once")
+def _check_places(params: UsageParams) -> None:
+    for name, values in (("project_ids", params.project_ids), ("user_ids", params.user_ids)):
+        if values:
+            raise InvalidRequest(
+                f"`{name}` is not supported: this server has no projects and no users. Name keys"
+                " in `api_key_ids`.",
+                param=name,
+                code="unsupported_parameter",
+            )
 
 
-def _wrong(param: str, reason: str) -> InvalidRequest:
+def wrong(param: str, reason: str) -> InvalidRequest:
+    """The error of a parameter's value."""
     return InvalidRequest(f"`{param}` is wrong: {reason}.", param=param, code="invalid_value")

@@ -1,11 +1,10 @@
 """The parameters and the answers of the usage endpoints."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Width = Literal["1h", "1d"]
+Width = Literal["1m", "1h", "1d"]
 CompletionsGroup = Literal["project_id", "user_id", "api_key_id", "model", "batch", "endpoint"]
 EmbeddingsGroup = Literal["project_id", "user_id", "api_key_id", "model", "endpoint"]
 
@@ -25,33 +24,37 @@ _Names = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=M
 _Cursor = Annotated[str, Meta(pattern="^page_[0-9]{1,12}$")]
 
 
-class UsageParams(Struct, frozen=True, kw_only=True):
+class _Params(Struct, frozen=True, kw_only=True):
     """`end_time` is exclusive; None is now. Sums are kept by the hour, so both are taken to the
-    hours around them. Empty lists select everything."""
+    hours around them. Empty lists select everything. `1m`, projects and users are refused."""
 
     start_time: _Time
     end_time: _Time | None = None
     bucket_width: Width = "1d"
-    group_by: Sequence[str] = ()
     models: _Names = []
     api_key_ids: _Names = []
+    project_ids: _Names = []
+    user_ids: _Names = []
     limit: _Limit | None = None
     page: _Cursor | None = None
     format: Literal["json", "csv"] | None = None
 
 
-class EmbeddingsParams(UsageParams, frozen=True, kw_only=True):
-    """The parameters of /v1/organization/usage/embeddings."""
-
-    group_by: Annotated[Sequence[EmbeddingsGroup], Meta(max_length=10)] = ()
-
-
-class CompletionsParams(UsageParams, frozen=True, kw_only=True):
+class CompletionsParams(_Params, frozen=True, kw_only=True):
     """The parameters of /v1/organization/usage/completions. Requests of batches are told apart from
     others by `batch`; None selects both."""
 
-    group_by: Annotated[Sequence[CompletionsGroup], Meta(max_length=10)] = ()
+    group_by: Annotated[list[CompletionsGroup], Meta(max_length=10)] = []
     batch: bool | None = None
+
+
+class EmbeddingsParams(_Params, frozen=True, kw_only=True):
+    """The parameters of /v1/organization/usage/embeddings."""
+
+    group_by: Annotated[list[EmbeddingsGroup], Meta(max_length=10)] = []
+
+
+UsageParams: TypeAlias = CompletionsParams | EmbeddingsParams
 
 
 class _Groups(Struct, frozen=True, kw_only=True):

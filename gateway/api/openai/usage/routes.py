@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 from gateway.admission.owner import reader_of
 from gateway.api.openai.usage.answers import written, written_csv
 from gateway.api.openai.usage.buckets import Spans, spans_of
-from gateway.api.openai.usage.params import read_params
+from gateway.api.openai.usage.params import usage_params
 from gateway.api.openai.usage.protocol import (
     CompletionsParams,
     CompletionsUsage,
@@ -31,7 +31,7 @@ CSV = "text/csv"
 async def completions_usage(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """What the request's key has used to generate text, or with an admin's key what all keys have,
     in days or hours of UTC. `format=csv` answers with a table."""
-    params = read_params(CompletionsParams, request.query_params.multi_items())
+    params = usage_params(request, CompletionsParams)
     return await _usage(request, context, params)
 
 
@@ -41,7 +41,7 @@ async def completions_usage(request: AnyRequest, context: CurrentContext) -> ASG
 )
 async def embeddings_usage(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The same of embeddings, rerank and score."""
-    params = read_params(EmbeddingsParams, request.query_params.multi_items())
+    params = usage_params(request, EmbeddingsParams)
     return await _usage(request, context, params)
 
 

@@ -149,13 +149,13 @@ def test_filters_select(sums: Sums, params: CompletionsParams) -> None:
 
 
 def test_an_hour_that_begins_later_is_an_empty_bucket() -> None:
-    spans = spans_of(UsageParams(start_time=500 * HOUR), NOW)
+    spans = spans_of(CompletionsParams(start_time=500 * HOUR), NOW)
     assert list(spans.edges) == [500 * HOUR, 501 * HOUR]
 
 
 @pytest.mark.parametrize("page", ["page_0", "page_3601", "page_720000", "page_999999999999"])
 def test_cursors_that_were_made_up(page: str) -> None:
-    params = UsageParams(start_time=0, end_time=720_000, bucket_width="1h", page=page)
+    params = CompletionsParams(start_time=0, end_time=720_000, bucket_width="1h", page=page)
     with pytest.raises(InvalidRequest) as caught:
         spans_of(params, NOW)
     assert caught.value.param == "page"
@@ -163,6 +163,6 @@ def test_cursors_that_were_made_up(page: str) -> None:
 
 def test_the_first_day_is_cut_to_what_was_asked_for() -> None:
     day = 24 * HOUR
-    spans = spans_of(UsageParams(start_time=30 * HOUR + 5, end_time=3 * day + 1), NOW)
+    spans = spans_of(CompletionsParams(start_time=30 * HOUR + 5, end_time=3 * day + 1), NOW)
     assert list(spans.edges) == [30 * HOUR, 2 * day, 3 * day, 3 * day + HOUR]
     assert datetime.fromtimestamp(spans.edges[0], UTC).hour == 6

