@@ -161,19 +161,20 @@ def test_csv_says_which_page_follows(used: Used) -> None:
         ("start_time=1&batch=perhaps", "invalid_type", "batch"),
         ("start_time=1&project_ids=a", "unsupported_parameter", "project_ids"),
         ("start_time=1&user_ids[]=a", "unsupported_parameter", "user_ids"),
-        ("start_time=1&" + "models=a&" * 101, None, None),
+        ("start_time=1&" + "models=a&" * 101, "invalid_value", None),
         ("start_time=1&models=" + "a" * 257, "invalid_value", "models[0]"),
     ],
 )
-def test_bad_parameters(used: Used, query: str, code: str, param: str) -> None:
+def test_bad_parameters(used: Used, query: str, code: str, param: str | None) -> None:
     response = used[0].get(f"{URL}?{query}", "boss")
     assert error_of(response) == (400, code, param)
 
 
-def test_embeddings_have_no_batches(used: Used) -> None:
-    for query in ("batch=true", "group_by=batch"):
-        response = used[0].get(f"{EMBEDDINGS}?start_time=1&{query}", "boss")
-        assert response.status_code == 400
+def test_embeddings_have_no_batches_and_unknown_names_are_reported(used: Used) -> None:
+    response = used[0].get(f"{EMBEDDINGS}?start_time=1&group_by=batch", "boss")
+    assert error_of(response) == (400, "invalid_value", "group_by[0]")
+    response = used[0].get(f"{EMBEDDINGS}?start_time=1&batch=true&what=1", "boss")
+    assert response.headers["x-ignored-parameters"] == "batch, what"
 
 
 def test_minutes_are_refused_with_a_reason(used: Used) -> None:
