@@ -10,9 +10,9 @@ import pytest
 
 from gateway.settings.schema import AuthSettings, StoreSettings
 from tests.kit.api_keys import bearer, write_keys
-from tests.kit.chat.answers import CHAT, HI
+from tests.kit.chat.answers import CHAT, HI, RESPONSES
 from tests.kit.guarded import Guarded, error_of
-from tests.kit.serving import MODEL, running_server, scripted_settings
+from tests.kit.serving import MODEL, running_server, scripted_settings, wait_for
 
 URL = "/v1/organization/usage/completions"
 EMBEDDINGS = "/v1/organization/usage/embeddings"
@@ -204,3 +204,27 @@ def test_a_wrong_request_uses_nothing(tmp_path: Path) -> None:
         assert server.post(CHAT, messages=HI, model="other").status_code == 404
         page = server.http.get(URL, params={"start_time": int(time.time())}).json()
         assert [bucket["results"] for bucket in page["data"]] == [[]]
+
+
+def test_a_response_in_the_background_counts_once_for_its_key(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.toml", alice={}, spender={"tokens_per_day": 1})
+    settings = scripted_settings(
+        auth=AuthSettings(keys_file=str(tmp_path / "keys.toml")),
+        store=StoreSettings(path=str(tmp_path / "store.db")),
+    )
+    body = {"model": MODEL, "input": "hi", "max_output_tokens": 5, "background": True}
+    with running_server(settings) as server:
+        guarded = Guarded(server, keys)
+        response_id = guarded.post(RESPONSES, "alice", **body).json()["id"]
+
+        def usage() -> Any:
+            return guarded.get(f"{RESPONSES}/{response_id}", "alice").json().get("usage")
+
+        wait_for(usage)
+        [counted] = results(guarded, "alice", "&group_by=endpoint")
+        assert counted["endpoint"] == RESPONSES
+        assert told([counted]) == (1, usage()["input_tokens"], usage()["output_tokens"])
+
+        assert guarded.chat("spender").status_code == 200
+        refused = guarded.post(RESPONSES, "spender", **body)
+        assert error_of(refused) == (429, "insufficient_quota", None)
