@@ -10,7 +10,7 @@ from gateway.admission.keys import read_keys_file
 from gateway.settings.schema import AuthSettings, StoreSettings
 from runtime.errors import SetupError
 from tests.kit.api_keys import bearer, write_keys
-from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RERANK, RESPONSES, SCORE, TEXT
 from tests.kit.guarded import Guarded, error_of
 from tests.kit.reloading import reloadable_server
 from tests.kit.serving import MODEL, running_server, scripted_settings, wait_for
@@ -21,8 +21,12 @@ BODIES: dict[str, dict[str, Any]] = {
     TEXT: {"prompt": "hi", "max_tokens": 5},
     RESPONSES: {"input": "hi", "max_output_tokens": 5},
     EMBEDDINGS: {"input": "hi"},
+    RERANK: {"query": "hi", "documents": ["ho"]},
+    SCORE: {"text_1": "hi", "text_2": "ho"},
     "/generate": {"prompt": "hi", "max_new_tokens": 5},
 }
+
+ENCODING = (EMBEDDINGS, RERANK, SCORE)
 
 
 def settings_with(folder: Path) -> Any:
@@ -48,7 +52,7 @@ def test_a_key_over_its_budget_is_refused_everywhere_and_after_a_restart(
                     assert answer.status_code == 200
                     used += answer.json()["usage"]["total_tokens"]
             for path, body in BODIES.items():
-                for stream in (False, True) if path != EMBEDDINGS else (False,):
+                for stream in (False,) if path in ENCODING else (False, True):
                     how = {"stream": True} if stream else {}
                     refused = guarded.post(path, "spender", model=MODEL, **body, **how)
                     assert error_of(refused) == EXHAUSTED

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.store.sqlite import open_sqlite
 from gateway.store.usage import Counts, UsageQuery
-from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RESPONSES, TEXT
+from tests.kit.chat.answers import CHAT, EMBEDDINGS, HI, RERANK, RESPONSES, SCORE, TEXT
 from tests.kit.command_line import Served, served
 from tests.kit.serving import wait_for
 
@@ -92,6 +92,8 @@ def requests(seed: int) -> Iterator[Callable[[httpx.Client], Sums]]:
                 whole(RESPONSES, {"input": content, "max_output_tokens": n}),
                 streamed(RESPONSES, {"input": content, "max_output_tokens": n}),
                 whole(EMBEDDINGS, {"input": [content, "b"]}),
+                whole(RERANK, {"query": content, "documents": ["a", content]}),
+                whole(SCORE, {"text_1": content, "text_2": "b"}),
                 whole(GENERATE, {"prompt": content, "max_new_tokens": n}),
                 cut(TEXT, n),
             ]
