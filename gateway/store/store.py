@@ -75,10 +75,16 @@ class Store:
         """Has the records stored soon, together or not at all. False says that too much waits
         already, and that they are lost; this is counted and logged."""
         num_bytes = sum(len(record.body) for record in records)
+        return self.write_later(_put_all(records), num_bytes, len(records))
+
+    def write_later(
+        self, change: Callable[[Database], object], num_bytes: int, num_records: int
+    ) -> bool:
+        """The same for any change, of so many records with so many bytes."""
         if self._takes(num_bytes):
-            self._submit(_Change(_put_all(records), num_bytes, len(records)))
+            self._submit(_Change(change, num_bytes, num_records))
             return True
-        self._lose(len(records), "too much waits to be written")
+        self._lose(num_records, "too much waits to be written")
         return False
 
     async def put(self, *records: Record) -> None:
