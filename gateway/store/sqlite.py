@@ -10,8 +10,8 @@ from gateway.errors import StoreFull, StoreUnavailable
 from gateway.store.conditions import conditions
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
-from gateway.store.sqlite_usage import add_usage, find_usage, usage_number
 from gateway.store.usage import Counts, UsageKey, UsageQuery
+from gateway.store.usage_sql import UsageSQL
 from runtime.errors import SetupError
 
 MIGRATIONS = "sqlite_migrations"
@@ -54,6 +54,7 @@ class SQLiteDatabase:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._usage = UsageSQL(self._execute, "?")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -95,13 +96,13 @@ class SQLiteDatabase:
         return len(self._execute(sql, (kind, parent)))
 
     def add_usage(self, writer: str, number: int, counts: Mapping[UsageKey, Counts]) -> None:
-        add_usage(self._execute, writer, number, counts)
+        self._usage.add_usage(writer, number, counts)
 
     def usage_number(self, writer: str) -> int:
-        return usage_number(self._execute, writer)
+        return self._usage.usage_number(writer)
 
     def find_usage(self, query: UsageQuery) -> dict[UsageKey, Counts]:
-        return find_usage(self._execute, query)
+        return self._usage.find_usage(query)
 
     def close(self) -> None:
         self._connection.close()

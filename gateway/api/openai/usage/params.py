@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from gateway.api.openai.query import query_of
+from gateway.api.openai.query import read_query
 from gateway.api.openai.usage.protocol import (
     MAX_LIMITS,
     CompletionsParams,
@@ -17,7 +17,7 @@ T = TypeVar("T", CompletionsParams, EmbeddingsParams)
 
 def usage_params(request: AnyRequest, kind: type[T]) -> T:
     """Raises InvalidRequest, which names the parameter."""
-    params = query_of(request, kind)
+    params = read_query(request, kind)
     if params.bucket_width == "1m":
         raise wrong("bucket_width", "sums are kept by the hour, so that a bucket is `1h` or `1d`")
     if params.limit is not None and params.limit > (most := MAX_LIMITS[params.bucket_width]):
