@@ -40,7 +40,8 @@ class UsageSQL:
         """See `Database`."""
         if self.usage_number(writer) >= number:
             return
-        for key, each in counts.items():
+        for key in sorted(counts):  # two writers must not wait for each other's rows
+            each = counts[key]
             place = (key.hour, key.owner, key.model, key.endpoint, int(key.is_batch))
             values = (each.num_requests, each.input_tokens, each.cached_tokens)
             self._execute(self._add, (*place, *values, each.output_tokens, each.reasoning_tokens))
