@@ -33,6 +33,13 @@ from gateway.api.openai.responses.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.openai.stored_chats.routes import (
+    delete_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    stored_chat_messages,
+    update_chat_completion,
+)
 from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
@@ -82,6 +89,11 @@ Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 ROUTES = (
     create_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    update_chat_completion,
+    delete_chat_completion,
+    stored_chat_messages,
     create_completion,
     create_response,
     count_input_tokens,

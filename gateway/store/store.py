@@ -75,15 +75,23 @@ class Store:
         """Has the records stored soon, together or not at all. False says that too much waits
         already, and that they are lost; this is counted and logged."""
         num_bytes = sum(len(record.body) for record in records)
+        return self.put_made_later(lambda: records, num_bytes, len(records))
+
+    def put_made_later(
+        self, make: Callable[[], Sequence[Record]], num_bytes: int, num_records: int
+    ) -> bool:
+        """The same for records that the thread which writes makes, and perhaps makes again. They
+        have about so many bytes."""
         if self._takes(num_bytes):
-            self._submit(_Change(_put_all(records), num_bytes, len(records)))
+            self._submit(_Change(_put_made(make), num_bytes, num_records))
             return True
-        self._lose(len(records), "too much waits to be written")
+        self._lose(num_records, "too much waits to be written")
         return False
 
     async def put(self, *records: Record) -> None:
         """Stores the records, together or not at all."""
-        await self.write(_put_all(records), sum(len(record.body) for record in records))
+        num_bytes = sum(len(record.body) for record in records)
+        await self.write(_put_made(lambda: records), num_bytes)
 
     async def delete(self, kind: str, id: str, owner: str | None) -> bool:
         """Whether there was such a record of this owner."""
@@ -190,9 +198,9 @@ class Store:
         log.warning("not_stored", num_records=num_records, reason=reason)
 
 
-def _put_all(records: Sequence[Record]) -> Callable[[Database], None]:
+def _put_made(make: Callable[[], Sequence[Record]]) -> Callable[[Database], None]:
     def put_all(database: Database) -> None:
-        for record in records:
+        for record in make():
             database.put(record)
 
     return put_all
