@@ -16,7 +16,7 @@ from gateway.api.openai.stored_chats.records import (
     with_metadata,
 )
 from gateway.api.openai.stored_chats.wanted import Wanted
-from gateway.errors import ChatNotStored, StoreUnavailable
+from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
 from gateway.store.database import Database
 from gateway.store.record import Page, Query, Record
@@ -79,20 +79,20 @@ class _Search:
             self.is_over = True
         elif self._left <= 0:
             self._give_up(labels.records[-1].id)
-        self._places = [record.id for record in labels.records]
+        self._places = [self._wanted.after, *(record.id for record in labels.records)]
 
     def page(self) -> Listed:
         return listed(self._ids, self._found, has_more=self._has_more)
 
     def _next(self, database: Database) -> Page:
-        """What follows on the last place that is still there: others may delete meanwhile."""
+        """What follows on the last place that is still there: others may delete meanwhile. If all
+        of the last step are gone, the search begins again."""
         for place in reversed(self._places):
-            if place == self._wanted.after and not _has_place(database, place, self._reader):
-                raise unknown_cursor(place)
-            page = database.find(self._query(place))
-            if page.records or _has_place(database, place, self._reader):
-                return page
-        raise StoreUnavailable("The list was emptied while it was read. Send the request again.")
+            if _has_place(database, place, self._reader):
+                page = database.find(self._query(place))
+                if page.records or _has_place(database, place, self._reader):
+                    return page
+        raise unknown_cursor(self._wanted.after)
 
     def _query(self, place: str) -> Query:
         return Query(
@@ -105,7 +105,7 @@ class _Search:
 
     def _look_at(self, database: Database, record: Record) -> None:
         labels = decode_labels(record.body)
-        if not _fits(labels, self._wanted):
+        if not _fits(labels, self._wanted) or record.id in self._ids:
             return
         if len(self._ids) == self._wanted.limit or self._num_bytes >= MAX_BYTES:
             self._has_more = self.is_over = True
