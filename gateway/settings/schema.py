@@ -192,7 +192,8 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `$LOCKGATE_DATA`, else in the user's folder for data. `responses` and `chat_completions` say
     whether an answer is stored whose request does not say. What is older than `keep_days` is
     deleted, and the oldest where all would take more than `max_gb` gigabytes (10^9 bytes); 0 keeps
-    everything."""
+    everything. At most `max_background_running` responses are made in the background at a time, the
+    others wait."""
 
     enabled: bool = True
     path: str = ""
@@ -200,6 +201,7 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     chat_completions: bool = False
     keep_days: Annotated[float, Meta(ge=0)] = 30.0
     max_gb: Annotated[float, Meta(ge=0)] = 10.0
+    max_background_running: Annotated[int, Meta(ge=1, le=1000)] = 8
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,7 +22,6 @@ from gateway.chat.call_ids import with_call_ids
 from gateway.chat.conversation import Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
-
 EARLIER = "previous_response_id"
 """The parameter that stands for what was said before."""
 

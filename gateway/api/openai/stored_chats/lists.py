@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.api.openai.stored_chats.protocol import Listed
+from gateway.api.openai.stored_chats.queries import ChatsQuery, MessagesQuery
 from gateway.api.openai.stored_chats.records import (
     COMPLETION,
     LABELS,
@@ -15,7 +16,6 @@ from gateway.api.openai.stored_chats.records import (
     decode_labels,
     with_metadata,
 )
-from gateway.api.openai.stored_chats.wanted import Wanted
 from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
 from gateway.store.database import Database
@@ -29,7 +29,7 @@ MAX_SEARCHED = 100_000
 STEP = 500
 """Completions that are looked at before other requests have their turn."""
 
-MAX_BYTES = 16_000_000
+MAX_BYTES = 8_000_000
 """A page that has so much is not longer, though its limit allows it."""
 
 _ID = re.compile(r"chatcmpl-[\w-]{1,100}", re.ASCII)
@@ -42,7 +42,7 @@ def may_be_id(text: str) -> bool:
 
 
 async def completions(
-    store: Store, reader: str | None, wanted: Wanted, max_searched: int = MAX_SEARCHED
+    store: Store, reader: str | None, wanted: ChatsQuery, max_searched: int = MAX_SEARCHED
 ) -> Listed:
     """A page of the completions that the reader may see. Raises InvalidRequest if `after` is none
     of them, and if none of `max_searched` fits the filter."""
@@ -55,7 +55,7 @@ async def completions(
 class _Search:
     """Goes through the labels step by step, and takes the completions that fit."""
 
-    def __init__(self, reader: str | None, wanted: Wanted, max_searched: int) -> None:
+    def __init__(self, reader: str | None, wanted: ChatsQuery, max_searched: int) -> None:
         self._reader = reader
         self._wanted = wanted
         self._left = max_searched
@@ -130,7 +130,7 @@ class _Search:
 
 
 def messages(
-    completion_id: str, reader: str | None, wanted: Wanted
+    completion_id: str, reader: str | None, wanted: MessagesQuery
 ) -> Callable[[Database], Listed]:
     """A question: a page of the messages of a completion. Raises ChatNotStored, and InvalidRequest
     if `after` is none of them."""
@@ -145,7 +145,7 @@ def messages(
     return ask
 
 
-def _messages(completion_id: str, stored: Sequence[Raw], wanted: Wanted) -> Listed:
+def _messages(completion_id: str, stored: Sequence[Raw], wanted: MessagesQuery) -> Listed:
     places = list(range(len(stored)))
     if wanted.newest_first:
         places.reverse()
@@ -195,7 +195,7 @@ def _has_place(database: Database, place: str, reader: str | None) -> bool:
     return not place or (may_be_id(place) and database.get(LABELS, place, reader) is not None)
 
 
-def _fits(labels: Labels, wanted: Wanted) -> bool:
+def _fits(labels: Labels, wanted: ChatsQuery) -> bool:
     return wanted.model in ("", labels.model) and all(
         labels.metadata.get(key) == value for key, value in wanted.metadata.items()
     )

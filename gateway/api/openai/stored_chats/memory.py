@@ -5,6 +5,7 @@ from gateway.api.openai.protocol.requests import ChatCompletionRequest
 from gateway.api.openai.stored_chats.lists import completions, may_be_id, messages
 from gateway.api.openai.stored_chats.messages import encoded_messages
 from gateway.api.openai.stored_chats.protocol import Listed
+from gateway.api.openai.stored_chats.queries import ChatsQuery, MessagesQuery
 from gateway.api.openai.stored_chats.records import (
     COMPLETION,
     KINDS,
@@ -14,7 +15,6 @@ from gateway.api.openai.stored_chats.records import (
     decode_labels,
     with_metadata,
 )
-from gateway.api.openai.stored_chats.wanted import Wanted
 from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
 from gateway.http.body import apart
@@ -41,13 +41,13 @@ async def keeper_of(
     return Keeper(context.store, owner_of(request.scope), encoded, data.metadata or {})
 
 
-async def list_stored(context: Context, request: AnyRequest, wanted: Wanted) -> Listed:
+async def list_stored(context: Context, request: AnyRequest, wanted: ChatsQuery) -> Listed:
     """A page of the completions. Raises InvalidRequest."""
     return await completions(_store_of(context), reader_of(request.scope), wanted)
 
 
 async def list_messages(
-    context: Context, request: AnyRequest, completion_id: str, wanted: Wanted
+    context: Context, request: AnyRequest, completion_id: str, wanted: MessagesQuery
 ) -> Listed:
     """A page of a completion's messages. Raises ChatNotStored and InvalidRequest."""
     store = _store_of(context, completion_id)

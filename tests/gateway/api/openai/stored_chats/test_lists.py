@@ -13,8 +13,8 @@ from msgspec import Raw
 
 from gateway.api.openai.stored_chats import lists
 from gateway.api.openai.stored_chats.protocol import Listed
+from gateway.api.openai.stored_chats.queries import ChatsQuery
 from gateway.api.openai.stored_chats.records import KINDS, LABELS, Keeper
-from gateway.api.openai.stored_chats.wanted import Wanted
 from gateway.generation.writer import Head
 from gateway.store.database import Database
 from gateway.store.sqlite import open_sqlite
@@ -49,7 +49,7 @@ def ids(page: Listed) -> list[str]:
     return found
 
 
-async def all_pages(store: Store, reader: str | None, wanted: Wanted) -> list[str]:
+async def all_pages(store: Store, reader: str | None, wanted: ChatsQuery) -> list[str]:
     found = list[str]()
     page = None
     while page is None or page.has_more:
@@ -66,9 +66,9 @@ MODELS = st.sampled_from(["m", "other"])
 METADATA = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)
 STORED = st.lists(st.tuples(OWNERS, MODELS, METADATA, st.booleans()), max_size=30)
 WANTED = st.builds(
-    Wanted,
+    ChatsQuery,
     limit=st.integers(1, 12),
-    newest_first=st.booleans(),
+    order=st.sampled_from(["asc", "desc"]),
     model=st.just("") | MODELS,
     metadata=st.just({}) | METADATA,
 )
@@ -77,7 +77,7 @@ WANTED = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(stored=STORED, reader=st.none() | OWNERS, wanted=WANTED, step=st.integers(1, 5))
 def test_pages_together_are_what_is_stored(
-    store: Store, stored: Any, reader: str | None, wanted: Wanted, step: int
+    store: Store, stored: Any, reader: str | None, wanted: ChatsQuery, step: int
 ) -> None:
     async def run() -> list[str]:
         for number, (owner, model, metadata, _) in enumerate(stored):
@@ -122,7 +122,7 @@ async def test_a_search_is_not_disturbed_by_what_is_deleted(
         return answer
 
     monkeypatch.setattr(store, "read", read_and_delete)
-    wanted = Wanted(metadata={"a": "x"})
+    wanted = ChatsQuery(metadata={"a": "x"})
     found = ids(await lists.completions(store, "ann", wanted))
     assert found == ["chatcmpl-0", "chatcmpl-10"]
     assert next(deleted, None) is None
@@ -133,7 +133,7 @@ async def test_a_search_ends_and_says_where(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(lists, "STEP", 2)
     for number in range(10):
         keep(store, f"chatcmpl-{number}", a="x" if number in (1, 8) else "y")
-    wanted = Wanted(metadata={"a": "x"})
+    wanted = ChatsQuery(metadata={"a": "x"})
 
     first = await lists.completions(store, "ann", wanted, 4)
     assert (ids(first), first.has_more) == (["chatcmpl-1"], True)
@@ -155,10 +155,10 @@ async def test_large_completions_make_short_pages(
     monkeypatch.setattr(lists, "MAX_BYTES", 100)
     for number in range(10):
         keep(store, f"chatcmpl-{number}")
-    page = await lists.completions(store, None, Wanted())
+    page = await lists.completions(store, None, ChatsQuery())
     assert 1 < len(page.data) < 10
     assert page.has_more
-    assert len(await all_pages(store, None, Wanted())) == 10
+    assert len(await all_pages(store, None, ChatsQuery())) == 10
 
 
 @pytest.mark.anyio
@@ -167,4 +167,4 @@ async def test_what_a_sweep_has_half_removed_is_not_there(store: Store) -> None:
         keep(store, f"chatcmpl-{number}")
     await store.delete(LABELS, "chatcmpl-0", None)
     await store.delete(KINDS[0], "chatcmpl-1", None)
-    assert await all_pages(store, "ann", Wanted(limit=1)) == ["chatcmpl-2"]
+    assert await all_pages(store, "ann", ChatsQuery(limit=1)) == ["chatcmpl-2"]
