@@ -11,10 +11,10 @@ from gateway.api.openai.stored_chats.queries import ChatsQuery, MessagesQuery
 from gateway.api.openai.stored_chats.records import (
     COMPLETION,
     LABELS,
-    MESSAGES,
     Labels,
+    completion_of,
+    decode_exchange,
     decode_labels,
-    with_metadata,
 )
 from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
@@ -112,7 +112,7 @@ class _Search:
             return
         stored = database.get(COMPLETION, record.id, self._reader)
         if stored is not None:
-            body = with_metadata(stored.body, labels.metadata)
+            body = completion_of(stored, labels.metadata)
             self._num_bytes += len(body)
             self._ids.append(record.id)
             self._found.append(Raw(body))
@@ -137,10 +137,11 @@ def messages(
 
     def ask(database: Database) -> Listed:
         labels = database.get(LABELS, completion_id, reader)
-        record = database.get(MESSAGES, completion_id, reader)
+        record = database.get(COMPLETION, completion_id, reader)
         if labels is None or record is None:
             raise ChatNotStored(completion_id, is_on=True)
-        return _messages(completion_id, _decode_list(record.body), wanted)
+        stored = _decode_list(decode_exchange(record.body).messages)
+        return _messages(completion_id, stored, wanted)
 
     return ask
 

@@ -12,8 +12,8 @@ from gateway.api.openai.stored_chats.records import (
     LABELS,
     Keeper,
     Labels,
+    completion_of,
     decode_labels,
-    with_metadata,
 )
 from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
@@ -60,7 +60,7 @@ async def stored(context: Context, request: AnyRequest, completion_id: str) -> b
 
     def ask(database: Database) -> bytes:
         completion, labels = _found(database, completion_id, reader)
-        return with_metadata(completion.body, decode_labels(labels.body).metadata)
+        return completion_of(completion, decode_labels(labels.body).metadata)
 
     return await _store_of(context, completion_id).read(ask)
 
@@ -79,7 +79,7 @@ async def relabel(
         completion, labels = found
         model = decode_labels(labels.body).model
         database.put(_relabelled(labels, Labels(model, metadata)))
-        return with_metadata(completion.body, metadata)
+        return completion_of(completion, metadata)
 
     changed = await _store_of(context, completion_id).write(change)
     if changed is None:

@@ -1,15 +1,15 @@
 """Chat completions as records of the store.
 
-A completion is three records of one id: the answer as it was sent, the messages of its request, and
-a small one with what lists are searched by. The last is what makes it exist: it has the labels,
-which may change, and its place in lists.
+A completion is two records of one id: the answer as it was sent with the messages of its request,
+and a small one with what lists are searched by. The latter is what makes it exist: it has the
+labels, which may change, and its place in lists.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from gateway.generation.events import Answer, Choice
 from gateway.generation.writer import Head, encode
@@ -17,9 +17,8 @@ from gateway.store.record import Record
 from gateway.store.store import Store
 
 COMPLETION = "chat.completion"
-MESSAGES = "chat.completion.messages"
 LABELS = "chat.completion.labels"
-KINDS = (COMPLETION, MESSAGES, LABELS)
+KINDS = (COMPLETION, LABELS)
 
 _TOKEN_BYTES = 100
 """About what a token takes of an answer that reports it."""
@@ -32,7 +31,15 @@ class Labels(Struct, frozen=True):
     metadata: dict[str, str]
 
 
+class Exchange(Struct, frozen=True):
+    """An answer and the messages of its request, as JSON."""
+
+    answer: Raw
+    messages: Raw
+
+
 decode_labels = msgspec.json.Decoder(Labels).decode
+decode_exchange = msgspec.json.Decoder(Exchange).decode
 
 
 class Keeper(Struct, frozen=True):
@@ -60,8 +67,8 @@ class Keeper(Struct, frozen=True):
     def _records(self, head: Head, answer: bytes) -> list[Record]:
         labels = encode(Labels(head.model, self.metadata))
         new = partial(Record, id=head.id, owner=self.owner, created_at=float(head.created))
-        bodies = (answer, self.messages, labels)
-        return [new(kind=kind, body=body) for kind, body in zip(KINDS, bodies, strict=True)]
+        exchange = encode(Exchange(Raw(answer), Raw(self.messages)))
+        return [new(kind=COMPLETION, body=exchange), new(kind=LABELS, body=labels)]
 
 
 def _size_of(choice: Choice) -> int:
@@ -72,6 +79,7 @@ def _size_of(choice: Choice) -> int:
     return sum(map(len, texts)) + num_shown * _TOKEN_BYTES
 
 
-def with_metadata(answer: bytes, metadata: dict[str, str]) -> bytes:
-    """A stored answer with its labels."""
+def completion_of(record: Record, metadata: dict[str, str]) -> bytes:
+    """A stored answer with its labels, as JSON."""
+    answer = bytes(decode_exchange(record.body).answer)
     return b'%b,"metadata":%b}' % (answer[:-1], encode(metadata))
