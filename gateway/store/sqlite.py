@@ -104,9 +104,7 @@ def _conditions(query: Query) -> tuple[str, list[object]]:
     if query.owner is not None:
         pairs.append(("owner = ?", query.owner))
     if query.parent is not None:
-        # The index leaves out records without a parent.
-        has_parent = " AND parent <> ''" if query.parent else ""
-        pairs.append((f"parent = ?{has_parent}", query.parent))
+        pairs.append(("parent = ?", query.parent))
     behind, ahead = ("<", ">") if query.newest_first else (">", "<")
     place = "(SELECT position FROM records WHERE kind = ? AND id = ?)"
     values = [value for _, value in pairs]

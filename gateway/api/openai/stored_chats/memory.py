@@ -15,6 +15,7 @@ from gateway.api.openai.stored_chats.records import (
     completion_of,
     decode_labels,
 )
+from gateway.bounds.body_memory import keep
 from gateway.errors import ChatNotStored
 from gateway.generation.writer import encode
 from gateway.http.body import apart
@@ -38,6 +39,7 @@ async def keeper_of(
         note_ignored(request.scope, {"store": NO_STORE} if data.store else {})
         return None
     encoded = await apart(request, encoded_messages, data.messages)
+    keep(request.scope, len(encoded))
     return Keeper(context.store, owner_of(request.scope), encoded, data.metadata or {})
 
 

@@ -142,6 +142,24 @@ def test_what_is_not_finished_is_not_stored(tmp_path_factory: pytest.TempPathFac
         assert ids(server) == []
 
 
+def test_the_messages_of_a_large_request_are_counted_until_it_is_over(
+    tmp_path_factory: pytest.TempPathFactory,
+):
+    store = StoreSettings(path=str(tmp_path_factory.mktemp("store") / "store.db"))
+    large = [{"role": "user", "content": "hi", "name": "x" * 100_000}]
+    with running_server(scripted_settings(store=store, text=SENTENCE, step_ms=20)) as server:
+        for stored in (True, False):
+            body = {"messages": large, "stream": True, "store": stored, "max_tokens": 20_000}
+            with server.connect() as connection:
+                connection.sendall(raw_request(CHAT, body))
+                assert b"200" in connection.recv(1000)
+                wait_for(lambda: server.metric("num_requests_running") == 1)
+                held = server.metric("body_memory_bytes")
+                assert held > 100_000 if stored else held == 0
+            wait_for(lambda: server.metric("num_requests_running") == 0)
+            wait_for(lambda: server.metric("body_memory_bytes") == 0)
+
+
 def test_a_server_without_a_memory_says_so():
     with running_server(scripted_settings(store=StoreSettings(enabled=False))) as server:
         answer = server.chat(max_tokens=1, store=True, metadata={"a": "b"})
