@@ -22,6 +22,16 @@ from gateway.api.native.tokenize import detokenize, tokenize
 from gateway.api.native.tokenizer_info import tokenizer_info
 from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.completions import create_completion
+from gateway.api.openai.conversations.routes import (
+    create_conversation,
+    create_conversation_items,
+    delete_conversation,
+    delete_conversation_item,
+    list_conversation_items,
+    retrieve_conversation,
+    retrieve_conversation_item,
+    update_conversation,
+)
 from gateway.api.openai.embeddings import create_embedding
 from gateway.api.openai.models import list_models, retrieve_model
 from gateway.api.openai.ranking.routes import rerank, score
@@ -101,6 +111,14 @@ ROUTES = (
     stored_input_items,
     cancel_response,
     delete_response,
+    create_conversation,
+    retrieve_conversation,
+    update_conversation,
+    delete_conversation,
+    create_conversation_items,
+    list_conversation_items,
+    retrieve_conversation_item,
+    delete_conversation_item,
     create_embedding,
     rerank,
     score,

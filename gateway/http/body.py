@@ -94,6 +94,15 @@ def work_for(request: Request[Any, Any, Any]) -> Work:
     return _bounds_of(request).pool.run
 
 
+def count_in(request: Request[Any, Any, Any], num_bytes: int) -> None:
+    """Counts what a request reads from the store as a part of its body: what is done with much of
+    it is done apart, and its memory is leased. Raises GatewayOverloaded."""
+    request_record = RequestRecord.of(request.scope)
+    lease = _bounds_of(request).body_memory.lease_of(request.scope)
+    lease.grow_to(request_record.body_bytes + num_bytes)
+    request_record.body_bytes += num_bytes
+
+
 async def apart(
     request: Request[Any, Any, Any],
     function: Callable[P, R],

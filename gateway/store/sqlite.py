@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import StoreFull, StoreUnavailable
+from gateway.store.conditions import conditions
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
 from runtime.errors import SetupError
@@ -21,6 +22,7 @@ INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, parent = excluded.parent
 WHERE owner = excluded.owner
 """
+_PLACE = "SELECT position FROM records WHERE kind = ? AND id = ?"
 
 
 def open_sqlite(path: Path) -> "SQLiteDatabase":
@@ -74,7 +76,7 @@ class SQLiteDatabase:
         return record if record is not None and owner in (None, record.owner) else None
 
     def find(self, query: Query) -> Page:
-        where, values = _conditions(query)
+        where, values = conditions(query, "?", _PLACE)
         order = "DESC" if query.newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY position {order} LIMIT ?"
         rows = self._execute(sql, (*values, query.limit + 1))
@@ -96,24 +98,6 @@ class SQLiteDatabase:
     def _execute(self, sql: str, values: Any) -> list[Any]:
         with _told():
             return self._connection.execute(sql, values).fetchall()
-
-
-def _conditions(query: Query) -> tuple[str, list[object]]:
-    """What SQL asks for after WHERE, and the values of its parameters."""
-    pairs: list[tuple[str, object]] = [("kind = ?", query.kind)]
-    if query.owner is not None:
-        pairs.append(("owner = ?", query.owner))
-    if query.parent is not None:
-        pairs.append(("parent = ?", query.parent))
-    behind, ahead = ("<", ">") if query.newest_first else (">", "<")
-    place = "(SELECT position FROM records WHERE kind = ? AND id = ?)"
-    values = [value for _, value in pairs]
-    parts = [condition for condition, _ in pairs]
-    for mark, sign in ((query.after, behind), (query.before, ahead)):
-        if mark:
-            parts.append(f"position {sign} {place}")
-            values += [query.kind, mark]
-    return " AND ".join(parts), values
 
 
 def _record(row: tuple[Any, ...]) -> Record:

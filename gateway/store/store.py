@@ -75,23 +75,21 @@ class Store:
         """Has the records stored soon, together or not at all. False says that too much waits
         already, and that they are lost; this is counted and logged."""
         num_bytes = sum(len(record.body) for record in records)
-        return self.put_made_later(lambda: records, num_bytes, len(records))
+        return self.write_later(_put_all(records), num_bytes, len(records))
 
-    def put_made_later(
-        self, make: Callable[[], Sequence[Record]], num_bytes: int, num_records: int
+    def write_later(
+        self, change: Callable[[Database], object], num_bytes: int, num_records: int
     ) -> bool:
-        """The same for records that the thread which writes makes, and perhaps makes again. They
-        have about so many bytes."""
+        """The same for any change, of so many records with so many bytes."""
         if self._takes(num_bytes):
-            self._submit(_Change(_put_made(make), num_bytes, num_records))
+            self._submit(_Change(change, num_bytes, num_records))
             return True
         self._lose(num_records, "too much waits to be written")
         return False
 
     async def put(self, *records: Record) -> None:
         """Stores the records, together or not at all."""
-        num_bytes = sum(len(record.body) for record in records)
-        await self.write(_put_made(lambda: records), num_bytes)
+        await self.write(_put_all(records), sum(len(record.body) for record in records))
 
     async def delete(self, kind: str, id: str, owner: str | None) -> bool:
         """Whether there was such a record of this owner."""
@@ -198,9 +196,9 @@ class Store:
         log.warning("not_stored", num_records=num_records, reason=reason)
 
 
-def _put_made(make: Callable[[], Sequence[Record]]) -> Callable[[Database], None]:
+def _put_all(records: Sequence[Record]) -> Callable[[Database], None]:
     def put_all(database: Database) -> None:
-        for record in make():
+        for record in records:
             database.put(record)
 
     return put_all

@@ -1,84 +1,54 @@
-"""The parameters in the URL of a request."""
+"""The parameters behind the question mark of a path."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
-from urllib.parse import parse_qsl
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct, inspect
 
 from gateway.http.context import AnyRequest
 from gateway.http.decoding import to_invalid_request
 from gateway.observability.reports.ignored_parameters import note_unknown
-from runtime.errors import InvalidRequest
-
-MAX_PARAMETERS = 100
 
 T = TypeVar("T", bound=Struct)
 
 
-class PageQuery(Struct, frozen=True, kw_only=True):
-    """Which part of a list is asked for: the records after, or before, the one of this id."""
-
-    limit: Annotated[int, Meta(ge=1, le=100)] = 20
-    order: Literal["asc", "desc"] = "desc"
-    after: str = ""
-
-
-def query_of(request: AnyRequest, kind: type[T]) -> T:
-    """The parameters as a Struct. A list is given by its name several times, with or without `[]`
-    behind it, and an object by `name[key]` for each of its keys. Names that `kind` does not have
-    are reported. Raises InvalidRequest, which names the parameter."""
-    text = bytes(request.scope["query_string"])
-    try:
-        pairs = parse_qsl(
-            text.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )
-    except ValueError as error:
-        raise InvalidRequest(
-            "The part of the URL behind `?` has to be percent-encoded UTF-8, with at most"
-            f" {MAX_PARAMETERS} parameters.",
-            param=None,
-        ) from error
-    return _as(kind, pairs, request.scope)
-
-
-def _as(kind: type[T], pairs: Iterable[tuple[str, str]], scope: Any) -> T:
-    found: dict[str, Any] = {}
-    origins, unknown = _origins(kind), list[str]()
-    for name, value in pairs:
-        plain, bracket, key = name.partition("[")
-        if origins.get(plain) is dict:
-            found[plain] = _with_entry(found.get(plain, {}), bracket, key, value)
-            continue
-        plain = name.removesuffix("[]")
-        if plain not in kind.__struct_fields__:
-            unknown.append(name)
-        elif origins[plain] is list:
-            found.setdefault(plain, []).append(value)
+def read_query(request: AnyRequest, kind: type[T]) -> T:
+    """The parameters of a request as `kind`. A list is a parameter that comes several times, as
+    OpenAI's clients write it (`include[]=a`) or plainly (`include=a`). An object is written by its
+    entries (`metadata[key]=a`). Of any other parameter the last one counts. What `kind` does not
+    know is reported. Raises InvalidRequest."""
+    known, objects = _fields(kind), dict[str, Any]()
+    sent: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in request.query_params.multi_items():
+        plain, _, key = name.partition("[")
+        if known.get(plain) is inspect.DictType:
+            objects[plain] = _with_entry(objects.get(plain, {}), key, value)
         else:
-            found[plain] = value
-    note_unknown(scope, unknown)
+            sent[name.removesuffix("[]")].append(value)
+    note_unknown(request.scope, sent.keys() - known.keys())
+    values = {
+        name: sent[name] if known[name] is inspect.ListType else sent[name][-1]
+        for name in sent.keys() & known
+    }
     try:
-        return msgspec.convert(found, kind, strict=False)
+        return msgspec.convert({**values, **objects}, kind, strict=False)
     except msgspec.ValidationError as error:
         raise to_invalid_request(error, kind) from error
 
 
-def _with_entry(entries: Any, bracket: str, key: str, value: str) -> Any:
-    """The entries with one more; what is not written as one takes the place of them all, to be
-    refused with the parameter's name."""
-    if not isinstance(entries, dict) or not bracket or not key.endswith("]"):
+def _with_entry(entries: Any, key: str, value: str) -> Any:
+    """The entries of an object with one more. What is not written as an entry takes the place of
+    them all, and is refused by the type of the parameter."""
+    if not isinstance(entries, dict) or not key.endswith("]"):
         return value
     return {**entries, key.removesuffix("]"): value}
 
 
 @cache
-def _origins(kind: type[Struct]) -> Mapping[str, Any]:
-    """What each parameter is: `list`, `dict`, or one value."""
-    hints = get_type_hints(kind)
-    return {name: get_origin(hints[name]) for name in kind.__struct_fields__}
+def _fields(kind: type[Struct]) -> dict[str, type[inspect.Type]]:
+    """The names of the parameters, and what each is."""
+    found = inspect.type_info(kind)
+    assert isinstance(found, inspect.StructType), "parameters are a Struct"
+    return {field.encode_name: type(field.type) for field in found.fields}

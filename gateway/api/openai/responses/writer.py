@@ -30,7 +30,12 @@ from gateway.api.openai.responses.answers import (
     usage_of,
 )
 from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
-from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool
+from gateway.api.openai.responses.protocol import (
+    NamedConversation,
+    ResponseRequest,
+    ResponseTool,
+    conversation_id_of,
+)
 from gateway.api.openai.translate.sampling import token_limit
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.finish import FinishReason
@@ -243,8 +248,10 @@ def new_response(
     """The state of a response at its beginning."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
+    conversation_id = conversation_id_of(data)
     return Response(
         id=head.id,
+        conversation=UNSET if conversation_id is None else NamedConversation(conversation_id),
         created_at=head.created,
         status="in_progress",
         instructions=data.instructions,

@@ -1,17 +1,19 @@
 """What the address of a list asks for."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 
 from gateway.api.openai.protocol.params import Metadata
-from gateway.api.openai.query import PageQuery
 
 
-class MessagesQuery(PageQuery, frozen=True, kw_only=True):
-    """A page of messages, which begin with the first."""
+class MessagesQuery(Struct, frozen=True, kw_only=True):
+    """A page of messages: at most `limit` of them, behind the one with the id `after`."""
 
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "asc"
+    after: str = ""
 
     @property
     def newest_first(self) -> bool:

@@ -5,7 +5,7 @@ and a small one with what lists are searched by. The latter is what makes it exi
 labels, which may change, and its place in lists.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from gateway.generation.events import Answer, Choice
 from gateway.generation.writer import Head, encode
+from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
 
@@ -59,10 +60,11 @@ class Keeper(Struct, frozen=True):
         answer takes long."""
         num_bytes = len(self.messages) + sum(_size_of(choice) for choice in answer.choices)
 
-        def make() -> Sequence[Record]:
-            return self._records(head, write(answer))
+        def put(database: Database) -> None:
+            for record in self._records(head, write(answer)):
+                database.put(record)
 
-        self.store.put_made_later(make, num_bytes, len(KINDS))
+        self.store.write_later(put, num_bytes, len(KINDS))
 
     def _records(self, head: Head, answer: bytes) -> list[Record]:
         labels = encode(Labels(head.model, self.metadata))

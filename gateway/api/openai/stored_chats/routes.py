@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.types import ASGIApp
 from msgspec import Raw
 
-from gateway.api.openai.query import query_of
+from gateway.api.openai.query import read_query
 from gateway.api.openai.stored_chats.lists import may_be_id
 from gateway.api.openai.stored_chats.memory import (
     forget,
@@ -47,7 +47,7 @@ ONE = "/v1/chat/completions/{completion_id:str}"
 async def list_chat_completions(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The stored chat completions, oldest first, by pages: `after`, `limit`, `order`. `model` and
     `metadata[key]` choose among them."""
-    wanted = query_of(request, ChatsQuery)
+    wanted = read_query(request, ChatsQuery)
     if wanted.model:
         wanted = msgspec.structs.replace(wanted, model=_full_name(context, wanted.model))
     return JSONBytes(encode(await list_stored(context, request, wanted)))
@@ -85,7 +85,7 @@ async def delete_chat_completion(request: AnyRequest, context: CurrentContext) -
 async def stored_chat_messages(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The messages of the request of a stored chat completion, by pages: `after`, `limit`,
     `order`."""
-    wanted = query_of(request, MessagesQuery)
+    wanted = read_query(request, MessagesQuery)
     found = await list_messages(context, request, _id_of(request), wanted)
     return JSONBytes(encode(found))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from gateway.api.openai.conversations.in_responses import OpenConversation
 from gateway.api.openai.responses.answers import (
     Response,
     ResponseCreated,
@@ -23,6 +24,7 @@ NUM_FIRST_EVENTS = 2
 class BackgroundRun:
     """`queued` is the response before it is begun. With `keeps_events` the events are kept, so that
     `events[n]` has the sequence number n. `end` is the response at its end, None before.
+    `conversation` is the one that it belongs to, once it is begun.
 
     `on_end` is called once, with the run, when the response is complete, has failed or was
     cancelled.
@@ -41,6 +43,7 @@ class BackgroundRun:
         self.keeps_events = keeps_events
         self.events: list[bytes] = []
         self.end: Response | None = None
+        self.conversation: OpenConversation | None = None
         self.is_cancelled = False
         self.is_forgotten = False
         self._on_end = on_end
@@ -71,8 +74,14 @@ class BackgroundRun:
         self._call = InnerCall("/v1/responses", self.owner, self.id, self, self._take)
         return self._call
 
-    def new_writer(self, response: Response, logprobs: ChatLogprobsWriter | None) -> ResponseWriter:
-        """Begins the response, which is to become this one."""
+    def new_writer(
+        self,
+        response: Response,
+        logprobs: ChatLogprobsWriter | None,
+        conversation: OpenConversation | None,
+    ) -> ResponseWriter:
+        """Begins the response, which is to become this one, and to be added to the conversation."""
+        self.conversation = conversation
         begun = replace(response, created_at=self.queued.created_at, background=True)
         num_events = len(self.events) or NUM_FIRST_EVENTS
         self._writer = ResponseWriter(begun, logprobs, self.finish, num_events=num_events)

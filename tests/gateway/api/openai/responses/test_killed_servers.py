@@ -85,7 +85,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
         with served(tmp_path) as server, ThreadPoolExecutor(NUM_CLIENTS) as pool:
             clients = [Client(server, number) for number in range(NUM_CLIENTS)]
             running = [pool.submit(client.run) for client in clients]
-            wait_for(lambda: all(each.whole or each.begun for each in clients))
+            wait_for_answers(clients)
             time.sleep(MAX_DELAY * (0.5 + luck.random()))
             killed = time.monotonic()
             psutil.Process(server.pid).kill()
@@ -100,6 +100,10 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
     assert {each["status"] for each in ends} <= {"completed", "incomplete"}
     assert lost == [], f"{len(lost)} of {len(whole)}"
     assert len(whole) > NUM_KILLS
+
+
+def wait_for_answers(clients: list[Client]) -> None:
+    wait_for(lambda: all(each.whole or each.begun for each in clients))
 
 
 def end_of(http: httpx.Client, server: RunningServer, response_id: str) -> dict[str, Any]:
