@@ -193,7 +193,7 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     its place, which several gateways may share. `responses` and `chat_completions` say whether an
     answer is stored whose request does not say. What is older than `keep_days` is deleted, and the
     oldest where all would take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything. At
-    most `max_background_running` responses are made in the background at a time, the others wait."""
+    most `max_background_running` responses are made in the background at a time; others wait."""
 
     enabled: bool = True
     path: str = ""
