@@ -43,6 +43,13 @@ from gateway.api.openai.responses.stored.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.openai.stored_chats.routes import (
+    delete_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    stored_chat_messages,
+    update_chat_completion,
+)
 from gateway.api.openai.usage.routes import completions_usage, embeddings_usage
 from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
@@ -95,6 +102,11 @@ Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 ROUTES = (
     create_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    update_chat_completion,
+    delete_chat_completion,
+    stored_chat_messages,
     create_completion,
     create_response,
     count_input_tokens,

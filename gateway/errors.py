@@ -156,6 +156,20 @@ class NotStored(InvalidRequest):
         )
 
 
+class ChatNotStored(InvalidRequest):
+    """No chat completion that this request may see has this id, or none are stored at all."""
+
+    def __init__(self, completion_id: str = "", *, is_on: bool = False) -> None:
+        reason = (
+            f"There is no chat completion `{completion_id[:100]}`: it was not stored, or is not"
+            " there any more. Those are stored whose requests have `store: true`."
+            if is_on
+            else "This server stores no chat completions: `store.enabled` is off in its settings."
+        )
+        param = "completion_id" if completion_id else None
+        super().__init__(reason, param=param, code="completion_not_found")
+
+
 class PreviousNotStored(InvalidRequest):
     """The response that a request follows upon, or one before it, is not stored."""
 
@@ -319,6 +333,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (ModelNotPullable, 404, "invalid_request_error", None),
     (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
+    (ChatNotStored, 404, "invalid_request_error", None),
     (ConversationNotFound, 404, "invalid_request_error", None),
     (ConversationItemNotFound, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),

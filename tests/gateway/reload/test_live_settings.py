@@ -122,6 +122,11 @@ def stores_responses(server: Reloadable) -> bool:
     return bool(answer.json()["store"])
 
 
+def stores_chats(server: Reloadable) -> bool:
+    made = server.chat(max_tokens=1).json()["id"]
+    return server.http.get(f"{CHAT}/{made}").status_code == 200
+
+
 def keys_in_metrics(server: Reloadable) -> bool:
     server.http.post(
         CHAT,
@@ -183,6 +188,7 @@ PROBES: dict[str, tuple[Any, Callable[[Reloadable], object], object]] = {
         3.5,
     ),
     "store.responses": (False, stores_responses, False),
+    "store.chat_completions": (True, stores_chats, True),
     "metrics.max_keys": (3, keys_in_metrics, True),
 }
 
