@@ -15,8 +15,9 @@ from typing import Protocol, Self
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_tokens
-from gateway.bounds.body_memory import give_back
+from gateway.bounds.body_memory import shrink
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
 from gateway.generation.prepare import unused_params
@@ -71,9 +72,10 @@ async def _answer(
         context.gpus.check_memory()
         model.engine.check_room(job.num_requests, job.count_param)
     run = await _prepared(context, request, job, model)
-    give_back(request.scope)
+    shrink(request.scope)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     reserve_tokens(request.scope, run)
+    counted(request.scope, context.ledger, run.record)
     writer = new_writer(run)
     if not job.is_streamed:
         return WholeAnswer(run, writer)

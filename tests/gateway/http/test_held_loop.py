@@ -28,6 +28,10 @@ THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "
 
 ATTACKS = {
     "messages": (CHAT, chats(*[{"role": "user", "content": ""}] * 29_000)),
+    "stored messages": (
+        CHAT,
+        {**chats(*[{"role": "user", "content": [], "name": "a"}] * 14_000), "store": True},
+    ),
     "calls": (CHAT, chats({"role": "assistant", "tool_calls": [call()] * 10_000})),
     "arguments": (CHAT, chats({"role": "assistant", "tool_calls": [call(str([1] * 49_999))]})),
     "items": ("/v1/responses", items(CALL, 16_000)),

@@ -122,6 +122,11 @@ def stores_responses(server: Reloadable) -> bool:
     return bool(answer.json()["store"])
 
 
+def stores_chats(server: Reloadable) -> bool:
+    made = server.chat(max_tokens=1).json()["id"]
+    return server.http.get(f"{CHAT}/{made}").status_code == 200
+
+
 def keys_in_metrics(server: Reloadable) -> bool:
     server.http.post(
         CHAT,
@@ -183,6 +188,7 @@ PROBES: dict[str, tuple[Any, Callable[[Reloadable], object], object]] = {
         3.5,
     ),
     "store.responses": (False, stores_responses, False),
+    "store.chat_completions": (True, stores_chats, True),
     "metrics.max_keys": (3, keys_in_metrics, True),
 }
 
@@ -204,6 +210,7 @@ ELSEWHERE = {
     "log.format": "test_log_of_a_running_server",
     "log.prompts": "test_log_of_a_running_server",
     "log.access": "test_log_of_a_running_server",
+    "prices": "test_budgets_of_keys of admission",
 }
 """The modules that try settings which need a server, or a part, of their own."""
 

@@ -111,6 +111,22 @@ async def test_too_much_is_lost_counted_and_refused(connect: Callable[[], Databa
         assert await ids(store) == [0, 3, 4]
 
 
+async def test_changes_that_nobody_waits_for(connect: Callable[[], Database]) -> None:
+    """One that fails is lost, and nothing else is."""
+
+    def fail(_: Database) -> None:
+        raise ZeroDivisionError
+
+    with opened(connect, max_waiting_bytes=100) as store:
+        async with held_up(store):
+            assert store.write_later(lambda database: database.put(record(0)), 60, 1)
+            assert store.write_later(fail, 40, 3)
+            assert not store.write_later(lambda database: database.put(record(1)), 1, 1)
+            assert store.num_lost == 1
+        assert await ids(store) == [0]
+        assert store.num_lost == 4
+
+
 async def test_a_record_that_is_larger_than_all_together_may_wait_alone(
     connect: Callable[[], Database],
 ) -> None:
