@@ -39,7 +39,19 @@ def write_records(connection: sqlite3.Connection, records: Sequence[Record]) -> 
         )
 
 
-ROWS: dict[int, Callable[[sqlite3.Connection, Sequence[Record]], None]] = {1: write_records}
+def write_usage(connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """Writes sums of usage beside them, as form 2 does."""
+    write_records(connection, records)
+    for hour in (3600, 7200):
+        row = (hour, "ann", "m", "/v1/responses", 0, 1, 20, 5, 7, 3)
+        connection.execute(f"INSERT INTO usage VALUES ({', '.join('?' * len(row))})", row)
+    connection.execute("INSERT INTO usage_writers VALUES ('w', 17)")
+
+
+ROWS: dict[int, Callable[[sqlite3.Connection, Sequence[Record]], None]] = {
+    1: write_records,
+    2: write_usage,
+}
 
 
 def database_of_form(path: Path, form: int, steps: Sequence[Migration] = STEPS) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from gateway.api.openai.conversations.records import CONVERSATION, ITEM
 from gateway.api.openai.responses.stored.records import PARTS_OF_RESPONSE, RESPONSE
+from gateway.api.openai.stored_chats.records import COMPLETION, KINDS
 from gateway.store.upkeep.kinds import AGEING, objects_of, whole_of
 
 
@@ -9,10 +10,11 @@ def test_the_table_knows_what_is_stored() -> None:
     responses, conversations = objects_of(RESPONSE), objects_of(CONVERSATION)
     assert (responses.parts, responses.children) == (PARTS_OF_RESPONSE, ())
     assert (conversations.parts, conversations.children) == ((), (ITEM,))
+    assert objects_of(COMPLETION).all_kinds == KINDS
     assert [whole_of(part) for part in PARTS_OF_RESPONSE] == [RESPONSE] * len(PARTS_OF_RESPONSE)
 
 
 def test_what_users_keep_on_purpose_does_not_age() -> None:
-    assert RESPONSE in [each.kind for each in AGEING]
+    assert {RESPONSE, COMPLETION} <= {each.kind for each in AGEING}
     assert CONVERSATION not in [each.kind for each in AGEING]
     assert not objects_of("something new").ages

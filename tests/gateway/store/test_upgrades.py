@@ -83,6 +83,19 @@ def content(path: Path) -> list[Record]:
         return list(database.records(Which()))
 
 
+def other_rows(path: Path) -> dict[str, list[object]]:
+    """Of all tables but that of the records."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        return {
+            name: connection.execute(f"SELECT * FROM {name}").fetchall()
+            for (name,) in tables
+            if name != "records"
+        }
+
+
 def form_of(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         ((form,),) = connection.execute("PRAGMA user_version")
@@ -124,7 +137,10 @@ def test_nothing_is_lost_on_the_way_from_an_earlier_form(tmp_path: Path, form: i
 def test_nothing_is_lost_by_steps_of_every_kind(tmp_path: Path, form: int) -> None:
     path = tmp_path / "store.db"
     expected = database_of_form(path, form, FUTURE)
+    others = other_rows(path)
     assert content(path) == expected
+    assert others.items() <= other_rows(path).items()
+    assert form != len(STEPS) or all(others.values())
     assert form_of(path) == len(FUTURE)
 
 

@@ -16,7 +16,7 @@ from gateway.api.openai.stored_chats.records import (
     decode_labels,
 )
 from gateway.bounds.body_memory import keep
-from gateway.errors import ChatNotStored
+from gateway.errors import ChatNotStored, StoreFull
 from gateway.generation.writer import encode
 from gateway.http.body import apart
 from gateway.http.context import AnyRequest, Context
@@ -31,12 +31,19 @@ NO_STORE = "this server stores nothing: `store.enabled` is off in its settings"
 async def keeper_of(
     context: Context, request: AnyRequest, data: ChatCompletionRequest
 ) -> Keeper | None:
-    """What stores the completion; None if it is not to be stored, or cannot be."""
+    """What stores the completion; None if it is not to be stored, or cannot be. Raises StoreFull if
+    there is no room for what the client wants to have stored."""
     is_wanted = context.settings.store.chat_completions if data.store is None else data.store
     if not is_wanted:
         return None
     if context.store is None:
         note_ignored(request.scope, {"store": NO_STORE} if data.store else {})
+        return None
+    if context.store.is_full:
+        if data.store:
+            raise StoreFull(
+                "There is no room to store this. Send it again later, or without `store`."
+            )
         return None
     encoded = await apart(request, encoded_messages, data.messages)
     keep(request.scope, len(encoded))

@@ -73,6 +73,8 @@ def test_a_full_disk_refuses_what_is_to_be_stored_until_there_is_room_again(
     for wanted in ({"store": True}, {"previous_response_id": first["id"]}, {"conversation": kept}):
         assert "`store: false`" in refused(server.post(URL, **short, **wanted))["message"]
     refused(server.post(URL, input=[LARGE], background=True))
+    refused(server.chat(store=True))
+    assert server.chat(max_tokens=1).status_code == 200
     assert server.metric("num_requests_in_flight") == 0
 
     assert good(server.http.get(f"{URL}/{first['id']}")) == first
