@@ -205,12 +205,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"model": MODEL, "query": "hi", "documents": ["ho"]},
     "/v2/rerank": {"model": MODEL, "query": "hi", "documents": ["ho"]},
     "/v1/score": {"model": MODEL, "text_1": "hi", "text_2": "ho"},
+    "/v1/conversations": {"metadata": {"a": "b"}},
     "/generate": {"prompt": "hi", "max_new_tokens": 2},
     "/tokenize": {"prompt": "hi"},
     "/detokenize": {"tokens": [1]},
 }
 FOR_ADMINS = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 """Those that no user may send."""
+OF_A_CONVERSATION = {
+    "/v1/conversations/{conversation_id}",
+    "/v1/conversations/{conversation_id}/items",
+}
+"""Those that name one in their path, which has tests of its own."""
 
 
 def posts(document: Document) -> dict[str, Any]:
@@ -240,4 +246,4 @@ def test_numbers_of_any_size_are_the_clients_mistake(
 
 
 def test_every_body_is_tried(document: Document):
-    assert set(posts(document)) == set(BODIES) | FOR_ADMINS
+    assert set(posts(document)) == set(BODIES) | FOR_ADMINS | OF_A_CONVERSATION
