@@ -16,7 +16,7 @@ from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec import Struct
 
-from gateway.bounds.body_memory import FREE_BYTES, BodyLease, lease_of
+from gateway.bounds.body_memory import FREE_BYTES, BodyLease
 from gateway.bounds.body_pieces import BodyPieces
 from gateway.bounds.bounds import Bounds
 from gateway.bounds.work_pool import Work, at_once
@@ -98,7 +98,8 @@ def count_in(request: Request[Any, Any, Any], num_bytes: int) -> None:
     """Counts what a request reads from the store as a part of its body: what is done with much of
     it is done apart, and its memory is leased. Raises GatewayOverloaded."""
     request_record = RequestRecord.of(request.scope)
-    lease_of(request.scope).grow_to(request_record.body_bytes + num_bytes)
+    lease = _bounds_of(request).body_memory.lease_of(request.scope)
+    lease.grow_to(request_record.body_bytes + num_bytes)
     request_record.body_bytes += num_bytes
 
 

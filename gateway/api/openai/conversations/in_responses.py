@@ -1,7 +1,7 @@
 """The conversation that a response belongs to."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from msgspec import Raw, Struct
@@ -23,6 +23,7 @@ from gateway.api.openai.responses.protocol import ResponseRequest, conversation_
 from gateway.errors import ConversationNotFound
 from gateway.http.body import apart, count_in
 from gateway.http.context import AnyRequest, Context
+from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
 from runtime.errors import ContextLengthExceeded, InvalidRequest
@@ -46,17 +47,24 @@ class OpenConversation(Struct, frozen=True):
     items: Sequence[NewItem]
 
     def conclude(self, response: Response, records: Sequence[Record] = ()) -> None:
-        """Has `records`, those of the response, stored soon, together with what was said. Nothing
-        was said if the response failed before anything of it came. A conversation that has been
-        deleted meanwhile is left alone."""
-        said: Sequence[NewItem] = ()
-        if response.output or response.status != "failed":
-            said = [*self.items, *output_items(response.output)]
+        """Has `records`, those of the response, stored soon, together with what was said. A
+        conversation that has been deleted meanwhile is left alone."""
+        said = self._said(response)
         num_bytes = sum(len(record.body) for record in records)
         num_bytes += sum(len(item.body) for item in said)
         if num_bytes:
             change = concluded(self.id, records, said, time.time())
             self.store.write_later(change, num_bytes, len(records) + len(said))
+
+    def addition(self, response: Response) -> Callable[[Database], None]:
+        """The change that adds what was said."""
+        return concluded(self.id, (), self._said(response), time.time())
+
+    def _said(self, response: Response) -> Sequence[NewItem]:
+        """Nothing was said if the response failed before anything of it came."""
+        if not response.output and response.status == "failed":
+            return ()
+        return [*self.items, *output_items(response.output)]
 
 
 async def open_conversation(

@@ -99,7 +99,7 @@ def new_items(raws: Sequence[Raw], param: str) -> list[NewItem]:
     turns_of(None, items, (), before=param)
     found: dict[str, NewItem] = {}
     for index, (raw, item) in enumerate(zip(raws, items, strict=True)):
-        new = _new_item(raw, item, f"{param}[{index}]")
+        new = item_of(raw, item, f"{param}[{index}]", secrets.token_hex(16))
         if new.id in found:
             raise known_id(new.id, f"{param}[{index}]")
         found[new.id] = new
@@ -129,12 +129,14 @@ def known_id(item_id: str, where: str) -> InvalidRequest:
     )
 
 
-def _new_item(raw: Raw, item: InputItem, where: str) -> NewItem:
+def item_of(raw: Raw, item: InputItem, where: str, fresh: str) -> NewItem:
+    """An item, and its JSON, in the form in which it is stored. Its id ends with `fresh` if it
+    comes without one. Raises InvalidRequest, which names the place of the mistake."""
     try:
         marks = msgspec.json.decode(raw, type=_Marks)
     except MISTAKES as error:
         raise to_invalid_request(error, _Marks, where, bytes(raw)) from error
-    item_id = marks.id or f"{PREFIXES[type(item)]}{secrets.token_hex(16)}"
+    item_id = marks.id or f"{PREFIXES[type(item)]}{fresh}"
     return NewItem(item_id, encode(_stored(item, item_id, marks)))
 
 

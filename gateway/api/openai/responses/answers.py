@@ -13,7 +13,8 @@ from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+FailureCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
 
 
 class TopTokenLogprob(Struct, frozen=True, gc=False):
@@ -124,7 +125,7 @@ class ReportedReasoning(Struct, frozen=True):
 class ResponseFailure(Struct, frozen=True):
     """Why a response failed. `code` is one of OpenAI's."""
 
-    code: Literal["server_error", "rate_limit_exceeded"]
+    code: FailureCode
     message: str
 
 
@@ -195,6 +196,10 @@ class _Event(Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class ResponseCreated(_Event, frozen=True, kw_only=True, tag="response.created"):
+    response: Response
+
+
+class ResponseQueued(_Event, frozen=True, kw_only=True, tag="response.queued"):
     response: Response
 
 
@@ -286,6 +291,7 @@ class ArgumentsDone(
 
 ResponseEvent = (
     ResponseCreated
+    | ResponseQueued
     | ResponseInProgress
     | OutputItemAdded
     | ContentPartAdded

@@ -23,9 +23,6 @@ class Refused(Struct, frozen=True):
 
 REFUSED: Mapping[str, Refused] = {
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
-    "background": Refused(
-        "Responses are not stored: wait for the answer, or read it as a stream.", (False,)
-    ),
     "truncation": Refused(
         "No prompt is cut without a word: shorten `input` yourself.", ("disabled",)
     ),

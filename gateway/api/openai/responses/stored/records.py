@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.api.openai.responses.answers import Response
+from gateway.api.openai.responses.answers import Response, ResponseStatus
 from gateway.api.openai.responses.protocol import NamedConversation
-from gateway.errors import PreviousNotStored
+from gateway.errors import PreviousNotFinished, PreviousNotStored
 from gateway.generation.writer import encode
 from gateway.store.database import Database
 from gateway.store.record import Record
@@ -16,6 +16,12 @@ from runtime.errors import InvalidRequest
 
 RESPONSE = "response"
 INPUT = "response.input"
+CLAIM = "response.claim"
+REQUEST = "response.request"
+EVENTS = "response.events"
+PARTS_OF_RESPONSE = (INPUT, CLAIM, REQUEST, EVENTS)
+"""Kinds of records that a response may have beside its own. They have its id."""
+
 MAX_TURNS = 1000
 """Responses that may follow one upon the other."""
 
@@ -25,6 +31,7 @@ class _Output(Struct):
     belongs to."""
 
     output: list[Raw]
+    status: ResponseStatus
     conversation: NamedConversation | None = None
 
 
@@ -64,7 +71,7 @@ class Keeper(Struct, frozen=True):
 def history(response_id: str, reader: str | None) -> Callable[[Database], list[Raw]]:
     """A question to the store: what was said up to the end of this response, as items of an input.
     Raises PreviousNotStored if this response, or one before it, is not there for the reader, and
-    InvalidRequest if what was said before it is in a conversation."""
+    PreviousNotFinished; InvalidRequest if what was said before it is in a conversation."""
 
     def ask(database: Database) -> list[Raw]:
         turns, wanted = list[list[Raw]](), response_id
@@ -74,6 +81,8 @@ def history(response_id: str, reader: str | None) -> Callable[[Database], list[R
             if response is None or given is None or len(turns) == MAX_TURNS:
                 raise PreviousNotStored(wanted)
             said = _decode_output(response.body)
+            if said.status in ("queued", "in_progress"):
+                raise PreviousNotFinished(wanted)
             if said.conversation is not None:
                 raise _in_conversation(wanted, said.conversation.id)
             turns.append([*_decode_items(given.body), *said.output])
