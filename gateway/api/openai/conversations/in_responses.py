@@ -61,8 +61,8 @@ class OpenConversation(Struct, frozen=True):
         return concluded(self.id, (), self._said(response), time.time())
 
     def _said(self, response: Response) -> Sequence[NewItem]:
-        """Nothing was said if the response failed before anything of it came."""
-        if not response.output and response.status == "failed":
+        """Nothing was said if the response ended before anything of it came."""
+        if not response.output and response.status in ("failed", "cancelled"):
             return ()
         return [*self.items, *output_items(response.output)]
 
