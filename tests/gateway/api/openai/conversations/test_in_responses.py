@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.settings.schema import ServerSettings
+from gateway.settings.schema import ServerSettings, StoreSettings
 from tests.kit.chat.answers import error_of, good
 from tests.kit.openai.conversations import (
     URL,
@@ -18,9 +18,11 @@ from tests.kit.openai.conversations import (
 )
 from tests.kit.openai.responses import SENTENCE, parse
 from tests.kit.openai.schemas import check_error, check_response
-from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings
+from tests.kit.serving import MODEL, RunningServer, running_server, scripted_settings, wait_for
 
 RESPONSES = "/v1/responses"
+NEVER = 20_000
+"""Tokens of an answer that is not complete before it is ended."""
 
 
 def ask(server: RunningServer, conversation: Any, text: Any = "hi", **body: Any) -> dict[str, Any]:
@@ -195,3 +197,30 @@ def test_the_official_client_talks_in_a_conversation(server: RunningServer):
         found: list[Any] = list(client.conversations.items.list(made.id, order="asc"))
         assert [item.role for item in found] == ["user", "user", "assistant", "user", "assistant"]
         assert [found[2].id, found[4].id] == [whole.output[0].id, final.output[0].id]
+
+
+def test_a_response_in_the_background_is_added_at_its_end():
+    """Whether it is complete or was cancelled; of one that was cancelled before it was begun there
+    is nothing to add."""
+    store = StoreSettings(max_background_running=1)
+    config = scripted_settings(store=store, text=SENTENCE, num_tokens=NEVER, step_ms=5)
+    with running_server(config) as running:
+        made = begun(running, USER)
+
+        def begin(text: str, **body: Any) -> str:
+            return str(ask(running, made, text, background=True, **body)["id"])
+
+        def found(response_id: str) -> dict[str, Any]:
+            return good(running.http.get(f"{RESPONSES}/{response_id}"))
+
+        short = begin("short", max_output_tokens=3)
+        wait_for(lambda: found(short)["status"] == "incomplete")
+        running_now, waiting = begin("long"), begin("never begun")
+        wait_for(lambda: found(running_now)["output"] != [])
+        for each in (waiting, running_now):
+            good(running.http.post(f"{RESPONSES}/{each}/cancel"))
+        items = items_of(running, made)
+        assert found(waiting)["output"] == []
+        assert items[2:3] == found(short)["output"]
+        assert items[4:] == found(running_now)["output"] != []
+        assert [texts_of(items)[index] for index in (0, 1, 3)] == ["hi", "short", "long"]
