@@ -1,9 +1,12 @@
 """Conversations: items that clients send, and what is true of those that they get."""
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import Raw
 
+from gateway.api.openai.conversations.items import NewItem, new_items
 from tests.kit.chat.answers import good
 from tests.kit.openai.schemas import check_answer
 from tests.kit.serving import RunningServer
@@ -101,3 +104,9 @@ def texts_of(found: list[dict[str, Any]]) -> list[str]:
         for item in found
         if item["type"] == "message"
     ]
+
+
+def new_messages(*texts: str, **fields: Any) -> list[NewItem]:
+    """Messages of the user that no conversation has yet."""
+    sent = [{"role": "user", "content": text, **fields} for text in texts]
+    return new_items([Raw(json.dumps(each).encode()) for each in sent], "items")

@@ -91,7 +91,7 @@ async def open_conversation(
     state = state_of(record)
     _check_size(context, conversation_id, state, items)
     count_in(request, state.num_bytes)
-    earlier = await _all_items(store, conversation_id)
+    earlier = await all_items(store, conversation_id)
     raws = await apart(request, _followed, earlier, items)
     return OpenConversation(conversation_id, store, raws, items)
 
@@ -120,7 +120,7 @@ def _check_size(
         raise full
 
 
-async def _all_items(store: Store, conversation_id: str) -> list[Record]:
+async def all_items(store: Store, conversation_id: str) -> list[Record]:
     """The items of a conversation, page by page."""
     found: list[Record] = []
     has_more = True

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
 from gateway.api.openai.conversations import records
-from gateway.api.openai.conversations.items import NewItem, new_items
+from gateway.api.openai.conversations.items import NewItem
 from gateway.api.openai.conversations.protocol import ItemListQuery
 from gateway.api.openai.conversations.records import (
     CONVERSATION,
@@ -30,6 +29,7 @@ from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.sqlite import open_sqlite
 from runtime.errors import InvalidRequest
+from tests.kit.openai.conversations import new_messages
 
 
 @pytest.fixture
@@ -37,11 +37,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made = open_sqlite(tmp_path / "store.db")
     yield made
     made.close()
-
-
-def some(*texts: str, **fields: Any) -> list[NewItem]:
-    sent = [{"role": "user", "content": text, **fields} for text in texts]
-    return new_items([Raw(json.dumps(each).encode()) for each in sent], "items")
 
 
 def begin(database: Database, conversation_id: str, items: Sequence[NewItem] = ()) -> None:
@@ -86,15 +81,15 @@ def test_items_are_counted(database: Database, steps: list[tuple[str, Any]]):
     """In their order, each once, whatever is done to them; another conversation sees nothing."""
     deleted("c", None)(database)
     deleted("d", None)(database)
-    begin(database, "c", some("first"))
-    begin(database, "d", some("other"))
+    begin(database, "c", new_messages("first"))
+    begin(database, "d", new_messages("other"))
     expected = ["first"]
     for kind, value in steps:
         if kind == "add":
-            assert added("c", "ann", some(*value), 2.0, "items")(database) is None
+            assert added("c", "ann", new_messages(*value), 2.0, "items")(database) is None
             expected += value
         elif kind == "conclude":
-            concluded("c", (), some(*value), 2.0)(database)
+            concluded("c", (), new_messages(*value), 2.0)(database)
             expected += value
         elif value < len(expected):
             record = found(database, "c")[value]
@@ -108,18 +103,18 @@ def test_items_are_counted(database: Database, steps: list[tuple[str, Any]]):
 
 def test_what_is_full_takes_nothing(database: Database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "MAX_ITEMS", 3)
-    begin(database, "c", some("1", "2"))
-    refused = added("c", "ann", some("3", "4"), 2.0, "items")(database)
+    begin(database, "c", new_messages("1", "2"))
+    refused = added("c", "ann", new_messages("3", "4"), 2.0, "items")(database)
     assert isinstance(refused, InvalidRequest)
     assert (refused.param, refused.code) == ("items", "conversation_full")
     assert texts(database, "c") == ["1", "2"]
-    assert added("c", "ann", some("3"), 2.0, "items")(database) is None
-    concluded("c", (), some("the", "answer"), 3.0)(database)
+    assert added("c", "ann", new_messages("3"), 2.0, "items")(database) is None
+    concluded("c", (), new_messages("the", "answer"), 3.0)(database)
     assert texts(database, "c") == ["1", "2", "3", "the", "answer"], "no answer is lost"
 
     monkeypatch.setattr(records, "MAX_BYTES", 1000)
     begin(database, "d")
-    refused = added("d", "ann", some("x" * 1000), 2.0, "items")(database)
+    refused = added("d", "ann", new_messages("x" * 1000), 2.0, "items")(database)
     assert isinstance(refused, InvalidRequest)
     check_counts(database, "d")
 
@@ -127,8 +122,8 @@ def test_what_is_full_takes_nothing(database: Database, monkeypatch: pytest.Monk
 def test_an_answer_adds_to_what_is_there_at_its_end(database: Database):
     """A conversation that is gone stays so; an id that was taken meanwhile is another one."""
     response = Record(kind="response", id="resp_1", owner="bob", created_at=1.0, body=b"{}")
-    begin(database, "c", some("first", id="mine"))
-    concluded("c", [response], some("second", id="mine"), 2.0)(database)
+    begin(database, "c", new_messages("first", id="mine"))
+    concluded("c", [response], new_messages("second", id="mine"), 2.0)(database)
     assert texts(database, "c") == ["first", "second"]
     ids = [json.loads(record.body)["id"] for record in found(database, "c")]
     assert [record.id for record in found(database, "c")] == [f"c/{each}" for each in ids]
@@ -138,7 +133,7 @@ def test_an_answer_adds_to_what_is_there_at_its_end(database: Database):
     assert deleted("c", "bob")(database) is False
     assert deleted("c", "ann")(database) is True
     database.delete("response", "resp_1", None)
-    concluded("c", [response], some("third"), 3.0)(database)
+    concluded("c", [response], new_messages("third"), 3.0)(database)
     assert database.get("response", "resp_1", "bob") == response
     assert database.get(CONVERSATION, "c", None) is None
     assert page_behind(database, "c", "", 10) == page_behind(database, "never", "", 10)
@@ -149,7 +144,7 @@ def test_an_answer_adds_to_what_is_there_at_its_end(database: Database):
 
 def test_large_items_make_short_pages(database: Database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(records, "PAGE_BYTES", 2500)
-    begin(database, "c", some(*[str(index) * 1000 for index in range(6)], "y" * 9000))
+    begin(database, "c", new_messages(*[str(index) * 1000 for index in range(6)], "y" * 9000))
     seen: list[int] = []
     ids: list[str] = []
     has_more, after = True, None
@@ -163,7 +158,7 @@ def test_large_items_make_short_pages(database: Database, monkeypatch: pytest.Mo
 
 
 def test_a_page_behind_an_item_that_is_gone_is_none(database: Database):
-    begin(database, "c", some("first", id="mine"))
+    begin(database, "c", new_messages("first", id="mine"))
     assert page_behind(database, "c", "mine", 10) is not None
     item_deleted("c", "mine", None)(database)
     assert page_behind(database, "c", "mine", 10) is None
