@@ -245,5 +245,17 @@ def test_numbers_of_any_size_are_the_clients_mistake(
     assert open_server.post(path, **BODIES[path]).status_code == 200
 
 
+def test_parameters_of_urls_are_described(document: Document):
+    listed = document["paths"]["/v1/conversations/{conversation_id}/items"]["get"]
+    found = {each["name"]: each["schema"] for each in listed["parameters"]}
+    assert list(found) == ["conversation_id", "include", "after", "limit", "order"]
+    assert found["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
+    assert found["order"]["enum"] == ["asc", "desc"]
+    assert {each["in"] for each in listed["parameters"][1:]} == {"query"}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert "$ref" not in json.dumps(operation.get("parameters", []))
+
+
 def test_every_body_is_tried(document: Document):
     assert set(posts(document)) == set(BODIES) | FOR_ADMINS | OF_A_CONVERSATION
