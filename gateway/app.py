@@ -82,6 +82,7 @@ from gateway.settings.live import LiveSettings
 from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
 from gateway.store.opening import store_of
+from gateway.store.upkeep.sweep import Limits
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -189,6 +190,7 @@ def _parts(context: Context) -> list[Part]:
     gpus = told(context.live, lambda s: (s.gpu, min_free_bytes(s)), lambda _: _set_gpus(context))
     return [
         gpus,
+        *_store_parts(context),
         *server_parts(
             context.live,
             drain=context.drain,
@@ -197,6 +199,12 @@ def _parts(context: Context) -> list[Part]:
             models=context.models,
         ),
     ]
+
+
+def _store_parts(context: Context) -> list[Part]:
+    if context.store is None:
+        return []
+    return [told(context.live, lambda s: Limits.of(s.store), context.store.keep_within)]
 
 
 def _set_gpus(context: Context) -> None:
@@ -230,6 +238,8 @@ def _context(
     reloader: Reloader,
 ) -> Context:
     settings = live.current
+    if (store := store_of(settings.store)) is not None:
+        metrics.store_swept.read = lambda: store.sweep.num_deleted
     models = ModelRegistry(
         [slot.model for slot in slots],
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
@@ -250,7 +260,7 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
-        store=store_of(settings.store),
+        store=store,
         tracer=start_tracer(settings.otel),
     )
 

@@ -286,6 +286,10 @@ class StoreUnavailable(LockgateError):
     """The database does not answer, or more waits to be stored than the server can hold."""
 
 
+class CommitUncertain(StoreUnavailable):
+    """Whether changes are stored is not known, so that nobody may apply them again."""
+
+
 class BodyTimeout(LockgateError):
     """The request's body did not arrive in time."""
 
