@@ -43,6 +43,7 @@ from gateway.api.openai.responses.stored.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.openai.usage.routes import completions_usage, embeddings_usage
 from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
@@ -83,6 +84,7 @@ from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
 from gateway.store.opening import store_of
 from gateway.store.upkeep.sweep import Limits
+from gateway.usage.ledger import Ledger
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -113,6 +115,8 @@ ROUTES = (
     score,
     list_models,
     retrieve_model,
+    completions_usage,
+    embeddings_usage,
     live,
     ready,
     health,
@@ -240,6 +244,8 @@ def _context(
     settings = live.current
     if (store := store_of(settings.store)) is not None:
         metrics.store_swept.read = lambda: store.sweep.num_deleted
+        metrics.store_lost.read = lambda: store.num_lost
+        metrics.store_waiting.read = lambda: store.num_waiting
     models = ModelRegistry(
         [slot.model for slot in slots],
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
@@ -260,6 +266,7 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
+        ledger=Ledger(store),
         store=store,
         tracer=start_tracer(settings.otel),
     )
@@ -290,12 +297,14 @@ def _gateway(context: Context, keys: KeyRing, watcher: Watcher) -> Gateway:
 def _background(context: Context) -> Background | None:
     if context.store is None:
         return None
-    return Background(
+    background = Background(
         context.store,
         context.settings.store.max_background_running,
         models=lambda: context.models.names,
         is_ending=lambda: context.drain.exits,
     )
+    context.metrics.background.read = lambda: len(background.runs)
+    return background
 
 
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
@@ -365,8 +374,10 @@ def _lifespan(context: Context, watcher: Watcher, background: Background | None)
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         if context.store is not None:
             context.store.open()
+        await context.ledger.open()
         await context.manager.start()
         watching = asyncio.create_task(watcher.run(), name="file-watch")
+        counting = asyncio.create_task(context.ledger.run(), name="ledger")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
@@ -381,6 +392,8 @@ def _lifespan(context: Context, watcher: Watcher, background: Background | None)
             context.bounds.close()
             await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
+            counting.cancel()
+            await context.ledger.close()
             if context.store is not None:
                 await asyncio.to_thread(context.store.close)
 

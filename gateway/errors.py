@@ -260,6 +260,11 @@ class RateLimited(LockgateError):
         self.retry_after = retry_after
 
 
+class BudgetExhausted(LockgateError):
+    """A key has used up what it may use in a day or a month. The message says when it may go
+    on."""
+
+
 class ServerDraining(LockgateError):
     """The server drains: it finishes running requests and accepts no new ones. `retry_after` is in
     seconds."""
@@ -302,6 +307,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
     (PermissionDenied, 403, "invalid_request_error", None),
     (RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+    (BudgetExhausted, 429, "insufficient_quota", "insufficient_quota"),
     (ServerDraining, 503, "server_error", "server_draining"),
     (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
     (StoreFull, 507, "server_error", "store_full"),
@@ -334,6 +340,7 @@ NEVER_RETRY = {"x-should-retry": "false"}
 
 _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     InvalidKey: {"www-authenticate": "Bearer"},
+    BudgetExhausted: NEVER_RETRY,
     BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the client may still send its body
     RequestTimeout: NEVER_RETRY,
     HTTPVersionNotSupported: {"connection": "close", **NEVER_RETRY},
@@ -387,7 +394,13 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case RateLimited(kind=kind, retry_after=wait):
             headers = NEVER_RETRY if wait is None else retry_headers(wait)
             return ErrorReply(status, ErrorBody(str(error), kind, None, code), headers)
-        case InvalidKey() | BodyTimeout() | RequestTimeout() | HTTPVersionNotSupported():
+        case (
+            InvalidKey()
+            | BudgetExhausted()
+            | BodyTimeout()
+            | RequestTimeout()
+            | HTTPVersionNotSupported()
+        ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, dict(_OWN_HEADERS[type(error)]))
         case _:

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_tokens
 from gateway.bounds.body_memory import give_back
 from gateway.errors import ErrorBody, to_reply
@@ -74,6 +75,7 @@ async def _answer(
     give_back(request.scope)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     reserve_tokens(request.scope, run)
+    counted(request.scope, context.ledger, run.record)
     writer = new_writer(run)
     if not job.is_streamed:
         return WholeAnswer(run, writer)

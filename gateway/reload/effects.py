@@ -26,6 +26,7 @@ _LIVE = """
     log.level log.format log.prompts log.access
     metrics.max_keys
     store.responses store.keep_days store.max_gb
+    prices
 """
 _ENGINE = """
     engine.max_model_len engine.max_num_seqs engine.max_num_waiting engine.max_num_batched_tokens

@@ -204,6 +204,18 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_background_running: Annotated[int, Meta(ge=1, le=1000)] = 8
 
 
+Price = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class PriceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a million tokens of one model cost, in whichever currency the budgets are in. A token of
+    a prompt that was found in the cache costs `cached_input`; None is as much as the others."""
+
+    input: Price = 0.0
+    cached_input: Price | None = None
+    output: Price = 0.0
+
+
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Monitoring of the NVIDIA GPUs. `interval` is the time between two readings in seconds.
 
@@ -261,6 +273,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     models: dict[Annotated[str, Meta(min_length=1)], NamedModelSettings] = {}
     loading: LoadingSettings = LoadingSettings()
     store: StoreSettings = StoreSettings()
+    prices: dict[Annotated[str, Meta(min_length=1)], PriceSettings] = {}
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -31,7 +31,8 @@ PROVIDER = "lockgate"
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
-    *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
+    *("rate_limit_exceeded", "insufficient_quota", "server_draining"),
+    *("invalid_api_key", "permission_denied"),
     *("host_not_allowed", "origin_not_allowed", "priority_not_allowed"),
     *("body_timeout", "request_timeout", "gateway_overloaded"),
 )
@@ -135,6 +136,18 @@ class Metrics(InstrumentGroup):
         self.log_lines_lost = Reported(
             "lockgate_log_lines_lost",
             "Lines of the log that were dropped, because nobody read them or the disk was full.",
+        )
+        self.store_lost = Reported(
+            "lockgate_store_records_lost",
+            "Records that were to be stored after an answer, and could not be.",
+        )
+        self.store_waiting = Reported(
+            "lockgate_store_changes_waiting", "Changes that are not stored yet.", "gauge"
+        )
+        self.background = Reported(
+            "lockgate_background_responses",
+            "Responses in the background that wait, are made, or are not stored yet.",
+            "gauge",
         )
         self.store_swept = ReportedBy(
             "lockgate_store_swept",

@@ -204,6 +204,7 @@ ELSEWHERE = {
     "log.format": "test_log_of_a_running_server",
     "log.prompts": "test_log_of_a_running_server",
     "log.access": "test_log_of_a_running_server",
+    "prices": "test_budgets_of_keys of admission",
 }
 """The modules that try settings which need a server, or a part, of their own."""
 
