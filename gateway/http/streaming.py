@@ -29,6 +29,7 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.loading.stream import STREAM_HEADERS, LoadingStream
 from gateway.http.loading.wait import is_loaded, until_loaded
 from gateway.models.served_model import LONG_TEXT, ServedModel
+from gateway.observability.reports.dropped_items import report_dropped
 from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.observability.reports.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
@@ -73,6 +74,7 @@ async def _answer(
     run = await _prepared(context, request, job, model)
     give_back(request.scope)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
+    report_dropped(run.num_dropped, RequestRecord.of(request.scope))
     reserve_tokens(request.scope, run)
     writer = new_writer(run)
     if not job.is_streamed:

@@ -7,6 +7,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from gateway.api.openai.responses.protocol import ResponseTextFormat, ResponseToolChoice
 from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
+from gateway.settings.schema import Truncation
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -160,7 +161,7 @@ class Response(Struct, frozen=True, kw_only=True):
     tools: list[ReportedTool]
     top_logprobs: int
     top_p: float
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Truncation = "disabled"
     usage: ResponseUsage | UnsetType = UNSET
     user: str | UnsetType = UNSET
 

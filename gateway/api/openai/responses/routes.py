@@ -32,7 +32,7 @@ from gateway.api.openai.responses.writer import ResponseWriter, broken_stream, n
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
 from gateway.errors import NotStored
-from gateway.generation.prepare import prepare_conversation, unused_params
+from gateway.generation.prepare import prepare_chat, unused_params
 from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
@@ -43,7 +43,9 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
+from gateway.observability.reports.dropped_items import report_dropped
 from gateway.observability.reports.ignored_parameters import note_ignored
+from gateway.observability.request_record import RequestRecord
 
 RESPONSE_FACTS = facts(
     operation="chat",
@@ -83,7 +85,9 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         functions = list(tools.functions.values())
-        response = new_response(data, functions, head, is_stored=keeper is not None)
+        response = new_response(
+            data, functions, head, is_stored=keeper is not None, truncation=model.truncation
+        )
         return ResponseWriter(response, logprobs, None if keeper is None else keeper.keep)
 
     return await respond(context, request, job, model, new_writer)
@@ -104,8 +108,9 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
-    prompt, _ = await prepare_conversation(job.prompt, model, work_for(request))
-    return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
+    prepared = await prepare_chat(job.prompt, job, model, work_for(request), most=None)
+    report_dropped(prepared.num_dropped, RequestRecord.of(request.scope))
+    return JSONBytes(encode(InputTokens(input_tokens=len(prepared.token_ids[0]))))
 
 
 class DeletedResponse(Struct, frozen=True):

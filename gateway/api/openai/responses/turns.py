@@ -22,7 +22,6 @@ from gateway.chat.call_ids import with_call_ids
 from gateway.chat.conversation import Turn, TurnCall, parse_arguments
 from runtime.errors import InvalidRequest
 
-
 EARLIER = "previous_response_id"
 """The parameter that stands for what was said before."""
 
@@ -62,20 +61,23 @@ class _Turns:
         self._reasoning: list[str] = []
         self._text: str | None = None
         self._calls: list[TurnCall] = []
+        self._num_items = 0
 
     def add_reasoning(self, text: str) -> None:
-        if not text:
-            return
-        if self._text or self._calls:
+        if text and (self._text or self._calls):
             self._end_turn()
-        self._reasoning.append(text)
+        self._num_items += 1
+        if text:
+            self._reasoning.append(text)
 
     def add_text(self, text: str) -> None:
         if self._text is not None or self._calls:
             self._end_turn()
+        self._num_items += 1
         self._text = text
 
     def add_call(self, call: TurnCall) -> None:
+        self._num_items += 1
         self._calls.append(call)
 
     def add(self, turn: Turn) -> None:
@@ -94,8 +96,10 @@ class _Turns:
                 self._text or "",
                 reasoning="".join(self._reasoning),
                 calls=tuple(self._calls),
+                num_items=self._num_items,
             )
             self._turns.append(turn)
+            self._num_items = 0
         self._reasoning, self._text, self._calls = [], None, []
 
 

@@ -29,9 +29,6 @@ REFUSED: Mapping[str, Refused] = {
     "background": Refused(
         "Responses are not stored: wait for the answer, or read it as a stream.", (False,)
     ),
-    "truncation": Refused(
-        "No prompt is cut without a word: shorten `input` yourself.", ("disabled",)
-    ),
     "context_management": Refused(neutral=([],)),
     "moderation": Refused(),
     "messages": Refused("The name here is `input`."),

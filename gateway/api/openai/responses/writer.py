@@ -46,6 +46,7 @@ from gateway.generation.events import (
     TokensDelta,
 )
 from gateway.generation.writer import AnswerWriter, Head, encode
+from gateway.settings.schema import Truncation
 
 
 class ResponseWriter(AnswerWriter):
@@ -227,9 +228,15 @@ def broken_stream(error: ErrorBody) -> bytes:
 
 
 def new_response(
-    data: ResponseRequest, tools: Sequence[ResponseTool], head: Head, *, is_stored: bool
+    data: ResponseRequest,
+    tools: Sequence[ResponseTool],
+    head: Head,
+    *,
+    is_stored: bool,
+    truncation: Truncation = "disabled",
 ) -> Response:
-    """The state of a response at its beginning."""
+    """The state of a response at its beginning. `truncation` is the model's if the request does not
+    say."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
     return Response(
@@ -254,6 +261,7 @@ def new_response(
         tools=[_reported_tool(tool) for tool in tools],
         top_logprobs=data.top_logprobs or 0,
         top_p=1.0 if data.top_p is None else data.top_p,
+        truncation=data.truncation or truncation,
         user=UNSET if data.user is None else data.user,
     )
 
