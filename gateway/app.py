@@ -25,10 +25,10 @@ from gateway.api.openai.completions import create_completion
 from gateway.api.openai.embeddings import create_embedding
 from gateway.api.openai.models import list_models, retrieve_model
 from gateway.api.openai.ranking.routes import rerank, score
-from gateway.api.openai.responses.routes import (
+from gateway.api.openai.responses.background.background import Background
+from gateway.api.openai.responses.routes import count_input_tokens, create_response
+from gateway.api.openai.responses.stored.routes import (
     cancel_response,
-    count_input_tokens,
-    create_response,
     delete_response,
     stored_input_items,
     stored_response,
@@ -152,7 +152,7 @@ def create_app(
     context = _context(live, slots, manager, factory, metrics, gpus, drain, bounds, reloader)
     reloader.add(*_parts(context), _output_part(live, output))
     watcher = Watcher(reloader, live, None if source is None else source.file)
-    return _gateway(context, keys, _lifespan(context, watcher))
+    return _gateway(context, keys, watcher)
 
 
 def _reloader(
@@ -237,11 +237,13 @@ def _context(
     )
 
 
-def _gateway(context: Context, keys: KeyRing, lifespan: Lifespan) -> Gateway:
+def _gateway(context: Context, keys: KeyRing, watcher: Watcher) -> Gateway:
+    background = _background(context)
+    lifespan = _lifespan(context, watcher, background)
     admission = Admission(context.live, keys, context.drain, Quotas())
     gateway = Gateway(
         route_handlers=[*options_of_shared_paths(ROUTES), *ROUTES],
-        state=State({"context": context}),
+        state=State({"context": context, "background": background}),
         dependencies={"context": Provide(provide_context, sync_to_thread=False)},
         middleware=[AdmissionMiddleware(admission)],
         lifespan=[lifespan, tracing(context.tracer)],
@@ -255,6 +257,17 @@ def _gateway(context: Context, keys: KeyRing, lifespan: Lifespan) -> Gateway:
     origins = told(context.live, lambda s: s.server.cors_allow_origins, gateway.allow_origins)
     context.reloader.add(origins)
     return gateway
+
+
+def _background(context: Context) -> Background | None:
+    if context.store is None:
+        return None
+    return Background(
+        context.store,
+        context.settings.store.max_background_running,
+        models=lambda: context.models.names,
+        is_ending=lambda: context.drain.exits,
+    )
 
 
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:
@@ -319,9 +332,9 @@ def _listeners(metrics: Metrics, gpus: GpuMonitor) -> Listen:
     return listener_of
 
 
-def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
+def _lifespan(context: Context, watcher: Watcher, background: Background | None) -> Lifespan:
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
         if context.store is not None:
             context.store.open()
         await context.manager.start()
@@ -329,9 +342,13 @@ def _lifespan(context: Context, watcher: Watcher) -> Lifespan:
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
+        if background is not None:
+            background.start(app)
         try:
             yield
         finally:
+            if background is not None:
+                await background.stop()
             watching.cancel()
             context.bounds.close()
             await context.manager.stop()

@@ -149,8 +149,8 @@ class NotStored(InvalidRequest):
             else "this server does not store responses."
         )
         super().__init__(
-            f"There is no response `{response_id[:100]}`: {reason} Keep what the server answers, and"
-            " send it again in `input`.",
+            f"There is no response `{response_id[:100]}`: {reason} Keep what the server answers,"
+            " and send it again in `input`.",
             param="response_id",
             code="response_not_found",
         )
@@ -165,6 +165,18 @@ class PreviousNotStored(InvalidRequest):
             " not there any more. Send what was said so far in `input`.",
             param="previous_response_id",
             code="previous_response_not_found",
+        )
+
+
+class PreviousNotFinished(InvalidRequest):
+    """The response that a request follows upon is still made in the background."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"The response `{response_id[:100]}` is not finished yet. Ask for it until it is"
+            " `completed`, and then follow upon it.",
+            param="previous_response_id",
+            code="previous_response_not_finished",
         )
 
 

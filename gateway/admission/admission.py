@@ -52,6 +52,16 @@ class Admission:
             raise InvalidKey("The API key has expired. Ask whoever runs this server for another.")
         return principal
 
+    def named(self, owner: str) -> Principal | None:
+        """The principal for which the server acts by itself; None if no key is needed. Raises
+        InvalidKey if that key is not there any more, or has expired."""
+        if not self._keys.is_required:
+            return None
+        principal = self._keys.named(owner)
+        if principal is None or principal.has_expired(datetime.now(UTC)):
+            raise InvalidKey("The API key that asked for this is not valid any more.")
+        return principal
+
     def check_admin(self, principal: Principal | None) -> None:
         """Raises PermissionDenied."""
         if principal is None or not principal.is_admin:
@@ -71,10 +81,11 @@ class Admission:
 
     @contextmanager
     def entered(
-        self, principal: Principal | None, request_record: RequestRecord
+        self, principal: Principal | None, request_record: RequestRecord, *, is_new: bool = True
     ) -> Iterator[Permit | None]:
-        """Admits a request for the length of the block; the permit is None without keys. Raises
-        ServerDraining, RateLimited."""
+        """Admits a request for the length of the block; the permit is None without keys. One that
+        is not new is a part of one that was charged already. Raises ServerDraining,
+        RateLimited."""
         drain = self.drain
         if drain.is_draining:
             raise ServerDraining(retry_after=drain.retry_after)
@@ -82,7 +93,7 @@ class Admission:
         if principal is not None:
             quota = self._quotas.of(principal)
             request_record.limit_headers = quota.headers
-            permit = quota.enter()
+            permit = quota.enter(is_new=is_new)
             request_record.limit_headers = partial(_limits_left, quota, permit, request_record)
         with drain.running():
             try:

@@ -89,6 +89,7 @@ class KeyRing:
         self.entries = entries
         principals = [*self._extra, *(Principal(name=n, entry=e) for n, e in entries.items())]
         self._table = {self._place(bytes.fromhex(p.entry.sha256)): p for p in principals}
+        self._by_name = {principal.name: principal for principal in principals}
 
     def find(self, key: bytes) -> Principal | None:
         """The principal of a key.
@@ -101,6 +102,10 @@ class KeyRing:
         found = self._table.get(self._place(digest))
         expected = bytes.fromhex(found.entry.sha256) if found else bytes(32)
         return found if hmac.compare_digest(digest, expected) else None
+
+    def named(self, name: str) -> Principal | None:
+        """The principal of this name."""
+        return self._by_name.get(name)
 
     def _place(self, digest: bytes) -> bytes:
         return hashlib.blake2b(digest, key=self._pepper, digest_size=32).digest()

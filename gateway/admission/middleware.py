@@ -8,6 +8,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admission.admission import Admission
+from gateway.admission.inner import acts_for
 from gateway.admission.keys import Principal
 from gateway.admission.quotas import UNLIMITED_ANSWER_TOKENS, Permit
 from gateway.generation.run import AnswerRun
@@ -38,7 +39,10 @@ class AdmissionMiddleware(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         if self._is_counted(scope):
-            with self._admission.entered(principal_of(scope), RequestRecord.of(scope)) as permit:
+            entered = self._admission.entered(
+                principal_of(scope), RequestRecord.of(scope), is_new=acts_for(scope) is None
+            )
+            with entered as permit:
                 cast(Any, scope)[_PERMIT] = permit
                 await next_app(scope, receive, send)
         else:
@@ -53,7 +57,10 @@ class AdmissionMiddleware(ASGIMiddleware):
         if options.get(MONITORING):
             self._admission.may_monitor(headers, (scope.get("client") or ("",))[0])
             return False
-        principal = scope[_PRINCIPAL] = self._admission.identify(headers)
+        owner = acts_for(scope)
+        principal = scope[_PRINCIPAL] = (
+            self._admission.identify(headers) if owner is None else self._admission.named(owner)
+        )
         _check_client_request_id(RequestRecord.of(scope))
         if options.get(ADMIN):
             self._admission.check_admin(principal)

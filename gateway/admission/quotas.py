@@ -52,8 +52,8 @@ class Quota:
                 ]
         return headers
 
-    def enter(self) -> "Permit":
-        """Admits one request. Raises RateLimited."""
+    def enter(self, *, is_new: bool = True) -> "Permit":
+        """Admits one request, which is charged if it is new. Raises RateLimited."""
         if self.max_running is not None and self.num_running >= self.max_running:
             raise RateLimited(
                 f"The key `{self.name}` has as many requests running as it may have at a time:"
@@ -61,7 +61,7 @@ class Quota:
                 kind="requests",
                 retry_after=CONCURRENCY_RETRY_SECONDS,
             )
-        return Permit(self, self._take(self.requests, 1, "requests"))
+        return Permit(self, self._take(self.requests, 1, "requests") if is_new else None)
 
     def reserve(self, tokens: int) -> Charge:
         """Charges tokens. Raises RateLimited."""
@@ -95,9 +95,9 @@ class Quota:
 class Permit:
     """One admitted request. Call `close` once, when the request is over."""
 
-    def __init__(self, quota: Quota, request_charge: Charge) -> None:
+    def __init__(self, quota: Quota, request_charge: Charge | None) -> None:
         self._quota = quota
-        self._request_charge: Charge | None = request_charge
+        self._request_charge = request_charge
         self._token_charge: Charge | None = None
         self._reserved = 0
         self._used: Callable[[], int] = lambda: 0

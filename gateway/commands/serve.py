@@ -8,6 +8,7 @@ from gateway.commands.models_on_disk import one_by_one
 from gateway.commands.options import add_server_options, add_settings_options, source_of
 from gateway.commands.serving.address import allow_many_connections, bind, check_exposure, listen
 from gateway.commands.serving.models import check_model, find_problems, prepare_models
+from gateway.commands.serving.store import check_store
 from gateway.commands.serving.tls import check_tls
 from gateway.observability.service_manager import find_service_manager
 
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     manager = find_service_manager(os.environ)
     check_exposure(settings.server, keys)
     check_tls(settings.server)
+    check_store(settings.store)
     models = one_by_one(settings)
     problems = find_problems(models, check_model)
     allow_many_connections()

@@ -30,7 +30,10 @@ def open_sqlite(path: Path) -> "SQLiteDatabase":
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = _connect(path)
     except (OSError, sqlite3.Error) as error:
-        raise SetupError(f"store.path: {path} cannot be opened: {error}") from error
+        raise SetupError(
+            f"store.path: {path} cannot be opened: {error}. Set store.path, or $LOCKGATE_DATA, to"
+            " where files can be written; store.enabled = false turns the memory off"
+        ) from error
     try:
         _migrate(connection, path)
     except sqlite3.Error as error:

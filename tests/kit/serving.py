@@ -55,7 +55,7 @@ def scripted_settings(
         store=store or StoreSettings(),
         server=server or ServerSettings(),
         auth=auth or AuthSettings(),
-        model=ModelSettings(served_name=MODEL, **(model or {})),
+        model=ModelSettings(**{"served_name": MODEL, **(model or {})}),
         engine=EngineConfig(name="scripted", scripted=ScriptedConfig(**scripted), **(engine or {})),
     )
 

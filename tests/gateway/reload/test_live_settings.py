@@ -117,6 +117,11 @@ def has_fingerprint(server: Reloadable) -> bool:
     return bool(server.chat(max_tokens=1).json().get("system_fingerprint"))
 
 
+def stores_responses(server: Reloadable) -> bool:
+    answer = server.http.post("/v1/responses", json={"input": "hi", "max_output_tokens": 1})
+    return bool(answer.json()["store"])
+
+
 def keys_in_metrics(server: Reloadable) -> bool:
     server.http.post(
         CHAT,
@@ -178,6 +183,7 @@ PROBES: dict[str, tuple[Any, Callable[[Reloadable], object], object]] = {
         kept(lambda context: context.settings.engine.max_queue_seconds),
         3.5,
     ),
+    "store.responses": (False, stores_responses, False),
     "metrics.max_keys": (3, keys_in_metrics, True),
 }
 
@@ -193,6 +199,8 @@ ELSEWHERE = {
     "gpu.interval": "test_gpu_monitor",
     "gpu.min_free_memory_gb": "test_gpu_monitor",
     "gpu.devices": "test_gpu_monitor",
+    "store.keep_days": "test_sweep of the store",
+    "store.max_gb": "test_sweep of the store",
     "log.level": "test_log_of_a_running_server",
     "log.format": "test_log_of_a_running_server",
     "log.prompts": "test_log_of_a_running_server",

@@ -76,10 +76,15 @@ def test_a_transaction_is_whole_or_absent(
     database: Database, connect: Callable[[], Database]
 ) -> None:
     stored(database, record("x"))
-    with pytest.raises(ZeroDivisionError), database.transaction():
-        database.put(record("y"))
-        database.delete("thing", "x", None)
-        raise ZeroDivisionError
+
+    def change_and_fail() -> None:
+        with database.transaction():
+            database.put(record("y"))
+            database.delete("thing", "x", None)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        change_and_fail()
     stored(database, record("z"))
     other = connect()
     assert ids(other.find(Query(kind="thing", owner=None))) == ["x", "z"]
@@ -100,9 +105,7 @@ QUERIES = st.builds(
     newest_first=st.booleans(),
 )
 RECORDS = st.lists(
-    st.builds(
-        record, NAMES, OWNERS, kind=st.sampled_from(["thing", "other"]), parent=PARENTS
-    ),
+    st.builds(record, NAMES, OWNERS, kind=st.sampled_from(["thing", "other"]), parent=PARENTS),
     max_size=12,
 )
 

@@ -10,7 +10,8 @@ from gateway.generation.events import Usage
 from gateway.settings.schema import Truncation
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+FailureCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
 
 
 class TopTokenLogprob(Struct, frozen=True, gc=False):
@@ -121,7 +122,7 @@ class ReportedReasoning(Struct, frozen=True):
 class ResponseFailure(Struct, frozen=True):
     """Why a response failed. `code` is one of OpenAI's."""
 
-    code: Literal["server_error", "rate_limit_exceeded"]
+    code: FailureCode
     message: str
 
 
@@ -191,6 +192,10 @@ class _Event(Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class ResponseCreated(_Event, frozen=True, kw_only=True, tag="response.created"):
+    response: Response
+
+
+class ResponseQueued(_Event, frozen=True, kw_only=True, tag="response.queued"):
     response: Response
 
 
@@ -282,6 +287,7 @@ class ArgumentsDone(
 
 ResponseEvent = (
     ResponseCreated
+    | ResponseQueued
     | ResponseInProgress
     | OutputItemAdded
     | ContentPartAdded

@@ -1,28 +1,16 @@
 """POST /v1/responses and the routes below it."""
 
 import secrets
-from typing import Literal
 
-from litestar import delete, get, post
+from litestar import post
 from litestar.types import ASGIApp
-from msgspec import Struct
 
 from gateway.api.openai.bodies import RESPONSE_BODY
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
-from gateway.api.openai.responses.protocol import (
-    ResponseRequest,
-    tools_of,
-)
-from gateway.api.openai.responses.schema_notes import (
-    PARTS,
-    note_responses,
-)
-from gateway.api.openai.responses.stored.memory import (
-    earlier_items,
-    forget,
-    keeper_of,
-    stored,
-)
+from gateway.api.openai.responses.background.begin import begin, run_behind
+from gateway.api.openai.responses.protocol import ResponseRequest, tools_of
+from gateway.api.openai.responses.schema_notes import PARTS, note_responses
+from gateway.api.openai.responses.stored.memory import earlier_items, keeper_of
 from gateway.api.openai.responses.translate import (
     response_job,
     scheduling_wish,
@@ -31,7 +19,6 @@ from gateway.api.openai.responses.unsupported import check_supported
 from gateway.api.openai.responses.writer import ResponseWriter, broken_stream, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
-from gateway.errors import NotStored
 from gateway.generation.prepare import prepare_chat, unused_params
 from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
@@ -75,19 +62,24 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     check_supported(data)
     earlier = await earlier_items(context, request, data.previous_response_id)
     tools = await apart(request, tools_of, data)
-    job_id = f"resp_{secrets.token_hex(16)}"
+    run = run_behind(request)
+    job_id = f"resp_{secrets.token_hex(16)}" if run is None else run.id
     caller = caller_of(context, request)
     job = await apart(request, response_job, data, tools, job_id, caller, model.lora, earlier)
     keeper = keeper_of(context, request, data)
+    head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
+    functions = list(tools.functions.values())
+    response = new_response(
+        data, functions, head, is_stored=keeper is not None, truncation=model.truncation
+    )
+    if data.background and run is None:
+        return await begin(context, request, data, response)
 
-    def new_writer(run: AnswerRun) -> AnswerWriter:
-        head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
+    def new_writer(_: AnswerRun) -> AnswerWriter:
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
-        functions = list(tools.functions.values())
-        response = new_response(
-            data, functions, head, is_stored=keeper is not None, truncation=model.truncation
-        )
+        if run is not None:
+            return run.new_writer(response, logprobs)
         return ResponseWriter(response, logprobs, None if keeper is None else keeper.keep)
 
     return await respond(context, request, job, model, new_writer)
@@ -111,52 +103,3 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     prepared = await prepare_chat(job.prompt, job, model, work_for(request), most=None)
     report_dropped(prepared.num_dropped, RequestRecord.of(request.scope))
     return JSONBytes(encode(InputTokens(input_tokens=len(prepared.token_ids[0]))))
-
-
-class DeletedResponse(Struct, frozen=True):
-    """The answer of DELETE /v1/responses/{response_id}."""
-
-    id: str
-    object: Literal["response"] = "response"
-    deleted: bool = True
-
-
-@get("/v1/responses/{response_id:str}", opt=facts(answer=Response, errors=(404, 503)))
-async def stored_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """A stored response, as it was answered."""
-    response_id = str(request.path_params["response_id"])
-    return JSONBytes((await stored(context, request, response_id)).body)
-
-
-@delete(
-    "/v1/responses/{response_id:str}",
-    status_code=200,
-    opt=facts(answer=DeletedResponse, errors=(404, 503, 507)),
-)
-async def delete_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Forget a stored response and its input. Responses that follow upon it cannot be followed
-    upon any more."""
-    response_id = str(request.path_params["response_id"])
-    await forget(context, request, response_id)
-    return JSONBytes(encode(DeletedResponse(response_id)))
-
-
-@get(
-    "/v1/responses/{response_id:str}/input_items",
-    sync_to_thread=False,
-    opt=facts(errors=(404,)),
-)
-def stored_input_items(request: AnyRequest) -> None:
-    """A 404: responses are not stored."""
-    raise NotStored(str(request.path_params["response_id"]))
-
-
-@post(
-    "/v1/responses/{response_id:str}/cancel",
-    status_code=200,
-    sync_to_thread=False,
-    opt=facts(errors=(404, 503)),
-)
-def cancel_response(request: AnyRequest) -> None:
-    """A 404: there are no responses in the background. To end a response, close its connection."""
-    raise NotStored(str(request.path_params["response_id"]))

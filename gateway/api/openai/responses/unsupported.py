@@ -26,9 +26,6 @@ _STATELESS = Refused("Send what was said so far in `input`, or `previous_respons
 REFUSED: Mapping[str, Refused] = {
     "conversation": _STATELESS,
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
-    "background": Refused(
-        "Responses are not stored: wait for the answer, or read it as a stream.", (False,)
-    ),
     "context_management": Refused(neutral=([],)),
     "moderation": Refused(),
     "messages": Refused("The name here is `input`."),

@@ -24,6 +24,7 @@ from gateway.api.openai.responses.answers import (
     ResponseFailure,
     ResponseIncomplete,
     ResponseInProgress,
+    ResponseStatus,
     TextLogprob,
     TopTokenLogprob,
     usage_of,
@@ -62,12 +63,16 @@ class ResponseWriter(AnswerWriter):
         response: Response,
         logprobs: ChatLogprobsWriter | None = None,
         on_end: Callable[[Response], None] | None = None,
+        *,
+        num_events: int = 0,
     ) -> None:
-        """`on_end` gets the response when it is complete, or has failed in mid-stream."""
+        """`on_end` gets the response when it is complete, or has failed in mid-stream. `num_events`
+        of the stream have been written already, that of its creation among them."""
         self._response = response
         self._on_end = on_end
         self._logprobs = logprobs
-        self._numbers = itertools.count()
+        self._is_created = num_events > 0
+        self._numbers = itertools.count(num_events)
         self._items: list[Item] = []
         self._finished: dict[int, OutputItem] = {}
         self._last: Item | None = None
@@ -94,15 +99,18 @@ class ResponseWriter(AnswerWriter):
             "rate_limit_exceeded" if error.code == "rate_limit_exceeded" else "server_error",
             error.message,
         )
-        output = [
-            self._finished.get(index) or item.item("incomplete")
-            for index, item in enumerate(self._items)
-        ]
-        response = msgspec.structs.replace(
-            self._response, status="failed", error=failure, output=output
-        )
+        response = msgspec.structs.replace(self.so_far("failed"), error=failure)
         self._over(response)
         return frame(ResponseFailed(sequence_number=next(self._numbers), response=response))
+
+    def so_far(self, status: ResponseStatus) -> Response:
+        """The response with what there is of its answer."""
+        of_items: ItemStatus = "in_progress" if status == "in_progress" else "incomplete"
+        output = [
+            self._finished.get(index) or item.item(of_items)
+            for index, item in enumerate(self._items)
+        ]
+        return msgspec.structs.replace(self._response, status=status, output=output)
 
     def _frame(self, event: Event) -> bytes:
         match event:
@@ -121,9 +129,12 @@ class ResponseWriter(AnswerWriter):
                 return self._complete(event)
 
     def _begin(self) -> bytes:
-        created = ResponseCreated(sequence_number=next(self._numbers), response=self._response)
+        created = b""
+        if not self._is_created:
+            number = next(self._numbers)
+            created = frame(ResponseCreated(sequence_number=number, response=self._response))
         progress = ResponseInProgress(sequence_number=next(self._numbers), response=self._response)
-        return frame(created) + frame(progress)
+        return created + frame(progress)
 
     def _say(self, text: str) -> bytes:
         opening, message = self._open_message()

@@ -32,7 +32,9 @@ NUM_TOKENS = 1500
 CASES: dict[str, SamplingParams] = {
     "greedy": SamplingParams(max_tokens=NUM_TOKENS, temperature=0.0, ignore_eos=True),
     "sampled": SamplingParams(max_tokens=NUM_TOKENS, temperature=1.5, seed=7, ignore_eos=True),
-    "top-p": SamplingParams(max_tokens=NUM_TOKENS, temperature=1.0, top_p=0.8, seed=8, ignore_eos=True),
+    "top-p": SamplingParams(
+        max_tokens=NUM_TOKENS, temperature=1.0, top_p=0.8, seed=8, ignore_eos=True
+    ),
     "structured": SamplingParams(
         max_tokens=NUM_TOKENS,
         temperature=2.0,

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from gateway.admission.owner import owner_of, reader_of
 from gateway.api.openai.responses.protocol import ResponseRequest, raw_items
-from gateway.api.openai.responses.stored.records import INPUT, RESPONSE, Keeper, history
+from gateway.api.openai.responses.stored.records import PARTS_OF_RESPONSE, RESPONSE, Keeper, history
 from gateway.errors import NotStored, PreviousNotStored
 from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest, Context
@@ -36,7 +36,7 @@ async def earlier_items(
 
 async def stored(context: Context, request: AnyRequest, response_id: str) -> Record:
     """The response. Raises NotStored if there is none that this request may see."""
-    record = await _store_of(context, response_id).get(
+    record = await store_of(context, response_id).get(
         RESPONSE, response_id, reader_of(request.scope)
     )
     if record is None:
@@ -45,18 +45,20 @@ async def stored(context: Context, request: AnyRequest, response_id: str) -> Rec
 
 
 async def forget(context: Context, request: AnyRequest, response_id: str) -> None:
-    """Deletes the response and its input. Raises NotStored."""
+    """Deletes all that is stored of a response. Raises NotStored."""
     reader = reader_of(request.scope)
 
-    def delete_both(database: Database) -> bool:
-        database.delete(INPUT, response_id, reader)
+    def delete_all(database: Database) -> bool:
+        for kind in PARTS_OF_RESPONSE:
+            database.delete(kind, response_id, reader)
         return database.delete(RESPONSE, response_id, reader)
 
-    if not await _store_of(context, response_id).write(delete_both):
+    if not await store_of(context, response_id).write(delete_all):
         raise NotStored(response_id, is_on=True)
 
 
-def _store_of(context: Context, response_id: str) -> Store:
+def store_of(context: Context, response_id: str) -> Store:
+    """The store. Raises NotStored if nothing is remembered here."""
     if context.store is None:
         raise NotStored(response_id)
     return context.store

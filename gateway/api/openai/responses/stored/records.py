@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.api.openai.responses.answers import Response
-from gateway.errors import PreviousNotStored
+from gateway.api.openai.responses.answers import Response, ResponseStatus
+from gateway.errors import PreviousNotFinished, PreviousNotStored
 from gateway.generation.writer import encode
 from gateway.store.database import Database
 from gateway.store.record import Record
@@ -14,6 +14,12 @@ from gateway.store.store import Store
 
 RESPONSE = "response"
 INPUT = "response.input"
+CLAIM = "response.claim"
+REQUEST = "response.request"
+EVENTS = "response.events"
+PARTS_OF_RESPONSE = (INPUT, CLAIM, REQUEST, EVENTS)
+"""Kinds of records that a response may have beside its own. They have its id."""
+
 MAX_TURNS = 1000
 """Responses that may follow one upon the other."""
 
@@ -22,6 +28,7 @@ class _Output(Struct):
     """The part of a stored response that a later one begins with."""
 
     output: list[Raw]
+    status: ResponseStatus
 
 
 _decode_output = msgspec.json.Decoder(_Output).decode
@@ -57,7 +64,8 @@ class Keeper(Struct, frozen=True):
 
 def history(response_id: str, reader: str | None) -> Callable[[Database], list[Raw]]:
     """A question to the store: what was said up to the end of this response, as items of an input.
-    Raises PreviousNotStored if this response, or one before it, is not there for the reader."""
+    Raises PreviousNotStored if this response, or one before it, is not there for the reader, and
+    PreviousNotFinished."""
 
     def ask(database: Database) -> list[Raw]:
         turns, wanted = list[list[Raw]](), response_id
@@ -66,7 +74,10 @@ def history(response_id: str, reader: str | None) -> Callable[[Database], list[R
             given = database.get(INPUT, wanted, reader)
             if response is None or given is None or len(turns) == MAX_TURNS:
                 raise PreviousNotStored(wanted)
-            turns.append([*_decode_items(given.body), *_decode_output(response.body).output])
+            said = _decode_output(response.body)
+            if said.status in ("queued", "in_progress"):
+                raise PreviousNotFinished(wanted)
+            turns.append([*_decode_items(given.body), *said.output])
             wanted = response.parent
         return [item for turn in reversed(turns) for item in turn]
 

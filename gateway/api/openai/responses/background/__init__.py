@@ -1,0 +1,1 @@
+"""Responses that are made while no client waits for them."""
