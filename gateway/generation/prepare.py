@@ -84,7 +84,7 @@ async def prepare_chat(
     turns = conversation.turns
 
     async def fit(kept: Sequence[Turn]) -> PreparedPrompts | None:
-        return await _fit(replace(conversation, turns=tuple(kept)), model, work, room.num_tokens)
+        return await fitting(replace(conversation, turns=tuple(kept)), model, work, room.num_tokens)
 
     if (found := await shortened(turns, room, fit, work)) is not None:
         return replace(found.found, num_dropped=found.num_dropped)
@@ -96,7 +96,7 @@ async def prepare_chat(
     return PreparedPrompts(token_ids=[prompt], thinking=thinking, num_dropped=num_dropped)
 
 
-async def _fit(
+async def fitting(
     conversation: Conversation, model: ServedModel, work: Work, most: int
 ) -> PreparedPrompts | None:
     """The prompt of a conversation; None if it has more than `most` tokens."""

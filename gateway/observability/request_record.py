@@ -38,6 +38,8 @@ class RequestRecord:
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
     an answer. `attributes` are the trace attributes of the request, if traces are on.
 
+    `earlier_answers` are those of answers that were needed to make that one, such as a summary.
+
     `body_bytes` is the length of the body once that has arrived.
     `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
     names of parameters that it sent under other names than this server's.
@@ -47,7 +49,8 @@ class RequestRecord:
     """
 
     __slots__ = (
-        *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
+        *("answer", "attributes", "body_bytes", "client_request_id", "deadline"),
+        *("earlier_answers", "error_code"),
         *("ignored", "key_name", "limit_headers", "loosened", "model_name", "num_dropped"),
         *("param_names", "request_id"),
         *("started", "status"),
@@ -69,6 +72,7 @@ class RequestRecord:
         self.ignored: list[str] = []
         self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None
+        self.earlier_answers: list[AnswerRecord] = []
         self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:

@@ -74,7 +74,22 @@ class OutputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_ca
     status: ItemStatus
 
 
-OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall
+class OutputCompaction(Struct, frozen=True, tag_field="type", tag="compaction", kw_only=True):
+    """A summary that stands for the beginning of the conversation. Clients send it back with the
+    items that follow upon it."""
+
+    id: str
+    encrypted_content: str
+
+
+OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall | OutputCompaction
+
+
+class Compaction(Struct, frozen=True):
+    """A conversation was summed up before it was answered: the item, and what it took."""
+
+    item: OutputCompaction
+    usage: Usage
 
 
 class InputTokensDetails(Struct, frozen=True):

@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from gateway.api.openai.bodies import RESPONSE_BODY
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.background.begin import begin, run_behind
+from gateway.api.openai.responses.compaction.management import compacting
 from gateway.api.openai.responses.protocol import ResponseRequest, tools_of
 from gateway.api.openai.responses.schema_notes import PARTS, note_responses
 from gateway.api.openai.responses.stored.memory import earlier_items, keeper_of
@@ -75,14 +76,18 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     if data.background and run is None:
         return await begin(context, request, data, response)
 
+    compact = compacting(context, request, data, model)
+
     def new_writer(_: AnswerRun) -> AnswerWriter:
+        compaction = None if compact is None else compact.done
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         if run is not None:
-            return run.new_writer(response, logprobs)
-        return ResponseWriter(response, logprobs, None if keeper is None else keeper.keep)
+            return run.new_writer(response, logprobs, compaction)
+        on_end = None if keeper is None else keeper.keep
+        return ResponseWriter(response, logprobs, on_end, compaction=compaction)
 
-    return await respond(context, request, job, model, new_writer)
+    return await respond(context, request, job, model, new_writer, compact)
 
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)

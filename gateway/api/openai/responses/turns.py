@@ -7,6 +7,11 @@ they are one turn of the assistant.
 from collections.abc import Sequence
 from typing import NoReturn
 
+from msgspec.structs import replace
+
+from gateway.api.openai.responses.compaction.content import Summary
+from gateway.api.openai.responses.compaction.replay import Placed, replayed
+from gateway.api.openai.responses.compaction.summary import summary_turn
 from gateway.api.openai.responses.protocol import (
     InputContent,
     InputFunctionCall,
@@ -36,8 +41,12 @@ def turns_of(
         turns.add(Turn("system", instructions))
     places = [f"{EARLIER}[{index}]" for index in range(len(earlier))]
     places += [f"input[{index}]" for index in range(len(items))]
-    for where, item in zip(places, (*earlier, *items), strict=True):
-        match item:
+    placed = [Placed(*each) for each in zip(places, (*earlier, *items), strict=True)]
+    for each in replayed(placed):
+        where = each.where
+        match item := each.item:
+            case Summary():
+                turns.add(summary_turn(item))
             case InputMessage(role="assistant", content=content):
                 turns.add_text(_text(content, f"{where}.content"))
             case InputMessage(role=role, content=content):
@@ -83,11 +92,18 @@ class _Turns:
     def add(self, turn: Turn) -> None:
         """Adds a turn of somebody else, which ends the assistant's."""
         self._end_turn()
-        self._turns.append(turn)
+        self._turns.append(self._with_empty(turn))
 
     def finished(self) -> tuple[Turn, ...]:
         self._end_turn()
+        if self._turns:
+            self._turns[-1] = self._with_empty(self._turns[-1])
         return with_call_ids(self._turns)
+
+    def _with_empty(self, turn: Turn) -> Turn:
+        """The turn, with the items beside it that have nothing to say."""
+        num_items, self._num_items = turn.num_items + self._num_items, 0
+        return replace(turn, num_items=num_items)
 
     def _end_turn(self) -> None:
         if self._reasoning or self._calls or self._text is not None:

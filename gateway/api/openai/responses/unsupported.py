@@ -26,7 +26,6 @@ _STATELESS = Refused("Send what was said so far in `input`, or `previous_respons
 REFUSED: Mapping[str, Refused] = {
     "conversation": _STATELESS,
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
-    "context_management": Refused(neutral=([],)),
     "moderation": Refused(),
     "messages": Refused("The name here is `input`."),
     "max_tokens": Refused("The name here is `max_output_tokens`."),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from gateway.api.openai.responses.answers import (
+    Compaction,
     Response,
     ResponseCreated,
     ResponseQueued,
@@ -71,11 +72,18 @@ class BackgroundRun:
         self._call = InnerCall("/v1/responses", self.owner, self.id, self, self._take)
         return self._call
 
-    def new_writer(self, response: Response, logprobs: ChatLogprobsWriter | None) -> ResponseWriter:
+    def new_writer(
+        self,
+        response: Response,
+        logprobs: ChatLogprobsWriter | None,
+        compaction: Compaction | None = None,
+    ) -> ResponseWriter:
         """Begins the response, which is to become this one."""
         begun = replace(response, created_at=self.queued.created_at, background=True)
         num_events = len(self.events) or NUM_FIRST_EVENTS
-        self._writer = ResponseWriter(begun, logprobs, self.finish, num_events=num_events)
+        self._writer = ResponseWriter(
+            begun, logprobs, self.finish, num_events=num_events, compaction=compaction
+        )
         return self._writer
 
     def cancel(self) -> None:
