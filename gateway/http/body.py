@@ -87,9 +87,10 @@ class JSONBody(Generic[T]):
 
 
 def work_for(request: Request[Any, Any, Any]) -> Work:
-    """How to do what takes as long as the request's body is large: a large one's work is done in a
-    thread."""
-    if RequestRecord.of(request.scope).body_bytes <= FREE_BYTES:
+    """How to do what takes as long as the request's body is large, with what was said before it: a
+    large one's work is done in a thread."""
+    request_record = RequestRecord.of(request.scope)
+    if request_record.body_bytes + request_record.earlier_bytes <= FREE_BYTES:
         return at_once
     return _bounds_of(request).pool.run
 

@@ -11,7 +11,7 @@ def report_dropped(num_dropped: int, request_record: RequestRecord) -> None:
     """Reports that the oldest items of a conversation are not in the prompt. Call it before the
     response begins."""
     if num_dropped:
-        request_record.num_dropped = num_dropped
+        request_record.num_dropped += num_dropped
         log.info(
             "conversation_truncated",
             request_id=request_record.request_id,

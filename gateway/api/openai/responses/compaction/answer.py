@@ -12,34 +12,20 @@ from gateway.generation.writer import AnswerWriter, Head, encode
 from runtime.errors import EngineError
 
 
-class UserText(Struct, frozen=True, tag_field="type", tag="input_text"):
-    text: str
-
-
-class UserMessage(Struct, frozen=True, tag_field="type", tag="message", kw_only=True):
-    """A message of the user, as it was sent."""
-
-    id: str
-    status: Literal["completed"] = "completed"
-    role: Literal["user"] = "user"
-    content: list[UserText]
-
-
 class CompactedResponse(Struct, frozen=True, kw_only=True):
-    """What stands for a conversation: the user's last messages, and the summary of everything.
-    `usage` is what it took."""
+    """What stands for a conversation: the item that has its summary. `usage` is what it took."""
 
     id: str
     object: Literal["response.compaction"] = "response.compaction"
     created_at: int
-    output: list[UserMessage | OutputCompaction]
+    output: list[OutputCompaction]
     usage: ResponseUsage
 
 
 class CompactionWriter(AnswerWriter):
-    """Writes a summary as an item behind `messages`."""
+    """Writes a summary as an item, which has the user's last `messages` too."""
 
-    def __init__(self, head: Head, item_id: str, messages: Sequence[UserMessage]) -> None:
+    def __init__(self, head: Head, item_id: str, messages: tuple[str, ...]) -> None:
         self._head = head
         self._item_id = item_id
         self._messages = messages
@@ -52,13 +38,13 @@ class CompactionWriter(AnswerWriter):
         text = answer.choices[0].text.strip()
         if not text:
             raise EngineError("The model has written no summary. Send the request again, or less.")
-        summary = Summary(text, num_kept=len(self._messages), comes_last=True)
+        summary = Summary(text, messages=self._messages)
         item = OutputCompaction(id=self._item_id, encrypted_content=written(summary))
         return encode(
             CompactedResponse(
                 id=self._head.id,
                 created_at=self._head.created,
-                output=[*self._messages, item],
+                output=[item],
                 usage=usage_of(answer.usage),
             )
         )

@@ -16,18 +16,16 @@ _DIGEST_BYTES = 16
 
 
 class Summary(Struct, frozen=True, omit_defaults=True):
-    """What stands for the beginning of a conversation: `text` is the model's summary, and `message`
-    the last message of the user in it, if the rest of the conversation belongs to that.
+    """What stands for the beginning of a conversation: `text` is the model's summary, and
+    `messages` are the user's last messages in it, as they were sent.
 
-    Of the items in front of the compaction item the last `num_kept` are read as they are: behind
-    the summary, or in front of it if it `comes_last`. The others are not read any more, except
-    messages of the system.
+    Of the items in front of the compaction item the last `num_kept` are read as they are, behind
+    the summary. The others are not read any more, except messages of the system.
     """
 
     text: str
-    message: str = ""
+    messages: tuple[str, ...] = ()
     num_kept: int = 0
-    comes_last: bool = False
 
 
 def written(summary: Summary) -> str:

@@ -1,6 +1,7 @@
 """`context_management`: sums up a conversation that has grown too long, and then answers it."""
 
 import secrets
+import time
 
 import structlog
 from msgspec.structs import replace
@@ -26,6 +27,7 @@ from gateway.http.body import work_for
 from gateway.http.context import AnyRequest, Context
 from gateway.http.deadlines import at_deadline
 from gateway.models.served_model import ServedModel
+from gateway.observability.reports.dropped_items import report_dropped
 from gateway.observability.request_record import RequestRecord
 
 log = structlog.get_logger(__name__)
@@ -51,7 +53,8 @@ class Compacting:
         self._threshold = threshold
 
     async def __call__(self, job: Job) -> Job:
-        """The same job, with the summary in place of what was summed up."""
+        """The same job, with the summary in place of what was summed up, and as patient as before
+        that."""
         conversation = job.prompt
         assert isinstance(conversation, Conversation), "a response is a chat"
         work, most = work_for(self._request), self._most(job)
@@ -68,8 +71,9 @@ class Compacting:
         return min(room, self._threshold or int(length * DEFAULT_SHARE))
 
     async def _summed_up(self, job: Job, conversation: Conversation, parts: Split) -> Job:
-        item_id = f"cmp_{secrets.token_hex(16)}"
-        answer = await self._answer(summary_job(job, parts.before, item_id))
+        item_id, began = f"cmp_{secrets.token_hex(16)}", time.monotonic()
+        wanted = replace(summary_job(job, parts.before, item_id), truncation="auto")
+        answer = await self._answer(wanted)
         text = answer.choices[0].text.strip()
         request_id = RequestRecord.of(self._request.scope).request_id
         if not text:
@@ -84,7 +88,13 @@ class Compacting:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
         )
-        return replace(job, prompt=continued(conversation, parts, summary))
+        deadline = job.scheduling.deadline
+        later = deadline and deadline + time.monotonic() - began
+        return replace(
+            job,
+            prompt=continued(conversation, parts, summary),
+            scheduling=replace(job.scheduling, deadline=later),
+        )
 
     async def _answer(self, job: Job) -> Answer:
         request_record = RequestRecord.of(self._request.scope)
@@ -92,6 +102,7 @@ class Compacting:
         run = await prepare_run(job, self._model, metrics, work_for(self._request))
         reserve_tokens(self._request.scope, run)
         request_record.earlier_answers.append(run.record)
+        report_dropped(run.num_dropped, request_record)
         with run, at_deadline(request_record.deadline, run.expire):
             async for _ in run:
                 pass

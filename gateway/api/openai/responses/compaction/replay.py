@@ -25,9 +25,7 @@ def replayed(items: Sequence[Placed]) -> list[Placed]:
     before = [each for each in items[:last] if not _is_compaction(each)]
     start = max(len(before) - summary.num_kept, 0)
     stands = [Placed(items[last].where, summary)]
-    kept = before[start:]
-    ordered = [*kept, *stands] if summary.comes_last else [*stands, *kept]
-    return [*_of_system(before[:start]), *ordered, *items[last + 1 :]]
+    return [*_of_system(before[:start]), *stands, *before[start:], *items[last + 1 :]]
 
 
 def _summary(placed: Placed) -> Summary:

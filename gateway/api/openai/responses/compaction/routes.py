@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from litestar import post
 from litestar.types import ASGIApp
 from msgspec import Raw
+from msgspec.structs import replace
 
 from gateway.api.openai.bodies import COMPACT_BODY
-from gateway.api.openai.responses.compaction.answer import (
-    CompactedResponse,
-    CompactionWriter,
-    UserMessage,
-    UserText,
-)
-from gateway.api.openai.responses.compaction.request import CompactRequest, as_response
-from gateway.api.openai.responses.compaction.summary import summary_job
+from gateway.api.openai.responses.compaction.answer import CompactedResponse, CompactionWriter
+from gateway.api.openai.responses.compaction.request import CompactRequest, as_response, unused
+from gateway.api.openai.responses.compaction.summary import last_messages, summary_job
 from gateway.api.openai.responses.protocol import ResponseTools
 from gateway.api.openai.responses.schema_notes import PARTS
 from gateway.api.openai.responses.stored.memory import earlier_items
 from gateway.api.openai.responses.translate import response_job
 from gateway.chat.conversation import Conversation, Turn
-from gateway.chat.shortening import sizes, stays
 from gateway.generation.job import Job
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import Caller
@@ -33,7 +28,7 @@ from gateway.http.streaming import respond
 from runtime.errors import InvalidRequest
 
 KEPT_SHARE = 8
-"""The user's last messages are kept up to this part of the model's context: an eighth."""
+"""The user's last messages stay as they are up to this part of the context: an eighth."""
 
 FACTS = facts(
     operation="chat",
@@ -62,18 +57,6 @@ async def compact_response(request: AnyRequest, context: CurrentContext) -> ASGI
     return await respond(context, request, job, model, new_writer)
 
 
-def last_messages(turns: Sequence[Turn], num_bytes: int) -> list[UserMessage]:
-    """The user's last messages, in their order, as many as have no more than so many bytes."""
-    asked = [turn for turn in turns if turn.role == "user" and not stays(turn)]
-    found = list[UserMessage]()
-    for turn, size in zip(reversed(asked), sizes(asked[::-1]), strict=True):
-        num_bytes -= size
-        if num_bytes < 0:
-            break
-        found.append(UserMessage(id=f"msg_{secrets.token_hex(16)}", content=[UserText(turn.text)]))
-    return found[::-1]
-
-
 def _job(
     data: CompactRequest, job_id: str, caller: Caller, lora: str, earlier: Sequence[Raw]
 ) -> tuple[Sequence[Turn], Job]:
@@ -87,4 +70,4 @@ def _job(
             " `previous_response_id`.",
             param="input",
         )
-    return turns, summary_job(whole, turns, job_id)
+    return turns, replace(summary_job(whole, turns, job_id), ignored=unused(data))

@@ -25,16 +25,16 @@ MAX_TOKENS = 1024
 """Tokens that a summary may have."""
 
 SUMMARY = "Here is a summary of the conversation up to this point:\n\n{text}"
-LAST_MESSAGE = "\n\nThe user's last message up to this point, in full:\n\n{message}"
+LAST_MESSAGES = "\n\nThe user's last messages up to this point, in full:\n\n{messages}"
 
 
 class Split(Struct, frozen=True):
-    """A conversation in two: turns to sum up, and those behind them that are kept. `message` is the
-    last message of the user before the kept turns, if these begin with an answer to it."""
+    """A conversation in two: turns to sum up, and those behind them that are kept. `messages` has
+    the last message of the user before the kept turns, if these begin with an answer to it."""
 
     before: Sequence[Turn]
     kept: Sequence[Turn]
-    message: str
+    messages: tuple[str, ...]
 
 
 def split(turns: Sequence[Turn], num_bytes: int) -> Split | None:
@@ -47,7 +47,7 @@ def split(turns: Sequence[Turn], num_bytes: int) -> Split | None:
     weights = [0 if stays(t) else w for t, w in zip(turns, sizes(turns), strict=True)]
     total, dropped = sum(weights), [0, *accumulate(weights)]
     cut = next((each for each in places if total - dropped[each] <= num_bytes), places[-1])
-    return Split(turns[:cut], turns[cut:], _message(turns, cut))
+    return Split(turns[:cut], turns[cut:], _messages(turns, cut))
 
 
 def summary_job(job: Job, turns: Sequence[Turn], job_id: str) -> Job:
@@ -76,8 +76,8 @@ def summary_turn(summary: Summary) -> Turn:
     """The summary as the model reads it: a message of the user, since it is made of what users and
     tools have said. It is never dropped."""
     text = SUMMARY.format(text=summary.text)
-    if summary.message:
-        text += LAST_MESSAGE.format(message=summary.message)
+    if summary.messages:
+        text += LAST_MESSAGES.format(messages="\n\n".join(summary.messages))
     return Turn("user", text, is_kept=True)
 
 
@@ -89,9 +89,17 @@ def continued(conversation: Conversation, parts: Split, summary: Summary) -> Con
 
 def summary_of(parts: Split, text: str) -> Summary:
     """What stands for the turns that were summed up to `text`."""
-    return Summary(text, message=parts.message, num_kept=num_items(parts.kept))
+    return Summary(text, messages=parts.messages, num_kept=num_items(parts.kept))
 
 
-def _message(turns: Sequence[Turn], cut: int) -> str:
+def last_messages(turns: Sequence[Turn], num_bytes: int) -> tuple[str, ...]:
+    """The user's last messages, in their order, as many as have no more than so many bytes."""
+    asked = [turn for turn in turns if turn.role == "user" and not stays(turn)][::-1]
+    sums = accumulate(sizes(asked))
+    found = [turn.text for turn, total in zip(asked, sums, strict=True) if total <= num_bytes]
+    return tuple(found[::-1])
+
+
+def _messages(turns: Sequence[Turn], cut: int) -> tuple[str, ...]:
     before = kept_from(turns, cut)[: -(len(turns) - cut)]
-    return next((turn.text for turn in before if not stays(turn)), "")
+    return tuple(turn.text for turn in before if not stays(turn))

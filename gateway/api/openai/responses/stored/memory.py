@@ -10,6 +10,7 @@ from gateway.api.openai.responses.stored.records import PARTS_OF_RESPONSE, RESPO
 from gateway.errors import NotStored, PreviousNotStored
 from gateway.generation.writer import encode
 from gateway.http.context import AnyRequest, Context
+from gateway.observability.request_record import RequestRecord
 from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
@@ -31,7 +32,9 @@ async def earlier_items(
         return ()
     if context.store is None:
         raise PreviousNotStored(previous)
-    return await context.store.read(history(previous, reader_of(request.scope)))
+    items = await context.store.read(history(previous, reader_of(request.scope)))
+    RequestRecord.of(request.scope).earlier_bytes += sum(memoryview(item).nbytes for item in items)
+    return items
 
 
 async def stored(context: Context, request: AnyRequest, response_id: str) -> Record:
