@@ -26,10 +26,12 @@ _COMMANDS = {
     "reload": "have the running server read its settings, keys and certificate again",
     "doctor": "show what this machine is and which engines can run on it",
     "ps": "show which models the running server has loaded",
+    "store": "look after what the server remembers",
 }
 _ROOMS = {
     **dict.fromkeys(("pull", "search", "list", "show", "rm"), "hub."),
     **dict.fromkeys(("ps", "reload"), "running."),
+    "store": "stored.",
 }
 """The folders of commands that do not lie in `gateway.commands` itself."""
 

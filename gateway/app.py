@@ -22,6 +22,16 @@ from gateway.api.native.tokenize import detokenize, tokenize
 from gateway.api.native.tokenizer_info import tokenizer_info
 from gateway.api.openai.chat import create_chat_completion
 from gateway.api.openai.completions import create_completion
+from gateway.api.openai.conversations.routes import (
+    create_conversation,
+    create_conversation_items,
+    delete_conversation,
+    delete_conversation_item,
+    list_conversation_items,
+    retrieve_conversation,
+    retrieve_conversation_item,
+    update_conversation,
+)
 from gateway.api.openai.embeddings import create_embedding
 from gateway.api.openai.models import list_models, retrieve_model
 from gateway.api.openai.ranking.routes import rerank, score
@@ -73,6 +83,7 @@ from gateway.settings.live import LiveSettings
 from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
 from gateway.store.opening import store_of
+from gateway.store.upkeep.sweep import Limits
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -91,6 +102,14 @@ ROUTES = (
     stored_input_items,
     cancel_response,
     delete_response,
+    create_conversation,
+    retrieve_conversation,
+    update_conversation,
+    delete_conversation,
+    create_conversation_items,
+    list_conversation_items,
+    retrieve_conversation_item,
+    delete_conversation_item,
     create_embedding,
     rerank,
     score,
@@ -173,6 +192,7 @@ def _parts(context: Context) -> list[Part]:
     gpus = told(context.live, lambda s: (s.gpu, min_free_bytes(s)), lambda _: _set_gpus(context))
     return [
         gpus,
+        *_store_parts(context),
         *server_parts(
             context.live,
             drain=context.drain,
@@ -181,6 +201,12 @@ def _parts(context: Context) -> list[Part]:
             models=context.models,
         ),
     ]
+
+
+def _store_parts(context: Context) -> list[Part]:
+    if context.store is None:
+        return []
+    return [told(context.live, lambda s: Limits.of(s.store), context.store.keep_within)]
 
 
 def _set_gpus(context: Context) -> None:
@@ -214,6 +240,8 @@ def _context(
     reloader: Reloader,
 ) -> Context:
     settings = live.current
+    if (store := store_of(settings.store)) is not None:
+        metrics.store_swept.read = lambda: store.sweep.num_deleted
     models = ModelRegistry(
         [slot.model for slot in slots],
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
@@ -234,7 +262,7 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
-        store=store_of(settings.store),
+        store=store,
         tracer=start_tracer(settings.otel),
     )
 

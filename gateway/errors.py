@@ -180,6 +180,33 @@ class PreviousNotFinished(InvalidRequest):
         )
 
 
+class ConversationNotFound(InvalidRequest):
+    """No conversation that this request may see has this id. `param` is where the request names
+    it."""
+
+    def __init__(
+        self, conversation_id: str, *, is_on: bool = True, param: str = "conversation_id"
+    ) -> None:
+        reason = "it is not there, or not any more." if is_on else "this server stores nothing."
+        super().__init__(
+            f"There is no conversation `{conversation_id[:100]}`: {reason} POST /v1/conversations"
+            " begins one.",
+            param=param,
+            code="conversation_not_found",
+        )
+
+
+class ConversationItemNotFound(InvalidRequest):
+    """The conversation has no item with this id."""
+
+    def __init__(self, conversation_id: str, item_id: str) -> None:
+        super().__init__(
+            f"The conversation `{conversation_id[:100]}` has no item `{item_id[:100]}`.",
+            param="item_id",
+            code="item_not_found",
+        )
+
+
 def wrong_host(num_hosts: int) -> InvalidRequest:
     """The error for a request whose `Host` cannot be one."""
     message = (
@@ -259,6 +286,10 @@ class StoreUnavailable(LockgateError):
     """The database does not answer, or more waits to be stored than the server can hold."""
 
 
+class CommitUncertain(StoreUnavailable):
+    """Whether changes are stored is not known, so that nobody may apply them again."""
+
+
 class BodyTimeout(LockgateError):
     """The request's body did not arrive in time."""
 
@@ -282,6 +313,8 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (ModelNotPullable, 404, "invalid_request_error", None),
     (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
+    (ConversationNotFound, 404, "invalid_request_error", None),
+    (ConversationItemNotFound, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
     (UnsupportedContentEncoding, 415, "invalid_request_error", None),
     (InvalidRequest, 400, "invalid_request_error", None),

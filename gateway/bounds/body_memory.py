@@ -29,6 +29,11 @@ class BodyMemory:
         lease = scope[_LEASE] = BodyLease(self)
         return lease
 
+    def lease_of(self, scope: Any) -> "BodyLease":
+        """The lease of a request, which may have had no body."""
+        lease = cast(BodyLease | None, scope.get(_LEASE))
+        return self.lease(scope) if lease is None else lease
+
     def take(self, num_bytes: int) -> None:
         """Raises GatewayOverloaded if so many bytes more are too many."""
         if self.num_bytes + num_bytes > self.max_bytes:

@@ -87,12 +87,20 @@ class JSONBody(Generic[T]):
 
 
 def work_for(request: Request[Any, Any, Any]) -> Work:
-    """How to do what takes as long as the request's body is large, with what was said before it: a
-    large one's work is done in a thread."""
-    request_record = RequestRecord.of(request.scope)
-    if request_record.body_bytes + request_record.earlier_bytes <= FREE_BYTES:
+    """How to do what takes as long as the request's body is large: a large one's work is done in a
+    thread."""
+    if RequestRecord.of(request.scope).body_bytes <= FREE_BYTES:
         return at_once
     return _bounds_of(request).pool.run
+
+
+def count_in(request: Request[Any, Any, Any], num_bytes: int) -> None:
+    """Counts what a request reads from the store as a part of its body: what is done with much of
+    it is done apart, and its memory is leased. Raises GatewayOverloaded."""
+    request_record = RequestRecord.of(request.scope)
+    lease = _bounds_of(request).body_memory.lease_of(request.scope)
+    lease.grow_to(request_record.body_bytes + num_bytes)
+    request_record.body_bytes += num_bytes
 
 
 async def apart(

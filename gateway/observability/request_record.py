@@ -40,8 +40,7 @@ class RequestRecord:
 
     `earlier_answers` are those of answers that were needed to make that one, such as a summary.
 
-    `body_bytes` is the length of the body once that has arrived, and `earlier_bytes` that of what
-    was said before and is read from the store.
+    `body_bytes` is the length of the body once that has arrived.
     `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
     names of parameters that it sent under other names than this server's.
 
@@ -51,7 +50,7 @@ class RequestRecord:
 
     __slots__ = (
         *("answer", "attributes", "body_bytes", "client_request_id", "deadline"),
-        *("earlier_answers", "earlier_bytes", "error_code"),
+        *("earlier_answers", "error_code"),
         *("ignored", "key_name", "limit_headers", "loosened", "model_name", "num_dropped"),
         *("param_names", "request_id"),
         *("started", "status"),
@@ -70,7 +69,6 @@ class RequestRecord:
         self.model_name = ""
         self.key_name = ""
         self.body_bytes = 0
-        self.earlier_bytes = 0
         self.ignored: list[str] = []
         self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None

@@ -43,7 +43,7 @@ _SERVER = """
     engine.name engine.tensorrt_llm.lora.adapters
     gpu.enabled
     models loading
-    store.enabled store.path store.max_background_running
+    store.enabled store.path store.url store.max_background_running
     otel.endpoint otel.service_name otel.sample_ratio
 """
 EFFECTS: Mapping[str, Effect] = {

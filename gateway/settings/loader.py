@@ -41,6 +41,7 @@ from gateway.settings.several_models import (
     named_path,
     with_general_settings,
 )
+from gateway.settings.store_place import check_store_place
 from gateway.settings.web_origins import check_web_origins
 from runtime.config.engine import EngineConfig
 from runtime.errors import SetupError
@@ -91,6 +92,7 @@ def check_together(settings: Settings) -> None:
         _check_thinking(f"models.{name}", model, model.engine)
         _check_mirrors(f"models.{name}", model)
     check_web_origins(settings.server)
+    check_store_place(settings.store)
 
 
 def _convert(origin: str, document: dict[str, Any]) -> Settings:

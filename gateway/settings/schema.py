@@ -193,13 +193,15 @@ class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the server remembers. `path` is the file of the database; empty means `store.db` in
-    `$LOCKGATE_DATA`, else in the user's folder for data. `responses` says whether a response is
-    stored whose request does not say. What is older than `keep_days` is deleted, and the oldest
-    where all would take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything. At most
+    `$LOCKGATE_DATA`, else in the user's folder for data. `url` is that of a PostgreSQL database in
+    its place, which several gateways may share. `responses` says whether a response is stored whose
+    request does not say. What is older than `keep_days` is deleted, and the oldest where all would
+    take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything. At most
     `max_background_running` responses are made in the background at a time, the others wait."""
 
     enabled: bool = True
     path: str = ""
+    url: str = ""
     responses: bool = True
     keep_days: Annotated[float, Meta(ge=0)] = 30.0
     max_gb: Annotated[float, Meta(ge=0)] = 10.0

@@ -1,14 +1,17 @@
 """A database in a file, with the SQLite that Python has."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import StoreFull, StoreUnavailable
+from gateway.store.conditions import conditions
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
+from gateway.store.sqlite_upkeep import SQLiteUpkeep
 from runtime.errors import SetupError
 
 MIGRATIONS = "sqlite_migrations"
@@ -21,32 +24,38 @@ INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, parent = excluded.parent
 WHERE owner = excluded.owner
 """
+_PLACE = "SELECT position FROM records WHERE kind = ? AND id = ?"
 
 
-def open_sqlite(path: Path) -> "SQLiteDatabase":
+def open_sqlite(path: Path, *, upgrade: bool = True) -> "SQLiteDatabase":
     """The database in this file, which is made if it is missing, with its tables in their present
-    form. Raises SetupError for a file that cannot be used, or that a newer Lockgate has written."""
+    form; without `upgrade` in the form that they have. Raises SetupError for a file that cannot be
+    used, that another program or a newer Lockgate has written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = _connect(path)
     except (OSError, sqlite3.Error) as error:
         raise SetupError(
-            f"store.path: {path} cannot be opened: {error}. Set store.path, or $LOCKGATE_DATA, to"
-            " where files can be written; store.enabled = false turns the memory off"
+            f"store.path: {path} cannot be opened: {_reason(error)}. Set store.path, or"
+            " $LOCKGATE_DATA, to where files can be written; store.enabled = false turns the"
+            " memory off"
         ) from error
     try:
-        _migrate(connection, path)
+        if upgrade:
+            _migrate(connection, path)
+        else:
+            _form(connection, path)
     except sqlite3.Error as error:
         connection.close()
-        raise SetupError(f"store.path: {path} cannot be used: {error}") from error
+        raise SetupError(f"store.path: {path} cannot be used: {_reason(error)}") from error
     except SetupError:
         connection.close()
         raise
     return SQLiteDatabase(connection)
 
 
-class SQLiteDatabase:
-    """A connection to the file. `Database` says what its methods do."""
+class SQLiteDatabase(SQLiteUpkeep):
+    """A connection to the file. `Database` and `Maintained` say what its methods do."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -74,7 +83,7 @@ class SQLiteDatabase:
         return record if record is not None and owner in (None, record.owner) else None
 
     def find(self, query: Query) -> Page:
-        where, values = _conditions(query)
+        where, values = conditions(query, "?", _PLACE)
         order = "DESC" if query.newest_first else "ASC"
         sql = f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY position {order} LIMIT ?"
         rows = self._execute(sql, (*values, query.limit + 1))
@@ -98,24 +107,6 @@ class SQLiteDatabase:
             return self._connection.execute(sql, values).fetchall()
 
 
-def _conditions(query: Query) -> tuple[str, list[object]]:
-    """What SQL asks for after WHERE, and the values of its parameters."""
-    pairs: list[tuple[str, object]] = [("kind = ?", query.kind)]
-    if query.owner is not None:
-        pairs.append(("owner = ?", query.owner))
-    if query.parent is not None:
-        pairs.append(("parent = ?", query.parent))
-    behind, ahead = ("<", ">") if query.newest_first else (">", "<")
-    place = "(SELECT position FROM records WHERE kind = ? AND id = ?)"
-    values = [value for _, value in pairs]
-    parts = [condition for condition, _ in pairs]
-    for mark, sign in ((query.after, behind), (query.before, ahead)):
-        if mark:
-            parts.append(f"position {sign} {place}")
-            values += [query.kind, mark]
-    return " AND ".join(parts), values
-
-
 def _record(row: tuple[Any, ...]) -> Record:
     kind, id, owner, created_at, body, parent = row
     return Record(
@@ -124,9 +115,15 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """The file is never opened by other means: whoever closes it loses all locks of the process."""
+    is_new = not path.exists() or not path.stat().st_size
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    if is_new:
+        with suppress(PermissionError):  # file systems without rights
+            os.chmod(path, 0o600)  # its log is made with the same ones
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # which is decided now, for ever
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
@@ -134,19 +131,32 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Another process may do the same at the same time: one of them waits, and finds it done."""
-    steps = migrations(MIGRATIONS)
     connection.execute("BEGIN EXCLUSIVE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(steps):
-        raise SetupError(
-            f"store.path: {path} was written by a newer version of Lockgate (its form is"
-            f" {version}, this version knows {len(steps)}). Use that version, or another file"
-        )
-    for step in steps[version:]:
+    for step in migrations(MIGRATIONS)[_form(connection, path) :]:
         for statement in _statements(step.script):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {step.version}")
     connection.execute("COMMIT")
+
+
+def _form(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the tables; 0 if there are none. Raises SetupError for those of others."""
+    (form,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    if ("records",) not in tables if form else tables:
+        raise SetupError(f"store.path: {path} is the database of another program")
+    if form > (known := len(migrations(MIGRATIONS))):
+        raise SetupError(
+            f"store.path: {path} was written by a newer version of Lockgate (its form is"
+            f" {form}, this version knows {known}). Use that version, or another file"
+        )
+    return int(form)
+
+
+def _reason(error: Exception) -> str:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        return "another process has locked it. End that process, or wait until it is done"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -163,7 +173,9 @@ def _told() -> Iterator[None]:
     """Says SQLite's errors in the store's words."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise StoreFull("The disk with the store is full.") from error
         raise StoreUnavailable(f"The store cannot be used now: {error}.") from error

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import structlog
 from msgspec import Struct
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import CommitUncertain, StoreUnavailable
 from gateway.store.database import Database
 from gateway.store.record import Page, Query, Record
+from gateway.store.upkeep.maintained import Maintained
+from gateway.store.upkeep.sweep import Limits, Sweep
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +53,12 @@ class Store:
         connect: Callable[[], Database],
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
+        sweep: Sweep | None = None,
     ) -> None:
-        """`connect` opens a connection for each of the two threads."""
+        """`connect` opens a connection for each of the two threads. The one that writes does what
+        `sweep` finds to be due, where the database can be kept in bounds."""
         self._connect = connect
+        self.sweep = sweep or Sweep(Limits())
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
@@ -66,6 +71,7 @@ class Store:
     def open(self) -> None:
         """Begins. Raises SetupError if the database cannot be used."""
         self._writing, self._reading = self._connect(), self._connect()
+        self._swept = self._writing if isinstance(self._writing, Maintained) else None
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._writer.start()
@@ -75,10 +81,16 @@ class Store:
         """Has the records stored soon, together or not at all. False says that too much waits
         already, and that they are lost; this is counted and logged."""
         num_bytes = sum(len(record.body) for record in records)
+        return self.write_later(_put_all(records), num_bytes, len(records))
+
+    def write_later(
+        self, change: Callable[[Database], object], num_bytes: int, num_records: int
+    ) -> bool:
+        """The same for any change, of so many records with so many bytes."""
         if self._takes(num_bytes):
-            self._submit(_Change(_put_all(records), num_bytes, len(records)))
+            self._submit(_Change(change, num_bytes, num_records))
             return True
-        self._lose(len(records), "too much waits to be written")
+        self._lose(num_records, "too much waits to be written")
         return False
 
     async def put(self, *records: Record) -> None:
@@ -113,6 +125,12 @@ class Store:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, question, self._reading)
 
+    def keep_within(self, limits: Limits) -> None:
+        """Deletes from now on what these limits do not allow."""
+        self.sweep.use(limits)
+        if not self._is_closed:
+            self._submit(_Change(_nothing))
+
     def close(self) -> None:
         """Stores what waits, and ends the threads. Nothing may be asked for any more."""
         if not self._is_closed:
@@ -139,16 +157,31 @@ class Store:
         is_over = False
         while not is_over:
             batch, is_over = self._next_batch()
+            num_bytes = sum(change.num_bytes for change in batch)
             if batch:
                 self._store(batch)
             with self._counting:
                 self.num_waiting -= len(batch)
-                self.waiting_bytes -= sum(change.num_bytes for change in batch)
+                self.waiting_bytes -= num_bytes
+            if self._swept is not None and not is_over:
+                self._sweep(self._swept, num_bytes)
+
+    def _sweep(self, database: Maintained, num_bytes: int) -> None:
+        """One step, if one is due. `num_bytes` were stored since the last one."""
+        self.sweep.wrote(num_bytes)
+        if not self.sweep.seconds_left():
+            self.sweep.step(database)
 
     def _next_batch(self) -> tuple[list[_Change], bool]:
-        """The changes that wait, at least one, and whether they are the last ones."""
+        """The changes that wait, and whether they are the last ones. There are none when a step of
+        the sweep is due before one comes."""
         batch: list[_Change] = []
-        change = self._queue.get()
+        try:
+            change = self._queue.get(
+                timeout=None if self._swept is None else self.sweep.seconds_left()
+            )
+        except queue.Empty:
+            return batch, False
         while change is not None:
             batch.append(change)
             if len(batch) == MAX_BATCH:
@@ -163,6 +196,10 @@ class Store:
         """Stores changes in one transaction; if one of them fails, each in its own."""
         try:
             results = self._stored(batch)
+        except CommitUncertain as error:
+            for change in batch:
+                self._failed(change, error)
+            return
         except Exception as error:
             if len(batch) > 1:
                 for change in batch:

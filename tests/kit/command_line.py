@@ -24,8 +24,13 @@ _started: list[subprocess.Popen[str]] = []
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment without settings of the one who runs the tests."""
-    clean = {name: value for name, value in os.environ.items() if "LOCKGATE" not in name.upper()}
+    """The environment without settings of the one who runs the tests. What servers remember goes
+    where the tests keep it."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if "LOCKGATE" not in name.upper() or name == "LOCKGATE_DATA"
+    }
     return {**clean, "PYTHONPATH": search_path(), **variables}
 
 

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.api.openai.conversations.protocol import (
+    AddItems,
+    CreateConversation,
+    UpdateConversation,
+    decode_add_items,
+    decode_create_conversation,
+    decode_update_conversation,
+)
 from gateway.api.openai.fields.places import list_of
 from gateway.api.openai.fields.undeclared import UndeclaredFields
 from gateway.api.openai.protocol.embedding import EmbeddingRequest, decode_embedding
@@ -74,6 +82,15 @@ RERANK_FIELDS = UndeclaredFields(
 SCORE_FIELDS = UndeclaredFields(
     ScoreRequest, KINDS, weighty=(*_OTHER_TEXTS, "dimensions", "query", "top_n", "top_k")
 )
+_ITEMS = list_of(ITEMS.values(), "message")
+_SAYING = ("input", "messages", "prompt", "instructions")
+CREATE_CONVERSATION_FIELDS = UndeclaredFields(
+    CreateConversation, KINDS, weighty=_SAYING, raw_places={"items": _ITEMS}
+)
+UPDATE_CONVERSATION_FIELDS = UndeclaredFields(
+    UpdateConversation, KINDS, weighty=(*_SAYING, "items")
+)
+ADD_ITEMS_FIELDS = UndeclaredFields(AddItems, KINDS, weighty=_SAYING, raw_places={"items": _ITEMS})
 
 CHAT_BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, CHAT_FIELDS.settle)
 COMPLETION_BODY = JSONBody(CompletionRequest, decode_completion, COMPLETION_FIELDS.settle)
@@ -82,3 +99,10 @@ COMPACT_BODY = JSONBody(CompactRequest, decode_compact_request, COMPACT_FIELDS.s
 EMBEDDING_BODY = JSONBody(EmbeddingRequest, decode_embedding, EMBEDDING_FIELDS.settle)
 RERANK_BODY = JSONBody(RerankRequest, decode_rerank, RERANK_FIELDS.settle)
 SCORE_BODY = JSONBody(ScoreRequest, decode_score, SCORE_FIELDS.settle)
+CREATE_CONVERSATION_BODY = JSONBody(
+    CreateConversation, decode_create_conversation, CREATE_CONVERSATION_FIELDS.settle
+)
+UPDATE_CONVERSATION_BODY = JSONBody(
+    UpdateConversation, decode_update_conversation, UPDATE_CONVERSATION_FIELDS.settle
+)
+ADD_ITEMS_BODY = JSONBody(AddItems, decode_add_items, ADD_ITEMS_FIELDS.settle)

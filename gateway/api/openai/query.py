@@ -1,72 +1,38 @@
-"""The parameters in the URL of a request."""
+"""The parameters behind the question mark of a path."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
-from urllib.parse import parse_qsl
+from typing import TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct, inspect
 
 from gateway.http.context import AnyRequest
 from gateway.http.decoding import to_invalid_request
 from gateway.observability.reports.ignored_parameters import note_unknown
-from runtime.errors import InvalidRequest
-
-MAX_PARAMETERS = 100
 
 T = TypeVar("T", bound=Struct)
 
 
-class PageQuery(Struct, frozen=True, kw_only=True):
-    """Which part of a list is asked for: the records after, or before, the one of this id."""
-
-    limit: Annotated[int, Meta(ge=1, le=100)] = 20
-    order: Literal["asc", "desc"] = "desc"
-    after: str = ""
-
-
-def query_of(request: AnyRequest, kind: type[T]) -> T:
-    """The parameters as a Struct. A list is given by its name several times, with or without `[]`
-    behind it. Names that `kind` does not have are reported. Raises InvalidRequest, which names the
-    parameter."""
-    text = bytes(request.scope["query_string"])
+def read_query(request: AnyRequest, kind: type[T]) -> T:
+    """The parameters of a request as `kind`. A list is a parameter that comes several times, as
+    OpenAI's clients write it (`include[]=a`) or plainly (`include=a`); of any other the last one
+    counts. What `kind` does not know is reported. Raises InvalidRequest."""
+    sent: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in request.query_params.multi_items():
+        sent[name.removesuffix("[]")].append(value)
+    known = _fields(kind)
+    note_unknown(request.scope, sent.keys() - known.keys())
+    values = {name: sent[name] if known[name] else sent[name][-1] for name in sent.keys() & known}
     try:
-        pairs = parse_qsl(
-            text.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )
-    except ValueError as error:
-        raise InvalidRequest(
-            "The part of the URL behind `?` has to be percent-encoded UTF-8, with at most"
-            f" {MAX_PARAMETERS} parameters.",
-            param=None,
-        ) from error
-    return _as(kind, pairs, request.scope)
-
-
-def _as(kind: type[T], pairs: Iterable[tuple[str, str]], scope: Any) -> T:
-    found: dict[str, Any] = {}
-    lists, unknown = _lists(kind), list[str]()
-    for name, value in pairs:
-        plain = name.removesuffix("[]")
-        if plain not in kind.__struct_fields__:
-            unknown.append(name)
-        elif lists[plain]:
-            found.setdefault(plain, []).append(value)
-        else:
-            found[plain] = value
-    note_unknown(scope, unknown)
-    try:
-        return msgspec.convert(found, kind, strict=False)
+        return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise to_invalid_request(error, kind) from error
 
 
 @cache
-def _lists(kind: type[Struct]) -> Mapping[str, bool]:
-    """Whether each parameter is a list."""
-    hints = get_type_hints(kind)
-    return {name: get_origin(hints[name]) is list for name in kind.__struct_fields__}
+def _fields(kind: type[Struct]) -> dict[str, bool]:
+    """The names of the parameters, and whether each is a list."""
+    found = inspect.type_info(kind)
+    assert isinstance(found, inspect.StructType), "parameters are a Struct"
+    return {field.encode_name: isinstance(field.type, inspect.ListType) for field in found.fields}

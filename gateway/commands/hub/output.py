@@ -1,4 +1,4 @@
-"""How the commands about models print: JSON, tables, sizes and times."""
+"""How commands print: JSON, tables, sizes and times."""
 
 import sys
 import time
@@ -25,6 +25,8 @@ def print_table(table: Table) -> None:
 
 def size_text(num_bytes: int) -> str:
     """Such as "491 MB" or "4.9 GB"."""
+    if num_bytes < 100_000:
+        return f"{num_bytes / 1e3:,.1f} kB"
     if num_bytes >= 1_000_000_000:
         return f"{num_bytes / 1e9:,.1f} GB"
     return f"{num_bytes / 1e6:,.1f} MB" if num_bytes < 10_000_000 else f"{num_bytes / 1e6:,.0f} MB"

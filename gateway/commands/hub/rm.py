@@ -1,12 +1,11 @@
 """`lockgate rm NAME …`: removes models from this machine's disk."""
 
 import argparse
-import sys
 
+from gateway.commands.asking import agrees
 from gateway.commands.hub.output import size_text
 from gateway.commands.models_on_disk import open_store
 from gateway.commands.options import add_settings_options, settings_of
-from runtime.errors import SetupError
 from runtime.models.repositories.removal import Removal
 from runtime.models.stored import removal_of, remove_stored
 
@@ -41,8 +40,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _agrees(removals: list[Removal]) -> bool:
-    if not sys.stdin.isatty():
-        raise SetupError("nobody can be asked here; say --yes to remove without asking")
     count = sum(len(removal.names) for removal in removals)
-    print(f"Remove {'it' if count == 1 else f'these {count} models'}? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return agrees(f"Remove {'it' if count == 1 else f'these {count} models'}?", verb="remove")

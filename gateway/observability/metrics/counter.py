@@ -1,6 +1,6 @@
 """Counters: numbers that only grow."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from msgspec import Struct
@@ -39,6 +39,21 @@ class Reported(Instrument):
 
     def samples(self) -> list[Sample]:
         return [((), self.read())]
+
+
+class ReportedBy(Instrument):
+    """Numbers by one label that something else counts; `read` returns them. The series of `keys`
+    are exported as 0 until then."""
+
+    __slots__ = ("family", "read")
+
+    def __init__(self, name: str, documentation: str, label: str, keys: Iterable[str]) -> None:
+        self.family = Family(name, "counter", documentation, (label,))
+        zeros = dict.fromkeys(keys, 0)
+        self.read: Callable[[], Mapping[str, int]] = lambda: zeros
+
+    def samples(self) -> list[Sample]:
+        return [((key,), number) for key, number in self.read().items()]
 
 
 class Total(Instrument):

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from gateway.errors import INTERNAL_ERROR, TABLE
 from gateway.observability.metrics.bounded_names import BoundedNames
-from gateway.observability.metrics.counter import LabelledCounter, Reported
+from gateway.observability.metrics.counter import LabelledCounter, Reported, ReportedBy
 from gateway.observability.metrics.histogram import (
     GENAI_DURATION_BUCKETS,
     GENAI_FIRST_TOKEN_BUCKETS,
@@ -135,6 +135,12 @@ class Metrics(InstrumentGroup):
         self.log_lines_lost = Reported(
             "lockgate_log_lines_lost",
             "Lines of the log that were dropped, because nobody read them or the disk was full.",
+        )
+        self.store_swept = ReportedBy(
+            "lockgate_store_swept",
+            "Stored objects that were deleted for their age, or because all took too much.",
+            "reason",
+            ("age", "size"),
         )
 
     def _hold_genai(self) -> None:

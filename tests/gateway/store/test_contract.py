@@ -1,10 +1,11 @@
 """What every kind of database does."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -89,6 +90,50 @@ def test_a_transaction_is_whole_or_absent(
     other = connect()
     assert ids(other.find(Query(kind="thing", owner=None))) == ["x", "z"]
     other.close()
+
+
+def test_what_is_changed_is_seen_inside_its_transaction(database: Database) -> None:
+    with database.transaction():
+        database.put(record("x"))
+        assert database.get("thing", "x", "ann") == record("x")
+        database.put(record("y", parent="p"))
+        assert ids(database.find(Query(kind="thing", owner="ann"))) == ["x", "y"]
+        assert database.delete("thing", "x", None)
+        assert database.delete_children("thing", "p") == 1
+        assert ids(database.find(Query(kind="thing", owner="ann"))) == []
+
+
+def test_a_large_body_comes_back_as_it_was(database: Database) -> None:
+    body = bytes(range(256)) * 100_000
+    stored(database, record("x", body=body))
+    assert database.get("thing", "x", "ann") == record("x", body=body)
+
+
+def test_several_may_open_a_new_database_at_once(connect: Callable[[], Database]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        opened = [opening.result() for opening in [pool.submit(connect) for _ in range(8)]]
+    stored(opened[0], record("x"))
+    for each in opened:
+        assert ids(each.find(Query(kind="thing", owner=None))) == ["x"]
+        each.close()
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\0\\0"), max_size=9)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(kind=TEXTS, id=TEXTS, owner=TEXTS, parent=TEXTS, time=st.floats(allow_nan=False))
+@example(kind="", id="\0", owner="\\0", parent="\\\0", time=0.1)
+def test_every_text_comes_back_as_it_was(
+    database: Database, kind: str, id: str, owner: str, parent: str, time: float
+) -> None:
+    one = record(id, owner, kind=kind, parent=parent, created_at=time)
+    stored(database, one)
+    assert database.get(kind, id, owner) == one
+    assert database.find(Query(kind=kind, owner=owner, parent=parent)).records == [one]
+    with database.transaction():
+        assert not database.delete(kind, id, f"{owner}\0")
+        assert database.delete(kind, id, owner)
 
 
 NAMES = st.sampled_from("abcdefgh")

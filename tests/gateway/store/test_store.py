@@ -23,7 +23,7 @@ ALL = Query(kind="thing", owner=None, limit=10_000)
 
 
 @contextmanager
-def opened(connect: Callable[[], Database], **limits: int) -> Iterator[Store]:
+def opened(connect: Callable[[], Database], **limits: Any) -> Iterator[Store]:
     store = Store(connect, **limits)
     store.open()
     try:
@@ -166,20 +166,3 @@ def test_what_is_no_database_is_said(tmp_path: Path, content: Any) -> None:
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(Exception, match=r"store\.path: .*store\.db cannot be"):
         open_sqlite(path)
-
-
-def test_several_may_open_a_new_file_at_once(tmp_path: Path) -> None:
-    errors = []
-
-    def open_it() -> None:
-        try:
-            open_sqlite(tmp_path / "store.db").close()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []

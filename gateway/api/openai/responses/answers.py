@@ -4,7 +4,11 @@ from typing import Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.api.openai.responses.protocol import ResponseTextFormat, ResponseToolChoice
+from gateway.api.openai.responses.protocol import (
+    NamedConversation,
+    ResponseTextFormat,
+    ResponseToolChoice,
+)
 from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
 from gateway.settings.schema import Truncation
@@ -154,6 +158,7 @@ class Response(Struct, frozen=True, kw_only=True):
     object: Literal["response"] = "response"
     created_at: int
     completed_at: int | None = None
+    conversation: NamedConversation | UnsetType = UNSET
     status: ResponseStatus
     background: bool = False
     error: ResponseFailure | None = None

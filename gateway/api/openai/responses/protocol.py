@@ -209,6 +209,12 @@ Includable = Literal[
 ]
 
 
+class NamedConversation(Struct, frozen=True):
+    """A conversation by its id."""
+
+    id: str
+
+
 class ResponseRequest(SampledRequest, kw_only=True):
     """The body of POST /v1/responses, and of POST /v1/responses/input_tokens, where only those
     fields count that the prompt depends on. OpenAI does not have `chat_template_kwargs` and the
@@ -224,7 +230,7 @@ class ResponseRequest(SampledRequest, kw_only=True):
     reasoning: ReasoningOptions | None = None
     truncation: Literal["auto", "disabled"] | None = None
     previous_response_id: str | None = None
-    conversation: Unsupported = None
+    conversation: str | NamedConversation | None = None
     max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[Includable] | None = None
@@ -274,6 +280,12 @@ def input_items(data: ResponseRequest) -> list[InputItem]:
     if isinstance(data.input, str):
         return [InputMessage(role="user", content=data.input)]
     return items_of(data.input, "input")
+
+
+def conversation_id_of(data: ResponseRequest) -> str | None:
+    """The id of the conversation that the response belongs to; None if there is none."""
+    named = data.conversation
+    return named.id if isinstance(named, NamedConversation) else named
 
 
 def raw_items(data: ResponseRequest) -> list[Raw]:

@@ -6,12 +6,13 @@ from litestar import post
 from litestar.types import ASGIApp
 
 from gateway.api.openai.bodies import RESPONSE_BODY
+from gateway.api.openai.conversations.in_responses import open_conversation
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.background.begin import begin, run_behind
 from gateway.api.openai.responses.compaction.management import compacting
 from gateway.api.openai.responses.protocol import ResponseRequest, tools_of
 from gateway.api.openai.responses.schema_notes import PARTS, note_responses
-from gateway.api.openai.responses.stored.memory import earlier_items, keeper_of
+from gateway.api.openai.responses.stored.memory import earlier_items, keeper_of, keeping
 from gateway.api.openai.responses.translate import (
     response_job,
     scheduling_wish,
@@ -61,7 +62,8 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     data = await RESPONSE_BODY.read(request)
     model = await served_model(context, request, data)
     check_supported(data)
-    earlier = await earlier_items(context, request, data.previous_response_id)
+    conversation = await open_conversation(context, request, data)
+    earlier = await earlier_items(context, request, data.previous_response_id, conversation)
     tools = await apart(request, tools_of, data)
     run = run_behind(request)
     job_id = f"resp_{secrets.token_hex(16)}" if run is None else run.id
@@ -83,8 +85,8 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         if run is not None:
-            return run.new_writer(response, logprobs, compaction)
-        on_end = None if keeper is None else keeper.keep
+            return run.new_writer(response, logprobs, conversation, compaction)
+        on_end = keeping(keeper, conversation)
         return ResponseWriter(response, logprobs, on_end, compaction=compaction)
 
     return await respond(context, request, job, model, new_writer, compact)
@@ -99,7 +101,8 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     model = await model_of(context, request, data.model)
     await until_loaded(request)
     caller = caller_of(context, request)
-    earlier = await earlier_items(context, request, data.previous_response_id)
+    conversation = await open_conversation(context, request, data)
+    earlier = await earlier_items(context, request, data.previous_response_id, conversation)
     tools = await apart(request, tools_of, data)
     job = await apart(request, response_job, data, tools, "", caller, model.lora, earlier)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})

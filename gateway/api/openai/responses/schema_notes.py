@@ -29,11 +29,16 @@ def note_responses(schemas: Schemas) -> None:
 def _note_lists(properties: dict[str, Any]) -> None:
     """Adds the types of the items that `gateway.api.openai.responses.protocol` reads in a second
     step."""
-    items = {"anyOf": [_reference(kind) for kind in get_args(InputItem)]}
     for schema in (*properties["input"]["anyOf"], *properties["tools"]["anyOf"]):
         if schema.get("type") == "array":
             is_input = schema in properties["input"]["anyOf"]
-            schema["items"] = items if is_input else {"anyOf": [_reference(ResponseTool), _OTHER]}
+            tools = {"anyOf": [_reference(ResponseTool), _OTHER]}
+            schema["items"] = item_schema() if is_input else tools
+
+
+def item_schema() -> dict[str, Any]:
+    """The schema of an item that a client sends."""
+    return {"anyOf": [_reference(kind) for kind in get_args(InputItem)]}
 
 
 def _reference(kind: type) -> dict[str, str]:

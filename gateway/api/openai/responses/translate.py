@@ -72,9 +72,10 @@ def conversation_of(
 ) -> Conversation:
     """Everything that the prompt of a response depends on. Raises InvalidRequest."""
     effort = None if data.reasoning is None else data.reasoning.effort
-    before = items_of(earlier, EARLIER)
+    name = EARLIER if data.conversation is None else "conversation"
+    before = items_of(earlier, name)
     return Conversation(
-        turns=turns_of(data.instructions, before, input_items(data)),
+        turns=turns_of(data.instructions, before, input_items(data), name),
         tools=find_tool_use(data, tools),
         reasoning=reasoning_wish(data, effort, "reasoning.effort"),
         variables=data.chat_template_kwargs or {},

@@ -32,14 +32,18 @@ EARLIER = "previous_response_id"
 
 
 def turns_of(
-    instructions: str | None, earlier: Sequence[InputItem], items: Sequence[InputItem]
+    instructions: str | None,
+    earlier: Sequence[InputItem],
+    items: Sequence[InputItem],
+    before: str = EARLIER,
 ) -> tuple[Turn, ...]:
-    """The conversation: `instructions`, what was said `earlier`, and the items of `input`. Raises
-    InvalidRequest, with its place, for content that is not text."""
+    """The conversation: `instructions`, what was said `earlier`, for which the parameter `before`
+    stands, and the items of `input`. Raises InvalidRequest, with its place, for content that is
+    not text."""
     turns = _Turns()
     if instructions is not None:
         turns.add(Turn("system", instructions))
-    places = [f"{EARLIER}[{index}]" for index in range(len(earlier))]
+    places = [f"{before}[{index}]" for index in range(len(earlier))]
     places += [f"input[{index}]" for index in range(len(items))]
     placed = [Placed(*each) for each in zip(places, (*earlier, *items), strict=True)]
     for each in replayed(placed):

@@ -21,10 +21,7 @@ class Refused(Struct, frozen=True):
     neutral: tuple[Any, ...] = ()
 
 
-_STATELESS = Refused("Send what was said so far in `input`, or `previous_response_id`.")
-
 REFUSED: Mapping[str, Refused] = {
-    "conversation": _STATELESS,
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
     "moderation": Refused(),
     "messages": Refused("The name here is `input`."),

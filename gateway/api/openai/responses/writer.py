@@ -38,7 +38,12 @@ from gateway.api.openai.responses.items import (
     ReasoningItem,
     frame,
 )
-from gateway.api.openai.responses.protocol import ResponseRequest, ResponseTool
+from gateway.api.openai.responses.protocol import (
+    NamedConversation,
+    ResponseRequest,
+    ResponseTool,
+    conversation_id_of,
+)
 from gateway.api.openai.translate.sampling import token_limit
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.finish import FinishReason
@@ -273,8 +278,10 @@ def new_response(
     say."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
+    conversation_id = conversation_id_of(data)
     return Response(
         id=head.id,
+        conversation=UNSET if conversation_id is None else NamedConversation(conversation_id),
         created_at=head.created,
         status="in_progress",
         instructions=data.instructions,

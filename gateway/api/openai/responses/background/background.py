@@ -160,12 +160,12 @@ class Background:
     async def _keep(self, run: BackgroundRun) -> None:
         """Stores the end of a response, as soon as that is possible."""
         assert run.end is not None, "called at its end"
-        events = b"".join(run.events)
+        events, conversation = b"".join(run.events), run.conversation
+        added = None if conversation is None else conversation.addition(run.end)
+        change = finished(run.end, run.owner, events, added)
         while not run.is_forgotten:
             try:
-                await self._store.write(
-                    finished(run.end, run.owner, events), len(events) + len(run.end.output)
-                )
+                await self._store.write(change, len(events))
                 break
             except (StoreFull, StoreUnavailable) as error:
                 log.warning("response_waits_for_store", response_id=run.id, reason=str(error))

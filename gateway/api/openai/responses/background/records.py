@@ -68,8 +68,13 @@ def begun(
     ]
 
 
-def finished(response: Response, owner: str, events: bytes) -> Callable[[Database], None]:
-    """Stores the end of a response, unless it was deleted meanwhile."""
+def finished(
+    response: Response,
+    owner: str,
+    events: bytes,
+    added: Callable[[Database], None] | None = None,
+) -> Callable[[Database], None]:
+    """Stores the end of a response, and what is `added` then, unless it was deleted meanwhile."""
 
     def finish(database: Database) -> None:
         stored = database.get(RESPONSE, response.id, owner)
@@ -79,6 +84,8 @@ def finished(response: Response, owner: str, events: bytes) -> Callable[[Databas
         database.put(replace(stored, body=encode(response)))
         if events:
             database.put(replace(stored, kind=EVENTS, parent="", body=events))
+        if added is not None:
+            added(database)
 
     return finish
 

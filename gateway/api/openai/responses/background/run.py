@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from gateway.api.openai.conversations.in_responses import OpenConversation
 from gateway.api.openai.responses.answers import (
     Compaction,
     Response,
@@ -24,6 +25,7 @@ NUM_FIRST_EVENTS = 2
 class BackgroundRun:
     """`queued` is the response before it is begun. With `keeps_events` the events are kept, so that
     `events[n]` has the sequence number n. `end` is the response at its end, None before.
+    `conversation` is the one that it belongs to, once it is begun.
 
     `on_end` is called once, with the run, when the response is complete, has failed or was
     cancelled.
@@ -42,6 +44,7 @@ class BackgroundRun:
         self.keeps_events = keeps_events
         self.events: list[bytes] = []
         self.end: Response | None = None
+        self.conversation: OpenConversation | None = None
         self.is_cancelled = False
         self.is_forgotten = False
         self._on_end = on_end
@@ -76,9 +79,11 @@ class BackgroundRun:
         self,
         response: Response,
         logprobs: ChatLogprobsWriter | None,
-        compaction: Compaction | None = None,
+        conversation: OpenConversation | None,
+        compaction: Compaction | None,
     ) -> ResponseWriter:
-        """Begins the response, which is to become this one."""
+        """Begins the response, which is to become this one, and to be added to the conversation."""
+        self.conversation = conversation
         begun = replace(response, created_at=self.queued.created_at, background=True)
         num_events = len(self.events) or NUM_FIRST_EVENTS
         self._writer = ResponseWriter(

@@ -1,16 +1,18 @@
 """What a request has to do with the memory of the server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Raw
 
 from gateway.admission.owner import owner_of, reader_of
+from gateway.api.openai.conversations.in_responses import OpenConversation
+from gateway.api.openai.responses.answers import Response
 from gateway.api.openai.responses.protocol import ResponseRequest, raw_items
 from gateway.api.openai.responses.stored.records import PARTS_OF_RESPONSE, RESPONSE, Keeper, history
 from gateway.errors import NotStored, PreviousNotStored
 from gateway.generation.writer import encode
+from gateway.http.body import count_in
 from gateway.http.context import AnyRequest, Context
-from gateway.observability.request_record import RequestRecord
 from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
@@ -24,16 +26,36 @@ def keeper_of(context: Context, request: AnyRequest, data: ResponseRequest) -> K
     return Keeper(context.store, owner_of(request.scope), encode(raw_items(data)))
 
 
+def keeping(
+    keeper: Keeper | None, conversation: OpenConversation | None
+) -> Callable[[Response], None] | None:
+    """What is done with a response that is over; None for nothing. What is stored of it and what
+    its conversation gets are there together or not at all."""
+    if conversation is None:
+        return None if keeper is None else keeper.keep
+
+    def conclude(response: Response) -> None:
+        conversation.conclude(response, () if keeper is None else keeper.records(response))
+
+    return conclude
+
+
 async def earlier_items(
-    context: Context, request: AnyRequest, previous: str | None
+    context: Context,
+    request: AnyRequest,
+    previous: str | None,
+    conversation: OpenConversation | None = None,
 ) -> Sequence[Raw]:
-    """What was said up to the end of the previous response. Raises PreviousNotStored."""
+    """What was said in the conversation, or up to the end of the previous response. Raises
+    PreviousNotStored, and GatewayOverloaded if there is no memory for so much."""
+    if conversation is not None:
+        return conversation.earlier
     if previous is None:
         return ()
     if context.store is None:
         raise PreviousNotStored(previous)
     items = await context.store.read(history(previous, reader_of(request.scope)))
-    RequestRecord.of(request.scope).earlier_bytes += sum(memoryview(item).nbytes for item in items)
+    count_in(request, sum(len(bytes(item)) for item in items))
     return items
 
 

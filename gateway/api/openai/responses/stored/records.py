@@ -44,12 +44,14 @@ class Keeper(Struct, frozen=True):
 
     def keep(self, response: Response) -> None:
         """Both are there or neither is."""
-        self.store.put_later(
-            [
-                self._record(INPUT, response, self.items),
-                self._record(RESPONSE, response, encode(response)),
-            ]
-        )
+        self.store.put_later(self.records(response))
+
+    def records(self, response: Response) -> list[Record]:
+        """What is stored: the input, and the response itself."""
+        return [
+            self._record(INPUT, response, self.items),
+            self._record(RESPONSE, response, encode(response)),
+        ]
 
     def _record(self, kind: str, response: Response, body: bytes) -> Record:
         return Record(

@@ -7,16 +7,19 @@ from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
 from gateway.admission.owner import reader_of
-from gateway.api.openai.query import query_of
+from gateway.api.openai.conversations.protocol import ItemList, ItemListQuery
+from gateway.api.openai.query import read_query
 from gateway.api.openai.responses.answers import Response, ResponseEvent
 from gateway.api.openai.responses.background.background import background_of, run_of
 from gateway.api.openai.responses.background.records import is_of_background
 from gateway.api.openai.responses.background.replay import Replay, StoredReplay
 from gateway.api.openai.responses.schema_notes import PARTS, note_responses
+from gateway.api.openai.responses.stored.input_items import page_of_input
 from gateway.api.openai.responses.stored.memory import forget, store_of, stored
-from gateway.api.openai.responses.stored.records import EVENTS
+from gateway.api.openai.responses.stored.records import EVENTS, INPUT
 from gateway.errors import NotStored
 from gateway.generation.writer import encode
+from gateway.http.body import apart, count_in
 from gateway.http.context import AnyRequest, Context, CurrentContext
 from gateway.http.json_response import JSONBytes
 from gateway.http.route_facts import facts
@@ -48,7 +51,7 @@ class ResponseQuery(Struct, frozen=True, kw_only=True):
 )
 async def stored_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """A response: as it was answered, or as it is now if it is still made in the background."""
-    query = query_of(request, ResponseQuery)
+    query = read_query(request, ResponseQuery)
     response_id = _id_of(request)
     if query.stream:
         after = -1 if query.starting_after is None else query.starting_after
@@ -86,10 +89,20 @@ async def delete_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     return JSONBytes(encode(DeletedResponse(response_id)))
 
 
-@get("/v1/responses/{response_id:str}/input_items", sync_to_thread=False, opt=facts(errors=(404,)))
-def stored_input_items(request: AnyRequest) -> None:
-    """A 404: responses are not stored."""
-    raise NotStored(_id_of(request))
+@get(
+    "/v1/responses/{response_id:str}/input_items",
+    opt=facts(answer=ItemList, errors=(400, *STORE_ERRORS)),
+)
+async def stored_input_items(request: AnyRequest, context: CurrentContext) -> ASGIApp:
+    """The items of a stored response's own input, in pages."""
+    query = read_query(request, ItemListQuery)
+    response_id = _id_of(request)
+    await stored(context, request, response_id)
+    record = await store_of(context, response_id).get(INPUT, response_id, reader_of(request.scope))
+    if record is None:
+        raise NotStored(response_id, is_on=True)
+    count_in(request, len(record.body))
+    return JSONBytes(await apart(request, page_of_input, response_id, record.body, query))
 
 
 @post(

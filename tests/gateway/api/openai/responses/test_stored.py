@@ -7,6 +7,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+from openai.types.responses.response_item_list import ResponseItemList
 
 from gateway.settings.schema import AuthSettings, StoreSettings
 from tests.kit.api_keys import bearer, write_keys
@@ -81,6 +82,40 @@ def test_a_response_that_follows_reads_what_was_said(server: RunningServer) -> N
 
     assert tokens[0] == tokens[1] == answer["usage"]["input_tokens"]
     assert answer["previous_response_id"] == second["id"]
+
+
+def test_the_items_of_an_input_are_listed_in_pages(server: RunningServer) -> None:
+    items = [{"role": "user", "content": f"number {number}"} for number in range(7)]
+    items += [{"id": "msg_own", "role": "user", "content": [{"type": "input_text", "text": "x"}]}]
+    made = good(server.post(URL, input=items, max_output_tokens=1))
+    url = f"{URL}/{made['id']}/input_items"
+    whole = good(server.http.get(url, params={"order": "asc", "limit": "100"}))
+
+    ResponseItemList.model_validate(whole, strict=True)
+    texts = [item["content"][0]["text"] for item in whole["data"]]
+    assert texts == [*(f"number {number}" for number in range(7)), "x"]
+    assert whole["data"][-1]["id"] == "msg_own"
+    assert good(server.http.get(url))["data"] == whole["data"][::-1]
+    for order, expected in (("asc", whole["data"]), ("desc", whole["data"][::-1])):
+        found, after = [], ""
+        while True:
+            params = {"order": order, "limit": "3"} | ({"after": after} if after else {})
+            page = good(server.http.get(url, params=params))
+            found += page["data"]
+            after = page["last_id"]
+            if not page["has_more"]:
+                break
+        assert found == expected
+    text = good(server.post(URL, input="hi", max_output_tokens=1))
+    [item] = good(server.http.get(f"{URL}/{text['id']}/input_items"))["data"]
+    assert item["content"] == [{"type": "input_text", "text": "hi"}]
+    for params, param in (
+        ({"after": "x"}, "after"),
+        ({"limit": "0"}, "limit"),
+        ({"order": "up"}, "order"),
+    ):
+        assert error_of(server.http.get(url, params=params))["param"] == param
+    assert server.http.get(f"{URL}/{NO_SUCH}/input_items").status_code == 404
 
 
 def test_what_is_wrong_in_an_earlier_response_is_named_by_its_place(server: RunningServer) -> None:

@@ -1,0 +1,1 @@
+"""A database in a PostgreSQL server, which several gateways may share."""

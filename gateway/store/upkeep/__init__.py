@@ -1,0 +1,1 @@
+"""Keeping the store in bounds: what is deleted when, and what it takes."""
