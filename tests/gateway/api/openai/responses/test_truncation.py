@@ -1,13 +1,23 @@
 """Conversations that are longer than the model's context, on a real server."""
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from tests.kit.engines import needs_llama_library
 from tests.kit.openai.responses import URL
 from tests.kit.openai.schemas import check_answer
-from tests.kit.serving import MODEL, RunningServer, scripted_settings, server_of
+from tests.kit.serving import (
+    MODEL,
+    RunningServer,
+    running_server,
+    scripted_settings,
+    server_of,
+    tiny_settings,
+)
 
 LENGTH = 1000
 
@@ -128,3 +138,27 @@ def test_tokens_that_a_request_cuts_itself_are_cut_its_way(shortening: RunningSe
     )
     assert chat.json()["usage"]["prompt_tokens"] == 200
     assert "x-dropped-items" not in chat.headers
+
+
+def test_the_prompt_cache_has_the_kept_beginning(tiny_model_path: Path):
+    """A turn is read from its beginning only where a step more was dropped."""
+    needs_llama_library()
+    rounds = []
+    with running_server(tiny_settings(), model_path=str(tiny_model_path)) as running:
+        items: list[dict[str, Any]] = []
+        for number in range(24):
+            items.append({"role": "user", "content": f"the quick brown fox {number} " * 20})
+            body = {"input": items, "truncation": "auto", "max_output_tokens": 8}
+            response = running.post(URL, **body, temperature=0)
+            usage = response.json()["usage"]
+            cached = usage["input_tokens_details"]["cached_tokens"]
+            dropped = int(response.headers.get("x-dropped-items", 0))
+            rounds.append((dropped, usage["input_tokens"], cached))
+            items.append({"role": "assistant", "content": "jumps over the lazy dog"})
+
+    drops = [now[0] for now in rounds]
+    assert drops == sorted(drops)
+    assert len(set(drops)) >= 3, "there were several steps"
+    for before, now in pairwise(rounds):
+        if now[0] == before[0]:
+            assert now[2] > before[1] / 2, (before, now)
