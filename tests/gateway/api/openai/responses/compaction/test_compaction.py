@@ -8,16 +8,18 @@ import pytest
 
 from gateway.api.openai.responses.compaction.content import read
 from gateway.api.openai.responses.compaction.summary import INSTRUCTION, MAX_TOKENS
-from gateway.settings.schema import AuthSettings
+from gateway.settings.schema import AuthSettings, ServerSettings
 from tests.kit.api_keys import bearer, write_keys
 from tests.kit.openai.responses import URL, fold, parse
 from tests.kit.openai.schemas import check_answer
 from tests.kit.serving import (
     MODEL,
     RunningServer,
+    raw_request,
     running_server,
     scripted_settings,
     server_of,
+    wait_for,
 )
 
 COMPACT = f"{URL}/compact"
@@ -260,3 +262,56 @@ def test_a_key_pays_for_both(tmp_path: Path):
         left = keyed.post(URL, input="hi", max_output_tokens=1)
         remaining = int(left.headers["x-ratelimit-remaining-tokens"])
         assert 100_000 - used - 200 < remaining < 100_000 - used + 4000
+
+
+def test_in_the_background_too(server: RunningServer):
+    body = {"input": [*exchanges(20), question()], "context_management": managed()}
+    made = server.post(URL, **body, background=True).json()
+    ends: list[dict[str, Any]] = []
+
+    def is_over() -> bool:
+        ends.append(server.http.get(f"{URL}/{made['id']}").json())
+        return ends[-1]["status"] not in ("queued", "in_progress")
+
+    wait_for(is_over)
+    assert [item["type"] for item in ends[-1]["output"]] == ["compaction", "message"]
+    assert ends[-1]["usage"] == server.post(URL, **body).json()["usage"]
+
+
+def test_conversations_keep_the_summary(server: RunningServer):
+    items = [{**each, "content": 2 * each["content"]} for each in exchanges(10)]
+    made = server.http.post("/v1/conversations", json={"items": items}).json()
+    body = {"conversation": made["id"], "context_management": managed()}
+    first = server.post(URL, input="And now?", **body).json()
+    assert [item["type"] for item in first["output"]] == ["compaction", "message"]
+    second = server.post(URL, input="More", **body).json()
+    assert [item["type"] for item in second["output"]] == ["message"]
+    assert second["usage"]["input_tokens"] < 1000
+    copied = {"type": "compaction", "encrypted_content": "lockgate.1.AAAA"}
+    error = server.http.post(f"/v1/conversations/{made['id']}/items", json={"items": [copied]})
+    assert error.json()["error"]["param"] == "items[0].encrypted_content"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_while_it_is_summed_up_frees_the_engine(stream: bool):
+    with running_server(scripted_settings(text=SAID, step_ms=5)) as slow:
+        with slow.connect() as connection:
+            body = {
+                "input": [*exchanges(20), question()],
+                "context_management": managed(),
+                "stream": stream,
+            }
+            connection.sendall(raw_request(URL, body))
+            wait_for(lambda: slow.metric("num_requests_running") == 1)
+        wait_for(lambda: slow.metric("requests_aborted_total") == 1)
+        wait_for(lambda: slow.metric("num_requests_running") == 0)
+
+
+def test_a_stream_that_waits_for_a_summary_is_kept_alive():
+    quick = ServerSettings(keep_alive_interval=0.05)
+    settings = scripted_settings(server=quick, text=SAID, num_tokens=100, step_ms=4)
+    with running_server(settings) as slow:
+        body = {"input": [*exchanges(20), question()], "context_management": managed()}
+        text = slow.post(URL, **body, stream=True).text
+    assert text.startswith(": keep-alive\n\n")
+    assert fold(parse(text))["output"][0]["type"] == "compaction"
