@@ -242,6 +242,8 @@ def _context(
     settings = live.current
     if (store := store_of(settings.store)) is not None:
         metrics.store_swept.read = lambda: store.sweep.num_deleted
+        metrics.store_lost.read = lambda: store.num_lost
+        metrics.store_waiting.read = lambda: store.num_waiting
     models = ModelRegistry(
         [slot.model for slot in slots],
         adapters={name: slot.name for slot in slots for name in slot.spec.engine.adapters},
@@ -292,12 +294,14 @@ def _gateway(context: Context, keys: KeyRing, watcher: Watcher) -> Gateway:
 def _background(context: Context) -> Background | None:
     if context.store is None:
         return None
-    return Background(
+    background = Background(
         context.store,
         context.settings.store.max_background_running,
         models=lambda: context.models.names,
         is_ending=lambda: context.drain.exits,
     )
+    context.metrics.background.read = lambda: len(background.runs)
+    return background
 
 
 def _engine_output(settings: Settings, metrics: Metrics, stderr: BackgroundWriter) -> EngineOutput:

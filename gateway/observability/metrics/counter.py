@@ -8,6 +8,7 @@ from msgspec import Struct
 from gateway.observability.metrics.instrument import (
     Family,
     Instrument,
+    Kind,
     Sample,
     label_values,
 )
@@ -33,8 +34,8 @@ class Reported(Instrument):
 
     __slots__ = ("family", "read")
 
-    def __init__(self, name: str, documentation: str) -> None:
-        self.family = Family(name, "counter", documentation, ())
+    def __init__(self, name: str, documentation: str, kind: Kind = "counter") -> None:
+        self.family = Family(name, kind, documentation, ())
         self.read: Callable[[], int] = lambda: 0
 
     def samples(self) -> list[Sample]:

@@ -136,6 +136,18 @@ class Metrics(InstrumentGroup):
             "lockgate_log_lines_lost",
             "Lines of the log that were dropped, because nobody read them or the disk was full.",
         )
+        self.store_lost = Reported(
+            "lockgate_store_records_lost",
+            "Records that were to be stored after an answer, and could not be.",
+        )
+        self.store_waiting = Reported(
+            "lockgate_store_changes_waiting", "Changes that are not stored yet.", "gauge"
+        )
+        self.background = Reported(
+            "lockgate_background_responses",
+            "Responses in the background that wait, are made, or are not stored yet.",
+            "gauge",
+        )
         self.store_swept = ReportedBy(
             "lockgate_store_swept",
             "Stored objects that were deleted for their age, or because all took too much.",

@@ -218,7 +218,9 @@ def test_so_many_are_made_at_a_time_and_in_their_order(tmp_path: Path) -> None:
 def test_there_is_room_for_so_many(endless: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_RUNS >= 100
     monkeypatch.setattr("gateway.api.openai.responses.background.background.MAX_RUNS", 2)
+    wait_for(lambda: endless.metric("background_responses") == 0)
     ids = [begun(endless, max_output_tokens=LONG)["id"] for _ in range(2)]
+    assert endless.metric("background_responses") == 2
     response = endless.post(URL, input="hi", background=True)
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "gateway_overloaded"
