@@ -46,6 +46,11 @@ HEADERS: Mapping[str, Json] = {
         "description": "The parameters of the request that had no effect, percent-encoded.",
         "schema": {"type": "string"},
     },
+    "x-dropped-items": {
+        "description": "How many of the oldest items the prompt is without, because it was too"
+        " long.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     "x-loosened-keywords": {
         "description": "Keywords of JSON schemas that are not enforced, by parameter and place.",
         "schema": {"type": "string"},

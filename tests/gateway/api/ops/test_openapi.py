@@ -204,6 +204,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"model": MODEL, "input": "hi"},
     "/v1/rerank": {"model": MODEL, "query": "hi", "documents": ["ho"]},
     "/v2/rerank": {"model": MODEL, "query": "hi", "documents": ["ho"]},
+    "/v1/responses/compact": {"model": MODEL, "input": "hi"},
     "/v1/score": {"model": MODEL, "text_1": "hi", "text_2": "ho"},
     "/v1/conversations": {"metadata": {"a": "b"}},
     "/generate": {"prompt": "hi", "max_new_tokens": 2},
