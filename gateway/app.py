@@ -36,6 +36,7 @@ from gateway.api.openai.embeddings import create_embedding
 from gateway.api.openai.models import list_models, retrieve_model
 from gateway.api.openai.ranking.routes import rerank, score
 from gateway.api.openai.responses.background.background import Background
+from gateway.api.openai.responses.compaction.routes import compact_response
 from gateway.api.openai.responses.routes import count_input_tokens, create_response
 from gateway.api.openai.responses.stored.routes import (
     cancel_response,
@@ -109,6 +110,7 @@ ROUTES = (
     stored_chat_messages,
     create_completion,
     create_response,
+    compact_response,
     count_input_tokens,
     stored_response,
     stored_input_items,

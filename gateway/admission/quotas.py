@@ -105,7 +105,8 @@ class Permit:
 
     def reserve_tokens(self, tokens: int, used: Callable[[], int]) -> None:
         """Reserves tokens for prompt and answer. When the request ends, `used` returns the tokens
-        really used. Raises RateLimited."""
+        really used. A request may do so for one answer after the other. Raises RateLimited."""
+        self._settle_tokens(self._used())
         self._token_charge = self._quota.reserve(tokens)
         self._reserved, self._used = tokens, used
 

@@ -26,7 +26,8 @@ class TurnCall(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    """One message of a conversation.
+    """One message of a conversation, made of `num_items` items of the request. With `is_kept` it is
+    never dropped from a conversation that is too long.
 
     `reasoning` is the text that the model thought before an earlier answer. `call_id` is the id of
     the call whose result a turn of the role `tool` is; None if the client does not say. `name` is
@@ -39,6 +40,8 @@ class Turn(Struct, frozen=True):
     reasoning: str = ""
     calls: tuple[TurnCall, ...] = ()
     call_id: str | None = None
+    num_items: int = 1
+    is_kept: bool = False
 
     @property
     def uses_tools(self) -> bool:

@@ -31,6 +31,18 @@ class Usage(Struct, frozen=True):
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
 
+    def plus(self, other: "Usage") -> "Usage":
+        """The tokens of two answers."""
+        prompt, more = self.prompt_tokens_details, other.prompt_tokens_details
+        answer, further = self.completion_tokens_details, other.completion_tokens_details
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+            PromptTokensDetails(prompt.cached_tokens + more.cached_tokens),
+            CompletionTokensDetails(answer.reasoning_tokens + further.reasoning_tokens),
+        )
+
 
 class ChoiceStart(Struct, frozen=True, gc=False):
     """The first sign of a choice."""

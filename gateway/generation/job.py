@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway.chat.conversation import Conversation
 from gateway.generation.scheduling import Scheduling
+from gateway.settings.schema import Truncation
 from runtime.messages.request import SamplingParams
 
 
@@ -41,9 +42,11 @@ class Job(Struct, frozen=True, kw_only=True):
     choices share: everything but length and seed. `num_choices` are the answers to each prompt that
     the client gets, `num_candidates` those that are generated. `seed` is None if the client sets
     none. `truncate_prompt_tokens` keeps the last tokens of each prompt; see
-    `gateway.generation.prompts.truncate`. `param_names` has this API's names of the parameters that
-    errors of the engine name as in vLLM, where the names differ. With `reports_tokens` the answer's
-    events have its token ids. `ignored` are parameters that have no effect, with the reason.
+    `gateway.generation.prompts.truncate`. `truncation` says whether a conversation that is too long
+    loses its oldest turns; None leaves that to the model's settings. `param_names` has this API's
+    names of the parameters that errors of the engine name as in vLLM, where the names differ. With
+    `reports_tokens` the answer's events have its token ids. `ignored` are parameters that have no
+    effect, with the reason.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Job(Struct, frozen=True, kw_only=True):
     num_candidates: int = 1
     seed: int | None = None
     truncate_prompt_tokens: int | None = None
+    truncation: Truncation | None = None
     is_streamed: bool = False
     reports_tokens: bool = False
     param_names: Mapping[str, str] = {}

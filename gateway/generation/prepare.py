@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.bounds.work_pool import Work, at_once
-from gateway.chat.conversation import Conversation
+from gateway.chat.conversation import Conversation, Turn
 from gateway.chat.reasoning.plan import (
     PreparedThinking,
     ThinkingPlan,
     plan_thinking,
     prepare_thinking,
 )
+from gateway.chat.shortening import last_turns, num_items
 from gateway.chat.template.prompt import RenderedPrompt, render_conversation
 from gateway.chat.template.template import ChatTemplate
+from gateway.generation.context.truncation import room_for_prompt, shortened
 from gateway.generation.events import Echo
 from gateway.generation.job import Job, TextPrompts
 from gateway.generation.prompts import (
@@ -24,7 +27,7 @@ from gateway.generation.prompts import (
     truncate,
 )
 from gateway.models.served_model import ServedModel
-from runtime.errors import InvalidRequest
+from runtime.errors import ContextLengthExceeded, InvalidRequest
 
 MAX_UNREAD = 20
 """Variables of a chat template that are reported because it does not read them."""
@@ -40,11 +43,13 @@ MAX_ECHO = 16_000_000
 class PreparedPrompts(Struct, frozen=True, kw_only=True):
     """The prompts of a job as token ids. `echoes` are the texts that each prompt's answers begin
     with; none without an echo. `thinking` describes the reasoning of a chat's answers; None if the
-    model does not reason."""
+    model does not reason. `num_dropped` items of the conversation are not in its prompt, because it
+    was too long."""
 
     token_ids: list[list[int]]
     echoes: Sequence[Echo] = ()
     thinking: PreparedThinking | None = None
+    num_dropped: int = 0
 
 
 async def prepare_prompts(job: Job, model: ServedModel, work: Work = at_once) -> PreparedPrompts:
@@ -54,11 +59,52 @@ async def prepare_prompts(job: Job, model: ServedModel, work: Work = at_once) ->
     room = model.max_model_len - max(_expected_tokens(job), 1)
     if isinstance(job.prompt, TextPrompts):
         return await _text_prompts(job, job.prompt, model, room, work)
-    most = model.max_model_len if job.truncate_prompt_tokens is None else None
-    prompt, thinking = await prepare_conversation(job.prompt, model, work, most)
-    if job.truncate_prompt_tokens is not None:
-        prompt = truncate(prompt, job.truncate_prompt_tokens, room)
+    if job.truncate_prompt_tokens is None:
+        return await prepare_chat(job.prompt, job, model, work, model.max_model_len)
+    prompt, thinking = await prepare_conversation(job.prompt, model, work)
+    prompt = truncate(prompt, job.truncate_prompt_tokens, room)
     return PreparedPrompts(token_ids=[prompt], thinking=thinking)
+
+
+async def prepare_chat(
+    conversation: Conversation,
+    job: Job,
+    model: ServedModel,
+    work: Work = at_once,
+    most: int | None = None,
+) -> PreparedPrompts:
+    """The prompt of a job's conversation, without its oldest turns if it is too long and the job or
+    the model's settings say so. `most` is as in `prepare_conversation`. Raises what
+    `prepare_prompts` raises."""
+    if (job.truncation or model.truncation) == "disabled":
+        prompt, thinking = await prepare_conversation(conversation, model, work, most)
+        return PreparedPrompts(token_ids=[prompt], thinking=thinking)
+    limit = job.limit.default if job.limit.num_tokens is None else job.limit.num_tokens
+    room = room_for_prompt(model.max_model_len, limit, model.bytes_per_token)
+    turns = conversation.turns
+
+    async def fit(kept: Sequence[Turn]) -> PreparedPrompts | None:
+        return await fitting(replace(conversation, turns=tuple(kept)), model, work, room.num_tokens)
+
+    if (found := await shortened(turns, room, fit, work)) is not None:
+        return replace(found.found, num_dropped=found.num_dropped)
+    kept = await work(last_turns, turns)  # which may do with less room for the answer
+    prompt, thinking = await prepare_conversation(
+        replace(conversation, turns=kept), model, work, most
+    )
+    num_dropped = num_items(turns) - num_items(kept)
+    return PreparedPrompts(token_ids=[prompt], thinking=thinking, num_dropped=num_dropped)
+
+
+async def fitting(
+    conversation: Conversation, model: ServedModel, work: Work, most: int
+) -> PreparedPrompts | None:
+    """The prompt of a conversation; None if it has more than `most` tokens."""
+    try:
+        prompt, thinking = await prepare_conversation(conversation, model, work, most)
+    except ContextLengthExceeded:
+        return None
+    return PreparedPrompts(token_ids=[prompt], thinking=thinking) if len(prompt) <= most else None
 
 
 async def prepare_conversation(

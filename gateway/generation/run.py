@@ -83,7 +83,8 @@ class AnswerRun:
     The job's prompt is not kept: its text may be large, and the answer may take long.
 
     `is_finished` says whether every choice has ended by itself. `record` has the times and the
-    counts of the answer. `token_limits` are the limits of its choices; None for the rest of the
+    counts of the answer. `num_dropped` items of a conversation are not in its prompt.
+    `token_limits` are the limits of its choices; None for the rest of the
     context.
     """
 
@@ -94,7 +95,9 @@ class AnswerRun:
         assembler: Assembler,
         submit: Callable[[Sequence[Request]], Deltas],
         metrics: ModelMetrics,
+        num_dropped: int = 0,
     ) -> None:
+        self.num_dropped = num_dropped
         self._is_open = job.limit.num_tokens is None and job.limit.default is None
         self._num_choices, self._num_candidates = job.num_choices, job.num_candidates
         self._param_names = job.param_names
@@ -207,7 +210,7 @@ async def prepare_run(
         reports_tokens=job.reports_tokens,
     )
     submit = model.engine.submit if job.needs_engine else _finished
-    return AnswerRun(job, requests, assembler, submit, metrics)
+    return AnswerRun(job, requests, assembler, submit, metrics, prepared.num_dropped)
 
 
 def _shows_reasoning(job: Job) -> bool:

@@ -33,7 +33,7 @@ from gateway.http.other_paths import OtherPaths
 from gateway.http.route_facts import facts_of
 from gateway.observability.access_log import log_request
 from gateway.observability.finished_request import FinishedRequest
-from gateway.observability.request_record import IGNORED_HEADER, RequestRecord
+from gateway.observability.request_record import DROPPED_HEADER, IGNORED_HEADER, RequestRecord
 from runtime.client.service_rate import DEFAULT_RETRY_AFTER
 from runtime.errors import LockgateError
 
@@ -41,7 +41,7 @@ LIMIT_FACTS = ("limit", "remaining", "reset")
 
 EXPOSED_HEADERS = (
     *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
-    *(IGNORED_HEADER.decode(), "x-loosened-keywords"),
+    *(IGNORED_HEADER.decode(), "x-loosened-keywords", DROPPED_HEADER.decode()),
     *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in LIMIT_FACTS),
 )
 """Those that a page of `server.cors_allow_origins` may read."""

@@ -34,7 +34,7 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Paths of Ollama, llama-server and others, and what is here instead."""
 
-ACTIONS = frozenset({"/v1/responses/compact", "/v1/models/load", "/v1/models/unload"})
+ACTIONS = frozenset({"/v1/models/load", "/v1/models/unload"})
 """Paths that a route with a parameter would take for the id of something, and that are actions of
 other servers."""
 

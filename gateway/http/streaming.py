@@ -8,9 +8,9 @@ task could not wait.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +30,7 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.loading.stream import STREAM_HEADERS, LoadingStream
 from gateway.http.loading.wait import is_loaded, until_loaded
 from gateway.models.served_model import LONG_TEXT, ServedModel
+from gateway.observability.reports.dropped_items import report_dropped
 from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.observability.reports.loosened_schemas import report_left_out
 from gateway.observability.request_record import RequestRecord
@@ -50,30 +51,48 @@ NewWriter = Callable[[AnswerRun], AnswerWriter]
 """Makes the writer of an answer that is ready to be submitted."""
 
 
+Complete = Callable[[Job], Coroutine[Any, Any, Job]]
+"""Makes of a job what it is to be, with the help of its model."""
+
+
 async def respond(
-    context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
+    context: Context,
+    request: AnyRequest,
+    job: Job,
+    model: ServedModel,
+    new_writer: NewWriter,
+    complete: Complete | None = None,
 ) -> ASGIApp:
-    """The response to a job, as a stream or in one piece. A model that is not loaded is waited for.
+    """The response to a job, as a stream or in one piece. A model that is not loaded is waited for,
+    and `complete` then makes the job what it is to be.
 
     Raises the errors that can be known before the engine has the job: no room, no memory, a limit
     of the key, a prompt that the model cannot have.
     """
-    answer = _answer(context, request, job, model, new_writer)
-    if job.is_streamed and not is_loaded(request):
+    answer = _answer(context, request, job, model, new_writer, complete)
+    if job.is_streamed and (complete is not None or not is_loaded(request)):
         return LoadingStream(answer, context.settings.server.keep_alive_interval, last_words)
     return await answer
 
 
 async def _answer(
-    context: Context, request: AnyRequest, job: Job, model: ServedModel, new_writer: NewWriter
+    context: Context,
+    request: AnyRequest,
+    job: Job,
+    model: ServedModel,
+    new_writer: NewWriter,
+    complete: Complete | None,
 ) -> ASGIApp:
     await until_loaded(request, job.scheduling.deadline or math.inf)
     if job.needs_engine:
         context.gpus.check_memory()
         model.engine.check_room(job.num_requests, job.count_param)
+    if complete is not None:
+        job = await while_connected(request, complete(job))
     run = await _prepared(context, request, job, model)
     shrink(request.scope)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
+    report_dropped(run.num_dropped, RequestRecord.of(request.scope))
     reserve_tokens(request.scope, run)
     counted(request.scope, context.ledger, run.record)
     writer = new_writer(run)

@@ -21,7 +21,7 @@ from gateway.chat.tools.find_dialect import DIALECTS
 from gateway.models.pairs import Cut, Pair, PairEncoder, find_pair_format
 from gateway.models.prompts import TextPrompts, find_prompts
 from gateway.models.templates import FoundTemplates, Templates, find_templates
-from gateway.settings.schema import ModelSettings
+from gateway.settings.schema import ModelSettings, Truncation
 from runtime.client.handle import EngineHandle
 from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
 from runtime.messages.engine import EngineInfo
@@ -39,6 +39,11 @@ LONG_TEXT = 20_000
 """Characters. Longer prompts are tokenized in a thread, so that they do not block other streams."""
 
 LOADING_RETRY_SECONDS = 2.0
+
+_PROSE = (
+    "A conversation of some length has questions, answers, lists and now and then a number. " * 4
+)
+"""A text that is like many others, to see how many bytes a token has."""
 
 
 class ServedModel:
@@ -103,6 +108,11 @@ class ServedModel:
         return None if budget == "none" else budget
 
     @property
+    def truncation(self) -> Truncation:
+        """What becomes of conversations that are too long if a request does not say it."""
+        return self._settings.truncation
+
+    @property
     def is_ready(self) -> bool:
         return self.engine.state == "ready" and self._loaded is not None
 
@@ -146,6 +156,11 @@ class ServedModel:
         """The texts that clients may write and that are no control tokens then. Raises what
         `tokenizer` raises."""
         return self._checked.control_texts
+
+    @property
+    def bytes_per_token(self) -> float:
+        """About how many bytes of text a token has. Raises what `tokenizer` raises."""
+        return self._checked.bytes_per_token
 
     @property
     def text_prompts(self) -> TextPrompts:
@@ -293,6 +308,7 @@ class _Loaded(Struct, frozen=True):
     reasoner: Reasoner | None
     pairs: PairEncoder | None
     prompts: TextPrompts
+    bytes_per_token: float
 
 
 def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
@@ -303,10 +319,16 @@ def _load(name: str, model_path: str, settings: ModelSettings) -> _Loaded:
     control_texts = ControlTexts(tokenizer)
     pairs = _pair_encoder(model_path, tokenizer, control_texts)
     prompts = find_prompts(model_path, settings.prompts)
-    loaded = _Loaded(tokenizer, control_texts, found, reasoner, pairs, prompts)
+    bytes_per_token = _bytes_per_token(tokenizer)
+    loaded = _Loaded(tokenizer, control_texts, found, reasoner, pairs, prompts, bytes_per_token)
     gc.collect()
     gc.freeze()  # the vocabulary lives as long as the process: never walk it again
     return loaded
+
+
+def _bytes_per_token(tokenizer: Tokenizer) -> float:
+    token_ids = tokenizer.encode(_PROSE, add_special=False, parse_special=False)
+    return len(_PROSE.encode()) / max(len(token_ids), 1)
 
 
 def _pair_encoder(

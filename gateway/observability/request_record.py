@@ -14,6 +14,9 @@ from gateway.observability.answer_record import AnswerRecord
 IGNORED_HEADER = b"x-ignored-parameters"
 """The response's header with the parameters that were taken and have no effect."""
 
+DROPPED_HEADER = b"x-dropped-items"
+"""The response's header with the number of items that are not in the prompt."""
+
 MAX_NAME = 100
 MAX_NAMES = 4000
 """Characters of one name in this header, and of all of them together, before they are encoded."""
@@ -28,11 +31,14 @@ class RequestRecord:
 
     `deadline`, on the same clock, is when the request's time is over. `limit_headers` reports the
     rest of the client's limits. `loosened` is the value of the header that names keywords of
-    schemas that are not enforced; "" if there are none.
+    schemas that are not enforced; "" if there are none. `num_dropped` items of the conversation
+    were too many for the model.
 
     `model_name` is the served model that the request names, empty until it is known. `key_name`
     stands for the client's key if metrics are kept by key. `answer` is set once the engine works on
     an answer. `attributes` are the trace attributes of the request, if traces are on.
+
+    `earlier_answers` are those of answers that were needed to make that one, such as a summary.
 
     `body_bytes` is the length of the body once that has arrived.
     `ignored` are the parameters that were taken and have no effect. `param_names` has the client's
@@ -43,9 +49,10 @@ class RequestRecord:
     """
 
     __slots__ = (
-        *("answer", "attributes", "body_bytes", "client_request_id", "deadline", "error_code"),
-        *("ignored", "key_name", "limit_headers", "loosened", "model_name", "param_names"),
-        "request_id",
+        *("answer", "attributes", "body_bytes", "client_request_id", "deadline"),
+        *("earlier_answers", "error_code"),
+        *("ignored", "key_name", "limit_headers", "loosened", "model_name", "num_dropped"),
+        *("param_names", "request_id"),
         *("started", "status"),
     )
 
@@ -58,12 +65,14 @@ class RequestRecord:
         self.deadline = math.inf
         self.limit_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
         self.loosened = ""
+        self.num_dropped = 0
         self.model_name = ""
         self.key_name = ""
         self.body_bytes = 0
         self.ignored: list[str] = []
         self.param_names: Mapping[str, str] = {}
         self.answer: AnswerRecord | None = None
+        self.earlier_answers: list[AnswerRecord] = []
         self.attributes: Mapping[str, Any] = {}
 
     def attach(self, scope: Any) -> None:
@@ -84,6 +93,7 @@ class RequestRecord:
             *(self.limit_headers() if self.limit_headers else ()),
             *self._ignored_header(),
             *([(b"x-loosened-keywords", self.loosened.encode("ascii"))] if self.loosened else []),
+            *([(DROPPED_HEADER, b"%d" % self.num_dropped)] if self.num_dropped else []),
         ]
 
     def _ignored_header(self) -> list[tuple[bytes, bytes]]:

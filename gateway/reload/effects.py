@@ -20,6 +20,7 @@ _LIVE = """
     server.cors_allow_origins server.tls_certificate server.tls_key server.watch_files
     auth.keys_file auth.monitoring
     model.aliases model.thinking_token_budget model.system_fingerprint model.is_matryoshka
+    model.truncation
     engine.max_num_waiting_tokens engine.max_queue_seconds
     engine.max_restarts engine.restart_window engine.failed_retry_interval
     gpu.interval gpu.min_free_memory_gb gpu.devices

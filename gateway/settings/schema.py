@@ -43,6 +43,8 @@ ToolDialect = Literal[
     "json",
 ]
 Monitoring = Literal["admin", "key", "loopback", "open"]
+Truncation = Literal["auto", "disabled"]
+"""What becomes of a conversation that is too long: it loses its oldest turns, or is refused."""
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -122,10 +124,11 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `reasoning_parser` is the format of the model's reasoning; "auto" derives it from the chat
     template. `thinking_token_budget` is the maximum number of reasoning tokens for requests that
     set none; `thinking_budget_message` is inserted into the answer when they are used up.
-    `system_fingerprint` says whether answers carry the field of this name, which changes with
-    program, engine and model. `is_matryoshka` says whether a prefix of an embedding is an
-    embedding, too; "auto" looks at the tags of the model file. `prompts` are what an embedding
-    model wants before a text, by what the text is for; "auto" takes those of a file
+    `truncation` says what becomes of conversations that are too long for the model, for requests
+    that do not say it. `system_fingerprint` says whether answers carry the field of this name,
+    which changes with program, engine and model. `is_matryoshka` says whether a prefix of an
+    embedding is an embedding, too; "auto" looks at the tags of the model file. `prompts` are what
+    an embedding model wants before a text, by what the text is for; "auto" takes those of a file
     `config_sentence_transformers.json` in the model's folder, or those that the model is known for.
     """
 
@@ -141,6 +144,7 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reasoning_parser: ReasoningParser = "auto"
     thinking_token_budget: Annotated[int, Meta(ge=0)] | Literal["none"] = "none"
     thinking_budget_message: str = ""
+    truncation: Truncation = "disabled"
     system_fingerprint: bool = True
     is_matryoshka: bool | Literal["auto"] = "auto"
     prompts: dict[TextRole, str] | Literal["auto"] = "auto"

@@ -28,6 +28,10 @@ MAX_WAITING_BYTES = 64_000_000
 MAX_BATCH = 500
 """Changes that are stored in one transaction."""
 
+LINGER_SECONDS = 0.05
+"""For how long a change that nobody waits for waits itself for others to be stored with it: most of
+what storing costs is the transaction."""
+
 PROBE_SECONDS = 1.0
 """Time between two looks whether a full store has room again."""
 
@@ -68,6 +72,7 @@ class Store:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._is_awaited = threading.Event()
         self._counting = threading.Lock()
         self.num_waiting = 0
         self.waiting_bytes = 0
@@ -143,6 +148,7 @@ class Store:
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)
+            self._is_awaited.set()
             self._writer.join()
             self._readers.shutdown()
             self._writing.close()
@@ -159,6 +165,8 @@ class Store:
             self.num_waiting += 1
             self.waiting_bytes += change.num_bytes
         self._queue.put(change)
+        if change.result is not None:
+            self._is_awaited.set()
 
     def _write_all(self) -> None:
         is_over = False
@@ -189,6 +197,9 @@ class Store:
             change = self._queue.get(timeout=self._patience())
         except queue.Empty:
             return batch, False
+        if change is not None and change.result is None:
+            self._is_awaited.wait(LINGER_SECONDS)
+        self._is_awaited.clear()
         while change is not None:
             batch.append(change)
             if len(batch) == MAX_BATCH:

@@ -27,6 +27,10 @@ from gateway.api.openai.ranking.protocol import (
     decode_rerank,
     decode_score,
 )
+from gateway.api.openai.responses.compaction.request import (
+    CompactRequest,
+    decode_compact_request,
+)
 from gateway.api.openai.responses.protocol import (
     ITEMS,
     ResponseRequest,
@@ -57,6 +61,12 @@ RESPONSE_FIELDS = UndeclaredFields(
     neutral={"add_special_tokens": (False,)},
     raw_places={"input": list_of(ITEMS.values(), "message"), "tools": list_of([ResponseTool])},
 )
+COMPACT_FIELDS = UndeclaredFields(
+    CompactRequest,
+    KINDS,
+    weighty=("messages", "prompt", "conversation", "stream", "background"),
+    raw_places={"input": list_of(ITEMS.values(), "message")},
+)
 EMBEDDING_FIELDS = UndeclaredFields(
     EmbeddingRequest,
     KINDS,
@@ -85,6 +95,7 @@ ADD_ITEMS_FIELDS = UndeclaredFields(AddItems, KINDS, weighty=_SAYING, raw_places
 CHAT_BODY = JSONBody(ChatCompletionRequest, decode_chat_completion, CHAT_FIELDS.settle)
 COMPLETION_BODY = JSONBody(CompletionRequest, decode_completion, COMPLETION_FIELDS.settle)
 RESPONSE_BODY = JSONBody(ResponseRequest, decode_response_request, RESPONSE_FIELDS.settle)
+COMPACT_BODY = JSONBody(CompactRequest, decode_compact_request, COMPACT_FIELDS.settle)
 EMBEDDING_BODY = JSONBody(EmbeddingRequest, decode_embedding, EMBEDDING_FIELDS.settle)
 RERANK_BODY = JSONBody(RerankRequest, decode_rerank, RERANK_FIELDS.settle)
 SCORE_BODY = JSONBody(ScoreRequest, decode_score, SCORE_FIELDS.settle)

@@ -46,6 +46,11 @@ HEADERS: Mapping[str, Json] = {
         "description": "The parameters of the request that had no effect, percent-encoded.",
         "schema": {"type": "string"},
     },
+    "x-dropped-items": {
+        "description": "How many of the oldest items the prompt is without, because it was too"
+        " long.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     "x-loosened-keywords": {
         "description": "Keywords of JSON schemas that are not enforced, by parameter and place.",
         "schema": {"type": "string"},
@@ -129,8 +134,10 @@ def _operation(method: str, path: str, docstring: str, known: RouteFacts) -> Jso
     }
     if rest:
         operation["description"] = rest
-    if names := re.findall(r"\{(\w+)\}", path):
-        operation["parameters"] = [_path_parameter(name) for name in names]
+    parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
+    parameters += [] if known.query is None else _query_parameters(known.query)
+    if parameters:
+        operation["parameters"] = parameters
     if known.body is not None:
         content = {"application/json": {"schema": _reference(known.body)}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -146,6 +153,13 @@ def _path_parameter(name: str) -> Json:
         "schema": schema,
         **({"description": "May contain slashes."} if name == "model_id" else {}),
     }
+
+
+def _query_parameters(kind: Any) -> list[Json]:
+    """None is required. The schemas stand where they are used, since they refer to no other."""
+    (_,), components = msgspec.json.schema_components([kind])
+    properties = components[kind.__name__]["properties"]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
 def _responses(known: RouteFacts) -> Json:

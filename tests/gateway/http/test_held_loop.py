@@ -26,6 +26,9 @@ def items(item: dict[str, object], number: int) -> dict[str, object]:
 CALL = {"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}
 THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]}
 
+MESSAGE = {"role": "user", "content": "some words of no weight"}
+SUMMARY = {"type": "compaction", "encrypted_content": "lockgate.1.AAAA"}
+
 ATTACKS = {
     "messages": (CHAT, chats(*[{"role": "user", "content": ""}] * 29_000)),
     "stored messages": (
@@ -36,6 +39,10 @@ ATTACKS = {
     "arguments": (CHAT, chats({"role": "assistant", "tool_calls": [call(str([1] * 49_999))]})),
     "items": ("/v1/responses", items(CALL, 16_000)),
     "thoughts": ("/v1/responses", items(THOUGHT, 14_000)),
+    "history": ("/v1/responses", {**items(MESSAGE, 29_000), "truncation": "auto"}),
+    "rounds": ("/v1/responses", {**items(CALL, 16_000), "truncation": "auto"}),
+    "summaries": ("/v1/responses", items(SUMMARY, 20_000)),
+    "to sum up": ("/v1/responses/compact", {"input": [MESSAGE] * 29_000, "truncation": "auto"}),
     "fields": (CHAT, {**chats(*HI), **{f"field-{number}": 0 for number in range(140_000)}}),
     "ids": (COMPLETIONS, {"prompt": [97] * 990_000}),
     "prompts": (COMPLETIONS, {"prompt": [[97]] * 149_000}),

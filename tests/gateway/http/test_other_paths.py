@@ -98,7 +98,7 @@ def test_what_nobody_can_guess_has_no_hint(server: RunningServer, path: str):
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
-@pytest.mark.parametrize("path", ["/responses/compact", "/models/load", "/models/unload"])
+@pytest.mark.parametrize("path", ["/models/load", "/models/unload"])
 def test_an_action_that_is_not_here_is_no_id(server: RunningServer, prefix: str, path: str):
     answer = server.http.post(prefix + path, json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")

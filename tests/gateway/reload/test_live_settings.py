@@ -175,6 +175,7 @@ PROBES: dict[str, tuple[Any, Callable[[Reloadable], object], object]] = {
         kept(lambda context: context.model.default_thinking_budget),
         7,
     ),
+    "model.truncation": ("auto", kept(lambda context: context.model.truncation), "auto"),
     "model.system_fingerprint": (False, has_fingerprint, False),
     "model.is_matryoshka": (True, is_matryoshka, True),
     "engine.max_num_waiting_tokens": (

@@ -9,12 +9,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.api.openai.responses.answers import (
     ItemStatus,
+    OutputCompaction,
     OutputFunctionCall,
     OutputItem,
     OutputTextPart,
     ReasoningTextPart,
 )
 from gateway.api.openai.responses.protocol import (
+    InputCompaction,
     InputContent,
     InputFunctionCall,
     InputFunctionOutput,
@@ -38,6 +40,7 @@ PREFIXES: Mapping[type[Struct], str] = {
     InputFunctionCall: "fc_",
     InputFunctionOutput: "fco_",
     InputReasoning: "rs_",
+    InputCompaction: "cmp_",
 }
 """How the ids of items begin that come without one."""
 
@@ -154,7 +157,7 @@ def _stored(item: InputItem, item_id: str, marks: _Marks) -> Struct:
         case InputFunctionCall(name=name, call_id=call_id, arguments=arguments):
             return OutputFunctionCall(
                 id=item_id,
-                call_id=call_id or f"call_{secrets.token_hex(12)}",
+                call_id=call_id or f"call_{item_id}",
                 name=name,
                 arguments=arguments or "{}",
                 status=status,
@@ -171,6 +174,8 @@ def _stored(item: InputItem, item_id: str, marks: _Marks) -> Struct:
                 content=_thoughts(thoughts),
                 encrypted_content=marks.encrypted_content or UNSET,
             )
+        case InputCompaction(encrypted_content=content):
+            return OutputCompaction(id=item_id, encrypted_content=content)
 
 
 def _message_parts(role: str, content: InputContent) -> list[MessagePart]:

@@ -25,6 +25,7 @@ from gateway.api.openai.protocol.messages import (
 from gateway.api.openai.protocol.tools import FunctionDefinition, Tool
 from gateway.api.openai.ranking.protocol import TextDocument
 from gateway.api.openai.responses.protocol import (
+    InputCompaction,
     InputFunctionCall,
     InputFunctionOutput,
     InputMessage,
@@ -108,6 +109,7 @@ INSIDE: Mapping[type[Struct], Mapping[str, Fate]] = {
     InputFunctionCall: _ITEM,
     InputFunctionOutput: {**_ITEM, **MEDIA, "is_error": Refused((False,), "Say it in `output`.")},
     InputReasoning: {**_ITEM, "encrypted_content": Repeated()},
+    InputCompaction: {**_ITEM, "created_by": Repeated()},
     ReasoningOptions: {
         "max_tokens": Refused(advice="Send `thinking_token_budget`."),
         "exclude": Refused((False,), "Send `include_reasoning: false`."),

@@ -11,6 +11,7 @@ from gateway.api.openai.responses.protocol import (
 )
 from gateway.chat.reasoning.wish import ReasoningEffort
 from gateway.generation.events import Usage
+from gateway.settings.schema import Truncation
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -77,7 +78,22 @@ class OutputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_ca
     status: ItemStatus
 
 
-OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall
+class OutputCompaction(Struct, frozen=True, tag_field="type", tag="compaction", kw_only=True):
+    """A summary that stands for the beginning of the conversation. Clients send it back with the
+    items that follow upon it."""
+
+    id: str
+    encrypted_content: str
+
+
+OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall | OutputCompaction
+
+
+class Compaction(Struct, frozen=True):
+    """A conversation was summed up before it was answered: the item, and what it took."""
+
+    item: OutputCompaction
+    usage: Usage
 
 
 class InputTokensDetails(Struct, frozen=True):
@@ -166,7 +182,7 @@ class Response(Struct, frozen=True, kw_only=True):
     tools: list[ReportedTool]
     top_logprobs: int
     top_p: float
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Truncation = "disabled"
     usage: ResponseUsage | UnsetType = UNSET
     user: str | UnsetType = UNSET
 

@@ -15,6 +15,7 @@ from gateway.api.openai.responses.answers import (
     ContentPartAdded,
     ContentPartDone,
     ItemStatus,
+    OutputCompaction,
     OutputFunctionCall,
     OutputItem,
     OutputItemAdded,
@@ -183,7 +184,25 @@ class CallItem:
         return frame(done) + place.done(self.item(status))
 
 
-Item: TypeAlias = ReasoningItem | MessageItem | CallItem
+class CompactionItem:
+    """A summary, which is complete when the answer begins."""
+
+    def __init__(self, index: int, numbers: Numbers, item: OutputCompaction) -> None:
+        self._place = _Place(item.id, index, numbers)
+        self._item = item
+
+    def item(self, status: ItemStatus) -> OutputCompaction:
+        """It has no status."""
+        return self._item
+
+    def open(self) -> bytes:
+        return self._place.added(self._item)
+
+    def close(self, status: ItemStatus) -> bytes:
+        return self._place.done(self._item)
+
+
+Item: TypeAlias = ReasoningItem | MessageItem | CallItem | CompactionItem
 
 
 class _Place(Struct, frozen=True):

@@ -99,13 +99,24 @@ class InputReasoning(Struct, kw_only=True):
     summary: list[ThoughtText] | None = None
 
 
-InputItem = InputMessage | InputFunctionCall | InputFunctionOutput | InputReasoning
+class InputCompaction(Struct, kw_only=True):
+    """A summary of what was before it, which this server has made. What it stands for is not read
+    any more."""
+
+    type: Literal["compaction"]
+    encrypted_content: Annotated[str, Meta(max_length=20_971_520)]
+
+
+InputItem = (
+    InputMessage | InputFunctionCall | InputFunctionOutput | InputReasoning | InputCompaction
+)
 
 ITEMS: Mapping[str, type[Struct]] = {
     "message": InputMessage,
     "function_call": InputFunctionCall,
     "function_call_output": InputFunctionOutput,
     "reasoning": InputReasoning,
+    "compaction": InputCompaction,
 }
 
 
@@ -174,6 +185,14 @@ class ReasoningOptions(Struct):
     context: Unsupported = None
 
 
+class ContextManagement(Struct):
+    """With more than `compact_threshold` tokens a conversation is summed up before it is answered.
+    Without one the threshold depends on the model."""
+
+    type: Literal["compaction"]
+    compact_threshold: Annotated[int, Meta(ge=1)] | None = None
+
+
 class ResponseStreamOptions(Struct):
     include_obfuscation: bool | None = None
 
@@ -209,7 +228,7 @@ class ResponseRequest(SampledRequest, kw_only=True):
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    truncation: Unsupported = None
+    truncation: Literal["auto", "disabled"] | None = None
     previous_response_id: str | None = None
     conversation: str | NamedConversation | None = None
     max_output_tokens: MaxTokens | None = None
@@ -226,7 +245,7 @@ class ResponseRequest(SampledRequest, kw_only=True):
     max_tool_calls: NumTokens | None = None
     background: bool | None = None
     prompt: Unsupported = None
-    context_management: Unsupported = None
+    context_management: Annotated[list[ContextManagement], Meta(max_length=10)] | None = None
     moderation: Unsupported = None
 
     chat_template_kwargs: TemplateVariables | None = None

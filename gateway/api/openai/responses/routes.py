@@ -9,6 +9,7 @@ from gateway.api.openai.bodies import RESPONSE_BODY
 from gateway.api.openai.conversations.in_responses import open_conversation
 from gateway.api.openai.responses.answers import InputTokens, Response, ResponseEvent
 from gateway.api.openai.responses.background.begin import begin, run_behind
+from gateway.api.openai.responses.compaction.management import compacting
 from gateway.api.openai.responses.protocol import ResponseRequest, tools_of
 from gateway.api.openai.responses.schema_notes import PARTS, note_responses
 from gateway.api.openai.responses.stored.memory import earlier_items, keeper_of, keeping
@@ -20,7 +21,7 @@ from gateway.api.openai.responses.unsupported import check_supported
 from gateway.api.openai.responses.writer import ResponseWriter, broken_stream, new_response
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
 from gateway.chat.conversation import Conversation
-from gateway.generation.prepare import prepare_conversation, unused_params
+from gateway.generation.prepare import prepare_chat, unused_params
 from gateway.generation.requests import check_sampling_tokens
 from gateway.generation.run import AnswerRun
 from gateway.generation.scheduling import served_tier
@@ -31,7 +32,9 @@ from gateway.http.json_response import JSONBytes
 from gateway.http.loading.wait import until_loaded
 from gateway.http.route_facts import BODY_ERRORS, ENGINE_ERRORS, facts
 from gateway.http.streaming import respond
+from gateway.observability.reports.dropped_items import report_dropped
 from gateway.observability.reports.ignored_parameters import note_ignored
+from gateway.observability.request_record import RequestRecord
 
 RESPONSE_FACTS = facts(
     operation="chat",
@@ -69,18 +72,24 @@ async def create_response(request: AnyRequest, context: CurrentContext) -> ASGIA
     keeper = keeper_of(context, request, data)
     head = new_head(job.id, model, served_tier(scheduling_wish(data), job.scheduling))
     functions = list(tools.functions.values())
-    response = new_response(data, functions, head, is_stored=keeper is not None)
+    response = new_response(
+        data, functions, head, is_stored=keeper is not None, truncation=model.truncation
+    )
     if data.background and run is None:
         return await begin(context, request, data, response)
 
+    compact = compacting(context, request, data, model)
+
     def new_writer(_: AnswerRun) -> AnswerWriter:
+        compaction = None if compact is None else compact.done
         has_logprobs = job.sampling.logprobs is not None
         logprobs = ChatLogprobsWriter(model.tokenizer) if has_logprobs else None
         if run is not None:
-            return run.new_writer(response, logprobs, conversation)
-        return ResponseWriter(response, logprobs, keeping(keeper, conversation))
+            return run.new_writer(response, logprobs, conversation, compaction)
+        on_end = keeping(keeper, conversation)
+        return ResponseWriter(response, logprobs, on_end, compaction=compaction)
 
-    return await respond(context, request, job, model, new_writer)
+    return await respond(context, request, job, model, new_writer, compact)
 
 
 @post("/v1/responses/input_tokens", status_code=200, opt=INPUT_TOKENS_FACTS)
@@ -99,5 +108,6 @@ async def count_input_tokens(request: AnyRequest, context: CurrentContext) -> AS
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     check_sampling_tokens(job.sampling, model.tokenizer.vocab_size)
     assert isinstance(job.prompt, Conversation), "a response is a chat"
-    prompt, _ = await prepare_conversation(job.prompt, model, work_for(request))
-    return JSONBytes(encode(InputTokens(input_tokens=len(prompt))))
+    prepared = await prepare_chat(job.prompt, job, model, work_for(request), most=None)
+    report_dropped(prepared.num_dropped, RequestRecord.of(request.scope))
+    return JSONBytes(encode(InputTokens(input_tokens=len(prepared.token_ids[0]))))

@@ -57,6 +57,7 @@ def response_job(
         limit=TokenLimit(num_tokens=token_limit(data.max_output_tokens, "max_output_tokens")),
         scheduling=scheduling_of(scheduling_wish(data), caller, lora),
         seed=data.seed,
+        truncation=data.truncation,
         is_streamed=bool(data.stream),
         param_names=PARAM_NAMES,
         ignored={

@@ -7,6 +7,11 @@ they are one turn of the assistant.
 from collections.abc import Sequence
 from typing import NoReturn
 
+from msgspec.structs import replace
+
+from gateway.api.openai.responses.compaction.content import Summary
+from gateway.api.openai.responses.compaction.replay import Placed, replayed
+from gateway.api.openai.responses.compaction.summary import summary_turn
 from gateway.api.openai.responses.protocol import (
     InputContent,
     InputFunctionCall,
@@ -40,8 +45,12 @@ def turns_of(
         turns.add(Turn("system", instructions))
     places = [f"{before}[{index}]" for index in range(len(earlier))]
     places += [f"input[{index}]" for index in range(len(items))]
-    for where, item in zip(places, (*earlier, *items), strict=True):
-        match item:
+    placed = [Placed(*each) for each in zip(places, (*earlier, *items), strict=True)]
+    for each in replayed(placed):
+        where = each.where
+        match item := each.item:
+            case Summary():
+                turns.add(summary_turn(item))
             case InputMessage(role="assistant", content=content):
                 turns.add_text(_text(content, f"{where}.content"))
             case InputMessage(role=role, content=content):
@@ -65,30 +74,40 @@ class _Turns:
         self._reasoning: list[str] = []
         self._text: str | None = None
         self._calls: list[TurnCall] = []
+        self._num_items = 0
 
     def add_reasoning(self, text: str) -> None:
-        if not text:
-            return
-        if self._text or self._calls:
+        if text and (self._text or self._calls):
             self._end_turn()
-        self._reasoning.append(text)
+        self._num_items += 1
+        if text:
+            self._reasoning.append(text)
 
     def add_text(self, text: str) -> None:
         if self._text is not None or self._calls:
             self._end_turn()
+        self._num_items += 1
         self._text = text
 
     def add_call(self, call: TurnCall) -> None:
+        self._num_items += 1
         self._calls.append(call)
 
     def add(self, turn: Turn) -> None:
         """Adds a turn of somebody else, which ends the assistant's."""
         self._end_turn()
-        self._turns.append(turn)
+        self._turns.append(self._with_empty(turn))
 
     def finished(self) -> tuple[Turn, ...]:
         self._end_turn()
+        if self._turns:
+            self._turns[-1] = self._with_empty(self._turns[-1])
         return with_call_ids(self._turns)
+
+    def _with_empty(self, turn: Turn) -> Turn:
+        """The turn, with the items beside it that have nothing to say."""
+        num_items, self._num_items = turn.num_items + self._num_items, 0
+        return replace(turn, num_items=num_items)
 
     def _end_turn(self) -> None:
         if self._reasoning or self._calls or self._text is not None:
@@ -97,8 +116,10 @@ class _Turns:
                 self._text or "",
                 reasoning="".join(self._reasoning),
                 calls=tuple(self._calls),
+                num_items=self._num_items,
             )
             self._turns.append(turn)
+            self._num_items = 0
         self._reasoning, self._text, self._calls = [], None, []
 
 

@@ -23,10 +23,6 @@ class Refused(Struct, frozen=True):
 
 REFUSED: Mapping[str, Refused] = {
     "prompt": Refused("Prompts are not stored: send it in `instructions` and `input`."),
-    "truncation": Refused(
-        "No prompt is cut without a word: shorten `input` yourself.", ("disabled",)
-    ),
-    "context_management": Refused(neutral=([],)),
     "moderation": Refused(),
     "messages": Refused("The name here is `input`."),
     "max_tokens": Refused("The name here is `max_output_tokens`."),

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from gateway.api.openai.protocol.answers import TokenLogprob
 from gateway.api.openai.protocol.response_format import TextFormat
 from gateway.api.openai.responses.answers import (
+    Compaction,
     IncompleteDetails,
     ItemStatus,
     OutputItem,
@@ -29,7 +30,14 @@ from gateway.api.openai.responses.answers import (
     TopTokenLogprob,
     usage_of,
 )
-from gateway.api.openai.responses.items import CallItem, Item, MessageItem, ReasoningItem, frame
+from gateway.api.openai.responses.items import (
+    CallItem,
+    CompactionItem,
+    Item,
+    MessageItem,
+    ReasoningItem,
+    frame,
+)
 from gateway.api.openai.responses.protocol import (
     NamedConversation,
     ResponseRequest,
@@ -50,8 +58,10 @@ from gateway.generation.events import (
     PieceDelta,
     TextDelta,
     TokensDelta,
+    Usage,
 )
 from gateway.generation.writer import AnswerWriter, Head, encode
+from gateway.settings.schema import Truncation
 
 
 class ResponseWriter(AnswerWriter):
@@ -69,14 +79,17 @@ class ResponseWriter(AnswerWriter):
         on_end: Callable[[Response], None] | None = None,
         *,
         num_events: int = 0,
+        compaction: Compaction | None = None,
     ) -> None:
         """`on_end` gets the response when it is complete, or has failed in mid-stream. `num_events`
-        of the stream have been written already, that of its creation among them."""
+        of the stream have been written already, that of its creation among them. A `compaction` is
+        the first item, and part of the usage."""
         self._response = response
         self._on_end = on_end
         self._logprobs = logprobs
         self._is_created = num_events > 0
         self._numbers = itertools.count(num_events)
+        self._compaction = compaction
         self._items: list[Item] = []
         self._finished: dict[int, OutputItem] = {}
         self._last: Item | None = None
@@ -138,7 +151,14 @@ class ResponseWriter(AnswerWriter):
             number = next(self._numbers)
             created = frame(ResponseCreated(sequence_number=number, response=self._response))
         progress = ResponseInProgress(sequence_number=next(self._numbers), response=self._response)
-        return created + frame(progress)
+        return created + frame(progress) + self._compacted()
+
+    def _compacted(self) -> bytes:
+        if self._compaction is None:
+            return b""
+        item = CompactionItem(len(self._items), self._numbers, self._compaction.item)
+        self._items.append(item)
+        return item.open() + self._close(item, is_whole=True)
 
     def _say(self, text: str) -> bytes:
         opening, message = self._open_message()
@@ -198,8 +218,9 @@ class ResponseWriter(AnswerWriter):
         """Closes all items. An answer that ended by itself has a message or a call, which may be
         empty."""
         frames = b""
-        has_answer = any(not isinstance(item, ReasoningItem) for item in self._items)
-        if not has_answer and (reason != "length" or not self._items):
+        said = [item for item in self._items if not isinstance(item, CompactionItem)]
+        has_answer = any(not isinstance(item, ReasoningItem) for item in said)
+        if not has_answer and (reason != "length" or not said):
             frames, message = self._open_message()
             if self._waiting:
                 waiting, self._waiting = self._waiting, []
@@ -218,11 +239,14 @@ class ResponseWriter(AnswerWriter):
             incomplete_details=IncompleteDetails("max_output_tokens") if is_cut else None,
             completed_at=None if is_cut else int(time.time()),
             output=[self._finished[index] for index in range(len(self._items))],
-            usage=usage_of(event.usage),
+            usage=usage_of(self._whole_usage(event.usage)),
         )
         self._over(self._response)
         kind = ResponseIncomplete if is_cut else ResponseCompleted
         return frame(kind(sequence_number=next(self._numbers), response=self._response))
+
+    def _whole_usage(self, usage: Usage) -> Usage:
+        return usage if self._compaction is None else usage.plus(self._compaction.usage)
 
     def _over(self, response: Response) -> None:
         if self._on_end is not None:
@@ -243,9 +267,15 @@ def broken_stream(error: ErrorBody) -> bytes:
 
 
 def new_response(
-    data: ResponseRequest, tools: Sequence[ResponseTool], head: Head, *, is_stored: bool
+    data: ResponseRequest,
+    tools: Sequence[ResponseTool],
+    head: Head,
+    *,
+    is_stored: bool,
+    truncation: Truncation = "disabled",
 ) -> Response:
-    """The state of a response at its beginning."""
+    """The state of a response at its beginning. `truncation` is the model's if the request does not
+    say."""
     wanted = data.text.format if data.text is not None else None
     effort = data.reasoning.effort if data.reasoning is not None else None
     conversation_id = conversation_id_of(data)
@@ -272,6 +302,7 @@ def new_response(
         tools=[_reported_tool(tool) for tool in tools],
         top_logprobs=data.top_logprobs or 0,
         top_p=1.0 if data.top_p is None else data.top_p,
+        truncation=data.truncation or truncation,
         user=UNSET if data.user is None else data.user,
     )
 

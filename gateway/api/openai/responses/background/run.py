@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from gateway.api.openai.conversations.in_responses import OpenConversation
 from gateway.api.openai.responses.answers import (
+    Compaction,
     Response,
     ResponseCreated,
     ResponseQueued,
@@ -79,12 +80,15 @@ class BackgroundRun:
         response: Response,
         logprobs: ChatLogprobsWriter | None,
         conversation: OpenConversation | None,
+        compaction: Compaction | None,
     ) -> ResponseWriter:
         """Begins the response, which is to become this one, and to be added to the conversation."""
         self.conversation = conversation
         begun = replace(response, created_at=self.queued.created_at, background=True)
         num_events = len(self.events) or NUM_FIRST_EVENTS
-        self._writer = ResponseWriter(begun, logprobs, self.finish, num_events=num_events)
+        self._writer = ResponseWriter(
+            begun, logprobs, self.finish, num_events=num_events, compaction=compaction
+        )
         return self._writer
 
     def cancel(self) -> None:

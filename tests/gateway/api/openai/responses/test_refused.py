@@ -89,7 +89,7 @@ def test_errors_name_the_fields_of_a_response(
     assert f"`{param}`" in error["message"] or code == "context_length_exceeded"
 
 
-ASKING = {"truncation": "auto", "n": 2, "background": True, "logprobs": True}
+ASKING = {"n": 2, "background": True, "logprobs": True}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -101,7 +101,7 @@ def test_items_become_messages():
     assert turns_of(data.instructions, (), input_items(data)) == (
         Turn("system", "Be short."),
         Turn("user", "Oslo?"),
-        Turn("assistant", "Wait.", reasoning="Hm.", calls=calls),
+        Turn("assistant", "Wait.", reasoning="Hm.", calls=calls, num_items=4),
         Turn("tool", "rain", call_id="c1"),
         Turn("tool", "sun", call_id="c2"),
         Turn("assistant", "Both."),

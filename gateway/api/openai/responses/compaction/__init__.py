@@ -1,0 +1,1 @@
+"""Long conversations: the model sums up what it will not read again."""
