@@ -77,6 +77,7 @@ class Compacting:
         text = answer.choices[0].text.strip()
         self._report(answer, is_done=bool(text))
         if not text:
+            self.done = Compaction(None, answer.usage)
             return job
         summary = summary_of(parts, text)
         item = OutputCompaction(id=item_id, encrypted_content=written(summary))

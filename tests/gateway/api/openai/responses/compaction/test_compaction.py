@@ -239,8 +239,10 @@ def test_a_summary_of_nothing_is_an_error():
         error = empty.post(COMPACT, input="hi").json()["error"]
         assert error["type"] == "server_error"
         items = [*exchanges(30), question()]
-        answer = empty.post(URL, input=items, context_management=managed())
-        assert [each["type"] for each in answer.json()["output"]] == ["message"]
+        answer = empty.post(URL, input=items, context_management=managed()).json()
+        assert [each["type"] for each in answer["output"]] == ["message"]
+        alone = empty.post(URL, input=items).json()["usage"]
+        assert answer["usage"]["input_tokens"] > alone["input_tokens"], "what was tried counts"
 
 
 def test_a_summary_has_a_length():
