@@ -1,6 +1,7 @@
 """Servers to be measured: started as child processes on a free port, ended by their ids."""
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -133,19 +134,26 @@ def free_port() -> int:
 
 def environment_of(settings: Mapping[str, str], tree: Path = ROOT) -> dict[str, str]:
     """The caller's environment, but with these settings alone: no settings file, no other variables
-    of the server's. Its modules come from `tree`."""
+    of the server's. Its modules come from `tree`. What it stores is not kept."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("LOCKGATE")}
     ours = {
         "LOCKGATE__" + path.upper().replace(".", "__"): value for path, value in settings.items()
     }
     base = {
         "LOCKGATE_CONFIG": os.devnull,
+        "LOCKGATE_DATA": os.environ.get("LOCKGATE_DATA") or _folder_of_data().name,
         "LOCKGATE__ENGINE__NAME": "scripted",
         "PYTHONPATH": os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]),
     }
     if "prefix_cache_disk_gb" in (tree / "settings.toml").read_text(encoding="utf-8"):
         base["LOCKGATE__ENGINE__PREFIX_CACHE_DISK_GB"] = "0"  # no run knows what others have asked
     return {**others, **base, **ours}
+
+
+@functools.cache
+def _folder_of_data() -> "tempfile.TemporaryDirectory[str]":
+    """Lives as long as this process."""
+    return tempfile.TemporaryDirectory(prefix="lockgate-", ignore_cleanup_errors=True)
 
 
 def _get(port: int, path: str) -> bytes:

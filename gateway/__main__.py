@@ -27,10 +27,11 @@ _COMMANDS = {
     "doctor": "show what this machine is and which engines can run on it",
     "ps": "show which models the running server has loaded",
     "store": "look after what the server remembers",
+    "usage": "show what has been used by day, key, model or endpoint",
 }
 _ROOMS = {
     **dict.fromkeys(("pull", "search", "list", "show", "rm"), "hub."),
-    **dict.fromkeys(("ps", "reload"), "running."),
+    **dict.fromkeys(("ps", "reload", "usage"), "running."),
     "store": "stored.",
 }
 """The folders of commands that do not lie in `gateway.commands` itself."""

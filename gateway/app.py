@@ -44,6 +44,14 @@ from gateway.api.openai.responses.stored.routes import (
     stored_input_items,
     stored_response,
 )
+from gateway.api.openai.stored_chats.routes import (
+    delete_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    stored_chat_messages,
+    update_chat_completion,
+)
+from gateway.api.openai.usage.routes import completions_usage, embeddings_usage
 from gateway.api.ops.adapters import load_lora_adapter, unload_lora_adapter
 from gateway.api.ops.admin import drain_state, reload, restart_engine, resume, start_drain
 from gateway.api.ops.health import health, live, ready
@@ -84,6 +92,7 @@ from gateway.settings.schema import LogSettings, Settings
 from gateway.settings.source import SettingsSource
 from gateway.store.opening import store_of
 from gateway.store.upkeep.sweep import Limits
+from gateway.usage.ledger import Ledger
 from runtime.config.engine import EngineConfig, PrefixCaching
 from runtime.config.engines import ENGINES
 from runtime.hardware.gpu_monitor import GpuMonitor
@@ -94,6 +103,11 @@ Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 ROUTES = (
     create_chat_completion,
+    list_chat_completions,
+    stored_chat_completion,
+    update_chat_completion,
+    delete_chat_completion,
+    stored_chat_messages,
     create_completion,
     create_response,
     compact_response,
@@ -115,6 +129,8 @@ ROUTES = (
     score,
     list_models,
     retrieve_model,
+    completions_usage,
+    embeddings_usage,
     live,
     ready,
     health,
@@ -264,6 +280,7 @@ def _context(
         uploads=Uploads(),
         other_paths=OtherPaths(ROUTES),
         reloader=reloader,
+        ledger=Ledger(store),
         store=store,
         tracer=start_tracer(settings.otel),
     )
@@ -371,8 +388,10 @@ def _lifespan(context: Context, watcher: Watcher, background: Background | None)
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         if context.store is not None:
             context.store.open()
+        await context.ledger.open()
         await context.manager.start()
         watching = asyncio.create_task(watcher.run(), name="file-watch")
+        counting = asyncio.create_task(context.ledger.run(), name="ledger")
         context.bounds.lag.start()
         if context.settings.gpu.enabled:
             context.gpus.start()
@@ -387,6 +406,8 @@ def _lifespan(context: Context, watcher: Watcher, background: Background | None)
             context.bounds.close()
             await context.manager.stop()
             await asyncio.to_thread(context.gpus.stop)
+            counting.cancel()
+            await context.ledger.close()
             if context.store is not None:
                 await asyncio.to_thread(context.store.close)
 

@@ -156,6 +156,20 @@ class NotStored(InvalidRequest):
         )
 
 
+class ChatNotStored(InvalidRequest):
+    """No chat completion that this request may see has this id, or none are stored at all."""
+
+    def __init__(self, completion_id: str = "", *, is_on: bool = False) -> None:
+        reason = (
+            f"There is no chat completion `{completion_id[:100]}`: it was not stored, or is not"
+            " there any more. Those are stored whose requests have `store: true`."
+            if is_on
+            else "This server stores no chat completions: `store.enabled` is off in its settings."
+        )
+        param = "completion_id" if completion_id else None
+        super().__init__(reason, param=param, code="completion_not_found")
+
+
 class PreviousNotStored(InvalidRequest):
     """The response that a request follows upon, or one before it, is not stored."""
 
@@ -260,6 +274,11 @@ class RateLimited(LockgateError):
         self.retry_after = retry_after
 
 
+class BudgetExhausted(LockgateError):
+    """A key has used up what it may use in a day or a month. The message says when it may go
+    on."""
+
+
 class ServerDraining(LockgateError):
     """The server drains: it finishes running requests and accepts no new ones. `retry_after` is in
     seconds."""
@@ -302,6 +321,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
     (PermissionDenied, 403, "invalid_request_error", None),
     (RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+    (BudgetExhausted, 429, "insufficient_quota", "insufficient_quota"),
     (ServerDraining, 503, "server_error", "server_draining"),
     (GatewayOverloaded, 503, "server_error", "gateway_overloaded"),
     (StoreFull, 507, "server_error", "store_full"),
@@ -313,6 +333,7 @@ TABLE: tuple[tuple[type[LockgateError], int, str, str | None], ...] = (
     (ModelNotPullable, 404, "invalid_request_error", None),
     (UnknownAdapter, 404, "invalid_request_error", None),
     (NotStored, 404, "invalid_request_error", None),
+    (ChatNotStored, 404, "invalid_request_error", None),
     (ConversationNotFound, 404, "invalid_request_error", None),
     (ConversationItemNotFound, 404, "invalid_request_error", None),
     (UnsupportedMediaType, 415, "invalid_request_error", None),
@@ -334,6 +355,7 @@ NEVER_RETRY = {"x-should-retry": "false"}
 
 _OWN_HEADERS: Mapping[type[LockgateError], Mapping[str, str]] = {
     InvalidKey: {"www-authenticate": "Bearer"},
+    BudgetExhausted: NEVER_RETRY,
     BodyTimeout: {"connection": "close", **NEVER_RETRY},  # the client may still send its body
     RequestTimeout: NEVER_RETRY,
     HTTPVersionNotSupported: {"connection": "close", **NEVER_RETRY},
@@ -387,7 +409,13 @@ def _reply(error: LockgateError, status: int, type_: str, code: str | None) -> E
         case RateLimited(kind=kind, retry_after=wait):
             headers = NEVER_RETRY if wait is None else retry_headers(wait)
             return ErrorReply(status, ErrorBody(str(error), kind, None, code), headers)
-        case InvalidKey() | BodyTimeout() | RequestTimeout() | HTTPVersionNotSupported():
+        case (
+            InvalidKey()
+            | BudgetExhausted()
+            | BodyTimeout()
+            | RequestTimeout()
+            | HTTPVersionNotSupported()
+        ):
             body = ErrorBody(str(error), type_, None, code)
             return ErrorReply(status, body, dict(_OWN_HEADERS[type(error)]))
         case _:

@@ -1,5 +1,5 @@
 """The server that the clients talk to."""
 
-from compat_tests.conftest import server
+from compat_tests.conftest import pytest_configure, server
 
-__all__ = ["server"]
+__all__ = ["pytest_configure", "server"]

@@ -21,6 +21,7 @@ from gateway.generation.scheduling import (
 )
 from gateway.settings.mistakes import toml_reason
 from gateway.settings.schema import AuthSettings
+from gateway.usage.budgets import Budget
 from runtime.errors import SetupError
 
 KEY_VARIABLE = "LOCKGATE_API_KEY"
@@ -32,14 +33,16 @@ MIN_KEY_LENGTH = 16
 Role = Literal["user", "admin"]
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 _Limit = Annotated[int, Meta(ge=1)]
+_Cost = Annotated[float, Meta(gt=0)]
 
 
 class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One key of the file. None means no limit.
 
-    `tokens_per_minute` counts prompts and answers. `priority` is the default class of the key's
-    requests, and also the best class that they can have. `models` are the names that the key may
-    use. From `expires` on it is no longer valid.
+    `tokens_per_minute` counts prompts and answers, as `tokens_per_day` and `tokens_per_month` do;
+    `cost_per_day` and `cost_per_month` are in the currency of the prices. `priority` is the default
+    class of the key's requests, and also the best class that they can have. `models` are the names
+    that the key may use. From `expires` on it is no longer valid.
     """
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -47,9 +50,24 @@ class KeyEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     priority: PriorityClass | None = None
     requests_per_minute: _Limit | None = None
     tokens_per_minute: _Limit | None = None
+    tokens_per_day: _Limit | None = None
+    tokens_per_month: _Limit | None = None
+    cost_per_day: _Cost | None = None
+    cost_per_month: _Cost | None = None
     max_concurrent_requests: _Limit | None = None
     models: list[str] | None = None
     expires: Annotated[datetime, Meta(tz=True)] | None = None
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """What the key may use in a day and in a month."""
+        limits = (
+            Budget("tokens", "day", self.tokens_per_day or 0),
+            Budget("tokens", "month", self.tokens_per_month or 0),
+            Budget("cost", "day", self.cost_per_day or 0),
+            Budget("cost", "month", self.cost_per_month or 0),
+        )
+        return [budget for budget in limits if budget.limit]
 
 
 class KeysFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

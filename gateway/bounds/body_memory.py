@@ -58,6 +58,7 @@ class BodyLease:
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self._num_bytes = 0
+        self._num_kept = 0
 
     def grow_to(self, num_bytes: int) -> None:
         """Holds this much from now on. Raises GatewayOverloaded."""
@@ -65,14 +66,38 @@ class BodyLease:
             self._memory.take(num_bytes - self._num_bytes)
             self._num_bytes = num_bytes
 
+    def keep(self, num_bytes: int) -> None:
+        """So much of the body, or all, is needed until the request is over."""
+        self._num_kept = min(num_bytes, self._num_bytes)
+
+    def shrink(self) -> None:
+        """Gives back what is not kept. May be called again."""
+        self._memory.put_back(self._num_bytes - self._num_kept)
+        self._num_bytes = self._num_kept
+
     def give_back(self) -> None:
         """May be called again."""
-        self._memory.put_back(self._num_bytes)
-        self._num_bytes = 0
+        self._num_kept = 0
+        self.shrink()
+
+
+def keep(scope: Any, num_bytes: int) -> None:
+    """Leaves so much to the lease of a request when `shrink` ends the rest of it."""
+    if (lease := _lease_of(scope)) is not None:
+        lease.keep(num_bytes)
+
+
+def shrink(scope: Any) -> None:
+    """Ends the lease of a request whose body is no longer needed, except for what is kept."""
+    if (lease := _lease_of(scope)) is not None:
+        lease.shrink()
 
 
 def give_back(scope: Any) -> None:
-    """Ends the lease of a request whose body is no longer needed, if it has one."""
-    lease = cast(BodyLease | None, scope.get(_LEASE))
-    if lease is not None:
+    """Ends the lease of a request that is over, or of whose body nothing is needed any more."""
+    if (lease := _lease_of(scope)) is not None:
         lease.give_back()
+
+
+def _lease_of(scope: Any) -> BodyLease | None:
+    return cast(BodyLease | None, scope.get(_LEASE))

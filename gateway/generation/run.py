@@ -30,6 +30,9 @@ class Deltas(Protocol):
     @property
     def left_out(self) -> Sequence[LeftOut]: ...
 
+    @property
+    def unread(self) -> Sequence[RequestOutput]: ...
+
     def __aiter__(self) -> AsyncIterator[list[RequestOutput]]: ...
 
     async def __anext__(self) -> list[RequestOutput]: ...
@@ -48,6 +51,7 @@ class FinishedDeltas:
         self._outputs = [RequestOutput(request_id, [], "", "length") for request_id in request_ids]
         self.closed = False
         self.left_out: Sequence[LeftOut] = ()
+        self.unread: Sequence[RequestOutput] = ()
 
     def __aiter__(self) -> Self:
         return self
@@ -142,6 +146,8 @@ class AnswerRun:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         self.close()
+        if not isinstance(error, Exception):
+            self._count_unread()
         self._timeline.leave(error)
 
     def __aiter__(self) -> Self:
@@ -165,6 +171,12 @@ class AnswerRun:
             self.is_finished = True
             self._timeline.finish()
         return events
+
+    def _count_unread(self) -> None:
+        """What was generated counts, also if nobody has read it."""
+        if self._deltas is not None and (unread := self._deltas.unread):
+            self._assembler.push(unread)
+            self._timeline.delta(len(unread))
 
     def fail(self) -> None:
         """Records that an error ended the answer, for a reader that handles the error itself."""

@@ -43,7 +43,14 @@ class _Outcome:
             return False
         self.record.outcome = outcome
         self.record.ended = time.monotonic()
+        self._count()
+        if self.record.on_end is not None:
+            self.record.on_end(self.record)
         return True
+
+    def _count(self) -> None:
+        """Puts the tokens into the record, whose outcome is known."""
+        raise NotImplementedError
 
 
 class EmbeddingTimeline(_Outcome):
@@ -74,10 +81,13 @@ class EmbeddingTimeline(_Outcome):
         """All vectors are there."""
         if not self._settle("completed"):
             return
-        self.record.prompt_tokens = self.num_tokens
         self._metrics.prompt_tokens.value += self.num_tokens
         self._metrics.request_prompt_tokens.observe(self.num_tokens)
         self._metrics.e2e_latency.observe(self.record.ended - self._started)
+
+    def _count(self) -> None:
+        if self.record.outcome == "completed":
+            self.record.prompt_tokens = self.num_tokens
 
 
 class Timeline(_Outcome):
@@ -149,12 +159,10 @@ class Timeline(_Outcome):
             metrics.queue_time.observe(seconds_queued)
             metrics.prefill_time.observe(max(now - record.engine_started, 0.0))
 
-    def _settle(self, outcome: Outcome) -> bool:
-        if not super()._settle(outcome):
-            return False
+    def _count(self) -> None:
         record, usage = self.record, self._assembler.usage_so_far()
         record.cached_tokens = usage.prompt_tokens_details.cached_tokens
         record.completion_tokens = self._num_seen
+        record.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens
         record.finish_reasons = self._assembler.finish_reasons
         self._metrics.cached_tokens.value += record.cached_tokens
-        return True

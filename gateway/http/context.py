@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from msgspec import Struct
 
+from gateway.admission.accounts import check_budgets_of
 from gateway.admission.drain import Drain
 from gateway.admission.middleware import principal_of
 from gateway.bounds.bounds import Bounds
@@ -29,6 +30,7 @@ from gateway.reload.reloader import Reloader
 from gateway.settings.live import LiveSettings
 from gateway.settings.schema import Settings
 from gateway.store.store import Store
+from gateway.usage.ledger import Ledger
 from runtime.hardware.gpu_monitor import GpuMonitor
 
 AnyRequest = Request[Any, Any, Any]
@@ -39,8 +41,8 @@ class Context(Struct, frozen=True):
     the server, else the first of all. `manager` loads and unloads the models, and `unlisted` finds
     those that the settings do not name. `lookups` asks the hub for models. `uploads` are the bodies
     that are arriving, `other_paths` knows what clients mean by paths that are not here. `reloader`
-    changes the settings, whose owner is `live`. `store` is None if nothing is remembered, and
-    `tracer` if traces are off."""
+    changes the settings, whose owner is `live`. `ledger` counts what requests use. `store` is None
+    if nothing is remembered, and `tracer` if traces are off."""
 
     live: LiveSettings
     models: ModelRegistry
@@ -55,6 +57,7 @@ class Context(Struct, frozen=True):
     uploads: Uploads
     other_paths: OtherPaths
     reloader: Reloader
+    ledger: Ledger
     store: Store | None = None
     tracer: Tracer | None = None
 
@@ -107,7 +110,9 @@ class NamesModel(Protocol):
 
 
 async def served_model(context: Context, request: AnyRequest, data: NamesModel) -> ServedModel:
-    """Like `model_of`, for a request that counts for the model's metrics."""
+    """Like `model_of`, for a request that counts for the model's metrics and for the budgets of its
+    key. Raises BudgetExhausted, too."""
+    check_budgets_of(request.scope, context.ledger, context.settings.prices)
     model = await model_of(context, request, data.model)
     _note_model(context, request, data, model)
     return model

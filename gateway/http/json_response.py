@@ -1,4 +1,4 @@
-"""A response whose body is already JSON."""
+"""A response whose body is written already, as JSON mostly."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,15 +10,19 @@ AT_ONCE = 1_000_000
 
 
 class JSONBytes:
-    """A finished JSON body."""
+    """A finished body, of JSON unless `media_type` says otherwise."""
 
     def __init__(
-        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        body: bytes,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str = "application/json",
     ) -> None:
         self._body = body
         self._status = status
         self._headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
             *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
         ]

@@ -28,7 +28,7 @@ class Envelope(Protocol):
 class RouteFacts(Struct, frozen=True, kw_only=True):
     """`body`, `answer` and `event` are the types of the request's body, of the answer and of the
     events of a stream (a union if the events have names); None means that there is none, or an
-    answer of any shape.
+    answer of any shape. `query` is the type of the parameters in the URL.
 
     `errors` are the statuses beside those that every route may have, `done` is that of success.
     `unavailable` is the body of a 503, if it is not the `envelope`, in which the route's errors are
@@ -40,6 +40,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     """
 
     body: Any = None
+    query: Any = None
     answer: Any = None
     event: Any = None
     errors: tuple[int, ...] = ()

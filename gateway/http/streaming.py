@@ -15,8 +15,9 @@ from typing import Any, Protocol, Self
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_tokens
-from gateway.bounds.body_memory import give_back
+from gateway.bounds.body_memory import shrink
 from gateway.errors import ErrorBody, to_reply
 from gateway.generation.job import Job
 from gateway.generation.prepare import unused_params
@@ -89,10 +90,11 @@ async def _answer(
     if complete is not None:
         job = await while_connected(request, complete(job))
     run = await _prepared(context, request, job, model)
-    give_back(request.scope)
+    shrink(request.scope)
     note_ignored(request.scope, {**job.ignored, **unused_params(job, model)})
     report_dropped(run.num_dropped, RequestRecord.of(request.scope))
     reserve_tokens(request.scope, run)
+    counted(request.scope, context.ledger, run.record)
     writer = new_writer(run)
     if not job.is_streamed:
         return WholeAnswer(run, writer)

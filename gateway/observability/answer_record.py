@@ -1,6 +1,6 @@
 """The record of one answer, for metrics, the access log and traces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Outcome = Literal["", "completed", "aborted", "failed"]
@@ -12,11 +12,12 @@ class AnswerRecord:
     `engine_started` is when the engine admitted the first choice, `first_token` when the gateway
     had the first token, `ended` when the answer was complete or given up. `outcome` is empty until
     then. Token counts cover all choices; a prompt counts from the first sign of its answer.
+    `on_end` is called once, when the outcome and the counts are known.
     """
 
     __slots__ = (
         *("cached_tokens", "completion_tokens", "ended", "engine_started", "finish_reasons"),
-        *("first_token", "num_choices", "outcome", "prompt_tokens"),
+        *("first_token", "num_choices", "on_end", "outcome", "prompt_tokens", "reasoning_tokens"),
     )
 
     def __init__(self, num_choices: int) -> None:
@@ -27,8 +28,10 @@ class AnswerRecord:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
+        self.reasoning_tokens = 0
         self.finish_reasons: Sequence[str] = ()
         self.outcome: Outcome = ""
+        self.on_end: Callable[[AnswerRecord], None] | None = None
 
     def decode_seconds(self) -> float:
         """Seconds from the first token to the end."""

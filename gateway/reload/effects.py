@@ -26,7 +26,8 @@ _LIVE = """
     gpu.interval gpu.min_free_memory_gb gpu.devices
     log.level log.format log.prompts log.access
     metrics.max_keys
-    store.responses store.keep_days store.max_gb
+    store.responses store.chat_completions store.keep_days store.max_gb
+    prices
 """
 _ENGINE = """
     engine.max_model_len engine.max_num_seqs engine.max_num_waiting engine.max_num_batched_tokens

@@ -194,18 +194,31 @@ class LoadingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the server remembers. `path` is the file of the database; empty means `store.db` in
     `$LOCKGATE_DATA`, else in the user's folder for data. `url` is that of a PostgreSQL database in
-    its place, which several gateways may share. `responses` says whether a response is stored whose
-    request does not say. What is older than `keep_days` is deleted, and the oldest where all would
-    take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything. At most
-    `max_background_running` responses are made in the background at a time, the others wait."""
+    its place, which several gateways may share. `responses` and `chat_completions` say whether an
+    answer is stored whose request does not say. What is older than `keep_days` is deleted, and the
+    oldest where all would take more than `max_gb` gigabytes (10^9 bytes); 0 keeps everything. At
+    most `max_background_running` responses are made in the background at a time; others wait."""
 
     enabled: bool = True
     path: str = ""
     url: str = ""
     responses: bool = True
+    chat_completions: bool = False
     keep_days: Annotated[float, Meta(ge=0)] = 30.0
     max_gb: Annotated[float, Meta(ge=0)] = 10.0
     max_background_running: Annotated[int, Meta(ge=1, le=1000)] = 8
+
+
+Price = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class PriceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a million tokens of one model cost, in whichever currency the budgets are in. A token of
+    a prompt that was found in the cache costs `cached_input`; None is as much as the others."""
+
+    input: Price = 0.0
+    cached_input: Price | None = None
+    output: Price = 0.0
 
 
 class GpuSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -265,6 +278,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     models: dict[Annotated[str, Meta(min_length=1)], NamedModelSettings] = {}
     loading: LoadingSettings = LoadingSettings()
     store: StoreSettings = StoreSettings()
+    prices: dict[Annotated[str, Meta(min_length=1)], PriceSettings] = {}
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from gateway.settings.mistakes import raise_mistake
-from gateway.settings.schema import NamedModelSettings, Settings
+from gateway.settings.schema import NamedModelSettings, PriceSettings, Settings
 from runtime.errors import SetupError
 
 SECTION = "models"
+
+_TABLES = {SECTION: NamedModelSettings, "prices": PriceSettings}
+"""The sections whose keys are names of models."""
 
 _SHARED = ("folder", "mirrors", "aliases")
 """Settings of `[model]` that are for all models."""
@@ -22,12 +25,13 @@ _NO_LETTER = re.compile(r"[^a-z0-9]")
 def check_tables(origin: str, document: Mapping[str, Any]) -> None:
     """Raises SetupError for the first mistake in a model's table. It names the model, which
     msgspec's own message does not."""
-    models = document.get(SECTION)
-    for name, table in models.items() if isinstance(models, dict) else ():
-        try:
-            msgspec.convert(table, NamedModelSettings)
-        except msgspec.ValidationError as error:
-            raise_mistake(origin, table, str(error), NamedModelSettings, (SECTION, name))
+    for section, kind in _TABLES.items():
+        tables = document.get(section)
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            try:
+                msgspec.convert(table, kind)
+            except msgspec.ValidationError as error:
+                raise_mistake(origin, table, str(error), kind, (section, name))
 
 
 def with_general_settings(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A connection to a database, as the store needs it."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from gateway.store.record import Page, Query, Record
+from gateway.store.usage import Counts, UsageKey, UsageQuery
 
 
 class Database(Protocol):
@@ -33,5 +35,16 @@ class Database(Protocol):
     def delete_children(self, kind: str, parent: str) -> int:
         """Deletes the records of a kind that belong to a parent. Returns how many there were."""
         ...
+
+    def add_usage(self, writer: str, number: int, counts: Mapping[UsageKey, Counts]) -> None:
+        """Adds the counts to those that are stored, unless this writer has added those of this
+        number, or of a greater one, before."""
+        ...
+
+    def usage_number(self, writer: str) -> int:
+        """The number of what the writer has added last; 0 if there is nothing."""
+        ...
+
+    def find_usage(self, query: UsageQuery) -> dict[UsageKey, Counts]: ...
 
     def close(self) -> None: ...

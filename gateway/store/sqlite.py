@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from gateway.store.conditions import conditions
 from gateway.store.migrations import migrations
 from gateway.store.record import Page, Query, Record
 from gateway.store.sqlite_upkeep import SQLiteUpkeep
+from gateway.store.usage import Counts, UsageKey, UsageQuery
+from gateway.store.usage_sql import UsageSQL
 from runtime.errors import SetupError
 
 MIGRATIONS = "sqlite_migrations"
@@ -59,6 +61,7 @@ class SQLiteDatabase(SQLiteUpkeep):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._usage = UsageSQL(self._execute, "?")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -98,6 +101,15 @@ class SQLiteDatabase(SQLiteUpkeep):
     def delete_children(self, kind: str, parent: str) -> int:
         sql = "DELETE FROM records WHERE kind = ? AND parent = ? AND parent <> '' RETURNING 1"
         return len(self._execute(sql, (kind, parent)))
+
+    def add_usage(self, writer: str, number: int, counts: Mapping[UsageKey, Counts]) -> None:
+        self._usage.add_usage(writer, number, counts)
+
+    def usage_number(self, writer: str) -> int:
+        return self._usage.usage_number(writer)
+
+    def find_usage(self, query: UsageQuery) -> dict[UsageKey, Counts]:
+        return self._usage.find_usage(query)
 
     def close(self) -> None:
         self._connection.close()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from msgspec import Struct
 
-from gateway.errors import CommitUncertain, StoreUnavailable
+from gateway.errors import CommitUncertain, StoreFull, StoreUnavailable
 from gateway.store.database import Database
 from gateway.store.record import Page, Query, Record
 from gateway.store.upkeep.maintained import Maintained
@@ -27,6 +27,15 @@ MAX_WAITING_BYTES = 64_000_000
 
 MAX_BATCH = 500
 """Changes that are stored in one transaction."""
+
+LINGER_SECONDS = 0.05
+"""For how long a change that nobody waits for waits itself for others to be stored with it: most of
+what storing costs is the transaction."""
+
+PROBE_SECONDS = 1.0
+"""Time between two looks whether a full store has room again."""
+
+_PROBE = Record(kind="store.probe", id="probe", owner="", created_at=0.0, body=bytes(100_000))
 
 T = TypeVar("T")
 
@@ -45,7 +54,8 @@ class Store:
     transaction. Who reads sees all changes that were asked for before.
 
     `num_lost` counts records of `put_later` that could not be stored. `num_waiting` changes, which
-    have `waiting_bytes`, are not stored yet.
+    have `waiting_bytes`, are not stored yet. `is_full` says that the last change failed for lack of
+    room. Then it is tried every second whether there is some again.
     """
 
     def __init__(
@@ -62,10 +72,12 @@ class Store:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._is_awaited = threading.Event()
         self._counting = threading.Lock()
         self.num_waiting = 0
         self.waiting_bytes = 0
         self.num_lost = 0
+        self.is_full = False
         self._is_closed = True
 
     def open(self) -> None:
@@ -136,6 +148,7 @@ class Store:
         if not self._is_closed:
             self._is_closed = True
             self._queue.put(None)
+            self._is_awaited.set()
             self._writer.join()
             self._readers.shutdown()
             self._writing.close()
@@ -152,6 +165,8 @@ class Store:
             self.num_waiting += 1
             self.waiting_bytes += change.num_bytes
         self._queue.put(change)
+        if change.result is not None:
+            self._is_awaited.set()
 
     def _write_all(self) -> None:
         is_over = False
@@ -160,6 +175,8 @@ class Store:
             num_bytes = sum(change.num_bytes for change in batch)
             if batch:
                 self._store(batch)
+            elif self.is_full:
+                self._probe()
             with self._counting:
                 self.num_waiting -= len(batch)
                 self.waiting_bytes -= num_bytes
@@ -173,15 +190,16 @@ class Store:
             self.sweep.step(database)
 
     def _next_batch(self) -> tuple[list[_Change], bool]:
-        """The changes that wait, and whether they are the last ones. There are none when a step of
-        the sweep is due before one comes."""
+        """The changes that wait, and whether they are the last ones. There are none when something
+        else is due before one comes."""
         batch: list[_Change] = []
         try:
-            change = self._queue.get(
-                timeout=None if self._swept is None else self.sweep.seconds_left()
-            )
+            change = self._queue.get(timeout=self._patience())
         except queue.Empty:
             return batch, False
+        if change is not None and change.result is None:
+            self._is_awaited.wait(LINGER_SECONDS)
+        self._is_awaited.clear()
         while change is not None:
             batch.append(change)
             if len(batch) == MAX_BATCH:
@@ -191,6 +209,32 @@ class Store:
             except queue.Empty:
                 return batch, False
         return batch, True
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something else to do than to wait for changes; None is never."""
+        waits = [PROBE_SECONDS] if self.is_full else []
+        if self._swept is not None:
+            waits.append(self.sweep.seconds_left())
+        return min(waits, default=None)
+
+    def _probe(self) -> None:
+        """Looks whether something can be stored again."""
+        try:
+            if self._swept is not None:
+                self._swept.write_back()  # the log can begin anew then
+            self._stored([_Change(_put_all([_PROBE]))])
+            self._stored([_Change(lambda database: database.delete(_PROBE.kind, _PROBE.id, None))])
+        except Exception as error:
+            log.debug("store_still_full", reason=str(error))
+        else:
+            self._note_room(is_full=False)
+
+    def _note_room(self, *, is_full: bool) -> None:
+        if is_full and not self.is_full:
+            log.error("store_full")
+        if self.is_full and not is_full:
+            log.info("store_has_room")
+        self.is_full = is_full
 
     def _store(self, batch: list[_Change]) -> None:
         """Stores changes in one transaction; if one of them fails, each in its own."""
@@ -207,6 +251,8 @@ class Store:
                 return
             self._failed(batch[0], error)
             return
+        if any(change.num_bytes for change in batch):
+            self._note_room(is_full=False)
         for change, result in zip(batch, results, strict=True):
             if change.result is not None and change.result.set_running_or_notify_cancel():
                 change.result.set_result(result)
@@ -216,6 +262,8 @@ class Store:
             return [change.apply(self._writing) for change in batch]
 
     def _failed(self, change: _Change, error: Exception) -> None:
+        if isinstance(error, StoreFull):
+            self._note_room(is_full=True)
         if change.result is None:
             self._lose(change.num_records, str(error))
         elif change.result.set_running_or_notify_cancel():

@@ -15,6 +15,7 @@ class TokenStream:
     A reader that falls behind finds the deltas of a request merged into one: a slow client costs
     no more memory than its answer, and a busy loop fewer wake-ups. Single-threaded.
 
+    `unread` are the deltas that the reader had not fetched when the stream was closed.
     `left_out` are the keywords of the requests' schemas that are not enforced. They are known
     before the first delta.
     """
@@ -26,6 +27,7 @@ class TokenStream:
         self._error: LockgateError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
+        self.unread: Sequence[RequestOutput] = ()
         self.left_out: Sequence[LeftOut] = ()
 
     def __aiter__(self) -> Self:
@@ -60,11 +62,11 @@ class TokenStream:
 
     def close(self) -> None:
         """Abort the unfinished requests. A plain call, idempotent; wakes a waiting reader."""
+        self.unread = [*self.unread, *self._pending.values()]
+        self._pending.clear()
         if self.closed or (not self._unfinished and self._error is None):
-            self._pending.clear()
             return
         self.closed = True
-        self._pending.clear()
         unfinished = list(self._unfinished)
         self._unfinished.clear()
         if unfinished:

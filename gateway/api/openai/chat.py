@@ -13,6 +13,8 @@ from gateway.api.openai.protocol.requests import (
     StreamOptions,
 )
 from gateway.api.openai.schema_notes import note_fields
+from gateway.api.openai.stored_chats.memory import keeper_of
+from gateway.api.openai.stored_chats.writer import KeptAnswer
 from gateway.api.openai.translate.job import chat_job, chat_wish
 from gateway.api.openai.writers.chat import ChatWriter
 from gateway.api.openai.writers.logprobs import ChatLogprobsWriter
@@ -38,16 +40,19 @@ FACTS = facts(
 
 @post("/v1/chat/completions", status_code=200, opt=FACTS)
 async def create_chat_completion(request: AnyRequest, context: CurrentContext) -> ASGIApp:
-    """Answer a conversation, as a stream or in one piece."""
+    """Answer a conversation, as a stream or in one piece. The completion is stored when it is over,
+    if the request or the settings say so."""
     data = await CHAT_BODY.read(request)
     model = await served_model(context, request, data)
     job_id = f"chatcmpl-{secrets.token_hex(16)}"
     job = await apart(request, chat_job, data, job_id, caller_of(context, request), model.lora)
+    keeper = await keeper_of(context, request, data)
 
     def new_writer(run: AnswerRun) -> AnswerWriter:
         options = data.stream_options or StreamOptions()
-        return ChatWriter(
-            new_head(job.id, model, served_tier(chat_wish(data), job.scheduling)),
+        head = new_head(job.id, model, served_tier(chat_wish(data), job.scheduling))
+        writer = ChatWriter(
+            head,
             include_usage=bool(options.include_usage),
             usage_so_far=run.usage_so_far if options.continuous_usage_stats else None,
             logprobs=_logprobs_writer(data, model) if data.logprobs else None,
@@ -55,6 +60,7 @@ async def create_chat_completion(request: AnyRequest, context: CurrentContext) -
             must_call=job.must_call,
             report=token_report(data, run, model),
         )
+        return writer if keeper is None else KeptAnswer(writer, head, run.result, keeper)
 
     return await respond(context, request, job, model, new_writer)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from litestar.types import Receive, Scope
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_prompt_tokens
 from gateway.api.openai.protocol.requests import WorkRequest
 from gateway.bounds.body_memory import give_back
@@ -80,6 +81,7 @@ def vectors_of(
     metrics = context.metrics.of(model.name)
     timeline = EmbeddingTimeline(metrics, scheduling.arrival_time, token_lists)
     reserve_prompt_tokens(request.scope, timeline.num_tokens, lambda: timeline.num_used)
+    counted(request.scope, context.ledger, timeline.record)
     engine_request = EmbeddingRequest(
         request_id=f"embd-{secrets.token_hex(16)}",
         inputs=token_lists,

@@ -134,8 +134,10 @@ def _operation(method: str, path: str, docstring: str, known: RouteFacts) -> Jso
     }
     if rest:
         operation["description"] = rest
-    if names := re.findall(r"\{(\w+)\}", path):
-        operation["parameters"] = [_path_parameter(name) for name in names]
+    parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
+    parameters += [] if known.query is None else _query_parameters(known.query)
+    if parameters:
+        operation["parameters"] = parameters
     if known.body is not None:
         content = {"application/json": {"schema": _reference(known.body)}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -151,6 +153,13 @@ def _path_parameter(name: str) -> Json:
         "schema": schema,
         **({"description": "May contain slashes."} if name == "model_id" else {}),
     }
+
+
+def _query_parameters(kind: Any) -> list[Json]:
+    """None is required. The schemas stand where they are used, since they refer to no other."""
+    (_,), components = msgspec.json.schema_components([kind])
+    properties = components[kind.__name__]["properties"]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
 def _responses(known: RouteFacts) -> Json:

@@ -31,7 +31,8 @@ PROVIDER = "lockgate"
 
 REASONS = (
     *("engine_overloaded", "engine_unavailable", "deadline_exceeded", "gpu_memory_pressure"),
-    *("rate_limit_exceeded", "server_draining", "invalid_api_key", "permission_denied"),
+    *("rate_limit_exceeded", "insufficient_quota", "server_draining"),
+    *("invalid_api_key", "permission_denied"),
     *("host_not_allowed", "origin_not_allowed", "priority_not_allowed"),
     *("body_timeout", "request_timeout", "gateway_overloaded"),
 )

@@ -1,6 +1,6 @@
 """Records in PostgreSQL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from gateway.store.postgres.link import Link
 from gateway.store.postgres.texts import read, written
 from gateway.store.postgres.upkeep import ENTRIES, PostgresUpkeep
 from gateway.store.record import Page, Query, Record
+from gateway.store.usage import Counts, UsageKey, UsageQuery
+from gateway.store.usage_sql import UsageSQL
 
 _COLUMNS = "kind, id, owner, created_at, body, parent"
 _TABLE = "lockgate_records"
@@ -51,6 +53,7 @@ class PostgresDatabase(PostgresUpkeep):
     def __init__(self, link: Link) -> None:
         self._link = link
         self._changing: Connection | None = None
+        self._usage = UsageSQL(self._execute, "%s", "lockgate_")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -95,6 +98,15 @@ class PostgresDatabase(PostgresUpkeep):
         with self._link.told():
             return self._delete(where, written([kind, parent]))
 
+    def add_usage(self, writer: str, number: int, counts: Mapping[UsageKey, Counts]) -> None:
+        self._usage.add_usage(writer, number, counts)
+
+    def usage_number(self, writer: str) -> int:
+        return self._usage.usage_number(writer)
+
+    def find_usage(self, query: UsageQuery) -> dict[UsageKey, Counts]:
+        return self._usage.find_usage(query)
+
     def close(self) -> None:
         self._link.close()
 
@@ -110,6 +122,15 @@ class PostgresDatabase(PostgresUpkeep):
             return self._changing.execute(sql.encode(), values)
         with self.transaction():
             return self._change(sql, values)
+
+    def _execute(self, sql: str, values: Sequence[object]) -> list[Any]:
+        """The rows of a question; none of a change."""
+        if sql.startswith("INSERT"):
+            with self._link.told():
+                self._change(sql, written(values))
+            return []
+        rows = self._rows(sql, written(values))
+        return [[read(each) if isinstance(each, str) else each for each in row] for row in rows]
 
     def _rows(self, sql: str, values: Sequence[object]) -> list[Any]:
         with self._link.told():

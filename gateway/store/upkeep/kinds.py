@@ -26,7 +26,7 @@ OBJECTS = (
         "response",
         parts=("response.input", "response.claim", "response.request", "response.events"),
     ),
-    ObjectKind("chat.completion", parts=("chat.completion.messages", "chat.completion.labels")),
+    ObjectKind("chat.completion", parts=("chat.completion.labels",)),
     ObjectKind("conversation", children=("conversation.item",), ages=False),
 )
 """All kinds that consist of several records, and all that age."""

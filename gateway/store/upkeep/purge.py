@@ -8,7 +8,7 @@ from msgspec import structs
 from gateway.store.upkeep.kinds import ObjectKind, delete_whole, objects_of, whole_of
 from gateway.store.upkeep.maintained import Maintained, Which
 
-STEP_SECONDS = 0.02
+STEP_SECONDS = 0.01
 """How long a step holds up others."""
 
 _AT_ONCE = 500

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = 3600.0
 """Seconds between two rounds."""
 
-STEP_SECONDS = 0.02
+STEP_SECONDS = 0.01
 """How long a step works before others may store something again."""
 
 GROWTH = 0.01

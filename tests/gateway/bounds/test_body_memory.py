@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bounds.body_memory import FREE_BYTES, BodyMemory, give_back
+from gateway.bounds.body_memory import FREE_BYTES, BodyMemory, give_back, keep, shrink
 from gateway.errors import GatewayOverloaded, to_reply
 
 LARGE = FREE_BYTES + 1
@@ -46,6 +46,19 @@ def test_all_that_is_taken_is_given_back(growths: list[list[int]]):
             assert memory.num_bytes <= memory.max_bytes
     for scope in [*scopes, *scopes, {}]:
         give_back(scope)
+    assert memory.num_bytes == 0
+
+
+@given(st.integers(0, 4 * LARGE), st.integers(0, 4 * LARGE))
+def test_what_is_kept_of_a_body_is_held_to_the_end(size: int, kept: int):
+    memory = BodyMemory(8 * LARGE)
+    scope: dict[str, object] = {}
+    memory.lease(scope).grow_to(size)
+    keep(scope, kept)
+    for _ in range(2):
+        shrink(scope)
+        assert memory.num_bytes == (min(size, kept) if size > FREE_BYTES else 0)
+    give_back(scope)
     assert memory.num_bytes == 0
 
 

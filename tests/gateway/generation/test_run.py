@@ -4,6 +4,7 @@ import pytest
 
 from gateway.api.openai.responses.protocol import ResponseTools, decode_response_request
 from gateway.api.openai.responses.translate import response_job
+from gateway.chat.finish import FinishReason
 from gateway.generation.assembler import Assembler
 from gateway.generation.events import TextDelta
 from gateway.generation.job import Job
@@ -72,3 +73,26 @@ async def test_what_the_engine_refuses_is_named_as_in_the_api():
 
     assert caught.value.param == "include"
     assert answer.run.record.outcome == "failed"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("num_read", [0, 1, 2])
+@pytest.mark.parametrize("reason", [None, "stop"])
+async def test_what_was_generated_counts_though_nobody_has_read_it(
+    num_read: int, reason: FinishReason | None
+):
+    answer = Answer()
+    ended: list[int] = []
+    answer.run.record.on_end = lambda record: ended.append(record.completion_tokens)
+    with answer.run as run:
+        for _ in range(num_read):
+            answer.stream.push(RequestOutput("r", [1], "a"))
+            await anext(run)
+        answer.stream.push(RequestOutput("r", [1, 2, 3], "abc", reason))
+        run.close()
+
+    assert run.record.outcome == "aborted"
+    assert ended == [num_read + 3]
+    assert run.record.prompt_tokens == 3
+    assert answer.metrics.generation_tokens.value == num_read + 3
+    assert answer.metrics.prompt_tokens.value == 3

@@ -31,6 +31,10 @@ SUMMARY = {"type": "compaction", "encrypted_content": "lockgate.1.AAAA"}
 
 ATTACKS = {
     "messages": (CHAT, chats(*[{"role": "user", "content": ""}] * 29_000)),
+    "stored messages": (
+        CHAT,
+        {**chats(*[{"role": "user", "content": [], "name": "a"}] * 14_000), "store": True},
+    ),
     "calls": (CHAT, chats({"role": "assistant", "tool_calls": [call()] * 10_000})),
     "arguments": (CHAT, chats({"role": "assistant", "tool_calls": [call(str([1] * 49_999))]})),
     "items": ("/v1/responses", items(CALL, 16_000)),

@@ -122,6 +122,11 @@ def stores_responses(server: Reloadable) -> bool:
     return bool(answer.json()["store"])
 
 
+def stores_chats(server: Reloadable) -> bool:
+    made = server.chat(max_tokens=1).json()["id"]
+    return server.http.get(f"{CHAT}/{made}").status_code == 200
+
+
 def keys_in_metrics(server: Reloadable) -> bool:
     server.http.post(
         CHAT,
@@ -184,6 +189,7 @@ PROBES: dict[str, tuple[Any, Callable[[Reloadable], object], object]] = {
         3.5,
     ),
     "store.responses": (False, stores_responses, False),
+    "store.chat_completions": (True, stores_chats, True),
     "metrics.max_keys": (3, keys_in_metrics, True),
 }
 
@@ -199,12 +205,13 @@ ELSEWHERE = {
     "gpu.interval": "test_gpu_monitor",
     "gpu.min_free_memory_gb": "test_gpu_monitor",
     "gpu.devices": "test_gpu_monitor",
-    "store.keep_days": "test_sweep of the store",
-    "store.max_gb": "test_sweep of the store",
+    "store.keep_days": "test_kept_objects",
+    "store.max_gb": "test_kept_objects",
     "log.level": "test_log_of_a_running_server",
     "log.format": "test_log_of_a_running_server",
     "log.prompts": "test_log_of_a_running_server",
     "log.access": "test_log_of_a_running_server",
+    "prices": "test_budgets_of_keys of admission",
 }
 """The modules that try settings which need a server, or a part, of their own."""
 

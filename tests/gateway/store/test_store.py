@@ -13,8 +13,11 @@ import pytest
 from gateway.errors import StoreFull, StoreUnavailable
 from gateway.store.database import Database
 from gateway.store.record import Query, Record
-from gateway.store.sqlite import open_sqlite
+from gateway.store.sqlite import SQLiteDatabase, open_sqlite
 from gateway.store.store import MAX_BATCH, Store
+from gateway.store.upkeep.kinds import ObjectKind
+from gateway.store.upkeep.maintained import Which
+from gateway.store.upkeep.sweep import Limits, Sweep
 from tests.kit.serving import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +111,22 @@ async def test_too_much_is_lost_counted_and_refused(connect: Callable[[], Databa
         assert await ids(store) == [0, 3, 4]
 
 
+async def test_changes_that_nobody_waits_for(connect: Callable[[], Database]) -> None:
+    """One that fails is lost, and nothing else is."""
+
+    def fail(_: Database) -> None:
+        raise ZeroDivisionError
+
+    with opened(connect, max_waiting_bytes=100) as store:
+        async with held_up(store):
+            assert store.write_later(lambda database: database.put(record(0)), 60, 1)
+            assert store.write_later(fail, 40, 3)
+            assert not store.write_later(lambda database: database.put(record(1)), 1, 1)
+            assert store.num_lost == 1
+        assert await ids(store) == [0]
+        assert store.num_lost == 4
+
+
 async def test_a_record_that_is_larger_than_all_together_may_wait_alone(
     connect: Callable[[], Database],
 ) -> None:
@@ -150,6 +169,36 @@ async def test_a_full_disk_refuses_changes_and_reads_go_on(tmp_path: Path) -> No
         assert store.num_lost == 1
         await store.put(record(3))
         assert await ids(store) == [0, 3]
+
+
+async def test_a_full_store_sees_by_itself_that_there_is_room_again(tmp_path: Path) -> None:
+    """Also after the sweep has made some."""
+    databases = []
+
+    def small() -> SQLiteDatabase:
+        databases.append(open_sqlite(tmp_path / "store.db"))
+        databases[-1]._connection.execute("PRAGMA max_page_count = 100")
+        return databases[-1]
+
+    kind = ObjectKind("thing")
+    with opened(small, sweep=Sweep(Limits(), [kind], now=lambda: 100.0)) as store:
+        for number in range(3):
+            await store.put(record(number, b"x" * 80_000))
+        assert not store.is_full
+        with pytest.raises(StoreFull):
+            await store.put(record(3, b"x" * 170_000))
+        assert store.is_full
+        with pytest.raises(StoreFull):
+            await store.put(record(3, b"x" * 170_000))
+        assert await ids(store) == [0, 1, 2]
+        assert store.is_full
+        store.keep_within(Limits(keep_seconds=50))
+        async with asyncio.timeout(PATIENCE):
+            while store.is_full:  # noqa: ASYNC110  # the writer is a thread
+                await asyncio.sleep(0.001)
+        await store.put(record(4, b"x" * 200_000))
+        assert await ids(store) == [4]
+        assert list(databases[0].records(Which(["store.probe"]))) == []
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

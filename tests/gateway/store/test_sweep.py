@@ -111,6 +111,20 @@ def test_what_is_too_much_goes_from_the_oldest_on(database: SQLiteDatabase) -> N
     assert sweep.num_deleted == {"age": 0, "size": 100 - len(things) - len(talks)}
 
 
+def test_the_oldest_of_all_kinds_goes_first_however_many_there_are(
+    database: SQLiteDatabase,
+) -> None:
+    for number in range(150):
+        stored(database, record("talk", str(number), 500.0 + number, body=b"x" * 8000))
+        stored(database, record("thing", str(number), float(number), body=b"x" * 8000))
+    limits = Limits(max_bytes=database.num_bytes() * 11 // 20)
+    sweep = Sweep(limits, [THING, TALK], now=lambda: NOW, clock=FakeClock())
+    ended(sweep, database)
+    kinds = [kind for kind, _ in left(database)]
+    assert kinds.count("talk") == 150
+    assert 0 < kinds.count("thing") < 60
+
+
 def test_free_room_is_given_back_but_for_a_part(database: SQLiteDatabase, tmp_path: Path) -> None:
     for number in range(200):
         stored(database, *thing(str(number), number, 20_000))

@@ -30,6 +30,9 @@ from runtime.errors import ContextLengthExceeded, InvalidRequest
 
 PARAM = "conversation"
 
+MAX_READ = 10_000
+"""Items of a conversation that a prompt may have."""
+
 READ_AT_ONCE = 500
 """Items that one question to the store reads, so that others have their turn."""
 
@@ -58,8 +61,8 @@ class OpenConversation(Struct, frozen=True):
         return concluded(self.id, (), self._said(response), time.time())
 
     def _said(self, response: Response) -> Sequence[NewItem]:
-        """Nothing was said if the response failed before anything of it came."""
-        if not response.output and response.status == "failed":
+        """Nothing was said if the response ended before anything of it came."""
+        if not response.output and response.status in ("failed", "cancelled"):
             return ()
         return [*self.items, *output_items(response.output)]
 
@@ -88,29 +91,36 @@ async def open_conversation(
     state = state_of(record)
     _check_size(context, conversation_id, state, items)
     count_in(request, state.num_bytes)
-    earlier = await _all_items(store, conversation_id)
-    known = {item_id_of(each) for each in earlier}
+    earlier = await all_items(store, conversation_id)
+    raws = await apart(request, _followed, earlier, items)
+    return OpenConversation(conversation_id, store, raws, items)
+
+
+def _followed(earlier: Sequence[Record], items: Sequence[NewItem]) -> list[Raw]:
+    """What was said before these items. Raises InvalidRequest for one that was said already."""
+    known = {item_id_of(record) for record in earlier}
     for index, item in enumerate(items):
         if item.id in known:
             raise known_id(item.id, f"input[{index}]")
-    return OpenConversation(conversation_id, store, [Raw(each.body) for each in earlier], items)
+    return [Raw(record.body) for record in earlier]
 
 
 def _check_size(
     context: Context, conversation_id: str, state: State, items: Sequence[NewItem]
 ) -> None:
     limit = context.settings.server.max_body_bytes
-    if state.num_bytes > limit:
+    if state.num_bytes > limit or state.num_items > MAX_READ:
         raise ContextLengthExceeded(
-            f"The conversation `{conversation_id}` has {state.num_bytes} bytes, more than a request"
-            f" may have ({limit}, server.max_body_bytes). Delete items, or begin a new one.",
+            f"The conversation `{conversation_id}` is too long for a prompt: it has"
+            f" {state.num_items} items of {state.num_bytes} bytes, and a prompt takes {MAX_READ} of"
+            f" {limit} (server.max_body_bytes). Delete items, or begin a new one.",
             param=PARAM,
         )
     if (full := no_room(conversation_id, state, items, PARAM)) is not None:
         raise full
 
 
-async def _all_items(store: Store, conversation_id: str) -> list[Record]:
+async def all_items(store: Store, conversation_id: str) -> list[Record]:
     """The items of a conversation, page by page."""
     found: list[Record] = []
     has_more = True

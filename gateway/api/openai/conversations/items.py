@@ -157,7 +157,7 @@ def _stored(item: InputItem, item_id: str, marks: _Marks) -> Struct:
         case InputFunctionCall(name=name, call_id=call_id, arguments=arguments):
             return OutputFunctionCall(
                 id=item_id,
-                call_id=call_id or f"call_{secrets.token_hex(12)}",
+                call_id=call_id or f"call_{item_id}",
                 name=name,
                 arguments=arguments or "{}",
                 status=status,

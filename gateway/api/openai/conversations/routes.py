@@ -97,6 +97,7 @@ async def delete_conversation(request: AnyRequest, context: CurrentContext) -> A
     status_code=200,
     opt=facts(
         body=AddItems,
+        query=ItemQuery,
         answer=ItemList,
         errors=(*TAKEN, 404),
         parts=PARTS,
@@ -113,7 +114,7 @@ async def create_conversation_items(request: AnyRequest, context: CurrentContext
     return JSONBytes(await apart(request, list_of_items, items))
 
 
-@get(ITEMS, opt=facts(answer=ItemList, errors=(400, *FOUND)))
+@get(ITEMS, opt=facts(query=ItemListQuery, answer=ItemList, errors=(400, *FOUND)))
 async def list_conversation_items(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The items of a conversation, the newest first unless `order` is `asc`. A page has `limit`
     items at most, and less if they are large."""
@@ -121,7 +122,7 @@ async def list_conversation_items(request: AnyRequest, context: CurrentContext) 
     return JSONBytes(await page(context, request, _id(request), query))
 
 
-@get(ONE_ITEM, opt=facts(errors=(400, *FOUND)))
+@get(ONE_ITEM, opt=facts(query=ItemQuery, errors=(400, *FOUND)))
 async def retrieve_conversation_item(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """An item of a conversation."""
     read_query(request, ItemQuery)

@@ -16,7 +16,7 @@ NO_VERBOSITY = "no model here has a setting for it: ask for short answers in the
 HARMLESS: Mapping[str, str] = {
     "user": "names the end user, who takes a fair share of the engine",
     "safety_identifier": "names the end user, and wins over `user`",
-    "metadata": "labels for stored answers; nothing is stored",
+    "metadata": "labels of the stored answer, by which it is found",
     "store": "keeps the answer for later; the answer is the same",
     "service_tier": "how soon, not what; the answer says which tier it had",
     "prompt_cache_key": "hint for the prompt cache, which finds prefixes by itself",

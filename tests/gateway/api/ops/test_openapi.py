@@ -206,12 +206,19 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v2/rerank": {"model": MODEL, "query": "hi", "documents": ["ho"]},
     "/v1/responses/compact": {"model": MODEL, "input": "hi"},
     "/v1/score": {"model": MODEL, "text_1": "hi", "text_2": "ho"},
+    "/v1/conversations": {"metadata": {"a": "b"}},
     "/generate": {"prompt": "hi", "max_new_tokens": 2},
     "/tokenize": {"prompt": "hi"},
     "/detokenize": {"tokens": [1]},
 }
 FOR_ADMINS = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter"}
 """Those that no user may send."""
+OF_STORED = {
+    "/v1/chat/completions/{completion_id}",
+    "/v1/conversations/{conversation_id}",
+    "/v1/conversations/{conversation_id}/items",
+}
+"""Those about something that has to be stored before, which have tests of their own."""
 
 
 def posts(document: Document) -> dict[str, Any]:
@@ -240,5 +247,17 @@ def test_numbers_of_any_size_are_the_clients_mistake(
     assert open_server.post(path, **BODIES[path]).status_code == 200
 
 
+def test_parameters_of_urls_are_described(document: Document):
+    listed = document["paths"]["/v1/conversations/{conversation_id}/items"]["get"]
+    found = {each["name"]: each["schema"] for each in listed["parameters"]}
+    assert list(found) == ["conversation_id", "include", "after", "limit", "order"]
+    assert found["limit"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
+    assert found["order"]["enum"] == ["asc", "desc"]
+    assert {each["in"] for each in listed["parameters"][1:]} == {"query"}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert "$ref" not in json.dumps(operation.get("parameters", []))
+
+
 def test_every_body_is_tried(document: Document):
-    assert set(posts(document)) == set(BODIES) | FOR_ADMINS
+    assert set(posts(document)) == set(BODIES) | FOR_ADMINS | OF_STORED

@@ -217,6 +217,14 @@ def test_purge_takes_parts_that_have_lost_their_object(run: Run, path: Path) -> 
     assert [id for id in left(path) if "ann" in id] == []
 
 
+def test_purge_by_age_takes_nothing_out_of_younger_objects(run: Run, path: Path) -> None:
+    with closing(open_sqlite(path)) as database:
+        database.put(record("conversation", "young", "ann", created_at=4e9))
+        database.put(record("conversation.item", "in it", "ann", parent="young"))
+    assert run("purge", "--older-than", "1", "--yes")[0] == 0
+    assert left(path) == ["in it", "u-ann", "u-bob", "young"]
+
+
 class Typed:
     """A terminal in which that was typed."""
 

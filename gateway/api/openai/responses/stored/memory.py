@@ -9,7 +9,7 @@ from gateway.api.openai.conversations.in_responses import OpenConversation
 from gateway.api.openai.responses.answers import Response
 from gateway.api.openai.responses.protocol import ResponseRequest, raw_items
 from gateway.api.openai.responses.stored.records import PARTS_OF_RESPONSE, RESPONSE, Keeper, history
-from gateway.errors import NotStored, PreviousNotStored
+from gateway.errors import NotStored, PreviousNotStored, StoreFull
 from gateway.generation.writer import encode
 from gateway.http.body import count_in
 from gateway.http.context import AnyRequest, Context
@@ -19,9 +19,17 @@ from gateway.store.store import Store
 
 
 def keeper_of(context: Context, request: AnyRequest, data: ResponseRequest) -> Keeper | None:
-    """What stores the response; None if it is not to be stored."""
+    """What stores the response; None if it is not to be stored. Raises StoreFull if there is no
+    room for one that is part of something stored, or that the client wants to have stored."""
     is_wanted = context.settings.store.responses if data.store is None else data.store
     if context.store is None or not is_wanted:
+        return None
+    if context.store.is_full and not data.background:  # which stores its request first
+        if data.store or data.previous_response_id or data.conversation:
+            raise StoreFull(
+                "There is no room to store this response. Send it again later, or with"
+                " `store: false`."
+            )
         return None
     return Keeper(context.store, owner_of(request.scope), encode(raw_items(data)))
 

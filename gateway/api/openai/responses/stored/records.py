@@ -6,11 +6,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.api.openai.responses.answers import Response, ResponseStatus
+from gateway.api.openai.responses.protocol import NamedConversation
 from gateway.errors import PreviousNotFinished, PreviousNotStored
 from gateway.generation.writer import encode
 from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
+from runtime.errors import InvalidRequest
 
 RESPONSE = "response"
 INPUT = "response.input"
@@ -25,10 +27,12 @@ MAX_TURNS = 1000
 
 
 class _Output(Struct):
-    """The part of a stored response that a later one begins with."""
+    """The part of a stored response that a later one begins with, and the conversation that it
+    belongs to."""
 
     output: list[Raw]
     status: ResponseStatus
+    conversation: NamedConversation | None = None
 
 
 _decode_output = msgspec.json.Decoder(_Output).decode
@@ -67,7 +71,7 @@ class Keeper(Struct, frozen=True):
 def history(response_id: str, reader: str | None) -> Callable[[Database], list[Raw]]:
     """A question to the store: what was said up to the end of this response, as items of an input.
     Raises PreviousNotStored if this response, or one before it, is not there for the reader, and
-    PreviousNotFinished."""
+    PreviousNotFinished; InvalidRequest if what was said before it is in a conversation."""
 
     def ask(database: Database) -> list[Raw]:
         turns, wanted = list[list[Raw]](), response_id
@@ -79,8 +83,19 @@ def history(response_id: str, reader: str | None) -> Callable[[Database], list[R
             said = _decode_output(response.body)
             if said.status in ("queued", "in_progress"):
                 raise PreviousNotFinished(wanted)
+            if said.conversation is not None:
+                raise _in_conversation(wanted, said.conversation.id)
             turns.append([*_decode_items(given.body), *said.output])
             wanted = response.parent
         return [item for turn in reversed(turns) for item in turn]
 
     return ask
+
+
+def _in_conversation(response_id: str, conversation_id: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The response `{response_id}` belongs to the conversation `{conversation_id}`, which has"
+        " what was said before: send that as `conversation`.",
+        param="previous_response_id",
+        code="invalid_value",
+    )

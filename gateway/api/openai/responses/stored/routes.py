@@ -42,6 +42,7 @@ class ResponseQuery(Struct, frozen=True, kw_only=True):
 @get(
     "/v1/responses/{response_id:str}",
     opt=facts(
+        query=ResponseQuery,
         answer=Response,
         event=ResponseEvent,
         errors=(400, *STORE_ERRORS),
@@ -91,7 +92,7 @@ async def delete_response(request: AnyRequest, context: CurrentContext) -> ASGIA
 
 @get(
     "/v1/responses/{response_id:str}/input_items",
-    opt=facts(answer=ItemList, errors=(400, *STORE_ERRORS)),
+    opt=facts(query=ItemListQuery, answer=ItemList, errors=(400, *STORE_ERRORS)),
 )
 async def stored_input_items(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The items of a stored response's own input, in pages."""
