@@ -6,6 +6,7 @@ import time
 import structlog
 from msgspec.structs import replace
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_tokens
 from gateway.api.openai.responses.answers import Compaction, OutputCompaction
 from gateway.api.openai.responses.compaction.content import written
@@ -98,6 +99,7 @@ class Compacting:
         metrics = self._context.metrics.of(request_record.model_name)
         run = await prepare_run(job, self._model, metrics, work_for(self._request))
         reserve_tokens(self._request.scope, run)
+        counted(self._request.scope, self._context.ledger, run.record)
         request_record.earlier_answers.append(run.record)
         report_dropped(run.num_dropped, request_record)
         with run, at_deadline(request_record.deadline, run.expire):

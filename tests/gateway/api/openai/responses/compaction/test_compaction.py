@@ -1,5 +1,6 @@
 """Conversations that are summed up, on a real server."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,12 @@ def test_a_key_pays_for_both(tmp_path: Path):
         left = keyed.post(URL, input="hi", max_output_tokens=1)
         remaining = int(left.headers["x-ratelimit-remaining-tokens"])
         assert 100_000 - used - 200 < remaining < 100_000 - used + 4000
+        since = int(time.time()) - 3600
+        usage = keyed.http.get(f"/v1/organization/usage/completions?start_time={since}").json()
+    results = [each for bucket in usage["data"] for each in bucket["results"]]
+    counted = [each["input_tokens"] + each["output_tokens"] for each in results]
+    assert sum(counted) == used + left.json()["usage"]["total_tokens"]
+    assert sum(each["num_model_requests"] for each in results) == 3
 
 
 def test_in_the_background_too(server: RunningServer):
