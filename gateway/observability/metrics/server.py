@@ -234,9 +234,10 @@ class Metrics(InstrumentGroup):
 
     def _count_key(self, request_record: RequestRecord) -> None:
         key, answer = self._key_names.name(request_record.key_name), request_record.answer
+        answers = [*request_record.earlier_answers, *([answer] if answer else ())]
         self.key_requests[key] += 1
-        self.key_prompt_tokens[key] += answer.prompt_tokens if answer else 0
-        self.key_generation_tokens[key] += answer.completion_tokens if answer else 0
+        self.key_prompt_tokens[key] += sum(each.prompt_tokens for each in answers)
+        self.key_generation_tokens[key] += sum(each.completion_tokens for each in answers)
 
 
 def _error_of(request_record: RequestRecord, status: int) -> str:

@@ -90,9 +90,10 @@ OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall | OutputCompac
 
 
 class Compaction(Struct, frozen=True):
-    """A conversation was summed up before it was answered: the item, and what it took."""
+    """A conversation was summed up before it was answered: the item, and what it took. There is no
+    item if the model has written nothing."""
 
-    item: OutputCompaction
+    item: OutputCompaction | None
     usage: Usage
 
 

@@ -154,7 +154,7 @@ class ResponseWriter(AnswerWriter):
         return created + frame(progress) + self._compacted()
 
     def _compacted(self) -> bytes:
-        if self._compaction is None:
+        if self._compaction is None or self._compaction.item is None:
             return b""
         item = CompactionItem(len(self._items), self._numbers, self._compaction.item)
         self._items.append(item)

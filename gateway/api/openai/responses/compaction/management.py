@@ -6,6 +6,7 @@ import time
 import structlog
 from msgspec.structs import replace
 
+from gateway.admission.accounts import counted
 from gateway.admission.middleware import reserve_tokens
 from gateway.api.openai.responses.answers import Compaction, OutputCompaction
 from gateway.api.openai.responses.compaction.content import written
@@ -75,25 +76,22 @@ class Compacting:
         wanted = replace(summary_job(job, parts.before, item_id), truncation="auto")
         answer = await self._answer(wanted)
         text = answer.choices[0].text.strip()
-        request_id = RequestRecord.of(self._request.scope).request_id
+        self._report(answer, is_done=bool(text))
         if not text:
-            log.warning("conversation_not_compacted", request_id=request_id)
+            self.done = Compaction(None, answer.usage)
             return job
         summary = summary_of(parts, text)
         item = OutputCompaction(id=item_id, encrypted_content=written(summary))
         self.done = Compaction(item, answer.usage)
+        shorter = replace(job, prompt=continued(conversation, parts, summary))
+        return _as_patient(shorter, time.monotonic() - began)
+
+    def _report(self, answer: Answer, *, is_done: bool) -> None:
         log.info(
-            "conversation_compacted",
-            request_id=request_id,
+            "conversation_compacted" if is_done else "conversation_not_compacted",
+            request_id=RequestRecord.of(self._request.scope).request_id,
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
-        )
-        deadline = job.scheduling.deadline
-        later = deadline and deadline + time.monotonic() - began
-        return replace(
-            job,
-            prompt=continued(conversation, parts, summary),
-            scheduling=replace(job.scheduling, deadline=later),
         )
 
     async def _answer(self, job: Job) -> Answer:
@@ -101,6 +99,7 @@ class Compacting:
         metrics = self._context.metrics.of(request_record.model_name)
         run = await prepare_run(job, self._model, metrics, work_for(self._request))
         reserve_tokens(self._request.scope, run)
+        counted(self._request.scope, self._context.ledger, run.record)
         request_record.earlier_answers.append(run.record)
         report_dropped(run.num_dropped, request_record)
         with run, at_deadline(request_record.deadline, run.expire):
@@ -119,3 +118,11 @@ def compacting(
     wanted = [each.compact_threshold for each in data.context_management]
     named = [each for each in wanted if each is not None]
     return Compacting(context, request, model, min(named, default=None))
+
+
+def _as_patient(job: Job, seconds: float) -> Job:
+    """The job with as much time to wait as it had so many seconds ago."""
+    scheduling = job.scheduling
+    if not scheduling.deadline:
+        return job
+    return replace(job, scheduling=replace(scheduling, deadline=scheduling.deadline + seconds))

@@ -1,5 +1,6 @@
 """Conversations that are summed up, on a real server."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,10 @@ def test_a_summary_of_nothing_is_an_error():
         error = empty.post(COMPACT, input="hi").json()["error"]
         assert error["type"] == "server_error"
         items = [*exchanges(30), question()]
-        answer = empty.post(URL, input=items, context_management=managed())
-        assert [each["type"] for each in answer.json()["output"]] == ["message"]
+        answer = empty.post(URL, input=items, context_management=managed()).json()
+        assert [each["type"] for each in answer["output"]] == ["message"]
+        alone = empty.post(URL, input=items).json()["usage"]
+        assert answer["usage"]["input_tokens"] > alone["input_tokens"], "what was tried counts"
 
 
 def test_a_summary_has_a_length():
@@ -262,6 +265,12 @@ def test_a_key_pays_for_both(tmp_path: Path):
         left = keyed.post(URL, input="hi", max_output_tokens=1)
         remaining = int(left.headers["x-ratelimit-remaining-tokens"])
         assert 100_000 - used - 200 < remaining < 100_000 - used + 4000
+        since = int(time.time()) - 3600
+        usage = keyed.http.get(f"/v1/organization/usage/completions?start_time={since}").json()
+    results = [each for bucket in usage["data"] for each in bucket["results"]]
+    counted = [each["input_tokens"] + each["output_tokens"] for each in results]
+    assert sum(counted) == used + left.json()["usage"]["total_tokens"]
+    assert sum(each["num_model_requests"] for each in results) == 3
 
 
 def test_in_the_background_too(server: RunningServer):
