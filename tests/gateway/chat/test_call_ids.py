@@ -126,7 +126,7 @@ def test_a_response_without_ids():
         {"type": "function_call_output", "output": None},
     ]
     data = decode_response_request(msgspec.json.encode({"input": items}))
-    asked, answered = response_turns(None, input_items(data))
+    asked, answered = response_turns(None, (), input_items(data))
 
     assert [asked.calls[0].id, answered.call_id] == ["call_0", "call_0"]
     assert (asked.calls[0].arguments, answered.text) == ({}, "")

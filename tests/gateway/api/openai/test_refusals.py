@@ -112,10 +112,10 @@ def test_body_too_large_without_a_length(server):
 
 
 def test_unknown_paths_and_wrong_methods(server):
-    for path in ("/", "/v1", "/v1/classify", "/schema", "/v1/chat/completions/x"):
+    for path in ("/", "/v1", "/v1/classify", "/schema", "/v1/completions/x"):
         check_error(server.http.get(path), 404, None, "unknown_url")
     for method, path, allow in (
-        ("GET", CHAT, "POST"),
+        ("PUT", CHAT, "POST"),
         ("PUT", TEXT, "POST"),
         ("DELETE", f"/v1/models/{MODEL}", "GET"),
         ("POST", "/health", "GET"),
