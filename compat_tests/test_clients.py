@@ -223,4 +223,5 @@ def test_openai_responses(client):
     check_response(as_sent(answer))
     assert "Paris" in answer.output_text
     assert final.output_text == answer.output_text
-    assert (answer.status, answer.store) == ("completed", False)
+    assert (answer.status, answer.store) == ("completed", True)
+    assert client.responses.retrieve(answer.id) == answer

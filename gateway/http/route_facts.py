@@ -28,7 +28,8 @@ class Envelope(Protocol):
 class RouteFacts(Struct, frozen=True, kw_only=True):
     """`body`, `answer` and `event` are the types of the request's body, of the answer and of the
     events of a stream (a union if the events have names); None means that there is none, or an
-    answer of any shape. `query` is the type of the parameters in the URL.
+    answer of any shape. `query` is the type of the parameters in the URL. `text_type` is the media
+    type of a text that is answered in place of `media_type` if a client asks for it.
 
     `errors` are the statuses beside those that every route may have, `done` is that of success.
     `unavailable` is the body of a 503, if it is not the `envelope`, in which the route's errors are
@@ -46,6 +47,7 @@ class RouteFacts(Struct, frozen=True, kw_only=True):
     errors: tuple[int, ...] = ()
     done: int = 200
     media_type: str = "application/json"
+    text_type: str = ""
     unavailable: Any = None
     envelope: Envelope = ErrorResponse
     operation: str = ""

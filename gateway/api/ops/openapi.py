@@ -156,14 +156,27 @@ def _path_parameter(name: str) -> Json:
 
 
 def _query_parameters(kind: Any) -> list[Json]:
-    """None is required. The schemas stand where they are used, since they refer to no other."""
+    """The schemas stand where they are used, since they refer to no other. A mapping is written as
+    `name[key]=value`."""
     (_,), components = msgspec.json.schema_components([kind])
-    properties = components[kind.__name__]["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    found = components[kind.__name__]
+    required = found.get("required", ())
+    return [
+        {
+            "name": name,
+            "in": "query",
+            **({"required": True} if name in required else {}),
+            **({"style": "deepObject"} if schema.get("type") == "object" else {}),
+            "schema": schema,
+        }
+        for name, schema in found["properties"].items()
+    ]
 
 
 def _responses(known: RouteFacts) -> Json:
     content: Json = {known.media_type: {"schema": _answer_schema(known)}}
+    if known.text_type:
+        content[known.text_type] = {"schema": {"type": "string"}}
     if known.event is not None:
         content["text/event-stream"] = {"schema": _event_schema(known)}
     responses = {str(known.done): _response("Done.", content)}

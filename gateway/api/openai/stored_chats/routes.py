@@ -43,7 +43,10 @@ UPDATE_BODY = JSONBody(ChatUpdate, msgspec.json.Decoder(ChatUpdate).decode, _set
 ONE = "/v1/chat/completions/{completion_id:str}"
 
 
-@get("/v1/chat/completions", opt=facts(answer=CompletionList, errors=(400, 404, 503)))
+@get(
+    "/v1/chat/completions",
+    opt=facts(query=ChatsQuery, answer=CompletionList, errors=(400, 404, 503)),
+)
 async def list_chat_completions(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The stored chat completions, oldest first, by pages: `after`, `limit`, `order`. `model` and
     `metadata[key]` choose among them."""
@@ -81,7 +84,7 @@ async def delete_chat_completion(request: AnyRequest, context: CurrentContext) -
     return JSONBytes(encode(DeletedCompletion(completion_id)))
 
 
-@get(f"{ONE}/messages", opt=facts(answer=MessageList, errors=(400, 404, 503)))
+@get(f"{ONE}/messages", opt=facts(query=MessagesQuery, answer=MessageList, errors=(400, 404, 503)))
 async def stored_chat_messages(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The messages of the request of a stored chat completion, by pages: `after`, `limit`,
     `order`."""

@@ -26,7 +26,7 @@ CSV = "text/csv"
 
 @get(
     "/v1/organization/usage/completions",
-    opt=facts(answer=CompletionsUsage, errors=(400, 503)),
+    opt=facts(query=CompletionsParams, answer=CompletionsUsage, text_type=CSV, errors=(400, 503)),
 )
 async def completions_usage(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """What the request's key has used to generate text, or with an admin's key what all keys have,
@@ -37,7 +37,7 @@ async def completions_usage(request: AnyRequest, context: CurrentContext) -> ASG
 
 @get(
     "/v1/organization/usage/embeddings",
-    opt=facts(answer=EmbeddingsUsage, errors=(400, 503)),
+    opt=facts(query=EmbeddingsParams, answer=EmbeddingsUsage, text_type=CSV, errors=(400, 503)),
 )
 async def embeddings_usage(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """The same of embeddings, rerank and score."""
