@@ -201,10 +201,13 @@ class ConversationNotFound(InvalidRequest):
     def __init__(
         self, conversation_id: str, *, is_on: bool = True, param: str = "conversation_id"
     ) -> None:
-        reason = "it is not there, or not any more." if is_on else "this server stores nothing."
+        reason = (
+            "it is not there, or not any more. POST /v1/conversations begins one."
+            if is_on
+            else "this server stores nothing (store.enabled)."
+        )
         super().__init__(
-            f"There is no conversation `{conversation_id[:100]}`: {reason} POST /v1/conversations"
-            " begins one.",
+            f"There is no conversation `{conversation_id[:100]}`: {reason}",
             param=param,
             code="conversation_not_found",
         )

@@ -21,6 +21,9 @@ PUBLIC = "public"
 ADMIN = "admin"
 """Route option: an admin's key is needed, even if no other route needs a key."""
 
+NO_WORK = "no_work"
+"""Route option: a POST that costs the key nothing, and is let in while the server drains."""
+
 MONITORING = "monitoring"
 """Route option: `auth.monitoring` decides."""
 
@@ -65,7 +68,7 @@ class AdmissionMiddleware(ASGIMiddleware):
         if options.get(ADMIN):
             self._admission.check_admin(principal)
             return False
-        return bool(scope["method"] == "POST")
+        return bool(scope["method"] == "POST" and not options.get(NO_WORK))
 
 
 def principal_of(scope: Any) -> Principal | None:

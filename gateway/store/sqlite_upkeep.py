@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.errors import StoreUnavailable
 from gateway.store.record import Record
 from gateway.store.upkeep.maintained import About, Aged, Share, Which
 
@@ -67,6 +68,9 @@ class SQLiteUpkeep(ABC):
     def back_up(self, target: Path) -> None:
         with self._snapshot(), closing(sqlite3.connect(target)) as copy:
             self._connection.backup(copy, pages=_PAGES_AT_ONCE)
+            (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise StoreUnavailable(f"The store is damaged, and so would be its copy: {found}.")
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -12,6 +12,9 @@ from gateway.store.opening import open_existing, path_of
 from gateway.store.upkeep.maintained import Maintained, Which
 from runtime.errors import SetupError
 
+LOGS = ("-wal", "-shm")
+"""How the names of the files end that SQLite keeps beside a database."""
+
 
 @contextmanager
 def opened(arguments: argparse.Namespace, *, upgrade: bool = True) -> Iterator[Maintained]:
@@ -43,11 +46,16 @@ def which_of(arguments: argparse.Namespace) -> Which:
 
 
 def check_target(arguments: argparse.Namespace, target: Path) -> None:
-    """Raises SetupError for what must not be overwritten: a folder, the store itself, a database
-    whose log lies beside it, which would be taken for the log of what is written."""
+    """Raises SetupError for what must not be overwritten: what is no plain file, the store itself,
+    the log of a database, and a database whose log lies beside it, which would be taken for the log
+    of what is written."""
     if target.is_dir():
         raise SetupError(f"{target} is a folder; name a file in it")
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise SetupError(f"{target} is no plain file; name another one")
     store = path_of(settings_of(arguments).store)
+    if target.name.endswith(LOGS) and target.with_name(target.name[:-4]).exists():
+        raise SetupError(f"{target} is the log of a database; name another file")
     if target.exists() and store.exists() and target.samefile(store):
         raise SetupError(f"{target} is the store itself; name another file")
     log = target.with_name(f"{target.name}-wal")

@@ -56,7 +56,7 @@ _OWN_WAY = "Send its fields at the top level of the body."
 _ADAPTER = Refused(([], {}), "Name the adapter in `model`.")
 _PENALTY = Refused((1,), "Use `repetition_penalty`.")
 _ONLY_TEXT = Refused(([], {}, ""), "This server takes text.")
-_STORED_NOWHERE = Refused(([],), "Nothing is stored: send everything in the request.")
+_STORED_NOWHERE = Refused(([],), "It is for `/v1/responses`: send everything in the request here.")
 _NO_SEARCH = Refused((False, [], {}, ""), "This server does not search.")
 _LOGPROBS = Refused((False, 0, -1, []), "Use `logprobs`, in chats with `top_logprobs`.")
 

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, translated onto the path that chats take. Nothing is stored."""
+"""OpenAI's Responses API, translated onto the path that chats take."""

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import main
+from gateway.commands.serving.store import check_store
 from gateway.commands.stored.export import line_of
+from gateway.settings.schema import StoreSettings
 from gateway.store import sqlite
 from gateway.store.record import Record
 from gateway.store.sqlite import open_sqlite
 from gateway.store.upkeep.maintained import Which
+from runtime.errors import SetupError
 from tests.kit.command_line import lockgate, served
 from tests.kit.store_forms import STEPS
 
@@ -137,10 +140,41 @@ def test_files_are_overwritten_by_force_alone(run: Run, path: Path, action: str)
     before = path.read_bytes()
     assert "is the store itself" in run(action, str(path), "--force")[2]
     assert "is a folder" in run(action, ".", "--force")[2]
+    for log in ("-wal", "-shm"):
+        assert "is the log of a database" in run(action, f"{path}{log}", "--force")[2]
     Path("used.db-wal").touch()
     assert "is a database in use" in run(action, "used.db")[2]
     assert path.read_bytes() == before
     assert sorted(file.name for file in Path().iterdir()) == ["data", "there", "used.db-wal"]
+
+
+@pytest.mark.posix("pipes and links")
+@pytest.mark.parametrize("action", ["export", "backup"])
+def test_what_is_no_plain_file_is_left_alone(run: Run, path: Path, action: str) -> None:
+    Path("target").touch()
+    Path("link").symlink_to("target")
+    os.mkfifo("pipe")
+    for name in ("link", "pipe", os.devnull):
+        status, _, error = run(action, name, "--force")
+        assert status == 2
+        assert "is no plain file" in error
+    assert Path("link").is_symlink()
+    assert Path("pipe").is_fifo()
+
+
+def test_a_damaged_store_is_not_backed_up(run: Run, path: Path) -> None:
+    with closing(open_sqlite(path)) as database, database.transaction():
+        for number in range(200):
+            database.put(record("response", f"r{number}", "ann", body=bytes(2000)))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damaged = bytearray(path.read_bytes())
+    damaged[4096 * 3 : 4096 * 12] = os.urandom(4096 * 9)
+    path.write_bytes(damaged)
+    assert run("backup", "copy")[0] == 2
+    assert not Path("copy").exists()
+    with pytest.raises(SetupError, match="cannot be read"):
+        check_store(StoreSettings(path=str(path)))
 
 
 def test_what_fails_leaves_no_half_of_a_file(

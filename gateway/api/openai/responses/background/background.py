@@ -41,6 +41,9 @@ RENEW_SECONDS = CLAIM_SECONDS / 3
 MIN_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds between two attempts to have a response made, or to store its end."""
 
+CANCEL_SECONDS = 10.0
+"""Seconds in which the end of a cancelled response has to be stored."""
+
 PATIENCE = 3600.0
 """Seconds for which a server that has no room for a response is asked again."""
 
@@ -114,6 +117,18 @@ class Background:
         run = self.runs.get(response_id)
         return run if run is not None and reader in (None, run.owner) else None
 
+    async def cancel(self, run: BackgroundRun) -> None:
+        """Ends a response with what there is of it, and returns when that is stored. Raises
+        StoreUnavailable if that takes too long; it will be stored then when it can be."""
+        run.cancel()
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await run.is_stored.wait()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                "The response has ended, but that could not be stored yet. Send the request again."
+            ) from error
+
     async def ask_to_cancel(self, response_id: str, reader: str | None) -> bool:
         """Has another server cancel this response. False if none is working on it."""
         return await self._store.write(ask_to_cancel(response_id, reader))
@@ -171,6 +186,7 @@ class Background:
                 log.warning("response_waits_for_store", response_id=run.id, reason=str(error))
                 await asyncio.sleep(MAX_PAUSE)
         self.runs.pop(run.id, None)
+        run.is_stored.set()
 
     async def _watch_claims(self) -> None:
         while True:

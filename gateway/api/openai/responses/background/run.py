@@ -27,8 +27,8 @@ class BackgroundRun:
     `events[n]` has the sequence number n. `end` is the response at its end, None before.
     `conversation` is the one that it belongs to, once it is begun.
 
-    `on_end` is called once, with the run, when the response is complete, has failed or was
-    cancelled.
+    `is_stored` is set when its end is stored. `on_end` is called once, with the run, when the
+    response is complete, has failed or was cancelled.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class BackgroundRun:
         self.conversation: OpenConversation | None = None
         self.is_cancelled = False
         self.is_forgotten = False
+        self.is_stored = asyncio.Event()
         self._on_end = on_end
         self._writer: ResponseWriter | None = None
         self._call: InnerCall | None = None

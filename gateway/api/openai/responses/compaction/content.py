@@ -1,6 +1,6 @@
 """What a compaction item carries: opaque to clients, not secret, and checked. Pure."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from binascii import Error as BadBase64
 from hashlib import blake2b
 from typing import NoReturn
@@ -42,7 +42,7 @@ def read(content: str, param: str) -> Summary:
     if not content.startswith(PREFIX + VERSION):
         _refuse(param, "was written by another version of this server, which reads version 1")
     try:
-        sealed = urlsafe_b64decode(content[len(PREFIX + VERSION) :].encode())
+        sealed = b64decode(content[len(PREFIX + VERSION) :], b"-_", validate=True)
         digest, body = sealed[:_DIGEST_BYTES], sealed[_DIGEST_BYTES:]
         if digest == _digest(body):
             return msgspec.json.decode(body, type=Summary)

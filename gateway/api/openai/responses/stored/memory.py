@@ -13,16 +13,22 @@ from gateway.errors import NotStored, PreviousNotStored, StoreFull
 from gateway.generation.writer import encode
 from gateway.http.body import count_in
 from gateway.http.context import AnyRequest, Context
+from gateway.observability.reports.ignored_parameters import note_ignored
 from gateway.store.database import Database
 from gateway.store.record import Record
 from gateway.store.store import Store
+
+NO_STORE = "this server stores nothing: `store.enabled` is off in its settings"
 
 
 def keeper_of(context: Context, request: AnyRequest, data: ResponseRequest) -> Keeper | None:
     """What stores the response; None if it is not to be stored. Raises StoreFull if there is no
     room for one that is part of something stored, or that the client wants to have stored."""
     is_wanted = context.settings.store.responses if data.store is None else data.store
-    if context.store is None or not is_wanted:
+    if context.store is None:
+        note_ignored(request.scope, {"store": NO_STORE} if data.store else {})
+        return None
+    if not is_wanted:
         return None
     if context.store.is_full and not data.background:  # which stores its request first
         if data.store or data.previous_response_id or data.conversation:

@@ -95,7 +95,8 @@ def history(response_id: str, reader: str | None) -> Callable[[Database], list[R
 def _in_conversation(response_id: str, conversation_id: str) -> InvalidRequest:
     return InvalidRequest(
         f"The response `{response_id}` belongs to the conversation `{conversation_id}`, which has"
-        " what was said before: send that as `conversation`.",
+        " what was said before: send that as `conversation`, or if it has been deleted, what was"
+        " said as `input`.",
         param="previous_response_id",
         code="invalid_value",
     )

@@ -6,12 +6,13 @@ from litestar import delete, get, post
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
+from gateway.admission.middleware import NO_WORK
 from gateway.admission.owner import reader_of
 from gateway.api.openai.conversations.protocol import ItemList, ItemListQuery
 from gateway.api.openai.query import read_query
 from gateway.api.openai.responses.answers import Response, ResponseEvent
 from gateway.api.openai.responses.background.background import background_of, run_of
-from gateway.api.openai.responses.background.records import is_of_background
+from gateway.api.openai.responses.background.records import is_of_background, response_of
 from gateway.api.openai.responses.background.replay import Replay, StoredReplay
 from gateway.api.openai.responses.schema_notes import PARTS, note_responses
 from gateway.api.openai.responses.stored.input_items import page_of_input
@@ -109,14 +110,18 @@ async def stored_input_items(request: AnyRequest, context: CurrentContext) -> AS
 @post(
     "/v1/responses/{response_id:str}/cancel",
     status_code=200,
-    opt=facts(answer=Response, errors=(400, *WRITE_ERRORS), parts=PARTS, describe=note_responses),
+    opt={
+        NO_WORK: True,
+        **facts(answer=Response, errors=(400, *WRITE_ERRORS), parts=PARTS, describe=note_responses),
+    },
 )
 async def cancel_response(request: AnyRequest, context: CurrentContext) -> ASGIApp:
     """End a response that is made in the background, with what there is of it. One that is over
     already stays as it is. To end another response, close its connection."""
     response_id = _id_of(request)
-    if (run := run_of(request, response_id)) is not None:
-        run.cancel()
+    background, run = background_of(request), run_of(request, response_id)
+    if background is not None and run is not None:
+        await background.cancel(run)
         return JSONBytes(encode(run.response))
     record = await stored(context, request, response_id)
     if not is_of_background(record):
@@ -125,7 +130,7 @@ async def cancel_response(request: AnyRequest, context: CurrentContext) -> ASGIA
             " its connection.",
             param="response_id",
         )
-    if (background := background_of(request)) is not None:
+    if background is not None:
         await background.ask_to_cancel(response_id, reader_of(request.scope))
     return JSONBytes(record.body)
 
@@ -134,8 +139,15 @@ async def _replay(context: Context, request: AnyRequest, response_id: str, after
     """The events of a response. Raises NotStored, and InvalidRequest if they were not kept."""
     if (run := run_of(request, response_id)) is not None and run.keeps_events:
         return Replay(run, after, context.settings.server.keep_alive_interval)
-    await stored(context, request, response_id)
+    response = response_of(await stored(context, request, response_id))
     record = await store_of(context, response_id).get(EVENTS, response_id, reader_of(request.scope))
+    if record is None and response.status in ("queued", "in_progress"):
+        raise InvalidRequest(
+            "Another server that uses this store makes this response: its events are there, and"
+            " here when it is over.",
+            param="stream",
+            code="response_elsewhere",
+        )
     if record is None:
         raise InvalidRequest(
             "The events of this response were not kept. They are for a response that was asked for"

@@ -146,6 +146,33 @@ def test_a_response_is_cancelled_with_what_there_is(endless: RunningServer) -> N
     assert good(after)["usage"]["input_tokens"] > len(text_of(cancelled))
 
 
+def test_a_cancelled_response_is_stored_when_that_is_answered(endless: RunningServer) -> None:
+    """Another server with the same store, which has not seen it, shows it so."""
+    answer = begun(endless, max_output_tokens=LONG)
+    until(endless, answer["id"], "in_progress")
+    assert endless.config is not None
+    settings = endless.config.app.state.context.settings  # type: ignore[union-attr]
+    with running_server(settings) as other:
+        assert found(other, answer["id"])["status"] == "queued"
+        params = {"stream": "true"}
+        stream = other.http.get(f"{URL}/{answer['id']}", params=params).json()["error"]
+        assert (stream["code"], stream["param"]) == ("response_elsewhere", "stream")
+        cancelled = good(endless.http.post(f"{URL}/{answer['id']}/cancel"))
+        assert found(other, answer["id"]) == cancelled
+
+
+def test_what_drains_takes_a_cancel(endless: RunningServer) -> None:
+    answer = begun(endless, max_output_tokens=LONG)
+    until(endless, answer["id"], "in_progress")
+    drain = endless.config.app.state.context.drain  # type: ignore[union-attr]
+    drain.begin(exits=False)
+    try:
+        assert endless.post(URL, input="hi").status_code == 503
+        assert good(endless.http.post(f"{URL}/{answer['id']}/cancel"))["status"] == "cancelled"
+    finally:
+        assert drain.resume()
+
+
 def test_who_reads_a_stream_that_is_cancelled_gets_its_end(endless: RunningServer) -> None:
     body = {"model": MODEL, "input": "hi", "background": True, "stream": True}
     with endless.http.stream("POST", URL, json=body | {"max_output_tokens": LONG}) as response:

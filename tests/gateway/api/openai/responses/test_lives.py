@@ -25,7 +25,9 @@ from tests.kit.serving import (
 
 def test_a_server_without_a_memory_says_so():
     with running_server(scripted_settings(store=StoreSettings(enabled=False))) as server:
-        answer = ask(server, max_output_tokens=1, store=True)
+        response = server.post(URL, input="hi", max_output_tokens=1, store=True)
+        assert response.headers["x-ignored-parameters"] == "store"
+        answer = response.json()
         assert answer["store"] is False
         for method, path in (
             *(("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel")),
